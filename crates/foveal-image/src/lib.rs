@@ -1,1 +1,18 @@
-//! foveal-image
+//! From a file's bytes to the normalised, padded input of a detector: the one preprocessing that training and
+//! inference share.
+//!
+//! ```text
+//! load_rgb -> RgbImage -> Preprocess::apply -> Prepared [3, height, width] -> pad_batch -> PaddedBatch [batch, 3, height, width]
+//! ```
+
+mod batch;
+mod bilinear;
+mod decode;
+mod error;
+mod preprocess;
+
+pub use batch::{PaddedBatch, SIZE_DIVISOR, pad_batch, padded_length};
+pub use decode::{Decoded, FileSize, decode, decode_rgb, file_size, load_rgb, load_stored, oriented_size};
+pub use error::ImageError;
+pub use image::RgbImage;
+pub use preprocess::{IMAGENET_MEAN, IMAGENET_STD, Prepared, Preprocess, ResizeMode, resize_antialiased};

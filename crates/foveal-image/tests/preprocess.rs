@@ -1,0 +1,148 @@
+//! Resizing against torchvision and PIL (golden values by scripts/reference/resize.py), padding, settings.
+
+use foveal_image::{Prepared, Preprocess, ResizeMode, RgbImage, SIZE_DIVISOR, pad_batch};
+use image::Rgb;
+use proptest::prelude::*;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    cases: Vec<Case>,
+    /// width, height, min_size, max_size, width and height after resizing
+    sizes: Vec<[u32; 6]>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    width: u32,
+    height: u32,
+    min_size: u32,
+    max_size: u32,
+    to_width: u32,
+    to_height: u32,
+    samples: Vec<Sample>,
+}
+
+#[derive(Deserialize)]
+struct Sample {
+    x: usize,
+    y: usize,
+    c: usize,
+    torchvision: f32,
+    pil: u8,
+}
+
+fn golden() -> Golden {
+    serde_json::from_str(include_str!("fixtures/resize.json")).unwrap()
+}
+
+/// The formula of scripts/reference/resize.py.
+fn picture(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        Rgb([0, 1, 2].map(|c: u32| ((x * x * 7 + y * 37 + x * y * 3 + c * 53) % 256) as u8))
+    })
+}
+
+fn at(image: &Prepared, sample: &Sample) -> f32 {
+    image.data[(sample.c * image.height + sample.y) * image.width + sample.x]
+}
+
+#[test]
+fn torchvision_mode_meets_torchvision() {
+    for case in golden().cases {
+        let preprocess = Preprocess {
+            min_size: case.min_size,
+            max_size: case.max_size,
+            resize: ResizeMode::Torchvision,
+            ..Preprocess::default()
+        };
+        let image = preprocess.apply(&picture(case.width, case.height));
+        assert_eq!((image.width as u32, image.height as u32), (case.to_width, case.to_height));
+        for sample in &case.samples {
+            let difference = (at(&image, sample) - sample.torchvision).abs();
+            // Values reach 2.6: 1e-5 is some forty units in the last place.
+            assert!(difference <= 1e-5, "{}x{}: off by {difference}", case.width, case.height);
+        }
+    }
+}
+
+#[test]
+fn antialias_mode_meets_pil() {
+    for case in golden().cases {
+        let preprocess = Preprocess { mean: [0.0; 3], std: [1.0 / 255.0; 3], ..Preprocess::default() };
+        let image = preprocess.apply_at(&picture(case.width, case.height), case.to_width, case.to_height);
+        for sample in &case.samples {
+            // Both round to 8 bit after each axis, with fixed-point weights of different precision: one level.
+            let difference = (at(&image, sample) - f32::from(sample.pil)).abs();
+            assert!(difference <= 1.01, "{}x{}: off by {difference}", case.width, case.height);
+        }
+    }
+}
+
+#[test]
+fn target_sizes_meet_torch() {
+    for [width, height, min_size, max_size, to_width, to_height] in golden().sizes {
+        let preprocess = Preprocess { min_size, max_size, ..Preprocess::default() };
+        assert_eq!(
+            preprocess.target_size(width, height),
+            (to_width, to_height),
+            "{width}x{height} {min_size}/{max_size}"
+        );
+    }
+    let fixed = Preprocess { fixed_size: Some([96, 128]), ..Preprocess::default() };
+    assert_eq!(fixed.target_size(1000, 10), (128, 96));
+}
+
+#[test]
+fn constant_pictures_stay_constant() {
+    for resize in [ResizeMode::Antialias, ResizeMode::Torchvision] {
+        let preprocess = Preprocess { resize, ..Preprocess::default() };
+        let image = preprocess.apply_at(&RgbImage::from_pixel(30, 20, Rgb([255, 0, 128])), 47, 11);
+        let want = [(1.0 - 0.485) / 0.229, -0.456 / 0.224, (128.0 / 255.0 - 0.406) / 0.225];
+        for (plane, want) in image.data.chunks(47 * 11).zip(want) {
+            assert!(plane.iter().all(|v| (v - want).abs() < 1e-5), "{resize:?}");
+        }
+        assert!((image.scale_x() - 47.0 / 30.0).abs() < 1e-6 && (image.scale_y() - 11.0 / 20.0).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused() {
+    let good = Preprocess::default();
+    assert!(good.check().is_ok());
+    for bad in [
+        Preprocess { min_size: 0, ..good.clone() },
+        Preprocess { max_size: 10, ..good.clone() },
+        Preprocess { fixed_size: Some([0, 5]), ..good.clone() },
+        Preprocess { std: [1.0, 0.0, 1.0], ..good.clone() },
+        Preprocess { mean: [f32::NAN; 3], ..good.clone() },
+    ] {
+        assert!(bad.check().is_err(), "{bad:?}");
+    }
+    assert!(serde_json::from_str::<Preprocess>(r#"{"min_sise": 3}"#).is_err());
+    let text = serde_json::to_string(&good).unwrap();
+    assert_eq!(serde_json::from_str::<Preprocess>(&text).unwrap(), good);
+    assert_eq!(serde_json::from_str::<ResizeMode>("\"torchvision\"").unwrap(), ResizeMode::Torchvision);
+}
+
+proptest! {
+    #[test]
+    fn padding_keeps_pixels_and_fills_with_zeros(sizes in prop::collection::vec((1usize..70, 1usize..70), 1..4)) {
+        let images: Vec<Prepared> = sizes.iter().map(|&(height, width)| Prepared {
+            data: (1..=3 * height * width).map(|v| v as f32).collect(),
+            width, height, original_width: 1, original_height: 1,
+        }).collect();
+        let batch = pad_batch(&images);
+        prop_assert_eq!(batch.height % SIZE_DIVISOR, 0);
+        prop_assert_eq!(batch.width % SIZE_DIVISOR, 0);
+        prop_assert_eq!(batch.data.len(), batch.batch * 3 * batch.height * batch.width);
+        for (i, image) in images.iter().enumerate() {
+            for c in 0..3 { for y in 0..batch.height { for x in 0..batch.width {
+                let got = batch.data[((i * 3 + c) * batch.height + y) * batch.width + x];
+                let inside = y < image.height && x < image.width;
+                let want = if inside { image.data[(c * image.height + y) * image.width + x] } else { 0.0 };
+                prop_assert_eq!(got, want);
+            }}}
+        }
+    }
+}
