@@ -1,1 +1,28 @@
-//! foveal-coco
+//! COCO JSON as others write it, and back.
+//!
+//! The schema keeps the file's own numbers: ids as `i64`, boxes as `f64`
+//! `[x, y, width, height]`. This is the only crate that knows that layout;
+//! everywhere else boxes are absolute corners.
+//!
+//! Reading is tolerant of what tools differ in (missing optional fields, nulls,
+//! integral floats as ids, crowd flags of any kind, gzip, a byte order mark,
+//! Python's `NaN`) and strict about what has no meaning; defects that a
+//! training run can step over are reported by [`CocoDataset::findings`].
+
+mod dataset;
+mod error;
+mod file;
+mod finding;
+mod label_map;
+mod names;
+mod record;
+mod results;
+mod scalar;
+
+pub use dataset::{Annotation, Category, CocoDataset, Image};
+pub use error::CocoError;
+pub use file::write_atomically;
+pub use finding::Finding;
+pub use label_map::{CategoryInfo, LabelMap};
+pub use names::coco_names;
+pub use results::{CocoDetection, read_results, write_results};

@@ -1,0 +1,112 @@
+//! Bytes from and to disk: gzip, byte order marks, Python's `NaN`, atomic writes.
+
+use std::{
+    borrow::Cow,
+    fs::{self, File},
+    io::{self, BufWriter, Read, Write},
+    path::{Path, PathBuf},
+    process,
+};
+
+use flate2::read::MultiGzDecoder;
+use serde::de::DeserializeOwned;
+
+use crate::CocoError;
+
+/// The first bytes of a gzip stream (RFC 1952, section 2.3.1).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// U+FEFF in UTF-8, which some Windows programs put first.
+const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+/// What Python's `json` writes for numbers that JSON lacks; longest first where one ends another.
+const NON_FINITE: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
+
+/// The whole file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CocoError> {
+    fs::read(path).map_err(|source| CocoError::Read { path: path.to_owned(), source })
+}
+
+/// Parses JSON text, gzipped or not. `path` is for messages only.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, CocoError> {
+    let plain = unpack(bytes).map_err(|source| CocoError::Read { path: path.to_owned(), source })?;
+    let text = plain.strip_prefix(&BYTE_ORDER_MARK).unwrap_or(&plain);
+    let result = match serde_json::from_slice(text) {
+        // Only a file that strict JSON rejects is searched for Python's extra literals.
+        Err(e) if e.is_syntax() => match without_non_finite(text) {
+            Some(cleaned) => serde_json::from_slice(&cleaned),
+            None => Err(e),
+        },
+        other => other,
+    };
+    result.map_err(|e| {
+        let place = format!(" at line {} column {}", e.line(), e.column());
+        let text = e.to_string();
+        CocoError::Json {
+            path: path.to_owned(),
+            line: e.line(),
+            column: e.column(),
+            message: text.strip_suffix(&place).unwrap_or(&text).to_owned(),
+        }
+    })
+}
+
+fn unpack(bytes: &[u8]) -> io::Result<Cow<'_, [u8]>> {
+    if !bytes.starts_with(&GZIP_MAGIC) {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let mut plain = Vec::new();
+    MultiGzDecoder::new(bytes).read_to_end(&mut plain)?;
+    Ok(Cow::Owned(plain))
+}
+
+/// `NaN` and infinities outside strings become `null`; `None` where there are none.
+fn without_non_finite(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let (mut at, mut in_string, mut found) = (0, false, false);
+    while at < text.len() {
+        let byte = text[at];
+        if in_string && byte == b'\\' {
+            out.extend_from_slice(&text[at..text.len().min(at + 2)]);
+            at += 2;
+            continue;
+        }
+        if byte == b'"' {
+            in_string = !in_string;
+        } else if !in_string && let Some(literal) = NON_FINITE.iter().find(|l| text[at..].starts_with(l)) {
+            out.extend_from_slice(b"null");
+            at += literal.len();
+            found = true;
+            continue;
+        }
+        out.push(byte);
+        at += 1;
+    }
+    found.then_some(out)
+}
+
+/// Writes a file so that a reader sees the old content or the whole new one:
+/// under a temporary name in the same folder, synced, then renamed.
+///
+/// # Errors
+/// [`CocoError::Write`] when the folder or the file cannot be written, or `fill` fails; the
+/// temporary file is then removed and the old content stands.
+pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CocoError> {
+    let temporary = temporary_name(path);
+    let result = write_to(&temporary, fill).and_then(|()| fs::rename(&temporary, path));
+    result.map_err(|source| {
+        // Best effort: the error that matters is the one at hand.
+        let _ = fs::remove_file(&temporary);
+        CocoError::Write { path: path.to_owned(), source }
+    })
+}
+
+fn write_to(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut out = BufWriter::new(File::create(path)?);
+    fill(&mut out)?;
+    out.into_inner().map_err(|e| e.into_error())?.sync_all()
+}
+
+fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", process::id()));
+    path.with_file_name(name)
+}

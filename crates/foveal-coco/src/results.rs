@@ -1,0 +1,50 @@
+//! COCO results files: one list of detections.
+
+use std::{io, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{CocoError, file, record::RawDetection};
+
+/// A detection as COCO's results format has it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawDetection")]
+pub struct CocoDetection {
+    /// The picture.
+    pub image_id: i64,
+    /// What it is said to be.
+    pub category_id: i64,
+    /// x, y (of the upper left corner), width, height in pixels of the original picture.
+    pub bbox: [f64; 4],
+    /// Confidence; only its order matters.
+    pub score: f64,
+}
+
+/// A list, so that another top level gets an error that says what was expected.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Results(Vec<CocoDetection>);
+
+/// Reads a results file, gzipped or not; its numbers come through bit for bit.
+///
+/// # Errors
+/// [`CocoError`] naming the file, the line and the detection's image: unreadable, no JSON list, a
+/// field of another type, a box that has not four finite numbers, a score that is not finite.
+pub fn read_results(path: &Path) -> Result<Vec<CocoDetection>, CocoError> {
+    file::parse::<Results>(&file::read(path)?, path).map(|r| r.0)
+}
+
+/// Writes a results file that pycocotools and `foveal score` read; atomically.
+///
+/// # Errors
+/// [`CocoError::NotFinite`] for a number that JSON cannot hold, before anything is written;
+/// [`CocoError::Write`].
+pub fn write_results(path: &Path, detections: &[CocoDetection]) -> Result<(), CocoError> {
+    for (index, detection) in detections.iter().enumerate() {
+        if !detection.score.is_finite() || detection.bbox.iter().any(|v| !v.is_finite()) {
+            let (path, image_id) = (path.to_owned(), detection.image_id);
+            return Err(CocoError::NotFinite { path, index, image_id });
+        }
+    }
+    file::write_atomically(path, |out| serde_json::to_writer(out, detections).map_err(io::Error::from))
+}

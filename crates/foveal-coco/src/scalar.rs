@@ -1,0 +1,184 @@
+//! A JSON value before its meaning is checked, so that an error can name the record it stands in.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// A scalar as found in a file; lists and objects are noted and dropped.
+#[derive(Debug, Default)]
+pub(crate) enum Scalar {
+    /// Absent or null.
+    #[default]
+    Missing,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List,
+    Object,
+}
+
+/// Integral floats up to here are exact (2^53).
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
+impl Scalar {
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Scalar::Missing)
+    }
+
+    /// The integer, also when spelled as an integral float (`3.0`, as pandas writes).
+    pub(crate) fn integer(&self) -> Option<i64> {
+        match *self {
+            Scalar::Int(v) => Some(v),
+            Scalar::Float(v) if v.fract() == 0.0 && v.abs() <= MAX_EXACT => Some(v as i64),
+            _ => None,
+        }
+    }
+
+    /// The number; an absent one is NaN, which is how `NaN` in a file arrives here.
+    pub(crate) fn number(&self) -> Option<f64> {
+        match *self {
+            Scalar::Int(v) => Some(v as f64),
+            Scalar::Float(v) => Some(v),
+            Scalar::Missing => Some(f64::NAN),
+            _ => None,
+        }
+    }
+
+    /// A flag given as a bool or as a number.
+    pub(crate) fn flag(&self) -> Option<bool> {
+        match *self {
+            Scalar::Missing => Some(false),
+            Scalar::Bool(v) => Some(v),
+            Scalar::Int(v) => Some(v != 0),
+            Scalar::Float(v) if v.fract() == 0.0 => Some(v != 0.0),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scalar::Missing => f.write_str("nothing"),
+            Scalar::Bool(v) => write!(f, "{v}"),
+            Scalar::Int(v) => write!(f, "{v}"),
+            Scalar::Float(v) => write!(f, "{v:?}"),
+            Scalar::Text(v) => write!(f, "the string {v:?}"),
+            Scalar::List => f.write_str("a list"),
+            Scalar::Object => f.write_str("an object"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+struct ScalarVisitor;
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Scalar, E> {
+        Ok(Scalar::Missing)
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Scalar, E> {
+        Ok(Scalar::Bool(v))
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Scalar, E> {
+        Ok(Scalar::Int(v))
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Scalar, E> {
+        Ok(i64::try_from(v).map_or(Scalar::Float(v as f64), Scalar::Int))
+    }
+
+    fn visit_f64<E>(self, v: f64) -> Result<Scalar, E> {
+        Ok(Scalar::Float(v))
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Scalar, E> {
+        Ok(Scalar::Text(v.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::List)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Object)
+    }
+}
+
+/// A list of numbers as found in a file, or what stands in its place.
+#[derive(Debug, Default)]
+pub(crate) enum Numbers {
+    /// Absent or null.
+    #[default]
+    Missing,
+    List(Vec<Scalar>),
+    Other(Scalar),
+}
+
+impl<'de> Deserialize<'de> for Numbers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NumbersVisitor)
+    }
+}
+
+struct NumbersVisitor;
+
+impl<'de> Visitor<'de> for NumbersVisitor {
+    type Value = Numbers;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of numbers")
+    }
+
+    fn visit_unit<E>(self) -> Result<Numbers, E> {
+        Ok(Numbers::Missing)
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Numbers, E> {
+        Ok(Numbers::Other(Scalar::Bool(v)))
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Numbers, E> {
+        Ok(Numbers::Other(Scalar::Int(v)))
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Numbers, E> {
+        Ok(Numbers::Other(Scalar::Float(v as f64)))
+    }
+
+    fn visit_f64<E>(self, v: f64) -> Result<Numbers, E> {
+        Ok(Numbers::Other(Scalar::Float(v)))
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Numbers, E> {
+        Ok(Numbers::Other(Scalar::Text(v.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Numbers, A::Error> {
+        let mut list = Vec::with_capacity(4);
+        while let Some(value) = seq.next_element()? {
+            list.push(value);
+        }
+        Ok(Numbers::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Numbers, A::Error> {
+        ScalarVisitor.visit_map(map).map(Numbers::Other)
+    }
+}
