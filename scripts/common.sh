@@ -1,0 +1,44 @@
+# Sourced by the scripts of this folder; not run by itself.
+
+# Everything that is downloaded or built outside the checkout lives here.
+FOVEAL_CACHE="${FOVEAL_CACHE:-${HOME:?}/.cache/foveal}"
+
+say() { printf '%s\n' "$*" >&2; }
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# apt_install PACKAGE...: Debian packages, as root or through a sudo that asks nothing.
+apt_install() {
+    local sudo=()
+    have apt-get || die "needs the package(s) $*, and this machine has no apt-get: install them by hand"
+    if [ "$(id -u)" -ne 0 ]; then
+        have sudo && sudo -n true 2>/dev/null || die "needs the package(s) $*: run 'sudo apt-get install $*'"
+        sudo=(sudo -n)
+    fi
+    say "installing with apt-get: $*"
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" \
+        </dev/null >/dev/null 2>&1 && return
+    "${sudo[@]}" apt-get update -qq </dev/null >/dev/null 2>&1 || true
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" \
+        </dev/null >&2 || die "apt-get could not install $*"
+}
+
+# download URL FILE: to a temporary name first, so that FILE is whole or absent.
+download() {
+    local part="$2.part"
+    if have curl; then
+        curl -fsSL --retry 3 --connect-timeout 20 -o "$part" "$1" </dev/null || { rm -f "$part"; return 1; }
+    elif have wget; then
+        wget -q --tries 3 --timeout 20 -O "$part" "$1" </dev/null || { rm -f "$part"; return 1; }
+    else
+        apt_install curl ca-certificates
+        download "$1" "$2"
+        return
+    fi
+    mv "$part" "$2"
+}
