@@ -1,0 +1,239 @@
+//! Which anchors stand on a cell, and how they tile a picture.
+
+use crate::{GridSize, LEVELS, STRIDES};
+use foveal_boxes::BBox;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// How sizes and strides are rounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rounding {
+    /// Not at all: sizes `base * 2^(k/scales)`, strides `2^level`. For new models.
+    #[default]
+    Exact,
+    /// As torchvision does, for its weights: sizes cut to integers, half extents rounded half to even, and the stride of
+    /// each axis is the padded size divided by the grid size in integers (P7 of a 320 px wide picture: 106, not 128).
+    Torchvision,
+}
+
+/// The anchors of every level.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AnchorConfig {
+    /// Side of a level's smallest square anchor in pixels, P3 first.
+    pub base_sizes: Vec<f32>,
+    /// Sizes an octave: `2^(k/scales)` for `k` in `0..scales`.
+    pub scales: usize,
+    /// Ratios of height to width.
+    pub ratios: Vec<f32>,
+    /// How sizes and strides are rounded.
+    pub rounding: Rounding,
+}
+
+impl Default for AnchorConfig {
+    /// Lin et al., arXiv 1708.02002, section 4: 32 to 512 px, three octave scales, three ratios.
+    fn default() -> Self {
+        Self {
+            base_sizes: vec![32.0, 64.0, 128.0, 256.0, 512.0],
+            scales: 3,
+            ratios: vec![0.5, 1.0, 2.0],
+            rounding: Rounding::Exact,
+        }
+    }
+}
+
+/// Why an [`AnchorConfig`] or a [`MatcherConfig`](crate::MatcherConfig) cannot be used.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum AnchorError {
+    /// Not one base size a level.
+    #[error("anchors.base_sizes: expected {LEVELS} sizes, one for each level P3..P7, found {found}")]
+    Levels {
+        /// How many were given.
+        found: usize,
+    },
+    /// A size or ratio that makes no box.
+    #[error("anchors.{key}: expected positive numbers, found {found}")]
+    NotPositive {
+        /// The key.
+        key: &'static str,
+        /// The offending value.
+        found: f32,
+    },
+    /// No anchor in a cell.
+    #[error("anchors.{key}: expected at least one")]
+    Empty {
+        /// The key.
+        key: &'static str,
+    },
+    /// Thresholds out of order or range.
+    #[error(
+        "matcher: expected 0 <= negative_iou <= positive_iou <= 1, found negative_iou {negative}, positive_iou {positive}"
+    )]
+    Thresholds {
+        /// Below it an anchor is background.
+        negative: f32,
+        /// From it on an anchor is positive.
+        positive: f32,
+    },
+}
+
+/// All anchors of a padded picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Anchors {
+    /// In the order level, row, column, cell; in pixels of the padded picture; they may reach beyond it.
+    pub boxes: Vec<BBox>,
+    /// Where each level begins in `boxes`, and the end: levels + 1 entries.
+    pub level_offsets: Vec<usize>,
+    /// Anchors at each position.
+    pub cells: usize,
+}
+
+impl AnchorConfig {
+    /// Anchors at each position: scales times ratios.
+    pub fn cells(&self) -> usize {
+        self.scales * self.ratios.len()
+    }
+
+    /// Checks what a user may have written.
+    ///
+    /// # Errors
+    /// Another number of levels than [`LEVELS`], no scale or ratio, a size or ratio that is not positive.
+    pub fn validate(&self) -> Result<(), AnchorError> {
+        if self.base_sizes.len() != LEVELS {
+            return Err(AnchorError::Levels { found: self.base_sizes.len() });
+        }
+        if self.scales == 0 {
+            return Err(AnchorError::Empty { key: "scales" });
+        }
+        if self.ratios.is_empty() {
+            return Err(AnchorError::Empty { key: "ratios" });
+        }
+        for (key, values) in [("base_sizes", &self.base_sizes), ("ratios", &self.ratios)] {
+            if let Some(&found) = values.iter().find(|v| !(v.is_finite() && **v > 0.0)) {
+                return Err(AnchorError::NotPositive { key, found });
+            }
+        }
+        Ok(())
+    }
+
+    /// The anchors of one position of a level, centred on the origin, in cell order: ratio outer, scale inner.
+    ///
+    /// # Panics
+    /// If `level` (0 is P3) has no base size.
+    pub fn cell_boxes(&self, level: usize) -> Vec<BBox> {
+        let base = f64::from(self.base_sizes[level]);
+        let sizes: Vec<f64> = (0..self.scales).map(|k| base * 2f64.powf(k as f64 / self.scales as f64)).collect();
+        let around_origin = |x: f32, y: f32| BBox::new(-x, -y, x, y);
+        let cell = |ratio: f32, size: f64| match self.rounding {
+            Rounding::Exact => {
+                let root = f64::from(ratio).sqrt();
+                around_origin((size / root / 2.0) as f32, (size * root / 2.0) as f32)
+            }
+            // In f32 from here on, in the order of torchvision's `AnchorGenerator.generate_anchors`.
+            Rounding::Torchvision => {
+                let size = size.trunc() as f32;
+                let height_ratio = ratio.sqrt();
+                let half = |v: f32| (v / 2.0).round_ties_even();
+                around_origin(half((1.0 / height_ratio) * size), half(height_ratio * size))
+            }
+        };
+        self.ratios.iter().flat_map(|&ratio| sizes.iter().map(move |&size| cell(ratio, size))).collect()
+    }
+
+    /// Tiles a padded picture. The anchors of cell `(x, y)` are centred on `(x * stride, y * stride)`, the cell's top
+    /// left corner and not its middle, as in torchvision and Detectron2.
+    ///
+    /// # Shapes
+    /// `grids`: the sizes of the levels, see [`grid_sizes`](crate::grid_sizes).
+    ///
+    /// # Panics
+    /// If there is not one grid for each base size, or more than [`LEVELS`].
+    pub fn anchors(&self, padded_height: usize, padded_width: usize, grids: &[GridSize]) -> Anchors {
+        assert_eq!(grids.len(), self.base_sizes.len(), "a grid for each base size");
+        let total: usize = grids.iter().map(GridSize::positions).sum();
+        let mut boxes = Vec::with_capacity(total * self.cells());
+        let mut level_offsets = vec![0];
+        for (level, grid) in grids.iter().enumerate() {
+            let cells = self.cell_boxes(level);
+            let (stride_y, stride_x) = match self.rounding {
+                Rounding::Exact => (STRIDES[level], STRIDES[level]),
+                Rounding::Torchvision => (padded_height / grid.height, padded_width / grid.width),
+            };
+            for y in 0..grid.height {
+                let dy = (y * stride_y) as f32;
+                for x in 0..grid.width {
+                    let dx = (x * stride_x) as f32;
+                    boxes.extend(cells.iter().map(|c| BBox::new(c.x1 + dx, c.y1 + dy, c.x2 + dx, c.y2 + dy)));
+                }
+            }
+            level_offsets.push(boxes.len());
+        }
+        Anchors { boxes, level_offsets, cells: self.cells() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grid_sizes;
+
+    #[test]
+    fn exact_cells() {
+        let cells = AnchorConfig::default().cell_boxes(0);
+        assert_eq!(cells.len(), 9);
+        for (i, cell) in cells.iter().enumerate() {
+            let (ratio, scale) = ([0.5f32, 1.0, 2.0][i / 3], i % 3);
+            let side = 32.0 * 2f32.powf(scale as f32 / 3.0);
+            assert!((cell.height() / cell.width() - ratio).abs() < 1e-5);
+            assert!((cell.area().sqrt() - side).abs() < 1e-4);
+        }
+    }
+
+    #[test]
+    fn torchvision_rounds_half_to_even() {
+        let config = AnchorConfig { rounding: Rounding::Torchvision, ..AnchorConfig::default() };
+        // 128 * 2^(1/3) = 161.27 is cut to 161; half of it, 80.5, goes to 80.
+        assert_eq!(config.cell_boxes(2)[4], BBox::new(-80.0, -80.0, 80.0, 80.0));
+        // 320 px wide: P7 has 3 columns, 320 / 3 = 106 px apart.
+        let anchors = config.anchors(320, 320, &grid_sizes(320, 320));
+        let p7 = anchors.level_offsets[4];
+        assert_eq!(anchors.boxes[p7 + 9].center().0, 106.0);
+    }
+
+    #[test]
+    fn order_and_offsets() {
+        let config = AnchorConfig::default();
+        let grids = grid_sizes(96, 64);
+        let anchors = config.anchors(96, 64, &grids);
+        assert_eq!(anchors.level_offsets.len(), 6);
+        for (level, grid) in grids.iter().enumerate() {
+            let first = anchors.level_offsets[level];
+            assert_eq!(anchors.level_offsets[level + 1] - first, grid.positions() * 9);
+            let (y, x, cell) = (grid.height - 1, grid.width - 1, 4);
+            let anchor = anchors.boxes[first + (y * grid.width + x) * 9 + cell];
+            let stride = STRIDES[level] as f32;
+            assert_eq!(anchor.center(), (x as f32 * stride, y as f32 * stride));
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let check = |change: fn(&mut AnchorConfig)| {
+            let mut config = AnchorConfig::default();
+            change(&mut config);
+            config.validate().unwrap_err().to_string()
+        };
+        assert!(check(|c| c.base_sizes.truncate(3)).contains("found 3"));
+        assert!(check(|c| c.ratios[1] = -1.0).contains("anchors.ratios"));
+        assert!(check(|c| c.scales = 0).contains("anchors.scales"));
+        assert!(AnchorConfig::default().validate().is_ok());
+    }
+
+    #[test]
+    fn config_names() {
+        let config: AnchorConfig = serde_json::from_str(r#"{"rounding":"torchvision","scales":2}"#).unwrap();
+        assert_eq!((config.rounding, config.cells()), (Rounding::Torchvision, 6));
+        assert!(serde_json::from_str::<AnchorConfig>(r#"{"ratio":[1]}"#).is_err());
+    }
+}

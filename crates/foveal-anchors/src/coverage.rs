@@ -1,0 +1,146 @@
+//! How well a set of anchors covers a set of objects.
+
+use foveal_boxes::{BBox, iou};
+use serde::{Deserialize, Serialize};
+
+/// COCO's size classes by box area: below 32x32 px, below 96x96 px, and above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SizeBucket {
+    /// Area below 32 * 32 square pixels.
+    Small,
+    /// Area from 32 * 32 to below 96 * 96 square pixels.
+    Medium,
+    /// Area of 96 * 96 square pixels and above.
+    Large,
+}
+
+impl SizeBucket {
+    /// All of them, smallest first.
+    pub const ALL: [SizeBucket; 3] = [SizeBucket::Small, SizeBucket::Medium, SizeBucket::Large];
+
+    /// The bucket of an area in square pixels.
+    pub fn of(area: f32) -> Self {
+        if area < 32.0 * 32.0 {
+            SizeBucket::Small
+        } else if area < 96.0 * 96.0 {
+            SizeBucket::Medium
+        } else {
+            SizeBucket::Large
+        }
+    }
+}
+
+/// How one object fares.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ObjectCoverage {
+    /// The object in pixels of the padded picture.
+    pub object: BBox,
+    /// The highest IoU that any anchor has with it; 0 if none touches it.
+    pub best_iou: f32,
+    /// The anchor with that IoU, the first if several.
+    pub best_anchor: Option<usize>,
+    /// How many anchors reach the IoU that makes them positive.
+    pub positives: usize,
+}
+
+/// Coverage of objects, of one picture or (by [`Coverage::merge`]) of many.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// One entry an object, in the order given.
+    pub objects: Vec<ObjectCoverage>,
+}
+
+/// Figures of a group of objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CoverageSummary {
+    /// How many objects.
+    pub objects: usize,
+    /// How many of them have an anchor with an IoU of at least [`POSITIVE_IOU`].
+    pub covered: usize,
+    /// How many of them no anchor touches.
+    pub untouched: usize,
+    /// Mean of the highest IoUs; 0 without objects.
+    pub mean_best_iou: f32,
+    /// Mean number of anchors that reach [`POSITIVE_IOU`]; 0 without objects.
+    pub mean_positives: f32,
+}
+
+/// The IoU from which an anchor is positive (Lin et al., arXiv 1708.02002, section 4).
+pub const POSITIVE_IOU: f32 = 0.5;
+
+/// Measures how well the anchors of one picture cover its objects.
+pub fn coverage(anchors: &[BBox], objects: &[BBox]) -> Coverage {
+    let of = |object: &BBox| {
+        let mut found = ObjectCoverage { object: *object, best_iou: 0.0, best_anchor: None, positives: 0 };
+        for (index, anchor) in anchors.iter().enumerate() {
+            let iou = iou(object, anchor);
+            if iou > found.best_iou {
+                (found.best_iou, found.best_anchor) = (iou, Some(index));
+            }
+            found.positives += usize::from(iou >= POSITIVE_IOU);
+        }
+        found
+    };
+    Coverage { objects: objects.iter().map(of).collect() }
+}
+
+impl Coverage {
+    /// Adds another picture's objects.
+    pub fn merge(&mut self, other: Coverage) {
+        self.objects.extend(other.objects);
+    }
+
+    /// Figures of all objects.
+    pub fn summary(&self) -> CoverageSummary {
+        summarise(self.objects.iter())
+    }
+
+    /// Figures of the objects in one size bucket, by the size they have after resizing.
+    pub fn bucket(&self, bucket: SizeBucket) -> CoverageSummary {
+        summarise(self.objects.iter().filter(|o| SizeBucket::of(o.object.area()) == bucket))
+    }
+}
+
+fn summarise<'a>(objects: impl Iterator<Item = &'a ObjectCoverage>) -> CoverageSummary {
+    let mut summary = CoverageSummary::default();
+    let (mut iou, mut positives) = (0.0f64, 0usize);
+    for object in objects {
+        summary.objects += 1;
+        summary.covered += usize::from(object.best_iou >= POSITIVE_IOU);
+        summary.untouched += usize::from(object.best_iou == 0.0);
+        iou += f64::from(object.best_iou);
+        positives += object.positives;
+    }
+    let count = summary.objects.max(1) as f64;
+    summary.mean_best_iou = (iou / count) as f32;
+    summary.mean_positives = (positives as f64 / count) as f32;
+    summary
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AnchorConfig, grid_sizes};
+
+    #[test]
+    fn small_objects_fall_below_the_smallest_anchor() {
+        let anchors = AnchorConfig::default().anchors(256, 256, &grid_sizes(256, 256)).boxes;
+        let objects = [
+            BBox::new(60.0, 60.0, 70.0, 70.0),     // 10 px: at best 100 / 1024
+            BBox::new(48.0, 48.0, 80.0, 80.0),     // an anchor exactly
+            BBox::new(64.0, 64.0, 192.0, 192.0),   // an anchor exactly
+            BBox::new(900.0, 900.0, 950.0, 950.0), // outside
+        ];
+        let found = coverage(&anchors, &objects);
+        assert!((found.objects[0].best_iou - 100.0 / 1024.0).abs() < 1e-6);
+        assert_eq!(found.objects[1].best_iou, 1.0);
+        assert_eq!(found.objects[3].best_anchor, None);
+        let small = found.bucket(SizeBucket::Small);
+        assert_eq!((small.objects, small.covered), (1, 0));
+        let medium = found.bucket(SizeBucket::Medium);
+        assert_eq!((medium.objects, medium.covered, medium.untouched), (2, 1, 1));
+        let all = found.summary();
+        assert_eq!((all.objects, all.covered, all.untouched), (4, 2, 1));
+    }
+}
