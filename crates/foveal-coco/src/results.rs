@@ -1,8 +1,11 @@
 //! COCO results files: one list of detections.
 
-use std::{io, path::Path};
+use std::{fmt, io, path::Path};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{SeqAccess, Visitor},
+};
 
 use crate::{CocoError, file, record::RawDetection};
 
@@ -21,9 +24,31 @@ pub struct CocoDetection {
 }
 
 /// A list, so that another top level gets an error that says what was expected.
-#[derive(Deserialize)]
-#[serde(transparent)]
 struct Results(Vec<CocoDetection>);
+
+impl<'de> Deserialize<'de> for Results {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ResultsVisitor)
+    }
+}
+
+struct ResultsVisitor;
+
+impl<'de> Visitor<'de> for ResultsVisitor {
+    type Value = Results;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of detections (a COCO results file)")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Results, A::Error> {
+        let mut detections = Vec::new();
+        while let Some(detection) = seq.next_element()? {
+            detections.push(detection);
+        }
+        Ok(Results(detections))
+    }
+}
 
 /// Reads a results file, gzipped or not; its numbers come through bit for bit.
 ///

@@ -65,7 +65,7 @@ fn bad_results_are_refused_with_the_place() {
         (r#"[{"image_id": 42, "category_id": 1, "bbox": [1, 2, 3, 4], "score": NaN}]"#, &["image 42", "`score`"]),
         (r#"[{"image_id": 42, "category_id": 1, "score": 0.5}]"#, &["image 42", "`bbox`"]),
         (r#"[{"image_id": "a.jpg", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]"#, &["`image_id`", "a.jpg"]),
-        (r#"{"annotations": []}"#, &["map", "sequence"]),
+        (r#"{"annotations": []}"#, &["map", "list of detections"]),
     ] {
         fs::write(&path, text).unwrap();
         let message = read_results(&path).unwrap_err().to_string();

@@ -1,1 +1,14 @@
-//! foveal-eval
+//! COCO's detection figures, on [`hotcoco`], which equals pycocotools digit by digit.
+//!
+//! [`evaluate`] takes a ground truth and detections in memory, [`score_files`] two files. The
+//! boxes and scores go in as they are, in `f64`; only ids are renumbered, in an order-keeping way.
+#![warn(missing_docs)]
+
+mod engine;
+mod error;
+mod metrics;
+mod table;
+
+pub use engine::{Scored, evaluate, score, score_files};
+pub use error::EvalError;
+pub use metrics::{CategoryMetrics, Metrics};

@@ -1,0 +1,66 @@
+//! The figures for people.
+
+use std::fmt::Write;
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::Metrics;
+
+/// Columns that a class name may take before it is cut.
+const MAX_NAME_WIDTH: usize = 40;
+/// Heading of the names' column.
+const CLASS: &str = "class";
+
+impl Metrics {
+    /// COCO's twelve lines, then a line a class: name, id, objects, AP, AP50. A class without
+    /// objects has `-` for its figures. Ends with a line break.
+    pub fn table(&self) -> String {
+        let mut out = String::new();
+        for f in self.figures() {
+            let title = if f.recall { "Average Recall     (AR)" } else { "Average Precision  (AP)" };
+            let _ = writeln!(
+                out,
+                " {title} @[ IoU={:<9} | area={:>6} | maxDets={:>3} ] = {:.3}",
+                f.iou, f.area, f.max_detections, f.value
+            );
+        }
+        if self.per_category.is_empty() {
+            return out;
+        }
+        let names: Vec<String> = self.per_category.iter().map(|c| shorten(&c.name)).collect();
+        let column = |heading: &str, values: &mut dyn Iterator<Item = String>| {
+            values.map(|v| v.len()).max().unwrap_or(0).max(heading.len())
+        };
+        let name_width = names.iter().map(|n| n.width()).max().unwrap_or(0).max(CLASS.len());
+        let id_width = column("id", &mut self.per_category.iter().map(|c| c.id.to_string()));
+        let objects_width = column("objects", &mut self.per_category.iter().map(|c| c.objects.to_string()));
+        let mut line = |name: &str, id: &str, objects: &str, ap: &str, ap50: &str| {
+            let padding = " ".repeat(name_width - name.width());
+            let _ = writeln!(out, " {name}{padding}  {id:>id_width$}  {objects:>objects_width$}  {ap:>5}  {ap50:>5}");
+        };
+        line("", "", "", "", "");
+        line(CLASS, "id", "objects", "AP", "AP50");
+        for (c, name) in self.per_category.iter().zip(&names) {
+            line(name, &c.id.to_string(), &c.objects.to_string(), &figure(c.ap), &figure(c.ap50));
+        }
+        out.lines().flat_map(|l| [l.trim_end(), "\n"]).collect()
+    }
+}
+
+fn figure(value: f64) -> String {
+    if value < 0.0 { "-".to_owned() } else { format!("{value:.3}") }
+}
+
+/// On one line, cut to [`MAX_NAME_WIDTH`] columns.
+fn shorten(name: &str) -> String {
+    let clean: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if clean.width() <= MAX_NAME_WIDTH {
+        return clean;
+    }
+    let mut width = 1; // the ellipsis
+    let kept = clean.chars().take_while(|c| {
+        width += c.width().unwrap_or(0);
+        width <= MAX_NAME_WIDTH
+    });
+    kept.chain(['…']).collect()
+}
