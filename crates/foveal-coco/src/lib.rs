@@ -2,7 +2,8 @@
 //!
 //! The schema keeps the file's own numbers: ids as `i64`, boxes as `f64`
 //! `[x, y, width, height]`. This is the only crate that knows that layout;
-//! everywhere else boxes are absolute corners.
+//! everywhere else boxes are absolute corners ([`foveal_boxes::BBox`]), and
+//! [`xywh_to_bbox`] / [`bbox_to_xywh`] stand between the two.
 //!
 //! Reading is tolerant of what tools differ in (missing optional fields, nulls,
 //! integral floats as ids, crowd flags of any kind, gzip, a byte order mark,
@@ -18,6 +19,7 @@ mod names;
 mod record;
 mod results;
 mod scalar;
+mod xywh;
 
 pub use dataset::{Annotation, Category, CocoDataset, Image};
 pub use error::CocoError;
@@ -26,3 +28,4 @@ pub use finding::Finding;
 pub use label_map::{CategoryInfo, LabelMap};
 pub use names::coco_names;
 pub use results::{CocoDetection, read_results, write_results};
+pub use xywh::{bbox_to_xywh, xywh_to_bbox};

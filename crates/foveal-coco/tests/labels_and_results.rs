@@ -1,8 +1,10 @@
-//! The label map and results files.
+//! The label map, results files, and the box layouts.
 
 use std::fs;
 
+use foveal_boxes::BBox;
 use foveal_coco::*;
+use proptest::prelude::*;
 
 fn category(id: i64, name: &str) -> Category {
     Category { id, name: name.into(), supercategory: None }
@@ -72,5 +74,19 @@ fn bad_results_are_refused_with_the_place() {
         for part in parts.iter().chain(&["results.json, line 1"]) {
             assert!(message.contains(part), "{message:?} lacks {part:?}");
         }
+    }
+}
+
+#[test]
+fn boxes_in_both_layouts() {
+    assert_eq!(xywh_to_bbox(&[1.5, 2.0, 3.0, 4.25]), BBox::new(1.5, 2.0, 4.5, 6.25));
+    assert_eq!(bbox_to_xywh(&BBox::new(1.5, 2.0, 4.5, 6.25)), [1.5, 2.0, 3.0, 4.25]);
+}
+
+proptest! {
+    #[test]
+    fn corners_survive_the_coco_layout(x1 in -1e4f32..1e4, y1 in -1e4f32..1e4, w in 0f32..1e4, h in 0f32..1e4) {
+        let bbox = BBox::new(x1, y1, x1 + w, y1 + h);
+        prop_assert_eq!(xywh_to_bbox(&bbox_to_xywh(&bbox)), bbox);
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! [`evaluate`] takes a ground truth and detections in memory, [`score_files`] two files. The
 //! boxes and scores go in as they are, in `f64`; only ids are renumbered, in an order-keeping way.
-#![warn(missing_docs)]
 
 mod engine;
 mod error;
