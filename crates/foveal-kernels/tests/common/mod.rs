@@ -1,0 +1,64 @@
+//! What the tests of the operations share.
+#![allow(dead_code)] // each test program uses a part
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// Largest difference over largest reference value that the own kernels may show in `f32`.
+pub const TOLERANCE: f32 = 1e-4;
+
+/// Values in -1..1 from a counter-based generator (SplitMix64), so that a failure repeats.
+pub fn values(seed: u64, len: usize) -> Vec<f32> {
+    (0..len as u64)
+        .map(|i| {
+            let mut z = (seed << 32).wrapping_add(i).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// A tensor of such values.
+pub fn tensor<const D: usize>(seed: u64, dims: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values(seed, dims.iter().product()), dims), device)
+}
+
+/// The same as a leaf with a gradient, where `tracked`.
+pub fn leaf<const D: usize>(seed: u64, dims: [usize; D], device: &Device, tracked: bool) -> Tensor<D> {
+    let t = tensor(seed, dims, device);
+    if tracked { t.require_grad() } else { t }
+}
+
+pub fn to_vec<const D: usize>(t: Tensor<D>) -> Vec<f32> {
+    t.into_data().try_to_vec::<f32>().expect("f32 values")
+}
+
+/// max |difference| over max |reference|; infinite if a value is not finite or the lengths differ.
+pub fn relative(got: &[f32], reference: &[f32]) -> f32 {
+    if got.len() != reference.len() || got.iter().any(|v| !v.is_finite()) {
+        return f32::INFINITY;
+    }
+    let scale = reference.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let difference = got.iter().zip(reference).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+    if difference == 0.0 { 0.0 } else { difference / scale }
+}
+
+/// Panics with `what` if two lists of named results differ by more than the tolerance.
+pub fn assert_close(what: &str, got: &[Vec<f32>], reference: &[Vec<f32>]) {
+    assert_eq!(got.len(), reference.len(), "{what}");
+    for (i, (g, r)) in got.iter().zip(reference).enumerate() {
+        let error = relative(g, r);
+        assert!(error <= TOLERANCE, "{what}: result {i} differs by {error:e} of its largest value");
+    }
+}
+
+/// Runs `f` in pools of 1, 2 and 3 threads and checks that the bits agree.
+pub fn assert_same_on_any_threads(f: impl Fn() -> Vec<Vec<f32>> + Sync) {
+    let run = |threads: usize| -> Vec<Vec<u32>> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| f().iter().map(|v| v.iter().map(|x| x.to_bits()).collect()).collect())
+    };
+    let one = run(1);
+    assert_eq!(one, run(2), "2 threads");
+    assert_eq!(one, run(3), "3 threads");
+}
