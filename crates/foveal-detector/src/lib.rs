@@ -1,1 +1,18 @@
-//! foveal-detector
+//! RetinaNet: the network, its post-processing and its checkpoint file. All that inference needs.
+#![recursion_limit = "256"]
+
+mod checkpoint;
+mod config;
+mod detector;
+mod error;
+mod model;
+mod postprocess;
+mod topk;
+
+pub use checkpoint::{Checkpoint, CheckpointMeta, FORMAT_VERSION};
+pub use config::ModelConfig;
+pub use detector::{Detector, Prediction};
+pub use error::DetectorError;
+pub use foveal_backbone::weights::LoadReport;
+pub use model::{BuiltModel, Dense, RetinaNet};
+pub use postprocess::{Detection, ImageFrame, PostConfig, postprocess};

@@ -1,0 +1,69 @@
+//! Weights by torchvision's names: out of a module, into a module, and out of files.
+
+mod file;
+mod module;
+mod resnet;
+
+pub use file::{read_weights, tensors_from_safetensors};
+pub use module::{LoadReport, Mismatch, load_tensors, named_tensors};
+pub use resnet::{LoadedResNet, load_resnet};
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A tensor on the host, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostTensor {
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its values, as many as the shape's product.
+    pub values: Vec<f32>,
+}
+
+/// Tensors by name, in the order of their names.
+pub type TensorMap = BTreeMap<String, HostTensor>;
+
+/// Why a weight file could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    /// The file could not be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The content is neither a safetensors nor a PyTorch file, or is damaged.
+    #[error("{}: expected a .safetensors file or a PyTorch .pth/.pt state dict, found {found}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+    },
+    /// Not one tensor has a name and shape that the network knows.
+    #[error(
+        "{}: none of its {} tensors fits a {network}; its first names are {}; expected torchvision's names such as \
+         conv1.weight and layer1.0.conv1.weight with the shapes of {network}",
+        path.display(), found.len(), found.iter().take(4).cloned().collect::<Vec<_>>().join(", ")
+    )]
+    NoMatch {
+        /// The file.
+        path: PathBuf,
+        /// The network it was meant for.
+        network: String,
+        /// Names of the tensors in the file.
+        found: Vec<String>,
+    },
+    /// A tensor carries NaN or infinity.
+    #[error("{}: tensor {name} carries a non-finite value at element {element}; the file is damaged or its training diverged", path.display())]
+    NonFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Row-major index of the first such value.
+        element: usize,
+    },
+}

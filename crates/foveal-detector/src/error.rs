@@ -1,0 +1,49 @@
+//! What can go wrong with models and checkpoints.
+
+use std::path::PathBuf;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectorError {
+    /// A weight file could not be used.
+    #[error(transparent)]
+    Weights(#[from] foveal_backbone::weights::WeightsError),
+    /// An image could not be read.
+    #[error(transparent)]
+    Image(#[from] foveal_image::ImageError),
+    /// A file could not be written, or a label map is none.
+    #[error(transparent)]
+    Coco(#[from] foveal_coco::CocoError),
+    /// A file could not be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file is no foveal checkpoint, or a damaged one.
+    #[error("{}: expected a foveal checkpoint (.safetensors with a `foveal` entry), found {found}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+    },
+    /// `frozen_batch` without weights would freeze norms that do nothing.
+    #[error(
+        "model.norm = \"frozen_batch\" needs pretrained statistics, and model.weights names no file: \
+         set model.weights, or take model.norm = \"group\""
+    )]
+    FrozenWithoutWeights,
+    /// A configuration value that no network has.
+    #[error("model.{key}: expected {expected}, found {found}")]
+    Config {
+        /// The key below `model`.
+        key: &'static str,
+        /// What is possible.
+        expected: &'static str,
+        /// The value.
+        found: String,
+    },
+}

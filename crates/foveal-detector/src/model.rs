@@ -1,0 +1,156 @@
+//! The network.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use foveal_anchors::{Anchors, GridSize};
+use foveal_backbone::weights::{LoadReport, load_resnet};
+use foveal_backbone::{Backbone, Fpn, NormChoice, ResNet};
+use foveal_heads::Head;
+use foveal_kernels::Init;
+
+use crate::{DetectorError, ModelConfig};
+
+/// The most stages that can be frozen: the whole backbone.
+const STAGES: usize = 5;
+
+/// Backbone, pyramid and heads; parameter paths are torchvision's.
+#[derive(Module, Debug)]
+pub struct RetinaNet {
+    /// ResNet and pyramid.
+    pub backbone: Backbone,
+    /// Class and box heads.
+    pub head: Head,
+}
+
+/// The network's answer for a batch, rows in anchor order (level, y, x, cell).
+#[derive(Debug, Clone)]
+pub struct Dense {
+    /// `[batch, anchors, classes]`.
+    pub logits: Tensor<3>,
+    /// `[batch, anchors, 4]`.
+    pub deltas: Tensor<3>,
+    /// Height and width of each level's map, P3 first.
+    pub grids: Vec<GridSize>,
+}
+
+/// A network as its config asks for it.
+pub struct BuiltModel {
+    /// The network.
+    pub model: RetinaNet,
+    /// The config with `live_norms` filled in.
+    pub config: ModelConfig,
+    /// What became of each tensor of `model.weights`, where that was given.
+    pub report: Option<LoadReport>,
+}
+
+impl RetinaNet {
+    /// # Shapes
+    /// - images: `[batch, 3, height, width]`, normalised, height and width multiples of 32
+    pub fn forward(&self, images: Tensor<4>) -> Dense {
+        let pyramid = self.backbone.forward(images);
+        let grids = pyramid.levels.iter().map(|l| {
+            let [_, _, height, width] = l.dims();
+            GridSize { height, width }
+        });
+        let grids = grids.collect();
+        let out = self.head.forward(&pyramid.levels);
+        Dense { logits: out.logits, deltas: out.deltas, grids }
+    }
+}
+
+impl ModelConfig {
+    /// The bare network with seeded initial weights, no file read and nothing frozen by stage.
+    fn network(&self, classes: usize, seed: u64, device: &Device) -> RetinaNet {
+        let mut init = Init::seeded(seed);
+        let body =
+            ResNet::new(self.backbone, self.base_width, self.norm, &mut init, device).train_norms(&self.live_norms);
+        let channels = ResNet::channels(self.backbone, self.base_width);
+        let fpn = Fpn::new(channels, self.fpn_channels, self.p6_from, &mut init, device);
+        let head = Head::new(&self.head, self.fpn_channels, self.anchors.cells(), classes, &mut init, device);
+        RetinaNet { backbone: Backbone { body, fpn }, head }
+    }
+
+    /// The network for a checkpoint's tensors: the weight file that it once started from is not looked for.
+    pub fn skeleton(&self, classes: usize, device: &Device) -> RetinaNet {
+        self.network(classes, 0, device)
+    }
+
+    /// A network to train: seeded weights, then `model.weights`, then the frozen stages.
+    ///
+    /// # Errors
+    /// When the config contradicts itself or the weight file cannot be used.
+    pub fn build(&self, classes: usize, seed: u64, device: &Device) -> Result<BuiltModel, DetectorError> {
+        self.validate()?;
+        let mut config = self.clone();
+        let mut model = self.network(classes, seed, device);
+        let mut report = None;
+        match &self.weights {
+            Some(path) => {
+                let loaded = load_resnet(model.backbone.body, path, &self.backbone_name())?;
+                model.backbone.body = loaded.net;
+                if self.norm == NormChoice::FrozenBatch {
+                    config.live_norms = loaded.norms_without_statistics;
+                    model.backbone.body = model.backbone.body.train_norms(&config.live_norms);
+                }
+                report = Some(loaded.report);
+            }
+            None if self.norm == NormChoice::FrozenBatch => return Err(DetectorError::FrozenWithoutWeights),
+            None => {}
+        }
+        model.backbone.body = model.backbone.body.freeze_stages(self.freeze_stages);
+        Ok(BuiltModel { model, config, report })
+    }
+
+    /// Checks what the types allow and the network does not.
+    ///
+    /// # Errors
+    /// Names the key, what is possible and what was found.
+    pub fn validate(&self) -> Result<(), DetectorError> {
+        let check = |ok: bool, key: &'static str, expected: &'static str, found: String| {
+            if ok { Ok(()) } else { Err(DetectorError::Config { key, expected, found }) }
+        };
+        check(
+            self.freeze_stages <= STAGES,
+            "freeze_stages",
+            "0 (nothing) to 5 (the whole backbone)",
+            self.freeze_stages.to_string(),
+        )?;
+        check(
+            self.base_width >= 4 && self.base_width.is_multiple_of(4),
+            "base_width",
+            "a positive multiple of 4 (64 is ResNet's own)",
+            self.base_width.to_string(),
+        )?;
+        check(self.fpn_channels > 0, "fpn_channels", "at least 1", self.fpn_channels.to_string())?;
+        let prior = self.head.prior;
+        check(
+            prior > 0.0 && prior < 1.0,
+            "head.prior",
+            "a probability between 0 and 1, both excluded",
+            prior.to_string(),
+        )?;
+        let groups_fit = self.head.groups > 0 && self.fpn_channels.is_multiple_of(self.head.groups);
+        check(
+            self.head.norm == foveal_heads::HeadNorm::None || groups_fit,
+            "head.groups",
+            "a divisor of model.fpn_channels",
+            self.head.groups.to_string(),
+        )?;
+        let anchors = &self.anchors;
+        let sizes_ok = anchors.base_sizes.len() == 5 && anchors.base_sizes.iter().all(|s| *s > 0.0 && s.is_finite());
+        check(
+            sizes_ok,
+            "anchors.base_sizes",
+            "five positive sizes in pixels, one for each of P3..P7",
+            format!("{:?}", anchors.base_sizes),
+        )?;
+        let ratios_ok = !anchors.ratios.is_empty() && anchors.ratios.iter().all(|r| *r > 0.0 && r.is_finite());
+        check(ratios_ok, "anchors.ratios", "positive ratios (height over width)", format!("{:?}", anchors.ratios))?;
+        check(anchors.scales > 0, "anchors.scales", "at least 1 scale an octave", anchors.scales.to_string())
+    }
+
+    /// The anchors of a padded image for maps of the given sizes.
+    pub fn anchor_boxes(&self, padded_height: usize, padded_width: usize, grids: &[GridSize]) -> Anchors {
+        self.anchors.anchors(padded_height, padded_width, grids)
+    }
+}

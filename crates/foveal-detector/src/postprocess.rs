@@ -1,0 +1,170 @@
+//! From dense predictions to detections (arXiv 1708.02002, section 4.1, in torchvision's order of steps):
+//! sigmoid, threshold, the best pairs of each level, decode, clip, class-wise NMS, the best of the image, scale back.
+
+use burn::tensor::{Tensor, Transaction};
+use foveal_anchors::Anchors;
+use foveal_boxes::{BBox, Delta, class_nms, decode};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::model::Dense;
+use crate::topk::{Scored, best};
+
+/// `[eval]`'s part that shapes detections.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PostConfig {
+    /// Pairs of anchor and class at or below this score are dropped.
+    pub score_threshold: f32,
+    /// IoU above which the lesser of two boxes of one class is dropped.
+    pub nms: f32,
+    /// Most detections an image.
+    pub max_detections: usize,
+    /// Most pairs a level that go into NMS.
+    pub pre_nms: usize,
+}
+
+impl Default for PostConfig {
+    fn default() -> Self {
+        Self { score_threshold: 0.05, nms: 0.5, max_detections: 100, pre_nms: 1000 }
+    }
+}
+
+/// One found object.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Detection {
+    /// In pixels of the original image.
+    pub bbox: BBox,
+    /// Sigmoid of the logit.
+    pub score: f32,
+    /// Contiguous class.
+    pub class: u32,
+}
+
+/// An image's size before and after resizing, padding left out; pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ImageFrame {
+    /// Resized width.
+    pub width: usize,
+    /// Resized height.
+    pub height: usize,
+    /// Width of the original.
+    pub original_width: u32,
+    /// Height of the original.
+    pub original_height: u32,
+}
+
+/// Detections of each image of the batch, best first.
+///
+/// # Panics
+/// When `anchors` or `frames` belong to another batch.
+pub fn postprocess(
+    dense: &Dense,
+    anchors: &Anchors,
+    frames: &[ImageFrame],
+    config: &PostConfig,
+) -> Vec<Vec<Detection>> {
+    let [batch, count, classes] = dense.logits.dims();
+    assert_eq!(count, anchors.boxes.len(), "anchors of another grid");
+    assert_eq!(batch, frames.len(), "a frame for each image");
+    // The one device read of inference.
+    let [logits, deltas] = read_both(dense.logits.clone(), dense.deltas.clone());
+    let logits = logits.par_chunks(count * classes);
+    let deltas = deltas.par_chunks(count * 4);
+    logits.zip(deltas).zip(frames).map(|((l, d), frame)| one_image(l, d, classes, anchors, frame, config)).collect()
+}
+
+fn read_both(logits: Tensor<3>, deltas: Tensor<3>) -> [Vec<f32>; 2] {
+    let data = Transaction::default().register(logits).register(deltas).execute();
+    let read: Vec<Vec<f32>> =
+        data.into_iter().map(|d| d.convert::<f32>().try_to_vec().expect("floats are readable as f32")).collect();
+    read.try_into().expect("two tensors in, two out")
+}
+
+fn one_image(
+    logits: &[f32],
+    deltas: &[f32],
+    classes: usize,
+    anchors: &Anchors,
+    frame: &ImageFrame,
+    config: &PostConfig,
+) -> Vec<Detection> {
+    let (width, height) = (frame.width as f32, frame.height as f32);
+    let (mut boxes, mut scores, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+    for level in anchors.level_offsets.windows(2) {
+        let rows = &logits[level[0] * classes..level[1] * classes];
+        let candidates = above(rows, config.score_threshold);
+        for pair in best(candidates, config.pre_nms) {
+            let (row, class) = (pair.index as usize / classes, pair.index as usize % classes);
+            let anchor = level[0] + row;
+            let delta = &deltas[anchor * 4..anchor * 4 + 4];
+            let delta = Delta { dx: delta[0], dy: delta[1], dw: delta[2], dh: delta[3] };
+            boxes.push(decode(&anchors.boxes[anchor], delta).clip(width, height));
+            scores.push(pair.score);
+            labels.push(class as u32);
+        }
+    }
+    let mut kept = class_nms(&boxes, &scores, &labels, config.nms);
+    kept.truncate(config.max_detections);
+    let (sx, sy) = (frame.original_width as f32 / width, frame.original_height as f32 / height);
+    kept.into_iter().map(|i| Detection { bbox: boxes[i].scale(sx, sy), score: scores[i], class: labels[i] }).collect()
+}
+
+/// Sigmoids above the threshold. NaN never is.
+fn above(logits: &[f32], threshold: f32) -> Vec<Scored> {
+    // A logit clearly below the threshold's needs no sigmoid; the margin covers rounding.
+    let cut = if threshold > 0.0 { (threshold / (1.0 - threshold)).ln() - 1e-3 } else { f32::NEG_INFINITY };
+    logits
+        .iter()
+        .enumerate()
+        .filter(|(_, l)| **l > cut)
+        .map(|(index, l)| Scored { score: 1.0 / (1.0 + (-l).exp()), index: index as u32 })
+        .filter(|s| s.score > threshold)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    fn dense(logits: &[[f32; 2]]) -> Dense {
+        let device = Device::flex();
+        let flat: Vec<f32> = logits.iter().flatten().copied().collect();
+        let n = logits.len();
+        let logits = Tensor::<1>::from_floats(flat.as_slice(), &device).reshape([1, n, 2]);
+        Dense { logits, deltas: Tensor::zeros([1, n, 4], &device), grids: vec![] }
+    }
+
+    fn anchors() -> Anchors {
+        let boxes =
+            vec![BBox::new(0.0, 0.0, 10.0, 10.0), BBox::new(1.0, 0.0, 11.0, 10.0), BBox::new(50.0, 50.0, 90.0, 90.0)];
+        Anchors { level_offsets: vec![0, 2, 3], cells: 1, boxes }
+    }
+
+    const FRAME: ImageFrame = ImageFrame { width: 80, height: 80, original_width: 160, original_height: 40 };
+
+    #[test]
+    fn duplicates_go_class_by_class_and_boxes_come_back_in_original_pixels() {
+        let d = dense(&[[2.0, -9.0], [1.0, 0.0], [3.0, -9.0]]);
+        let found = &postprocess(&d, &anchors(), &[FRAME], &PostConfig::default())[0];
+        let summary: Vec<(u32, BBox)> = found.iter().map(|d| (d.class, d.bbox)).collect();
+        // Clipped to 80 x 80, then 2 times as wide and half as high; the second anchor lost class 0 to the first.
+        let expected = [
+            (0, BBox::new(100.0, 25.0, 160.0, 40.0)),
+            (0, BBox::new(0.0, 0.0, 20.0, 5.0)),
+            (1, BBox::new(2.0, 0.0, 22.0, 5.0)),
+        ];
+        assert_eq!(summary, expected);
+    }
+
+    #[test]
+    fn limits_hold() {
+        let d = dense(&[[2.0, 1.9], [1.0, 0.5], [3.0, f32::NAN]]);
+        let at = |config| postprocess(&d, &anchors(), &[FRAME], &config)[0].len();
+        assert_eq!(at(PostConfig { max_detections: 1, ..PostConfig::default() }), 1);
+        assert_eq!(at(PostConfig { pre_nms: 1, nms: 1.0, ..PostConfig::default() }), 2);
+        assert_eq!(at(PostConfig { score_threshold: 0.9, ..PostConfig::default() }), 1);
+        assert_eq!(at(PostConfig { score_threshold: 0.0, nms: 1.0, ..PostConfig::default() }), 5);
+    }
+}

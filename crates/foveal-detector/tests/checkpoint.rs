@@ -1,0 +1,100 @@
+//! The checkpoint file: what goes in comes out, and damage is told.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use foveal_backbone::{BackboneKind, NormChoice};
+use foveal_coco::CategoryInfo;
+use foveal_detector::{Checkpoint, CheckpointMeta, Detector, DetectorError, ModelConfig, PostConfig};
+use foveal_image::{Preprocess, RgbImage};
+
+fn config() -> ModelConfig {
+    ModelConfig {
+        backbone: BackboneKind::ResNet18,
+        base_width: 8,
+        fpn_channels: 8,
+        norm: NormChoice::Batch,
+        ..ModelConfig::default()
+    }
+}
+
+fn meta() -> CheckpointMeta {
+    let categories = vec![CategoryInfo { id: 7, name: "ü".into() }, CategoryInfo { id: 9, name: "b".into() }];
+    let preprocess = Preprocess { min_size: 64, max_size: 96, ..Preprocess::default() };
+    CheckpointMeta::new(
+        config(),
+        categories,
+        preprocess,
+        PostConfig { score_threshold: 0.001, ..PostConfig::default() },
+    )
+}
+
+fn saved(dir: &Path) -> PathBuf {
+    let path = dir.join("c.safetensors");
+    meta().save(&config().build(2, 5, &Device::flex()).unwrap().model, &path).unwrap();
+    path
+}
+
+#[test]
+fn a_round_trip_keeps_answers_metadata_and_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = saved(dir.path());
+    let device = Device::flex();
+    let loaded = Checkpoint::load(&path, &device).unwrap();
+    let original = config().build(2, 5, &device).unwrap().model.valid();
+    let x = Tensor::<4>::ones([1, 3, 64, 96], &device);
+    assert_eq!(original.forward(x.clone()).logits.into_data(), loaded.model.forward(x).logits.into_data());
+    assert_eq!(CheckpointMeta { checksum: String::new(), ..loaded.meta.clone() }, meta());
+    let again = dir.path().join("d.safetensors");
+    loaded.meta.save(&loaded.model, &again).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&again).unwrap());
+}
+
+#[test]
+fn a_checkpoint_alone_detects() {
+    let dir = tempfile::tempdir().unwrap();
+    let detector = Detector::open(&saved(dir.path()), &Device::flex()).unwrap();
+    let found = detector.detect(&RgbImage::from_pixel(50, 100, image::Rgb([200, 10, 10])));
+    assert!(!found.is_empty());
+    for p in &found {
+        let b = p.detection.bbox;
+        assert!(b.x1 >= 0.0 && b.y1 >= 0.0 && b.x2 <= 50.01 && b.y2 <= 100.01, "{b:?}");
+        assert_eq!(p.category.id, if p.detection.class == 0 { 7 } else { 9 });
+    }
+    assert!(found.is_sorted_by(|a, b| a.detection.score >= b.detection.score));
+}
+
+#[test]
+fn damage_and_foreign_files_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = saved(dir.path());
+    let whole = std::fs::read(&path).unwrap();
+    let message = |bytes: &[u8]| {
+        let path = dir.path().join("bad.safetensors");
+        std::fs::write(&path, bytes).unwrap();
+        let error = Checkpoint::load(&path, &Device::flex()).unwrap_err().to_string();
+        assert!(error.contains("bad.safetensors"), "{error}");
+        error
+    };
+    let mut flipped = whole.clone();
+    let last = flipped.len() - 1;
+    flipped[last] ^= 1;
+    assert!(message(&flipped).contains("checksum"));
+    assert!(message(&whole[..whole.len() / 2]).contains("safetensors"));
+    assert!(message(b"").contains("safetensors"));
+    assert!(message(b"\x02\0\0\0\0\0\0\0{}").contains("plain weights"));
+    let version = br#"{\"format\":1"#;
+    let at = whole.windows(version.len()).position(|w| w == version).expect("version in the header");
+    let mut newer = whole.clone();
+    newer[at + version.len() - 1] = b'9';
+    assert!(message(&newer).contains("newer foveal"));
+    assert!(matches!(Checkpoint::load(Path::new("none"), &Device::flex()), Err(DetectorError::Io { .. })));
+}
+
+#[test]
+fn contradictions_in_the_config_are_errors() {
+    let build = |c: ModelConfig| c.build(2, 0, &Device::flex()).map(|_| ()).unwrap_err().to_string();
+    assert!(build(ModelConfig { norm: NormChoice::FrozenBatch, ..config() }).contains("model.weights"));
+    assert!(build(ModelConfig { freeze_stages: 6, ..config() }).contains("model.freeze_stages"));
+}

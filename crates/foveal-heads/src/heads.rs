@@ -1,0 +1,166 @@
+//! Towers and their last layers, under torchvision's names.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, activation::relu};
+use foveal_kernels::{Activation, Conv2d, Init, NORM_EPS, Norm, NormKind};
+
+use crate::config::{HeadConfig, HeadNorm};
+use crate::flatten::flatten_level;
+
+/// Deviation of every new head weight (arXiv 1708.02002, section 4.1).
+const WEIGHT_STD: f64 = 0.01;
+/// Numbers a box delta has.
+const BOX_VALUES: usize = 4;
+
+/// The bias that makes a sigmoid start at `prior`: -ln((1 - prior) / prior), -4.59512 for 0.01.
+pub fn prior_bias(prior: f64) -> f64 {
+    -((1.0 - prior) / prior).ln()
+}
+
+/// A 3x3 convolution, its norm if any, and a ReLU.
+#[derive(Module, Debug)]
+pub struct TowerLayer {
+    /// torchvision's `0`.
+    pub index0: Conv2d,
+    /// torchvision's `1`, with group norm.
+    pub index1: Option<Norm>,
+}
+
+/// The layers before a head's last.
+pub type Tower = Vec<TowerLayer>;
+
+fn new_tower(config: &HeadConfig, channels: usize, init: &mut Init, device: &Device) -> Tower {
+    let bias = |channels| Tensor::zeros([channels], device);
+    (0..config.convs)
+        .map(|_| {
+            let weight = init.normal([channels, channels, 3, 3], WEIGHT_STD, device);
+            match config.norm {
+                HeadNorm::None => TowerLayer { index0: Conv2d::new(weight, Some(bias(channels)), 1, 1), index1: None },
+                HeadNorm::Group => {
+                    let norm = Norm::new(channels, NormKind::Group { groups: config.groups }, NORM_EPS, device);
+                    TowerLayer { index0: Conv2d::new(weight, None, 1, 1), index1: Some(norm) }
+                }
+            }
+        })
+        .collect()
+}
+
+fn run_tower(tower: &Tower, x: Tensor<4>) -> Tensor<4> {
+    tower.iter().fold(x, |x, layer| {
+        let y = layer.index0.forward(x);
+        match &layer.index1 {
+            Some(norm) => norm.forward(y, None, Activation::Relu),
+            None => relu(y),
+        }
+    })
+}
+
+/// Scores each anchor for each class.
+#[derive(Module, Debug)]
+pub struct ClassificationHead {
+    /// The tower.
+    pub conv: Tower,
+    /// To `cells * classes` channels.
+    pub cls_logits: Conv2d,
+}
+
+/// Corrects each anchor's box.
+#[derive(Module, Debug)]
+pub struct RegressionHead {
+    /// The tower.
+    pub conv: Tower,
+    /// To `cells * 4` channels.
+    pub bbox_reg: Conv2d,
+}
+
+/// Both heads: torchvision's `head`.
+#[derive(Module, Debug)]
+pub struct Head {
+    /// Classes.
+    pub classification_head: ClassificationHead,
+    /// Boxes.
+    pub regression_head: RegressionHead,
+    /// Classes scored for each anchor.
+    #[module(skip)]
+    pub classes: usize,
+}
+
+/// Rows of all anchors, in the order (level, y, x, cell).
+#[derive(Debug, Clone)]
+pub struct HeadOutput {
+    /// `[batch, anchors, classes]`.
+    pub logits: Tensor<3>,
+    /// `[batch, anchors, 4]`: dx, dy, dw, dh.
+    pub deltas: Tensor<3>,
+}
+
+impl Head {
+    /// New heads over maps of `channels` channels: weights N(0, 0.01²), biases 0, the class layer's the prior's.
+    pub fn new(
+        config: &HeadConfig,
+        channels: usize,
+        cells: usize,
+        classes: usize,
+        init: &mut Init,
+        device: &Device,
+    ) -> Self {
+        let conv = new_tower(config, channels, init, device);
+        let cls_logits = new_class_layer(config, channels, cells * classes, init, device);
+        let classification_head = ClassificationHead { conv, cls_logits };
+        let conv = new_tower(config, channels, init, device);
+        let weight = init.normal([cells * BOX_VALUES, channels, 3, 3], WEIGHT_STD, device);
+        let bias = Tensor::zeros([cells * BOX_VALUES], device);
+        let bbox_reg = Conv2d::new(weight, Some(bias), 1, 1);
+        Self { classification_head, regression_head: RegressionHead { conv, bbox_reg }, classes }
+    }
+
+    /// # Shapes
+    /// - levels: `[batch, channels, height, width]` each
+    pub fn forward(&self, levels: &[Tensor<4>]) -> HeadOutput {
+        let (class, boxes) = (&self.classification_head, &self.regression_head);
+        let logits = levels
+            .iter()
+            .map(|x| flatten_level(class.cls_logits.forward(run_tower(&class.conv, x.clone())), self.classes))
+            .collect();
+        let deltas = levels
+            .iter()
+            .map(|x| flatten_level(boxes.bbox_reg.forward(run_tower(&boxes.conv, x.clone())), BOX_VALUES))
+            .collect();
+        HeadOutput { logits: Tensor::cat(logits, 1), deltas: Tensor::cat(deltas, 1) }
+    }
+}
+
+fn new_class_layer(config: &HeadConfig, channels: usize, outputs: usize, init: &mut Init, device: &Device) -> Conv2d {
+    let weight = init.normal([outputs, channels, 3, 3], WEIGHT_STD, device);
+    Conv2d::new(weight, Some(Tensor::full([outputs], prior_bias(config.prior), device)), 1, 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prior_is_the_papers() {
+        assert!((prior_bias(0.01) + 4.595_12).abs() < 1e-5);
+    }
+
+    #[test]
+    fn a_new_class_head_starts_at_the_prior() {
+        let device = Device::flex();
+        let head = Head::new(&HeadConfig::default(), 64, 9, 20, &mut Init::seeded(1), &device);
+        let weight: Vec<f32> = head.classification_head.cls_logits.weight.val().into_data().try_to_vec().unwrap();
+        let square = weight.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>() / weight.len() as f64;
+        assert!((square.sqrt() - 0.01).abs() < 1e-4, "deviation {}", square.sqrt());
+        let x = init_map(&device);
+        let out = head.forward(&[x]);
+        assert_eq!(out.logits.dims(), [1, 6 * 5 * 9, 20]);
+        assert_eq!(out.deltas.dims(), [1, 6 * 5 * 9, 4]);
+        let p: Vec<f32> = burn::tensor::activation::sigmoid(out.logits).into_data().try_to_vec().unwrap();
+        let mean = p.iter().sum::<f32>() / p.len() as f32;
+        assert!((mean - 0.01).abs() < 1e-4, "mean sigmoid {mean}");
+    }
+
+    fn init_map(device: &Device) -> Tensor<4> {
+        Init::seeded(2).normal([1, 64, 6, 5], 1.0, device)
+    }
+}

@@ -1,0 +1,112 @@
+//! One normalisation layer for every kind, under torchvision's parameter names.
+
+use burn::module::{Module, Param, RunningState};
+use burn::tensor::{Device, Tensor, activation::relu};
+
+use crate::{Activation, affine, batch_norm_train, group_norm};
+
+/// torchvision's `eps` for batch, frozen-batch and group norm alike.
+pub const NORM_EPS: f64 = 1e-5;
+/// torch's momentum of running statistics: new = (1 - m) old + m batch.
+pub const RUNNING_MOMENTUM: f64 = 0.1;
+/// GroupNorm's group count (Wu and He, arXiv 1803.08494, section 4.1).
+pub const NORM_GROUPS: usize = 32;
+
+/// How a [`Norm`] gets the mean and the variance that it divides out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// Stored statistics, and nothing trained: an affine map per channel.
+    Frozen,
+    /// The batch's own statistics in training, the running ones else.
+    Batch,
+    /// Statistics of each image over groups of channels.
+    Group {
+        /// Number of groups; divides the channel count.
+        groups: usize,
+    },
+}
+
+/// Normalisation over channels, fused with the activation and the residual sum that follow it.
+#[derive(Module, Debug)]
+pub struct Norm {
+    /// Scale, `[channels]`.
+    pub weight: Param<Tensor<1>>,
+    /// Shift, `[channels]`.
+    pub bias: Param<Tensor<1>>,
+    /// Mean of the training data, `[channels]`; none for group norm.
+    pub running_mean: Option<RunningState<Tensor<1>>>,
+    /// Variance of the training data, `[channels]`; none for group norm.
+    pub running_var: Option<RunningState<Tensor<1>>>,
+    /// Which statistics divide the input.
+    #[module(skip)]
+    pub kind: NormKind,
+    /// Added to the variance.
+    #[module(skip)]
+    pub eps: f64,
+}
+
+impl Norm {
+    /// Scale 1, shift 0, mean 0, variance 1.
+    ///
+    /// # Panics
+    /// When the groups do not divide the channels.
+    pub fn new(channels: usize, kind: NormKind, eps: f64, device: &Device) -> Self {
+        if let NormKind::Group { groups } = kind {
+            assert!(groups > 0 && channels.is_multiple_of(groups), "{groups} groups do not divide {channels} channels");
+        }
+        let stats = |value: f64| {
+            (!matches!(kind, NormKind::Group { .. }))
+                .then(|| RunningState::new(Tensor::full([channels], value, device)))
+        };
+        let param = |value: f64| {
+            Param::from_tensor(Tensor::full([channels], value, device)).set_require_grad(kind != NormKind::Frozen)
+        };
+        Self { weight: param(1.0), bias: param(0.0), running_mean: stats(0.0), running_var: stats(1.0), kind, eps }
+    }
+
+    /// `activation(norm(x) + residual)`.
+    ///
+    /// # Shapes
+    /// - x, residual: `[batch, channels, height, width]`
+    pub fn forward(&self, x: Tensor<4>, residual: Option<Tensor<4>>, activation: Activation) -> Tensor<4> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        match self.kind {
+            NormKind::Group { groups } if residual.is_none() => {
+                group_norm(x, weight, bias, groups, self.eps, activation)
+            }
+            NormKind::Group { groups } => {
+                finish(group_norm(x, weight, bias, groups, self.eps, Activation::None), residual, activation)
+            }
+            NormKind::Batch if weight.is_require_grad() => {
+                let [batch, _, height, width] = x.dims();
+                let count = (batch * height * width) as f64;
+                let out = batch_norm_train(x, weight, bias, self.eps);
+                // torch keeps the unbiased variance, and normalises by the biased one.
+                let unbiased = out.var * (count / (count - 1.0).max(1.0));
+                for (running, batch) in [(&self.running_mean, out.mean), (&self.running_var, unbiased)] {
+                    let running = running.as_ref().expect("batch norm keeps statistics");
+                    let old = running.value_sync() * (1.0 - RUNNING_MOMENTUM);
+                    running.update(old + batch.detach() * RUNNING_MOMENTUM);
+                }
+                finish(out.y, residual, activation)
+            }
+            NormKind::Frozen | NormKind::Batch => {
+                let stat = |s: &Option<RunningState<Tensor<1>>>| s.as_ref().expect("statistics").value_sync();
+                let scale = weight / (stat(&self.running_var) + self.eps).sqrt();
+                let shift = bias - stat(&self.running_mean) * scale.clone();
+                affine(x, scale, shift, residual, activation)
+            }
+        }
+    }
+}
+
+fn finish(y: Tensor<4>, residual: Option<Tensor<4>>, activation: Activation) -> Tensor<4> {
+    let y = match residual {
+        Some(r) => y + r,
+        None => y,
+    };
+    match activation {
+        Activation::None => y,
+        Activation::Relu => relu(y),
+    }
+}
