@@ -22,7 +22,6 @@ pub(crate) trait CpuTensor: TensorMetadata + Clone + Sized + Send + Sync {
     /// All elements of a contiguous `f32` tensor for writing, if nobody else holds its buffer.
     fn f32s_mut(&mut self) -> Option<&mut [f32]>;
     /// All elements of a contiguous `i32` tensor.
-    #[allow(dead_code)] // the class loss reads it
     fn i32s(&self) -> &[i32];
     /// A tensor of `dims`, row-major; takes the buffer over.
     fn from_f32s<const D: usize>(values: Vec<f32>, dims: [usize; D]) -> Self;

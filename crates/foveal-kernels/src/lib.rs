@@ -13,6 +13,7 @@
 
 mod affine;
 mod batch_norm;
+mod class_loss;
 mod conv;
 mod cpu;
 mod group_norm;
@@ -25,6 +26,7 @@ mod upsample;
 
 pub use affine::{Activation, affine};
 pub use batch_norm::{BatchNormOutput, batch_norm_train};
+pub use class_loss::{BACKGROUND, ClassLoss, ClassLossKind, ClassLossParams, IGNORE, class_loss};
 pub use conv::{Conv2d, conv2d, conv2d_plain};
 pub use group_norm::group_norm;
 pub use init::Init;

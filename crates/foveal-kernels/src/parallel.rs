@@ -54,22 +54,37 @@ where
     out
 }
 
-/// Applies `f(i, piece)` to every piece of `plane` elements: in place where nobody else holds the buffer, else on a copy.
+/// Applies `f(i, plane)` to every plane of `[batch, channels, height, width]`: in place where nobody else holds the
+/// buffer, else on a copy.
 pub(crate) fn map_planes<T: CpuTensor>(x: T, plane: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> T {
+    map_pieces::<T, 4>(x, plane, f)
+}
+
+/// Applies `f` to every element of a matrix, in the same manner.
+pub(crate) fn map_matrix<T: CpuTensor>(x: T, f: impl Fn(&mut f32) + Sync) -> T {
+    let [_, width] = x.sizes();
+    map_pieces::<T, 2>(x, width, |_, row| row.iter_mut().for_each(&f))
+}
+
+fn map_pieces<T: CpuTensor, const D: usize>(x: T, piece: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> T {
     let mut x = x.contiguous();
     if x.f32s().is_empty() {
         return x;
     }
     if let Some(values) = x.f32s_mut() {
-        values.par_chunks_mut(plane).with_min_len(GRAIN.div_ceil(plane)).enumerate().for_each(|(i, piece)| f(i, piece));
+        values
+            .par_chunks_mut(piece)
+            .with_min_len(GRAIN.div_ceil(piece))
+            .enumerate()
+            .for_each(|(i, values)| f(i, values));
         return x;
     }
-    let dims = x.sizes::<4>();
+    let dims = x.sizes::<D>();
     let source = x.f32s();
     // SAFETY: `write_copy_of_slice` initialises the whole piece.
     let out = unsafe {
-        build_planes(source.len() / plane, plane, |i, piece| {
-            f(i, piece.write_copy_of_slice(&source[i * plane..][..plane]));
+        build_planes(source.len() / piece, piece, |i, values| {
+            f(i, values.write_copy_of_slice(&source[i * piece..][..piece]));
         })
     };
     T::from_f32s(out, dims)
