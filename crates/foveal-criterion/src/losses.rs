@@ -1,0 +1,79 @@
+//! Both losses of a batch.
+
+use burn::tensor::Tensor;
+use foveal_anchors::ImageTargets;
+
+use crate::config::{LossConfig, NormalizerKind};
+use crate::{boxes, class};
+
+/// What the sums of a batch are divided by. Targets are made on the host, so it is known before the forward pass
+/// and can span several batches: k batches of b with one normalizer give the gradients of one batch of k * b.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Normalizer {
+    /// Positive anchors of all that shares an update.
+    Positives(usize),
+    /// Images of all that shares an update; each is divided by its own positives first.
+    Images(usize),
+}
+
+impl Normalizer {
+    /// The normalizer of all `targets` that share one update.
+    pub fn of<'a>(kind: NormalizerKind, targets: impl IntoIterator<Item = &'a ImageTargets>) -> Self {
+        let targets = targets.into_iter();
+        match kind {
+            NormalizerKind::Batch => Self::Positives(targets.map(|t| t.positives.len()).sum()),
+            NormalizerKind::PerImage => Self::Images(targets.count()),
+        }
+    }
+}
+
+/// The losses of a batch, each `[1]` and already divided.
+#[derive(Debug, Clone)]
+pub struct Losses {
+    /// Over anchors and classes.
+    pub class: Tensor<1>,
+    /// Over positive anchors.
+    pub boxes: Tensor<1>,
+    /// `class + box_weight * boxes`: what is differentiated.
+    pub total: Tensor<1>,
+    /// `[2]`: the class loss's part from positives (the object's own class) and from all else. No gradient.
+    pub class_sums: Tensor<1>,
+    /// Positive anchors of the batch.
+    pub positives: usize,
+}
+
+impl LossConfig {
+    /// Both losses over one batch.
+    ///
+    /// # Shapes
+    /// - logits: `[batch, anchors, classes]`
+    /// - deltas: `[batch, anchors, 4]`
+    /// - targets: one an image
+    ///
+    /// # Panics
+    /// When the targets were made for another number of anchors or images.
+    pub fn forward(
+        &self,
+        logits: Tensor<3>,
+        deltas: Tensor<3>,
+        targets: &[ImageTargets],
+        normalizer: Normalizer,
+    ) -> Losses {
+        assert_eq!(logits.dims()[0], targets.len(), "targets for each image");
+        let class_weights: Vec<f64> = match normalizer {
+            Normalizer::Positives(n) => vec![1.0 / n.max(1) as f64],
+            Normalizer::Images(n) => {
+                targets.iter().map(|t| 1.0 / (t.positives.len().max(1) * n.max(1)) as f64).collect()
+            }
+        };
+        let box_weights = match class_weights[..] {
+            [weight] => vec![weight; targets.len()],
+            _ => class_weights.clone(),
+        };
+        let class = class::weighted(logits, targets, &class_weights, self.class_params());
+        let boxes = boxes::weighted(deltas, targets, &box_weights, self.box_kind, self.beta);
+        let total = class.loss.clone() + boxes.clone() * self.box_weight;
+        let positives = targets.iter().map(|t| t.positives.len()).sum();
+        Losses { class: class.loss, boxes, total, class_sums: class.sums, positives }
+    }
+}

@@ -1,0 +1,96 @@
+//! How losses of several images add up.
+
+use burn::tensor::{Device, Tensor};
+use foveal_anchors::{BACKGROUND, IGNORE, ImageTargets, Positive};
+use foveal_boxes::{BBox, encode};
+use foveal_criterion::{BoxLossKind, LossConfig, Normalizer, NormalizerKind};
+
+const ANCHORS: usize = 4;
+
+fn positive(anchor: u32, class: u32) -> Positive {
+    let anchor_box = BBox::new(0.0, 0.0, 10.0, 20.0);
+    let object = BBox::new(1.0 + anchor as f32, 0.0, 11.0, 20.0);
+    Positive { anchor, class, anchor_box, object, delta: encode(&anchor_box, &object) }
+}
+
+fn two_images() -> Vec<ImageTargets> {
+    let first =
+        ImageTargets { classes: vec![1, BACKGROUND, 0, IGNORE], positives: vec![positive(0, 1), positive(2, 0)] };
+    vec![first, ImageTargets { classes: vec![BACKGROUND; ANCHORS], positives: vec![] }]
+}
+
+fn inputs(device: &Device) -> (Tensor<3>, Tensor<3>) {
+    let ramp = |n: usize, scale: f32| {
+        let values: Vec<f32> = (0..n).map(|i| ((i * 7919 % 23) as f32 - 11.0) * scale).collect();
+        Tensor::<1>::from_floats(values.as_slice(), device)
+    };
+    (ramp(2 * ANCHORS * 2, 0.3).reshape([2, ANCHORS, 2]), ramp(2 * ANCHORS * 4, 0.02).reshape([2, ANCHORS, 4]))
+}
+
+fn total(config: &LossConfig, images: std::ops::Range<usize>, normalizer: Normalizer) -> f32 {
+    let (logits, deltas) = inputs(&Device::flex());
+    let (start, len) = (images.start, images.len());
+    let part = |t: Tensor<3>| t.narrow(0, start, len);
+    config.forward(part(logits), part(deltas), &two_images()[images], normalizer).total.into_scalar()
+}
+
+#[test]
+fn accumulated_images_give_the_loss_of_one_batch() {
+    for normalizer in [NormalizerKind::Batch, NormalizerKind::PerImage] {
+        let config = LossConfig { normalizer, ..LossConfig::default() };
+        let shared = Normalizer::of(normalizer, &two_images());
+        let whole = total(&config, 0..2, shared);
+        let parts = total(&config, 0..1, shared) + total(&config, 1..2, shared);
+        assert!((whole - parts).abs() <= 1e-6 * whole.abs(), "{normalizer:?}: {whole} {parts}");
+    }
+}
+
+#[test]
+fn images_without_objects_have_a_finite_loss_and_gradient() {
+    let device = Device::flex().autodiff();
+    let (logits, deltas) = inputs(&device);
+    let (logits, deltas) = (logits.narrow(0, 1, 1).require_grad(), deltas.narrow(0, 1, 1).require_grad());
+    let empty = &two_images()[1..];
+    for box_kind in [BoxLossKind::L1, BoxLossKind::SmoothL1, BoxLossKind::Giou] {
+        let config = LossConfig { box_kind, ..LossConfig::default() };
+        let losses = config.forward(logits.clone(), deltas.clone(), empty, Normalizer::of(config.normalizer, empty));
+        assert_eq!(losses.boxes.clone().into_scalar::<f32>(), 0.0);
+        let grads = losses.total.backward();
+        let g: Vec<f32> = logits.grad(&grads).unwrap().into_data().try_to_vec().unwrap();
+        assert!(g.iter().all(|v| v.is_finite()) && g.iter().any(|v| *v != 0.0));
+        let g: Vec<f32> = deltas.grad(&grads).unwrap().into_data().try_to_vec().unwrap();
+        assert!(g.iter().all(|v| *v == 0.0));
+    }
+}
+
+#[test]
+fn ignored_anchors_have_no_gradient() {
+    let device = Device::flex().autodiff();
+    let (logits, deltas) = inputs(&device);
+    let logits = logits.require_grad();
+    let config = LossConfig::default();
+    let images = two_images();
+    let losses = config.forward(logits.clone(), deltas, &images, Normalizer::of(config.normalizer, &images));
+    let grads = losses.total.backward();
+    let g: Vec<f32> = logits.grad(&grads).unwrap().into_data().try_to_vec().unwrap();
+    for (anchor, pair) in g.chunks(2).enumerate() {
+        assert_eq!(pair.iter().all(|v| *v == 0.0), anchor == 3, "anchor {anchor}: {pair:?}");
+    }
+}
+
+/// By hand: anchor 10 x 20 at the origin; the object starts 1 px further right and ends 1 px further right,
+/// so its width is 10, dx = 0.1 and all else 0; predicted deltas 0. The boxes share 9 of 11 columns.
+#[test]
+fn box_losses_equal_hand_computed_values() {
+    let device = Device::flex();
+    let images = vec![ImageTargets { classes: vec![0], positives: vec![positive(0, 0)] }];
+    let loss = |box_kind, beta| -> f32 {
+        let config = LossConfig { box_kind, beta, ..LossConfig::default() };
+        let (logits, deltas) = (Tensor::zeros([1, 1, 1], &device), Tensor::zeros([1, 1, 4], &device));
+        config.forward(logits, deltas, &images, Normalizer::Positives(1)).boxes.into_scalar()
+    };
+    assert!((loss(BoxLossKind::L1, 0.1) - 0.1).abs() < 1e-6);
+    assert!((loss(BoxLossKind::SmoothL1, 0.5) - 0.5 * 0.01 / 0.5).abs() < 1e-6);
+    assert!((loss(BoxLossKind::SmoothL1, 0.04) - (0.1 - 0.02)).abs() < 1e-6);
+    assert!((loss(BoxLossKind::Giou, 0.1) - (1.0 - 9.0 / 11.0)).abs() < 1e-6);
+}
