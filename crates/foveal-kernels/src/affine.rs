@@ -10,6 +10,7 @@ use burn::tensor::{Tensor, activation};
 
 use crate::cpu::{CpuBackend, CpuTensor};
 use crate::parallel::{dot, map_planes, per_channel, sum};
+use crate::relu::rectified;
 use crate::route::own_kernel;
 
 /// What follows a linear step.
@@ -28,12 +29,6 @@ impl Activation {
             Self::Relu => activation::relu(x),
         }
     }
-}
-
-/// `max(x, 0)` that lets NaN through, so that a diverged network shows.
-#[inline(always)]
-pub(crate) fn relu(x: f32) -> f32 {
-    if x < 0.0 { 0.0 } else { x }
 }
 
 /// `activation(x * scale + shift (+ residual))`, scale and shift by channel. Gradients go to all four tensors.
@@ -124,15 +119,15 @@ fn forward<T: CpuTensor>(x: T, scale: T, shift: T, residual: Option<T>, activati
         let rest = residual.map(|r| &r[i * plane..][..plane]);
         match (rest, activation) {
             (None, Activation::None) => values.iter_mut().for_each(|v| *v = *v * a + b),
-            (None, Activation::Relu) => values.iter_mut().for_each(|v| *v = relu(*v * a + b)),
+            (None, Activation::Relu) => values.iter_mut().for_each(|v| *v = rectified(*v * a + b)),
             (Some(r), Activation::None) => values.iter_mut().zip(r).for_each(|(v, r)| *v = *v * a + b + r),
-            (Some(r), Activation::Relu) => values.iter_mut().zip(r).for_each(|(v, r)| *v = relu(*v * a + b + r)),
+            (Some(r), Activation::Relu) => values.iter_mut().zip(r).for_each(|(v, r)| *v = rectified(*v * a + b + r)),
         }
     })
 }
 
 /// The gradient where the activation let its input through, times `scale` by channel; either may be absent.
-fn masked_scaled<T: CpuTensor>(grad: T, y: Option<&T>, scale: Option<&T>) -> T {
+pub(crate) fn masked_scaled<T: CpuTensor>(grad: T, y: Option<&T>, scale: Option<&T>) -> T {
     let [_, channels, height, width] = grad.sizes();
     let plane = height * width;
     let (y, scale) = (y.cloned().map(T::contiguous), scale.cloned().map(T::contiguous));

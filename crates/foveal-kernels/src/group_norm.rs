@@ -7,9 +7,10 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::Floa
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::affine::{Activation, relu};
+use crate::affine::Activation;
 use crate::cpu::{CpuBackend, CpuTensor};
 use crate::parallel::{GRAIN, map_planes, sum, sum_by};
+use crate::relu::rectified;
 use crate::route::own_kernel;
 
 /// Normalises each image's groups of channels by their mean and variance, scales by `weight`, shifts by `bias`, and
@@ -122,7 +123,7 @@ fn forward<T: CpuTensor>(x: T, statistics: &[Statistics], weight: &T, bias: &T, 
         let (s, w, b) = (statistics[i / in_group], weight[i % channels], bias[i % channels]);
         match config.activation {
             Activation::None => values.iter_mut().for_each(|v| *v = s.normal(*v) * w + b),
-            Activation::Relu => values.iter_mut().for_each(|v| *v = relu(s.normal(*v) * w + b)),
+            Activation::Relu => values.iter_mut().for_each(|v| *v = rectified(s.normal(*v) * w + b)),
         }
     })
 }

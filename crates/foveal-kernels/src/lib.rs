@@ -21,6 +21,7 @@ mod init;
 mod norm;
 mod parallel;
 mod pool;
+mod relu;
 mod route;
 mod upsample;
 
@@ -32,5 +33,6 @@ pub use group_norm::group_norm;
 pub use init::Init;
 pub use norm::{NORM_EPS, NORM_GROUPS, Norm, NormKind, RUNNING_MOMENTUM};
 pub use pool::max_pool_3x3_s2_p1;
+pub use relu::relu;
 pub use route::{plain, set_plain};
 pub use upsample::upsample_add;

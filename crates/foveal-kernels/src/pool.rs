@@ -62,28 +62,35 @@ fn forward<T: CpuTensor>(x: T) -> Pooled<T> {
 
 fn pool_plane(x: &[f32], width: usize, y: &mut [f32], taps: &mut [u8], out_width: usize) {
     let height = x.len() / width;
+    // columns whose windows lie within the map on both sides
+    let inner = 1..(width / 2).max(1);
     for (row, (y, taps)) in y.chunks_exact_mut(out_width).zip(taps.chunks_exact_mut(out_width)).enumerate() {
         for kh in 0..3 {
             let Some(from) = (2 * row + kh).checked_sub(1).filter(|&r| r < height) else { continue };
             let x = &x[from * width..][..width];
-            // Strictly greater: the first of equal values wins. NaN wins over all, as in torch.
-            let mut offer = |column: usize, value: f32, tap: usize| {
-                if value > y[column] || value.is_nan() {
-                    y[column] = value;
-                    taps[column] = (3 * kh + tap) as u8;
-                }
-            };
-            for column in 0..out_width {
-                if column > 0 {
-                    offer(column, x[2 * column - 1], 0);
-                }
-                offer(column, x[2 * column], 1);
-                if 2 * column + 1 < width {
-                    offer(column, x[2 * column + 1], 2);
+            let first = 3 * kh as u8;
+            let (y_inner, taps_inner) = (&mut y[inner.clone()], &mut taps[inner.clone()]);
+            for ((y, tap), x) in y_inner.iter_mut().zip(taps_inner).zip(x[1..].windows(3).step_by(2)) {
+                let best = offer(offer(offer((*y, *tap), x[0], first), x[1], first + 1), x[2], first + 2);
+                (*y, *tap) = best;
+            }
+            for column in (0..out_width).filter(|c| !inner.contains(c)) {
+                for kw in 0..3 {
+                    let Some(value) = (2 * column + kw).checked_sub(1).and_then(|c| x.get(c)) else { continue };
+                    (y[column], taps[column]) = offer((y[column], taps[column]), *value, first + kw as u8);
                 }
             }
         }
     }
+}
+
+/// The better of the best so far and another value, each with its place. The first of equal values stays; NaN beats
+/// all, as in torch. Without branches, so that it does not depend on the data's order.
+#[inline(always)]
+fn offer((best, tap): (f32, u8), value: f32, at: u8) -> (f32, u8) {
+    // one comparison that NaN fails, so that it wins; a NaN that won stays, as nothing but NaN replaces it
+    let wins = !(value <= best) & (value.is_nan() | !best.is_nan());
+    (if wins { value } else { best }, if wins { at } else { tap })
 }
 
 fn backward<T: CpuTensor>(grad: T, taps: &[u8], [batch, channels, height, width]: [usize; 4]) -> T {

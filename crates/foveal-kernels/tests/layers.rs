@@ -88,6 +88,11 @@ fn group_norm_equals_burn_whatever_learns() {
     }
 }
 
+fn relu_case(dims: [usize; 4], device: &Device) -> Vec<Vec<f32>> {
+    let x = leaf(1, dims, device, true);
+    with_grads::<1>(relu(x.clone() * 2.0), &[&x], &[], device)
+}
+
 fn pool_case(dims: [usize; 4], device: &Device) -> Vec<Vec<f32>> {
     let x = leaf(1, dims, device, true);
     with_grads::<1>(max_pool_3x3_s2_p1(x.clone()), &[&x], &[], device)
@@ -107,6 +112,7 @@ proptest! {
         let dims = [batch, groups * each, h, w];
         compare(&format!("affine {dims:?}"), |d| affine_case(dims, Activation::Relu, true, 15, d));
         compare(&format!("pool {dims:?}"), |d| pool_case(dims, d));
+        compare(&format!("relu {dims:?}"), |d| relu_case(dims, d));
         let top = [h.div_ceil(2), w.div_ceil(2)];
         compare(&format!("upsample {dims:?}"), |d| upsample_case(dims, top, 3, d));
         // normalising a handful of values amplifies rounding: those are no case of a network
@@ -145,7 +151,10 @@ fn not_a_number_stays_one() {
     let x = Tensor::<4>::from_data([[[[f32::NAN, 1.0]]]], &device);
     let one = Tensor::<1>::ones([1], &device);
     assert!(to_vec(affine(x.clone(), one.clone(), one, None, Activation::Relu))[0].is_nan());
+    assert!(to_vec(relu(x.clone()))[0].is_nan());
     assert!(to_vec(max_pool_3x3_s2_p1(x))[0].is_nan());
+    let x = Tensor::<4>::from_data([[[[1.0, 2.0, f32::NAN, 3.0]]]], &device);
+    assert!(to_vec(max_pool_3x3_s2_p1(x))[1].is_nan());
 }
 
 #[test]

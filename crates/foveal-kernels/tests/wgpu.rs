@@ -1,0 +1,57 @@
+//! The operations on wgpu against flex, on tiny shapes: a software adapter tunes every new shape for seconds.
+//!
+//! Without an adapter these tests fail; `scripts` sets up a software one.
+#![cfg(feature = "wgpu")]
+
+mod common;
+
+use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
+use common::*;
+use foveal_kernels::*;
+
+/// The default adapter with autodiff, after a trial.
+fn wgpu() -> Device {
+    let device = Device::wgpu(DeviceKind::DefaultDevice);
+    let trial = std::panic::catch_unwind(|| to_vec(Tensor::<1>::ones([1], &device) + 1.0));
+    assert!(trial.is_ok_and(|v| v == [2.0]), "no usable wgpu adapter: install one, or point VK_ICD_FILENAMES at one");
+    device.autodiff()
+}
+
+fn conv(device: &Device) -> Vec<Vec<f32>> {
+    let x = leaf(1, [1, 4, 8, 8], device, true);
+    let (w, b) = (leaf(2, [4, 4, 3, 3], device, true), leaf(3, [4], device, true));
+    let y = conv2d(x.clone(), w.clone(), Some(b.clone()), 1, 1);
+    let grads = (y.clone() * tensor(4, [1, 4, 8, 8], device)).sum().backward();
+    let grad = |g: Option<Vec<f32>>| g.expect("a gradient");
+    let wx = [x.grad(&grads), w.grad(&grads)].map(|g| grad(g.map(to_vec)));
+    let [dx, dw] = wx;
+    vec![to_vec(y), dx, dw, grad(b.grad(&grads).map(to_vec))]
+}
+
+fn affine_relu(device: &Device) -> Vec<Vec<f32>> {
+    let x = leaf(1, [1, 4, 8, 8], device, true);
+    let (scale, shift) = (leaf(2, [4], device, true), leaf(3, [4], device, true));
+    let y = affine(x.clone(), scale.clone(), shift.clone(), Some(tensor(5, [1, 4, 8, 8], device)), Activation::Relu);
+    let grads = (y.clone() * tensor(4, [1, 4, 8, 8], device)).sum().backward();
+    let dx = x.grad(&grads).expect("a gradient");
+    let rest = [scale.grad(&grads), shift.grad(&grads)].map(|g| to_vec(g.expect("a gradient")));
+    [vec![to_vec(y), to_vec(dx)], rest.to_vec()].concat()
+}
+
+fn loss(device: &Device) -> Vec<Vec<f32>> {
+    let x = (tensor::<2>(6, [8, 4], device) * 6.0).detach().require_grad();
+    let classes = TensorData::new(vec![BACKGROUND, 3, IGNORE, 0, BACKGROUND, 1, IGNORE, 2], [8]);
+    let classes = Tensor::<1, Int>::from_data(classes, device);
+    let p = ClassLossParams { kind: ClassLossKind::Focal, alpha: 0.25, gamma: 2.0 };
+    let out = class_loss(x.clone(), classes, p);
+    let grads = (out.loss.clone() * 0.5).backward();
+    vec![to_vec(out.loss), to_vec(out.sums), to_vec(x.grad(&grads).expect("a gradient"))]
+}
+
+#[test]
+fn wgpu_agrees_with_the_cpu() {
+    let (gpu, cpu) = (wgpu(), Device::flex().autodiff());
+    assert_close("class loss", &loss(&gpu), &loss(&cpu));
+    assert_close("affine", &affine_relu(&gpu), &affine_relu(&cpu));
+    assert_close("convolution", &conv(&gpu), &conv(&cpu));
+}
