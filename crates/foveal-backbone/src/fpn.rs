@@ -1,8 +1,8 @@
 //! The feature pyramid, P3 to P7 (Lin et al., arXiv 1612.03144; levels P6, P7: arXiv 1708.02002, section 4).
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, activation::relu};
-use foveal_kernels::{Conv2d, Init, Norm, upsample_add};
+use burn::tensor::{Device, Tensor};
+use foveal_kernels::{Conv2d, Init, Norm, relu, upsample_add};
 
 use crate::config::P6From;
 use crate::resnet::StageOutputs;

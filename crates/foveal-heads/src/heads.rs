@@ -1,8 +1,8 @@
 //! Towers and their last layers, under torchvision's names.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, activation::relu};
-use foveal_kernels::{Activation, Conv2d, Init, NORM_EPS, Norm, NormKind};
+use burn::tensor::{Device, Tensor};
+use foveal_kernels::{Activation, Conv2d, Init, NORM_EPS, Norm, NormKind, relu};
 
 use crate::config::{HeadConfig, HeadNorm};
 use crate::flatten::flatten_level;

@@ -1,9 +1,9 @@
 //! One normalisation layer for every kind, under torchvision's parameter names.
 
 use burn::module::{Module, Param, RunningState};
-use burn::tensor::{Device, Tensor, activation::relu};
+use burn::tensor::{Device, Tensor};
 
-use crate::{Activation, affine, batch_norm_train, group_norm};
+use crate::{Activation, affine, batch_norm_train, group_norm, relu};
 
 /// torchvision's `eps` for batch, frozen-batch and group norm alike.
 pub const NORM_EPS: f64 = 1e-5;
@@ -101,12 +101,12 @@ impl Norm {
 }
 
 fn finish(y: Tensor<4>, residual: Option<Tensor<4>>, activation: Activation) -> Tensor<4> {
-    let y = match residual {
-        Some(r) => y + r,
-        None => y,
-    };
-    match activation {
-        Activation::None => y,
-        Activation::Relu => relu(y),
+    match (residual, activation) {
+        (None, Activation::None) => y,
+        (None, Activation::Relu) => relu(y),
+        (residual, activation) => {
+            let (channels, device) = (y.dims()[1], y.device());
+            affine(y, Tensor::ones([channels], &device), Tensor::zeros([channels], &device), residual, activation)
+        }
     }
 }

@@ -88,8 +88,8 @@ fn pool_plane(x: &[f32], width: usize, y: &mut [f32], taps: &mut [u8], out_width
 /// all, as in torch. Without branches, so that it does not depend on the data's order.
 #[inline(always)]
 fn offer((best, tap): (f32, u8), value: f32, at: u8) -> (f32, u8) {
-    // one comparison that NaN fails, so that it wins; a NaN that won stays, as nothing but NaN replaces it
-    let wins = !(value <= best) & (value.is_nan() | !best.is_nan());
+    // a NaN that won stays, as no comparison with it holds
+    let wins = (value > best) | value.is_nan();
     (if wins { value } else { best }, if wins { at } else { tap })
 }
 
