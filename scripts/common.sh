@@ -42,3 +42,17 @@ download() {
     fi
     mv "$part" "$2"
 }
+
+# foveal ARGUMENTS...: the release binary of this checkout, built first where needed. FOVEAL=PATH takes another one.
+foveal() {
+    if [ -n "${FOVEAL:-}" ]; then
+        "$FOVEAL" "$@"
+        return
+    fi
+    have cargo || PATH="$PATH:$HOME/.cargo/bin"
+    have cargo || die "cargo is missing: install Rust from https://rustup.rs, or run scripts/check, which does"
+    local target="${CARGO_TARGET_DIR:-$FOVEAL_CACHE/target}"
+    CARGO_TARGET_DIR="$target" cargo build --release --locked --quiet -p foveal </dev/null >&2 \
+        || die "foveal does not build"
+    "$target/release/foveal" "$@"
+}
