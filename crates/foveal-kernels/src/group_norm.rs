@@ -12,6 +12,7 @@ use crate::cpu::{CpuBackend, CpuTensor};
 use crate::parallel::{GRAIN, map_planes, sum, sum_by};
 use crate::relu::rectified;
 use crate::route::own_kernel;
+use crate::statistics::{Statistics, gated_sums};
 
 /// Normalises each image's groups of channels by their mean and variance, scales by `weight`, shifts by `bias`, and
 /// applies the activation (Wu & He, arXiv 1803.08494). Gradients go to all three tensors.
@@ -81,20 +82,6 @@ impl<B: CpuBackend> GroupNormOps for B {
     }
 }
 
-/// Mean and 1 / deviation of one image's group.
-#[derive(Clone, Copy, Debug)]
-struct Statistics {
-    mean: f32,
-    scale: f32,
-}
-
-impl Statistics {
-    #[inline(always)]
-    fn normal(self, x: f32) -> f32 {
-        (x - self.mean) * self.scale
-    }
-}
-
 /// Of every image's groups, in order `[batch, groups]`.
 fn statistics<T: CpuTensor>(x: &T, config: GroupNorm) -> Vec<Statistics> {
     let values = x.f32s();
@@ -106,7 +93,7 @@ fn statistics<T: CpuTensor>(x: &T, config: GroupNorm) -> Vec<Statistics> {
             let mean = sum(group) / len as f64;
             let centre = mean as f32;
             let var = sum_by(group, |x| (x - centre) * (x - centre)) / len as f64;
-            Statistics { mean: centre, scale: (1.0 / (var + config.eps).sqrt()) as f32 }
+            Statistics::new(centre, var, config.eps)
         })
         .collect()
 }
@@ -189,27 +176,6 @@ fn backward<T: CpuTensor>(
         }
     });
     Grads { x: dx, weight: T::from_f32s(weight_grad, [channels]), bias: T::from_f32s(bias_grad, [channels]) }
-}
-
-/// Sums of `g` and of `g * normal`, where `f` gives that pair for a gradient and its input.
-fn gated_sums(grad: &[f32], x: &[f32], f: impl Fn(f32, f32) -> (f32, f32)) -> [f64; 2] {
-    const RUN: usize = 1024;
-    const LANES: usize = 16;
-    let mut total = [0f64; 2];
-    for (grad, x) in grad.chunks(RUN).zip(x.chunks(RUN)) {
-        let mut lanes = [[0f32; LANES]; 2];
-        for (grad, x) in grad.chunks(LANES).zip(x.chunks(LANES)) {
-            for (lane, (g, x)) in grad.iter().zip(x).enumerate() {
-                let (g, normal) = f(*g, *x);
-                lanes[0][lane] += g;
-                lanes[1][lane] += g * normal;
-            }
-        }
-        for (total, lanes) in total.iter_mut().zip(lanes) {
-            *total += f64::from(lanes.iter().sum::<f32>());
-        }
-    }
-    total
 }
 
 /// The autodiff node; parents are input, weight and bias.

@@ -23,6 +23,7 @@ mod parallel;
 mod pool;
 mod relu;
 mod route;
+mod statistics;
 mod upsample;
 
 pub use affine::{Activation, affine};

@@ -88,6 +88,25 @@ fn group_norm_equals_burn_whatever_learns() {
     }
 }
 
+fn batch_norm_case(dims: [usize; 4], tracked: u8, device: &Device) -> Vec<Vec<f32>> {
+    let bit = |i: u8| tracked >> i & 1 == 1;
+    let x = leaf(1, dims, device, bit(0));
+    let (w, b) = (leaf(2, [dims[1]], device, bit(1)), leaf(3, [dims[1]], device, bit(2)));
+    let out = batch_norm_train(x.clone(), w.clone(), b.clone(), 1e-5);
+    let statistics = vec![to_vec(out.mean), to_vec(out.var)];
+    if tracked == 0 {
+        return [statistics, vec![to_vec(out.y)]].concat();
+    }
+    [statistics, with_grads(out.y, &[&x], &[&w, &b], device)].concat()
+}
+
+#[test]
+fn batch_norm_equals_burn_whatever_learns() {
+    for tracked in 0..8 {
+        compare(&format!("batch norm tracked {tracked:03b}"), |device| batch_norm_case([3, 6, 7, 9], tracked, device));
+    }
+}
+
 fn relu_case(dims: [usize; 4], device: &Device) -> Vec<Vec<f32>> {
     let x = leaf(1, dims, device, true);
     with_grads::<1>(relu(x.clone() * 2.0), &[&x], &[], device)
@@ -183,6 +202,7 @@ fn the_number_of_threads_changes_no_bit() {
     let dims = [2, 16, 60, 50];
     assert_same_on_any_threads(|| affine_case(dims, Activation::Relu, true, 15, &device));
     assert_same_on_any_threads(|| group_norm_case(dims, 4, Activation::Relu, 7, &device));
+    assert_same_on_any_threads(|| batch_norm_case(dims, 7, &device));
     assert_same_on_any_threads(|| pool_case(dims, &device));
     assert_same_on_any_threads(|| upsample_case(dims, [30, 25], 3, &device));
 }
