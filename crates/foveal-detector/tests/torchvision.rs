@@ -134,8 +134,7 @@ fn detections_agree(fixture: &Fixture, model: &RetinaNet, input: Tensor<4>) {
                 let far = [a.x1 - b.x1, a.y1 - b.y1, a.x2 - b.x2, a.y2 - b.y2].iter().any(|v| v.abs() > 0.05);
                 !far && labels[*j] as u32 == d.class && (scores[*j] - d.score).abs() <= 1e-4
             };
-            let at =
-                free.iter().position(|j| same(j)).unwrap_or_else(|| panic!("image {i}: {d:?} is not torchvision's"));
+            let at = free.iter().position(&same).unwrap_or_else(|| panic!("image {i}: {d:?} is not torchvision's"));
             let j = free.remove(at);
             assert!((scores[j] - scores[rank]).abs() <= 1e-4, "image {i}: rank {rank} holds torchvision's {j}");
         }
