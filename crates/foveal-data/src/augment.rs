@@ -1,0 +1,239 @@
+//! Random geometry of a training picture: all decisions first, then their effect on pixels and boxes.
+
+use foveal_boxes::BBox;
+use foveal_image::{Prepared, Preprocess, RgbImage};
+
+use crate::{AugmentConfig, Object, Record, Stream};
+
+/// An object of which less than this fraction is left by a crop is ignored instead of learnt.
+const LEAST_LEFT: f32 = 0.25;
+
+/// What happens to one picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Geometry {
+    pub flip_horizontal: bool,
+    pub flip_vertical: bool,
+    /// Size in pixels that the picture is resized to.
+    pub resized: Size,
+    /// Size in pixels of the result.
+    pub canvas: Size,
+    /// Where the resized picture's corner lies on the canvas; negative crops.
+    pub offset_x: i64,
+    /// As `offset_x`.
+    pub offset_y: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub width: u32,
+    pub height: u32,
+}
+
+/// Objects and regions to be ignored, in pixels of the canvas.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Placed {
+    pub boxes: Vec<BBox>,
+    pub classes: Vec<u32>,
+    pub crowds: Vec<BBox>,
+}
+
+impl Geometry {
+    /// Resizing alone.
+    pub fn plain(preprocess: &Preprocess, record: &Record) -> Self {
+        let (width, height) = preprocess.target_size(record.width, record.height);
+        let size = Size { width, height };
+        Self { flip_horizontal: false, flip_vertical: false, resized: size, canvas: size, offset_x: 0, offset_y: 0 }
+    }
+
+    /// Draws all decisions for a picture.
+    pub fn random(preprocess: &Preprocess, record: &Record, config: &AugmentConfig, random: &mut Stream) -> Self {
+        let flip_horizontal = random.chance(config.flip_horizontal);
+        let flip_vertical = random.chance(config.flip_vertical);
+        let mut preprocess = preprocess.clone();
+        if !config.min_sizes.is_empty() {
+            preprocess.min_size = config.min_sizes[random.below(config.min_sizes.len())];
+        }
+        let plain = Self { flip_horizontal, flip_vertical, ..Self::plain(&preprocess, record) };
+        let [low, high] = config.scale_jitter;
+        if low == 1.0 && high == 1.0 {
+            return plain;
+        }
+        let factor = random.range(low.ln(), high.ln()).exp();
+        let canvas = plain.canvas;
+        let side = |n: u32| ((n as f32 * factor).round() as u32).max(1);
+        let resized = Size { width: side(canvas.width), height: side(canvas.height) };
+        // Anywhere that wastes neither canvas nor picture: both a crop (negative) and a placement (positive).
+        let mut offset = |canvas: u32, resized: u32| {
+            let slack = i64::from(canvas) - i64::from(resized);
+            let along = random.below(slack.unsigned_abs() as usize + 1) as i64;
+            along * slack.signum()
+        };
+        let (offset_x, offset_y) = (offset(canvas.width, resized.width), offset(canvas.height, resized.height));
+        Self { resized, offset_x, offset_y, ..plain }
+    }
+
+    /// The picture on its canvas, normalised; zeros (the mean colour) where there is no picture.
+    pub fn apply(&self, mut image: RgbImage, preprocess: &Preprocess) -> Prepared {
+        if self.flip_horizontal {
+            image::imageops::flip_horizontal_in_place(&mut image);
+        }
+        if self.flip_vertical {
+            image::imageops::flip_vertical_in_place(&mut image);
+        }
+        let prepared = preprocess.apply_at(&image, self.resized.width, self.resized.height);
+        if self.resized == self.canvas && (self.offset_x, self.offset_y) == (0, 0) {
+            return prepared;
+        }
+        let (width, height) = (self.canvas.width as usize, self.canvas.height as usize);
+        let mut data = vec![0.0; 3 * width * height];
+        let across = Overlap::new(self.offset_x, prepared.width, width);
+        let down = Overlap::new(self.offset_y, prepared.height, height);
+        for channel in 0..3 {
+            for row in 0..down.length {
+                let from = (channel * prepared.height + down.from + row) * prepared.width + across.from;
+                let to = (channel * height + down.to + row) * width + across.to;
+                data[to..to + across.length].copy_from_slice(&prepared.data[from..from + across.length]);
+            }
+        }
+        Prepared { data, width, height, ..prepared }
+    }
+
+    /// The record's boxes on the canvas; what is mostly cut off or below `min_box` pixels is to be ignored.
+    pub fn place(&self, record: &Record, min_box: f32) -> Placed {
+        let sx = self.resized.width as f32 / record.width as f32;
+        let sy = self.resized.height as f32 / record.height as f32;
+        let (x, y) = (self.offset_x as f32, self.offset_y as f32);
+        let (width, height) = (self.canvas.width as f32, self.canvas.height as f32);
+        let full = |bbox: &BBox| {
+            let mut b = *bbox;
+            if self.flip_horizontal {
+                b = b.flip_horizontal(record.width as f32);
+            }
+            if self.flip_vertical {
+                b = b.flip_vertical(record.height as f32);
+            }
+            let b = b.scale(sx, sy);
+            BBox::new(b.x1 + x, b.y1 + y, b.x2 + x, b.y2 + y)
+        };
+        let mut placed = Placed::default();
+        for Object { bbox, class, .. } in &record.objects {
+            let full = full(bbox);
+            let seen = full.clip(width, height);
+            if seen.is_degenerate() {
+                continue;
+            }
+            let large_enough = seen.width() >= min_box && seen.height() >= min_box;
+            if large_enough && seen.area() >= LEAST_LEFT * full.area() {
+                placed.boxes.push(seen);
+                placed.classes.push(*class);
+            } else {
+                placed.crowds.push(seen);
+            }
+        }
+        let crowds = record.crowds.iter().map(|c| full(c).clip(width, height));
+        placed.crowds.extend(crowds.filter(|c| !c.is_degenerate()));
+        placed
+    }
+}
+
+/// The part of an axis where picture and canvas meet.
+struct Overlap {
+    from: usize,
+    to: usize,
+    length: usize,
+}
+
+impl Overlap {
+    fn new(offset: i64, picture: usize, canvas: usize) -> Self {
+        let (from, to) = ((-offset).max(0) as usize, offset.max(0) as usize);
+        Self { from, to, length: picture.saturating_sub(from).min(canvas.saturating_sub(to)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use foveal_image::ResizeMode;
+    use proptest::prelude::*;
+
+    fn record(bbox: BBox) -> Record {
+        Record {
+            image_id: 1,
+            file_name: String::new(),
+            width: 60,
+            height: 40,
+            objects: vec![Object { bbox, class: 2, area: bbox.area() }],
+            crowds: vec![bbox],
+        }
+    }
+
+    /// A white rectangle on black, exactly at the box.
+    fn picture(bbox: &BBox) -> RgbImage {
+        RgbImage::from_fn(60, 40, |x, y| {
+            let inside = x as f32 >= bbox.x1 && (x as f32) < bbox.x2 && y as f32 >= bbox.y1 && (y as f32) < bbox.y2;
+            image::Rgb([if inside { 255 } else { 0 }; 3])
+        })
+    }
+
+    proptest! {
+        /// Whatever is drawn, the box stays on the rectangle.
+        #[test]
+        fn boxes_follow_pixels(seed in 0u64..5000, x in 4u32..40, y in 4u32..24, w in 8u32..18, h in 8u32..14) {
+            let bbox = BBox::new(x as f32, y as f32, (x + w) as f32, (y + h) as f32);
+            let record = record(bbox);
+            let preprocess = Preprocess {
+                min_size: 40, max_size: 400, mean: [0.0; 3], std: [1.0; 3],
+                resize: ResizeMode::Antialias, ..Preprocess::default()
+            };
+            let config = AugmentConfig {
+                flip_horizontal: 0.5, flip_vertical: 0.5, scale_jitter: [0.6, 1.6], min_sizes: vec![40, 64, 96],
+                ..AugmentConfig::off()
+            };
+            let geometry = Geometry::random(&preprocess, &record, &config, &mut Stream::new(&[seed]));
+            let prepared = geometry.apply(picture(&bbox), &preprocess);
+            let placed = geometry.place(&record, 1.0);
+            prop_assert_eq!((prepared.width as u32, prepared.height as u32), (geometry.canvas.width, geometry.canvas.height));
+            let bright: Vec<(usize, usize)> = (0..prepared.height)
+                .flat_map(|y| (0..prepared.width).map(move |x| (x, y)))
+                .filter(|&(x, y)| prepared.data[y * prepared.width + x] > 0.5)
+                .collect();
+            if let Some(b) = placed.boxes.first() {
+                prop_assert!(!bright.is_empty());
+                let min = |v: &dyn Fn(&(usize, usize)) -> usize| bright.iter().map(v).min().unwrap() as f32;
+                let max = |v: &dyn Fn(&(usize, usize)) -> usize| bright.iter().map(v).max().unwrap() as f32 + 1.0;
+                let found = [min(&|p| p.0), min(&|p| p.1), max(&|p| p.0), max(&|p| p.1)];
+                for (want, got) in [b.x1, b.y1, b.x2, b.y2].into_iter().zip(found) {
+                    // The edge of the smoothed rectangle crosses one half within a pixel of the box.
+                    prop_assert!((want - got).abs() <= 1.01, "{:?} {:?}", b, found);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_augmentation_boxes_are_scaled_alone() {
+        let bbox = BBox::new(6.0, 4.0, 30.0, 20.0);
+        let preprocess = Preprocess { min_size: 80, max_size: 1000, ..Preprocess::default() };
+        let placed = Geometry::plain(&preprocess, &record(bbox)).place(&record(bbox), 1.0);
+        assert_eq!(placed.boxes, vec![BBox::new(12.0, 8.0, 60.0, 40.0)]);
+        assert_eq!((placed.classes, placed.crowds), (vec![2], vec![BBox::new(12.0, 8.0, 60.0, 40.0)]));
+    }
+
+    #[test]
+    fn objects_that_are_mostly_cut_off_are_ignored() {
+        let size = Size { width: 60, height: 40 };
+        let plain = Geometry {
+            flip_horizontal: false,
+            flip_vertical: false,
+            resized: size,
+            canvas: size,
+            offset_x: -20,
+            offset_y: 0,
+        };
+        let mut few = record(BBox::new(4.0, 5.0, 24.0, 25.0));
+        few.crowds.clear();
+        let placed = plain.place(&few, 1.0);
+        assert!(placed.boxes.is_empty());
+        assert_eq!(placed.crowds, vec![BBox::new(0.0, 5.0, 4.0, 25.0)]);
+    }
+}

@@ -1,0 +1,149 @@
+//! A set of pictures with their objects, checked.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use foveal_boxes::BBox;
+use foveal_coco::{CocoDataset, LabelMap};
+use foveal_image::{RgbImage, load_rgb, load_stored};
+
+use crate::shapes::ShapePictures;
+use crate::{CheckReport, DataError};
+
+/// One object on a picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Object {
+    /// Pixels of the picture, inside it.
+    pub bbox: BBox,
+    /// Contiguous class.
+    pub class: u32,
+    /// Square pixels, of the mask where the file says so.
+    pub area: f32,
+}
+
+/// One picture's annotation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// The file's id.
+    pub image_id: i64,
+    /// As in the file.
+    pub file_name: String,
+    /// Pixels, in the coordinates of the boxes.
+    pub width: u32,
+    /// Pixels, in the coordinates of the boxes.
+    pub height: u32,
+    /// Its objects; none is fine.
+    pub objects: Vec<Object>,
+    /// Regions that are neither object nor background.
+    pub crowds: Vec<BBox>,
+}
+
+/// Where a picture's pixels come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Picture {
+    /// A file; `stored` leaves its EXIF orientation aside.
+    File { path: PathBuf, stored: bool },
+    /// A generated one.
+    Shape { set: Arc<ShapePictures>, index: usize },
+}
+
+/// A checked set, in the file's order.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    pub(crate) records: Vec<Record>,
+    pub(crate) pictures: Vec<Picture>,
+    pub(crate) labels: LabelMap,
+    pub(crate) coco: CocoDataset,
+}
+
+/// A set and what the checks found.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// What can be used.
+    pub dataset: Dataset,
+    /// What was found and left out.
+    pub report: CheckReport,
+}
+
+impl Dataset {
+    /// The number of pictures.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is no picture.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Classes and categories.
+    pub fn label_map(&self) -> &LabelMap {
+        &self.labels
+    }
+
+    /// The annotation of picture `index`.
+    ///
+    /// # Panics
+    /// `index >= len()`.
+    pub fn record(&self, index: usize) -> &Record {
+        &self.records[index]
+    }
+
+    /// All annotations.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Ground truth for an evaluation: the pictures of this set with their annotations as the file has them.
+    pub fn coco(&self) -> &CocoDataset {
+        &self.coco
+    }
+
+    /// The pixels of picture `index`, in the coordinates of its boxes.
+    ///
+    /// # Errors
+    /// [`DataError::Image`], or [`DataError::Size`] when the file changed since the checks.
+    ///
+    /// # Panics
+    /// `index >= len()`.
+    pub fn load(&self, index: usize) -> Result<RgbImage, DataError> {
+        let record = &self.records[index];
+        match &self.pictures[index] {
+            Picture::Shape { set, index } => Ok(set.picture(*index)),
+            Picture::File { path, stored } => {
+                let image = if *stored { load_stored(path) } else { load_rgb(path) };
+                let image = image.map_err(|source| DataError::Image { image_id: record.image_id, source })?;
+                if image.dimensions() != (record.width, record.height) {
+                    return Err(DataError::Size {
+                        image_id: record.image_id,
+                        path: path.clone(),
+                        found: format!("{}x{}", image.width(), image.height()),
+                        expected: format!("{}x{}", record.width, record.height),
+                    });
+                }
+                Ok(image)
+            }
+        }
+    }
+
+    /// The first `n` pictures with objects (all pictures count when none has any), as a set of its own.
+    pub fn subset(&self, n: usize) -> Dataset {
+        let with_objects = self.records.iter().any(|r| !r.objects.is_empty());
+        let keep = |r: &Record| !with_objects || !r.objects.is_empty();
+        let kept: Vec<usize> = (0..self.len()).filter(|&i| keep(&self.records[i])).take(n).collect();
+        self.select(&kept)
+    }
+
+    /// The pictures of these indices, as a set of its own.
+    pub(crate) fn select(&self, indices: &[usize]) -> Dataset {
+        let records: Vec<Record> = indices.iter().map(|&i| self.records[i].clone()).collect();
+        let ids: std::collections::HashSet<i64> = records.iter().map(|r| r.image_id).collect();
+        let coco = CocoDataset {
+            images: self.coco.images.iter().filter(|i| ids.contains(&i.id)).cloned().collect(),
+            annotations: self.coco.annotations.iter().filter(|a| ids.contains(&a.image_id)).cloned().collect(),
+            categories: self.coco.categories.clone(),
+        };
+        let pictures = indices.iter().map(|&i| self.pictures[i].clone()).collect();
+        Dataset { records, pictures, labels: self.labels.clone(), coco }
+    }
+}

@@ -1,0 +1,307 @@
+//! Worker threads that make batches ahead of the model, in order.
+
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use foveal_anchors::{AnchorConfig, Anchors, ImageTargets, MatcherConfig, grid_sizes, image_targets};
+use foveal_image::{PaddedBatch, pad_batch};
+
+use crate::config::worker_count;
+use crate::sample::{Sample, SampleMaker};
+use crate::{DataConfig, DataError, Dataset, OnError, Problem, Skipped, Stream};
+
+/// Padded sizes whose anchors are kept; at 800 pixels one takes some 3 MB.
+const CACHED_SIZES: usize = 16;
+/// So many other pictures are tried in place of one that cannot be loaded.
+const REPLACEMENTS: u64 = 10;
+/// Separates the shuffle's and the replacements' random streams from those of the samples.
+const SHUFFLE: u64 = 11;
+const REPLACE: u64 = 12;
+
+/// Where a picture of a batch comes from and what became of its size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageInfo {
+    /// Position in the data set.
+    pub index: usize,
+    /// The file's id.
+    pub image_id: i64,
+    /// Pixels.
+    pub original_width: u32,
+    /// Pixels.
+    pub original_height: u32,
+    /// Pixels after resizing, before padding.
+    pub width: usize,
+    /// Pixels after resizing, before padding.
+    pub height: usize,
+}
+
+/// What one step of the model needs.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// `[batch, 3, height, width]`.
+    pub images: PaddedBatch,
+    /// One an image; empty without [`LoaderOptions::with_targets`].
+    pub targets: Vec<ImageTargets>,
+    /// One an image.
+    pub info: Vec<ImageInfo>,
+    /// Pictures that could not be loaded (`on_error = "skip"`): replaced while training, else left out.
+    pub skipped: Vec<Skipped>,
+    /// Seconds that a worker took to make the batch.
+    pub load_seconds: f64,
+}
+
+/// How a set is gone through.
+#[derive(Clone, Debug)]
+pub struct LoaderOptions {
+    /// Images a batch.
+    pub batch_size: usize,
+    /// Of order and augmentation.
+    pub seed: u64,
+    /// Threads; 0 is one less than there are cores, at least one.
+    pub workers: usize,
+    /// Batches that may wait for the model.
+    pub queue: usize,
+    /// Shuffle and augment.
+    pub training: bool,
+    /// Leave out a last batch that is not full.
+    pub drop_last: bool,
+    /// What targets are assigned to.
+    pub anchors: AnchorConfig,
+    /// How.
+    pub matcher: MatcherConfig,
+    /// Whether to assign targets at all.
+    pub with_targets: bool,
+}
+
+/// Batches in order; the same for any number of workers. Dropping it stops them.
+pub struct Loader {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    delivered: usize,
+    failed: bool,
+    waited: Duration,
+}
+
+/// Starts the workers of one epoch. Order and augmentation depend on the seed, the epoch and the index alone.
+///
+/// # Panics
+/// The batch size is 0.
+pub fn loader(dataset: Arc<Dataset>, config: &DataConfig, options: LoaderOptions, epoch: u64) -> Loader {
+    assert!(options.batch_size > 0, "a batch of no images");
+    let mut order: Vec<usize> = (0..dataset.len()).collect();
+    if options.training {
+        Stream::new(&[options.seed, epoch, SHUFFLE]).shuffle(&mut order);
+    }
+    let mut batches: Vec<Vec<usize>> = order.chunks(options.batch_size).map(<[usize]>::to_vec).collect();
+    if options.drop_last && batches.last().is_some_and(|b| b.len() < options.batch_size) {
+        batches.pop();
+    }
+    let workers = worker_count(options.workers).min(batches.len());
+    let shared = Arc::new(Shared {
+        maker: SampleMaker::new(config, options.training, options.seed, epoch),
+        on_error: config.on_error,
+        ahead: workers + options.queue,
+        dataset,
+        batches,
+        options,
+        anchors: Mutex::default(),
+        progress: Mutex::default(),
+        changed: Condvar::new(),
+    });
+    let start = |_| {
+        let shared = Arc::clone(&shared);
+        std::thread::spawn(move || shared.work())
+    };
+    let workers = (0..workers).map(start).collect();
+    Loader { shared, workers, delivered: 0, failed: false, waited: Duration::ZERO }
+}
+
+impl Loader {
+    /// The number of batches of the epoch.
+    pub fn batches(&self) -> usize {
+        self.shared.batches.len()
+    }
+
+    /// How long the caller has waited for data so far.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed || self.delivered == self.batches() {
+            return None;
+        }
+        let started = Instant::now();
+        let mut progress = lock(&self.shared.progress);
+        let batch = loop {
+            if let Some(batch) = progress.ready.remove(&self.delivered) {
+                break batch;
+            }
+            progress = self.shared.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        };
+        self.delivered += 1;
+        progress.delivered = self.delivered;
+        drop(progress);
+        self.shared.changed.notify_all();
+        self.waited += started.elapsed();
+        match batch {
+            // Nothing of it could be loaded.
+            Ok(batch) if batch.info.is_empty() => self.next(),
+            Ok(batch) => Some(Ok(batch)),
+            Err(error) => {
+                self.failed = true;
+                lock(&self.shared.progress).stopped = true;
+                self.shared.changed.notify_all();
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        lock(&self.shared.progress).stopped = true;
+        self.shared.changed.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker's panic was caught and delivered as an error.
+            let _ = worker.join();
+        }
+    }
+}
+
+/// What workers and consumer share.
+struct Shared {
+    dataset: Arc<Dataset>,
+    maker: SampleMaker,
+    on_error: OnError,
+    options: LoaderOptions,
+    batches: Vec<Vec<usize>>,
+    /// Batches that may be begun beyond the one that is wanted next.
+    ahead: usize,
+    anchors: Mutex<HashMap<(usize, usize), Arc<Anchors>>>,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
+    begun: usize,
+    delivered: usize,
+    ready: BTreeMap<usize, Result<Batch, DataError>>,
+    stopped: bool,
+}
+
+/// A panic while the lock was held cannot leave the plain values behind it half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn work(&self) {
+        while let Some(task) = self.next_task() {
+            let made = catch_unwind(AssertUnwindSafe(|| self.make(&self.batches[task])));
+            let made = made.unwrap_or_else(|panic| Err(DataError::Worker(panic_text(panic.as_ref()))));
+            lock(&self.progress).ready.insert(task, made);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until there is room in the queue; `None` at the end.
+    fn next_task(&self) -> Option<usize> {
+        let mut progress = lock(&self.progress);
+        loop {
+            if progress.stopped || progress.begun == self.batches.len() {
+                return None;
+            }
+            if progress.begun < progress.delivered + self.ahead {
+                progress.begun += 1;
+                return Some(progress.begun - 1);
+            }
+            progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn make(&self, indices: &[usize]) -> Result<Batch, DataError> {
+        let started = Instant::now();
+        let mut skipped = Vec::new();
+        let mut samples = Vec::with_capacity(indices.len());
+        for &index in indices {
+            if lock(&self.progress).stopped {
+                return Ok(Batch::default());
+            }
+            samples.extend(self.sample(index, &mut skipped)?);
+        }
+        let info = samples.iter().map(|s| self.info(s)).collect();
+        let (images, placed): (Vec<_>, Vec<_>) = samples.into_iter().map(|s| (s.image, s.placed)).unzip();
+        let images = pad_batch(&images);
+        let targets = if self.options.with_targets && images.batch > 0 {
+            let anchors = self.anchors(images.height, images.width);
+            let matcher = &self.options.matcher;
+            placed.iter().map(|p| image_targets(&anchors.boxes, &p.boxes, &p.classes, &p.crowds, matcher)).collect()
+        } else {
+            Vec::new()
+        };
+        Ok(Batch { images, targets, info, skipped, load_seconds: started.elapsed().as_secs_f64() })
+    }
+
+    /// The sample of a picture, or where it cannot be loaded and `on_error` allows: another's while training, none else.
+    fn sample(&self, index: usize, skipped: &mut Vec<Skipped>) -> Result<Option<Sample>, DataError> {
+        let SampleMaker { seed, epoch, .. } = self.maker;
+        let mut random = Stream::new(&[seed, epoch, index as u64, REPLACE]);
+        let mut wanted = index;
+        for _ in 0..=REPLACEMENTS {
+            match self.maker.make(&self.dataset, wanted) {
+                Ok(sample) => return Ok(Some(sample)),
+                Err(error) if self.on_error == OnError::Fail => return Err(error),
+                Err(error) => skipped.push(Skipped {
+                    image_id: self.dataset.record(wanted).image_id,
+                    annotation_id: None,
+                    problem: Problem::BrokenImage,
+                    reason: error.to_string(),
+                }),
+            }
+            if !self.options.training {
+                return Ok(None);
+            }
+            wanted = random.below(self.dataset.len());
+        }
+        Ok(None)
+    }
+
+    fn info(&self, sample: &Sample) -> ImageInfo {
+        ImageInfo {
+            index: sample.index,
+            image_id: self.dataset.record(sample.index).image_id,
+            original_width: sample.image.original_width,
+            original_height: sample.image.original_height,
+            width: sample.image.width,
+            height: sample.image.height,
+        }
+    }
+
+    fn anchors(&self, height: usize, width: usize) -> Arc<Anchors> {
+        if let Some(anchors) = lock(&self.anchors).get(&(height, width)) {
+            return Arc::clone(anchors);
+        }
+        let anchors = Arc::new(self.options.anchors.anchors(height, width, &grid_sizes(height, width)));
+        let mut cache = lock(&self.anchors);
+        if cache.len() >= CACHED_SIZES {
+            cache.clear();
+        }
+        cache.insert((height, width), Arc::clone(&anchors));
+        anchors
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown".to_owned())
+}

@@ -1,0 +1,59 @@
+//! One picture of a batch: loaded, augmented, resized, with its objects.
+
+use foveal_image::{Prepared, Preprocess};
+
+use crate::augment::{Geometry, Placed};
+use crate::{AugmentConfig, DataConfig, DataError, Dataset, Stream, color};
+
+/// What makes a sample out of a record.
+#[derive(Clone, Debug)]
+pub(crate) struct SampleMaker {
+    pub preprocess: Preprocess,
+    pub augment: Option<AugmentConfig>,
+    pub min_box: f32,
+    pub seed: u64,
+    pub epoch: u64,
+}
+
+/// A picture ready to be padded.
+pub(crate) struct Sample {
+    pub index: usize,
+    pub image: Prepared,
+    pub placed: Placed,
+}
+
+/// Separates the random streams of geometry and colour, so that switching one leaves the other alone.
+const GEOMETRY: u64 = 1;
+const COLOR: u64 = 2;
+
+impl SampleMaker {
+    pub fn new(config: &DataConfig, training: bool, seed: u64, epoch: u64) -> Self {
+        Self {
+            preprocess: config.preprocess(),
+            augment: training.then(|| config.augment.clone()),
+            min_box: config.min_box,
+            seed,
+            epoch,
+        }
+    }
+
+    /// # Errors
+    /// The image cannot be loaded.
+    pub fn make(&self, dataset: &Dataset, index: usize) -> Result<Sample, DataError> {
+        let record = dataset.record(index);
+        let mut image = dataset.load(index)?;
+        let geometry = match &self.augment {
+            None => Geometry::plain(&self.preprocess, record),
+            Some(augment) => {
+                let random = |part| Stream::new(&[self.seed, self.epoch, index as u64, part]);
+                color::jitter(&mut image, &augment.color_jitter, &mut random(COLOR));
+                Geometry::random(&self.preprocess, record, augment, &mut random(GEOMETRY))
+            }
+        };
+        Ok(Sample {
+            index,
+            image: geometry.apply(image, &self.preprocess),
+            placed: geometry.place(record, self.min_box),
+        })
+    }
+}

@@ -1,0 +1,15 @@
+//! The generated set: geometric figures on textured backgrounds, of very unequal frequency, overlapping, small and
+//! large. Every picture is a function of (seed, split, index) alone.
+
+mod background;
+mod config;
+mod draw;
+mod kind;
+mod scene;
+mod set;
+
+pub use config::{ShapesConfig, Split};
+pub use kind::Kind;
+pub use scene::{Figure, Scene};
+pub(crate) use set::ShapePictures;
+pub use set::{open, write_shapes};

@@ -1,0 +1,107 @@
+//! The generated set as a data set in memory, and as a COCO folder on disk.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use foveal_coco::{Annotation, Category, CocoDataset, Image, LabelMap, bbox_to_xywh};
+use foveal_image::RgbImage;
+use rayon::prelude::*;
+
+use super::{Kind, Scene, ShapesConfig, Split};
+use crate::dataset::{Dataset, Object, Opened, Picture, Record};
+use crate::{CheckReport, DataError};
+
+/// Drawn pictures are kept up to this many bytes; the rest is drawn anew each time.
+const CACHE_BYTES: usize = 1 << 30;
+
+/// The pictures of one split, drawn when first wanted.
+#[derive(Debug)]
+pub(crate) struct ShapePictures {
+    scenes: Vec<Scene>,
+    drawn: Vec<OnceLock<RgbImage>>,
+}
+
+impl ShapePictures {
+    fn new(config: &ShapesConfig, split: Split) -> Self {
+        let scenes: Vec<Scene> =
+            (0..config.pictures(split)).into_par_iter().map(|index| Scene::new(config, split, index)).collect();
+        let bytes = 3 * config.size[0] as usize * config.size[1] as usize;
+        let kept = scenes.len().min(CACHE_BYTES / bytes.max(1));
+        Self { scenes, drawn: (0..kept).map(|_| OnceLock::new()).collect() }
+    }
+
+    pub(crate) fn picture(&self, index: usize) -> RgbImage {
+        let draw = || self.scenes[index].render();
+        self.drawn.get(index).map_or_else(draw, |cell| cell.get_or_init(draw).clone())
+    }
+}
+
+/// One split of the generated set, in memory.
+///
+/// # Panics
+/// [`ShapesConfig::validate`] refuses the config.
+pub fn open(config: &ShapesConfig, split: Split) -> Opened {
+    let pictures = Arc::new(ShapePictures::new(config, split));
+    let mut coco = CocoDataset {
+        categories: (1..)
+            .zip(&Kind::ALL[..config.classes])
+            .map(|(id, kind)| Category { id, name: kind.name().to_owned(), supercategory: Some("shape".to_owned()) })
+            .collect(),
+        ..CocoDataset::default()
+    };
+    let mut records = Vec::new();
+    for (index, scene) in pictures.scenes.iter().enumerate() {
+        let image_id = index as i64 + 1;
+        let file_name = format!("{index:06}.png");
+        let (width, height) = (scene.width, scene.height);
+        let mut objects = Vec::new();
+        for figure in &scene.figures {
+            let bbox = bbox_to_xywh(&figure.bbox);
+            coco.annotations.push(Annotation {
+                id: coco.annotations.len() as i64 + 1,
+                image_id,
+                category_id: i64::from(figure.class) + 1,
+                bbox,
+                area: bbox[2] * bbox[3],
+                iscrowd: false,
+            });
+            objects.push(Object { bbox: figure.bbox, class: figure.class, area: (bbox[2] * bbox[3]) as f32 });
+        }
+        coco.images.push(Image { id: image_id, file_name: file_name.clone(), width, height });
+        records.push(Record { image_id, file_name, width, height, objects, crowds: Vec::new() });
+    }
+    let report = CheckReport {
+        set: format!("generated {} set", split.name()),
+        images: records.len(),
+        empty_images: records.iter().filter(|r| r.objects.is_empty()).count(),
+        objects: coco.annotations.len(),
+        ..CheckReport::default()
+    };
+    let labels = LabelMap::from_categories(&coco.categories).expect("kinds have distinct names");
+    let pictures = (0..records.len()).map(|index| Picture::Shape { set: Arc::clone(&pictures), index }).collect();
+    Opened { dataset: Dataset { records, pictures, labels, coco }, report }
+}
+
+/// Writes the set as a COCO folder: `annotations/{train,val}.json`, `images/{train,val}/*.png`. Files that are there
+/// are overwritten.
+///
+/// # Errors
+/// Settings out of range, a folder or file that cannot be written.
+pub fn write_shapes(config: &ShapesConfig, dir: &Path) -> Result<(), DataError> {
+    config.validate()?;
+    let folder =
+        |path: &Path| std::fs::create_dir_all(path).map_err(|source| DataError::Io { path: path.to_owned(), source });
+    folder(&dir.join("annotations"))?;
+    for split in [Split::Train, Split::Val] {
+        let images = dir.join("images").join(split.name());
+        folder(&images)?;
+        let Opened { dataset, .. } = open(config, split);
+        (0..dataset.len()).into_par_iter().try_for_each(|index| {
+            let path = images.join(&dataset.record(index).file_name);
+            let error = |e: image::ImageError| DataError::WriteImage { path: path.clone(), reason: e.to_string() };
+            dataset.load(index)?.save(&path).map_err(error)
+        })?;
+        dataset.coco().write(&dir.join("annotations").join(format!("{}.json", split.name())))?;
+    }
+    Ok(())
+}

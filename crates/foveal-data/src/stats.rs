@@ -1,0 +1,130 @@
+//! What is in a set: objects by class, sizes, objects on a picture.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::Dataset;
+
+/// COCO's bounds between small, medium and large objects, square pixels.
+const SMALL: f32 = 32.0 * 32.0;
+const LARGE: f32 = 96.0 * 96.0;
+/// Percentiles that are told.
+const PERCENTILES: [usize; 5] = [0, 10, 50, 90, 100];
+
+/// One class of a set.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClassStats {
+    /// Category id.
+    pub id: i64,
+    /// Category name.
+    pub name: String,
+    /// Objects.
+    pub objects: usize,
+    /// Pictures with at least one.
+    pub images: usize,
+}
+
+/// What is in a set.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stats {
+    /// Pictures.
+    pub images: usize,
+    /// Pictures without objects.
+    pub empty_images: usize,
+    /// Objects.
+    pub objects: usize,
+    /// Crowd regions.
+    pub crowds: usize,
+    /// By class.
+    pub classes: Vec<ClassStats>,
+    /// Objects below 32x32, between, and from 96x96 pixels on.
+    pub small_medium_large: [usize; 3],
+    /// Square root of the boxes' area in pixels: smallest, 10 %, median, 90 %, largest.
+    pub sides: [f32; 5],
+    /// Boxes' height over width: smallest, 10 %, median, 90 %, largest.
+    pub ratios: [f32; 5],
+    /// Objects on a picture: fewest, 10 %, median, 90 %, most.
+    pub objects_per_image: [f32; 5],
+    /// Pictures' width: smallest, 10 %, median, 90 %, largest.
+    pub widths: [f32; 5],
+    /// Pictures' height: smallest, 10 %, median, 90 %, largest.
+    pub heights: [f32; 5],
+}
+
+impl Stats {
+    /// Counts a set.
+    pub fn of(dataset: &Dataset) -> Self {
+        let records = dataset.records();
+        let mut classes: Vec<ClassStats> = dataset
+            .label_map()
+            .categories()
+            .iter()
+            .map(|c| ClassStats { id: c.id, name: c.name.clone(), objects: 0, images: 0 })
+            .collect();
+        let mut sizes = [0; 3];
+        for record in records {
+            let mut present = vec![false; classes.len()];
+            for object in &record.objects {
+                classes[object.class as usize].objects += 1;
+                present[object.class as usize] = true;
+                sizes[usize::from(object.area >= SMALL) + usize::from(object.area >= LARGE)] += 1;
+            }
+            classes.iter_mut().zip(present).for_each(|(class, present)| class.images += usize::from(present));
+        }
+        let objects = || records.iter().flat_map(|r| &r.objects);
+        Self {
+            images: records.len(),
+            empty_images: records.iter().filter(|r| r.objects.is_empty()).count(),
+            objects: objects().count(),
+            crowds: records.iter().map(|r| r.crowds.len()).sum(),
+            classes,
+            small_medium_large: sizes,
+            sides: percentiles(objects().map(|o| o.bbox.area().sqrt())),
+            ratios: percentiles(objects().map(|o| o.bbox.height() / o.bbox.width())),
+            objects_per_image: percentiles(records.iter().map(|r| r.objects.len() as f32)),
+            widths: percentiles(records.iter().map(|r| r.width as f32)),
+            heights: percentiles(records.iter().map(|r| r.height as f32)),
+        }
+    }
+}
+
+/// Nearest-rank percentiles; zeros of nothing.
+fn percentiles(values: impl Iterator<Item = f32>) -> [f32; 5] {
+    let mut values: Vec<f32> = values.collect();
+    values.sort_by(f32::total_cmp);
+    PERCENTILES.map(|p| values.get(p * values.len().saturating_sub(1) / 100).copied().unwrap_or(0.0))
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} images ({} without objects), {} objects, {} crowd regions",
+            self.images, self.empty_images, self.objects, self.crowds
+        )?;
+        let [small, medium, large] = self.small_medium_large;
+        writeln!(f, "small (below 32x32) {small}, medium {medium}, large (from 96x96) {large}\n")?;
+        writeln!(f, "{:<24}{:>9}{:>9}{:>9}{:>9}{:>9}", "", "min", "10 %", "median", "90 %", "max")?;
+        for (name, values) in [
+            ("object side, px", self.sides),
+            ("object height / width", self.ratios),
+            ("objects per image", self.objects_per_image),
+            ("image width, px", self.widths),
+            ("image height, px", self.heights),
+        ] {
+            write!(f, "{name:<24}")?;
+            for value in values {
+                let digits = if name.contains('/') { 2 } else { usize::from(value.fract() != 0.0) };
+                write!(f, "{value:>9.digits$}")?;
+            }
+            writeln!(f)?;
+        }
+        write!(f, "\n{:>6}  {:<24}{:>9}{:>9}{:>8}", "id", "class", "objects", "images", "share")?;
+        for class in &self.classes {
+            let share = 100.0 * class.objects as f64 / self.objects.max(1) as f64;
+            write!(f, "\n{:>6}  {:<24}{:>9}{:>9}{share:>7.1}%", class.id, class.name, class.objects, class.images)?;
+        }
+        Ok(())
+    }
+}
