@@ -1,0 +1,117 @@
+//! Against torch 2.x, three updates each; figures by `torch.optim.SGD(lr=0.1, momentum=0.9)` and
+//! `torch.optim.AdamW(lr=0.1, betas=(0.9, 0.999), eps=1e-8)`, weight decay 0.1 on the weight and 0 on the bias.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use super::*;
+
+#[derive(Module, Debug)]
+struct Tiny {
+    weight: Param<Tensor<2>>,
+    bias: Param<Tensor<1>>,
+}
+
+/// Within f32 rounding of a few operations on values about 1.
+const TOLERANCE: f32 = 2e-6;
+
+fn tiny(device: &Device) -> Tiny {
+    Tiny {
+        weight: Param::from_tensor(Tensor::from_floats([[1.0, -2.0], [0.5, 3.0]], device)),
+        bias: Param::from_tensor(Tensor::from_floats([0.25, -0.75], device)),
+    }
+}
+
+fn grads(model: &Tiny, factor: f32, device: &Device) -> Grads {
+    let weight = Tensor::<2>::from_floats([[0.1, -0.2], [0.3, 0.4]], device) * factor;
+    let bias = Tensor::<1>::from_floats([-0.5, 0.05], device) * factor;
+    let loss = (model.weight.val() * weight).sum() + (model.bias.val() * bias).sum();
+    let mut grads = Grads::default();
+    grads.accumulate(model, loss.backward());
+    grads
+}
+
+fn values(model: &Tiny) -> Vec<f32> {
+    let mut values: Vec<f32> = model.weight.val().into_data().try_to_vec().unwrap();
+    values.extend(model.bias.val().into_data().try_to_vec::<f32>().unwrap());
+    values
+}
+
+fn config(optimizer: OptimizerKind) -> TrainConfig {
+    TrainConfig { optimizer, momentum: 0.9, weight_decay: 0.1, ..TrainConfig::default() }
+}
+
+fn on_device(finite: bool, device: &Device) -> Scale {
+    let device = device.clone().without_autodiff();
+    let finite = Tensor::<1>::from_floats([if finite { 1.0 } else { f32::NAN }], &device).is_finite();
+    Scale::Device(Box::new(DeviceScale { factor: Tensor::from_floats([1.0], &device), finite }))
+}
+
+fn close(found: &[f32], expected: &[f32]) {
+    for (f, e) in found.iter().zip(expected) {
+        assert!((f - e).abs() <= TOLERANCE, "{found:?} is not {expected:?}");
+    }
+}
+
+#[test]
+fn three_updates_are_torchs() {
+    let sgd = [0.8498579, -1.6997159, 0.1886264, 2.4550529, 0.7255, -0.79755];
+    let adamw = [0.6809358, -1.6512348, 0.1957863, 2.621534, 0.5423183, -1.0423183];
+    let device = Device::flex().autodiff();
+    for (kind, expected) in [(OptimizerKind::Sgd, sgd), (OptimizerKind::AdamW, adamw)] {
+        for scale in [Scale::Host(1.0), on_device(true, &device)] {
+            let (mut model, mut optimizer) = (tiny(&device), Optimizer::new(&config(kind)));
+            for t in 1..=3 {
+                let grads = grads(&model, t as f32, &device);
+                model = optimizer.step(model, grads, 0.1, &scale);
+            }
+            close(&values(&model), &expected);
+            assert!(model.weight.val().is_require_grad());
+        }
+    }
+}
+
+#[test]
+fn nothing_changes_where_something_is_not_finite() {
+    let device = Device::flex().autodiff();
+    for kind in [OptimizerKind::Sgd, OptimizerKind::AdamW] {
+        let (mut model, mut optimizer) = (tiny(&device), Optimizer::new(&config(kind)));
+        let before = values(&model);
+        let grads = grads(&model, f32::NAN, &device);
+        model = optimizer.step(model, grads, 0.1, &on_device(false, &device));
+        assert_eq!(values(&model), before);
+        assert!(crate::params::to_host(&optimizer.first).values().all(|t| t.values.iter().all(|v| *v == 0.0)));
+    }
+}
+
+#[test]
+fn the_factor_scales_gradients_and_the_norm_is_global() {
+    let device = Device::flex().autodiff();
+    let model = tiny(&device);
+    let mut g = grads(&model, 1.0, &device);
+    let expected = (0.01f64 + 0.04 + 0.09 + 0.16 + 0.25 + 0.0025).sqrt();
+    assert!((g.norm_on_host() - expected).abs() < 1e-6);
+    let on_device: f32 = g.norm_on_device().unwrap().into_scalar();
+    assert!((f64::from(on_device) - expected).abs() < 1e-6);
+    let half = Optimizer::new(&config(OptimizerKind::Sgd)).step(tiny(&device), g, 0.1, &Scale::Host(0.5));
+    let direct = Optimizer::new(&config(OptimizerKind::Sgd)).step(
+        tiny(&device),
+        grads(&model, 0.5, &device),
+        0.1,
+        &Scale::Host(1.0),
+    );
+    close(&values(&half), &values(&direct));
+}
+
+#[test]
+fn norms_and_biases_decay_by_switch_alone() {
+    let device = Device::flex().autodiff();
+    let bias_after = |decay_norms| {
+        let config = TrainConfig { decay_norms, ..config(OptimizerKind::Sgd) };
+        let model = tiny(&device);
+        let grads = grads(&model, 0.0, &device);
+        values(&Optimizer::new(&config).step(model, grads, 0.1, &Scale::Host(1.0)))[4]
+    };
+    assert_eq!(bias_after(false), 0.25);
+    assert!((bias_after(true) - 0.25 * 0.99).abs() < 1e-7);
+}

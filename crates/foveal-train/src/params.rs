@@ -1,0 +1,60 @@
+//! Parameters by path: what optimizer, moving average and state files are keyed by. Ids change with every process.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use foveal_backbone::weights::{HostTensor, TensorMap};
+
+/// Flat tensors by the path of their parameter, in the order of the paths. No autodiff.
+pub type FlatTensors = BTreeMap<String, Tensor<1>>;
+
+/// Where in a module a traversal is; names as `foveal_backbone::weights::named_tensors` has them.
+#[derive(Debug, Default)]
+pub(crate) struct ParamPath(Vec<String>);
+
+impl ParamPath {
+    pub(crate) fn enter(&mut self, name: &str) {
+        // `index0` stands for torch's `0`: a Rust field cannot be a number.
+        self.0.push(name.strip_prefix("index").unwrap_or(name).to_owned());
+    }
+
+    pub(crate) fn exit(&mut self) {
+        self.0.pop();
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.0.join(".")
+    }
+}
+
+/// A tensor as one row of all its elements, without autodiff.
+pub(crate) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
+    let tensor = tensor.without_autodiff();
+    let elements = tensor.shape().num_elements();
+    tensor.reshape([elements])
+}
+
+/// Runs `update` on the elements of a tensor in host memory; neither copies what it alone owns.
+pub(crate) fn on_host(tensor: Tensor<1>, update: impl FnOnce(&mut [f32])) -> Tensor<1> {
+    let device = tensor.device();
+    let mut data = tensor.into_data();
+    update(data.as_mut_slice::<f32>().expect("parameters are f32"));
+    Tensor::from_data(data, &device)
+}
+
+/// Copies to the host. One device read a tensor.
+pub fn to_host(tensors: &FlatTensors) -> TensorMap {
+    let copy = |tensor: &Tensor<1>| {
+        let values: Vec<f32> =
+            tensor.to_data().convert::<f32>().try_to_vec().expect("a float tensor is readable as f32");
+        HostTensor { shape: vec![values.len()], values }
+    };
+    tensors.iter().map(|(path, tensor)| (path.clone(), copy(tensor))).collect()
+}
+
+/// Copies to a device; shapes are flattened.
+pub fn from_host(tensors: &TensorMap, device: &Device) -> FlatTensors {
+    let device = device.clone().without_autodiff();
+    let copy = |t: &HostTensor| Tensor::from_data(TensorData::new(t.values.clone(), [t.values.len()]), &device);
+    tensors.iter().map(|(path, tensor)| (path.clone(), copy(tensor))).collect()
+}

@@ -1,0 +1,101 @@
+//! The learning rate as a plain function of the step: nothing to save, nothing to restore.
+
+use crate::config::{ScheduleKind, TrainConfig};
+
+/// The learning rate of an optimizer step, counted from 0.
+///
+/// Linear warm-up from `warmup_factor` (as torch's `LinearLR`) times the schedule's own factor; a `step` schedule
+/// falls at the first step at or after a milestone, a cosine runs from the end of the warm-up to the end of training.
+pub fn learning_rate(config: &TrainConfig, steps_per_epoch: usize, step: u64) -> f64 {
+    config.base_lr() * warmup(config, step) * fall(config, steps_per_epoch, step)
+}
+
+fn warmup(config: &TrainConfig, step: u64) -> f64 {
+    let steps = config.warmup_steps as u64;
+    if step >= steps {
+        return 1.0;
+    }
+    config.warmup_factor + (1.0 - config.warmup_factor) * step as f64 / steps as f64
+}
+
+fn fall(config: &TrainConfig, steps_per_epoch: usize, step: u64) -> f64 {
+    match config.schedule {
+        ScheduleKind::Constant => 1.0,
+        ScheduleKind::Step => {
+            let epoch = step as f64 / steps_per_epoch.max(1) as f64;
+            let passed = config.milestones.iter().filter(|m| epoch >= **m).count();
+            config.gamma.powi(passed as i32)
+        }
+        ScheduleKind::Cosine => {
+            let total = (config.epochs * steps_per_epoch) as f64;
+            let start = (config.warmup_steps as f64).min(total);
+            let progress = (step as f64 - start).max(0.0) / (total - start).max(1.0);
+            0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(a: f64, b: f64) {
+        assert!((a - b).abs() <= 1e-12 * b.abs().max(1e-12), "{a} is not {b}");
+    }
+
+    #[test]
+    fn the_rate_scales_with_the_images_of_an_update() {
+        let mut config =
+            TrainConfig { lr: 0.01, batch_size: 4, accumulate: 2, warmup_steps: 0, ..TrainConfig::default() };
+        close(learning_rate(&config, 10, 0), 0.005);
+        config.scale_lr = false;
+        close(learning_rate(&config, 10, 0), 0.01);
+    }
+
+    #[test]
+    fn steps_fall_at_their_milestones() {
+        let config = TrainConfig {
+            scale_lr: false,
+            lr: 1.0,
+            warmup_steps: 0,
+            milestones: vec![2.0, 3.5],
+            gamma: 0.1,
+            ..TrainConfig::default()
+        };
+        let rates: Vec<f64> = [0, 19, 20, 34, 35, 99].iter().map(|s| learning_rate(&config, 10, *s)).collect();
+        for (rate, expected) in rates.iter().zip([1.0, 1.0, 0.1, 0.1, 0.01, 0.01]) {
+            close(*rate, expected);
+        }
+    }
+
+    #[test]
+    fn warm_up_is_linear_and_multiplies() {
+        let config = TrainConfig {
+            scale_lr: false,
+            lr: 2.0,
+            warmup_steps: 4,
+            warmup_factor: 0.5,
+            schedule: ScheduleKind::Constant,
+            ..TrainConfig::default()
+        };
+        for (step, expected) in [1.0, 1.25, 1.5, 1.75, 2.0, 2.0].into_iter().enumerate() {
+            close(learning_rate(&config, 10, step as u64), expected);
+        }
+    }
+
+    #[test]
+    fn a_cosine_starts_after_the_warm_up_and_ends_near_zero() {
+        let config = TrainConfig {
+            scale_lr: false,
+            lr: 1.0,
+            epochs: 11,
+            warmup_steps: 10,
+            schedule: ScheduleKind::Cosine,
+            ..TrainConfig::default()
+        };
+        close(learning_rate(&config, 10, 10), 1.0);
+        close(learning_rate(&config, 10, 60), 0.5);
+        assert!(learning_rate(&config, 10, 109) < 3e-4);
+        assert!(learning_rate(&config, 10, 1000) < 1e-12);
+    }
+}

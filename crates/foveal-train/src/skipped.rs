@@ -1,0 +1,47 @@
+//! `skipped.json`: what was left out, by the checks before training or by a worker later.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use foveal_data::Skipped;
+
+use crate::error::TrainError;
+use crate::file::write_atomically;
+use crate::progress::Progress;
+
+/// The set's name under which pictures stand that could not be loaded although the checks passed.
+pub(crate) const LOADING: &str = "loading";
+
+/// Everything left out so far, by set.
+#[derive(Debug)]
+pub(crate) struct SkipList {
+    path: PathBuf,
+    sets: BTreeMap<&'static str, Vec<Skipped>>,
+}
+
+impl SkipList {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, sets: BTreeMap::new() }
+    }
+
+    /// Adds what is not yet there and writes the file anew.
+    pub(crate) fn add(&mut self, set: &'static str, skipped: &[Skipped]) -> Result<(), TrainError> {
+        let known = self.sets.get(set).map_or(&[][..], Vec::as_slice);
+        let new: Vec<Skipped> = skipped.iter().filter(|s| !known.contains(s)).cloned().collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.sets.entry(set).or_default().extend(new);
+        let json = serde_json::to_string_pretty(&self.sets).expect("plain data is JSON");
+        write_atomically(&self.path, json.as_bytes())
+    }
+
+    /// The same for pictures that could not be loaded on the way, with a line for each that is new.
+    pub(crate) fn add_loading(&mut self, skipped: &[Skipped], progress: &mut dyn Progress) -> Result<(), TrainError> {
+        let known = self.sets.get(LOADING).map_or(&[][..], Vec::as_slice);
+        for skipped in skipped.iter().filter(|s| !known.contains(s)) {
+            progress.message(&format!("left out: {}", skipped.reason));
+        }
+        self.add(LOADING, skipped)
+    }
+}

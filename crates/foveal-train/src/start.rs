@@ -1,0 +1,178 @@
+//! What a run begins with: data, network, optimizer, average; new or as an earlier run left them.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use foveal_backbone::weights::{load_tensors, named_tensors};
+use foveal_coco::CategoryInfo;
+use foveal_data::{AugmentConfig, CheckReport, DataConfig, Dataset};
+use foveal_detector::{LoadReport, ModelConfig, RetinaNet};
+
+use crate::config::RunConfig;
+use crate::ema::Ema;
+use crate::error::TrainError;
+use crate::optim::Optimizer;
+use crate::params::{from_host, to_host};
+use crate::progress::Progress;
+use crate::rundir::RunDir;
+use crate::skipped::SkipList;
+use crate::state::{StateMeta, TrainState};
+
+/// Names shown of a list that may be long.
+const SHOWN: usize = 6;
+
+/// The sets of a run.
+pub(crate) struct Sets {
+    pub train: Arc<Dataset>,
+    pub val: Arc<Dataset>,
+    /// `data` of the config, without augmentation where `train.overfit` is on.
+    pub data: DataConfig,
+    /// What was left out of them.
+    pub skipped: SkipList,
+}
+
+impl Sets {
+    /// Opens and checks both sets; what is left out goes to `skipped.json`.
+    pub(crate) fn open(config: &RunConfig, run: &RunDir, progress: &mut dyn Progress) -> Result<Self, TrainError> {
+        let mut data = config.data.clone();
+        let opened = data.open_train()?;
+        let mut skipped = SkipList::new(run.skipped());
+        note("training", &opened.report, &mut skipped, progress)?;
+        let (train, val) = if config.train.overfit > 0 {
+            data.augment = AugmentConfig::off();
+            let few = Arc::new(opened.dataset.subset(config.train.overfit));
+            progress.message(&format!("overfitting {} training images, which are evaluated as well", few.len()));
+            (Arc::clone(&few), few)
+        } else {
+            let val = data.open_val_with(Some(opened.dataset.label_map()))?;
+            note("validation", &val.report, &mut skipped, progress)?;
+            (Arc::new(opened.dataset), Arc::new(val.dataset))
+        };
+        for (set, dataset) in [("training", &train), ("validation", &val)] {
+            if dataset.is_empty() {
+                return Err(TrainError::Empty { set });
+            }
+        }
+        Ok(Self { train, val, data, skipped })
+    }
+
+    pub(crate) fn categories(&self) -> &[CategoryInfo] {
+        self.train.label_map().categories()
+    }
+}
+
+/// Tells what a set is and notes what was left out of it.
+fn note(
+    set: &'static str,
+    report: &CheckReport,
+    skipped: &mut SkipList,
+    progress: &mut dyn Progress,
+) -> Result<(), TrainError> {
+    progress.message(&format!("{set} set: {}", report.summary()));
+    skipped.add(set, &report.skipped)
+}
+
+/// All that a step changes.
+pub(crate) struct Session {
+    pub model: RetinaNet,
+    pub optimizer: Optimizer,
+    pub ema: Option<Ema>,
+    pub meta: StateMeta,
+}
+
+impl Session {
+    /// Seeded weights, pretrained ones over them where the config names a file.
+    pub(crate) fn start(
+        config: &RunConfig,
+        classes: usize,
+        device: &Device,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, TrainError> {
+        let built = config.model.build(classes, config.train.seed, device)?;
+        if let Some(report) = &built.report {
+            progress.message(&loaded(report, &built.config));
+        }
+        let ema = (config.train.ema > 0.0).then(|| Ema::new(config.train.ema, &built.model, device));
+        let meta = StateMeta::start(config.train.seed, built.config);
+        Ok(Self { model: built.model, optimizer: Optimizer::new(&config.train), ema, meta })
+    }
+
+    /// The state that an earlier run left.
+    pub(crate) fn resume(
+        config: &RunConfig,
+        classes: usize,
+        device: &Device,
+        run: &RunDir,
+    ) -> Result<Self, TrainError> {
+        let path = run.state();
+        let state = TrainState::load(&path)?;
+        let bad = |found: String| TrainError::State { path: path.clone(), found };
+        let seed = config.train.seed;
+        if state.meta.seed != seed {
+            return Err(bad(format!("a run with train.seed = {}, resumed with {seed}", state.meta.seed)));
+        }
+        let wanted = ModelConfig { live_norms: state.meta.model.live_norms.clone(), ..config.model.clone() };
+        if (ModelConfig { weights: None, ..wanted }) != (ModelConfig { weights: None, ..state.meta.model.clone() }) {
+            return Err(bad("a run with another [model], which cannot be resumed with this one".into()));
+        }
+        if state.ema.is_empty() == (config.train.ema > 0.0) {
+            return Err(bad("train.ema was switched on or off since; a resumed run must keep it".into()));
+        }
+        let skeleton = state.meta.model.skeleton(classes, device);
+        let (mut model, report) = load_tensors(skeleton, &state.weights);
+        if let Some(name) = report.missing.first().or(report.mismatched.first().map(|m| &m.name)) {
+            return Err(bad(format!("a state without a fitting {name}: the data or the model changed since")));
+        }
+        model.backbone.body = model.backbone.body.freeze_stages(state.meta.model.freeze_stages);
+        let mut optimizer = Optimizer::new(&config.train);
+        optimizer.first = from_host(&state.first, device);
+        optimizer.second = from_host(&state.second, device);
+        optimizer.updates = state.meta.optimizer_updates;
+        let ema = (config.train.ema > 0.0).then(|| {
+            let mut ema = Ema::new(config.train.ema, &model, device);
+            ema.average = from_host(&state.ema, device);
+            ema.updates = state.meta.ema_updates;
+            ema
+        });
+        Ok(Self { model, optimizer, ema, meta: state.meta })
+    }
+
+    /// The network that is evaluated and kept: the average where there is one.
+    pub(crate) fn network(&self) -> RetinaNet {
+        match &self.ema {
+            Some(ema) => ema.apply(&self.model),
+            None => self.model.valid(),
+        }
+    }
+
+    /// Writes the state. Reads every weight from the device.
+    pub(crate) fn save(&self, run: &RunDir) -> Result<(), TrainError> {
+        let mut meta = self.meta.clone();
+        meta.optimizer_updates = self.optimizer.updates;
+        meta.ema_updates = self.ema.as_ref().map_or(0, |e| e.updates);
+        let state = TrainState {
+            meta,
+            weights: named_tensors(&self.model),
+            ema: self.ema.as_ref().map(|e| to_host(&e.average)).unwrap_or_default(),
+            first: to_host(&self.optimizer.first),
+            second: to_host(&self.optimizer.second),
+        };
+        state.save(&run.state())
+    }
+}
+
+/// One line on what a weight file gave.
+fn loaded(report: &LoadReport, model: &ModelConfig) -> String {
+    let file = model.weights.as_ref().map(|w| w.display().to_string()).unwrap_or_default();
+    let mut text = format!("{file}: {} tensors loaded", report.loaded.len());
+    let shapes: Vec<String> = report.mismatched.iter().map(|m| m.name.clone()).collect();
+    for (what, names) in [("missing", &report.missing), ("unused", &report.unused), ("of another shape", &shapes)] {
+        if !names.is_empty() {
+            let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+            let more = if names.len() > SHOWN { ", …" } else { "" };
+            text += &format!("; {} {what} ({shown}{more})", names.len());
+        }
+    }
+    text
+}

@@ -1,0 +1,312 @@
+//! The training loop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor};
+use foveal_criterion::{Losses, Normalizer};
+use foveal_data::{Batch, LoaderOptions, loader};
+use foveal_detector::CheckpointMeta;
+
+use crate::clip::{clip_factor, clip_factor_on_device};
+use crate::config::RunConfig;
+use crate::device::is_host;
+use crate::error::TrainError;
+use crate::evaluate::{Evaluation, Evaluator, image_tensor};
+use crate::grads::Grads;
+use crate::ledger::{Ledger, Step, StepValues};
+use crate::log::{EpochEvent, EpochRecord, EvaluationRecord, RunLog};
+use crate::optim::{DeviceScale, Scale};
+use crate::progress::{EpochStart, EvaluationReport, Progress};
+use crate::rundir::RunDir;
+use crate::schedule::learning_rate;
+use crate::start::{Session, Sets};
+use crate::state::{Best, Evaluated};
+
+#[cfg(test)]
+mod tests;
+
+/// Steps between reads of a GPU's losses where the config leaves it open.
+const GPU_LOG_EVERY: usize = 20;
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All epochs, or `train.max_steps`, are done.
+    Finished(Summary),
+    /// It was asked to stop; `--resume` continues after `epoch`, the last finished one.
+    Interrupted {
+        /// Finished epochs.
+        epoch: usize,
+    },
+}
+
+/// What a finished run came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// The best evaluation.
+    pub best: Option<Best>,
+    /// The last evaluation, where this call made one.
+    pub evaluation: Option<Evaluation>,
+    /// Optimizer steps made.
+    pub step: u64,
+}
+
+/// Trains, evaluates and keeps checkpoints as the configuration says.
+///
+/// With `resume` it continues after the last finished epoch of the run, with the same losses as if it had never
+/// stopped. Setting `stop` ends it after the step under way. Both leave a state to resume from.
+///
+/// # Errors
+/// When configuration, data, weights or files are unusable, or a loss is not finite.
+pub fn train(
+    config: &RunConfig,
+    device: &Device,
+    run: &RunDir,
+    resume: bool,
+    progress: &mut dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Outcome, TrainError> {
+    let reading = if is_host(device) { Reading::EachStep } else { Reading::WithTheLog };
+    train_reading(reading, config, device, run, resume, progress, stop)
+}
+
+/// When a step's losses come to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Before the update, which costs nothing where tensors lie in host memory.
+    EachStep,
+    /// With the next line of the log, so that a device is not waited for.
+    WithTheLog,
+}
+
+fn train_reading(
+    reading: Reading,
+    config: &RunConfig,
+    device: &Device,
+    run: &RunDir,
+    resume: bool,
+    progress: &mut dyn Progress,
+    stop: &AtomicBool,
+) -> Result<Outcome, TrainError> {
+    config.validate()?;
+    let settings = &config.train;
+    let device = device.clone().without_autodiff().autodiff();
+    device.seed(settings.seed);
+
+    // Data, network and optimizer: new, or as the last finished epoch left them.
+    let mut sets = Sets::open(config, run, progress)?;
+    let classes = sets.categories().len();
+    let (mut session, mut evaluated) = if resume {
+        let session = Session::resume(config, classes, &device, run)?;
+        let mut evaluated = Evaluated::load(&run.evaluated())?;
+        evaluated.epoch = evaluated.epoch.min(session.meta.epoch);
+        (session, evaluated)
+    } else {
+        (Session::start(config, classes, &device, progress)?, Evaluated::default())
+    };
+    run.write_config(config)?;
+    if !resume {
+        session.save(run)?;
+    }
+    let mut log = RunLog::open(run, session.meta.step, evaluated.epoch)?;
+    let log_every = match (settings.log_every, reading) {
+        (0, Reading::EachStep) => 1,
+        (0, Reading::WithTheLog) => GPU_LOG_EVERY,
+        (n, _) => n,
+    };
+    let mut ledger = Ledger::new(log_every);
+    let checkpoint = CheckpointMeta::new(
+        session.meta.model.clone(),
+        sets.categories().to_vec(),
+        sets.data.preprocess(),
+        config.eval.post(),
+    );
+    let evaluator = Evaluator {
+        model: &session.meta.model.clone(),
+        dataset: &sets.val,
+        data: &sets.data,
+        eval: &config.eval,
+        loss: &config.loss,
+        matcher: &config.matcher,
+        device: &device,
+    };
+    let batches_per_epoch = sets.train.len().div_ceil(settings.batch_size);
+    let steps_per_epoch = batches_per_epoch.div_ceil(settings.accumulate);
+    let steps = steps_per_epoch * settings.epochs;
+    if 2 * settings.warmup_steps > steps && !resume {
+        progress.message(&format!(
+            "the warm-up takes {} of {steps} steps: train.warmup_steps",
+            settings.warmup_steps.min(steps)
+        ));
+    }
+    let mut last_evaluation = None;
+
+    // An epoch whose steps are done and whose evaluation is not comes again for that alone.
+    let is_due = |epoch: usize| {
+        epoch == settings.epochs || (settings.eval_every > 0 && epoch.is_multiple_of(settings.eval_every))
+    };
+    let pending = session.meta.epoch > 0 && is_due(session.meta.epoch) && evaluated.epoch < session.meta.epoch;
+    let first_epoch = session.meta.epoch - usize::from(pending);
+
+    for epoch in first_epoch..settings.epochs {
+        let mut out_of_steps = settings.max_steps > 0 && session.meta.step >= settings.max_steps as u64;
+        if session.meta.epoch == epoch && !out_of_steps {
+            let options = LoaderOptions {
+                batch_size: settings.batch_size,
+                seed: settings.seed,
+                workers: sets.data.workers,
+                queue: sets.data.queue,
+                training: true,
+                drop_last: false,
+                anchors: session.meta.model.anchors.clone(),
+                matcher: config.matcher,
+                with_targets: true,
+            };
+            let mut batches = loader(Arc::clone(&sets.train), &sets.data, options, epoch as u64);
+            let started = Instant::now();
+            ledger.start_epoch();
+            progress.epoch_start(&EpochStart { epoch: epoch + 1, epochs: settings.epochs, steps: steps_per_epoch });
+            loop {
+                // All batches of one update at once: their positives are the normalizer of each.
+                let waiting = Instant::now();
+                let group = batches.by_ref().take(settings.accumulate).collect::<Result<Vec<Batch>, _>>()?;
+                ledger.waited(waiting.elapsed().as_secs_f64());
+                if group.is_empty() {
+                    break;
+                }
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(Outcome::Interrupted { epoch: session.meta.epoch });
+                }
+                let images: Vec<i64> = group.iter().flat_map(|b| b.info.iter().map(|i| i.image_id)).collect();
+                for batch in &group {
+                    sets.skipped.add_loading(&batch.skipped, progress)?;
+                }
+                let normalizer = Normalizer::of(config.loss.normalizer, group.iter().flat_map(|b| &b.targets));
+
+                // Forward, loss, backward; gradients and losses add up over the group.
+                let mut grads = Grads::default();
+                let (mut losses, mut positives) = (None, 0);
+                for batch in group {
+                    let dense = session.model.forward(image_tensor(batch.images, &device));
+                    let of_batch = config.loss.forward(dense.logits, dense.deltas, &batch.targets, normalizer);
+                    positives += of_batch.positives;
+                    losses = Some(match losses {
+                        Some(before) => before + row(&of_batch),
+                        None => row(&of_batch),
+                    });
+                    grads.accumulate(&session.model, of_batch.total.backward());
+                }
+                let losses: Tensor<1> = losses.expect("a group has a batch");
+
+                // The norm of all gradients, what clipping makes of them, and whether all is finite.
+                let (values, scale) = if reading == Reading::EachStep {
+                    let norm = grads.norm_on_host();
+                    let mut values = [0.0; 6];
+                    // Host memory: no device is waited for.
+                    values[..5].copy_from_slice(losses.into_data().as_slice::<f32>().expect("losses are f32"));
+                    values[5] = norm as f32;
+                    (StepValues::Read(values), Scale::Host(clip_factor(norm, settings.clip_norm)))
+                } else {
+                    let norm = grads.norm_on_device().unwrap_or_else(|| losses.clone().sum().zeros_like());
+                    let values = Tensor::cat(vec![losses, norm.clone()], 0);
+                    let finite = values.clone().is_finite().all();
+                    let factor = clip_factor_on_device(norm, settings.clip_norm);
+                    (StepValues::OnDevice(Box::new(values)), Scale::Device(Box::new(DeviceScale { factor, finite })))
+                };
+                let lr = learning_rate(settings, steps_per_epoch, session.meta.step);
+                session.meta.step += 1;
+                let step = Step { step: session.meta.step, epoch: epoch + 1, lr, positives, images, values };
+                // A loss that is not finite ends the run here, before the update, where it has been read; elsewhere
+                // the update is masked by `finite`, and the run ends when the ledger is read.
+                step.check_if_read()?;
+                ledger.push(step);
+
+                // The update.
+                session.model = session.optimizer.step(session.model, grads, lr, &scale);
+                if let Some(ema) = &mut session.ema {
+                    let finite = match &scale {
+                        Scale::Device(scale) => Some(&scale.finite),
+                        Scale::Host(_) => None,
+                    };
+                    ema.update(&session.model, finite);
+                }
+
+                // Waits for the device, every `log_every` steps.
+                let record = if ledger.is_due() { ledger.read()? } else { None };
+                if let Some(record) = &record {
+                    log.line(record)?;
+                }
+                progress.step(session.meta.step, record.as_ref());
+                out_of_steps = settings.max_steps > 0 && session.meta.step >= settings.max_steps as u64;
+                if out_of_steps {
+                    break;
+                }
+            }
+            // Waits for the device: the epoch's last steps.
+            if let Some(record) = ledger.read()? {
+                log.line(&record)?;
+            }
+            progress.epoch_end();
+            if !out_of_steps {
+                session.meta.epoch = epoch + 1;
+            }
+            log.line(&EpochRecord {
+                event: EpochEvent::Epoch,
+                epoch: epoch + 1,
+                step: session.meta.step,
+                mean_loss: ledger.epoch_mean(),
+                seconds: started.elapsed().as_secs_f64(),
+            })?;
+
+            // The checkpoint, then the state: a finished epoch is never lost. Both read all weights.
+            checkpoint.save(&session.network(), &run.last())?;
+            if settings.keep > 0 {
+                checkpoint.save(&session.network(), &run.epoch(epoch + 1))?;
+                run.forget_epoch((epoch + 1).saturating_sub(settings.keep))?;
+            }
+            if !out_of_steps {
+                session.save(run)?;
+            }
+        }
+
+        // The evaluation, and the best checkpoint.
+        if is_due(epoch + 1) || out_of_steps {
+            let started = Instant::now();
+            let network = session.network();
+            let Some(evaluation) = evaluator.run(&network, progress, stop)? else {
+                return Ok(Outcome::Interrupted { epoch: session.meta.epoch });
+            };
+            let ap = evaluation.metrics.ap;
+            let best = evaluated.best.is_none_or(|b| ap > b.ap);
+            if best {
+                evaluated.best = Some(Best { epoch: epoch + 1, ap });
+                checkpoint.save(&network, &run.best())?;
+            }
+            log.evaluation(&EvaluationRecord::new(epoch + 1, session.meta.step, &evaluation))?;
+            progress.evaluation(&EvaluationReport {
+                epoch: epoch + 1,
+                metrics: &evaluation.metrics,
+                losses: &evaluation.losses,
+                best,
+                seconds: started.elapsed().as_secs_f64(),
+            });
+            evaluated.epoch = epoch + 1;
+            evaluated.save(&run.evaluated())?;
+            last_evaluation = Some(evaluation);
+        }
+        if out_of_steps {
+            break;
+        }
+    }
+    Ok(Outcome::Finished(Summary { best: evaluated.best, evaluation: last_evaluation, step: session.meta.step }))
+}
+
+/// A batch's losses in the ledger's order, `[5]`, without autodiff.
+fn row(losses: &Losses) -> Tensor<1> {
+    let scalars = [&losses.class, &losses.boxes, &losses.total].map(|t| t.clone().without_autodiff());
+    let mut parts = scalars.to_vec();
+    parts.push(losses.class_sums.clone().without_autodiff());
+    Tensor::cat(parts, 0)
+}

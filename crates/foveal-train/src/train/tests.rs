@@ -1,0 +1,43 @@
+//! The path of devices that are not waited for, driven on a CPU backend.
+
+use super::*;
+use crate::log::StepRecord;
+use crate::progress::Silent;
+
+fn tiny() -> RunConfig {
+    toml::from_str(include_str!("../../tests/tiny.toml")).unwrap()
+}
+
+fn run(reading: Reading, config: &RunConfig) -> (Result<Outcome, TrainError>, Vec<StepRecord>) {
+    let dir = tempfile::tempdir().unwrap();
+    let run = RunDir::create(&dir.path().join("r")).unwrap();
+    let stop = AtomicBool::new(false);
+    let outcome = train_reading(reading, config, &Device::flex(), &run, false, &mut Silent, &stop);
+    let log = std::fs::read_to_string(run.log()).unwrap();
+    (outcome, log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+#[test]
+fn losses_read_late_are_those_read_at_once() {
+    let mut config = tiny();
+    (config.train.log_every, config.train.clip_norm, config.train.ema) = (2, 1.0, 0.9);
+    let ((early, a), (late, b)) = (run(Reading::EachStep, &config), run(Reading::WithTheLog, &config));
+    assert!(early.is_ok() && late.is_ok());
+    assert!(!a.is_empty() && a.len() == b.len());
+    for (a, b) in a.iter().zip(&b) {
+        // Updates by slices and by tensor operations round differently.
+        assert!((a.loss - b.loss).abs() <= 1e-4 * a.loss, "{a:?} {b:?}");
+        assert!((a.grad_norm - b.grad_norm).abs() <= 1e-3 * a.grad_norm, "{a:?} {b:?}");
+    }
+}
+
+#[test]
+fn the_step_that_was_not_finite_is_named_however_late_it_is_read() {
+    let mut config = tiny();
+    (config.train.lr, config.train.warmup_steps, config.train.log_every) = (1e30, 0, 3);
+    let named = |reading| match run(reading, &config).0 {
+        Err(TrainError::NonFinite { step, images, .. }) => (step, images),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(named(Reading::EachStep), named(Reading::WithTheLog));
+}
