@@ -1,1 +1,40 @@
-fn main() {}
+//! foveal: trains, evaluates and runs dense object detectors from the command line.
+#![recursion_limit = "256"]
+
+mod args;
+mod commands;
+mod config;
+mod device;
+mod draw;
+mod failure;
+mod inputs;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Cli;
+
+/// Gives large buffers back to the next step instead of to the system.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    failure::install_panic_hook();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version go to stdout with code 0, mistakes to stderr with code 2.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { failure::USAGE } else { failure::DONE });
+        }
+    };
+    // The hook has printed what there is to say about a panic.
+    let code = std::panic::catch_unwind(|| match commands::run(cli) {
+        Ok(code) => code,
+        Err(error) => failure::report(&error),
+    });
+    ExitCode::from(code.unwrap_or(failure::FAILED))
+}

@@ -1,0 +1,244 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Trains, evaluates and runs dense object detectors.
+#[derive(Parser, Debug)]
+#[command(name = "foveal", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Debug, Clone)]
+pub struct Common {
+    /// Where to compute: auto, flex, ndarray, wgpu[:index], vulkan[:index], metal[:index], dx12[:index]
+    #[arg(long, global = true, value_name = "D", default_value = "auto", help_heading = "Everywhere")]
+    pub device: String,
+    /// Worker threads of the computation [default: one a core]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        help_heading = "Everywhere",
+        value_parser = clap::value_parser!(u32).range(1..=1024)
+    )]
+    pub threads: Option<u32>,
+    /// Overrides a key of the configuration; VALUE is a TOML value, else a string (repeatable)
+    #[arg(long, global = true, value_name = "KEY.PATH=VALUE", help_heading = "Everywhere")]
+    pub set: Vec<String>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Trains a detector from a configuration
+    Train(TrainArgs),
+    /// Evaluates a checkpoint: COCO figures and losses
+    Eval(EvalArgs),
+    /// COCO figures of any results file, without a model
+    Score(ScoreArgs),
+    /// Detects objects in pictures
+    Predict(PredictArgs),
+    /// Prints the resolved configuration
+    Config(ConfigArgs),
+    /// Times training steps, inference and the loss on seeded random data
+    Bench(BenchArgs),
+    /// Checks, describes, converts and generates data
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// How well anchors fit the objects of a data set
+    #[command(subcommand)]
+    Anchors(AnchorsCommand),
+}
+
+#[derive(Args, Debug)]
+pub struct TrainArgs {
+    /// The configuration, a TOML file
+    pub config: PathBuf,
+    /// The run directory; must not exist yet [default: runs/<name of the config>-<n>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Continue from the last finished epoch of the run in --out (else of the latest runs/<name>-<n>)
+    #[arg(long)]
+    pub resume: bool,
+    /// Train and evaluate on the first N training pictures alone, to prove a set-up
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub overfit: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub struct EvalArgs {
+    /// The checkpoint, a .safetensors file
+    pub checkpoint: PathBuf,
+    /// COCO annotations [default: the validation set of the run the checkpoint lies in]
+    #[arg(long, value_name = "F", requires = "images")]
+    pub annotations: Option<PathBuf>,
+    /// The directory of the pictures
+    #[arg(long, value_name = "DIR", requires = "annotations")]
+    pub images: Option<PathBuf>,
+    /// Write the figures as JSON; - is stdout
+    #[arg(long, value_name = "F")]
+    pub json: Option<PathBuf>,
+    /// Write the detections as a COCO results file
+    #[arg(long, value_name = "F")]
+    pub coco: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct ScoreArgs {
+    /// COCO annotations
+    #[arg(long, value_name = "F")]
+    pub annotations: PathBuf,
+    /// COCO results: a list of image_id, category_id, bbox, score
+    #[arg(long, value_name = "F")]
+    pub detections: PathBuf,
+    /// Write the figures as JSON; - is stdout
+    #[arg(long, value_name = "F")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct PredictArgs {
+    /// The checkpoint, a .safetensors file
+    pub checkpoint: PathBuf,
+    /// Pictures, folders of pictures, or globs
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<String>,
+    /// Write all detections as JSON; - is stdout
+    #[arg(long, value_name = "F")]
+    pub json: Option<PathBuf>,
+    /// Write a COCO results file
+    #[arg(long, value_name = "F")]
+    pub coco: Option<PathBuf>,
+    /// With --coco: take image ids from these annotations, by file name
+    #[arg(long, value_name = "F", requires = "coco")]
+    pub annotations: Option<PathBuf>,
+    /// Write the pictures with boxes, class names and scores into this folder
+    #[arg(long, value_name = "DIR")]
+    pub draw: Option<PathBuf>,
+    /// Lowest score kept; sets that of the pictures (0.5) as well as that of the files (the checkpoint's)
+    #[arg(long, value_name = "S")]
+    pub score_threshold: Option<f32>,
+}
+
+#[derive(Args, Debug)]
+pub struct ConfigArgs {
+    /// A configuration, a TOML file
+    pub config: Option<PathBuf>,
+    /// Print all keys with their defaults
+    #[arg(long, conflicts_with_all = ["config", "schema"])]
+    pub defaults: bool,
+    /// Print a JSON schema of the configuration
+    #[arg(long, conflicts_with = "config")]
+    pub schema: bool,
+}
+
+/// A phase that `bench` times.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BenchPhase {
+    /// Forward, loss, backward, optimizer step
+    Train,
+    /// Forward and post-processing
+    Infer,
+    /// The loss alone, forward and backward
+    Loss,
+}
+
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// A configuration [default: ResNet-50, 80 classes, batch 2, 512x512, frozen norms, SGD]
+    pub config: Option<PathBuf>,
+    /// Timed repetitions of each phase [default: bench.steps of the configuration, 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: Option<u32>,
+    /// Run one phase alone
+    #[arg(long, value_name = "PHASE")]
+    pub only: Option<BenchPhase>,
+    /// Write the times as JSON; - is stdout
+    #[arg(long, value_name = "F")]
+    pub json: Option<PathBuf>,
+}
+
+/// Which of the two sets of a configuration.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// data.train
+    Train,
+    /// data.val
+    Val,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum DataCommand {
+    /// Opens the sets of a configuration and lists what is wrong with them
+    Check(DataSetArgs),
+    /// Counts pictures, objects and classes
+    Stats(DataSetArgs),
+    /// Converts annotations to COCO
+    #[command(subcommand)]
+    Convert(ConvertCommand),
+    /// Writes the generated `shapes` set as a COCO folder
+    Shapes {
+        /// The folder to write; must not exist yet
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+/// A data set named by a configuration or by its files.
+#[derive(Args, Debug)]
+pub struct DataSetArgs {
+    /// The configuration that names the data
+    #[arg(required_unless_present = "annotations")]
+    pub config: Option<PathBuf>,
+    /// COCO annotations instead of a configuration
+    #[arg(long, value_name = "F", requires = "images", conflicts_with = "config")]
+    pub annotations: Option<PathBuf>,
+    /// The directory of the pictures
+    #[arg(long, value_name = "DIR", requires = "annotations")]
+    pub images: Option<PathBuf>,
+    /// One set alone [default: both]
+    #[arg(long, conflicts_with = "annotations")]
+    pub split: Option<Split>,
+    /// Write the result as JSON; - is stdout
+    #[arg(long, value_name = "F")]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum ConvertCommand {
+    /// Pascal VOC: Annotations/*.xml, ImageSets/Main/<split>.txt
+    Voc {
+        /// The folder that holds Annotations and ImageSets
+        voc_dir: PathBuf,
+        /// The list of ImageSets/Main to convert
+        #[arg(long, value_name = "NAME")]
+        split: String,
+        /// The COCO annotations to write
+        #[arg(long, value_name = "FILE.json")]
+        out: PathBuf,
+        /// The classes in the order of their ids [default: all that occur, by name]
+        #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+        classes: Vec<String>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum AnchorsCommand {
+    /// The best IoU that the anchors of a configuration reach with its objects
+    Coverage {
+        /// The configuration
+        config: PathBuf,
+        /// Which of its sets
+        #[arg(long, default_value = "train")]
+        split: Split,
+        /// Write the result as JSON; - is stdout
+        #[arg(long, value_name = "F")]
+        json: Option<PathBuf>,
+    },
+}

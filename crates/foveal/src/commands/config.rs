@@ -1,0 +1,26 @@
+//! `foveal config`.
+
+use anyhow::Result;
+use foveal_train::RunConfig;
+
+use crate::args::{Common, ConfigArgs};
+use crate::config::{self, PATH_KEYS};
+use crate::failure::DONE;
+use crate::output;
+
+/// Prints the resolved configuration, all defaults, or a schema.
+///
+/// # Errors
+/// A configuration that cannot be used.
+pub fn run(args: &ConfigArgs, common: &Common) -> Result<u8> {
+    if args.schema {
+        output::write_json("-".as_ref(), &config::schema()?)?;
+    } else if args.defaults {
+        let unset = PATH_KEYS.map(|key| format!("# {key} = \"…\"\n")).concat();
+        let text = config::to_toml(&RunConfig::default())?;
+        output::print(&format!("# Keys without a default:\n{unset}\n{text}"))?;
+    } else {
+        output::print(&config::to_toml(&config::load(args.config.as_deref(), &common.set)?)?)?;
+    }
+    Ok(DONE)
+}

@@ -1,0 +1,116 @@
+//! `foveal data`.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use foveal_data::{OnError, Opened, Source, Stats, VocOptions, convert_voc, write_shapes};
+use foveal_train::RunConfig;
+use serde_json::{Map, Value};
+
+use crate::args::{Common, ConvertCommand, DataCommand, DataSetArgs, Split};
+use crate::failure::{DONE, FAILED};
+use crate::{config, output};
+
+/// Runs one of the data commands.
+///
+/// # Errors
+/// Data, files or a configuration that cannot be used.
+pub fn run(command: DataCommand, common: &Common) -> Result<u8> {
+    match command {
+        DataCommand::Check(args) => check(&args, common),
+        DataCommand::Stats(args) => stats(&args, common),
+        DataCommand::Convert(ConvertCommand::Voc { voc_dir, split, out, classes }) => {
+            voc(&voc_dir, split, &out, classes)
+        }
+        DataCommand::Shapes { out } => shapes(&out, common),
+    }
+}
+
+/// Lists what is wrong; exit code 1 when a run with `on_error = "fail"` would not start.
+fn check(args: &DataSetArgs, common: &Common) -> Result<u8> {
+    let mut text = String::new();
+    let mut reports = Map::new();
+    let mut errors = 0;
+    for (name, opened) in open(args, common)? {
+        text += &format!("{}\n", opened.report);
+        errors += opened.report.errors();
+        reports.insert(name.to_owned(), serde_json::to_value(&opened.report)?);
+    }
+    output::emit(args.json.as_deref(), &Value::Object(reports), &text)?;
+    Ok(if errors > 0 { FAILED } else { DONE })
+}
+
+fn stats(args: &DataSetArgs, common: &Common) -> Result<u8> {
+    let mut text = String::new();
+    let mut figures = Map::new();
+    for (name, opened) in open(args, common)? {
+        if !opened.report.is_clean() {
+            eprintln!("{name}: {}", opened.report.summary());
+        }
+        let stats = Stats::of(&opened.dataset);
+        let gap = if text.is_empty() { "" } else { "\n" };
+        text += &format!("{gap}{name}: {stats}\n");
+        figures.insert(name.to_owned(), serde_json::to_value(&stats)?);
+    }
+    output::emit(args.json.as_deref(), &Value::Object(figures), &text)?;
+    Ok(DONE)
+}
+
+/// The sets that are asked for, broken images and boxes left out.
+fn open(args: &DataSetArgs, common: &Common) -> Result<Vec<(&'static str, Opened)>> {
+    let mut config = config::load(args.config.as_deref(), &common.set)?;
+    config.data.on_error = OnError::Skip;
+    let mut sets = Vec::new();
+    if let (Some(annotations), Some(images)) = (&args.annotations, &args.images) {
+        config.data.source = Source::Coco;
+        config.data.val.annotations = Some(annotations.clone());
+        config.data.val.images = Some(images.clone());
+        sets.push(("set", config.data.open_val_with(None)?));
+        return Ok(sets);
+    }
+    if args.split != Some(Split::Val) {
+        sets.push(("train", config.data.open_train()?));
+    }
+    let both = args.split.is_none();
+    if args.split == Some(Split::Val) || (both && names_val(&config)) {
+        sets.push(("val", config.data.open_val()?));
+    }
+    Ok(sets)
+}
+
+/// Whether the configuration has a validation set; one that is meant for `--overfit` alone has none.
+fn names_val(config: &RunConfig) -> bool {
+    config.data.source != Source::Coco || config.data.val.annotations.is_some()
+}
+
+fn voc(folder: &Path, split: String, out: &Path, classes: Vec<String>) -> Result<u8> {
+    let classes = (!classes.is_empty()).then_some(classes);
+    let converted = convert_voc(folder, &VocOptions { split: Some(split), classes })?;
+    for note in &converted.notes {
+        eprintln!("{note}");
+    }
+    output::create_parent(out)?;
+    let dataset = &converted.dataset;
+    dataset.write(out)?;
+    eprintln!(
+        "{}: {} images, {} objects, {} categories",
+        out.display(),
+        dataset.images.len(),
+        dataset.annotations.len(),
+        dataset.categories.len()
+    );
+    Ok(DONE)
+}
+
+fn shapes(out: &Path, common: &Common) -> Result<u8> {
+    let config = config::load(None, &common.set)?;
+    let taken = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
+    if taken {
+        bail!("{}: the folder exists and is not empty; take another", out.display());
+    }
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let shapes = &config.data.shapes;
+    write_shapes(shapes, out)?;
+    eprintln!("{}: {} training and {} validation images", out.display(), shapes.count, shapes.val_count);
+    Ok(DONE)
+}

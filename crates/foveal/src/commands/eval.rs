@@ -1,0 +1,121 @@
+//! `foveal eval`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use foveal_coco::{CategoryInfo, LabelMap, write_results};
+use foveal_data::Source;
+use foveal_detector::Checkpoint;
+use foveal_train::{Evaluator, MeanLosses, RunConfig};
+use serde_json::json;
+
+use super::interrupt;
+use crate::args::{Common, EvalArgs};
+use crate::config::{self, Origin};
+use crate::failure::{DONE, INTERRUPTED, Usage};
+use crate::progress::Console;
+use crate::{device, output};
+
+/// Keys of `--set` that a checkpoint leaves open.
+const OPEN: [&str; 5] = ["data.", "eval.", "loss.", "matcher.", "train.seed"];
+
+/// Evaluates a checkpoint.
+///
+/// # Errors
+/// Checkpoint, data or files that cannot be used together.
+pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
+    refuse_closed(&common.set, &OPEN)?;
+    let picked = device::pick(&common.device)?;
+    let checkpoint = Checkpoint::load(&args.checkpoint, &picked.device)?;
+    let config = configuration(args, common, &checkpoint)?;
+    let labels = LabelMap::new(checkpoint.meta.categories.clone())?;
+    let opened = config.data.open_val_with(Some(&labels))?;
+    if !opened.report.is_clean() {
+        eprintln!("{}", opened.report.summary());
+    }
+    let dataset = Arc::new(opened.dataset);
+    same_categories(&args.checkpoint, &checkpoint.meta.categories, dataset.label_map().categories())?;
+    let stop = interrupt::flag()?;
+    let mut console = Console::new();
+    let evaluator = Evaluator {
+        model: &checkpoint.meta.model,
+        dataset: &dataset,
+        data: &config.data,
+        eval: &config.eval,
+        loss: &config.loss,
+        matcher: &config.matcher,
+        device: &picked.device,
+    };
+    let Some(evaluation) = evaluator.run(&checkpoint.model, &mut console, &stop)? else {
+        return Ok(INTERRUPTED);
+    };
+    drop(console);
+    if let Some(path) = &args.coco {
+        output::create_parent(path)?;
+        write_results(path, &evaluation.detections)?;
+    }
+    let MeanLosses { class, boxes, total } = evaluation.losses;
+    let mut figures = evaluation.metrics.to_json();
+    figures["losses"] = json!({"class": class, "box": boxes, "total": total});
+    let table =
+        format!("{}\n losses: class {class:.4}, box {boxes:.4}, total {total:.4}\n", evaluation.metrics.table());
+    output::emit(args.json.as_deref(), &figures, &table)?;
+    Ok(DONE)
+}
+
+/// The run's configuration where the checkpoint lies in a run, with the checkpoint's own values, then `--set`.
+fn configuration(args: &EvalArgs, common: &Common, checkpoint: &Checkpoint) -> Result<RunConfig> {
+    let run = args.checkpoint.parent().map(|folder| folder.join("../config.toml")).filter(|path| path.is_file());
+    let mut base = match &run {
+        Some(path) => config::load(Some(path), &[])?,
+        None => RunConfig::default(),
+    };
+    config::adopt(&mut base, &checkpoint.meta);
+    if let (Some(annotations), Some(images)) = (&args.annotations, &args.images) {
+        base.data.source = Source::Coco;
+        base.data.val.annotations = Some(annotations.clone());
+        base.data.val.images = Some(images.clone());
+    }
+    let names_data = args.annotations.is_some() || common.set.iter().any(|set| set.starts_with("data."));
+    if run.is_none() && !names_data {
+        bail!(
+            "{} lies in no run directory, so its validation set is unknown: name data by --annotations and --images",
+            args.checkpoint.display()
+        );
+    }
+    let layer = config::layer_of(&base, Origin::Checkpoint(args.checkpoint.clone()))?;
+    config::with_sets(vec![layer], &common.set).context("cannot evaluate")
+}
+
+/// Refuses `--set` keys that would contradict a checkpoint.
+///
+/// # Errors
+/// [`Usage`] with the key.
+pub fn refuse_closed(sets: &[String], open: &[&str]) -> Result<()> {
+    match sets.iter().find(|set| !open.iter().any(|prefix| set.trim_start().starts_with(prefix))) {
+        None => Ok(()),
+        Some(set) => {
+            let open = open.join(", ");
+            Err(Usage(format!("--set {set}: the checkpoint fixes that; what can be set here begins with {open}"))
+                .into())
+        }
+    }
+}
+
+fn same_categories(path: &Path, expected: &[CategoryInfo], found: &[CategoryInfo]) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    let listing = |categories: &[CategoryInfo]| {
+        let shown: Vec<String> = categories.iter().take(6).map(|c| format!("{} {}", c.id, c.name)).collect();
+        let more = if categories.len() > shown.len() { ", …" } else { "" };
+        format!("{} ({}{more})", categories.len(), shown.join(", "))
+    };
+    bail!(
+        "the data has other categories than {}: expected {}, found {}",
+        path.display(),
+        listing(expected),
+        listing(found)
+    )
+}

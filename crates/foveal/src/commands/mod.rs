@@ -1,0 +1,35 @@
+//! One module a command.
+
+mod anchors;
+mod bench;
+mod config;
+mod data;
+mod eval;
+mod interrupt;
+mod predict;
+mod score;
+mod train;
+
+use anyhow::Result;
+
+use crate::args::{Cli, Command};
+use crate::device;
+
+/// Runs the command and gives the exit code.
+///
+/// # Errors
+/// What the command could not do.
+pub fn run(cli: Cli) -> Result<u8> {
+    let Cli { common, command } = cli;
+    device::set_threads(common.threads)?;
+    match command {
+        Command::Train(args) => train::run(&args, &common),
+        Command::Eval(args) => eval::run(&args, &common),
+        Command::Score(args) => score::run(&args),
+        Command::Predict(args) => predict::run(&args, &common),
+        Command::Config(args) => config::run(&args, &common),
+        Command::Bench(args) => bench::run(&args, &common),
+        Command::Data(args) => data::run(args, &common),
+        Command::Anchors(args) => anchors::run(args, &common),
+    }
+}

@@ -1,0 +1,271 @@
+//! `foveal predict`.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use foveal_coco::{CocoDataset, CocoDetection, bbox_to_xywh, write_results};
+use foveal_detector::{Checkpoint, Detector, Prediction};
+use foveal_image::{ImageError, Prepared, Preprocess, RgbImage, load_rgb, padded_length};
+use foveal_train::RunConfig;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::eval::refuse_closed;
+use crate::args::{Common, PredictArgs};
+use crate::config::{self, Origin};
+use crate::draw::{Mark, draw};
+use crate::failure::{DONE, Usage};
+use crate::{device, inputs, output};
+
+/// Scores below this are not drawn and not listed unless `--score-threshold` says otherwise.
+const SHOWN_SCORE: f32 = 0.5;
+/// Pictures decoded at once; bounds the memory.
+const CHUNK: usize = 16;
+/// JPEG quality of drawn pictures: text stays sharp.
+const JPEG_QUALITY: u8 = 92;
+/// Keys of `--set` that a checkpoint leaves open to `predict`.
+const OPEN: [&str; 2] = ["data.", "eval."];
+
+/// One picture's entry in the JSON.
+#[derive(Serialize)]
+struct PictureResult {
+    file: String,
+    width: u32,
+    height: u32,
+    detections: Vec<Found>,
+}
+
+/// One object's entry.
+#[derive(Serialize)]
+struct Found {
+    /// x, y, width, height in pixels of the original picture.
+    bbox: [f32; 4],
+    score: f32,
+    category_id: i64,
+    category: String,
+}
+
+/// Detects objects in pictures.
+///
+/// # Errors
+/// A checkpoint, input or output that cannot be used; after all others are done, pictures that could not be read.
+pub fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
+    refuse_closed(&common.set, &OPEN)?;
+    if let Some(score) = args.score_threshold
+        && !(0.0..=1.0).contains(&score)
+    {
+        return Err(Usage(format!("--score-threshold {score}: expected a number from 0 to 1")).into());
+    }
+    let files = inputs::expand(&args.inputs)?;
+    let ids = args.coco.as_ref().map(|_| image_ids(&files, args.annotations.as_deref())).transpose()?;
+    let picked = device::pick(&common.device)?;
+    let (detector, batch_size) = open(args, common, &picked.device)?;
+    if let Some(folder) = &args.draw {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    let shown = args.score_threshold.unwrap_or(SHOWN_SCORE);
+    let mut names = DrawnNames::default();
+    let mut results = Vec::new();
+    let mut coco = Vec::new();
+    let mut broken = 0;
+    for chunk in files.chunks(CHUNK) {
+        let loaded = load(chunk, &detector.checkpoint.meta.preprocess);
+        let mut good = Vec::new();
+        for (path, picture) in chunk.iter().zip(loaded) {
+            match picture {
+                Ok(picture) => good.push((path, picture)),
+                Err(error) => {
+                    broken += 1;
+                    eprintln!("error: {error}");
+                }
+            }
+        }
+        let found = detect(&detector, &good, batch_size);
+        for ((path, picture), found) in good.iter().zip(&found) {
+            if let Some(ids) = &ids {
+                coco.extend(found.iter().map(|p| as_coco(p, ids[*path])));
+            }
+            if let Some(folder) = &args.draw {
+                save_drawn(&folder.join(names.of(path)), &picture.image, found, shown)?;
+            }
+            results.push(PictureResult {
+                file: path.display().to_string(),
+                width: picture.image.width(),
+                height: picture.image.height(),
+                detections: found.iter().map(as_found).collect(),
+            });
+        }
+    }
+    if let (Some(path), Some(_)) = (&args.coco, &ids) {
+        output::create_parent(path)?;
+        write_results(path, &coco)?;
+    }
+    if let Some(path) = &args.json {
+        output::write_json(path, &results)?;
+    } else if args.coco.is_none() && args.draw.is_none() {
+        output::print(&listing(&results, shown))?;
+    }
+    if broken > 0 {
+        bail!("{broken} of {} pictures could not be read; the others are done", files.len());
+    }
+    Ok(DONE)
+}
+
+/// The checkpoint with the values of the command line.
+fn open(args: &PredictArgs, common: &Common, device: &burn::tensor::Device) -> Result<(Detector, usize)> {
+    let mut checkpoint = Checkpoint::load(&args.checkpoint, device)?;
+    let mut base = RunConfig::default();
+    config::adopt(&mut base, &checkpoint.meta);
+    if let Some(score) = args.score_threshold {
+        base.eval.score_threshold = score;
+    }
+    let layer = config::layer_of(&base, Origin::Checkpoint(args.checkpoint.clone()))?;
+    let config = config::with_sets(vec![layer], &common.set)?;
+    checkpoint.meta.preprocess = config.data.preprocess();
+    checkpoint.meta.post = config.eval.post();
+    Ok((Detector::new(checkpoint, device), config.eval.batch_size))
+}
+
+/// A picture and what the network sees of it.
+struct Loaded {
+    image: RgbImage,
+    prepared: Prepared,
+}
+
+fn load(files: &[PathBuf], preprocess: &Preprocess) -> Vec<Result<Loaded, ImageError>> {
+    files
+        .par_iter()
+        .map(|path| {
+            let image = load_rgb(path)?;
+            let prepared = preprocess.apply(&image);
+            Ok(Loaded { image, prepared })
+        })
+        .collect()
+}
+
+/// Detections of each picture; those of equal padded size share a batch, so that none is padded further.
+fn detect<'a>(detector: &'a Detector, pictures: &[(&PathBuf, Loaded)], batch_size: usize) -> Vec<Vec<Prediction<'a>>> {
+    let mut groups: Vec<([usize; 2], Vec<usize>)> = Vec::new();
+    for (index, (_, picture)) in pictures.iter().enumerate() {
+        let size = [padded_length(picture.prepared.height), padded_length(picture.prepared.width)];
+        match groups.iter_mut().find(|(of, members)| *of == size && members.len() < batch_size) {
+            Some((_, members)) => members.push(index),
+            None => groups.push((size, vec![index])),
+        }
+    }
+    let mut found: Vec<Vec<Prediction<'_>>> = pictures.iter().map(|_| Vec::new()).collect();
+    for (_, members) in groups {
+        let prepared: Vec<Prepared> = members.iter().map(|&index| pictures[index].1.prepared.clone()).collect();
+        for (index, predictions) in members.into_iter().zip(detector.detect_prepared(&prepared)) {
+            found[index] = predictions;
+        }
+    }
+    found
+}
+
+fn as_found(prediction: &Prediction<'_>) -> Found {
+    let bbox = &prediction.detection.bbox;
+    Found {
+        bbox: [bbox.x1, bbox.y1, bbox.width(), bbox.height()],
+        score: prediction.detection.score,
+        category_id: prediction.category.id,
+        category: prediction.category.name.clone(),
+    }
+}
+
+fn as_coco(prediction: &Prediction<'_>, image_id: i64) -> CocoDetection {
+    CocoDetection {
+        image_id,
+        category_id: prediction.category.id,
+        bbox: bbox_to_xywh(&prediction.detection.bbox),
+        score: f64::from(prediction.detection.score),
+    }
+}
+
+fn save_drawn(path: &Path, image: &RgbImage, found: &[Prediction<'_>], shown: f32) -> Result<()> {
+    let marks: Vec<Mark> = found
+        .iter()
+        .filter(|p| p.detection.score >= shown)
+        .map(|p| Mark {
+            bbox: p.detection.bbox,
+            class: p.detection.class,
+            text: format!("{} {:.2}", p.category.name, p.detection.score),
+        })
+        .collect();
+    let mut bytes = Vec::new();
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
+    draw(image, &marks).write_with_encoder(encoder).with_context(|| format!("cannot encode {}", path.display()))?;
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Names of drawn pictures: the original's stem, with a number where two share it.
+#[derive(Default)]
+struct DrawnNames(HashSet<String>);
+
+impl DrawnNames {
+    fn of(&mut self, path: &Path) -> String {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let mut name = format!("{stem}.jpg");
+        let mut number = 2;
+        while !self.0.insert(name.clone()) {
+            name = format!("{stem}-{number}.jpg");
+            number += 1;
+        }
+        name
+    }
+}
+
+/// Image ids for `--coco`: from annotations by file name; else the numbers in COCO's file names; else 1, 2, ….
+fn image_ids(files: &[PathBuf], annotations: Option<&Path>) -> Result<HashMap<PathBuf, i64>> {
+    if let Some(path) = annotations {
+        let dataset = CocoDataset::read(path)?;
+        let by_name: HashMap<&str, i64> =
+            dataset.images.iter().map(|image| (base_name(&image.file_name), image.id)).collect();
+        let id = |file: &PathBuf| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            match by_name.get(&*name) {
+                Some(&id) => Ok((file.clone(), id)),
+                None => bail!("{} lists no image with the file name {name}", path.display()),
+            }
+        };
+        return files.iter().map(id).collect();
+    }
+    let number = |file: &PathBuf| file.file_stem()?.to_str()?.parse::<i64>().ok();
+    let numbers: Option<Vec<i64>> = files.iter().map(number).collect();
+    let unique = |numbers: &Vec<i64>| numbers.iter().collect::<HashSet<_>>().len() == files.len();
+    let ids = match numbers.filter(unique) {
+        Some(ids) => {
+            eprintln!("--coco: image ids are the numbers in the file names; --annotations takes them from a file");
+            ids
+        }
+        None => {
+            let count = files.len();
+            eprintln!(
+                "--coco: image ids are 1 to {count} in the order of the inputs; --annotations takes them from a file"
+            );
+            (1..).take(count).collect()
+        }
+    };
+    Ok(files.iter().cloned().zip(ids).collect())
+}
+
+fn base_name(file_name: &str) -> &str {
+    file_name.rsplit(['/', '\\']).next().unwrap_or(file_name)
+}
+
+fn listing(results: &[PictureResult], shown: f32) -> String {
+    let mut text = String::new();
+    for picture in results {
+        let found: Vec<&Found> = picture.detections.iter().filter(|found| found.score >= shown).collect();
+        let (file, count) = (&picture.file, found.len());
+        text += &format!(
+            "{file}: {count} {} with a score of at least {shown}\n",
+            if count == 1 { "object" } else { "objects" }
+        );
+        for Found { bbox: [x, y, width, height], score, category, .. } in found {
+            text += &format!("  {score:.2}  {category}  at {x:.0},{y:.0}  {width:.0}x{height:.0}\n");
+        }
+    }
+    text
+}

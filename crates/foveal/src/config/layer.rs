@@ -1,0 +1,117 @@
+//! One source of configuration values.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use toml::{Table, Value};
+
+use super::{PATH_KEYS, absolute};
+use crate::failure::Usage;
+
+/// Where values come from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A configuration file.
+    File(PathBuf),
+    /// The metadata of a checkpoint.
+    Checkpoint(PathBuf),
+    /// One `--set`, as it was given.
+    Set(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) | Self::Checkpoint(path) => write!(f, "{}", path.display()),
+            Self::Set(text) => write!(f, "--set {text}"),
+        }
+    }
+}
+
+/// Values and where they come from.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    pub origin: Origin,
+    pub table: Table,
+}
+
+impl Layer {
+    /// Reads a file; its relative paths start from its folder, its `name` is the file's unless it gives one.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no TOML.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read the config {}", path.display()))?;
+        let mut table: Table = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+            anyhow!("{}:{line}: no TOML: {}", path.display(), error.message().replace('\n', " "))
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        resolve_paths(&mut table, folder);
+        if !table.contains_key("name")
+            && let Some(stem) = path.file_stem()
+        {
+            let plain = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+            let name: String = stem.to_string_lossy().chars().map(plain).collect();
+            table.insert("name".to_owned(), Value::String(name));
+        }
+        Ok(Self { origin: Origin::File(path.to_owned()), table })
+    }
+
+    /// Reads `key.path=value`, the value as TOML, else as a string.
+    ///
+    /// # Errors
+    /// [`Usage`] when it is not of that form.
+    pub fn from_set(text: &str) -> Result<Self> {
+        let wrong = || Usage(format!("--set {text}: expected KEY.PATH=VALUE"));
+        let (path, value) = text.split_once('=').ok_or_else(wrong)?;
+        let mut parts: Vec<&str> = path.trim().split('.').map(str::trim).collect();
+        if parts.iter().any(|part| part.is_empty()) {
+            return Err(wrong().into());
+        }
+        let last = parts.pop().ok_or_else(wrong)?;
+        let mut table = Table::from_iter([(last.to_owned(), parse_value(value.trim()))]);
+        for part in parts.into_iter().rev() {
+            table = Table::from_iter([(part.to_owned(), Value::Table(table))]);
+        }
+        resolve_paths(&mut table, Path::new(""));
+        Ok(Self { origin: Origin::Set(text.to_owned()), table })
+    }
+}
+
+fn parse_value(text: &str) -> Value {
+    let string = || Value::String(text.to_owned());
+    match toml::from_str::<Table>(&format!("value = {text}")) {
+        Ok(mut table) if table.len() == 1 => table.remove("value").unwrap_or_else(string),
+        _ => string(),
+    }
+}
+
+/// The value at a dotted path.
+pub fn get<'a>(table: &'a Table, path: &str) -> Option<&'a Value> {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    match (table.get(first)?, rest) {
+        (value, None) => Some(value),
+        (Value::Table(inner), Some(rest)) => get(inner, rest),
+        _ => None,
+    }
+}
+
+fn get_mut<'a>(table: &'a mut Table, path: &str) -> Option<&'a mut Value> {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    match (table.get_mut(first)?, rest) {
+        (value, None) => Some(value),
+        (Value::Table(inner), Some(rest)) => get_mut(inner, rest),
+        _ => None,
+    }
+}
+
+fn resolve_paths(table: &mut Table, folder: &Path) {
+    for key in PATH_KEYS {
+        if let Some(Value::String(path)) = get_mut(table, key) {
+            *path = absolute(&folder.join(&*path)).to_string_lossy().into_owned();
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The configuration of a command: defaults, then the file, then `--set`.
+
+mod keys;
+mod layer;
+mod schema;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use foveal_detector::CheckpointMeta;
+use foveal_train::{ConfigError, RunConfig};
+use toml::{Table, Value};
+
+pub use layer::{Layer, Origin};
+pub use schema::schema;
+
+/// The keys that hold paths: relative ones in a file start from the file's folder.
+pub const PATH_KEYS: [&str; 5] =
+    ["data.train.annotations", "data.train.images", "data.val.annotations", "data.val.images", "model.weights"];
+
+/// The configuration that a file (if any) and `--set` give.
+///
+/// Paths come out absolute. A file that gives no `name` gets its own.
+///
+/// # Errors
+/// Names the file or `--set`, the key, what was expected and what was found.
+pub fn load(file: Option<&Path>, sets: &[String]) -> Result<RunConfig> {
+    let mut layers = Vec::new();
+    if let Some(file) = file {
+        layers.push(Layer::from_file(file)?);
+    }
+    with_sets(layers, sets)
+}
+
+/// The configuration that layers and then `--set` give.
+///
+/// # Errors
+/// As [`load`].
+pub fn with_sets(mut layers: Vec<Layer>, sets: &[String]) -> Result<RunConfig> {
+    for set in sets {
+        layers.push(Layer::from_set(set)?);
+    }
+    resolve(&layers)
+}
+
+/// A layer that holds all of a configuration.
+pub fn layer_of(config: &RunConfig, origin: Origin) -> Result<Layer> {
+    let table = Table::try_from(config).context("the configuration is no TOML")?;
+    Ok(Layer { origin, table })
+}
+
+/// What a checkpoint says of preprocessing and thresholds, put into a configuration.
+pub fn adopt(config: &mut RunConfig, meta: &CheckpointMeta) {
+    let (data, prepare) = (&mut config.data, &meta.preprocess);
+    data.min_size = prepare.min_size;
+    data.max_size = prepare.max_size;
+    data.fixed_size = prepare.fixed_size;
+    data.resize = prepare.resize;
+    data.mean = prepare.mean;
+    data.std = prepare.std;
+    config.eval.score_threshold = meta.post.score_threshold;
+    config.eval.nms = meta.post.nms;
+    config.eval.max_detections = meta.post.max_detections;
+    config.eval.pre_nms = meta.post.pre_nms;
+    config.model = meta.model.clone();
+}
+
+/// The resolved configuration as TOML.
+pub fn to_toml(config: &RunConfig) -> Result<String> {
+    toml::to_string(config).context("the configuration is no TOML")
+}
+
+fn resolve(layers: &[Layer]) -> Result<RunConfig> {
+    let known = keys::known()?;
+    let mut merged = Table::new();
+    for layer in layers {
+        keys::check(&layer.table, &known).map_err(|what| anyhow!("{}: {what}", layer.origin))?;
+        merge(&mut merged, &layer.table);
+    }
+    let config: RunConfig = serde_path_to_error::deserialize(Value::Table(merged)).map_err(|error| {
+        let path = error.path().to_string();
+        let origin = origin_of(layers, &path);
+        let message = error.inner().message().trim().replace('\n', " ");
+        anyhow!("{origin}: {path}: {message}")
+    })?;
+    match config.validate() {
+        Err(error @ ConfigError::Value { key, .. }) => Err(anyhow!("{}: {error}", origin_of(layers, key))),
+        other => Ok(other?),
+    }?;
+    Ok(config)
+}
+
+/// The last layer that says anything about a key.
+fn origin_of(layers: &[Layer], path: &str) -> String {
+    layers
+        .iter()
+        .rev()
+        .find(|layer| layer::get(&layer.table, path).is_some())
+        .map_or_else(|| "defaults".to_owned(), |layer| layer.origin.to_string())
+}
+
+fn merge(into: &mut Table, from: &Table) {
+    for (key, value) in from {
+        match (into.get_mut(key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => merge(below, above),
+            _ => {
+                into.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// An absolute path, without asking the file system.
+fn absolute(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // `configs/../data` reads better without the detour; a link in between would be followed wrongly,
+    // so only a path that stays the same file is shortened.
+    let mut short = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                short.pop();
+            }
+            other => short.push(other),
+        }
+    }
+    match (short.canonicalize(), path.canonicalize()) {
+        (Ok(a), Ok(b)) if a == b => short,
+        _ => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(sets: &[&str]) -> String {
+        let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
+        format!("{:#}", load(None, &sets).expect_err("must be refused"))
+    }
+
+    #[test]
+    fn later_layers_win_and_types_follow_toml() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("my run.toml");
+        std::fs::write(&file, "[train]\nepochs = 3\nlr = 1\n[data.train]\nimages = \"pics\"\n").unwrap();
+        let sets = ["train.epochs=5", "data.val.images=pics", "train.optimizer=adamw"].map(String::from);
+        let config = load(Some(&file), &sets).unwrap();
+        assert_eq!(config.name, "my-run");
+        assert_eq!(config.train.epochs, 5);
+        assert_eq!(config.train.lr, 1.0);
+        assert_eq!(config.data.train.images, Some(dir.path().join("pics")));
+        assert_eq!(config.data.val.images, Some(std::env::current_dir().unwrap().join("pics")));
+        let again = dir.path().join("again.toml");
+        std::fs::write(&again, to_toml(&config).unwrap()).unwrap();
+        assert_eq!(load(Some(&again), &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn refusals_name_origin_key_and_neighbour() {
+        let text = failure(&["train.epoch=5"]);
+        assert!(text.contains("--set train.epoch=5") && text.contains("train.epochs"), "{text}");
+        let text = failure(&["data.batch_size=5"]);
+        assert!(text.contains("train.batch_size"), "{text}");
+        let text = failure(&["train.epochs=many"]);
+        assert!(text.contains("train.epochs") && text.contains("many"), "{text}");
+        let text = failure(&["train=5"]);
+        assert!(text.contains("train"), "{text}");
+        let text = failure(&["train.lr=-1"]);
+        assert!(text.contains("train.lr"), "{text}");
+        let text = failure(&["epochs"]);
+        assert!(text.contains("KEY.PATH=VALUE"), "{text}");
+    }
+}

@@ -1,0 +1,66 @@
+//! Results on stdout or in files.
+
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::failure::ClosedPipe;
+
+/// Writes a result to stdout.
+///
+/// # Errors
+/// [`ClosedPipe`] when the reader has gone, other failures as they are.
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(ClosedPipe.into()),
+        other => other.context("cannot write to stdout"),
+    }
+}
+
+/// Where a `--json` result goes: nowhere, to stdout (`-`) or to a file.
+pub fn is_stdout(path: Option<&Path>) -> bool {
+    path == Some(Path::new("-"))
+}
+
+/// Writes a value as JSON to a file, or to stdout if the path is `-`.
+///
+/// # Errors
+/// The file that cannot be written, and why.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).context("cannot form the JSON")?;
+    text.push('\n');
+    if is_stdout(Some(path)) {
+        print(&text)
+    } else {
+        create_parent(path)?;
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// Makes the folder that a file is to be written into.
+///
+/// # Errors
+/// The folder that cannot be made, and why.
+pub fn create_parent(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => {
+            std::fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A result with both faces: the table goes to stdout unless the JSON does.
+///
+/// # Errors
+/// As [`write_json`] and [`print`].
+pub fn emit<T: Serialize>(json: Option<&Path>, value: &T, table: &str) -> Result<()> {
+    if let Some(path) = json {
+        write_json(path, value)?;
+    }
+    if is_stdout(json) { Ok(()) } else { print(table) }
+}

@@ -1,0 +1,254 @@
+//! Bad input: each kind ends with exit code 1 or 2 and one clear message, never with a panic.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use crate::support::Workplace;
+
+/// The annotations as gzip.
+fn gzipped(place: &Workplace) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&std::fs::read(place.path("train.json")).unwrap()).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Trains on annotations that a change has spoiled.
+#[track_caller]
+fn spoiled(change: impl FnOnce(&mut Value), words: &[&str]) {
+    let place = Workplace::new();
+    place.write("bad.json", place.changed(change));
+    trains_badly(&place, words);
+}
+
+/// Trains on `bad.json`.
+#[track_caller]
+fn trains_badly(place: &Workplace, words: &[&str]) {
+    place.run(&["train", "tiny.toml", "--set", "data.train.annotations=bad.json"]).fails(1, words);
+}
+
+#[test]
+fn annotations_that_cannot_be_read() {
+    let place = Workplace::new();
+    place.run(&["train", "tiny.toml", "--set", "data.train.annotations=none.json"]).fails(1, &["none.json"]);
+    place.write("bad.json", "this is no JSON");
+    trains_badly(&place, &["bad.json"]);
+    let whole = std::fs::read(place.path("train.json")).unwrap();
+    place.write("bad.json", &whole[..whole.len() / 2]);
+    trains_badly(&place, &["bad.json"]);
+    let packed = gzipped(&place);
+    place.write("bad.json", &packed[..packed.len() / 2]);
+    trains_badly(&place, &["bad.json"]);
+    place.write("bad.json", "[]");
+    trains_badly(&place, &["bad.json"]);
+}
+
+#[test]
+fn annotations_that_mean_nothing() {
+    let remove = |key: &'static str| move |v: &mut Value| drop(v.as_object_mut().unwrap().remove(key));
+    spoiled(remove("categories"), &["bad.json", "categories"]);
+    spoiled(remove("images"), &["bad.json", "images"]);
+    spoiled(remove("annotations"), &["bad.json", "annotations"]);
+    spoiled(|v| v["categories"][1]["id"] = json!(3), &["bad.json", "3"]);
+    spoiled(|v| v["categories"][1]["name"] = json!("červená"), &["červená"]);
+    spoiled(|v| v["images"][1]["id"] = json!(1), &["1"]);
+    spoiled(|v| v["annotations"][2]["bbox"] = json!([1, 2, 3]), &["bad.json", "bbox"]);
+    spoiled(|v| v["annotations"][2]["bbox"] = json!("wide"), &["bad.json", "bbox"]);
+    spoiled(|v| v["annotations"][2]["category_id"] = json!(4), &["3", "4"]);
+    spoiled(|v| v["annotations"][2]["image_id"] = json!(999), &["3", "999"]);
+    spoiled(|v| v["images"] = json!([]), &["image"]);
+    spoiled(|v| v["categories"] = json!([]), &["categories"]);
+    spoiled(|v| v["images"][0]["file_name"] = json!("gone.png"), &["gone.png"]);
+}
+
+#[test]
+fn a_box_of_no_numbers_is_named() {
+    let place = Workplace::new();
+    let text = place.changed(|v| v["annotations"][2]["bbox"][0] = json!("HERE"));
+    place.write("bad.json", text.replace("\"HERE\"", "NaN"));
+    trains_badly(&place, &["3"]);
+}
+
+#[test]
+fn pictures_that_cannot_be_read() {
+    for (name, content) in [("text.jpg", &b"this is text"[..]), ("empty.jpg", b"")] {
+        let place = Workplace::new();
+        place.write(&format!("pictures/{name}"), content);
+        place.write("bad.json", place.changed(|v| v["images"][0]["file_name"] = json!(name)));
+        trains_badly(&place, &[name]);
+    }
+    let place = Workplace::new();
+    image::open(place.path("pictures/1.png")).unwrap().to_rgb8().save(place.path("pictures/cut.jpg")).unwrap();
+    let whole = std::fs::read(place.path("pictures/cut.jpg")).unwrap();
+    place.write("pictures/cut.jpg", &whole[..whole.len() * 2 / 3]);
+    place.write("bad.json", place.changed(|v| v["images"][0]["file_name"] = json!("cut.jpg")));
+    trains_badly(&place, &["cut.jpg"]);
+}
+
+#[test]
+fn a_picture_of_another_size_is_named() {
+    spoiled(|v| v["images"][0]["width"] = json!(50), &["1.png", "50x64", "64x64"]);
+}
+
+#[test]
+fn a_picture_without_pixels_is_named() {
+    let place = Workplace::new();
+    let mut png = std::fs::read(place.path("pictures/1.png")).unwrap();
+    // The width in the header; its checksum is made to fit, so that the size alone is wrong.
+    png[16..20].fill(0);
+    let mut crc = flate2::Crc::new();
+    crc.update(&png[12..29]);
+    png[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+    place.write("pictures/1.png", png);
+    place.run(&["train", "tiny.toml"]).fails(1, &["1.png"]);
+}
+
+#[test]
+fn sets_that_do_not_fit_each_other() {
+    let place = Workplace::new();
+    let other = place.json("val.json").to_string().replace("červená", "modrá");
+    place.write("other.json", other);
+    place.run(&["train", "tiny.toml", "--set", "data.val.annotations=other.json"]).fails(1, &["červená", "modrá"]);
+    place.train();
+    place
+        .run(&["eval", "run/checkpoints/last.safetensors", "--annotations", "other.json", "--images", "pictures"])
+        .fails(1, &["červená", "modrá"]);
+}
+
+#[test]
+fn configurations_that_cannot_be() {
+    let place = Workplace::new();
+    place.run(&["train", "none.toml"]).fails(1, &["none.toml"]);
+    place.write("bad.toml", "[train\nepochs = 3");
+    place.run(&["train", "bad.toml"]).fails(1, &["bad.toml:1"]);
+    place.write("bad.toml", "[train]\nepoch = 3");
+    place.run(&["train", "bad.toml"]).fails(1, &["bad.toml", "train.epoch", "train.epochs"]);
+    place.write("bad.toml", "[train]\nepochs = \"three\"");
+    place.run(&["train", "bad.toml"]).fails(1, &["bad.toml", "train.epochs", "three"]);
+    place.write("bad.toml", "[model]\nbackbone = \"resnet19\"");
+    place.run(&["train", "bad.toml"]).fails(1, &["bad.toml", "model.backbone", "resnet19", "resnet18"]);
+    for (set, words) in [
+        ("train.lr=-1", ["train.lr", "-1"]),
+        ("train.batch_size=0", ["train.batch_size", "0"]),
+        ("train.epochs=-3", ["train.epochs", "-3"]),
+        ("loss.kind=hinge", ["loss.kind", "hinge"]),
+        ("data.min_sise=3", ["data.min_sise", "data.min_size"]),
+        ("data.min_size=0", ["min_size", "0"]),
+        ("model.freeze_stages=9", ["freeze_stages", "9"]),
+        ("model.norm=frozen_batch", ["frozen_batch", "model.weights"]),
+        ("eval.nms=2", ["eval.nms", "2"]),
+    ] {
+        place.run(&["train", "tiny.toml", "--set", set]).fails(1, &words);
+    }
+    place.run(&["train", "tiny.toml", "--set", "train.lr"]).fails(2, &["train.lr", "KEY.PATH=VALUE"]);
+    place.run(&["config", "--set", "=3"]).fails(2, &["KEY.PATH=VALUE"]);
+    place.write("nothing.toml", "");
+    place.run(&["train", "nothing.toml"]).fails(1, &["data.train.annotations"]);
+}
+
+#[test]
+fn devices_that_are_not_there() {
+    let place = Workplace::new();
+    for device in ["gpu", "flex:1", "wgpu:x", ""] {
+        place.run_on(device, &["train", "tiny.toml"]).fails(2, &["device", "flex"]);
+    }
+    place.run_on("wgpu:99", &["train", "tiny.toml"]).fails(1, &["wgpu"]);
+    assert!(!place.path("runs").exists(), "a run that cannot begin leaves nothing");
+}
+
+#[test]
+fn checkpoints_that_are_none() {
+    let place = Workplace::new();
+    place.train();
+    let whole = std::fs::read(place.path("run/checkpoints/last.safetensors")).unwrap();
+    let predict = |words: &[&str]| place.run(&["predict", "bad.safetensors", "pictures"]).fails(1, words);
+    predict(&["bad.safetensors"]);
+    for end in [0, 5, whole.len() / 2, whole.len() - 1] {
+        place.write("bad.safetensors", &whole[..end]);
+        predict(&["bad.safetensors"]);
+    }
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    place.write("bad.safetensors", &flipped);
+    predict(&["bad.safetensors", "checksum"]);
+    let values = [0u8; 8];
+    let tensor = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2], &values).unwrap();
+    place.write("bad.safetensors", safetensors::serialize([("w", tensor)], None).unwrap());
+    predict(&["bad.safetensors", "foveal"]);
+    place.run(&["eval", "bad.safetensors"]).fails(1, &["bad.safetensors"]);
+    // Such files are no pretrained weights either.
+    let train = |file: &str, words: &[&str]| {
+        place.run(&["train", "tiny.toml", "--set", &format!("model.weights={file}")]).fails(1, words);
+    };
+    train("bad.safetensors", &["bad.safetensors"]);
+    train("none.pth", &["none.pth"]);
+    place.write("text.pth", "this is text");
+    train("text.pth", &["text.pth"]);
+    // A checkpoint away from its run names no data.
+    std::fs::copy(place.path("run/checkpoints/last.safetensors"), place.path("alone.safetensors")).unwrap();
+    place.run(&["eval", "alone.safetensors"]).fails(1, &["alone.safetensors", "--annotations"]);
+    place
+        .run(&["predict", "alone.safetensors", "pictures", "--set", "model.backbone=resnet50"])
+        .fails(2, &["model.backbone"]);
+}
+
+#[test]
+fn folders_that_cannot_be_used() {
+    let place = Workplace::new();
+    place.train();
+    place.run(&["train", "tiny.toml", "--out", "run"]).fails(1, &["run", "--resume"]);
+    place.run(&["train", "tiny.toml", "--out", "tiny.toml/run"]).fails(1, &["tiny.toml/run"]);
+    place.run(&["train", "tiny.toml", "--resume", "--out", "nowhere"]).fails(1, &["nowhere"]);
+    place.run(&["train", "tiny.toml", "--resume"]).fails(2, &["--out"]);
+    std::fs::remove_file(place.path("run/config.toml")).unwrap();
+    let state = place.path("run/state/last.safetensors");
+    let half = std::fs::read(&state).unwrap();
+    std::fs::write(&state, &half[..half.len() / 2]).unwrap();
+    place.run(&["train", "tiny.toml", "--resume", "--out", "run"]).fails(1, &["last.safetensors"]);
+    place
+        .run(&["predict", "run/checkpoints/last.safetensors", "pictures", "--json", "tiny.toml/out.json"])
+        .fails(1, &["tiny.toml"]);
+}
+
+#[test]
+fn inputs_that_are_none() {
+    let place = Workplace::new();
+    place.train();
+    let checkpoint = "run/checkpoints/last.safetensors";
+    place.run(&["predict", checkpoint]).fails(2, &["INPUT"]);
+    place.run(&["predict", checkpoint, "none.png"]).fails(1, &["none.png"]);
+    place.run(&["predict", checkpoint, "none/*.png"]).fails(1, &["none/*.png"]);
+    place.run(&["predict", checkpoint, "run"]).fails(1, &["run", "pictures"]);
+    place.run(&["predict", checkpoint, "pictures", "--score-threshold", "2"]).fails(2, &["--score-threshold"]);
+    place.run(&["eval", checkpoint, "--annotations", "val.json"]).fails(2, &["--images"]);
+    place.run(&["fly"]).fails(2, &["fly"]);
+    place.run(&["train", "tiny.toml", "--overfit", "0"]).fails(2, &["--overfit"]);
+}
+
+#[test]
+fn results_that_do_not_fit() {
+    let place = Workplace::new();
+    let score = |results: &str, words: &[&str]| {
+        place.write("results.json", results);
+        place.run(&["score", "--annotations", "val.json", "--detections", "results.json"]).fails(1, words);
+    };
+    let one = |image: i64, bbox: &str| {
+        format!(r#"[{{"image_id": {image}, "category_id": 3, "bbox": {bbox}, "score": 0.5}}]"#)
+    };
+    score("{}", &["results.json"]);
+    score(&one(101, "[1, 2, 3]"), &["results.json", "bbox"]);
+    score(&one(4711, "[1, 2, 3, 4]"), &["4711"]);
+    score(&one(101, "[1, 2, NaN, 4]"), &["results.json"]);
+    score(r#"[{"image_id": 101, "category_id": 3, "bbox": [1, 2, 3, 4]}]"#, &["results.json", "score"]);
+    place.run(&["score", "--annotations", "val.json", "--detections", "none.json"]).fails(1, &["none.json"]);
+    place.run(&["score", "--annotations", "none.json", "--detections", "results.json"]).fails(1, &["none.json"]);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_names_step_and_images() {
+    let place = Workplace::new();
+    let arguments = ["train", "tiny.toml", "--set", "train.lr=1e30", "--set", "train.warmup_steps=0"];
+    place
+        .run(&[&arguments[..], &["--set", "train.epochs=20", "--set", "train.eval_every=0"]].concat())
+        .fails(1, &["step", "images of the batch"]);
+}

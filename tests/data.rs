@@ -1,0 +1,67 @@
+//! `foveal data` and `foveal anchors`.
+
+use crate::support::{PICTURES, Workplace, keys};
+
+#[test]
+fn the_generated_set_is_a_coco_folder_that_checks_out() {
+    let place = Workplace::new();
+    let size =
+        ["--set", "data.shapes.count=5", "--set", "data.shapes.val_count=3", "--set", "data.shapes.size=[96, 128]"];
+    place.run(&[&["data", "shapes", "--out", "shapes"], &size[..]].concat()).succeeds();
+    let set = ["--annotations", "shapes/annotations/train.json", "--images", "shapes/images/train"];
+    let check = place.run(&[&["data", "check"], &set[..]].concat()).succeeds();
+    assert!(check.stdout.contains("5 images"), "{}", check.stdout);
+    let stats = place.run(&[&["data", "stats", "--json", "-"], &set[..]].concat()).succeeds().json();
+    assert_eq!(stats["set"]["images"], 5);
+    assert_eq!(stats["set"]["widths"][4], 128.0);
+    place.run(&["data", "shapes", "--out", "shapes"]).fails(1, &["shapes", "not empty"]);
+}
+
+#[test]
+fn check_lists_what_is_wrong_and_says_so_by_its_exit_code() {
+    let place = Workplace::new();
+    let good = place.run(&["data", "check", "tiny.toml", "--json", "-"]).succeeds().json();
+    assert_eq!(keys(&good), ["train", "val"]);
+    assert_eq!(good["train"]["images"], PICTURES);
+    std::fs::remove_file(place.path("pictures/2.png")).unwrap();
+    let bad = place.run(&["data", "check", "tiny.toml"]);
+    assert_eq!(bad.code, Some(1), "{}", bad.stderr);
+    assert!(bad.stdout.contains("2.png"), "{}", bad.stdout);
+    // With `on_error = "skip"` training goes on without it and keeps a list.
+    place.run(&["train", "tiny.toml", "--out", "run", "--set", "data.on_error=skip"]).succeeds();
+    assert!(place.json("run/skipped.json").to_string().contains("2.png"));
+}
+
+#[test]
+fn voc_becomes_coco() {
+    let place = Workplace::new();
+    for folder in ["voc/Annotations", "voc/ImageSets/Main", "voc/JPEGImages"] {
+        std::fs::create_dir_all(place.path(folder)).unwrap();
+    }
+    image::open(place.path("pictures/1.png")).unwrap().to_rgb8().save(place.path("voc/JPEGImages/a.jpg")).unwrap();
+    place.write("voc/ImageSets/Main/val.txt", "a\n");
+    place.write(
+        "voc/Annotations/a.xml",
+        "<annotation><filename>a.jpg</filename><size><width>64</width><height>64</height></size>\
+         <object><name>cat</name><bndbox><xmin>10</xmin><ymin>12</ymin><xmax>30</xmax><ymax>52</ymax></bndbox></object>\
+         </annotation>",
+    );
+    let convert = ["data", "convert", "voc", "voc", "--split", "val", "--out", "out/val.json"];
+    place.run(&[&convert[..], &["--classes", "dog,cat"]].concat()).succeeds();
+    let coco = place.json("out/val.json");
+    assert_eq!(coco["annotations"][0]["category_id"], 2);
+    assert_eq!(coco["annotations"][0]["bbox"], serde_json::json!([10.0, 12.0, 20.0, 40.0]));
+    assert_eq!(coco["images"][0]["file_name"], "a.jpg");
+    place.run(&[&convert[..], &["--classes", "dog"]].concat()).fails(1, &["a.xml", "cat", "dog"]);
+    place.run(&["data", "convert", "voc", "voc", "--split", "test", "--out", "x.json"]).fails(1, &["test.txt"]);
+}
+
+#[test]
+fn coverage_counts_every_object() {
+    let place = Workplace::new();
+    let found = place.run(&["anchors", "coverage", "tiny.toml", "--json", "-"]).succeeds().json();
+    assert_eq!(found["all"]["objects"], 2 * PICTURES);
+    assert_eq!(found["class 青"]["objects"], PICTURES);
+    assert!(found["all"]["mean_best_iou"].as_f64().unwrap() > 0.2);
+    place.run(&["anchors", "coverage", "tiny.toml", "--split", "val"]).succeeds();
+}

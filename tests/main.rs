@@ -1,0 +1,7 @@
+//! End-to-end tests: each runs the real binary as a person or a program would.
+
+mod bad_input;
+mod configuration;
+mod data;
+mod round_trip;
+mod support;

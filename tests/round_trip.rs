@@ -1,0 +1,162 @@
+//! Training, evaluation, prediction and scoring, one after the other.
+
+use serde_json::Value;
+
+use crate::support::{PICTURES, Workplace, keys, lines};
+
+/// COCO's figures in their order.
+const FIGURES: [&str; 12] = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
+
+#[test]
+fn train_eval_predict_score() {
+    let place = Workplace::new();
+    let trained = place.run(&["train", "tiny.toml", "--out", "run", "--set", "train.epochs=2"]).succeeds();
+    assert!(trained.stdout.contains("Average Precision"), "{}", trained.stdout);
+    for file in ["config.toml", "log.jsonl", "metrics.csv", "checkpoints/best.safetensors", "state"] {
+        assert!(place.path("run").join(file).exists(), "{file}");
+    }
+
+    // The figures of `eval`, by the run's own validation set and by named files, are those of the training.
+    let last = "run/checkpoints/last.safetensors";
+    let own = place.run(&["eval", last, "--json", "-", "--coco", "own.json"]).succeeds().json();
+    let named = place
+        .run(&["eval", last, "--annotations", "val.json", "--images", "pictures", "--json", "-"])
+        .succeeds()
+        .json();
+    assert_eq!(own, named);
+    let mut expected = FIGURES.to_vec();
+    expected.extend(["per_category", "losses"]);
+    assert_eq!(keys(&own), expected);
+    assert_eq!(keys(&own["losses"]), ["class", "box", "total"]);
+    assert_eq!(keys(&own["per_category"]), ["3", "70"]);
+    assert_eq!(own["per_category"]["70"]["name"], "青");
+    assert_eq!(keys(&own["per_category"]["3"]), ["name", "AP", "AP50"]);
+    let logged = lines(&place.path("run/log.jsonl")).pop().unwrap();
+    assert_eq!(logged["metrics"]["AP"], own["AP"]);
+
+    // `predict` finds what `eval` found, and `score` measures the same.
+    let predicted = place
+        .run(&["predict", last, "pictures/10*.png", "--json", "-", "--coco", "predicted.json", "--draw", "drawn"])
+        .succeeds()
+        .json();
+    let list = predicted.as_array().unwrap();
+    assert_eq!(list.len(), PICTURES);
+    for picture in list {
+        assert_eq!(keys(picture), ["file", "width", "height", "detections"]);
+        assert_eq!((&picture["width"], &picture["height"]), (&Value::from(64), &Value::from(64)));
+        let scores: Vec<f64> =
+            picture["detections"].as_array().unwrap().iter().map(|d| d["score"].as_f64().unwrap()).collect();
+        assert!(scores.is_sorted_by(|a, b| a >= b), "best first: {scores:?}");
+    }
+    let drawn = image::open(place.path("drawn/101.jpg")).unwrap();
+    assert!(drawn.width() >= 64);
+    assert_eq!(place.json("own.json"), place.json("predicted.json"));
+    let score =
+        place.run(&["score", "--annotations", "val.json", "--detections", "own.json", "--json", "-"]).succeeds();
+    let score = score.json();
+    assert_eq!(keys(&score), &expected[..13]);
+    for figure in FIGURES {
+        let (a, b) = (score[figure].as_f64().unwrap(), own[figure].as_f64().unwrap());
+        assert!((a - b).abs() < 1e-12, "{figure}: {a} {b}");
+    }
+}
+
+#[test]
+fn detections_have_the_promised_keys() {
+    let place = Workplace::new();
+    place.train();
+    let checkpoint = "run/checkpoints/last.safetensors";
+    // A network that has hardly learned scores about its prior, 0.01: a lower threshold lets detections through.
+    let arguments = ["predict", checkpoint, "pictures", "--json", "out.json", "--score-threshold", "0.001"];
+    let quiet = place.run(&arguments).succeeds();
+    assert_eq!(quiet.stdout, "");
+    let out = place.json("out.json");
+    let pictures = out.as_array().unwrap();
+    assert_eq!(pictures.len(), 2 * PICTURES);
+    let detection = &pictures[0]["detections"][0];
+    assert_eq!(keys(detection), ["bbox", "score", "category_id", "category"]);
+    let bbox: Vec<f64> = detection["bbox"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+    assert!(bbox[0] >= 0.0 && bbox[0] + bbox[2] <= 64.001 && bbox[1] + bbox[3] <= 64.001, "{bbox:?}");
+    assert!([3, 70].contains(&detection["category_id"].as_i64().unwrap()));
+    let few = place.run(&[&arguments[..], &["--set", "eval.max_detections=2"]].concat()).succeeds();
+    assert_eq!(few.code, Some(0));
+    let most =
+        place.json("out.json").as_array().unwrap().iter().map(|p| p["detections"].as_array().unwrap().len()).max();
+    assert_eq!(most, Some(2));
+}
+
+#[test]
+fn a_broken_picture_stops_no_other() {
+    let place = Workplace::new();
+    place.train();
+    place.write("broken.jpg", "this is text");
+    let inputs =
+        ["predict", "run/checkpoints/last.safetensors", "broken.jpg", "pictures/101.png", "--json", "out.json"];
+    let run = place.run(&inputs);
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("broken.jpg") && run.stderr.contains("1 of 2"), "{}", run.stderr);
+    assert_eq!(place.json("out.json").as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_resumed_run_equals_one_that_never_stopped() {
+    let place = Workplace::new();
+    let epochs = |n: &'static str| ["--set", n, "--set", "train.schedule=constant"];
+    place.run(&[&["train", "tiny.toml", "--out", "whole"], &epochs("train.epochs=2")[..]].concat()).succeeds();
+    place.run(&[&["train", "tiny.toml", "--out", "parts"], &epochs("train.epochs=1")[..]].concat()).succeeds();
+    place
+        .run(&[&["train", "tiny.toml", "--out", "parts", "--resume"], &epochs("train.epochs=2")[..]].concat())
+        .succeeds();
+    let losses = |run: &str| -> Vec<Value> {
+        lines(&place.path(run).join("log.jsonl")).into_iter().filter_map(|line| line.get("loss").cloned()).collect()
+    };
+    assert_eq!(losses("whole").len(), 4);
+    assert_eq!(losses("whole"), losses("parts"));
+}
+
+#[test]
+fn runs_are_numbered_and_never_overwritten() {
+    let place = Workplace::new();
+    for _ in 0..2 {
+        place.run(&["train", "tiny.toml", "--set", "train.max_steps=1"]).succeeds();
+    }
+    assert!(place.path("runs/tiny-1/config.toml").exists() && place.path("runs/tiny-2/config.toml").exists());
+}
+
+#[test]
+fn overfit_evaluates_what_it_trains_on() {
+    let place = Workplace::new();
+    let run = place.run(&["train", "tiny.toml", "--out", "run", "--overfit", "2"]).succeeds();
+    assert!(run.stderr.contains("overfitting 2"), "{}", run.stderr);
+}
+
+#[test]
+fn bench_writes_the_promised_keys() {
+    let place = Workplace::new();
+    let arguments = ["bench", "tiny.toml", "--steps", "2", "--json", "-", "--set", "bench.height=64", "--set"];
+    let report = place.run(&[&arguments[..], &["bench.width=96"]].concat()).succeeds().json();
+    let expected =
+        ["device", "threads", "batch", "height", "width", "train_step_ms", "infer_ms", "loss_ms", "peak_rss_mb"];
+    assert_eq!(keys(&report), expected);
+    assert_eq!((&report["height"], &report["width"]), (&Value::from(64), &Value::from(96)));
+    for phase in ["train_step_ms", "infer_ms", "loss_ms"] {
+        assert_eq!(report[phase].as_array().unwrap().len(), 2, "{phase}");
+    }
+    let report = place.run(&["bench", "tiny.toml", "--steps", "1", "--only", "loss", "--json", "-"]).succeeds().json();
+    assert_eq!(report["train_step_ms"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn ndarray_and_flex_agree() {
+    let place = Workplace::new();
+    let losses = |device: &str| -> Vec<f64> {
+        place.run_on(device, &["train", "tiny.toml", "--out", device]).succeeds();
+        lines(&place.path(device).join("log.jsonl")).iter().filter_map(|line| line["loss"].as_f64()).collect()
+    };
+    let (flex, ndarray) = (losses("flex"), losses("ndarray"));
+    assert_eq!(flex.len(), 2);
+    for (a, b) in flex.iter().zip(&ndarray) {
+        // Two backends add in different orders.
+        assert!((a - b).abs() <= 1e-4 * a.abs(), "{flex:?} {ndarray:?}");
+    }
+}

@@ -1,0 +1,188 @@
+//! A small set of pictures, a small network, and the binary.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use image::{Rgb, RgbImage};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Pixels of a side of the test pictures.
+const SIDE: u32 = 64;
+/// Pictures in each set.
+pub const PICTURES: usize = 6;
+
+/// The network and the recipe of all tests: everything as small as it goes.
+const RECIPE: &str = r#"
+[data]
+min_size = 64
+max_size = 64
+workers = 1
+[model]
+backbone = "resnet18"
+base_width = 8
+norm = "group"
+fpn_channels = 16
+[model.head]
+convs = 1
+groups = 4
+[train]
+epochs = 1
+batch_size = 3
+warmup_steps = 2
+[data.train]
+annotations = "train.json"
+images = "pictures"
+[data.val]
+annotations = "val.json"
+images = "pictures"
+"#;
+
+/// A folder with a data set and a config.
+pub struct Workplace {
+    folder: TempDir,
+}
+
+impl Workplace {
+    /// `pictures/`, `train.json`, `val.json` and `tiny.toml`.
+    pub fn new() -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(place.path("pictures")).unwrap();
+        for (set, first) in [("train", 1), ("val", 101)] {
+            let annotations = place.annotations(first);
+            place.write(&format!("{set}.json"), annotations.to_string());
+        }
+        place.write("tiny.toml", RECIPE);
+        place
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file into the folder.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A JSON file of the folder.
+    pub fn json(&self, name: &str) -> Value {
+        let text = std::fs::read_to_string(self.path(name)).unwrap();
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}: {text}"))
+    }
+
+    /// `train.json` after a change.
+    pub fn changed(&self, change: impl FnOnce(&mut Value)) -> String {
+        let mut value = self.json("train.json");
+        change(&mut value);
+        value.to_string()
+    }
+
+    /// Runs the binary in the folder on the CPU.
+    pub fn run(&self, arguments: &[&str]) -> Run {
+        self.run_on("flex", arguments)
+    }
+
+    /// Runs the binary in the folder on a device.
+    pub fn run_on(&self, device: &str, arguments: &[&str]) -> Run {
+        let output = Command::new(env!("CARGO_BIN_EXE_foveal"))
+            .args(arguments)
+            .args(["--device", device, "--threads", "2"])
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
+        Run::new(arguments, output)
+    }
+
+    /// Trains the tiny recipe into `run`.
+    pub fn train(&self) {
+        self.run(&["train", "tiny.toml", "--out", "run"]).succeeds();
+    }
+
+    /// Pictures with a red and a blue square each, and their annotations; ids with gaps.
+    fn annotations(&self, first: usize) -> Value {
+        let (mut images, mut annotations) = (Vec::new(), Vec::new());
+        for id in first..first + PICTURES {
+            let name = format!("{id}.png");
+            let mut picture = RgbImage::from_fn(SIDE, SIDE, |x, y| Rgb([(60 + (x * 7 + y * 3) % 23) as u8; 3]));
+            for (k, (category, color)) in [(3, [220, 30, 30]), (70, [30, 30, 220])].into_iter().enumerate() {
+                let (x, y, side) = ((id * 5 % 14 + 32 * k) as u32, (id * 11 % 30) as u32, 18 + (id % 3 * 4) as u32);
+                let side = side.min(SIDE - x);
+                for dy in 0..side {
+                    for dx in 0..side {
+                        picture.put_pixel(x + dx, y + dy, Rgb(color));
+                    }
+                }
+                annotations.push(json!({
+                    "id": annotations.len() + 1, "image_id": id, "category_id": category,
+                    "bbox": [x, y, side, side], "area": side * side, "iscrowd": 0,
+                }));
+            }
+            picture.save(self.path("pictures").join(&name)).unwrap();
+            images.push(json!({"id": id, "file_name": name, "width": SIDE, "height": SIDE}));
+        }
+        json!({
+            "images": images, "annotations": annotations,
+            "categories": [{"id": 3, "name": "červená"}, {"id": 70, "name": "青"}],
+        })
+    }
+}
+
+/// What a run of the binary left.
+pub struct Run {
+    pub line: String,
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    fn new(arguments: &[&str], output: Output) -> Self {
+        Self {
+            line: arguments.join(" "),
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Exit code 0.
+    #[track_caller]
+    pub fn succeeds(self) -> Self {
+        assert_eq!(self.code, Some(0), "foveal {}\n{}", self.line, self.stderr);
+        self
+    }
+
+    /// An exit code, one message on stderr, no panic, nothing on stdout; the message holds all of `words`.
+    #[track_caller]
+    pub fn fails(self, code: i32, words: &[&str]) {
+        let Self { line, stderr, .. } = &self;
+        assert_eq!(self.code, Some(code), "foveal {line}\n{stderr}");
+        assert_eq!(self.stdout, "", "foveal {line}");
+        let messages = stderr.lines().filter(|line| line.starts_with("error:")).count();
+        assert_eq!(messages, 1, "foveal {line}\n{stderr}");
+        assert!(!stderr.contains("internal error") && !stderr.contains("panicked"), "foveal {line}\n{stderr}");
+        for word in words {
+            assert!(stderr.contains(word), "foveal {line}\nexpected `{word}` in: {stderr}");
+        }
+    }
+
+    /// Stdout as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("foveal {}: {e}: {}", self.line, self.stdout))
+    }
+}
+
+/// The keys of a JSON object in their order.
+pub fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+/// The lines of a JSON-lines file.
+pub fn lines(path: &Path) -> Vec<Value> {
+    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
