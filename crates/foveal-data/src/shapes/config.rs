@@ -42,7 +42,7 @@ pub struct ShapesConfig {
     pub min_object: f32,
     /// Largest longer side of an object as a fraction of the picture's shorter side.
     pub max_object: f32,
-    /// How many times more frequent the first class is than the last; geometric in between.
+    /// How many times more frequent the first class is than the last, in expectation; geometric in between.
     pub imbalance: f32,
     /// An object is never covered by more than this fraction.
     pub max_covered: f32,
@@ -54,6 +54,10 @@ pub struct ShapesConfig {
     pub seed: u64,
 }
 
+/// With this seed the default training set has 1377 discs and 63 of the rarest figure, 21.9 to 1, and the
+/// validation set 21 of the rarest.
+const DEFAULT_SEED: u64 = 2;
+
 impl Default for ShapesConfig {
     fn default() -> Self {
         Self {
@@ -64,11 +68,11 @@ impl Default for ShapesConfig {
             max_objects: 12,
             min_object: 12.0,
             max_object: 0.5,
-            imbalance: 20.0,
+            imbalance: 22.0,
             max_covered: 0.5,
             hue_spread: 0.3,
             texture: 0.5,
-            seed: 0,
+            seed: DEFAULT_SEED,
         }
     }
 }
