@@ -1,8 +1,14 @@
 //! Training, evaluation, prediction and scoring, one after the other.
 
+use std::process::Command;
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::support::{PICTURES, Workplace, keys, lines};
+
+/// The longest that a test waits for a run to get under way.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// COCO's figures in their order.
 const FIGURES: [&str; 12] = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
@@ -159,4 +165,24 @@ fn ndarray_and_flex_agree() {
         // Two backends add in different orders.
         assert!((a - b).abs() <= 1e-4 * a.abs(), "{flex:?} {ndarray:?}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_leaves_with_130_and_resumes() {
+    let place = Workplace::new();
+    let mut child = place.start(&["train", "tiny.toml", "--out", "run", "--set", "train.epochs=100000"]);
+    // Interrupted once it is under way: a first epoch has been logged.
+    let begun = Instant::now();
+    let log = place.path("run/log.jsonl");
+    while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains("\"event\":\"epoch\"")) {
+        assert!(child.try_wait().unwrap().is_none() && begun.elapsed() < LIMIT, "the run never got under way");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    assert!(text.contains("--resume"), "{text}");
+    place.run(&["train", "tiny.toml", "--out", "run", "--resume", "--set", "train.epochs=1"]).succeeds();
 }

@@ -1,7 +1,7 @@
 //! A small set of pictures, a small network, and the binary.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
@@ -95,6 +95,18 @@ impl Workplace {
             .output()
             .unwrap();
         Run::new(arguments, output)
+    }
+
+    /// Starts the binary in the folder on the CPU and does not wait for it.
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_foveal"))
+            .args(arguments)
+            .args(["--device", "flex", "--threads", "1"])
+            .current_dir(self.folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     /// Trains the tiny recipe into `run`.

@@ -1,6 +1,7 @@
 //! How errors turn into messages and exit codes.
 
 use std::fmt;
+use std::sync::Mutex;
 
 /// Everything went well.
 pub const DONE: u8 = 0;
@@ -55,17 +56,36 @@ pub fn report(error: &anyhow::Error) -> u8 {
     if error.is::<Usage>() { USAGE } else { FAILED }
 }
 
-/// Turns a panic into one line that calls it what it is.
+/// What the last panic said: of the main thread, and of any.
+static PANICS: Mutex<Panics> = Mutex::new(Panics { main: None, any: None });
+
+struct Panics {
+    main: Option<String>,
+    any: Option<String>,
+}
+
+/// Keeps what a panic says instead of printing it.
+///
+/// GPU drivers are tried out by Burn with panics that it catches itself; those are no news. One that ends the
+/// command is told by [`report_panic`].
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
-        let payload = info.payload();
-        let message = payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "no message".to_owned());
         let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
+        let message = info.payload_as_str().unwrap_or("no message");
         let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-        eprintln!("error: internal error{place}: {message} (this is a bug in foveal, please report it)");
+        let text = format!("{message}{place}");
+        if let Ok(mut panics) = PANICS.lock() {
+            if std::thread::current().name() == Some("main") {
+                panics.main = Some(text.clone());
+            }
+            panics.any = Some(text);
+        }
     }));
+}
+
+/// Prints one line on the panic that ended the command, as what it is, and gives the exit code.
+pub fn report_panic() -> u8 {
+    let text = PANICS.lock().ok().and_then(|mut panics| panics.main.take().or(panics.any.take()));
+    eprintln!("error: internal error, please report it: {}", text.unwrap_or_default());
+    FAILED
 }

@@ -31,10 +31,9 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { failure::USAGE } else { failure::DONE });
         }
     };
-    // The hook has printed what there is to say about a panic.
     let code = std::panic::catch_unwind(|| match commands::run(cli) {
         Ok(code) => code,
         Err(error) => failure::report(&error),
     });
-    ExitCode::from(code.unwrap_or(failure::FAILED))
+    ExitCode::from(code.unwrap_or_else(|_| failure::report_panic()))
 }
