@@ -53,15 +53,7 @@ impl Detector {
         let data = TensorData::new(batch.data, [batch.batch, 3, height, width]);
         let dense = self.checkpoint.model.forward(Tensor::from_data(data, &self.device));
         let anchors = meta.model.anchor_boxes(height, width, &dense.grids);
-        let frames: Vec<ImageFrame> = images
-            .iter()
-            .map(|p| ImageFrame {
-                width: p.width,
-                height: p.height,
-                original_width: p.original_width,
-                original_height: p.original_height,
-            })
-            .collect();
+        let frames: Vec<ImageFrame> = images.iter().map(ImageFrame::from).collect();
         let named = |d: Detection| Prediction { category: &meta.categories[d.class as usize], detection: d };
         postprocess(&dense, &anchors, &frames, &meta.post)
             .into_iter()

@@ -4,6 +4,7 @@
 use burn::tensor::{Tensor, Transaction};
 use foveal_anchors::Anchors;
 use foveal_boxes::{BBox, Delta, class_nms, decode};
+use foveal_image::Prepared;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,17 @@ pub struct ImageFrame {
     pub original_width: u32,
     /// Height of the original.
     pub original_height: u32,
+}
+
+impl From<&Prepared> for ImageFrame {
+    fn from(image: &Prepared) -> Self {
+        Self {
+            width: image.width,
+            height: image.height,
+            original_width: image.original_width,
+            original_height: image.original_height,
+        }
+    }
 }
 
 /// Detections of each image of the batch, best first.

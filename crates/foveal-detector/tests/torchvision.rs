@@ -112,15 +112,7 @@ fn detections_agree(fixture: &Fixture, model: &RetinaNet, input: Tensor<4>) {
     let dense = model.valid().forward(input.inner());
     let [_, _, height, width] = model_input_dims(fixture);
     let anchors = fixture.model_config().anchor_boxes(height, width, &dense.grids);
-    let frames: Vec<ImageFrame> = prepared(fixture)
-        .iter()
-        .map(|p| ImageFrame {
-            width: p.width,
-            height: p.height,
-            original_width: p.original_width,
-            original_height: p.original_height,
-        })
-        .collect();
+    let frames: Vec<ImageFrame> = prepared(fixture).iter().map(ImageFrame::from).collect();
     let found = postprocess(&dense, &anchors, &frames, &fixture.post());
     for (i, found) in found.iter().enumerate() {
         let boxes = fixture.boxes(&format!("detection.{i}.boxes"));
