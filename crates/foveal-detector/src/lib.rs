@@ -6,6 +6,7 @@ mod config;
 mod detector;
 mod error;
 mod model;
+pub mod onnx;
 mod postprocess;
 mod topk;
 

@@ -1,0 +1,198 @@
+//! Writes small random models as checkpoints and ONNX files, with pictures and what foveal makes of them, for other
+//! runtimes to be compared with: `onnx_cases DIR`. Used by `tests/onnx` (tract) and `scripts/reference/check_onnx.py`
+//! (onnxruntime).
+//!
+//! `DIR/<model>/` gets `checkpoint.safetensors`, `raw.onnx`, `nms.onnx`, `half.onnx`, and `cases.safetensors` with
+//! `<batch>x<height>x<width>.{images, logits, boxes, detections}`; a detection is x1, y1, x2, y2, score, class, image.
+
+use std::error::Error;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use foveal_anchors::{AnchorConfig, Rounding};
+use foveal_backbone::weights::{load_tensors, named_tensors};
+use foveal_backbone::{BackboneKind, NormChoice, P6From};
+use foveal_boxes::{Delta, decode};
+use foveal_coco::CategoryInfo;
+use foveal_detector::onnx::{self, OnnxOptions};
+use foveal_detector::{Checkpoint, CheckpointMeta, ImageFrame, ModelConfig, PostConfig, postprocess};
+use foveal_heads::{HeadConfig, HeadNorm};
+use foveal_image::{Preprocess, RgbImage, pad_batch};
+use safetensors::tensor::{Dtype, TensorView};
+
+/// Pictures in a batch.
+const BATCHES: [usize; 3] = [1, 2, 3];
+/// Height and width in pixels; the first alone is a multiple of 32 both ways.
+const SIZES: [[usize; 2]; 4] = [[64, 96], [100, 75], [97, 130], [160, 33]];
+/// Classes of the models.
+const CLASSES: usize = 7;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = std::env::args_os().nth(1).ok_or("onnx_cases DIR: a folder to write to")?;
+    for (name, config) in models() {
+        let folder = Path::new(&folder).join(name);
+        std::fs::create_dir_all(&folder)?;
+        let checkpoint = folder.join("checkpoint.safetensors");
+        save_random(&config, &checkpoint)?;
+        let checkpoint = Checkpoint::load(&checkpoint, &Device::flex())?;
+        let raw = OnnxOptions::default();
+        let variants = [
+            ("raw.onnx", raw),
+            ("nms.onnx", OnnxOptions { nms: true, ..raw }),
+            ("half.onnx", OnnxOptions { half: true, ..raw }),
+        ];
+        for (file, options) in variants {
+            let bytes = onnx::export(&checkpoint, &options);
+            onnx::verify(&bytes)?;
+            onnx::write(&bytes, &folder.join(file))?;
+        }
+        let mut cases = Cases::default();
+        for batch in BATCHES {
+            for size in SIZES {
+                cases.add(&checkpoint, batch, size);
+            }
+        }
+        cases.save(&folder.join("cases.safetensors"))?;
+        println!("{}", folder.display());
+    }
+    Ok(())
+}
+
+/// Every kind of norm, block, sixth level and anchor once.
+fn models() -> [(&'static str, ModelConfig); 3] {
+    let narrow = ModelConfig {
+        backbone: BackboneKind::ResNet18,
+        base_width: 8,
+        fpn_channels: 16,
+        head: HeadConfig { convs: 2, groups: 4, ..HeadConfig::default() },
+        ..ModelConfig::default()
+    };
+    let torchvision = AnchorConfig { rounding: Rounding::Torchvision, ..AnchorConfig::default() };
+    let group_heads = HeadConfig { norm: HeadNorm::Group, ..narrow.head.clone() };
+    [
+        ("group", ModelConfig { norm: NormChoice::Group, p6_from: P6From::C5, ..narrow.clone() }),
+        ("frozen", ModelConfig { norm: NormChoice::FrozenBatch, anchors: torchvision, ..narrow.clone() }),
+        (
+            "bottleneck",
+            ModelConfig {
+                backbone: BackboneKind::ResNet50,
+                norm: NormChoice::Batch,
+                head: group_heads,
+                p6_from: P6From::C5,
+                ..narrow
+            },
+        ),
+    ]
+}
+
+/// A network whose statistics are not the identity and whose heads have something to say.
+fn save_random(config: &ModelConfig, path: &Path) -> Result<(), Box<dyn Error>> {
+    let model = config.skeleton(CLASSES, &Device::flex());
+    let mut tensors = named_tensors(&model);
+    let mut random = Random(7);
+    for (name, tensor) in &mut tensors {
+        let scale = match name.rsplit_once('.') {
+            Some((_, "running_mean")) => (-0.2, 0.4, 0.0),
+            Some((_, "running_var")) => (0.5, 1.0, 0.0),
+            Some(("head.classification_head.cls_logits" | "head.regression_head.bbox_reg", "weight")) => {
+                (0.0, 0.0, 30.0)
+            }
+            _ => (0.0, 0.0, 1.0),
+        };
+        for v in &mut tensor.values {
+            *v = scale.0 + scale.1 * random.next() + scale.2 * *v;
+        }
+    }
+    let (model, _) = load_tensors(model, &tensors);
+    let categories = (1..=CLASSES as i64).map(|id| CategoryInfo { id: id * 2, name: format!("class \"{id}\" ü") });
+    let post = PostConfig { score_threshold: 0.05, max_detections: 40, pre_nms: 60, ..PostConfig::default() };
+    CheckpointMeta::new(config.clone(), categories.collect(), Preprocess::default(), post).save(&model, path)?;
+    Ok(())
+}
+
+/// Numbers in 0..1 (Steele et al., "SplitMix", 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32
+    }
+}
+
+/// Named arrays to be written.
+#[derive(Default)]
+struct Cases(Vec<(String, Vec<usize>, Vec<u8>)>);
+
+impl Cases {
+    fn put(&mut self, name: String, shape: &[usize], values: &[f32]) {
+        self.0.push((name, shape.to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+    }
+
+    /// One batch through foveal.
+    fn add(&mut self, checkpoint: &Checkpoint, batch: usize, [height, width]: [usize; 2]) {
+        let meta = &checkpoint.meta;
+        let name = format!("{batch}x{height}x{width}");
+        let pictures: Vec<RgbImage> = (0..batch).map(|seed| picture(seed as u64, height, width)).collect();
+        let bytes = pictures.iter().flat_map(|p| (0..3).map(move |channel| (p, channel)));
+        let images: Vec<f32> =
+            bytes.flat_map(|(p, channel)| p.pixels().map(move |v| f32::from(v.0[channel]) / 255.0)).collect();
+        self.put(format!("{name}.images"), &[batch, 3, height, width], &images);
+
+        let prepared: Vec<_> =
+            pictures.iter().map(|p| meta.preprocess.apply_at(p, width as u32, height as u32)).collect();
+        let padded = pad_batch(&prepared);
+        let data = TensorData::new(padded.data, [batch, 3, padded.height, padded.width]);
+        let dense = checkpoint.model.forward(Tensor::from_data(data, &Device::flex()));
+        let anchors = meta.model.anchor_boxes(padded.height, padded.width, &dense.grids);
+        let read = |t: Tensor<3>| t.into_data().try_to_vec::<f32>().expect("floats");
+        let boxes: Vec<f32> = read(dense.deltas.clone())
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .zip(anchors.boxes.iter().cycle())
+            .map(|(d, anchor)| decode(anchor, Delta::from_array(*d)).clip(width as f32, height as f32))
+            .flat_map(|b| [b.x1, b.y1, b.x2, b.y2])
+            .collect();
+        let count = anchors.boxes.len();
+        self.put(format!("{name}.logits"), &[batch, count, CLASSES], &read(dense.logits.clone()));
+        self.put(format!("{name}.boxes"), &[batch, count, 4], &boxes);
+
+        let frame = ImageFrame { width, height, original_width: width as u32, original_height: height as u32 };
+        let found = postprocess(&dense, &anchors, &vec![frame; batch], &meta.post);
+        let rows: Vec<[f32; 7]> = found
+            .iter()
+            .enumerate()
+            .flat_map(|(image, found)| found.iter().map(move |d| (image, d)))
+            .map(|(image, d)| {
+                let b = d.bbox;
+                [b.x1, b.y1, b.x2, b.y2, d.score, d.class as f32, image as f32]
+            })
+            .collect();
+        self.put(format!("{name}.detections"), &[rows.len(), 7], rows.as_flattened());
+    }
+
+    fn save(&self, path: &Path) -> Result<(), Box<dyn Error>> {
+        let views: Vec<(&str, TensorView<'_>)> = self
+            .0
+            .iter()
+            .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+            .collect::<Result<_, safetensors::SafeTensorError>>()?;
+        std::fs::write(path, safetensors::serialize(views, None)?)?;
+        Ok(())
+    }
+}
+
+/// Blocks of random colours with noise on them.
+fn picture(seed: u64, height: usize, width: usize) -> RgbImage {
+    let mut noise = Random(seed * 1000 + height as u64);
+    let mut blocks = Random(seed + 1);
+    let colours: Vec<f32> = (0..64 * 3).map(|_| blocks.next()).collect();
+    RgbImage::from_fn(width as u32, height as u32, |x, y| {
+        let block = ((y / 20 % 8) * 8 + x / 20 % 8) as usize;
+        image::Rgb(std::array::from_fn(|c| (colours[block * 3 + c] * 200.0 + noise.next() * 55.0) as u8))
+    })
+}

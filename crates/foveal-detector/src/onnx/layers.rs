@@ -1,0 +1,165 @@
+//! Convolutions, norms and the steps between them.
+
+use burn::tensor::Tensor;
+use foveal_kernels::{Conv2d, Norm, NormKind};
+
+use super::builder::{Builder, Value, float_attribute, int_attribute, ints_attribute, text_attribute};
+
+/// A convolution whose weights stand in the graph, to be used any number of times.
+pub(super) struct ConvLayer {
+    weight: Value,
+    bias: Option<Value>,
+    kernel: i64,
+    stride: i64,
+    padding: i64,
+    group_norm: Option<GroupNorm>,
+}
+
+/// A group norm whose weights stand in the graph.
+struct GroupNorm {
+    groups: usize,
+    eps: f64,
+    /// `[channels, 1, 1]`
+    weight: Value,
+    /// `[channels, 1, 1]`
+    bias: Value,
+}
+
+fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_to_vec().expect("floats are readable as f32")
+}
+
+impl ConvLayer {
+    /// Puts a convolution and the norm after it into the graph. Norms with stored statistics are folded into the
+    /// convolution.
+    pub fn new(builder: &mut Builder, name: &str, conv: &Conv2d, norm: Option<&Norm>) -> Self {
+        let dims = conv.weight.dims();
+        let bias = conv.bias.as_ref().map(|b| host(b.val()));
+        let folded = Folded { weight: host(conv.weight.val()), bias };
+        let (folded, group_norm) = match norm {
+            None => (folded, None),
+            Some(norm) => match norm.kind {
+                NormKind::Group { groups } => {
+                    (folded, Some(GroupNorm::new(builder, &format!("{name}.norm"), norm, groups)))
+                }
+                NormKind::Frozen | NormKind::Batch => (folded.with(norm), None),
+            },
+        };
+        let weight = builder.weight(&format!("{name}.weight"), &dims, &folded.weight);
+        let bias = folded.bias.map(|b| builder.weight(&format!("{name}.bias"), &[b.len()], &b));
+        let [kernel, stride, padding] = [dims[2], conv.stride, conv.padding].map(|n| n as i64);
+        Self { weight, bias, kernel, stride, padding, group_norm }
+    }
+
+    /// The convolution and its norm.
+    pub fn apply(&self, builder: &mut Builder, x: &Value) -> Value {
+        let inputs: Vec<&Value> = [x, &self.weight].into_iter().chain(&self.bias).collect();
+        let attributes = vec![
+            ints_attribute("kernel_shape", &[self.kernel; 2]),
+            ints_attribute("strides", &[self.stride; 2]),
+            ints_attribute("pads", &[self.padding; 4]),
+        ];
+        let y = builder.node("Conv", &inputs, attributes);
+        match &self.group_norm {
+            Some(norm) => norm.apply(builder, &y),
+            None => y,
+        }
+    }
+}
+
+/// A convolution's weights on the host.
+struct Folded {
+    /// Output channels outermost.
+    weight: Vec<f32>,
+    bias: Option<Vec<f32>>,
+}
+
+impl Folded {
+    /// Followed by a norm with stored statistics.
+    fn with(self, norm: &Norm) -> Self {
+        let stat = |s: &Option<burn::module::RunningState<Tensor<1>>>| {
+            host(s.as_ref().expect("a batch norm keeps statistics").value_sync())
+        };
+        let (gamma, beta) = (host(norm.weight.val()), host(norm.bias.val()));
+        let (mean, var) = (stat(&norm.running_mean), stat(&norm.running_var));
+        let scale: Vec<f64> =
+            gamma.iter().zip(&var).map(|(g, v)| f64::from(*g) / (f64::from(*v) + norm.eps).sqrt()).collect();
+        let channel = self.weight.len() / scale.len();
+        let scaled = |values: &[f32], s: &f64| values.iter().map(|v| (f64::from(*v) * s) as f32).collect::<Vec<f32>>();
+        let weight = self.weight.chunks_exact(channel).zip(&scale).flat_map(|(w, s)| scaled(w, s)).collect();
+        let bias = (0..scale.len())
+            .map(|i| {
+                let before = self.bias.as_ref().map_or(0.0, |b| f64::from(b[i]));
+                (f64::from(beta[i]) + (before - f64::from(mean[i])) * scale[i]) as f32
+            })
+            .collect();
+        Self { weight, bias: Some(bias) }
+    }
+}
+
+impl GroupNorm {
+    fn new(builder: &mut Builder, name: &str, norm: &Norm, groups: usize) -> Self {
+        let mut put =
+            |part: &str, values: Vec<f32>| builder.weight(&format!("{name}.{part}"), &[values.len(), 1, 1], &values);
+        let (weight, bias) = (put("weight", host(norm.weight.val())), put("bias", host(norm.bias.val())));
+        Self { groups, eps: norm.eps, weight, bias }
+    }
+
+    /// ONNX has the operator from opset 18 on, and few runtimes know it: an instance norm over groups as channels, then
+    /// scale and shift.
+    fn apply(&self, builder: &mut Builder, x: &Value) -> Value {
+        let shape = builder.node("Shape", &[x], vec![]);
+        let grouped = builder.reshape(x, &[0, self.groups as i64, -1]);
+        let one = builder.floats(&[self.groups], &vec![1.0; self.groups]);
+        let zero = builder.floats(&[self.groups], &vec![0.0; self.groups]);
+        let epsilon = vec![float_attribute("epsilon", self.eps as f32)];
+        let normal = builder.node("InstanceNormalization", &[&grouped, &one, &zero], epsilon);
+        let normal = builder.node("Reshape", &[&normal, &shape], vec![]);
+        let scaled = builder.node("Mul", &[&normal, &self.weight], vec![]);
+        builder.node("Add", &[&scaled, &self.bias], vec![])
+    }
+}
+
+/// `max(x, 0)`.
+pub(super) fn relu(builder: &mut Builder, x: &Value) -> Value {
+    builder.node("Relu", &[x], vec![])
+}
+
+/// The stem's pooling.
+pub(super) fn max_pool_3x3_s2_p1(builder: &mut Builder, x: &Value) -> Value {
+    let attributes = vec![
+        ints_attribute("kernel_shape", &[3, 3]),
+        ints_attribute("strides", &[2, 2]),
+        ints_attribute("pads", &[1; 4]),
+    ];
+    builder.node("MaxPool", &[x], attributes)
+}
+
+/// `lateral + top`, with `top` enlarged to lateral's size by torch's rule: output `i` reads `floor(i * in / out)`.
+pub(super) fn upsample_add(builder: &mut Builder, lateral: &Value, top: &Value) -> Value {
+    let sizes = builder.node("Shape", &[lateral], vec![]);
+    let none = Value(String::new());
+    let attributes = vec![
+        text_attribute("mode", "nearest"),
+        text_attribute("coordinate_transformation_mode", "asymmetric"),
+        text_attribute("nearest_mode", "floor"),
+    ];
+    let enlarged = builder.node("Resize", &[top, &none, &none, &sizes], attributes);
+    builder.node("Add", &[lateral, &enlarged], vec![])
+}
+
+/// One level's map in anchor order (y, x, cell), `values` numbers an anchor.
+///
+/// # Shapes
+/// - map: `[batch, cells * values, height, width]`
+/// - result: `[batch, height * width * cells, values]`
+pub(super) fn flatten_level(builder: &mut Builder, map: &Value, values: usize) -> Value {
+    let rows = builder.node("Transpose", &[map], vec![ints_attribute("perm", &[0, 2, 3, 1])]);
+    builder.reshape(&rows, &[0, -1, values as i64])
+}
+
+/// The best `count` along the last axis, best first, ties in the order of their indices: values and indices.
+pub(super) fn top(builder: &mut Builder, x: &Value, count: &Value) -> [Value; 2] {
+    let attributes = vec![int_attribute("axis", -1), int_attribute("largest", 1), int_attribute("sorted", 1)];
+    builder.node2("TopK", &[x, count], attributes)
+}

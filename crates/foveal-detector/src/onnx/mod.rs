@@ -1,0 +1,131 @@
+//! Export to ONNX, for other runtimes.
+//!
+//! The file takes pictures `images [batch, 3, height, width]`, `f32` RGB in 0..1, resized to the size at which the
+//! model is to see them; batch, height and width are free. The graph normalises, pads with zeros to a multiple of 32,
+//! and clips boxes to the input's size. It is made of operators of ONNX's opset 17, without subgraphs.
+
+mod boxes;
+mod builder;
+mod error;
+mod input;
+mod layers;
+mod metadata;
+mod network;
+mod schema;
+mod select;
+mod verify;
+
+use std::path::Path;
+
+use foveal_coco::write_atomically;
+use prost::Message;
+
+pub use error::OnnxError;
+pub use verify::verify;
+
+use crate::Checkpoint;
+use builder::{Builder, Value};
+use schema::{
+    DataType, Dimension, DimensionProto, GraphProto, ModelProto, OperatorSetIdProto, TensorShapeProto, TensorTypeProto,
+    TypeProto, ValueInfoProto,
+};
+
+/// The version of ONNX's operators that exports use: the first with everything that is needed in its present form.
+pub const OPSET: i64 = 17;
+/// The version of ONNX's file format that came with it.
+const IR_VERSION: i64 = 8;
+
+/// What an export holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnnxOptions {
+    /// Final detections, with suppression in the graph: `boxes [detections, 4]`, `scores`, `classes` and
+    /// `batch_index [detections]`, image by image and best first. Else dense predictions:
+    /// `logits [batch, anchors, classes]` and `boxes [batch, anchors, 4]`.
+    pub nms: bool,
+    /// Weights in half precision: half the file. They are cast when used; the graph computes in single precision.
+    pub half: bool,
+}
+
+/// A checkpoint as the bytes of an ONNX file. Boxes are x1, y1, x2, y2 in pixels of the input.
+pub fn export(checkpoint: &Checkpoint, options: &OnnxOptions) -> Vec<u8> {
+    model(checkpoint, options).encode_to_vec()
+}
+
+/// Writes [`export`]'s bytes to a temporary name, synced, renamed.
+///
+/// # Errors
+/// When the file cannot be written; what stood there before is then untouched.
+pub fn write(bytes: &[u8], path: &Path) -> Result<(), OnnxError> {
+    Ok(write_atomically(path, |out| out.write_all(bytes))?)
+}
+
+fn model(checkpoint: &Checkpoint, options: &OnnxOptions) -> ModelProto {
+    ModelProto {
+        ir_version: IR_VERSION,
+        producer_name: "foveal".to_owned(),
+        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        doc_string: "RetinaNet: RGB pictures in 0..1 at the model's input size in; boxes in pixels of the input"
+            .to_owned(),
+        graph: Some(graph(checkpoint, options)),
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
+        metadata_props: metadata::metadata(&checkpoint.meta),
+    }
+}
+
+fn graph(checkpoint: &Checkpoint, options: &OnnxOptions) -> GraphProto {
+    let Checkpoint { meta, model } = checkpoint;
+    let mut builder = Builder::new(options.half);
+    let b = &mut builder;
+    let input = input::input(b, &meta.preprocess, &Value("images".to_owned()));
+    let levels: Vec<(Value, Value)> = network::network(b, model, &input.images)
+        .into_iter()
+        .enumerate()
+        .map(|(level, out)| {
+            let boxes = boxes::level_boxes(b, &meta.model.anchors, level, &out.map, &out.deltas, &input);
+            (out.logits, boxes)
+        })
+        .collect();
+    let classes = model.head.classes;
+    let outputs = if options.nms {
+        let found = select::select(b, &levels, classes, &meta.post);
+        let detections = || Dimension::Param("detections".to_owned());
+        vec![
+            (found.boxes, info("boxes", DataType::Float, [detections(), Dimension::Value(4)])),
+            (found.scores, info("scores", DataType::Float, [detections()])),
+            (found.classes, info("classes", DataType::Int64, [detections()])),
+            (found.batch_index, info("batch_index", DataType::Int64, [detections()])),
+        ]
+    } else {
+        let (logits, boxes): (Vec<&Value>, Vec<&Value>) = levels.iter().map(|(l, b)| (l, b)).unzip();
+        let (logits, boxes) = (b.concat(&logits, 1), b.concat(&boxes, 1));
+        let shape = |last: usize| {
+            let [batch, anchors] = ["batch", "anchors"].map(|n| Dimension::Param(n.to_owned()));
+            [batch, anchors, Dimension::Value(last as i64)]
+        };
+        vec![
+            (logits, info("logits", DataType::Float, shape(classes))),
+            (boxes, info("boxes", DataType::Float, shape(4))),
+        ]
+    };
+    for (value, info) in &outputs {
+        b.output(value, &info.name);
+    }
+    let [batch, height, width] = ["batch", "height", "width"].map(|n| Dimension::Param(n.to_owned()));
+    let images = info("images", DataType::Float, [batch, Dimension::Value(3), height, width]);
+    GraphProto {
+        name: "retinanet".to_owned(),
+        input: vec![images],
+        output: outputs.into_iter().map(|(_, info)| info).collect(),
+        ..builder.finish()
+    }
+}
+
+fn info(name: &str, kind: DataType, shape: impl IntoIterator<Item = Dimension>) -> ValueInfoProto {
+    let dim = shape.into_iter().map(|d| DimensionProto { value: Some(d) }).collect();
+    let tensor_type = TensorTypeProto { elem_type: kind as i32, shape: Some(TensorShapeProto { dim }) };
+    ValueInfoProto {
+        name: name.to_owned(),
+        r#type: Some(TypeProto { tensor_type: Some(tensor_type) }),
+        ..ValueInfoProto::default()
+    }
+}

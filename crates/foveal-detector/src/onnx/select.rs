@@ -1,0 +1,121 @@
+//! From dense predictions to detections, in the steps of the crate's own post-processing: the best pairs of each level,
+//! class-wise suppression, the best of each image.
+
+use super::builder::{Builder, Value, int_attribute};
+use super::layers::top;
+use crate::PostConfig;
+
+/// Candidates of one level, or of all of them.
+struct Candidates {
+    /// `[batch, candidates]`
+    scores: Value,
+    /// `[batch, candidates]`
+    classes: Value,
+    /// `[batch, candidates, 4]`
+    boxes: Value,
+}
+
+/// The detections of all images of the batch: image by image, best first.
+pub(super) struct Selected {
+    /// `[detections, 4]`
+    pub boxes: Value,
+    /// `[detections]`
+    pub scores: Value,
+    /// `[detections]`, integers
+    pub classes: Value,
+    /// `[detections]`, integers
+    pub batch_index: Value,
+}
+
+/// Detections from each level's logits `[batch, anchors, classes]` and boxes `[batch, anchors, 4]`.
+pub(super) fn select(
+    builder: &mut Builder,
+    levels: &[(Value, Value)],
+    classes: usize,
+    config: &PostConfig,
+) -> Selected {
+    let best: Vec<Candidates> =
+        levels.iter().map(|(logits, boxes)| best_of_level(builder, logits, boxes, classes, config.pre_nms)).collect();
+    let all = Candidates {
+        scores: builder.concat(&best.iter().map(|c| &c.scores).collect::<Vec<_>>(), 1),
+        classes: builder.concat(&best.iter().map(|c| &c.classes).collect::<Vec<_>>(), 1),
+        boxes: builder.concat(&best.iter().map(|c| &c.boxes).collect::<Vec<_>>(), 1),
+    };
+    let kept = suppress(builder, &all, classes, config);
+    best_of_images(builder, &all, &kept, config.max_detections)
+}
+
+/// The best (anchor, class) pairs of one level.
+fn best_of_level(builder: &mut Builder, logits: &Value, boxes: &Value, classes: usize, count: usize) -> Candidates {
+    let scores = builder.node("Sigmoid", &[logits], vec![]);
+    let scores = builder.reshape(&scores, &[0, -1]);
+    let count = at_most(builder, count, &scores);
+    let [scores, pairs] = top(builder, &scores, &count);
+    let classes = builder.int(classes as i64);
+    let anchor = builder.node("Div", &[&pairs, &classes], vec![]);
+    let class = builder.node("Mod", &[&pairs, &classes], vec![]);
+    let last = builder.ints(&[-1]);
+    let anchor = builder.node("Unsqueeze", &[&anchor, &last], vec![]);
+    let boxes = builder.node("GatherND", &[boxes, &anchor], vec![int_attribute("batch_dims", 1)]);
+    Candidates { scores, classes: class, boxes }
+}
+
+/// The lesser of `count` and the length of `values [batch, length]`, `[1]`.
+fn at_most(builder: &mut Builder, count: usize, values: &Value) -> Value {
+    let shape = builder.node("Shape", &[values], vec![]);
+    let axis = builder.ints(&[1]);
+    let length = builder.gather(&shape, &axis, 0);
+    let count = builder.ints(&[count as i64]);
+    builder.node("Min", &[&count, &length], vec![])
+}
+
+/// Class-wise suppression.
+///
+/// # Shapes
+/// - result: `[batch, candidates]`, the scores of those kept, 0 for the others
+fn suppress(builder: &mut Builder, all: &Candidates, classes: usize, config: &PostConfig) -> Value {
+    // The operator wants scores of each box for each class: here a box stands for one class and has 0 for the others,
+    // which is never above the threshold.
+    let middle = builder.ints(&[1]);
+    let scores = builder.node("Unsqueeze", &[&all.scores, &middle], vec![]);
+    let of_class = builder.node("Unsqueeze", &[&all.classes, &middle], vec![]);
+    let every: Vec<i64> = (0..classes as i64).collect();
+    let every = builder.ints(&every);
+    let every = builder.reshape(&every, &[1, -1, 1]);
+    let own = builder.node("Equal", &[&of_class, &every], vec![]);
+    let zero = builder.float(0.0);
+    let by_class = builder.node("Where", &[&own, &scores, &zero], vec![]);
+
+    let most = builder.ints(&[config.max_detections as i64]);
+    let overlap = builder.floats(&[1], &[config.nms]);
+    let threshold = builder.floats(&[1], &[config.score_threshold.max(0.0)]);
+    let selected = builder.node("NonMaxSuppression", &[&all.boxes, &by_class, &most, &overlap, &threshold], vec![]);
+    // Rows of image, class, candidate.
+    let columns = builder.ints(&[0, 2]);
+    let places = builder.gather(&selected, &columns, 1);
+    let kept = builder.node("GatherND", &[&all.scores, &places], vec![]);
+    let shape = builder.node("Shape", &[&all.scores], vec![]);
+    let none = builder.node("ConstantOfShape", &[&shape], vec![]);
+    builder.node("ScatterND", &[&none, &places, &kept], vec![])
+}
+
+/// The best `most` of what is kept of each image.
+fn best_of_images(builder: &mut Builder, all: &Candidates, kept: &Value, most: usize) -> Selected {
+    let count = at_most(builder, most, kept);
+    let [scores, candidates] = top(builder, kept, &count);
+    let zero = builder.float(0.0);
+    let found = builder.node("Greater", &[&scores, &zero], vec![]);
+    // Row by row: images in order, ranks in order.
+    let places = builder.node("NonZero", &[&found], vec![]);
+    let (first, last) = (builder.int(0), builder.ints(&[-1]));
+    let batch_index = builder.gather(&places, &first, 0);
+    let places = builder.node("Transpose", &[&places], vec![]);
+    let scores = builder.node("GatherND", &[&scores, &places], vec![]);
+    let candidates = builder.node("GatherND", &[&candidates, &places], vec![]);
+    let image = builder.node("Unsqueeze", &[&batch_index, &last], vec![]);
+    let candidate = builder.node("Unsqueeze", &[&candidates, &last], vec![]);
+    let places = builder.concat(&[&image, &candidate], 1);
+    let boxes = builder.node("GatherND", &[&all.boxes, &places], vec![]);
+    let classes = builder.node("GatherND", &[&all.classes, &places], vec![]);
+    Selected { boxes, scores, classes, batch_index }
+}
