@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use foveal_anchors::{AnchorConfig, Rounding};
 use foveal_backbone::weights::{load_tensors, named_tensors};
@@ -26,6 +27,10 @@ const BATCHES: [usize; 3] = [1, 2, 3];
 const SIZES: [[usize; 2]; 4] = [[64, 96], [100, 75], [97, 130], [160, 33]];
 /// Classes of the models.
 const CLASSES: usize = 7;
+/// Spread of the logits around the prior's: about a tenth of the pairs come above the threshold.
+const LOGIT_DEVIATION: f32 = 1.5;
+/// Spread of the deltas: boxes overlap, and some leave the picture.
+const DELTA_DEVIATION: f32 = 0.3;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::args_os().nth(1).ok_or("onnx_cases DIR: a folder to write to")?;
@@ -87,21 +92,32 @@ fn models() -> [(&'static str, ModelConfig); 3] {
 
 /// A network whose statistics are not the identity and whose heads have something to say.
 fn save_random(config: &ModelConfig, path: &Path) -> Result<(), Box<dyn Error>> {
-    let model = config.skeleton(CLASSES, &Device::flex());
+    let device = Device::flex();
+    let model = config.skeleton(CLASSES, &device);
     let mut tensors = named_tensors(&model);
     let mut random = Random(7);
     for (name, tensor) in &mut tensors {
-        let scale = match name.rsplit_once('.') {
-            Some((_, "running_mean")) => (-0.2, 0.4, 0.0),
-            Some((_, "running_var")) => (0.5, 1.0, 0.0),
-            Some(("head.classification_head.cls_logits" | "head.regression_head.bbox_reg", "weight")) => {
-                (0.0, 0.0, 30.0)
-            }
-            _ => (0.0, 0.0, 1.0),
-        };
         for v in &mut tensor.values {
-            *v = scale.0 + scale.1 * random.next() + scale.2 * *v;
+            match name.rsplit('.').next() {
+                Some("running_mean") => *v = 0.4 * random.next() - 0.2,
+                Some("running_var") => *v = 0.5 + random.next(),
+                _ => {}
+            }
         }
+    }
+    let (model, _) = load_tensors(model, &tensors);
+    let [height, width] = SIZES[0];
+    let seen = Preprocess::default().apply_at(&picture(0, height, width), width as u32, height as u32);
+    let dense = model.valid().forward(Tensor::from_data(TensorData::new(seen.data, [1, 3, height, width]), &device));
+    for (layer, output, wanted) in [
+        ("head.classification_head.cls_logits.weight", dense.logits, LOGIT_DEVIATION),
+        ("head.regression_head.bbox_reg.weight", dense.deltas, DELTA_DEVIATION),
+    ] {
+        let found: Vec<f32> = output.into_data().try_to_vec()?;
+        let mean = found.iter().sum::<f32>() / found.len() as f32;
+        let deviation = (found.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / found.len() as f32).sqrt();
+        let weight = tensors.get_mut(layer).ok_or(layer)?;
+        weight.values.iter_mut().for_each(|v| *v *= wanted / deviation);
     }
     let (model, _) = load_tensors(model, &tensors);
     let categories = (1..=CLASSES as i64).map(|id| CategoryInfo { id: id * 2, name: format!("class \"{id}\" ü") });
@@ -123,13 +139,21 @@ impl Random {
     }
 }
 
-/// Named arrays to be written.
+/// An array to be written.
+struct Array {
+    name: String,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+/// The arrays of all batches.
 #[derive(Default)]
-struct Cases(Vec<(String, Vec<usize>, Vec<u8>)>);
+struct Cases(Vec<Array>);
 
 impl Cases {
     fn put(&mut self, name: String, shape: &[usize], values: &[f32]) {
-        self.0.push((name, shape.to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.0.push(Array { name, shape: shape.to_vec(), bytes });
     }
 
     /// One batch through foveal.
@@ -179,7 +203,7 @@ impl Cases {
         let views: Vec<(&str, TensorView<'_>)> = self
             .0
             .iter()
-            .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+            .map(|a| Ok((a.name.as_str(), TensorView::new(Dtype::F32, a.shape.clone(), &a.bytes)?)))
             .collect::<Result<_, safetensors::SafeTensorError>>()?;
         std::fs::write(path, safetensors::serialize(views, None)?)?;
         Ok(())

@@ -129,3 +129,93 @@ fn info(name: &str, kind: DataType, shape: impl IntoIterator<Item = Dimension>) 
         ..ValueInfoProto::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use foveal_backbone::BackboneKind;
+    use foveal_backbone::weights::{load_tensors, named_tensors};
+    use foveal_coco::CategoryInfo;
+    use foveal_image::Preprocess;
+
+    use super::*;
+    use crate::{CheckpointMeta, ModelConfig, PostConfig};
+
+    fn checkpoint() -> Checkpoint {
+        let config = ModelConfig {
+            backbone: BackboneKind::ResNet18,
+            base_width: 8,
+            fpn_channels: 8,
+            head: foveal_heads::HeadConfig { convs: 1, ..Default::default() },
+            ..ModelConfig::default()
+        };
+        let categories = vec![CategoryInfo { id: 7, name: "ü \"x\"".into() }, CategoryInfo { id: 9, name: "b".into() }];
+        let model = config.skeleton(2, &Device::flex());
+        Checkpoint {
+            meta: CheckpointMeta::new(config, categories, Preprocess::default(), PostConfig::default()),
+            model,
+        }
+    }
+
+    fn shape(info: &ValueInfoProto) -> String {
+        let tensor = info.r#type.as_ref().unwrap().tensor_type.as_ref().unwrap();
+        let dims = tensor.shape.as_ref().unwrap().dim.iter().map(|d| match d.value.as_ref().unwrap() {
+            Dimension::Value(n) => n.to_string(),
+            Dimension::Param(name) => name.clone(),
+        });
+        format!("{} {:?} [{}]", info.name, tensor.elem_type(), dims.collect::<Vec<_>>().join(", "))
+    }
+
+    #[test]
+    fn the_face_of_a_file_is_the_documented_one() {
+        let checkpoint = checkpoint();
+        let read = |options| ModelProto::decode(export(&checkpoint, &options).as_slice()).unwrap();
+        let raw = read(OnnxOptions::default());
+        let graph = raw.graph.as_ref().unwrap();
+        assert_eq!(graph.input.iter().map(shape).collect::<Vec<_>>(), ["images Float [batch, 3, height, width]"]);
+        let outputs = ["logits Float [batch, anchors, 2]", "boxes Float [batch, anchors, 4]"];
+        assert_eq!(graph.output.iter().map(shape).collect::<Vec<_>>(), outputs);
+        let entry = |key: &str| raw.metadata_props.iter().find(|e| e.key == key).unwrap().value.clone();
+        assert_eq!(entry("class_names"), r#"["ü \"x\"","b"]"#);
+        assert_eq!(entry("category_ids"), "[7,9]");
+        assert_eq!(serde_json::from_str::<Preprocess>(&entry("preprocess")).unwrap(), checkpoint.meta.preprocess);
+
+        let nms = read(OnnxOptions { nms: true, half: false });
+        let outputs = [
+            "boxes Float [detections, 4]",
+            "scores Float [detections]",
+            "classes Int64 [detections]",
+            "batch_index Int64 [detections]",
+        ];
+        assert_eq!(nms.graph.unwrap().output.iter().map(shape).collect::<Vec<_>>(), outputs);
+    }
+
+    #[test]
+    fn every_variant_is_sound_and_repeatable_and_half_is_smaller() {
+        let checkpoint = checkpoint();
+        for nms in [false, true] {
+            let size = [false, true].map(|half| {
+                let options = OnnxOptions { nms, half };
+                let bytes = export(&checkpoint, &options);
+                verify(&bytes).unwrap();
+                assert_eq!(bytes, export(&checkpoint, &options), "same content, same bytes");
+                bytes.len() as f64
+            });
+            assert!(size[1] < 0.65 * size[0], "{size:?}");
+        }
+    }
+
+    #[test]
+    fn broken_files_are_told() {
+        assert!(verify(b"no file").unwrap_err().to_string().contains("do not decode"));
+        assert!(verify(b"").unwrap_err().to_string().contains("no graph"));
+        let mut checkpoint = checkpoint();
+        let mut tensors = named_tensors(&checkpoint.model);
+        tensors.get_mut("head.regression_head.bbox_reg.bias").unwrap().values[3] = f32::NAN;
+        checkpoint.model = load_tensors(checkpoint.model, &tensors).0;
+        for half in [false, true] {
+            let error = verify(&export(&checkpoint, &OnnxOptions { nms: false, half })).unwrap_err().to_string();
+            assert!(error.contains("head.regression_head.bbox_reg.bias"), "{error}");
+        }
+    }
+}
