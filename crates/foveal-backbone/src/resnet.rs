@@ -109,6 +109,12 @@ impl ResNet {
         self
     }
 
+    /// Sets what every norm adds to the variance.
+    pub fn with_norm_eps(mut self, eps: f64) -> Self {
+        self.each_norm(|_, norm| norm.eps = eps);
+        self
+    }
+
     /// Calls `act` with each norm and its torchvision name.
     pub fn each_norm(&mut self, mut act: impl FnMut(&str, &mut Norm)) {
         act("bn1", &mut self.bn1);

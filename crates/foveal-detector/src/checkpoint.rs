@@ -32,6 +32,9 @@ pub struct CheckpointMeta {
     pub preprocess: Preprocess,
     /// How detections are made.
     pub post: PostConfig,
+    /// The `[loss]` that belongs to the weights, as `foveal-criterion` writes it; inference has no use for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<serde_json::Value>,
     /// SHA-256 over the tensors' names and bytes, in the order of the names; hexadecimal.
     pub checksum: String,
 }
@@ -49,7 +52,7 @@ impl CheckpointMeta {
     /// Metadata to save; the checksum is computed then. Paths of the machine that trained are left out.
     pub fn new(model: ModelConfig, categories: Vec<CategoryInfo>, preprocess: Preprocess, post: PostConfig) -> Self {
         let model = ModelConfig { weights: None, ..model };
-        Self { format: FORMAT_VERSION, model, categories, preprocess, post, checksum: String::new() }
+        Self { format: FORMAT_VERSION, model, categories, preprocess, post, loss: None, checksum: String::new() }
     }
 
     /// Writes a checkpoint of `model`'s present weights: to a temporary name, synced, renamed.
@@ -92,6 +95,10 @@ impl Checkpoint {
             return Err(bad("tensor data that does not match its checksum: the file is damaged or was edited".into()));
         }
         meta.model.validate().map_err(|e| bad(e.to_string()))?;
+        let with_channel = meta.model.class_channels.as_ref().map_or(meta.categories.len(), |c| c.of_class.len());
+        if with_channel != meta.categories.len() {
+            return Err(bad(format!("{} categories, {with_channel} of them with a channel", meta.categories.len())));
+        }
         let tensors = tensors_from_safetensors(path, &bytes)?;
         let model = fill(meta.model.skeleton(meta.categories.len(), device), &tensors).map_err(bad)?;
         Ok(Self { meta, model })

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use foveal_anchors::AnchorConfig;
 use foveal_backbone::{BackboneKind, NormChoice, P6From};
 use foveal_heads::HeadConfig;
+use foveal_kernels::NORM_EPS;
 use serde::{Deserialize, Serialize};
+
+use crate::ClassChannels;
 
 /// Everything that shapes the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +25,8 @@ pub struct ModelConfig {
     pub freeze_stages: usize,
     /// Norms of the backbone.
     pub norm: NormChoice,
+    /// Added to the variance in the backbone's norms. 1e-5, but 0 in torchvision's published `COCO_V1` detector.
+    pub norm_eps: f64,
     /// Norms that stay trained batch norms under `frozen_batch`: those whose statistics the weight file lacked.
     /// Filled in when the weights are loaded.
     pub live_norms: Vec<String>,
@@ -33,6 +38,9 @@ pub struct ModelConfig {
     pub head: HeadConfig,
     /// The anchors.
     pub anchors: AnchorConfig,
+    /// The class channels, where they are not one a category. Filled in by an import; no key of a recipe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_channels: Option<ClassChannels>,
 }
 
 impl Default for ModelConfig {
@@ -43,16 +51,23 @@ impl Default for ModelConfig {
             weights: None,
             freeze_stages: 0,
             norm: NormChoice::default(),
+            norm_eps: NORM_EPS,
             live_norms: Vec::new(),
             p6_from: P6From::default(),
             fpn_channels: 256,
             head: HeadConfig::default(),
             anchors: AnchorConfig::default(),
+            class_channels: None,
         }
     }
 }
 
 impl ModelConfig {
+    /// Class channels of a network for so many classes.
+    pub fn channels(&self, classes: usize) -> usize {
+        self.class_channels.as_ref().map_or(classes, |c| c.count)
+    }
+
     /// The network's name for messages, as the config spells it.
     pub fn backbone_name(&self) -> String {
         format!("{:?}", self.backbone).to_lowercase()

@@ -55,7 +55,7 @@ impl Detector {
         let anchors = meta.model.anchor_boxes(height, width, &dense.grids);
         let frames: Vec<ImageFrame> = images.iter().map(ImageFrame::from).collect();
         let named = |d: Detection| Prediction { category: &meta.categories[d.class as usize], detection: d };
-        postprocess(&dense, &anchors, &frames, &meta.post)
+        postprocess(&dense, &anchors, &frames, &meta.post, meta.model.class_channels.as_ref())
             .into_iter()
             .map(|found| found.into_iter().map(named).collect())
             .collect()

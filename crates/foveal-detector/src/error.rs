@@ -30,6 +30,24 @@ pub enum DetectorError {
         /// What was found.
         found: String,
     },
+    /// A weight file is not the detector that it was said to be.
+    #[error("{}: expected a torchvision RetinaNet of that architecture, found {found}", path.display())]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+    },
+    /// A file of category names does not fit.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// What would fit.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
     /// `frozen_batch` without weights would freeze norms that do nothing.
     #[error(
         "model.norm = \"frozen_batch\" needs pretrained statistics, and model.weights names no file: \

@@ -1,19 +1,25 @@
 //! RetinaNet: the network, its post-processing and its checkpoint file. All that inference needs.
 #![recursion_limit = "256"]
 
+mod channels;
 mod checkpoint;
 mod config;
 mod detector;
 mod error;
+mod import;
+mod labels;
 mod model;
 pub mod onnx;
 mod postprocess;
 mod topk;
 
+pub use channels::ClassChannels;
 pub use checkpoint::{Checkpoint, CheckpointMeta, FORMAT_VERSION};
 pub use config::ModelConfig;
 pub use detector::{Detector, Prediction};
 pub use error::DetectorError;
 pub use foveal_backbone::weights::LoadReport;
+pub use import::{TorchvisionArch, import_torchvision, torchvision_post, torchvision_preprocess};
+pub use labels::{COCO_CHANNELS, Labelled, Labels, label_channels};
 pub use model::{BuiltModel, Dense, RetinaNet};
 pub use postprocess::{Detection, ImageFrame, PostConfig, postprocess};

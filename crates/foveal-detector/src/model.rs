@@ -63,10 +63,13 @@ impl ModelConfig {
     fn network(&self, classes: usize, seed: u64, device: &Device) -> RetinaNet {
         let mut init = Init::seeded(seed);
         let body =
-            ResNet::new(self.backbone, self.base_width, self.norm, &mut init, device).train_norms(&self.live_norms);
+            ResNet::new(self.backbone, self.base_width, self.norm, &mut init, device)
+                .with_norm_eps(self.norm_eps)
+                .train_norms(&self.live_norms);
         let channels = ResNet::channels(self.backbone, self.base_width);
         let fpn = Fpn::new(channels, self.fpn_channels, self.p6_from, &mut init, device);
-        let head = Head::new(&self.head, self.fpn_channels, self.anchors.cells(), classes, &mut init, device);
+        let (cells, channels) = (self.anchors.cells(), self.channels(classes));
+        let head = Head::new(&self.head, self.fpn_channels, cells, channels, &mut init, device);
         RetinaNet { backbone: Backbone { body, fpn }, head }
     }
 
@@ -121,6 +124,16 @@ impl ModelConfig {
             "a positive multiple of 4 (64 is ResNet's own)",
             self.base_width.to_string(),
         )?;
+        check(
+            self.norm_eps >= 0.0 && self.norm_eps.is_finite(),
+            "norm_eps",
+            "a finite number, 0 or more",
+            self.norm_eps.to_string(),
+        )?;
+        if let Some(channels) = &self.class_channels {
+            let found = format!("{} channels, {:?}", channels.count, channels.of_class);
+            check(channels.is_sound(), "class_channels", "a channel of its own for each class", found)?;
+        }
         check(self.fpn_channels > 0, "fpn_channels", "at least 1", self.fpn_channels.to_string())?;
         let prior = self.head.prior;
         check(

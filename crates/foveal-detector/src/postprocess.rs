@@ -8,6 +8,7 @@ use foveal_image::Prepared;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::ClassChannels;
 use crate::model::Dense;
 use crate::topk::{Scored, best};
 
@@ -66,7 +67,8 @@ impl From<&Prepared> for ImageFrame {
     }
 }
 
-/// Detections of each image of the batch, best first.
+/// Detections of each image of the batch, best first. `channels` says which class channels stand for a class, where
+/// not all do; the others are left out before the best pairs are taken.
 ///
 /// # Panics
 /// When `anchors` or `frames` belong to another batch.
@@ -75,15 +77,18 @@ pub fn postprocess(
     anchors: &Anchors,
     frames: &[ImageFrame],
     config: &PostConfig,
+    channels: Option<&ClassChannels>,
 ) -> Vec<Vec<Detection>> {
     let [batch, count, classes] = dense.logits.dims();
     assert_eq!(count, anchors.boxes.len(), "anchors of another grid");
     assert_eq!(batch, frames.len(), "a frame for each image");
+    let class_of = channels.map_or_else(|| (0..classes as u32).map(Some).collect(), ClassChannels::classes);
+    assert_eq!(class_of.len(), classes, "channels of another head");
     // The one device read of inference.
     let [logits, deltas] = read_both(dense.logits.clone(), dense.deltas.clone());
     let logits = logits.par_chunks(count * classes);
     let deltas = deltas.par_chunks(count * 4);
-    logits.zip(deltas).zip(frames).map(|((l, d), frame)| one_image(l, d, classes, anchors, frame, config)).collect()
+    logits.zip(deltas).zip(frames).map(|((l, d), frame)| one_image(l, d, &class_of, anchors, frame, config)).collect()
 }
 
 fn read_both(logits: Tensor<3>, deltas: Tensor<3>) -> [Vec<f32>; 2] {
@@ -96,24 +101,25 @@ fn read_both(logits: Tensor<3>, deltas: Tensor<3>) -> [Vec<f32>; 2] {
 fn one_image(
     logits: &[f32],
     deltas: &[f32],
-    classes: usize,
+    class_of: &[Option<u32>],
     anchors: &Anchors,
     frame: &ImageFrame,
     config: &PostConfig,
 ) -> Vec<Detection> {
+    let classes = class_of.len();
     let (width, height) = (frame.width as f32, frame.height as f32);
     let (mut boxes, mut scores, mut labels) = (Vec::new(), Vec::new(), Vec::new());
     for level in anchors.level_offsets.windows(2) {
         let rows = &logits[level[0] * classes..level[1] * classes];
-        let candidates = above(rows, config.score_threshold);
+        let candidates = above(rows, class_of, config.score_threshold);
         for pair in best(candidates, config.pre_nms) {
-            let (row, class) = (pair.index as usize / classes, pair.index as usize % classes);
+            let (row, channel) = (pair.index as usize / classes, pair.index as usize % classes);
             let anchor = level[0] + row;
             let delta = &deltas[anchor * 4..anchor * 4 + 4];
             let delta = Delta { dx: delta[0], dy: delta[1], dw: delta[2], dh: delta[3] };
             boxes.push(decode(&anchors.boxes[anchor], delta).clip(width, height));
             scores.push(pair.score);
-            labels.push(class as u32);
+            labels.push(class_of[channel].expect("channels without a class are left out"));
         }
     }
     let mut kept = class_nms(&boxes, &scores, &labels, config.nms);
@@ -122,14 +128,14 @@ fn one_image(
     kept.into_iter().map(|i| Detection { bbox: boxes[i].scale(sx, sy), score: scores[i], class: labels[i] }).collect()
 }
 
-/// Sigmoids above the threshold. NaN never is.
-fn above(logits: &[f32], threshold: f32) -> Vec<Scored> {
+/// Sigmoids above the threshold, of channels with a class. NaN never is.
+fn above(logits: &[f32], class_of: &[Option<u32>], threshold: f32) -> Vec<Scored> {
     // A logit clearly below the threshold's needs no sigmoid; the margin covers rounding.
     let cut = if threshold > 0.0 { (threshold / (1.0 - threshold)).ln() - 1e-3 } else { f32::NEG_INFINITY };
     logits
         .iter()
         .enumerate()
-        .filter(|(_, l)| **l > cut)
+        .filter(|(index, l)| **l > cut && class_of[index % class_of.len()].is_some())
         .map(|(index, l)| Scored { score: 1.0 / (1.0 + (-l).exp()), index: index as u32 })
         .filter(|s| s.score > threshold)
         .collect()
@@ -159,7 +165,7 @@ mod tests {
     #[test]
     fn duplicates_go_class_by_class_and_boxes_come_back_in_original_pixels() {
         let d = dense(&[[2.0, -9.0], [1.0, 0.0], [3.0, -9.0]]);
-        let found = &postprocess(&d, &anchors(), &[FRAME], &PostConfig::default())[0];
+        let found = &postprocess(&d, &anchors(), &[FRAME], &PostConfig::default(), None)[0];
         let summary: Vec<(u32, BBox)> = found.iter().map(|d| (d.class, d.bbox)).collect();
         // Clipped to 80 x 80, then 2 times as wide and half as high; the second anchor lost class 0 to the first.
         let expected = [
@@ -173,10 +179,20 @@ mod tests {
     #[test]
     fn limits_hold() {
         let d = dense(&[[2.0, 1.9], [1.0, 0.5], [3.0, f32::NAN]]);
-        let at = |config| postprocess(&d, &anchors(), &[FRAME], &config)[0].len();
+        let at = |config| postprocess(&d, &anchors(), &[FRAME], &config, None)[0].len();
         assert_eq!(at(PostConfig { max_detections: 1, ..PostConfig::default() }), 1);
         assert_eq!(at(PostConfig { pre_nms: 1, nms: 1.0, ..PostConfig::default() }), 2);
         assert_eq!(at(PostConfig { score_threshold: 0.9, ..PostConfig::default() }), 1);
         assert_eq!(at(PostConfig { score_threshold: 0.0, nms: 1.0, ..PostConfig::default() }), 5);
+    }
+
+    #[test]
+    fn channels_without_a_class_are_left_out_before_the_best_are_taken() {
+        let d = dense(&[[2.0, 1.9], [1.0, 0.5], [3.0, -9.0]]);
+        let channels = ClassChannels { count: 2, of_class: vec![1] };
+        let config = PostConfig { pre_nms: 1, ..PostConfig::default() };
+        let found = &postprocess(&d, &anchors(), &[FRAME], &config, Some(&channels))[0];
+        let summary: Vec<(u32, f32)> = found.iter().map(|d| (d.class, d.score)).collect();
+        assert_eq!(summary, [(0, 1.0 / (1.0 + (-1.9f32).exp()))]);
     }
 }

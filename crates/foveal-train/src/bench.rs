@@ -142,7 +142,7 @@ impl Setup {
         let frames = vec![frame; b.batch_size];
         Ok(times(b, &self.device, || {
             let dense = model.forward(self.images.clone());
-            postprocess(&dense, &self.anchors, &frames, &config.eval.post());
+            postprocess(&dense, &self.anchors, &frames, &config.eval.post(), None);
         }))
     }
 

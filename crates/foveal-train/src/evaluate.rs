@@ -84,19 +84,23 @@ impl Evaluator<'_> {
         let device = self.device.clone().without_autodiff();
         let batches = loader(Arc::clone(self.dataset), self.data, options, 0);
         progress.evaluation_start(batches.batches());
+        let channels = self.model.class_channels.as_ref();
         let (mut sums, mut detections) = (LossSums::default(), Vec::new());
         for batch in batches {
             let batch = batch?;
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            let Batch { images, targets, info, skipped, .. } = batch;
+            let Batch { images, mut targets, info, skipped, .. } = batch;
             for skipped in skipped {
                 progress.message(&format!("left out: {}", skipped.reason));
             }
             if info.is_empty() {
                 progress.evaluation_step();
                 continue;
+            }
+            if let Some(channels) = channels {
+                channels.retarget(&mut targets);
             }
             let (height, width) = (images.height, images.width);
             let dense = network.forward(image_tensor(images, &device));
@@ -111,7 +115,7 @@ impl Evaluator<'_> {
                 })
                 .collect();
             // Reads logits and deltas from the device.
-            let found = postprocess(&dense, &anchors, &frames, &self.eval.post());
+            let found = postprocess(&dense, &anchors, &frames, &self.eval.post(), channels);
             for (found, info) in found.into_iter().zip(&info) {
                 detections.extend(found.iter().map(|d| self.as_coco(d, info.image_id)));
             }

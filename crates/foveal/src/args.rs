@@ -44,6 +44,8 @@ pub enum Command {
     Score(ScoreArgs),
     /// Detects objects in pictures
     Predict(PredictArgs),
+    /// Makes a checkpoint of a torchvision detector's weights
+    Import(ImportArgs),
     /// Prints the resolved configuration
     Config(ConfigArgs),
     /// Times training steps, inference and the loss on seeded random data
@@ -124,6 +126,35 @@ pub struct PredictArgs {
     /// Lowest score kept; sets that of the pictures (0.5) as well as that of the files (the checkpoint's)
     #[arg(long, value_name = "S")]
     pub score_threshold: Option<f32>,
+}
+
+/// torchvision's constructors.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arch {
+    /// v1: P6 from P5, frozen norms
+    #[value(name = "retinanet_resnet50_fpn")]
+    V1,
+    /// v2: P6 from C5, group norm in the heads
+    #[value(name = "retinanet_resnet50_fpn_v2")]
+    V2,
+}
+
+#[derive(Args, Debug)]
+pub struct ImportArgs {
+    /// torchvision's weights: .pth or .safetensors
+    pub weights: PathBuf,
+    /// What made them
+    #[arg(long, value_name = "NAME")]
+    pub arch: Arch,
+    /// Category names, one a line, in label order, without the background; `id<TAB>name` where ids are not 1, 2, …
+    #[arg(long, value_name = "F")]
+    pub labels: Option<PathBuf>,
+    /// What the backbone's norms add to the variance; the file does not say: 0 for torchvision's COCO_V1
+    #[arg(long, value_name = "E", default_value_t = 1e-5)]
+    pub norm_eps: f64,
+    /// The checkpoint to write, a .safetensors file
+    #[arg(short, long, value_name = "CHECKPOINT")]
+    pub output: PathBuf,
 }
 
 #[derive(Args, Debug)]

@@ -1,10 +1,11 @@
 //! Weights by torchvision's names: out of a module, into a module, and out of files.
 
+mod bound;
 mod file;
 mod module;
 mod resnet;
 
-pub use file::{read_weights, tensors_from_safetensors};
+pub use file::{OtherTensor, WeightFile, read_weight_file, read_weights, tensors_from_safetensors};
 pub use module::{LoadReport, Mismatch, load_tensors, named_tensors};
 pub use resnet::{LoadedResNet, load_resnet};
 

@@ -71,7 +71,7 @@ fn configuration(args: &EvalArgs, common: &Common, checkpoint: &Checkpoint) -> R
         Some(path) => config::load(Some(path), &[])?,
         None => RunConfig::default(),
     };
-    config::adopt(&mut base, &checkpoint.meta);
+    config::adopt(&mut base, &checkpoint.meta)?;
     if let (Some(annotations), Some(images)) = (&args.annotations, &args.images) {
         base.data.source = Source::Coco;
         base.data.val.annotations = Some(annotations.clone());

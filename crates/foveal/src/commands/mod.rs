@@ -5,6 +5,7 @@ mod bench;
 mod config;
 mod data;
 mod eval;
+mod import;
 mod interrupt;
 mod predict;
 mod score;
@@ -27,6 +28,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Eval(args) => eval::run(&args, &common),
         Command::Score(args) => score::run(&args),
         Command::Predict(args) => predict::run(&args, &common),
+        Command::Import(args) => import::run(&args),
         Command::Config(args) => config::run(&args, &common),
         Command::Bench(args) => bench::run(&args, &common),
         Command::Data(args) => data::run(args, &common),

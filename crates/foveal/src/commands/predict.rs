@@ -116,7 +116,7 @@ pub fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
 fn open(args: &PredictArgs, common: &Common, device: &burn::tensor::Device) -> Result<(Detector, usize)> {
     let mut checkpoint = Checkpoint::load(&args.checkpoint, device)?;
     let mut base = RunConfig::default();
-    config::adopt(&mut base, &checkpoint.meta);
+    config::adopt(&mut base, &checkpoint.meta)?;
     if let Some(score) = args.score_threshold {
         base.eval.score_threshold = score;
     }

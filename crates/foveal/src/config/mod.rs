@@ -50,7 +50,10 @@ pub fn layer_of(config: &RunConfig, origin: Origin) -> Result<Layer> {
 }
 
 /// What a checkpoint says of preprocessing and thresholds, put into a configuration.
-pub fn adopt(config: &mut RunConfig, meta: &CheckpointMeta) {
+///
+/// # Errors
+/// A `loss` in the checkpoint that is none.
+pub fn adopt(config: &mut RunConfig, meta: &CheckpointMeta) -> Result<()> {
     let (data, prepare) = (&mut config.data, &meta.preprocess);
     data.min_size = prepare.min_size;
     data.max_size = prepare.max_size;
@@ -63,6 +66,10 @@ pub fn adopt(config: &mut RunConfig, meta: &CheckpointMeta) {
     config.eval.max_detections = meta.post.max_detections;
     config.eval.pre_nms = meta.post.pre_nms;
     config.model = meta.model.clone();
+    if let Some(loss) = &meta.loss {
+        config.loss = serde_json::from_value(loss.clone()).context("the loss that the checkpoint names is none")?;
+    }
+    Ok(())
 }
 
 /// The resolved configuration as TOML.

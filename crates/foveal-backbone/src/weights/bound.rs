@@ -1,0 +1,45 @@
+//! Limits that keep a small `.pth` file from becoming a large allocation.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use burn::store::pytorch_reader::Tensor as TorchTensor;
+use zip::{CompressionMethod, ZipArchive};
+
+/// What the tensors of a file may take in memory, as a multiple of the file: several may share one storage, as tied
+/// weights do, but not hundreds.
+const SHARING: u64 = 4;
+/// Tensors of a file may always take this many bytes.
+const SMALL: u64 = 1 << 20;
+
+/// Refuses zip entries that would grow when read: torch stores its entries as they are.
+pub(super) fn entries(path: &Path) -> Result<(), String> {
+    let file = File::open(path).map_err(|e| e.to_string())?;
+    // What is no zip archive has no entries; the reader says what it is.
+    let Ok(mut archive) = ZipArchive::new(BufReader::new(file)) else { return Ok(()) };
+    for i in 0..archive.len() {
+        let entry = archive.by_index_raw(i).map_err(|e| format!("a damaged zip archive ({e})"))?;
+        if entry.compression() != CompressionMethod::Stored {
+            return Err(format!(
+                "a zip archive whose entry {} is compressed ({} bytes that would become {}), which torch.save never \
+                 writes; save the weights anew with torch.save",
+                entry.name().unwrap_or_default(),
+                entry.compressed_size(),
+                entry.size()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses tensors that together are far larger than their file: overlapping views of a small storage.
+pub(super) fn tensors<'a>(path: &Path, tensors: impl Iterator<Item = &'a TorchTensor>) -> Result<(), String> {
+    let file = path.metadata().map_err(|e| e.to_string())?.len();
+    let limit = file.saturating_mul(SHARING).saturating_add(SMALL);
+    let total = tensors.map(|t| t.byte_len() as u64).fold(0, u64::saturating_add);
+    if total > limit {
+        return Err(format!("tensors of {total} bytes in a file of {file} bytes"));
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! `foveal import`.
+
+use anyhow::{Context, Result};
+use burn::tensor::Device;
+use foveal_criterion::{BoxLossKind, LossConfig, NormalizerKind};
+use foveal_detector::{Labels, ModelConfig, TorchvisionArch, import_torchvision};
+
+use crate::args::{Arch, ImportArgs};
+use crate::failure::{DONE, Usage};
+use crate::output;
+
+/// Makes a checkpoint of torchvision's weights.
+///
+/// # Errors
+/// A file that cannot be read or is not what it was said to be; labels that do not fit it.
+pub fn run(args: &ImportArgs) -> Result<u8> {
+    if !(args.norm_eps >= 0.0 && args.norm_eps.is_finite()) {
+        return Err(Usage(format!("--norm-eps {}: expected a finite number, 0 or more", args.norm_eps)).into());
+    }
+    let (arch, box_kind) = match args.arch {
+        Arch::V1 => (TorchvisionArch::V1, BoxLossKind::L1),
+        Arch::V2 => (TorchvisionArch::V2, BoxLossKind::Giou),
+    };
+    let labels = args.labels.as_deref().map(Labels::read).transpose()?;
+    let model = ModelConfig { norm_eps: args.norm_eps, ..arch.model() };
+    // Nothing is computed: the weights pass through the host.
+    let mut checkpoint = import_torchvision(&args.weights, &model, labels.as_ref(), &Device::flex())?;
+    let loss = LossConfig { box_kind, normalizer: NormalizerKind::PerImage, ..LossConfig::default() };
+    checkpoint.meta.loss = Some(serde_json::to_value(loss).context("the losses are no JSON")?);
+    output::create_parent(&args.output)?;
+    checkpoint.meta.save(&checkpoint.model, &args.output)?;
+    let (categories, count) = (&checkpoint.meta.categories, checkpoint.meta.model.channels(0));
+    eprintln!(
+        "{}: {} with {} categories ({}, …) on {count} class channels, norm_eps {}",
+        args.output.display(),
+        arch.name(),
+        categories.len(),
+        categories.iter().take(3).map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "),
+        args.norm_eps,
+    );
+    Ok(DONE)
+}
