@@ -39,9 +39,10 @@ impl ClassChannels {
     pub(crate) fn is_sound(&self) -> bool {
         let mut taken = vec![false; self.count];
         !self.of_class.is_empty()
-            && self.of_class.iter().all(|channel| {
-                taken.get_mut(*channel as usize).is_some_and(|taken| !std::mem::replace(taken, true))
-            })
+            && self
+                .of_class
+                .iter()
+                .all(|channel| taken.get_mut(*channel as usize).is_some_and(|taken| !std::mem::replace(taken, true)))
     }
 }
 

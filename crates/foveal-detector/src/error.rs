@@ -38,6 +38,24 @@ pub enum DetectorError {
         /// What was found.
         found: String,
     },
+    /// An export is not what it should be.
+    #[error("{}: expected the checkpoint's weights, found {found}", path.display())]
+    Verify {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+    },
+    /// A network without a constructor in torchvision.
+    #[error(
+        "expected a network of retinanet_resnet50_fpn (P6 from P5, plain heads) or retinanet_resnet50_fpn_v2 (P6 from \
+         C5, group norm in the heads) with 9 anchors a cell and batch norms, found {found}; --format safetensors takes \
+         any network"
+    )]
+    NoConstructor {
+        /// The network.
+        found: String,
+    },
     /// A file of category names does not fit.
     #[error("{}: expected {expected}, found {found}", path.display())]
     Labels {

@@ -42,7 +42,8 @@ impl Labels {
     /// # Errors
     /// Names file, line and what was expected.
     pub fn read(path: &Path) -> Result<Self, DetectorError> {
-        let text = std::fs::read_to_string(path).map_err(|source| DetectorError::Io { path: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| DetectorError::Io { path: path.to_owned(), source })?;
         let text = text.trim_start_matches('\u{feff}').trim_end();
         let lines: Result<Vec<Line>, DetectorError> =
             text.lines().enumerate().map(|(i, line)| parse(path, i + 1, line)).collect();
@@ -61,7 +62,7 @@ impl Labels {
             // A line a channel, whatever their ids.
             _ if lines.len() + 1 == count => (1..count).collect(),
             // Fewer lines than channels: their ids are the channels.
-            Some(ids) if lines.len() < count && ids.iter().all(|id| (1..count).contains(id)) => ids,
+            Some(ids) if !ids.is_empty() && lines.len() < count && ids.iter().all(|id| (1..count).contains(id)) => ids,
             _ => {
                 return Err(self.error(
                     format!(

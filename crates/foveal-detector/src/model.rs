@@ -62,10 +62,9 @@ impl ModelConfig {
     /// The bare network with seeded initial weights, no file read and nothing frozen by stage.
     fn network(&self, classes: usize, seed: u64, device: &Device) -> RetinaNet {
         let mut init = Init::seeded(seed);
-        let body =
-            ResNet::new(self.backbone, self.base_width, self.norm, &mut init, device)
-                .with_norm_eps(self.norm_eps)
-                .train_norms(&self.live_norms);
+        let body = ResNet::new(self.backbone, self.base_width, self.norm, &mut init, device)
+            .with_norm_eps(self.norm_eps)
+            .train_norms(&self.live_norms);
         let channels = ResNet::channels(self.backbone, self.base_width);
         let fpn = Fpn::new(channels, self.fpn_channels, self.p6_from, &mut init, device);
         let (cells, channels) = (self.anchors.cells(), self.channels(classes));

@@ -46,6 +46,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Makes a checkpoint of a torchvision detector's weights
     Import(ImportArgs),
+    /// Writes a checkpoint's network for other programs
+    Export(ExportArgs),
     /// Prints the resolved configuration
     Config(ConfigArgs),
     /// Times training steps, inference and the loss on seeded random data
@@ -154,6 +156,33 @@ pub struct ImportArgs {
     pub norm_eps: f64,
     /// The checkpoint to write, a .safetensors file
     #[arg(short, long, value_name = "CHECKPOINT")]
+    pub output: PathBuf,
+}
+
+/// What other programs read.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// All weights under torchvision's names, nothing else
+    Safetensors,
+    /// A state dict for torchvision's constructor; torch's own file where the name ends with .pth or .pt
+    Torchvision,
+}
+
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    /// The checkpoint, a .safetensors file
+    pub checkpoint: PathBuf,
+    /// What to write
+    #[arg(long, value_name = "FORMAT")]
+    pub format: ExportFormat,
+    /// Round the weights to 16 bit
+    #[arg(long)]
+    pub half: bool,
+    /// Do not read the file again to compare it
+    #[arg(long)]
+    pub no_verify: bool,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
 }
 

@@ -5,6 +5,7 @@ mod bench;
 mod config;
 mod data;
 mod eval;
+mod export;
 mod import;
 mod interrupt;
 mod predict;
@@ -29,6 +30,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Score(args) => score::run(&args),
         Command::Predict(args) => predict::run(&args, &common),
         Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Config(args) => config::run(&args, &common),
         Command::Bench(args) => bench::run(&args, &common),
         Command::Data(args) => data::run(args, &common),

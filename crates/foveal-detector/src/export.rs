@@ -1,0 +1,238 @@
+//! A checkpoint's weights for other programs: plain safetensors, or torchvision's state dict.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use burn::tensor::f16;
+use foveal_anchors::Rounding;
+use foveal_backbone::weights::{HostTensor, TensorMap, named_tensors, read_weight_file};
+use foveal_backbone::{BackboneKind, NormChoice, P6From};
+use foveal_coco::write_atomically;
+use foveal_heads::HeadNorm;
+use foveal_image::ResizeMode;
+use safetensors::tensor::{Dtype, TensorView};
+
+use crate::torch_file::{TorchTensor, TorchType, torch_file};
+use crate::{Checkpoint, DetectorError, TorchvisionArch};
+
+/// The type of exported weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to 16 bit.
+    F16,
+}
+
+/// The container of exported weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    /// `.safetensors`.
+    SafeTensors,
+    /// torch's zip file, as `torch.load(…, weights_only=True)` reads it.
+    Torch,
+}
+
+impl Container {
+    /// torch's for `.pth` and `.pt`, else safetensors.
+    pub fn of(path: &Path) -> Self {
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("pth" | "pt") => Self::Torch,
+            _ => Self::SafeTensors,
+        }
+    }
+}
+
+/// Counters that torch's batch norms keep and foveal's do not need.
+const COUNTER: &str = ".num_batches_tracked";
+
+/// Writes all weights under torchvision's names. In a state dict for torchvision (`counters`), batch norms get the
+/// counters that its strict loading asks for.
+///
+/// # Errors
+/// A weight that no 16-bit number holds; a file that cannot be written.
+pub fn export_weights(
+    checkpoint: &Checkpoint,
+    path: &Path,
+    precision: Precision,
+    counters: Counters,
+) -> Result<(), DetectorError> {
+    let tensors = named_tensors(&checkpoint.model);
+    let mut out: BTreeMap<String, TorchTensor> = BTreeMap::new();
+    for (name, tensor) in &tensors {
+        let (kind, bytes) = match precision {
+            Precision::F32 => (TorchType::F32, tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+            Precision::F16 => (TorchType::F16, half(path, name, tensor)?),
+        };
+        out.insert(name.clone(), TorchTensor { kind, shape: tensor.shape.clone(), bytes });
+    }
+    if counters == Counters::Written {
+        let frozen = |name: &str| {
+            let norm = name.strip_prefix("backbone.body.").unwrap_or(name);
+            checkpoint.meta.model.norm == NormChoice::FrozenBatch
+                && !checkpoint.meta.model.live_norms.iter().any(|live| live == norm)
+        };
+        for norm in tensors.keys().filter_map(|n| n.strip_suffix(".running_var")).filter(|n| !frozen(n)) {
+            let zero = TorchTensor { kind: TorchType::I64, shape: Vec::new(), bytes: vec![0; 8] };
+            out.insert(format!("{norm}{COUNTER}"), zero);
+        }
+    }
+    let file = match Container::of(path) {
+        Container::Torch => torch_file(&out),
+        Container::SafeTensors => safetensors_file(&out),
+    };
+    Ok(write_atomically(path, |to| to.write_all(&file))?)
+}
+
+/// Whether batch norms get torch's counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counters {
+    /// Zeros.
+    Written,
+    /// None.
+    LeftOut,
+}
+
+/// Reads an export again and compares it with the checkpoint.
+///
+/// # Errors
+/// A file that cannot be read, or a tensor that is not the checkpoint's.
+pub fn verify_weights(checkpoint: &Checkpoint, path: &Path, precision: Precision) -> Result<(), DetectorError> {
+    let bad = |found: String| DetectorError::Verify { path: path.to_owned(), found };
+    let found = read_weight_file(path)?;
+    let mut expected = named_tensors(&checkpoint.model);
+    if precision == Precision::F16 {
+        for value in expected.values_mut().flat_map(|t| &mut t.values) {
+            *value = f16::from_f32(*value).to_f32();
+        }
+    }
+    if let Some(other) = found.others.iter().find(|o| !o.name.ends_with(COUNTER)) {
+        return Err(bad(format!("tensor {} of type {}", other.name, other.dtype)));
+    }
+    let differs = |a: &TensorMap, b: &TensorMap| a.iter().find(|(k, v)| b.get(*k) != Some(*v)).map(|(k, _)| k.clone());
+    match differs(&expected, &found.tensors).or_else(|| differs(&found.tensors, &expected)) {
+        Some(name) => Err(bad(format!("another tensor {name} than the checkpoint's"))),
+        None => Ok(()),
+    }
+}
+
+fn half(path: &Path, name: &str, tensor: &HostTensor) -> Result<Vec<u8>, DetectorError> {
+    let mut bytes = Vec::with_capacity(tensor.values.len() * 2);
+    for value in &tensor.values {
+        let half = f16::from_f32(*value);
+        if half.is_infinite() {
+            let found = format!("{value} in {name}, beyond the range of 16-bit numbers: export without --half");
+            return Err(DetectorError::Verify { path: path.to_owned(), found });
+        }
+        bytes.extend(half.to_le_bytes());
+    }
+    Ok(bytes)
+}
+
+fn safetensors_file(tensors: &BTreeMap<String, TorchTensor>) -> Vec<u8> {
+    let views = tensors.iter().map(|(name, t)| {
+        let kind = match t.kind {
+            TorchType::F32 => Dtype::F32,
+            TorchType::F16 => Dtype::F16,
+            TorchType::I64 => Dtype::I64,
+        };
+        (name.as_str(), TensorView::new(kind, t.shape.clone(), &t.bytes).expect("sizes are right"))
+    });
+    // What other readers of the format look for.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize(views, Some(metadata)).expect("names are unique and sizes right")
+}
+
+/// How torchvision makes the network that the state dict fits, in Python.
+///
+/// # Errors
+/// A network that torchvision has no constructor for.
+pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, DetectorError> {
+    let (meta, model) = (&checkpoint.meta, &checkpoint.meta.model);
+    let arch = match (model.p6_from, model.head.norm) {
+        (P6From::P5, HeadNorm::None) => Some(TorchvisionArch::V1),
+        (P6From::C5, HeadNorm::Group) => Some(TorchvisionArch::V2),
+        _ => None,
+    };
+    let plain = arch.map(TorchvisionArch::model);
+    let fits = plain.as_ref().is_some_and(|plain| {
+        model.backbone == BackboneKind::ResNet50
+            && model.base_width == plain.base_width
+            && model.fpn_channels == plain.fpn_channels
+            && model.head.convs == plain.head.convs
+            && (model.head.norm == HeadNorm::None || model.head.groups == plain.head.groups)
+            && model.anchors.cells() == plain.anchors.cells()
+            && model.norm != NormChoice::Group
+    });
+    let (Some(arch), true) = (arch, fits) else {
+        return Err(DetectorError::NoConstructor {
+            found: format!(
+                "{} (base width {}), {:?} norms, P6 from {:?}, {} pyramid channels, heads of {} convolutions with {:?} \
+                 norm, {} anchors a cell",
+                model.backbone_name(),
+                model.base_width,
+                model.norm,
+                model.p6_from,
+                model.fpn_channels,
+                model.head.convs,
+                model.head.norm,
+                model.anchors.cells()
+            ),
+        });
+    };
+    let mut arguments = vec![
+        "weights=None".to_owned(),
+        "weights_backbone=None".to_owned(),
+        format!("num_classes={}", model.channels(meta.categories.len())),
+        format!("min_size={}", meta.preprocess.min_size),
+        format!("max_size={}", meta.preprocess.max_size),
+        format!("score_thresh={}", meta.post.score_threshold),
+        format!("nms_thresh={}", meta.post.nms),
+        format!("detections_per_img={}", meta.post.max_detections),
+        format!("topk_candidates={}", meta.post.pre_nms),
+        format!("image_mean={:?}", meta.preprocess.mean),
+        format!("image_std={:?}", meta.preprocess.std),
+    ];
+    if model.anchors.rounding == Rounding::Torchvision && model.anchors.base_sizes != plain_sizes(arch) {
+        arguments.push("anchor_generator=…  # of your sizes".to_owned());
+    }
+    let load = match Container::of(path) {
+        Container::Torch => format!("torch.load({path:?}, weights_only=True)"),
+        Container::SafeTensors => format!("safetensors.torch.load_file({path:?})"),
+    };
+    let mut note = format!(
+        "model = torchvision.models.detection.{}(\n    {})\nmodel.load_state_dict({load}, strict=True)\n",
+        arch.name(),
+        arguments.join(", ")
+    );
+    if arch == TorchvisionArch::V1 && model.norm == NormChoice::Batch {
+        note +=
+            "# The norms are FrozenBatchNorm2d only with weights_backbone; without, they are BatchNorm2d, as here.\n";
+    }
+    if model.norm_eps != foveal_kernels::NORM_EPS {
+        note += &format!(
+            "for m in model.backbone.body.modules():\n    if hasattr(m, \"running_var\"): m.eps = {:?}\n",
+            model.norm_eps
+        );
+    }
+    match &model.class_channels {
+        Some(channels) => {
+            let unused: Vec<String> =
+                (0..).zip(channels.classes()).filter(|c| c.1.is_none()).map(|c: (usize, _)| c.0.to_string()).collect();
+            note += &format!("# Labels that stand for no category, never foveal's answer: {}.\n", unused.join(", "));
+        }
+        None => note += "# Label k is the k-th category of the checkpoint, from 0; there is no background label.\n",
+    }
+    if model.anchors.rounding == Rounding::Exact {
+        note += "# The network was trained on unrounded anchors: torchvision's differ by up to half a pixel.\n";
+    }
+    if meta.preprocess.resize != ResizeMode::Torchvision {
+        note += "# The network was trained on antialiased pictures: torchvision's transform does not antialias.\n";
+    }
+    Ok(note)
+}
+
+fn plain_sizes(arch: TorchvisionArch) -> Vec<f32> {
+    arch.model().anchors.base_sizes
+}
