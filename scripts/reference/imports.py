@@ -22,7 +22,7 @@ def old_names(state):
     """As torchvision named them before 0.14."""
     renamed = {}
     for name, tensor in state.items():
-parts = name.split(".")
+        parts = name.split(".")
         if parts[0] == "head" and parts[2] == "conv":
             parts = [*parts[:3], str(2 * int(parts[3])), parts[5]]
         elif parts[:2] == ["backbone", "fpn"] and parts[2] != "extra_blocks":
