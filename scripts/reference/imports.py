@@ -56,7 +56,7 @@ def main():
             {"seed": SEED, "margin": round(margin, 3), "groups": spec["head_groups"]})})
         for made in (path, path.with_suffix(".safetensors")):
             made.chmod(0o644)
-    print(f"{path.name}: {path.stat().st_size} bytes, {len(found['scores'])} detections, margin {margin:.2f}")
+        print(f"{path.name}: {path.stat().st_size} bytes, {len(found['scores'])} detections, margin {margin:.2f}")
 
 
 if __name__ == "__main__":

@@ -87,18 +87,18 @@ pub fn import_torchvision(
     let labelled = label_channels(channels, labels)?;
     let model = ModelConfig { class_channels: Some(labelled.channels), weights: None, ..model.clone() };
     let (network, report) = load_tensors(model.skeleton(labelled.categories.len(), device), &tensors);
-    if let Some(m) = report.mismatched.first() {
-        return Err(bad(format!("tensor {} of shape {:?} in place of {:?}", m.name, m.found, m.expected)));
-    }
     if !report.missing.is_empty() || !report.unused.is_empty() {
         return Err(bad(format!(
             "{} of its {} tensors{}{}{}",
             report.loaded.len(),
-            report.loaded.len() + report.missing.len(),
+            report.loaded.len() + report.missing.len() + report.mismatched.len(),
             few("without", &report.missing),
             few("but besides", &report.unused),
             other_version(&tensors, model.head.norm),
         )));
+    }
+    if let Some(m) = report.mismatched.first() {
+        return Err(bad(format!("tensor {} of shape {:?} in place of {:?}", m.name, m.found, m.expected)));
     }
     if let Some((name, _)) =
         tensors.iter().find(|(name, t)| name.ends_with(".running_var") && t.values.iter().any(|v| *v < 0.0))
