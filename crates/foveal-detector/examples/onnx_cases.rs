@@ -16,7 +16,7 @@ use foveal_backbone::{BackboneKind, NormChoice, P6From};
 use foveal_boxes::{Delta, decode};
 use foveal_coco::CategoryInfo;
 use foveal_detector::onnx::{self, OnnxOptions};
-use foveal_detector::{Checkpoint, CheckpointMeta, ImageFrame, ModelConfig, PostConfig, postprocess};
+use foveal_detector::{Checkpoint, CheckpointMeta, ClassChannels, ImageFrame, ModelConfig, PostConfig, postprocess};
 use foveal_heads::{HeadConfig, HeadNorm};
 use foveal_image::{Preprocess, RgbImage, pad_batch};
 use safetensors::tensor::{Dtype, TensorView};
@@ -63,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Every kind of norm, block, sixth level and anchor once.
+/// Every kind of norm, block, sixth level and anchor once, and class channels that stand for no class.
 fn models() -> [(&'static str, ModelConfig); 3] {
     let narrow = ModelConfig {
         backbone: BackboneKind::ResNet18,
@@ -73,10 +73,20 @@ fn models() -> [(&'static str, ModelConfig); 3] {
         ..ModelConfig::default()
     };
     let torchvision = AnchorConfig { rounding: Rounding::Torchvision, ..AnchorConfig::default() };
+    // torchvision's background and an id that is not used.
+    let channels = ClassChannels { count: CLASSES + 2, of_class: (1..=CLASSES as u32).map(|c| c + c / 4).collect() };
     let group_heads = HeadConfig { norm: HeadNorm::Group, ..narrow.head.clone() };
     [
         ("group", ModelConfig { norm: NormChoice::Group, p6_from: P6From::C5, ..narrow.clone() }),
-        ("frozen", ModelConfig { norm: NormChoice::FrozenBatch, anchors: torchvision, ..narrow.clone() }),
+        (
+            "frozen",
+            ModelConfig {
+                norm: NormChoice::FrozenBatch,
+                anchors: torchvision,
+                class_channels: Some(channels),
+                ..narrow.clone()
+            },
+        ),
         (
             "bottleneck",
             ModelConfig {
@@ -182,11 +192,17 @@ impl Cases {
             .flat_map(|b| [b.x1, b.y1, b.x2, b.y2])
             .collect();
         let count = anchors.boxes.len();
-        self.put(format!("{name}.logits"), &[batch, count, CLASSES], &read(dense.logits.clone()));
+        let channels = meta.model.class_channels.as_ref();
+        let logits = read(dense.logits.clone());
+        let logits: Vec<f32> = match channels {
+            Some(c) => logits.chunks(c.count).flat_map(|l| c.of_class.iter().map(|at| l[*at as usize])).collect(),
+            None => logits,
+        };
+        self.put(format!("{name}.logits"), &[batch, count, CLASSES], &logits);
         self.put(format!("{name}.boxes"), &[batch, count, 4], &boxes);
 
         let frame = ImageFrame { width, height, original_width: width as u32, original_height: height as u32 };
-        let found = postprocess(&dense, &anchors, &vec![frame; batch], &meta.post, meta.model.class_channels.as_ref());
+        let found = postprocess(&dense, &anchors, &vec![frame; batch], &meta.post, channels);
         let rows: Vec<[f32; 7]> = found
             .iter()
             .enumerate()

@@ -33,7 +33,6 @@ impl ConvLayer {
     /// Puts a convolution and the norm after it into the graph. Norms with stored statistics are folded into the
     /// convolution.
     pub fn new(builder: &mut Builder, name: &str, conv: &Conv2d, norm: Option<&Norm>) -> Self {
-        let dims = conv.weight.dims();
         let bias = conv.bias.as_ref().map(|b| host(b.val()));
         let folded = Folded { weight: host(conv.weight.val()), bias };
         let (folded, group_norm) = match norm {
@@ -45,10 +44,27 @@ impl ConvLayer {
                 NormKind::Frozen | NormKind::Batch => (folded.with(norm), None),
             },
         };
-        let weight = builder.weight(&format!("{name}.weight"), &dims, &folded.weight);
-        let bias = folded.bias.map(|b| builder.weight(&format!("{name}.bias"), &[b.len()], &b));
-        let [kernel, stride, padding] = [dims[2], conv.stride, conv.padding].map(|n| n as i64);
-        Self { weight, bias, kernel, stride, padding, group_norm }
+        Self { group_norm, ..Self::of(builder, name, conv, folded) }
+    }
+
+    /// Puts a convolution into the graph of which `outputs` alone are wanted, in that order.
+    pub fn of_outputs(builder: &mut Builder, name: &str, conv: &Conv2d, outputs: &[usize]) -> Self {
+        let pick = |values: Vec<f32>| -> Vec<f32> {
+            let size = values.len() / conv.weight.dims()[0];
+            outputs.iter().flat_map(|o| &values[o * size..(o + 1) * size]).copied().collect()
+        };
+        let bias = conv.bias.as_ref().map(|b| pick(host(b.val())));
+        Self::of(builder, name, conv, Folded { weight: pick(host(conv.weight.val())), bias })
+    }
+
+    /// With `conv`'s geometry and other weights.
+    fn of(builder: &mut Builder, name: &str, conv: &Conv2d, values: Folded) -> Self {
+        let [_, inputs, height, width] = conv.weight.dims();
+        let outputs = values.weight.len() / (inputs * height * width);
+        let weight = builder.weight(&format!("{name}.weight"), &[outputs, inputs, height, width], &values.weight);
+        let bias = values.bias.map(|b| builder.weight(&format!("{name}.bias"), &[outputs], &b));
+        let [kernel, stride, padding] = [height, conv.stride, conv.padding].map(|n| n as i64);
+        Self { weight, bias, kernel, stride, padding, group_norm: None }
     }
 
     /// The convolution and its norm.

@@ -73,11 +73,11 @@ fn model(checkpoint: &Checkpoint, options: &OnnxOptions) -> ModelProto {
 }
 
 fn graph(checkpoint: &Checkpoint, options: &OnnxOptions) -> GraphProto {
-    let Checkpoint { meta, model } = checkpoint;
+    let meta = &checkpoint.meta;
     let mut builder = Builder::new(options.half);
     let b = &mut builder;
     let input = input::input(b, &meta.preprocess, &Value("images".to_owned()));
-    let levels: Vec<(Value, Value)> = network::network(b, model, &input.images)
+    let levels: Vec<(Value, Value)> = network::network(b, checkpoint, &input.images)
         .into_iter()
         .enumerate()
         .map(|(level, out)| {
@@ -85,7 +85,7 @@ fn graph(checkpoint: &Checkpoint, options: &OnnxOptions) -> GraphProto {
             (out.logits, boxes)
         })
         .collect();
-    let classes = model.head.classes;
+    let classes = meta.categories.len();
     let outputs = if options.nms {
         let found = select::select(b, &levels, classes, &meta.post);
         let detections = || Dimension::Param("detections".to_owned());

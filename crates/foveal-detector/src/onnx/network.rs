@@ -6,7 +6,7 @@ use foveal_kernels::Conv2d;
 
 use super::builder::{Builder, Value};
 use super::layers::{ConvLayer, flatten_level, max_pool_3x3_s2_p1, relu, upsample_add};
-use crate::RetinaNet;
+use crate::Checkpoint;
 
 /// Numbers that a box delta has.
 const BOX_VALUES: usize = 4;
@@ -21,11 +21,16 @@ pub(super) struct LevelOutput {
     pub deltas: Value,
 }
 
-/// The whole network over normalised, padded images.
-pub(super) fn network(builder: &mut Builder, model: &RetinaNet, images: &Value) -> Vec<LevelOutput> {
+/// The whole network over normalised, padded images. Class channels that stand for no class are left out.
+pub(super) fn network(builder: &mut Builder, checkpoint: &Checkpoint, images: &Value) -> Vec<LevelOutput> {
+    let model = &checkpoint.model;
     let stages = resnet(builder, &model.backbone.body, images);
     let levels = pyramid(builder, &model.backbone.fpn, &stages);
-    heads(builder, &model.head, levels)
+    let channels: Vec<usize> = match &checkpoint.meta.model.class_channels {
+        Some(channels) => channels.of_class.iter().map(|c| *c as usize).collect(),
+        None => (0..model.head.classes).collect(),
+    };
+    heads(builder, &model.head, &channels, levels)
 }
 
 /// C3, C4, C5.
@@ -103,13 +108,12 @@ struct HeadLayers {
 }
 
 impl HeadLayers {
-    fn new(builder: &mut Builder, name: &str, tower: &Tower, last_name: &str, last: &Conv2d) -> Self {
+    fn new(builder: &mut Builder, name: &str, tower: &Tower, last: ConvLayer) -> Self {
         let tower = tower
             .iter()
             .enumerate()
             .map(|(i, l)| ConvLayer::new(builder, &format!("{name}.conv.{i}.0"), &l.index0, l.index1.as_ref()))
             .collect();
-        let last = ConvLayer::new(builder, &format!("{name}.{last_name}"), last, None);
         Self { tower, last }
     }
 
@@ -123,13 +127,20 @@ impl HeadLayers {
     }
 }
 
-fn heads(builder: &mut Builder, head: &Head, levels: Vec<Value>) -> Vec<LevelOutput> {
-    let (class, boxes) = (&head.classification_head, &head.regression_head);
-    let class = HeadLayers::new(builder, "head.classification_head", &class.conv, "cls_logits", &class.cls_logits);
-    let boxes = HeadLayers::new(builder, "head.regression_head", &boxes.conv, "bbox_reg", &boxes.bbox_reg);
+fn heads(builder: &mut Builder, head: &Head, channels: &[usize], levels: Vec<Value>) -> Vec<LevelOutput> {
+    let (name, class) = ("head.classification_head", &head.classification_head);
+    // The class layer's outputs are ordered (cell, channel).
+    let cells = class.cls_logits.weight.dims()[0] / head.classes;
+    let outputs: Vec<usize> =
+        (0..cells).flat_map(|cell| channels.iter().map(move |channel| cell * head.classes + channel)).collect();
+    let last = ConvLayer::of_outputs(builder, &format!("{name}.cls_logits"), &class.cls_logits, &outputs);
+    let class = HeadLayers::new(builder, name, &class.conv, last);
+    let (name, boxes) = ("head.regression_head", &head.regression_head);
+    let last = ConvLayer::new(builder, &format!("{name}.bbox_reg"), &boxes.bbox_reg, None);
+    let boxes = HeadLayers::new(builder, name, &boxes.conv, last);
     let level = |map: Value| {
         let logits = class.apply(builder, &map);
-        let logits = flatten_level(builder, &logits, head.classes);
+        let logits = flatten_level(builder, &logits, channels.len());
         let deltas = boxes.apply(builder, &map);
         let deltas = flatten_level(builder, &deltas, BOX_VALUES);
         LevelOutput { map, logits, deltas }
