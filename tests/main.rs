@@ -3,5 +3,6 @@
 mod bad_input;
 mod configuration;
 mod data;
+mod export;
 mod round_trip;
 mod support;

@@ -166,6 +166,8 @@ pub enum ExportFormat {
     Safetensors,
     /// A state dict for torchvision's constructor; torch's own file where the name ends with .pth or .pt
     Torchvision,
+    /// An ONNX graph for onnxruntime, tract and others; batch, height and width are free
+    Onnx,
 }
 
 #[derive(Args, Debug)]
@@ -175,10 +177,13 @@ pub struct ExportArgs {
     /// What to write
     #[arg(long, value_name = "FORMAT")]
     pub format: ExportFormat,
+    /// onnx: final detections, with suppression in the graph, instead of dense predictions
+    #[arg(long)]
+    pub nms: bool,
     /// Round the weights to 16 bit
     #[arg(long)]
     pub half: bool,
-    /// Do not read the file again to compare it
+    /// Do not check what was written
     #[arg(long)]
     pub no_verify: bool,
     /// The file to write

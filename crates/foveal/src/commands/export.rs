@@ -1,20 +1,35 @@
 //! `foveal export`.
 
-use anyhow::Result;
+use std::path::Path;
+
+use anyhow::{Context, Result};
 use burn::tensor::Device;
+use foveal_detector::onnx::{self, OnnxOptions};
 use foveal_detector::{Checkpoint, Counters, Precision, export_weights, torchvision_note, verify_weights};
 
-use crate::args::{ExportArgs, ExportFormat};
-use crate::failure::DONE;
+use super::eval::refuse_closed;
+use super::predict::{OPEN, with_sets};
+use crate::args::{Common, ExportArgs, ExportFormat};
+use crate::failure::{DONE, Usage};
 use crate::output;
+
+/// Bytes of a megabyte.
+const MEGABYTE: f64 = 1e6;
 
 /// Writes a checkpoint's network for another program; what to do with the file goes to stdout.
 ///
 /// # Errors
 /// A checkpoint that cannot be read or has no place in the format, or a file that is not what was meant.
-pub fn run(args: &ExportArgs) -> Result<u8> {
+pub fn run(args: &ExportArgs, common: &Common) -> Result<u8> {
+    refuse_closed(&common.set, &OPEN)?;
+    if args.nms && args.format != ExportFormat::Onnx {
+        return Err(Usage("--nms: only ONNX files hold more than weights; it goes with --format onnx".into()).into());
+    }
+    if same_file(&args.checkpoint, &args.output) {
+        return Err(Usage(format!("--output {}: that is the checkpoint itself", args.output.display())).into());
+    }
     // Nothing is computed: the weights pass through the host.
-    let checkpoint = Checkpoint::load(&args.checkpoint, &Device::flex())?;
+    let (checkpoint, _) = with_sets(&args.checkpoint, &common.set, None, &Device::flex())?;
     output::create_parent(&args.output)?;
     match args.format {
         ExportFormat::Safetensors => weights(args, &checkpoint, Counters::LeftOut)?,
@@ -23,8 +38,26 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
             weights(args, &checkpoint, Counters::Written)?;
             output::print(&note)?;
         }
+        ExportFormat::Onnx => graph(args, &checkpoint)?,
     }
     Ok(DONE)
+}
+
+fn graph(args: &ExportArgs, checkpoint: &Checkpoint) -> Result<()> {
+    let bytes = onnx::export(checkpoint, &OnnxOptions { nms: args.nms, half: args.half });
+    let path = args.output.display();
+    if !args.no_verify {
+        onnx::verify(&bytes).with_context(|| format!("{path} was not written: the export would be broken"))?;
+    }
+    onnx::write(&bytes, &args.output)?;
+    let outputs = if args.nms { "boxes, scores, classes, batch_index" } else { "logits, boxes" };
+    eprintln!(
+        "{path}: ONNX, opset {}, {:.1} MB, {} classes; images [batch, 3, height, width] in, {outputs} out",
+        onnx::OPSET,
+        bytes.len() as f64 / MEGABYTE,
+        checkpoint.meta.categories.len(),
+    );
+    Ok(())
 }
 
 fn weights(args: &ExportArgs, checkpoint: &Checkpoint, counters: Counters) -> Result<()> {
@@ -35,4 +68,8 @@ fn weights(args: &ExportArgs, checkpoint: &Checkpoint, counters: Counters) -> Re
         eprintln!("{}: written and read again", args.output.display());
     }
     Ok(())
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

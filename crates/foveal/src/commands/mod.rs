@@ -30,7 +30,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Score(args) => score::run(&args),
         Command::Predict(args) => predict::run(&args, &common),
         Command::Import(args) => import::run(&args),
-        Command::Export(args) => export::run(&args),
+        Command::Export(args) => export::run(&args, &common),
         Command::Config(args) => config::run(&args, &common),
         Command::Bench(args) => bench::run(&args, &common),
         Command::Data(args) => data::run(args, &common),

@@ -24,8 +24,8 @@ const SHOWN_SCORE: f32 = 0.5;
 const CHUNK: usize = 16;
 /// JPEG quality of drawn pictures: text stays sharp.
 const JPEG_QUALITY: u8 = 92;
-/// Keys of `--set` that a checkpoint leaves open to `predict`.
-const OPEN: [&str; 2] = ["data.", "eval."];
+/// Keys of `--set` that a checkpoint leaves open to `predict` and `export`.
+pub const OPEN: [&str; 2] = ["data.", "eval."];
 
 /// One picture's entry in the JSON.
 #[derive(Serialize)]
@@ -114,17 +114,29 @@ pub fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
 
 /// The checkpoint with the values of the command line.
 fn open(args: &PredictArgs, common: &Common, device: &burn::tensor::Device) -> Result<(Detector, usize)> {
-    let mut checkpoint = Checkpoint::load(&args.checkpoint, device)?;
+    let (checkpoint, config) = with_sets(&args.checkpoint, &common.set, args.score_threshold, device)?;
+    Ok((Detector::new(checkpoint, device), config.eval.batch_size))
+}
+
+/// A checkpoint whose preprocessing and thresholds are those of the command line where it names them, and the whole
+/// configuration.
+pub fn with_sets(
+    path: &Path,
+    sets: &[String],
+    score_threshold: Option<f32>,
+    device: &burn::tensor::Device,
+) -> Result<(Checkpoint, RunConfig)> {
+    let mut checkpoint = Checkpoint::load(path, device)?;
     let mut base = RunConfig::default();
     config::adopt(&mut base, &checkpoint.meta)?;
-    if let Some(score) = args.score_threshold {
+    if let Some(score) = score_threshold {
         base.eval.score_threshold = score;
     }
-    let layer = config::layer_of(&base, Origin::Checkpoint(args.checkpoint.clone()))?;
-    let config = config::with_sets(vec![layer], &common.set)?;
+    let layer = config::layer_of(&base, Origin::Checkpoint(path.to_owned()))?;
+    let config = config::with_sets(vec![layer], sets)?;
     checkpoint.meta.preprocess = config.data.preprocess();
     checkpoint.meta.post = config.eval.post();
-    Ok((Detector::new(checkpoint, device), config.eval.batch_size))
+    Ok((checkpoint, config))
 }
 
 /// A picture and what the network sees of it.
