@@ -3,6 +3,7 @@
 mod bad_input;
 mod configuration;
 mod data;
+mod exchange;
 mod export;
 mod round_trip;
 mod support;

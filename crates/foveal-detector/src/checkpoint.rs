@@ -85,6 +85,14 @@ impl Checkpoint {
     /// # Errors
     /// When the file is missing, damaged, foreign, of a newer format, or lacks a tensor.
     pub fn load(path: &Path, device: &Device) -> Result<Self, DetectorError> {
+        let (meta, tensors) = Self::read(path)?;
+        let bad = |found: String| DetectorError::Checkpoint { path: path.to_owned(), found };
+        let model = fill(meta.model.skeleton(meta.categories.len(), device), &tensors).map_err(bad)?;
+        Ok(Self { meta, model })
+    }
+
+    /// Metadata and tensors, checked against the checksum.
+    pub(crate) fn read(path: &Path) -> Result<(CheckpointMeta, TensorMap), DetectorError> {
         let bytes = std::fs::read(path).map_err(|source| DetectorError::Io { path: path.to_owned(), source })?;
         let bad = |found: String| DetectorError::Checkpoint { path: path.to_owned(), found };
         let meta = read_meta(&bytes).map_err(bad)?;
@@ -100,8 +108,7 @@ impl Checkpoint {
             return Err(bad(format!("{} categories, {with_channel} of them with a channel", meta.categories.len())));
         }
         let tensors = tensors_from_safetensors(path, &bytes)?;
-        let model = fill(meta.model.skeleton(meta.categories.len(), device), &tensors).map_err(bad)?;
-        Ok(Self { meta, model })
+        Ok((meta, tensors))
     }
 }
 

@@ -18,7 +18,8 @@ pub struct ModelConfig {
     pub backbone: BackboneKind,
     /// Channels of its stem; 64 in every published one.
     pub base_width: usize,
-    /// File with pretrained backbone weights (torchvision layout).
+    /// File with pretrained weights: of the backbone in torchvision's layout, or a foveal checkpoint, of which all layers
+    /// that fit are taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
     /// Stages out of training, from the input: 0 none, 1 the stem, 2 stem and layer1, … 5 the whole backbone.

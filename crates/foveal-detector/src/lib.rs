@@ -7,6 +7,7 @@ mod config;
 mod detector;
 mod error;
 mod export;
+mod fine_tune;
 mod import;
 mod labels;
 mod model;

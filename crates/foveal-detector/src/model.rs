@@ -5,9 +5,11 @@ use burn::tensor::{Device, Tensor};
 use foveal_anchors::{Anchors, GridSize};
 use foveal_backbone::weights::{LoadReport, load_resnet};
 use foveal_backbone::{Backbone, Fpn, NormChoice, ResNet};
+use foveal_coco::CategoryInfo;
 use foveal_heads::Head;
 use foveal_kernels::Init;
 
+use crate::fine_tune::{is_checkpoint, start_from};
 use crate::{DetectorError, ModelConfig};
 
 /// The most stages that can be frozen: the whole backbone.
@@ -41,6 +43,8 @@ pub struct BuiltModel {
     pub config: ModelConfig,
     /// What became of each tensor of `model.weights`, where that was given.
     pub report: Option<LoadReport>,
+    /// Keys of the config whose values differ from those of the checkpoint in `model.weights`, and shape nothing.
+    pub differences: Vec<String>,
 }
 
 impl RetinaNet {
@@ -60,7 +64,7 @@ impl RetinaNet {
 
 impl ModelConfig {
     /// The bare network with seeded initial weights, no file read and nothing frozen by stage.
-    fn network(&self, classes: usize, seed: u64, device: &Device) -> RetinaNet {
+    pub(crate) fn network(&self, classes: usize, seed: u64, device: &Device) -> RetinaNet {
         let mut init = Init::seeded(seed);
         let body = ResNet::new(self.backbone, self.base_width, self.norm, &mut init, device)
             .with_norm_eps(self.norm_eps)
@@ -77,12 +81,39 @@ impl ModelConfig {
         self.network(classes, 0, device)
     }
 
-    /// A network to train: seeded weights, then `model.weights`, then the frozen stages.
+    /// A network to train: seeded weights, then `model.weights`, then the frozen stages. From a foveal checkpoint all
+    /// but the class layer is taken.
     ///
     /// # Errors
     /// When the config contradicts itself or the weight file cannot be used.
     pub fn build(&self, classes: usize, seed: u64, device: &Device) -> Result<BuiltModel, DetectorError> {
+        self.start(classes, None, seed, device)
+    }
+
+    /// As [`ModelConfig::build`]; from a foveal checkpoint of the same categories the class layer is taken as well.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::build`].
+    pub fn build_for(
+        &self,
+        categories: &[CategoryInfo],
+        seed: u64,
+        device: &Device,
+    ) -> Result<BuiltModel, DetectorError> {
+        self.start(categories.len(), Some(categories), seed, device)
+    }
+
+    fn start(
+        &self,
+        classes: usize,
+        categories: Option<&[CategoryInfo]>,
+        seed: u64,
+        device: &Device,
+    ) -> Result<BuiltModel, DetectorError> {
         self.validate()?;
+        if let Some(path) = self.weights.as_deref().filter(|path| is_checkpoint(path)) {
+            return start_from(self, path, classes, categories, seed, device);
+        }
         let mut config = self.clone();
         let mut model = self.network(classes, seed, device);
         let mut report = None;
@@ -100,7 +131,7 @@ impl ModelConfig {
             None => {}
         }
         model.backbone.body = model.backbone.body.freeze_stages(self.freeze_stages);
-        Ok(BuiltModel { model, config, report })
+        Ok(BuiltModel { model, config, report, differences: Vec::new() })
     }
 
     /// Checks what the types allow and the network does not.

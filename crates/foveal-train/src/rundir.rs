@@ -131,6 +131,11 @@ impl RunDir {
         self.root.join("state/evaluated.json")
     }
 
+    /// What became of each tensor of `model.weights`.
+    pub fn weights(&self) -> PathBuf {
+        self.root.join("weights.json")
+    }
+
     /// Images and boxes that were left out.
     pub fn skipped(&self) -> PathBuf {
         self.root.join("skipped.json")

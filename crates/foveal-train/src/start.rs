@@ -12,6 +12,7 @@ use foveal_detector::{LoadReport, ModelConfig, RetinaNet};
 use crate::config::RunConfig;
 use crate::ema::Ema;
 use crate::error::TrainError;
+use crate::file::write_atomically;
 use crate::optim::Optimizer;
 use crate::params::{from_host, to_host};
 use crate::progress::Progress;
@@ -85,13 +86,18 @@ impl Session {
     /// Seeded weights, pretrained ones over them where the config names a file.
     pub(crate) fn start(
         config: &RunConfig,
-        classes: usize,
+        categories: &[CategoryInfo],
         device: &Device,
+        run: &RunDir,
         progress: &mut dyn Progress,
     ) -> Result<Self, TrainError> {
-        let built = config.model.build(classes, config.train.seed, device)?;
+        let built = config.model.build_for(categories, config.train.seed, device)?;
         if let Some(report) = &built.report {
-            progress.message(&loaded(report, &built.config));
+            write_fates(report, &built.config, run)?;
+            progress.message(&loaded(report, &built.config, run));
+        }
+        for difference in &built.differences {
+            progress.message(&format!("careful: {difference}; the same weights then give other features"));
         }
         let ema = (config.train.ema > 0.0).then(|| Ema::new(config.train.ema, &built.model, device));
         let meta = StateMeta::start(config.train.seed, built.config);
@@ -112,7 +118,11 @@ impl Session {
         if state.meta.seed != seed {
             return Err(bad(format!("a run with train.seed = {}, resumed with {seed}", state.meta.seed)));
         }
-        let wanted = ModelConfig { live_norms: state.meta.model.live_norms.clone(), ..config.model.clone() };
+        let wanted = ModelConfig {
+            live_norms: state.meta.model.live_norms.clone(),
+            class_channels: state.meta.model.class_channels.clone(),
+            ..config.model.clone()
+        };
         if (ModelConfig { weights: None, ..wanted }) != (ModelConfig { weights: None, ..state.meta.model.clone() }) {
             return Err(bad("a run with another [model], which cannot be resumed with this one".into()));
         }
@@ -162,17 +172,44 @@ impl Session {
     }
 }
 
-/// One line on what a weight file gave.
-fn loaded(report: &LoadReport, model: &ModelConfig) -> String {
-    let file = model.weights.as_ref().map(|w| w.display().to_string()).unwrap_or_default();
-    let mut text = format!("{file}: {} tensors loaded", report.loaded.len());
-    let shapes: Vec<String> = report.mismatched.iter().map(|m| m.name.clone()).collect();
-    for (what, names) in [("missing", &report.missing), ("unused", &report.unused), ("of another shape", &shapes)] {
+/// The names of a list, the first few of them.
+fn few(names: &[String]) -> String {
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    format!("{}{more}", names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "))
+}
+
+/// Tensors of the network that the file did not give.
+fn rebuilt(report: &LoadReport) -> Vec<String> {
+    report.missing.iter().chain(report.mismatched.iter().map(|m| &m.name)).cloned().collect()
+}
+
+fn file(model: &ModelConfig) -> String {
+    model.weights.as_ref().map(|w| w.display().to_string()).unwrap_or_default()
+}
+
+/// One line on what a weight file gave; `weights.json` of the run has all names.
+fn loaded(report: &LoadReport, model: &ModelConfig, run: &RunDir) -> String {
+    let mut text = format!("{}: {} tensors loaded", file(model), report.loaded.len());
+    for (what, names) in [("rebuilt", &rebuilt(report)), ("left", &report.unused)] {
         if !names.is_empty() {
-            let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-            let more = if names.len() > SHOWN { ", …" } else { "" };
-            text += &format!("; {} {what} ({shown}{more})", names.len());
+            text += &format!("; {} {what} ({})", names.len(), few(names));
         }
     }
-    text
+    format!("{text}; all of them in {}", run.weights().display())
+}
+
+/// Every tensor's fate: `loaded` from the file, `rebuilt` with new weights (`other_shapes` are those that the file has
+/// otherwise), `left` in the file.
+fn write_fates(report: &LoadReport, model: &ModelConfig, run: &RunDir) -> Result<(), TrainError> {
+    let shapes: Vec<serde_json::Value> = report
+        .mismatched
+        .iter()
+        .map(|m| serde_json::json!({"name": m.name, "expected": m.expected, "found": m.found}))
+        .collect();
+    let fates = serde_json::json!({
+        "file": file(model), "loaded": report.loaded, "rebuilt": rebuilt(report), "left": report.unused,
+        "other_shapes": shapes,
+    });
+    let text = serde_json::to_string_pretty(&fates).expect("names are JSON");
+    write_atomically(&run.weights(), text.as_bytes())
 }

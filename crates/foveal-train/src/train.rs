@@ -104,7 +104,7 @@ fn train_reading(
         evaluated.epoch = evaluated.epoch.min(session.meta.epoch);
         (session, evaluated)
     } else {
-        (Session::start(config, classes, &device, progress)?, Evaluated::default())
+        (Session::start(config, sets.categories(), &device, run, progress)?, Evaluated::default())
     };
     run.write_config(config)?;
     if !resume {
@@ -117,12 +117,13 @@ fn train_reading(
         (n, _) => n,
     };
     let mut ledger = Ledger::new(log_every);
-    let checkpoint = CheckpointMeta::new(
+    let mut checkpoint = CheckpointMeta::new(
         session.meta.model.clone(),
         sets.categories().to_vec(),
         sets.data.preprocess(),
         config.eval.post(),
     );
+    checkpoint.loss = Some(serde_json::to_value(&config.loss).expect("plain data is JSON"));
     let evaluator = Evaluator {
         model: &session.meta.model.clone(),
         dataset: &sets.val,
@@ -188,7 +189,10 @@ fn train_reading(
                 // Forward, loss, backward; gradients and losses add up over the group.
                 let mut grads = Grads::default();
                 let (mut losses, mut positives) = (None, 0);
-                for batch in group {
+                for mut batch in group {
+                    if let Some(channels) = &session.meta.model.class_channels {
+                        channels.retarget(&mut batch.targets);
+                    }
                     let dense = session.model.forward(image_tensor(batch.images, &device));
                     let of_batch = config.loss.forward(dense.logits, dense.deltas, &batch.targets, normalizer);
                     positives += of_batch.positives;

@@ -1,0 +1,86 @@
+//! Weights that come from elsewhere or go there: import, export, fine-tuning.
+
+use serde_json::{Value, json};
+
+use crate::support::Workplace;
+
+const CHECKPOINT: &str = "run/checkpoints/last.safetensors";
+const CLASS_LAYER: [&str; 2] =
+    ["head.classification_head.cls_logits.bias", "head.classification_head.cls_logits.weight"];
+
+fn names(fates: &Value, key: &str) -> Vec<String> {
+    fates[key].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn fine_tuning_takes_all_but_the_class_layer_of_other_classes() {
+    let place = Workplace::new();
+    place.train();
+    let weights = format!("model.weights={CHECKPOINT}");
+    // The same classes: everything is taken, and the run starts where the other ended.
+    let same = place.run(&["train", "tiny.toml", "--out", "same", "--set", &weights]).succeeds();
+    let fates = place.json("same/weights.json");
+    assert_eq!((names(&fates, "rebuilt").len(), names(&fates, "left").len()), (0, 0), "{}", same.stderr);
+    let all = names(&fates, "loaded").len();
+
+    // Other classes: a third one, and other names.
+    for set in ["train", "val"] {
+        let mut value = place.json(&format!("{set}.json"));
+        value["categories"] = json!([{"id": 3, "name": "x"}, {"id": 70, "name": "y"}, {"id": 71, "name": "z"}]);
+        place.write(&format!("{set}.json"), value.to_string());
+    }
+    let other = place.run(&["train", "tiny.toml", "--out", "other", "--set", &weights]).succeeds();
+    assert!(other.stderr.contains("2 rebuilt (head.classification_head.cls_logits"), "{}", other.stderr);
+    let fates = place.json("other/weights.json");
+    assert_eq!(
+        (names(&fates, "rebuilt"), names(&fates, "left")),
+        (CLASS_LAYER.map(String::from).to_vec(), CLASS_LAYER.map(String::from).to_vec())
+    );
+    assert_eq!(names(&fates, "loaded").len(), all - 2);
+
+    // What no shape tells is said.
+    let careful = ["train", "tiny.toml", "--out", "c5", "--set", &weights, "--set", "model.norm_eps=0.001"];
+    let run = place.run(&careful).succeeds();
+    assert!(run.stderr.contains("model.norm_eps is 0.001"), "{}", run.stderr);
+}
+
+#[test]
+fn exports_are_read_again() {
+    let place = Workplace::new();
+    place.train();
+    for (file, half) in [("w.safetensors", false), ("w.pth", false), ("half.safetensors", true), ("half.pt", true)] {
+        let mut arguments = vec!["export", CHECKPOINT, "--format", "safetensors", "-o", file];
+        arguments.extend(half.then_some("--half"));
+        let run = place.run(&arguments).succeeds();
+        assert!(run.stderr.contains("read again"), "{}", run.stderr);
+    }
+    let size = |name: &str| std::fs::metadata(place.path(name)).unwrap().len();
+    assert!(size("half.safetensors") < size("w.safetensors") * 6 / 10);
+    place
+        .run(&["export", CHECKPOINT, "--format", "torchvision", "-o", "t.pth"])
+        .fails(1, &["retinanet_resnet50_fpn", "resnet18"]);
+    assert!(!place.path("t.pth").exists());
+}
+
+#[test]
+fn imports_of_other_files_are_refused() {
+    let place = Workplace::new();
+    place.train();
+    let import = |file: &str, words: &[&str]| {
+        let arguments = ["import", file, "--arch", "retinanet_resnet50_fpn", "-o", "c.safetensors"];
+        place.run(&arguments).fails(1, words);
+        assert!(!place.path("c.safetensors").exists());
+    };
+    import("none.pth", &["none.pth"]);
+    place.write("byte.pth", "x");
+    import("byte.pth", &["byte.pth", "expected"]);
+    place.write("text.pth", "these are no weights at all, but a text");
+    import("text.pth", &["text.pth", "expected"]);
+    import("pictures/1.png", &["1.png", "expected"]);
+    // Another detector.
+    import(CHECKPOINT, &["last.safetensors", "shape"]);
+    let arguments = ["import", CHECKPOINT, "--arch", "retinanet", "-o", "c.safetensors"];
+    place.run(&arguments).fails(2, &["retinanet_resnet50_fpn_v2"]);
+    let bad = ["import", CHECKPOINT, "--arch", "retinanet_resnet50_fpn", "--norm-eps", "nan", "-o", "c.safetensors"];
+    place.run(&bad).fails(2, &["--norm-eps"]);
+}
