@@ -180,7 +180,10 @@ fn few(names: &[String]) -> String {
 
 /// Tensors of the network that the file did not give.
 fn rebuilt(report: &LoadReport) -> Vec<String> {
-    report.missing.iter().chain(report.mismatched.iter().map(|m| &m.name)).cloned().collect()
+    let mut names: Vec<String> =
+        report.missing.iter().chain(report.mismatched.iter().map(|m| &m.name)).cloned().collect();
+    names.sort();
+    names
 }
 
 fn file(model: &ModelConfig) -> String {
