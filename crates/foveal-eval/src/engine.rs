@@ -58,14 +58,7 @@ pub fn score_files(annotations: &Path, detections: &Path) -> Result<Scored, Eval
 /// [`EvalError::UnknownImage`], [`EvalError::AnnotationNotFinite`],
 /// [`EvalError::DetectionNotFinite`].
 pub fn score(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result<Scored, EvalError> {
-    let ids = Ids::of(ground_truth);
-    let mut notes = Vec::new();
-    let (truth, objects) = truth_of(ground_truth, &ids, &mut notes)?;
-    let found = detections_of(detections, &ids, &mut notes)?;
-
-    let truth = COCO::from_dataset(truth);
-    let found = truth.load_res_anns(found)?;
-    let mut eval = COCOeval::new(truth, found, IouType::Bbox);
+    let Prepared { mut eval, ids, objects, notes } = Prepared::new(ground_truth, detections)?;
     eval.evaluate()?;
     eval.accumulate();
     // The printing variant, `summarize`, would write to stdout.
@@ -94,13 +87,36 @@ pub fn score(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result
     Ok(Scored { metrics, notes })
 }
 
+/// Ground truth and detections as hotcoco has them, not yet matched.
+pub(crate) struct Prepared {
+    pub(crate) eval: COCOeval,
+    pub(crate) ids: Ids,
+    /// Objects of each category that has any, by the file's id.
+    objects: HashMap<i64, usize>,
+    notes: Vec<String>,
+}
+
+impl Prepared {
+    /// # Errors
+    /// As [`score`].
+    pub(crate) fn new(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result<Self, EvalError> {
+        let ids = Ids::of(ground_truth);
+        let mut notes = Vec::new();
+        let (truth, objects) = truth_of(ground_truth, &ids, &mut notes)?;
+        let found = detections_of(detections, &ids, &mut notes)?;
+        let truth = COCO::from_dataset(truth);
+        let found = truth.load_res_anns(found)?;
+        Ok(Self { eval: COCOeval::new(truth, found, IouType::Bbox), ids, objects, notes })
+    }
+}
+
 /// Ids as files have them (any `i64`) to 1, 2, … as hotcoco wants them (`u64`). The order is
 /// kept: score ties between images are broken by it.
-struct Ids {
-    images: HashMap<i64, u64>,
+pub(crate) struct Ids {
+    pub(crate) images: HashMap<i64, u64>,
     categories: HashMap<i64, u64>,
     /// By ascending id; the first name of an id that stands twice.
-    names: BTreeMap<i64, String>,
+    pub(crate) names: BTreeMap<i64, String>,
 }
 
 impl Ids {

@@ -6,8 +6,10 @@
 mod engine;
 mod error;
 mod metrics;
+mod resample;
 mod table;
 
 pub use engine::{Scored, evaluate, score, score_files};
 pub use error::EvalError;
 pub use metrics::{CategoryMetrics, Metrics};
+pub use resample::{Matched, Resampled};
