@@ -5,5 +5,7 @@ mod configuration;
 mod data;
 mod exchange;
 mod export;
+mod lab;
+mod loss;
 mod round_trip;
 mod support;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::loss_args::{LossCommand, PriorArgs, ShareArgs};
+
 /// Trains, evaluates and runs dense object detectors.
 #[derive(Parser, Debug)]
 #[command(name = "foveal", version, about, arg_required_else_help = true)]
@@ -58,6 +60,11 @@ pub enum Command {
     /// How well anchors fit the objects of a data set
     #[command(subcommand)]
     Anchors(AnchorsCommand),
+    /// What each class loss makes of an imbalance
+    #[command(subcommand)]
+    Loss(LossCommand),
+    /// Trains several variants of a configuration side by side and compares them
+    Lab(LabArgs),
 }
 
 #[derive(Args, Debug)]
@@ -306,4 +313,28 @@ pub enum AnchorsCommand {
         #[arg(long, value_name = "F")]
         json: Option<PathBuf>,
     },
+}
+
+#[derive(Args, Debug)]
+pub struct LabArgs {
+    /// The configuration, a TOML file
+    pub config: PathBuf,
+    /// The variants: table1, gamma, alpha, pi, or a TOML file of that kind
+    #[arg(long, value_name = "SET")]
+    pub arms: String,
+    /// A number of seeds, or the seeds themselves: 3 is 1,2,3; a single one has a comma: 7,
+    #[arg(long, value_name = "N|A,B,C", default_value = "1")]
+    pub seeds: String,
+    /// These arms alone
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// The folder of all runs and of the result; a lab that is there goes on [default: labs/<config>-<set>]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Samples of the bootstrap
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(200..=1_000_000))]
+    pub resamples: u32,
+    /// Write the result as JSON too; - is stdout
+    #[arg(long, value_name = "F")]
+    pub json: Option<PathBuf>,
 }

@@ -2,12 +2,14 @@
 #![recursion_limit = "256"]
 
 mod args;
+mod chart;
 mod commands;
 mod config;
 mod device;
 mod draw;
 mod failure;
 mod inputs;
+mod loss_args;
 mod output;
 mod progress;
 

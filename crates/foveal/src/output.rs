@@ -64,3 +64,36 @@ pub fn emit<T: Serialize>(json: Option<&Path>, value: &T, table: &str) -> Result
     }
     if is_stdout(json) { Ok(()) } else { print(table) }
 }
+
+/// A number with so many significant digits: plain from `fixed_from` to below 10^digits, else with an exponent.
+pub fn significant(value: f64, digits: usize, fixed_from: f64) -> String {
+    let places = digits.saturating_sub(1);
+    if value == 0.0 || !value.is_finite() {
+        return format!("{value}");
+    }
+    // What the number is after rounding decides: 9.9999999 is 10.00000.
+    let scientific = format!("{value:.places$e}");
+    let exponent: i32 = scientific.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or(0);
+    if value.abs() < fixed_from || exponent >= digits as i32 {
+        return scientific;
+    }
+    let decimals = (places as i32 - exponent).max(0) as usize;
+    format!("{value:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::significant;
+
+    #[test]
+    fn significant_digits() {
+        assert_eq!(significant(0.004561205837965954, 7, 1e-4), "0.004561206");
+        assert_eq!(significant(0.0011442185693, 6, 1e-2), "1.14422e-3");
+        assert_eq!(significant(138629.43611, 7, 1e-2), "138629.4");
+        assert_eq!(significant(316.54703025, 7, 1e-2), "316.5470");
+        assert_eq!(significant(9.99999999, 3, 1e-2), "10.0");
+        assert_eq!(significant(12345678.0, 4, 1e-2), "1.235e7");
+        assert_eq!(significant(-0.5, 2, 1e-2), "-0.50");
+        assert_eq!(significant(0.0, 3, 1e-2), "0");
+    }
+}

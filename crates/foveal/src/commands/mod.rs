@@ -8,6 +8,8 @@ mod eval;
 mod export;
 mod import;
 mod interrupt;
+mod lab;
+mod loss;
 mod predict;
 mod score;
 mod train;
@@ -35,5 +37,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Bench(args) => bench::run(&args, &common),
         Command::Data(args) => data::run(args, &common),
         Command::Anchors(args) => anchors::run(args, &common),
+        Command::Loss(args) => loss::run(args),
+        Command::Lab(args) => lab::run(&args, &common),
     }
 }

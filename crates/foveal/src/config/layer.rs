@@ -18,6 +18,8 @@ pub enum Origin {
     Checkpoint(PathBuf),
     /// One `--set`, as it was given.
     Set(String),
+    /// An arm of a lab.
+    Arm(String),
 }
 
 impl fmt::Display for Origin {
@@ -25,6 +27,7 @@ impl fmt::Display for Origin {
         match self {
             Self::File(path) | Self::Checkpoint(path) => write!(f, "{}", path.display()),
             Self::Set(text) => write!(f, "--set {text}"),
+            Self::Arm(name) => write!(f, "arm {name}"),
         }
     }
 }
@@ -58,6 +61,12 @@ impl Layer {
             table.insert("name".to_owned(), Value::String(name));
         }
         Ok(Self { origin: Origin::File(path.to_owned()), table })
+    }
+
+    /// What an arm of a lab changes; its relative paths start from `folder`.
+    pub fn of_arm(name: &str, mut table: Table, folder: &Path) -> Self {
+        resolve_paths(&mut table, folder);
+        Self { origin: Origin::Arm(name.to_owned()), table }
     }
 
     /// Reads `key.path=value`, the value as TOML, else as a string.

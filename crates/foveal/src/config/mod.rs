@@ -43,6 +43,19 @@ pub fn with_sets(mut layers: Vec<Layer>, sets: &[String]) -> Result<RunConfig> {
     resolve(&layers)
 }
 
+/// The configuration that a file, then `--set`, then an arm of a lab give.
+///
+/// # Errors
+/// As [`load`].
+pub fn with_arm(file: &Path, sets: &[String], arm: Layer) -> Result<RunConfig> {
+    let mut layers = vec![Layer::from_file(file)?];
+    for set in sets {
+        layers.push(Layer::from_set(set)?);
+    }
+    layers.push(arm);
+    resolve(&layers)
+}
+
 /// A layer that holds all of a configuration.
 pub fn layer_of(config: &RunConfig, origin: Origin) -> Result<Layer> {
     let table = Table::try_from(config).context("the configuration is no TOML")?;

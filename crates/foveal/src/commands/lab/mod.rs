@@ -1,0 +1,215 @@
+//! `foveal lab`: arms of one configuration side by side.
+
+mod arms;
+mod figure;
+mod report;
+mod runs;
+mod statistics;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
+use foveal_data::Dataset;
+use foveal_eval::Matched;
+use foveal_train::RunConfig;
+
+use self::arms::ArmSet;
+use self::report::{ArmResult, RareClass, Report, Share};
+use self::runs::{Job, Record};
+use self::statistics::Resamples;
+use super::interrupt;
+use crate::args::{Common, LabArgs};
+use crate::failure::{DONE, INTERRUPTED, Usage};
+use crate::{config, device, output};
+
+/// Where labs go that name no folder.
+const LABS: &str = "labs";
+/// The part of the classes that counts as the rarest: a third, at least one.
+const RARE: usize = 3;
+
+/// Trains what is not trained yet, then compares.
+///
+/// # Errors
+/// Config, arms, data, weights or files that cannot be used.
+pub fn run(args: &LabArgs, common: &Common) -> Result<u8> {
+    let lab = Lab::plan(args, common)?;
+    let picked = device::pick(&common.device)?;
+    let train = lab.base.data.open_train()?.dataset;
+    let val = lab.base.data.open_val_with(Some(train.label_map()))?.dataset;
+    if val.is_empty() {
+        bail!("the validation set has no usable image");
+    }
+    let rare = rarest(&train);
+    let stop = interrupt::flag()?;
+    let Some(records) = lab.train(&picked.device, &picked.name, &stop)? else {
+        eprintln!("interrupted; the same command goes on");
+        return Ok(INTERRUPTED);
+    };
+    let report = lab.compare(records, &val, &rare)?;
+    let file = |name: &str| lab.out.join(name);
+    output::write_json(&file("lab.json"), &report.json())?;
+    let markdown = file("lab.md");
+    std::fs::write(&markdown, report.markdown("lab.svg"))
+        .with_context(|| format!("cannot write {}", markdown.display()))?;
+    for name in ["lab.svg", "lab.png"] {
+        figure::write(&report, &file(name))?;
+    }
+    eprintln!("{}: lab.json, lab.md, lab.svg, lab.png", lab.out.display());
+    output::emit(args.json.as_deref(), &report.json(), &report.text())?;
+    Ok(DONE)
+}
+
+/// What is to be trained and compared.
+struct Lab {
+    base: RunConfig,
+    set: ArmSet,
+    seeds: Vec<u64>,
+    /// All arms with the first seed, then all with the second, …
+    jobs: Vec<Job>,
+    out: PathBuf,
+    resamples: usize,
+}
+
+impl Lab {
+    /// Every arm with every seed, all of them checked before any runs.
+    fn plan(args: &LabArgs, common: &Common) -> Result<Self> {
+        let seeds = seeds(&args.seeds)?;
+        let set = ArmSet::load(&args.arms, &args.only)?;
+        let base = config::load(Some(&args.config), &common.set)?;
+        if base.train.overfit > 0 {
+            return Err(Usage("a lab compares on the validation set: train.overfit must be 0".to_owned()).into());
+        }
+        let out = args.out.clone().unwrap_or_else(|| Path::new(LABS).join(format!("{}-{}", base.name, set.name)));
+        // Where the set is a file, its paths start from there.
+        let folder = Path::new(&args.arms).parent().unwrap_or(Path::new(""));
+        let mut jobs: Vec<Job> = Vec::new();
+        for &seed in &seeds {
+            for arm in &set.arms {
+                let config = arm.resolve(&args.config, &common.set, folder, seed)?;
+                if let Some(key) = other_validation(&base, &config) {
+                    bail!("arm {}: it changes {key}, but all arms share one validation set", arm.name);
+                }
+                let folder = out.join(&arm.name).join(format!("seed-{seed}"));
+                jobs.push(Job { config, folder, name: format!("arm {}, seed {seed}", arm.name) });
+            }
+        }
+        Ok(Self { base, set, seeds, jobs, out, resamples: args.resamples as usize })
+    }
+
+    /// Does what is not done yet; `None` when interrupted.
+    fn train(&self, device: &Device, device_name: &str, stop: &AtomicBool) -> Result<Option<Vec<Record>>> {
+        let known: Vec<Option<Record>> = self.jobs.iter().map(Job::record).collect::<Result<_>>()?;
+        let (arms, seeds, runs) = (self.set.arms.len(), self.seeds.len(), self.jobs.len());
+        let finished = known.iter().flatten().count();
+        let out = self.out.display();
+        eprintln!("lab {out}: {arms} arms x {seeds} seeds, {finished} of {runs} runs are there; device {device_name}");
+        let mut records = Vec::with_capacity(runs);
+        for (index, (job, known)) in self.jobs.iter().zip(known).enumerate() {
+            if let Some(record) = known {
+                records.push(record);
+                continue;
+            }
+            eprintln!("run {} of {runs}: {}", index + 1, job.name);
+            let Some(record) = job.run(device, stop)? else { return Ok(None) };
+            if let Record::Diverged { message, .. } = &record {
+                eprintln!("{}: diverged, which is a result: {message}", job.name);
+            }
+            records.push(record);
+        }
+        Ok(Some(records))
+    }
+
+    /// Figures, intervals and shares of all arms.
+    fn compare(&self, records: Vec<Record>, val: &Dataset, rare: &[(usize, usize)]) -> Result<Report> {
+        let truth = val.coco();
+        let categories = val.label_map().categories();
+        // Figures come by ascending category id.
+        let mut ids: Vec<i64> = truth.categories.iter().map(|category| category.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let slot = |class: usize| ids.iter().position(|id| *id == categories[class].id);
+        let slots: Vec<usize> = rare.iter().filter_map(|&(class, _)| slot(class)).collect();
+        let count = self.set.arms.len();
+        let mut arms: Vec<(Resamples, Share)> = Vec::with_capacity(count);
+        for arm in 0..count {
+            let (mut matched, mut parts) = (Vec::new(), Vec::new());
+            for (job, record) in self.jobs.iter().zip(&records).skip(arm).step_by(count) {
+                parts.extend(job.loss_parts()?);
+                matched.push(match record {
+                    Record::Finished { .. } => Some(Matched::new(truth, &job.detections()?)?),
+                    Record::Diverged { .. } => None,
+                });
+            }
+            arms.push((Resamples::new(&matched, &slots, self.resamples), Share::of(&parts)));
+        }
+        let reference = self.set.arms.iter().position(|arm| arm.name == self.set.reference);
+        let reference = reference.context("the reference is one of the arms")?;
+        let results = arms.iter().enumerate().map(|(arm, (resampled, share))| ArmResult {
+            records: records.iter().skip(arm).step_by(count).cloned().collect(),
+            figures: resampled.figures(),
+            difference: resampled.minus(&arms[reference].0),
+            share: share.clone(),
+        });
+        let rarest = rare.iter().map(|&(class, objects)| RareClass { name: categories[class].name.clone(), objects });
+        Ok(Report {
+            config: self.base.name.clone(),
+            set: self.set.clone(),
+            seeds: self.seeds.clone(),
+            images: truth.images.len(),
+            resamples: self.resamples,
+            rarest: rarest.collect(),
+            arms: results.collect(),
+        })
+    }
+}
+
+/// `3` is 1, 2, 3; a list is itself; `7,` is 7 alone.
+fn seeds(text: &str) -> Result<Vec<u64>> {
+    let wrong = || Usage(format!("--seeds {text}: expected a number of seeds, or different seeds A,B,C"));
+    let list = text.strip_suffix(',').unwrap_or(text);
+    let numbers: Vec<u64> =
+        list.split(',').map(|part| part.trim().parse().map_err(|_| wrong())).collect::<Result<_, Usage>>()?;
+    let seeds = match numbers[..] {
+        [count] if !text.contains(',') => (1..=count).collect(),
+        _ => numbers,
+    };
+    let repeated = seeds.iter().enumerate().any(|(i, seed)| seeds[..i].contains(seed));
+    if seeds.is_empty() || repeated { Err(wrong().into()) } else { Ok(seeds) }
+}
+
+/// The key by which an arm has another validation set than the rest.
+fn other_validation(base: &RunConfig, arm: &RunConfig) -> Option<&'static str> {
+    let different = [
+        ("data.source", base.data.source != arm.data.source),
+        ("data.val", base.data.val != arm.data.val),
+        ("data.shapes", base.data.shapes != arm.data.shapes),
+        ("train.overfit", arm.train.overfit > 0),
+    ];
+    different.into_iter().find(|(_, differs)| *differs).map(|(key, _)| key)
+}
+
+/// The classes with the fewest training objects, rarest first: class and objects.
+fn rarest(train: &Dataset) -> Vec<(usize, usize)> {
+    let mut objects: Vec<(usize, usize)> = (0..train.label_map().len()).map(|class| (class, 0)).collect();
+    train.records().iter().flat_map(|record| &record.objects).for_each(|object| objects[object.class as usize].1 += 1);
+    objects.sort_by_key(|&(_, count)| count);
+    objects.truncate(objects.len().div_ceil(RARE));
+    objects
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_a_number_or_a_list() {
+        assert_eq!(seeds("3").unwrap(), [1, 2, 3]);
+        assert_eq!(seeds("7, 2").unwrap(), [7, 2]);
+        assert_eq!(seeds("7,").unwrap(), [7]);
+        for wrong in ["0", "", ",", "1,1", "a", "-1", "1,,2"] {
+            assert!(seeds(wrong).unwrap_err().is::<Usage>(), "{wrong}");
+        }
+    }
+}

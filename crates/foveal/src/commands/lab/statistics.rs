@@ -1,0 +1,185 @@
+//! Means over seeds, and their intervals by a bootstrap over pictures and seeds.
+
+use foveal_data::Stream;
+use foveal_eval::{Matched, Resampled};
+use rayon::prelude::*;
+use serde::Serialize;
+
+/// The middle share of the resamples that an interval holds.
+pub const CONFIDENCE: f64 = 0.95;
+/// Separates the random streams of pictures and seeds.
+const PICTURES: u64 = 31;
+const SEEDS: u64 = 32;
+
+/// A value and the interval that holds [`CONFIDENCE`] of the resamples (percentiles).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// On all pictures, mean over all seeds.
+    pub mean: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// The figures of an arm; `None` where no seed finished or COCO leaves the figure undefined.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Figures {
+    /// COCO's AP.
+    #[serde(rename = "AP")]
+    pub ap: Option<Estimate>,
+    /// At IoU 0.50.
+    #[serde(rename = "AP50")]
+    pub ap50: Option<Estimate>,
+    /// AP of the rarest classes.
+    #[serde(rename = "AP_rare")]
+    pub ap_rare: Option<Estimate>,
+    /// Average recall with 100 detections.
+    #[serde(rename = "AR100")]
+    pub ar100: Option<Estimate>,
+}
+
+/// One set of figures.
+#[derive(Clone, Copy, Debug)]
+struct Point([Option<f64>; 4]);
+
+impl Point {
+    fn of(figures: &Resampled, rare: &[usize]) -> Self {
+        let of_rare: Vec<f64> = rare.iter().filter_map(|&class| figures.per_category[class]).collect();
+        let rare = (!of_rare.is_empty()).then(|| of_rare.iter().sum::<f64>() / of_rare.len() as f64);
+        Self([figures.ap, figures.ap50, rare, figures.ar100])
+    }
+
+    /// The mean of several, figure by figure; `None` where one lacks the figure.
+    fn mean(points: &[Point]) -> Self {
+        Self(std::array::from_fn(|i| {
+            let values: Option<Vec<f64>> = points.iter().map(|point| point.0[i]).collect();
+            values.filter(|v| !v.is_empty()).map(|v| v.iter().sum::<f64>() / v.len() as f64)
+        }))
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| Some(self.0[i]? - other.0[i]?)))
+    }
+}
+
+/// The figures of one arm on the set and on every resample.
+pub struct Resamples {
+    whole: Point,
+    drawn: Vec<Point>,
+}
+
+impl Resamples {
+    /// Resamples pictures and seeds together. The same resamples are drawn for every arm that shares pictures and
+    /// seeds, so that two arms can be compared resample by resample. `seeds` has `None` where a seed did not finish;
+    /// `rare` are the indices of the rarest categories.
+    pub fn new(seeds: &[Option<Matched>], rare: &[usize], count: usize) -> Self {
+        let finished: Vec<&Matched> = seeds.iter().flatten().collect();
+        let pictures = finished.first().map_or(0, |matched| matched.images().len());
+        let on = |counts: &[u32], matched: &Matched| Point::of(&matched.figures(counts), rare);
+        let once = vec![1; pictures];
+        let whole: Vec<Point> = finished.iter().map(|matched| on(&once, matched)).collect();
+        let draw = |sample: usize| {
+            let mut random = Stream::new(&[PICTURES, sample as u64]);
+            let mut counts = vec![0; pictures];
+            (0..pictures).for_each(|_| counts[random.below(pictures)] += 1);
+            let mut random = Stream::new(&[SEEDS, sample as u64]);
+            let chosen: Vec<usize> = (0..seeds.len()).map(|_| random.below(seeds.len())).collect();
+            let of_seeds: Vec<Option<Point>> = (0..seeds.len())
+                .map(|seed| seeds[seed].as_ref().filter(|_| chosen.contains(&seed)).map(|matched| on(&counts, matched)))
+                .collect();
+            let points: Vec<Point> = chosen.iter().filter_map(|&seed| of_seeds[seed]).collect();
+            Point::mean(&points)
+        };
+        Self { whole: Point::mean(&whole), drawn: (0..count).into_par_iter().map(draw).collect() }
+    }
+
+    /// Means and intervals.
+    pub fn figures(&self) -> Figures {
+        let estimate = |i: usize| estimate(self.whole.0[i], self.drawn.iter().filter_map(|point| point.0[i]));
+        Figures { ap: estimate(0), ap50: estimate(1), ap_rare: estimate(2), ar100: estimate(3) }
+    }
+
+    /// This arm's figures minus another's, resample by resample.
+    pub fn minus(&self, other: &Self) -> Figures {
+        let drawn = self.drawn.iter().zip(&other.drawn).map(|(a, b)| a.minus(*b)).collect();
+        Self { whole: self.whole.minus(other.whole), drawn }.figures()
+    }
+}
+
+fn estimate(mean: Option<f64>, drawn: impl Iterator<Item = f64>) -> Option<Estimate> {
+    let mut drawn: Vec<f64> = drawn.collect();
+    drawn.sort_by(f64::total_cmp);
+    let tail = (1.0 - CONFIDENCE) / 2.0;
+    let (low, high) = (quantile(&drawn, tail)?, quantile(&drawn, 1.0 - tail)?);
+    Some(Estimate { mean: mean?, low, high })
+}
+
+/// With linear interpolation between the sorted values (numpy's default).
+fn quantile(sorted: &[f64], fraction: f64) -> Option<f64> {
+    let at = fraction * sorted.len().checked_sub(1)? as f64;
+    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    Some(low + (high - low) * at.fract())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use foveal_coco::{Annotation, Category, CocoDataset, CocoDetection, Image};
+
+    /// So many pictures of one object each, found on the first `found` of them.
+    fn matched(pictures: i64, found: i64) -> Matched {
+        let bbox = [0.0, 0.0, 10.0, 10.0];
+        let truth = CocoDataset {
+            images: (1..=pictures).map(|id| Image { id, ..Image::default() }).collect(),
+            annotations: (1..=pictures)
+                .map(|id| Annotation { id, image_id: id, category_id: 1, bbox, area: 100.0, iscrowd: false })
+                .collect(),
+            categories: vec![Category { id: 1, name: "a".to_owned(), supercategory: None }],
+        };
+        let detections: Vec<CocoDetection> =
+            (1..=found).map(|image_id| CocoDetection { image_id, category_id: 1, bbox, score: 0.9 }).collect();
+        Matched::new(&truth, &detections).unwrap()
+    }
+
+    #[test]
+    fn recall_has_the_interval_of_a_binomial_mean() {
+        let seeds = [Some(matched(100, 40))];
+        let figures = Resamples::new(&seeds, &[0], 2000).figures();
+        let recall = figures.ar100.unwrap();
+        assert!((recall.mean - 0.4).abs() < 1e-12);
+        // The deviation of a mean of 100 draws with p = 0.4 is 0.049; 1.96 of it is 0.096.
+        assert!((recall.low - 0.304).abs() < 0.025 && (recall.high - 0.496).abs() < 0.025, "{recall:?}");
+        assert_eq!(figures.ap, figures.ap_rare);
+    }
+
+    #[test]
+    fn differences_are_paired() {
+        // Arm b finds one object more: the difference varies by that picture alone.
+        let (a, b) = ([Some(matched(100, 40))], [Some(matched(100, 41))]);
+        let [a, b] = [&a, &b].map(|seeds| Resamples::new(seeds, &[], 1000));
+        let recall = b.minus(&a).ar100.unwrap();
+        assert!((recall.mean - 0.01).abs() < 1e-12);
+        assert!(recall.low >= 0.0 && recall.high <= 0.05, "{recall:?}");
+        assert_eq!(b.figures().ap_rare, None);
+    }
+
+    #[test]
+    fn seeds_widen_the_interval_and_missing_ones_are_left_out() {
+        let one = Resamples::new(&[Some(matched(100, 40))], &[], 1000).figures().ar100.unwrap();
+        let two = [Some(matched(100, 20)), Some(matched(100, 60))];
+        let two = Resamples::new(&two, &[], 1000).figures().ar100.unwrap();
+        assert!((one.mean - two.mean).abs() < 1e-12);
+        assert!(two.high - two.low > 1.5 * (one.high - one.low), "{one:?} {two:?}");
+        let half = Resamples::new(&[Some(matched(100, 40)), None], &[], 1000).figures().ar100.unwrap();
+        assert!((half.mean - 0.4).abs() < 1e-12);
+        assert_eq!(Resamples::new(&[None], &[], 200).figures(), Figures::default());
+    }
+
+    #[test]
+    fn quantiles_interpolate() {
+        assert_eq!(quantile(&[1.0, 2.0, 3.0, 4.0], 0.5), Some(2.5));
+        assert_eq!(quantile(&[1.0, 2.0], 1.0), Some(2.0));
+        assert_eq!(quantile(&[], 0.5), None);
+    }
+}

@@ -1,0 +1,122 @@
+//! `foveal lab`.
+
+use serde_json::Value;
+
+use crate::support::{PICTURES, Workplace, keys};
+
+const ARMS: &str = r#"
+about = "two losses"
+reference = "focal"
+[[arm]]
+name = "ce"
+title = "CE | no prior"
+config.loss.kind = "cross_entropy"
+config.model.head.prior = 0.5
+[[arm]]
+name = "focal"
+title = "focal"
+config.loss = { kind = "focal", alpha = 0.25, gamma = 2.0 }
+"#;
+
+const LAB: [&str; 7] = ["lab", "tiny.toml", "--arms", "arms.toml", "--out", "lab", "--json"];
+
+fn place() -> Workplace {
+    let place = Workplace::new();
+    place.write("arms.toml", ARMS);
+    place
+}
+
+/// The lines of a run's log that are steps.
+fn steps(place: &Workplace, run: &str) -> Vec<Value> {
+    let lines = crate::support::lines(&place.path(run).join("log.jsonl"));
+    lines.into_iter().filter(|line| line.get("loss").is_some()).collect()
+}
+
+#[test]
+fn a_lab_compares_and_goes_on() {
+    let place = place();
+    let first = place.run(&[&LAB[..], &["-", "--seeds", "2"]].concat()).succeeds();
+    assert!(first.stderr.contains("0 of 4 runs are there"), "{}", first.stderr);
+    let json = first.json();
+    assert_eq!((&json["images"], &json["reference"]), (&PICTURES.into(), &"focal".into()));
+    assert_eq!(json["rarest"].as_array().unwrap().len(), 1);
+    let arms = json["arms"].as_array().unwrap();
+    assert_eq!(arms.len(), 2);
+    for arm in arms {
+        assert_eq!(keys(&arm["figures"]), ["AP", "AP50", "AP_rare", "AR100"]);
+        let runs = arm["runs"].as_array().unwrap();
+        let seeds: Vec<f64> = runs.iter().map(|run| run["metrics"]["AP"].as_f64().unwrap()).collect();
+        let ap = &arm["figures"]["AP"];
+        assert!((ap["mean"].as_f64().unwrap() - (seeds[0] + seeds[1]) / 2.0).abs() < 1e-12, "{arm}");
+        assert!(ap["low"].as_f64() <= ap["high"].as_f64());
+    }
+    // What the log of the two first steps says, both seeds together.
+    let parts: Vec<[f64; 2]> = [1, 2]
+        .map(|seed| steps(&place, &format!("lab/ce/seed-{seed}")).swap_remove(0))
+        .map(|line| ["positive_loss", "negative_loss"].map(|key| line[key].as_f64().unwrap()))
+        .to_vec();
+    let (positive, negative) = (parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]);
+    let share = arms[0]["positive_share"]["first"].as_f64().unwrap();
+    assert!((share - positive / (positive + negative)).abs() < 1e-12, "{share}");
+    // With a prior of one half nearly all of the loss is the negatives'; with focal loss and .01 it is not.
+    assert!(share < 0.1 && arms[1]["positive_share"]["first"].as_f64().unwrap() > 0.5, "{json}");
+
+    for file in ["lab.json", "lab.md", "lab.svg", "lab.png"] {
+        assert!(place.path("lab").join(file).is_file(), "{file}");
+    }
+    let markdown = std::fs::read_to_string(place.path("lab/lab.md")).unwrap();
+    assert!(markdown.contains("| CE \\| no prior |") && markdown.contains("lab.svg"), "{markdown}");
+
+    // Again: nothing is trained. A run without its outcome is evaluated, not trained again.
+    let log = std::fs::read_to_string(place.path("lab/focal/seed-2/log.jsonl")).unwrap();
+    std::fs::remove_file(place.path("lab/focal/seed-2/outcome.json")).unwrap();
+    let again = place.run(&[&LAB[..], &["-", "--seeds", "2"]].concat()).succeeds();
+    assert!(again.stderr.contains("3 of 4 runs are there"), "{}", again.stderr);
+    assert_eq!(again.json(), json);
+    assert_eq!(std::fs::read_to_string(place.path("lab/focal/seed-2/log.jsonl")).unwrap(), log);
+
+    // One more seed and a selection of arms; then another configuration in the same folder.
+    let more =
+        place.run(&["lab", "tiny.toml", "--arms", "arms.toml", "--out", "lab", "--seeds", "1,2,5", "--only", "ce"]);
+    let more = more.succeeds();
+    assert!(more.stderr.contains("2 of 3 runs are there") && more.stdout.contains("CE | no prior"), "{}", more.stderr);
+    let other = [&LAB[..], &["-", "--seeds", "2", "--set", "train.lr=0.5"]].concat();
+    place.run(&other).fails(1, &["lab/ce/seed-1", "train.lr", "0.5", "--out"]);
+}
+
+#[test]
+fn an_arm_that_diverges_is_a_result() {
+    let place = place();
+    let wild = ARMS.replace(
+        "config.loss.kind =",
+        "config.train = { lr = 1e30, warmup_steps = 0, epochs = 3 }\nconfig.loss.kind =",
+    );
+    place.write("arms.toml", wild);
+    let run = place.run(&[&LAB[..], &["lab.json"]].concat()).succeeds();
+    assert!(run.stdout.contains("diverged: step 2 (seed 1)"), "{}", run.stdout);
+    let json = place.json("lab.json");
+    assert_eq!(
+        (&json["arms"][0]["runs"][0]["status"], &json["arms"][0]["figures"]["AP"]),
+        (&"diverged".into(), &Value::Null)
+    );
+    assert_eq!(json["arms"][1]["runs"][0]["status"], "finished");
+    // It stays a result.
+    let again = place.run(&[&LAB[..], &["-"]].concat()).succeeds();
+    assert!(again.stderr.contains("2 of 2 runs are there"), "{}", again.stderr);
+    assert_eq!(again.json(), json);
+}
+
+#[test]
+fn what_a_lab_cannot_do_is_said_before_it_starts() {
+    let place = place();
+    let lab = |arms: &'static str| ["lab", "tiny.toml", "--out", "lab", "--arms", arms];
+    place.run(&lab("table2")).fails(2, &["table2", "table1", "gamma"]);
+    place.run(&[&lab("arms.toml")[..], &["--only", "ohem"]].concat()).fails(2, &["ohem", "ce, focal"]);
+    place.run(&[&lab("arms.toml")[..], &["--seeds", "1,1"]].concat()).fails(2, &["--seeds 1,1"]);
+    place.run(&[&lab("arms.toml")[..], &["--set", "train.overfit=2"]].concat()).fails(2, &["train.overfit"]);
+    place.write("bad.toml", ARMS.replace("loss.kind", "loss.sort"));
+    place.run(&lab("bad.toml")).fails(1, &["arm ce", "loss.sort", "loss."]);
+    place.write("val.toml", ARMS.replace("config.loss.kind", "config.data.val.images = \"x\"\nconfig.loss.kind"));
+    place.run(&lab("val.toml")).fails(1, &["arm ce", "data.val"]);
+    assert!(!place.path("lab").exists());
+}

@@ -1,0 +1,63 @@
+//! `foveal loss`.
+
+use crate::support::{Workplace, keys};
+
+#[test]
+fn share_gives_the_published_figures() {
+    let place = Workplace::new();
+    let example = ["loss", "share", "--positives", "10", "--negatives", "1000000", "--p-positive", "0.01"];
+    let rest = ["--p-negative", "0.99", "--alpha", "0.25", "--gamma", "2"];
+    let text = place.run(&[&example[..], &rest[..]].concat()).succeeds().stdout;
+    assert!(text.contains("0.004561206") && text.contains("0.9373816"), "{text}");
+    assert_eq!(place.run(&["loss", "share"]).succeeds().stdout, text);
+    let json = place.run(&[&example[..], &rest[..], &["--json", "-"]].concat()).succeeds().json();
+    assert_eq!(keys(&json), ["cross_entropy", "balanced", "focal"]);
+    // By hand: 10 ln 100 against 1e6 ln(1 / .99), without and with the weights .25 and .75.
+    let (positives, negatives) = (10.0 * 100f64.ln(), 1e6 * -(0.99f64.ln()));
+    for (key, share) in [
+        ("cross_entropy", positives / (positives + negatives)),
+        ("balanced", 0.25 * positives / (0.25 * positives + 0.75 * negatives)),
+        ("focal", 0.25 * 0.9801 * positives / (0.25 * 0.9801 * positives + 0.75e-4 * negatives)),
+    ] {
+        assert!((json[key].as_f64().unwrap() - share).abs() < 1e-12, "{key}: {json}");
+    }
+}
+
+#[test]
+fn share_draws_its_curves() {
+    let place = Workplace::new();
+    place.run(&["loss", "share", "--draw", "new/curves.svg", "--gamma", "3"]).succeeds();
+    let svg = std::fs::read_to_string(place.path("new/curves.svg")).unwrap();
+    for text in ["gamma 0 (cross entropy)", "gamma 3", "gamma 5"] {
+        assert!(svg.contains(text), "{text}");
+    }
+    place.run(&["loss", "share", "--draw", "curves.png"]).succeeds();
+    assert!(image::open(place.path("curves.png")).unwrap().width() > 1000);
+    place.run(&["loss", "share", "--draw", "curves.gif"]).fails(2, &["curves.gif", ".svg", ".png"]);
+    place.run(&["loss", "share", "--p-positive", "1"]).fails(2, &["--p-positive", "below 1"]);
+}
+
+#[test]
+fn prior_prints_the_step_0_table() {
+    let place = Workplace::new();
+    let text = place.run(&["loss", "prior"]).succeeds().stdout;
+    let row = |pi: &str, loss: &str| -> Vec<String> {
+        let line = text.lines().find(|line| line.trim_start().starts_with(pi) && line.contains(loss));
+        line.unwrap_or_else(|| panic!("{pi} {loss}: {text}")).split_whitespace().map(str::to_owned).collect()
+    };
+    for (pi, bias, loss, share, each) in [
+        ("0.5 ", "0.00000", "cross entropy x 0.5", "2.50000e-6", "138629.4"),
+        ("0.01 ", "-4.59512", "cross entropy x 0.5", "1.14422e-3", "2012.365"),
+        ("0.5 ", "0.00000", "focal (0.25, 2)", "8.33335e-7", "51985.95"),
+        ("0.01 ", "-4.59512", "focal (0.25, 2)", "0.789138", "1.429891"),
+        ("0.1 ", "-2.19722", "focal (0.25, 2)", "1.47300e-3", "316.5470"),
+    ] {
+        let row = row(pi, loss);
+        assert_eq!(row[1], bias);
+        assert_eq!(row[row.len() - 2..], [share, each], "{pi}{loss}");
+    }
+    let json = place.run(&["loss", "prior", "--pi", "0.02,0.3", "--json", "-"]).succeeds().json();
+    assert_eq!(json["rows"].as_array().unwrap().len(), 8);
+    assert_eq!(json["rows"][7]["pi"], 0.3);
+    place.run(&["loss", "prior", "--positives", "7", "--anchors", "6"]).fails(2, &["--positives 7", "--anchors 6"]);
+}
