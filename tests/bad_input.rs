@@ -184,6 +184,19 @@ fn checkpoints_that_are_none() {
     train("none.pth", &["none.pth"]);
     place.write("text.pth", "this is text");
     train("text.pth", &["text.pth"]);
+    // Nothing in a pickle runs, and its function is named.
+    place.write("call.pth", "cposix\nsystem\n(Vtouch executed\ntR.");
+    train("call.pth", &["call.pth", "posix.system"]);
+    assert!(!place.path("executed").exists());
+    // A file of another network, and one whose convention nobody said.
+    let backbone = |name: &str, file: &str, words: &[&str]| {
+        let tensor = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2], &values).unwrap();
+        place.write(file, safetensors::serialize([(name, tensor)], None).unwrap());
+        train(file, words);
+    };
+    backbone("layer1.0.se.fc1.weight", "se.safetensors", &["se.safetensors", "resnet18", "`se`"]);
+    backbone("res2.0.conv1.weight", "d2.safetensors", &["d2.safetensors", "model.weights_convention"]);
+    backbone("layer1.0.conv1.weight", "shape.safetensors", &["shape.safetensors", "of shape [2]"]);
     // A checkpoint away from its run names no data.
     std::fs::copy(place.path("run/checkpoints/last.safetensors"), place.path("alone.safetensors")).unwrap();
     place.run(&["eval", "alone.safetensors"]).fails(1, &["alone.safetensors", "--annotations"]);

@@ -1,5 +1,10 @@
 //! Weights that come from elsewhere or go there: import, export, fine-tuning.
 
+use burn::tensor::Device;
+use foveal_coco::CategoryInfo;
+use foveal_detector::{
+    CheckpointMeta, ClassChannels, ModelConfig, PostConfig, TorchvisionArch, torchvision_preprocess,
+};
 use serde_json::{Value, json};
 
 use crate::support::Workplace;
@@ -83,4 +88,29 @@ fn imports_of_other_files_are_refused() {
     place.run(&arguments).fails(2, &["retinanet_resnet50_fpn_v2"]);
     let bad = ["import", CHECKPOINT, "--arch", "retinanet_resnet50_fpn", "--norm-eps", "nan", "-o", "c.safetensors"];
     place.run(&bad).fails(2, &["--norm-eps"]);
+}
+
+/// torchvision's own size, 130 MB: what `--arch` takes.
+#[test]
+fn a_detector_goes_to_torchvisions_names_and_back() {
+    let place = Workplace::new();
+    let channels = ClassChannels { count: 3, of_class: vec![1, 2] };
+    let model = ModelConfig { class_channels: Some(channels), ..TorchvisionArch::V1.model() };
+    let network = model.skeleton(2, &Device::flex());
+    let categories =
+        ["class_1", "class_2"].into_iter().zip(1..).map(|(name, id)| CategoryInfo { id, name: name.into() });
+    let meta = CheckpointMeta::new(model, categories.collect(), torchvision_preprocess(), PostConfig::default());
+    meta.save(&network, &place.path("own.safetensors")).unwrap();
+    place.run(&["export", "own.safetensors", "--format", "torchvision", "-o", "w.pth"]).succeeds();
+    let import = ["import", "w.pth", "--arch", "retinanet_resnet50_fpn", "-o", "back.safetensors"];
+    assert!(place.run(&import).succeeds().stderr.contains("2 categories (class_1, class_2"), "said");
+    let predict = |checkpoint: &str| {
+        let small = ["--set", "data.min_size=64", "--set", "data.max_size=64", "--set", "eval.max_detections=20"];
+        let arguments =
+            ["predict", checkpoint, "pictures/1.png", "--json", "-", "--set", "eval.score_threshold=0.0001"];
+        place.run(&[&arguments[..], &small].concat()).succeeds().json()
+    };
+    let (own, back) = (predict("own.safetensors"), predict("back.safetensors"));
+    assert_eq!(own[0]["detections"].as_array().unwrap().len(), 20, "{own}");
+    assert_eq!(own, back);
 }

@@ -22,7 +22,7 @@ pub struct Block {
     pub conv1: Conv2d,
     /// Norm of `conv1`.
     pub bn1: Norm,
-    /// 3x3; carries the stride in a bottleneck.
+    /// 3x3; carries the stride in a bottleneck, unless `conv1` does (MSRA).
     pub conv2: Conv2d,
     /// Norm of `conv2`.
     pub bn2: Norm,

@@ -3,7 +3,7 @@
 use foveal_kernels::{NORM_GROUPS, NormKind};
 use serde::{Deserialize, Serialize};
 
-/// A residual network of He et al. (arXiv 1512.03385, table 1), stride on the 3x3 as in torchvision.
+/// A residual network of He et al. (arXiv 1512.03385, table 1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackboneKind {
@@ -40,6 +40,14 @@ impl BlockKind {
 }
 
 impl BackboneKind {
+    /// All of them, by depth.
+    pub const ALL: [Self; 5] = [Self::ResNet18, Self::ResNet34, Self::ResNet50, Self::ResNet101, Self::ResNet152];
+
+    /// Its name in configs: `resnet50`.
+    pub fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
     /// The block it is made of.
     pub fn block(self) -> BlockKind {
         match self {

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use foveal_kernels::{Activation, Conv2d, Init, NORM_EPS, Norm, NormKind, max_pool_3x3_s2_p1};
 
 use crate::block::{Block, BlockShape};
-use crate::config::{BackboneKind, BlockKind, NormChoice};
+use crate::config::{BackboneKind, NormChoice};
 
 /// Inner channels of layer1 .. layer4 (He et al., table 1).
 const WIDTHS: [usize; 4] = [64, 128, 256, 512];
@@ -109,6 +109,15 @@ impl ResNet {
         self
     }
 
+    /// Moves the strides of bottlenecks from the 3x3 to the 1x1 before it, where MSRA's networks have them.
+    pub fn with_stride_in_1x1(mut self) -> Self {
+        let layers = [&mut self.layer1, &mut self.layer2, &mut self.layer3, &mut self.layer4];
+        for block in layers.into_iter().flatten().filter(|block| block.conv3.is_some()) {
+            std::mem::swap(&mut block.conv1.stride, &mut block.conv2.stride);
+        }
+        self
+    }
+
     /// Sets what every norm adds to the variance.
     pub fn with_norm_eps(mut self, eps: f64) -> Self {
         self.each_norm(|_, norm| norm.eps = eps);
@@ -126,11 +135,6 @@ impl ResNet {
                 }
             }
         }
-    }
-
-    /// The block kind, read off the first block.
-    pub fn block_kind(&self) -> BlockKind {
-        if self.layer1[0].conv3.is_some() { BlockKind::Bottleneck } else { BlockKind::Basic }
     }
 }
 

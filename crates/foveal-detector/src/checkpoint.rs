@@ -102,12 +102,22 @@ impl Checkpoint {
         if checksum(raw.into_iter()) != meta.checksum {
             return Err(bad("tensor data that does not match its checksum: the file is damaged or was edited".into()));
         }
+        // The configuration has no checksum: it is not to ask for a larger network than the file holds.
+        let tensors = tensors_from_safetensors(path, &bytes)?;
+        let held: usize = tensors.values().map(|t| t.values.len()).sum();
+        let asked = meta.model.convolution_weights(meta.categories.len());
+        if asked > held as f64 {
+            return Err(bad(format!("a configuration of {asked} weights in a file of {held}")));
+        }
+        if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
+            return Err(bad(format!("a value in {name} that is not finite")));
+        }
         meta.model.validate().map_err(|e| bad(e.to_string()))?;
+        meta.preprocess.check().map_err(|e| bad(e.to_string()))?;
         let with_channel = meta.model.class_channels.as_ref().map_or(meta.categories.len(), |c| c.of_class.len());
         if with_channel != meta.categories.len() {
             return Err(bad(format!("{} categories, {with_channel} of them with a channel", meta.categories.len())));
         }
-        let tensors = tensors_from_safetensors(path, &bytes)?;
         Ok((meta, tensors))
     }
 }

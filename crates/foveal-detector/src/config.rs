@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use foveal_anchors::AnchorConfig;
+use foveal_backbone::weights::WeightsConvention;
 use foveal_backbone::{BackboneKind, NormChoice, P6From};
 use foveal_heads::HeadConfig;
 use foveal_kernels::NORM_EPS;
@@ -18,10 +19,12 @@ pub struct ModelConfig {
     pub backbone: BackboneKind,
     /// Channels of its stem; 64 in every published one.
     pub base_width: usize,
-    /// File with pretrained weights: of the backbone in torchvision's layout, or a foveal checkpoint, of which all layers
-    /// that fit are taken.
+    /// File with pretrained weights: of the backbone under the names of torchvision, timm or Detectron2, or a foveal
+    /// checkpoint, of which all layers that fit are taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
+    /// Where the backbone has its strides, and what input its weight file expects, where names leave that open.
+    pub weights_convention: WeightsConvention,
     /// Stages out of training, from the input: 0 none, 1 the stem, 2 stem and layer1, … 5 the whole backbone.
     pub freeze_stages: usize,
     /// Norms of the backbone.
@@ -50,6 +53,7 @@ impl Default for ModelConfig {
             backbone: BackboneKind::default(),
             base_width: 64,
             weights: None,
+            weights_convention: WeightsConvention::default(),
             freeze_stages: 0,
             norm: NormChoice::default(),
             norm_eps: NORM_EPS,
@@ -71,6 +75,6 @@ impl ModelConfig {
 
     /// The network's name for messages, as the config spells it.
     pub fn backbone_name(&self) -> String {
-        format!("{:?}", self.backbone).to_lowercase()
+        self.backbone.name()
     }
 }

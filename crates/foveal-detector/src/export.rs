@@ -164,12 +164,13 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
             && (model.head.norm == HeadNorm::None || model.head.groups == plain.head.groups)
             && model.anchors.cells() == plain.anchors.cells()
             && model.norm != NormChoice::Group
+            && !model.weights_convention.stride_in_1x1()
     });
     let (Some(arch), true) = (arch, fits) else {
         return Err(DetectorError::NoConstructor {
             found: format!(
                 "{} (base width {}), {:?} norms, P6 from {:?}, {} pyramid channels, heads of {} convolutions with {:?} \
-                 norm, {} anchors a cell",
+                 norm, {} anchors a cell{}",
                 model.backbone_name(),
                 model.base_width,
                 model.norm,
@@ -177,7 +178,8 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
                 model.fpn_channels,
                 model.head.convs,
                 model.head.norm,
-                model.anchors.cells()
+                model.anchors.cells(),
+                if model.weights_convention.stride_in_1x1() { ", strides on the 1x1" } else { "" }
             ),
         });
     };

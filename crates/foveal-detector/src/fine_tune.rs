@@ -24,8 +24,11 @@ pub(crate) fn is_checkpoint(path: &Path) -> bool {
         let mut length = [0; 8];
         file.read_exact(&mut length).ok()?;
         let length = u64::from_le_bytes(length);
+        if length > LARGEST_HEADER {
+            return None;
+        }
         let mut header = Vec::new();
-        file.take(length.min(LARGEST_HEADER)).read_to_end(&mut header).ok()?;
+        file.take(length).read_to_end(&mut header).ok()?;
         (header.len() as u64 == length).then_some(header)
     };
     header()
@@ -77,6 +80,10 @@ fn differences(config: &ModelConfig, meta: &CheckpointMeta) -> Vec<String> {
             found.push(format!("model.{key} is {here}, in the checkpoint {there}"));
         }
     };
+    let strides = |m: &ModelConfig| format!("{:?}", m.weights_convention).to_lowercase();
+    if here.weights_convention.stride_in_1x1() != there.weights_convention.stride_in_1x1() {
+        compare("weights_convention", strides(here), strides(there));
+    }
     compare("norm", format!("{:?}", here.norm), format!("{:?}", there.norm));
     compare("norm_eps", format!("{:?}", here.norm_eps), format!("{:?}", there.norm_eps));
     compare("p6_from", format!("{:?}", here.p6_from), format!("{:?}", there.p6_from));

@@ -13,6 +13,7 @@ mod labels;
 mod model;
 pub mod onnx;
 mod postprocess;
+mod size;
 mod topk;
 mod torch_file;
 

@@ -3,10 +3,11 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use foveal_anchors::{Anchors, GridSize};
-use foveal_backbone::weights::{LoadReport, load_resnet};
+use foveal_backbone::weights::{LoadReport, ResNetFile, load_resnet};
 use foveal_backbone::{Backbone, Fpn, NormChoice, ResNet};
 use foveal_coco::CategoryInfo;
 use foveal_heads::Head;
+use foveal_image::IMAGENET_STD;
 use foveal_kernels::Init;
 
 use crate::fine_tune::{is_checkpoint, start_from};
@@ -69,6 +70,7 @@ impl ModelConfig {
         let body = ResNet::new(self.backbone, self.base_width, self.norm, &mut init, device)
             .with_norm_eps(self.norm_eps)
             .train_norms(&self.live_norms);
+        let body = if self.weights_convention.stride_in_1x1() { body.with_stride_in_1x1() } else { body };
         let channels = ResNet::channels(self.backbone, self.base_width);
         let fpn = Fpn::new(channels, self.fpn_channels, self.p6_from, &mut init, device);
         let (cells, channels) = (self.anchors.cells(), self.channels(classes));
@@ -119,7 +121,14 @@ impl ModelConfig {
         let mut report = None;
         match &self.weights {
             Some(path) => {
-                let loaded = load_resnet(model.backbone.body, path, &self.backbone_name())?;
+                let file = ResNetFile {
+                    path,
+                    kind: self.backbone,
+                    norm: self.norm,
+                    convention: self.weights_convention,
+                    input_std: IMAGENET_STD,
+                };
+                let loaded = load_resnet(model.backbone.body, &file)?;
                 model.backbone.body = loaded.net;
                 if self.norm == NormChoice::FrozenBatch {
                     config.live_norms = loaded.norms_without_statistics;

@@ -8,6 +8,8 @@ use foveal_backbone::{BackboneKind, NormChoice};
 use foveal_coco::CategoryInfo;
 use foveal_detector::{Checkpoint, CheckpointMeta, Detector, DetectorError, ModelConfig, PostConfig};
 use foveal_image::{Preprocess, RgbImage};
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
 
 fn config() -> ModelConfig {
     ModelConfig {
@@ -90,6 +92,76 @@ fn damage_and_foreign_files_are_told() {
     newer[at + version.len() - 1] = b'9';
     assert!(message(&newer).contains("newer foveal"));
     assert!(matches!(Checkpoint::load(Path::new("none"), &Device::flex()), Err(DetectorError::Io { .. })));
+}
+
+/// A checkpoint whose metadata were changed.
+fn edited(dir: &Path, change: impl FnOnce(&mut Value)) -> PathBuf {
+    let bytes = std::fs::read(saved(dir)).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    let mut json: Value = serde_json::from_str(&metadata["foveal"]).unwrap();
+    change(&mut json);
+    metadata.insert("foveal".into(), json.to_string());
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let path = dir.join("edited.safetensors");
+    std::fs::write(&path, safetensors::serialize(file.iter(), Some(metadata)).unwrap()).unwrap();
+    path
+}
+
+#[test]
+fn files_without_the_fields_that_came_later_stay_readable() {
+    let dir = tempfile::tempdir().unwrap();
+    let device = Device::flex();
+    // As version 0.1.0's first files were.
+    let path = edited(dir.path(), |json| {
+        json.as_object_mut().unwrap().remove("loss");
+        for later in ["class_channels", "norm_eps", "weights_convention"] {
+            json["model"].as_object_mut().unwrap().remove(later);
+        }
+    });
+    let old = Checkpoint::load(&path, &device).unwrap();
+    assert_eq!(CheckpointMeta { checksum: String::new(), ..old.meta }, meta());
+    let new = Checkpoint::load(&saved(dir.path()), &device).unwrap();
+    let x = Tensor::<4>::ones([1, 3, 64, 64], &device);
+    assert_eq!(old.model.forward(x.clone()).logits.into_data(), new.model.forward(x).logits.into_data());
+}
+
+#[test]
+fn a_configuration_that_asks_for_more_than_the_file_holds_is_refused_before_it_is_built() {
+    let dir = tempfile::tempdir().unwrap();
+    for (section, key, value) in [
+        ("model", "base_width", json!(4_000_000_000_000u64)),
+        ("model", "fpn_channels", json!(1_000_000)),
+        ("model", "backbone", json!("resnet152")),
+        ("model", "class_channels", json!({"count": 1_000_000_000_000u64, "of_class": [0, 1]})),
+        ("head", "convs", json!(1_000_000)),
+        ("anchors", "scales", json!(1_000_000_000)),
+    ] {
+        let change = |json: &mut Value| match section {
+            "model" => json["model"][key] = value,
+            section => json["model"][section][key] = value,
+        };
+        let path = edited(dir.path(), change);
+        let text = Checkpoint::load(&path, &Device::flex()).unwrap_err().to_string();
+        assert!(text.contains("edited.safetensors") && text.contains("weights in a file of"), "{key}: {text}");
+    }
+    let path = edited(dir.path(), |json| json["preprocess"]["std"] = json!([0, 1, 1]));
+    let text = Checkpoint::load(&path, &Device::flex()).unwrap_err().to_string();
+    assert!(text.contains("edited.safetensors") && text.contains("std"), "{text}");
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = "head.classification_head.cls_logits.bias";
+    let device = Device::flex();
+    let mut model = config().build(2, 5, &device).unwrap().model;
+    let bias = model.head.classification_head.cls_logits.bias.take().unwrap();
+    model.head.classification_head.cls_logits.bias = Some(bias.map(|b| b / 0.0));
+    let path = dir.path().join("nan.safetensors");
+    meta().save(&model, &path).unwrap();
+    let text = Checkpoint::load(&path, &device).unwrap_err().to_string();
+    assert!(text.contains("nan.safetensors") && text.contains(name), "{text}");
 }
 
 #[test]

@@ -161,6 +161,104 @@ fn damaged_files_are_refused_without_panic() {
     }
 }
 
+/// A pickle in torch's container.
+fn archive(path: &Path, pickle: &[u8], storages: &[&[u8]]) {
+    use std::io::Write;
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
+    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let names = (0..storages.len()).map(|i| format!("archive/data/{i}"));
+    let entries = names.zip(storages.iter().copied()).chain([("archive/data.pkl".to_owned(), pickle)]);
+    for (name, bytes) in entries {
+        zip.start_file(name, options).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap();
+}
+
+/// `{"w": tensor}` of eight bytes in a storage of the given type, and more items of the dictionary.
+fn state_dict(storage: &str, elements: u8, more: &[u8]) -> Vec<u8> {
+    let tensor = format!(
+        "ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n{storage}\nX\x01\0\0\00X\x03\0\0\0cpuK"
+    );
+    [
+        b"\x80\x02}(X\x01\0\0\0w",
+        tensor.as_bytes(),
+        &[elements],
+        b"tQK\0K",
+        &[elements],
+        b"\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR",
+        more,
+        b"u.",
+    ]
+    .concat()
+}
+
+#[test]
+fn a_pickle_that_calls_a_function_of_the_system_is_refused_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("call.pth");
+    // {"w": tensor, "x": os.system("true")}; the same as the whole file; the same thrown away before the tensors.
+    let call = b"cposix\nsystem\nX\x04\0\0\0true\x85R";
+    let item = [b"X\x01\0\0\0x", &call[..]].concat();
+    let hidden = [&b"\x80\x02"[..], call, b"0", &state_dict("FloatStorage", 2, b"")].concat();
+    for pickle in [state_dict("FloatStorage", 2, &item), [&b"\x80\x02"[..], call, b"."].concat(), hidden] {
+        archive(&path, &pickle, &[&[0; 8]]);
+        let text = refusal(&path, TorchvisionArch::V1);
+        assert!(text.contains("posix.system") && text.contains("nothing was executed"), "{text}");
+    }
+    // Another object at the root: no weights, and its class is said.
+    archive(&path, b"\x80\x02cmodels\nNet\n)\x81.", &[]);
+    assert!(refusal(&path, TorchvisionArch::V1).contains("models.Net"));
+    // Objects beside the weights are no matter: here an argparse.Namespace.
+    let namespace = b"X\x04\0\0\0argscargparse\nNamespace\n)\x81}X\x02\0\0\0lrK\x01sb";
+    archive(&path, &state_dict("FloatStorage", 2, namespace), &[&[0; 8]]);
+    assert_eq!(read_weights(&path).unwrap()["w"].values, [0.0; 2]);
+}
+
+#[test]
+fn tensors_of_other_types_and_values_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.pth");
+    archive(&path, &state_dict("LongStorage", 1, b""), &[&[0; 8]]);
+    let text = refusal(&path, TorchvisionArch::V1);
+    assert!(text.contains("tensor w of type I64"), "{text}");
+    archive(&path, &state_dict("QInt8Storage", 8, b""), &[&[0; 8]]);
+    assert!(refusal(&path, TorchvisionArch::V1).contains("QInt8Storage"));
+    archive(&path, &state_dict("FloatStorage", 2, b""), &[&f32::NAN.to_le_bytes().repeat(2)]);
+    let text = refusal(&path, TorchvisionArch::V1);
+    assert!(text.contains("tensor w") && text.contains("element 0"), "{text}");
+    archive(&path, &state_dict("FloatStorage", 2, b""), &[&[0; 4]]);
+    assert!(refusal(&path, TorchvisionArch::V1).contains("tensor 'w'"), "a storage that is too short");
+}
+
+#[test]
+fn bombs_are_refused_before_they_go_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bomb.pth");
+    // Views without end of one number: expand() has stride 0.
+    let mut pickle = state_dict("FloatStorage", 2, b"");
+    let at = pickle.windows(5).position(|w| w == b"\x85K\x01\x85\x89").unwrap();
+    pickle.splice(at - 2..at + 4, *b"J\xff\xff\xff\x0f\x85K\0\x85");
+    archive(&path, &pickle, &[&[0; 8]]);
+    let text = refusal(&path, TorchvisionArch::V1);
+    assert!(text.contains("tensors of 1073741820 bytes"), "{text}");
+    // Objects of a byte each.
+    archive(&path, &vec![b'N'; 8 << 20], &[]);
+    let text = refusal(&path, TorchvisionArch::V1);
+    assert!(text.contains("far more memory"), "{text}");
+    // A tar archive: its entries can be sparse.
+    let mut tar = vec![0; 1024];
+    tar[257..262].copy_from_slice(b"ustar");
+    std::fs::write(&path, tar).unwrap();
+    assert!(refusal(&path, TorchvisionArch::V1).contains("tar archive"));
+    // A safetensors file whose header promises more than there is.
+    let header = br#"{"w":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4000000000000]}}"#;
+    std::fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header, &[0; 8]].concat()).unwrap();
+    assert!(refusal(&path, TorchvisionArch::V1).contains("damaged safetensors"));
+    std::fs::write(&path, [&u64::MAX.to_le_bytes()[..], header].concat()).unwrap();
+    assert!(refusal(&path, TorchvisionArch::V1).contains("damaged safetensors"));
+}
+
 #[test]
 fn a_compressed_archive_is_refused_before_it_grows() {
     use std::io::Write;

@@ -1,7 +1,6 @@
 //! Limits that keep a small `.pth` file from becoming a large allocation.
 
-use std::fs::File;
-use std::io::BufReader;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 use burn::store::pytorch_reader::Tensor as TorchTensor;
@@ -14,10 +13,7 @@ const SHARING: u64 = 4;
 const SMALL: u64 = 1 << 20;
 
 /// Refuses zip entries that would grow when read: torch stores its entries as they are.
-pub(super) fn entries(path: &Path) -> Result<(), String> {
-    let file = File::open(path).map_err(|e| e.to_string())?;
-    // What is no zip archive has no entries; the reader says what it is.
-    let Ok(mut archive) = ZipArchive::new(BufReader::new(file)) else { return Ok(()) };
+pub(super) fn entries(archive: &mut ZipArchive<impl Read + Seek>) -> Result<(), String> {
     for i in 0..archive.len() {
         let entry = archive.by_index_raw(i).map_err(|e| format!("a damaged zip archive ({e})"))?;
         if entry.compression() != CompressionMethod::Stored {

@@ -1,15 +1,16 @@
-//! Weight files: safetensors, and PyTorch's pickled state dicts (read without executing anything).
+//! Weight files: safetensors, and PyTorch's (`torch.rs`).
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-use burn::store::pytorch_reader::{DType as TorchType, PytorchReader};
 use burn::tensor::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 
-use super::{HostTensor, TensorMap, WeightsError, bound};
+use super::{HostTensor, TensorMap, WeightsError, torch};
 
 /// The floating-point types that weight files use.
-enum Float {
+pub(super) enum Float {
     F64,
     F32,
     F16,
@@ -23,6 +24,8 @@ pub struct WeightFile {
     pub tensors: TensorMap,
     /// Names and types of the others.
     pub others: Vec<OtherTensor>,
+    /// The name that a training script gave the network (`arch`), where it wrote one.
+    pub arch: Option<String>,
 }
 
 /// A tensor that is not of a floating-point type.
@@ -49,12 +52,19 @@ pub fn read_weights(path: &Path) -> Result<TensorMap, WeightsError> {
 /// As [`read_weights`].
 pub fn read_weight_file(path: &Path) -> Result<WeightFile, WeightsError> {
     let io = |source| WeightsError::Io { path: path.to_owned(), source };
-    let bytes = std::fs::read(path).map_err(io)?;
+    let mut opened = File::open(path).map_err(io)?;
+    let metadata = opened.metadata().map_err(io)?;
+    if !metadata.is_file() {
+        let found = if metadata.is_dir() { "a folder" } else { "a device or a pipe" }.to_owned();
+        return Err(WeightsError::Format { path: path.to_owned(), found });
+    }
+    let mut bytes = Vec::new();
+    opened.by_ref().take(SNIFFED).read_to_end(&mut bytes).map_err(io)?;
     let file = if looks_like_safetensors(&bytes) {
+        opened.read_to_end(&mut bytes).map_err(io)?;
         parse_safetensors(path, &bytes)?
     } else {
-        drop(bytes);
-        tensors_from_torch(path)?
+        torch::read(path, &bytes)?
     };
     for (name, tensor) in &file.tensors {
         if let Some(element) = tensor.values.iter().position(|v| !v.is_finite()) {
@@ -63,6 +73,9 @@ pub fn read_weight_file(path: &Path) -> Result<WeightFile, WeightsError> {
     }
     Ok(file)
 }
+
+/// Bytes that tell the kind of a file: a tar archive's magic number stands at 257.
+const SNIFFED: u64 = 512;
 
 /// A safetensors file opens with the length of its JSON header, then the header's brace.
 fn looks_like_safetensors(bytes: &[u8]) -> bool {
@@ -100,41 +113,7 @@ fn parse_safetensors(path: &Path, bytes: &[u8]) -> Result<WeightFile, WeightsErr
     Ok(out)
 }
 
-fn tensors_from_torch(path: &Path) -> Result<WeightFile, WeightsError> {
-    let format = |found: String| WeightsError::Format { path: path.to_owned(), found };
-    let open = |key: Option<&str>| match key {
-        Some(key) => PytorchReader::with_top_level_key(path, key),
-        None => PytorchReader::new(path),
-    };
-    bound::entries(path).map_err(format)?;
-    let mut reader = open(None).map_err(|e| format(e.to_string()))?;
-    // Checkpoints of training scripts wrap the state dict.
-    for key in ["state_dict", "model", "model_state_dict"] {
-        if reader.keys().iter().any(|k| k.starts_with(&format!("{key}."))) {
-            reader = open(Some(key)).map_err(|e| format(e.to_string()))?;
-            break;
-        }
-    }
-    bound::tensors(path, reader.tensors().values()).map_err(format)?;
-    let mut out = WeightFile::default();
-    for (name, tensor) in reader.into_tensors() {
-        let float = match tensor.dtype() {
-            TorchType::F64 => Float::F64,
-            TorchType::F32 => Float::F32,
-            TorchType::F16 => Float::F16,
-            TorchType::BF16 => Float::BF16,
-            other => {
-                out.others.push(OtherTensor { name, dtype: format!("{other:?}") });
-                continue;
-            }
-        };
-        let bytes = tensor.read().map_err(|e| format(format!("tensor {name} unreadable ({e})")))?;
-        out.tensors.insert(name, HostTensor { shape: tensor.shape().to_vec(), values: floats(&float, &bytes) });
-    }
-    Ok(out)
-}
-
-fn floats(kind: &Float, bytes: &[u8]) -> Vec<f32> {
+pub(super) fn floats(kind: &Float, bytes: &[u8]) -> Vec<f32> {
     fn map<const N: usize>(bytes: &[u8], f: impl Fn([u8; N]) -> f32) -> Vec<f32> {
         bytes.as_chunks::<N>().0.iter().map(|c| f(*c)).collect()
     }

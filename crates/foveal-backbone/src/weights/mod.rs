@@ -1,13 +1,20 @@
 //! Weights by torchvision's names: out of a module, into a module, and out of files.
 
+mod acting;
 mod bound;
+mod convention;
 mod file;
+mod layout;
 mod module;
+mod pickle;
+mod plain;
 mod resnet;
+mod torch;
 
+pub use convention::WeightsConvention;
 pub use file::{OtherTensor, WeightFile, read_weight_file, read_weights, tensors_from_safetensors};
 pub use module::{LoadReport, Mismatch, load_tensors, named_tensors};
-pub use resnet::{LoadedResNet, load_resnet};
+pub use resnet::{LoadedResNet, ResNetFile, load_resnet};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -43,10 +50,11 @@ pub enum WeightsError {
         /// What was found.
         found: String,
     },
-    /// Not one tensor has a name and shape that the network knows.
+    /// No tensor has a name that a ResNet's has.
     #[error(
-        "{}: none of its {} tensors fits a {network}; its first names are {}; expected torchvision's names such as \
-         conv1.weight and layer1.0.conv1.weight with the shapes of {network}",
+        "{}: expected the weights of a {network}, found no ResNet among its {} tensors ({}); their names are to be \
+         torchvision's or timm's (conv1.weight, layer1.0.conv1.weight) or Detectron2's (stem.conv1.weight, \
+         res2.0.conv1.weight)",
         path.display(), found.len(), found.iter().take(4).cloned().collect::<Vec<_>>().join(", ")
     )]
     NoMatch {
@@ -56,6 +64,18 @@ pub enum WeightsError {
         network: String,
         /// Names of the tensors in the file.
         found: Vec<String>,
+    },
+    /// Another network than the wanted one, or one of which nothing tells whether it is.
+    #[error("{}: expected the weights of a {network}, found {found}; {advice}", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// The network it was meant for.
+        network: String,
+        /// What was found.
+        found: String,
+        /// What to do.
+        advice: String,
     },
     /// A tensor carries NaN or infinity.
     #[error("{}: tensor {name} carries a non-finite value at element {element}; the file is damaged or its training diverged", path.display())]

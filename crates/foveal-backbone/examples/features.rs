@@ -1,0 +1,47 @@
+//! Features of a ResNet weight file: `features WEIGHTS NETWORK CONVENTION IN OUT`.
+//!
+//! IN is a safetensors file with a tensor `images [batch, 3, height, width]`, normalised as torchvision's pictures are; OUT
+//! gets `c3`, `c4`, `c5`. For scripts/reference/check_backbones, which compares them with torch's.
+
+use std::error::Error;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use foveal_backbone::weights::{ResNetFile, WeightsConvention, load_resnet, read_weights};
+use foveal_backbone::{BackboneKind, NormChoice, ResNet};
+use foveal_kernels::Init;
+use safetensors::{Dtype, tensor::TensorView};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [weights, network, convention, input, output] = arguments.as_slice() else {
+        return Err("usage: features WEIGHTS NETWORK CONVENTION IN OUT".into());
+    };
+    let quoted = |text: &str| serde_json::Value::String(text.to_owned());
+    let kind: BackboneKind = serde_json::from_value(quoted(network))?;
+    let convention: WeightsConvention = serde_json::from_value(quoted(convention))?;
+    let device = Device::flex();
+    let images = read_weights(Path::new(input))?.remove("images").ok_or("no tensor `images`")?;
+    let shape: [usize; 4] = images.shape.try_into().map_err(|_| "images of four axes")?;
+    let images = Tensor::<4>::from_data(TensorData::new(images.values, shape), &device);
+
+    let norm = NormChoice::FrozenBatch;
+    let net = ResNet::new(kind, 64, norm, &mut Init::seeded(0), &device);
+    let net = if convention.stride_in_1x1() { net.with_stride_in_1x1() } else { net };
+    let file = ResNetFile { path: Path::new(weights), kind, norm, convention, input_std: [0.229, 0.224, 0.225] };
+    let loaded = load_resnet(net, &file)?;
+    if let Some(name) = loaded.report.missing.first() {
+        return Err(format!("{weights}: no {name}").into());
+    }
+    let maps = loaded.net.forward(images);
+    let mut out = Vec::new();
+    for (name, map) in [("c3", maps.c3), ("c4", maps.c4), ("c5", maps.c5)] {
+        let shape = map.dims().to_vec();
+        let bytes: Vec<u8> = map.into_data().try_to_vec::<f32>()?.iter().flat_map(|v| v.to_le_bytes()).collect();
+        out.push((name, shape, bytes));
+    }
+    let views = out.iter().map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)));
+    let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+    std::fs::write(output, safetensors::serialize(views, None)?)?;
+    Ok(())
+}

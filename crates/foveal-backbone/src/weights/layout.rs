@@ -1,0 +1,204 @@
+//! Which part of a weight file is the residual network, and whose names it has.
+
+use std::collections::BTreeMap;
+
+use super::{OtherTensor, TensorMap, WeightFile};
+
+/// Whose names a file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Layout {
+    /// torchvision's, and those of timm's plain ResNets: `layer1.0.conv1.weight`.
+    Torchvision,
+    /// Detectron2's: `res2.0.conv1.weight`.
+    Detectron2,
+}
+
+impl Layout {
+    /// The first stage.
+    fn stage(self) -> &'static str {
+        match self {
+            Self::Torchvision => "layer1",
+            Self::Detectron2 => "res2",
+        }
+    }
+}
+
+/// The residual network in a file.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub layout: Layout,
+    /// Under torchvision's names.
+    pub tensors: TensorMap,
+    /// Those of no floating-point type, under torchvision's names.
+    pub others: Vec<OtherTensor>,
+    /// Names of the file's other tensors.
+    pub rest: Vec<String>,
+}
+
+/// Why there is not one residual network in a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum NoBody {
+    /// None.
+    None,
+    /// Several, of equally many tensors: how the names of their first stages begin.
+    Several(Vec<String>),
+}
+
+/// Parts of a torchvision ResNet, and of its relatives with other stems.
+const TORCHVISION_PARTS: [&str; 13] = [
+    "conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "stem", "layer0", "layer1", "layer2", "layer3", "layer4", "layer5",
+];
+const DETECTRON_PARTS: [&str; 5] = ["stem", "res2", "res3", "res4", "res5"];
+/// Detectron2's converted ImageNet files keep the classifier there.
+const DETECTRON_CLASSIFIER: &str = "stem.fc.";
+
+/// Finds the residual network by its stages, whatever stands before their names: `module.`, `backbone.body.`,
+/// `encoder.`, `backbone.bottom_up.`. Of several the one with the most tensors is taken.
+pub(super) fn body(file: WeightFile) -> Result<Body, NoBody> {
+    let (prefix, layout) = find(&file)?;
+    let own = |name: &str| -> Option<String> {
+        let name = name.strip_prefix(&prefix)?;
+        let part = name.split('.').next().unwrap_or_default();
+        match layout {
+            Layout::Torchvision => TORCHVISION_PARTS.contains(&part).then(|| name.to_owned()),
+            Layout::Detectron2 if name.starts_with(DETECTRON_CLASSIFIER) => None,
+            Layout::Detectron2 => DETECTRON_PARTS.contains(&part).then(|| from_detectron(name)),
+        }
+    };
+    let mut body = Body { layout, tensors: TensorMap::new(), others: Vec::new(), rest: Vec::new() };
+    for (name, tensor) in file.tensors {
+        match own(&name) {
+            Some(own) => drop(body.tensors.insert(own, tensor)),
+            None => body.rest.push(name),
+        }
+    }
+    for other in file.others {
+        if let Some(name) = own(&other.name) {
+            body.others.push(OtherTensor { name, dtype: other.dtype });
+        }
+    }
+    Ok(body)
+}
+
+fn find(file: &WeightFile) -> Result<(String, Layout), NoBody> {
+    let mut counts: BTreeMap<(String, Layout), usize> = BTreeMap::new();
+    for name in file.tensors.keys().chain(file.others.iter().map(|o| &o.name)) {
+        if let Some(place) = stage(name) {
+            *counts.entry(place).or_default() += 1;
+        }
+    }
+    let most = counts.values().max().copied().ok_or(NoBody::None)?;
+    let mut places = counts.into_iter().filter(|(_, count)| *count == most).map(|(place, _)| place);
+    match (places.next(), places.next()) {
+        (Some(place), None) => Ok(place),
+        (first, second) => {
+            let all = first.into_iter().chain(second).chain(places);
+            Err(NoBody::Several(all.map(|(prefix, layout)| format!("{prefix}{}", layout.stage())).collect()))
+        }
+    }
+}
+
+/// What stands before `layer1.0.` or `res2.0.` in a name.
+fn stage(name: &str) -> Option<(String, Layout)> {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let parts: Vec<&str> = name.split('.').collect();
+    let at = parts.windows(2).position(|pair| {
+        let stage = pair[0].strip_prefix("layer").or(pair[0].strip_prefix("res"));
+        stage.is_some_and(number) && number(pair[1])
+    })?;
+    let layout = if parts[at].starts_with("layer") { Layout::Torchvision } else { Layout::Detectron2 };
+    Some((parts[..at].iter().map(|part| format!("{part}.")).collect(), layout))
+}
+
+/// torchvision's name for one of Detectron2's; parts that torchvision has no name for keep theirs.
+fn from_detectron(name: &str) -> String {
+    let (place, leaf) = match name.split_once('.') {
+        Some(("stem", leaf)) => (String::new(), leaf),
+        Some((stage, rest)) => {
+            let number = stage.trim_start_matches("res").parse::<usize>().unwrap_or_default().saturating_sub(1);
+            match rest.split_once('.') {
+                Some((block, leaf)) => (format!("layer{number}.{block}."), leaf),
+                None => return name.to_owned(),
+            }
+        }
+        None => return name.to_owned(),
+    };
+    let leaf = match leaf.split('.').collect::<Vec<_>>().as_slice() {
+        ["shortcut", "norm", leaf] => format!("downsample.1.{leaf}"),
+        ["shortcut", leaf] => format!("downsample.0.{leaf}"),
+        [conv @ ("conv1" | "conv2" | "conv3"), "norm", leaf] => format!("bn{}.{leaf}", &conv[4..]),
+        _ => leaf.to_owned(),
+    };
+    format!("{place}{leaf}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::HostTensor;
+
+    fn file(names: &[&str]) -> WeightFile {
+        let tensor = HostTensor { shape: vec![1], values: vec![0.0] };
+        WeightFile {
+            tensors: names.iter().map(|n| ((*n).to_owned(), tensor.clone())).collect(),
+            ..WeightFile::default()
+        }
+    }
+
+    fn names(names: &[&str]) -> (Vec<String>, Vec<String>) {
+        let body = body(file(names)).unwrap();
+        (body.tensors.into_keys().collect(), body.rest)
+    }
+
+    #[test]
+    fn prefixes_are_whatever_stands_before_the_stages() {
+        for prefix in ["", "module.", "backbone.body.", "encoder.", "model.backbone."] {
+            let (own, rest) = names(&[
+                &format!("{prefix}conv1.weight"),
+                &format!("{prefix}layer1.0.bn2.bias"),
+                &format!("{prefix}fc.weight"),
+                "neck.layer.weight",
+            ]);
+            assert_eq!(own, ["conv1.weight", "layer1.0.bn2.bias"], "{prefix}");
+            assert_eq!(rest.len(), 2, "{prefix}");
+        }
+    }
+
+    #[test]
+    fn detectrons_names_become_torchvisions() {
+        let (own, rest) = names(&[
+            "backbone.bottom_up.stem.conv1.weight",
+            "backbone.bottom_up.stem.conv1.norm.running_var",
+            "backbone.bottom_up.stem.fc.weight",
+            "backbone.bottom_up.res2.0.shortcut.weight",
+            "backbone.bottom_up.res2.0.shortcut.norm.bias",
+            "backbone.bottom_up.res5.2.conv3.weight",
+            "backbone.bottom_up.res5.2.conv3.norm.weight",
+            "backbone.fpn_lateral3.weight",
+            "pixel_mean",
+        ]);
+        assert_eq!(
+            own,
+            [
+                "bn1.running_var",
+                "conv1.weight",
+                "layer1.0.downsample.0.weight",
+                "layer1.0.downsample.1.bias",
+                "layer4.2.bn3.weight",
+                "layer4.2.conv3.weight"
+            ]
+        );
+        assert_eq!(rest.len(), 3);
+        assert_eq!(from_detectron("res4.1.conv2_offset.weight"), "layer3.1.conv2_offset.weight");
+    }
+
+    #[test]
+    fn one_of_several_networks_is_not_guessed() {
+        let several = body(file(&["encoder_q.layer1.0.bn1.bias", "encoder_k.layer1.0.bn1.bias"]));
+        assert_eq!(several.unwrap_err(), NoBody::Several(vec!["encoder_k.layer1".into(), "encoder_q.layer1".into()]));
+        // The larger of two is meant: Detectron2's C4 detectors keep res5 in their heads.
+        let (own, rest) = names(&["backbone.res2.0.conv1.weight", "backbone.res2.1.conv1.weight", "roi.res5.0.x"]);
+        assert_eq!((own.len(), rest.len()), (2, 1));
+        assert_eq!(body(file(&["a.b", "layers.0.weight"])).unwrap_err(), NoBody::None);
+    }
+}

@@ -1,0 +1,260 @@
+//! Whether a file's residual network is the wanted one. Names and shapes can agree where features do not, so what
+//! tells another network is looked for, and said.
+
+use std::collections::BTreeSet;
+
+use super::layout::Body;
+use super::{HostTensor, TensorMap};
+use crate::{BackboneKind, BlockKind, NormChoice};
+
+/// torch's counter in batch norms, an integer.
+const COUNTER: &str = ".num_batches_tracked";
+/// timm's names of networks whose anti-aliased strides have no weights of their own: the same names and shapes as
+/// a plain ResNet's.
+const UNSEEN: [&str; 2] = ["resnetblur", "resnetaa"];
+
+/// What was found, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub found: String,
+    pub advice: String,
+}
+
+fn refuse(found: impl Into<String>, advice: impl Into<String>) -> Result<(), Refusal> {
+    Err(Refusal { found: found.into(), advice: advice.into() })
+}
+
+/// Advice where nothing but the plain network helps.
+const PLAIN: &str = "take the weights of the plain network";
+
+/// Refuses every network but `kind` with the norms of `norm`. A part of it is enough; `arch` is the name of the
+/// network that the file gives itself.
+pub(super) fn check(body: &Body, kind: BackboneKind, norm: NormChoice, arch: Option<&str>) -> Result<(), Refusal> {
+    if let Some(arch) = arch
+        && UNSEEN.iter().any(|name| arch.to_lowercase().contains(name))
+    {
+        return refuse(format!("{arch}, which blurs before its strides"), PLAIN);
+    }
+    for (name, tensor) in &body.tensors {
+        part(name, tensor)?;
+    }
+    if let Some(other) = body.others.iter().find(|o| !o.name.ends_with(COUNTER)) {
+        let found = format!("{} of type {}, which is no floating-point type", other.name, other.dtype);
+        return refuse(found, "take weights that are not quantised");
+    }
+    depth(&body.tensors, kind)?;
+    norms(&body.tensors, norm)
+}
+
+/// Whether a tensor is one that a plain ResNet has.
+fn part(name: &str, tensor: &HostTensor) -> Result<(), Refusal> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let in_norm = |leaf: &str| ["weight", "bias", "running_mean", "running_var"].contains(&leaf);
+    match parts.as_slice() {
+        ["conv1", "weight"] => Ok(()),
+        ["bn1", leaf] if in_norm(leaf) => Ok(()),
+        ["conv1" | "bn1" | "conv2" | "bn2" | "conv3" | "bn3" | "stem" | "layer0", ..] if name != "conv1.bias" => {
+            refuse(
+                format!("a stem of several layers ({name}), as ResNet-C, -D and CLIP have it"),
+                "the stem here is one 7x7 convolution; take the weights of the plain network",
+            )
+        }
+        ["layer5", ..] => refuse(format!("five stages ({name})"), PLAIN),
+        [_, _, "conv1" | "conv2" | "conv3", "weight"] => Ok(()),
+        [_, _, "bn1" | "bn2" | "bn3", leaf] if in_norm(leaf) => Ok(()),
+        [_, _, "downsample", "0", "weight"] => Ok(()),
+        [_, _, "downsample", "1", leaf] if in_norm(leaf) && tensor.shape.len() < 4 => Ok(()),
+        [_, _, "downsample", ..] => refuse(format!("other shortcuts ({name}), as ResNet-D has them"), PLAIN),
+        ["conv1", "bias"] | [_, _, "conv1" | "conv2" | "conv3", "bias"] => {
+            refuse(format!("convolutions with biases ({name}): its norms are folded away"), "take weights with norms")
+        }
+        [_, _, module, ..] => refuse(format!("blocks with a module `{module}` ({name})"), PLAIN),
+        _ => refuse(format!("a tensor {name}"), PLAIN),
+    }
+}
+
+/// Blocks in layer1 .. layer4, and whether they are bottlenecks.
+fn shape(tensors: &TensorMap) -> ([usize; 4], BlockKind) {
+    let (mut depths, mut block) = ([0; 4], BlockKind::Basic);
+    for name in tensors.keys() {
+        let parts: Vec<&str> = name.split('.').collect();
+        let [stage, index, module, ..] = parts.as_slice() else { continue };
+        let stage = stage.strip_prefix("layer").and_then(|n| n.parse::<usize>().ok()).unwrap_or_default();
+        if let (Ok(index), Some(depth)) = (index.parse::<usize>(), depths.get_mut(stage.wrapping_sub(1))) {
+            *depth = (*depth).max(index.saturating_add(1));
+        }
+        if ["conv3", "bn3"].contains(module) {
+            block = BlockKind::Bottleneck;
+        }
+    }
+    (depths, block)
+}
+
+/// Refuses a network of other depth; stages may be absent, blocks at the end of the last one too.
+fn depth(tensors: &TensorMap, kind: BackboneKind) -> Result<(), Refusal> {
+    let (depths, block) = shape(tensors);
+    let wanted = kind.depths();
+    let same = BackboneKind::ALL.into_iter().find(|k| k.depths() == depths && k.block() == block);
+    if same == Some(kind)
+        || (same.is_none() && block == kind.block() && depths.iter().zip(wanted).all(|(d, w)| *d <= w))
+    {
+        return Ok(());
+    }
+    let blocks = match block {
+        BlockKind::Basic => "basic blocks",
+        BlockKind::Bottleneck => "bottlenecks",
+    };
+    match same {
+        Some(same) => refuse(same.name(), format!("set model.backbone = \"{}\"", same.name())),
+        None => refuse(
+            format!("stages of {depths:?} {blocks}"),
+            format!("{} has {wanted:?}; take its weights, or the network of these", kind.name()),
+        ),
+    }
+}
+
+/// Refuses norms of another kind than `norm`, and statistics that no data has.
+fn norms(tensors: &TensorMap, norm: NormChoice) -> Result<(), Refusal> {
+    let statistics: BTreeSet<&str> = tensors.keys().filter_map(|name| name.strip_suffix(".running_var")).collect();
+    let is_scale = |name: &String| name.ends_with(".weight") && (name.contains("bn") || name.contains("downsample.1."));
+    match norm {
+        NormChoice::Group if !statistics.is_empty() => refuse(
+            format!("batch norms with statistics, where model.norm is \"group\" ({} of them)", statistics.len()),
+            "set model.norm = \"frozen_batch\", or \"batch\" for large batches",
+        )?,
+        NormChoice::FrozenBatch | NormChoice::Batch if statistics.is_empty() && tensors.keys().any(is_scale) => refuse(
+            "norms without statistics, as group norms are",
+            "set model.norm = \"group\", or take weights of a network with batch norms",
+        )?,
+        _ => {}
+    }
+    let negative = |name: &&&str| tensors[&format!("{name}.running_var")].values.iter().any(|v| *v < 0.0);
+    match statistics.iter().find(negative) {
+        Some(name) => refuse(format!("a negative variance in {name}.running_var"), "the file is damaged"),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::layout::body;
+    use crate::weights::{OtherTensor, WeightFile};
+
+    /// Names of a ResNet's tensors.
+    fn file(kind: BackboneKind) -> WeightFile {
+        let mut file = WeightFile::default();
+        let mut add = |name: String, axes: usize| {
+            file.tensors.insert(name, HostTensor { shape: vec![1; axes], values: vec![1.0] });
+        };
+        let convs = if kind.block() == BlockKind::Basic { 2 } else { 3 };
+        let mut layer = |conv: String, norm: String| {
+            add(format!("{conv}.weight"), 4);
+            for leaf in ["weight", "bias", "running_mean", "running_var"] {
+                add(format!("{norm}.{leaf}"), 1);
+            }
+        };
+        layer("conv1".into(), "bn1".into());
+        for (stage, depth) in kind.depths().into_iter().enumerate() {
+            for block in 0..depth {
+                let place = format!("layer{}.{block}", stage + 1);
+                for conv in 1..=convs {
+                    layer(format!("{place}.conv{conv}"), format!("{place}.bn{conv}"));
+                }
+            }
+            let place = format!("layer{}.0.downsample", stage + 1);
+            layer(format!("{place}.0"), format!("{place}.1"));
+        }
+        file
+    }
+
+    fn outcome(file: WeightFile, kind: BackboneKind, norm: NormChoice) -> String {
+        match check(&body(file).unwrap(), kind, norm, None) {
+            Ok(()) => String::new(),
+            Err(Refusal { found, advice }) => format!("{found}: {advice}"),
+        }
+    }
+
+    /// A ResNet-50's file after a change, as a ResNet-50.
+    fn changed(change: impl FnOnce(&mut WeightFile)) -> String {
+        let mut file = file(BackboneKind::ResNet50);
+        change(&mut file);
+        outcome(file, BackboneKind::ResNet50, NormChoice::FrozenBatch)
+    }
+
+    #[test]
+    fn plain_networks_pass_whole_and_in_part() {
+        for kind in BackboneKind::ALL {
+            assert_eq!(outcome(file(kind), kind, NormChoice::Batch), "");
+        }
+        let part = changed(|f| f.tensors.retain(|name, _| !name.starts_with("layer4.1") && !name.contains("layer4.2")));
+        assert_eq!(part, "");
+        let counter = OtherTensor { name: "bn1.num_batches_tracked".into(), dtype: "I64".into() };
+        assert_eq!(changed(|f| f.others.push(counter)), "");
+    }
+
+    #[test]
+    fn other_depths_are_named() {
+        let other = |found: BackboneKind, wanted: BackboneKind| outcome(file(found), wanted, NormChoice::FrozenBatch);
+        for (found, wanted) in [
+            (BackboneKind::ResNet101, BackboneKind::ResNet50),
+            (BackboneKind::ResNet50, BackboneKind::ResNet101),
+            (BackboneKind::ResNet34, BackboneKind::ResNet50),
+            (BackboneKind::ResNet18, BackboneKind::ResNet34),
+        ] {
+            assert_eq!(other(found, wanted), format!("{0}: set model.backbone = \"{0}\"", found.name()));
+        }
+        let tensor = HostTensor { shape: vec![1; 4], values: vec![1.0] };
+        let deeper = changed(|f| drop(f.tensors.insert("layer2.4.conv1.weight".into(), tensor)));
+        assert!(deeper.contains("[3, 5, 6, 3] bottlenecks"), "{deeper}");
+    }
+
+    #[test]
+    fn relatives_are_refused_by_what_tells_them() {
+        let with = |names: &[&str], axes: usize| {
+            changed(|f| {
+                let tensor = HostTensor { shape: vec![1; axes], values: vec![1.0] };
+                f.tensors.extend(names.iter().map(|n| ((*n).to_owned(), tensor.clone())));
+            })
+        };
+        // timm's resnet50d, open_clip's RN50, timm's resnet50d again, seresnet50, ecaresnet50, DCN of Detectron2.
+        for (names, axes, words) in [
+            (&["conv1.0.weight", "conv1.1.running_mean"][..], 4, "a stem of several layers (conv1.0.weight)"),
+            (&["conv2.weight", "bn3.bias"], 4, "a stem of several layers"),
+            (&["layer2.0.downsample.1.weight"], 4, "other shortcuts (layer2.0.downsample.1.weight)"),
+            (&["layer2.0.downsample.2.running_var"], 1, "other shortcuts"),
+            (&["layer1.0.se.fc1.weight"], 4, "a module `se` (layer1.0.se.fc1.weight)"),
+            (&["layer1.2.eca.conv.weight"], 3, "a module `eca`"),
+            (&["layer3.0.conv2_offset.weight", "layer3.0.conv2_offset.bias"], 4, "a module `conv2_offset`"),
+            (&["layer1.0.conv1.bias"], 1, "folded away"),
+            (&["conv1.bias"], 1, "folded away"),
+            (&["layer5.0.conv1.weight"], 4, "five stages"),
+        ] {
+            let text = with(names, axes);
+            assert!(text.contains(words), "{names:?}: {text}");
+        }
+        let quantised = OtherTensor { name: "layer1.0.conv1.weight".into(), dtype: "I8".into() };
+        assert!(changed(|f| f.others.push(quantised)).contains("layer1.0.conv1.weight of type I8"));
+        let blurred = check(
+            &body(file(BackboneKind::ResNet50)).unwrap(),
+            BackboneKind::ResNet50,
+            NormChoice::FrozenBatch,
+            Some("resnetblur50"),
+        );
+        assert!(blurred.unwrap_err().found.contains("resnetblur50"));
+    }
+
+    #[test]
+    fn norms_of_another_kind_are_refused() {
+        let kind = BackboneKind::ResNet18;
+        let group = outcome(file(kind), kind, NormChoice::Group);
+        assert!(group.contains("model.norm = \"frozen_batch\""), "{group}");
+        let mut without = file(kind);
+        without.tensors.retain(|name, _| !name.contains("running"));
+        assert_eq!(outcome(without.clone(), kind, NormChoice::Group), "");
+        let batch = outcome(without, kind, NormChoice::Batch);
+        assert!(batch.contains("norms without statistics") && batch.contains("model.norm = \"group\""), "{batch}");
+        let negative = changed(|f| f.tensors.get_mut("layer1.0.bn2.running_var").unwrap().values[0] = -0.5);
+        assert!(negative.contains("negative variance in layer1.0.bn2.running_var"), "{negative}");
+    }
+}

@@ -1,0 +1,214 @@
+//! Files under the names of torchvision, timm and Detectron2, in torchvision's and MSRA's convention, against torch's
+//! features. Golden values: scripts/reference/layouts.py.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use foveal_backbone::weights::{
+    HostTensor, LoadedResNet, ResNetFile, TensorMap, WeightsConvention, WeightsError, load_resnet, named_tensors,
+};
+use foveal_backbone::{BackboneKind, NormChoice, ResNet};
+use foveal_kernels::Init;
+use safetensors::{Dtype, tensor::TensorView};
+use serde_json::Value;
+
+const KIND: BackboneKind = BackboneKind::ResNet50;
+const WIDTH: usize = 4;
+const SIDE: usize = 64;
+const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+fn network(convention: WeightsConvention, norm: NormChoice) -> ResNet {
+    let net = ResNet::new(KIND, WIDTH, norm, &mut Init::seeded(1), &Device::flex());
+    if convention.stride_in_1x1() { net.with_stride_in_1x1() } else { net }
+}
+
+/// layouts.py's weights.
+fn weights() -> TensorMap {
+    let mut tensors = named_tensors(&network(WeightsConvention::Auto, NormChoice::FrozenBatch));
+    for (t, (name, tensor)) in tensors.iter_mut().enumerate() {
+        let fan_in: usize = tensor.shape[1..].iter().product();
+        for (i, value) in tensor.values.iter_mut().enumerate() {
+            let wave = (0.37 * i as f64 + 1.7 * t as f64).sin();
+            *value = match name.rsplit('.').next() {
+                _ if tensor.shape.len() == 4 => wave * (2.0 / fan_in as f64).sqrt(),
+                Some("running_var") => 1.0 + 0.4 * wave,
+                Some("weight") if name.contains("bn3") => 0.5 + 0.2 * wave,
+                Some("weight") => 1.0 + 0.2 * wave,
+                _ => 0.2 * wave,
+            } as f32;
+        }
+    }
+    tensors
+}
+
+/// Detectron2's name for torchvision's.
+fn detectron(name: &str) -> String {
+    let mut parts: Vec<String> = name.split('.').map(str::to_owned).collect();
+    if parts[0].starts_with("layer") {
+        let stage: usize = parts[0][5..].parse().unwrap();
+        parts[0] = format!("res{}", stage + 1);
+    } else {
+        parts.insert(0, "stem".into());
+    }
+    let name = parts.join(".").replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm");
+    ["1", "2", "3"].iter().fold(name, |name, i| name.replace(&format!("bn{i}"), &format!("conv{i}.norm")))
+}
+
+fn write(path: &Path, tensors: &TensorMap) {
+    let bytes: Vec<(&String, &[usize], Vec<u8>)> = tensors
+        .iter()
+        .map(|(k, t)| (k, t.shape.as_slice(), t.values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        .collect();
+    let views = bytes.iter().map(|(k, s, b)| (k.as_str(), TensorView::new(Dtype::F32, s.to_vec(), b).unwrap()));
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// A file of the tensors under other names, as a ResNet-50.
+fn load(
+    tensors: &TensorMap,
+    name: impl Fn(&str) -> String,
+    convention: WeightsConvention,
+) -> Result<LoadedResNet, String> {
+    let renamed = tensors.iter().map(|(k, t)| (name(k), t.clone())).collect();
+    load_as(&renamed, convention, NormChoice::FrozenBatch).map_err(|e| e.to_string())
+}
+
+fn load_as(tensors: &TensorMap, convention: WeightsConvention, norm: NormChoice) -> Result<LoadedResNet, WeightsError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path: PathBuf = dir.path().join("w.safetensors");
+    write(&path, tensors);
+    let file = ResNetFile { path: &path, kind: KIND, norm, convention, input_std: STD };
+    load_resnet(network(convention, norm), &file)
+}
+
+/// layouts.py's picture as foveal sees it: RGB, normalised.
+fn picture() -> Tensor<4> {
+    let mut values = Vec::new();
+    for c in 0..3 {
+        for y in 0..SIDE {
+            for x in 0..SIDE {
+                let pixel = (37 * c + 5 * y + 3 * x + x * y % 17) % 256;
+                values.push((pixel as f32 / 255.0 - MEAN[c]) / STD[c]);
+            }
+        }
+    }
+    Tensor::from_data(TensorData::new(values, [1, 3, SIDE, SIDE]), &Device::flex())
+}
+
+/// Whether C5 is torch's, to 1e-4 of its largest value: both sum in f32, in other orders.
+#[track_caller]
+fn same(net: &ResNet, golden: &str) {
+    let all: Value = serde_json::from_str(include_str!("fixtures/layouts.json")).unwrap();
+    let expected: Vec<f32> = all[golden].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
+    let found = net.forward(picture()).c5.into_data().try_to_vec::<f32>().unwrap();
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst <= 1e-4 * largest, "{golden}: {worst} of {largest}");
+}
+
+/// The stem of layouts.py's MSRA network.
+fn msra() -> TensorMap {
+    let mut tensors = weights();
+    for value in &mut tensors.get_mut("conv1.weight").unwrap().values {
+        *value /= 64.0;
+    }
+    tensors
+}
+
+#[test]
+fn torchvisions_and_timms_names_give_torchs_features_under_any_prefix() {
+    for prefix in ["", "module.", "backbone.body.", "encoder.", "model.visual."] {
+        let loaded = load(&weights(), |name| format!("{prefix}{name}"), WeightsConvention::Auto).unwrap();
+        assert!(loaded.report.missing.is_empty() && loaded.norms_without_statistics.is_empty());
+        same(&loaded.net, "torchvision");
+    }
+}
+
+#[test]
+fn detectrons_names_give_torchs_features_in_the_convention_that_is_said() {
+    let name = |name: &str| format!("backbone.bottom_up.{}", detectron(name));
+    let loaded = load(&weights(), name, WeightsConvention::Torchvision).unwrap();
+    same(&loaded.net, "torchvision");
+    let loaded = load(&msra(), name, WeightsConvention::Msra).unwrap();
+    assert!(loaded.report.missing.is_empty() && loaded.report.unused.is_empty());
+    same(&loaded.net, "msra");
+    // Caffe's weights under torchvision's names, as OpenMMLab publishes them.
+    same(&load(&msra(), str::to_owned, WeightsConvention::Msra).unwrap().net, "msra");
+}
+
+#[test]
+fn detectrons_names_alone_are_refused() {
+    let text = load(&weights(), detectron, WeightsConvention::Auto).unwrap_err();
+    for word in ["w.safetensors", "resnet50", "Detectron2", "model.weights_convention = \"msra\"", "STRIDE_IN_1X1"] {
+        assert!(text.contains(word), "{text}");
+    }
+}
+
+#[test]
+fn other_networks_are_refused_by_names_and_shapes() {
+    let spoiled = |change: &dyn Fn(&mut TensorMap)| {
+        let mut tensors = weights();
+        change(&mut tensors);
+        load(&tensors, str::to_owned, WeightsConvention::Auto).unwrap_err()
+    };
+    // A group convolution, as in ResNeXt.
+    let grouped = spoiled(&|t| {
+        let conv = t.get_mut("layer2.0.conv2.weight").unwrap();
+        (conv.shape, conv.values) = (vec![8, 1, 3, 3], vec![0.0; 72]);
+    });
+    assert!(grouped.contains("layer2.0.conv2.weight of shape [8, 1, 3, 3] in place of [8, 8, 3, 3]"), "{grouped}");
+    let renamed = spoiled(&|t| {
+        let conv = t.remove("layer3.1.conv2.weight").unwrap();
+        t.insert("layer3.1.convolution.weight".into(), conv);
+    });
+    assert!(renamed.contains("layer3.1.convolution.weight"), "{renamed}");
+    let extra = spoiled(&|t| {
+        let tensor = t["layer1.0.downsample.0.weight"].clone();
+        t.insert("layer1.1.downsample.0.weight".into(), tensor);
+    });
+    assert!(extra.contains("layer1.1.downsample.0.weight, which it has not"), "{extra}");
+    let two = spoiled(&|t| {
+        let copy: TensorMap = t.iter().map(|(k, v)| (format!("teacher.{k}"), v.clone())).collect();
+        t.extend(copy);
+    });
+    assert!(two.contains("several networks (layer1.…, teacher.layer1.…)"), "{two}");
+    let foreign = spoiled(&|t| *t = [("stages.0.blocks.0.conv1.weight".to_owned(), t["bn1.bias"].clone())].into());
+    assert!(foreign.contains("no ResNet") && foreign.contains("stages.0.blocks.0.conv1.weight"), "{foreign}");
+    let deeper = spoiled(&|t| {
+        let block: Vec<(String, HostTensor)> =
+            t.iter().filter_map(|(k, v)| Some((k.strip_prefix("layer3.5.")?.to_owned(), v.clone()))).collect();
+        for i in 6..23 {
+            t.extend(block.iter().map(|(k, v)| (format!("layer3.{i}.{k}"), v.clone())));
+        }
+    });
+    assert!(deeper.contains("model.backbone = \"resnet101\""), "{deeper}");
+}
+
+#[test]
+fn norms_must_be_of_the_files_kind() {
+    let group = load_as(&weights(), WeightsConvention::Auto, NormChoice::Group).unwrap_err().to_string();
+    assert!(group.contains("model.norm = \"frozen_batch\""), "{group}");
+    let mut without = weights();
+    without.retain(|name, _| !name.contains("running"));
+    let frozen = load_as(&without, WeightsConvention::Auto, NormChoice::FrozenBatch).unwrap_err().to_string();
+    assert!(frozen.contains("model.norm = \"group\""), "{frozen}");
+    assert!(load_as(&without, WeightsConvention::Auto, NormChoice::Group).is_ok());
+    // Statistics of some norms alone: those without are told.
+    let mut part = weights();
+    part.retain(|name, _| !(name.starts_with("layer4.2.bn2.running")));
+    let loaded = load_as(&part, WeightsConvention::Auto, NormChoice::FrozenBatch).unwrap();
+    assert_eq!(loaded.norms_without_statistics, ["layer4.2.bn2"]);
+}
+
+#[test]
+fn a_part_of_a_network_says_what_it_left() {
+    let mut part = weights();
+    part.retain(|name, _| !name.starts_with("layer4.") || name.contains("downsample"));
+    part.insert("fc.weight".into(), HostTensor { shape: vec![1], values: vec![0.0] });
+    let loaded = load_as(&part, WeightsConvention::Auto, NormChoice::FrozenBatch).unwrap();
+    assert_eq!(loaded.report.unused, ["fc.weight"]);
+    assert_eq!(loaded.norms_without_statistics.len(), 9);
+    assert!(loaded.report.missing.iter().all(|name| name.starts_with("layer4.")));
+}

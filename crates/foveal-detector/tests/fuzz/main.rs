@@ -1,0 +1,169 @@
+//! Damaged weight files of every kind through every reader: an answer or an error that names the file, never a panic,
+//! and no more memory than the file justifies.
+//!
+//! A short run is among the tests. The long one: `FOVEAL_FUZZ_SECONDS=600 cargo test --release -p foveal-detector --test
+//! fuzz -- --ignored --nocapture`, `FOVEAL_FUZZ_FIRST` for another first case. A case is a function of its number.
+
+mod mutate;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use burn::tensor::Device;
+use foveal_backbone::weights::{ResNetFile, TensorMap, WeightsConvention, load_resnet, read_weight_file, read_weights};
+use foveal_backbone::{BackboneKind, NormChoice, ResNet};
+use foveal_detector::{Checkpoint, ModelConfig, TorchvisionArch, import_torchvision};
+use foveal_image::IMAGENET_STD;
+use foveal_kernels::Init;
+use mutate::{Kind, Random, mutate};
+use safetensors::{Dtype, tensor::TensorView};
+
+/// The most memory that the process may ever have held, in KiB: readers of files of some hundred KiB.
+const MEMORY_KIB: u64 = 1 << 20;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
+}
+
+/// The fixtures' widths.
+fn narrow(arch: TorchvisionArch) -> ModelConfig {
+    let mut model = arch.model();
+    (model.backbone, model.base_width, model.fpn_channels, model.norm) =
+        (BackboneKind::ResNet18, 4, 8, NormChoice::FrozenBatch);
+    model.head.groups = 4;
+    model
+}
+
+fn safetensors_bytes(tensors: &TensorMap) -> Vec<u8> {
+    let bytes: Vec<(&String, &[usize], Vec<u8>)> = tensors
+        .iter()
+        .map(|(k, t)| (k, t.shape.as_slice(), t.values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        .collect();
+    let views = bytes.iter().map(|(k, s, b)| (k.as_str(), TensorView::new(Dtype::F32, s.to_vec(), b).unwrap()));
+    safetensors::serialize(views, None).unwrap()
+}
+
+/// Detectron2's name for torchvision's.
+fn detectron(name: &str) -> String {
+    let name = if name.starts_with("layer") { name.to_owned() } else { format!("stem.{name}") };
+    let name = name.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm");
+    let name = (1..3).fold(name, |name, i| name.replace(&format!("bn{i}"), &format!("conv{i}.norm")));
+    (1..5).fold(name, |name, i| name.replace(&format!("layer{i}"), &format!("res{}", i + 1)))
+}
+
+/// Whole files of each kind.
+fn seeds(dir: &Path) -> Vec<(Kind, Vec<u8>)> {
+    let (v1, v2) = (fixture("import_v1.pth"), fixture("import_v2.pth"));
+    let tensors = read_weights(&v2).unwrap();
+    let body = tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix("backbone.body.")?, t)));
+    let detectron = body.map(|(name, t)| (format!("backbone.bottom_up.{}", detectron(name)), t.clone())).collect();
+    let imported = import_torchvision(&v2, &narrow(TorchvisionArch::V2), None, &Device::flex()).unwrap();
+    let path = dir.join("seed.safetensors");
+    imported.meta.save(&imported.model, &path).unwrap();
+    vec![
+        (Kind::Stream, std::fs::read(&v1).unwrap()),
+        (Kind::Zip, std::fs::read(&v2).unwrap()),
+        (Kind::SafeTensors, safetensors_bytes(&tensors)),
+        (Kind::SafeTensors, safetensors_bytes(&detectron)),
+        (Kind::SafeTensors, std::fs::read(&path).unwrap()),
+    ]
+}
+
+/// A file through every reader; the errors.
+fn read(path: &Path) -> Vec<String> {
+    let device = Device::flex();
+    let mut errors = Vec::new();
+    match read_weight_file(path) {
+        Ok(file) => assert!(file.tensors.values().all(|t| t.values.iter().all(|v| v.is_finite()))),
+        Err(e) => errors.push(e.to_string()),
+    }
+    for convention in [WeightsConvention::Auto, WeightsConvention::Msra] {
+        let (kind, norm) = (BackboneKind::ResNet18, NormChoice::FrozenBatch);
+        let net = ResNet::new(kind, 4, norm, &mut Init::seeded(1), &device);
+        let file = ResNetFile { path, kind, norm, convention, input_std: IMAGENET_STD };
+        errors.extend(load_resnet(net, &file).err().map(|e| e.to_string()));
+    }
+    for arch in [TorchvisionArch::V1, TorchvisionArch::V2] {
+        errors.extend(import_torchvision(path, &narrow(arch), None, &device).err().map(|e| e.to_string()));
+    }
+    errors.extend(Checkpoint::load(path, &device).err().map(|e| e.to_string()));
+    let model = ModelConfig { weights: Some(path.to_owned()), ..narrow(TorchvisionArch::V2) };
+    errors.extend(model.build(2, 1, &device).err().map(|e| e.to_string()));
+    errors
+}
+
+/// Peak memory of this process in KiB.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or_default()
+}
+
+struct Outcome {
+    cases: u64,
+    accepted: u64,
+    slowest: Duration,
+}
+
+/// Cases from a number on, until `more` says no.
+fn run(first: u64, mut more: impl FnMut(u64) -> bool) -> Outcome {
+    let dir = tempfile::tempdir().unwrap();
+    let seeds = seeds(dir.path());
+    for (i, (_, whole)) in seeds.iter().enumerate() {
+        let path = dir.path().join("whole.pth");
+        std::fs::write(&path, whole).unwrap();
+        let errors = read(&path);
+        assert!(errors.len() < 7, "seed {i} is read by nobody: {errors:?}");
+    }
+    let path = dir.path().join("case.pth");
+    let mut outcome = Outcome { cases: 0, accepted: 0, slowest: Duration::ZERO };
+    while more(outcome.cases) {
+        let case = first + outcome.cases;
+        let mut random = Random(case.wrapping_mul(0xd134_2543_de82_ef95));
+        let (kind, whole) = random.one(&seeds);
+        let bytes = mutate(whole, *kind, &mut random);
+        std::fs::write(&path, &bytes).unwrap();
+        let start = Instant::now();
+        let errors = catch_unwind(AssertUnwindSafe(|| read(&path)));
+        outcome.slowest = outcome.slowest.max(start.elapsed());
+        let Ok(errors) = errors else {
+            let kept = std::env::temp_dir().join(format!("foveal-fuzz-{case}.bin"));
+            std::fs::write(&kept, &bytes).unwrap();
+            panic!("case {case} panics; the file is {}", kept.display());
+        };
+        for error in &errors {
+            assert!(error.contains("case.pth"), "case {case}: `{error}` names no file");
+            assert!(error.len() < 4000, "case {case}: an error of {} bytes", error.len());
+        }
+        outcome.accepted += u64::from(errors.len() < 7);
+        outcome.cases += 1;
+        let peak = peak();
+        assert!(peak < MEMORY_KIB, "case {case}: {peak} KiB of memory");
+    }
+    outcome
+}
+
+#[test]
+fn some_damaged_files() {
+    let outcome = run(0, |cases| cases < 1500);
+    // A mutator that spoils everything, or nothing, tests nothing.
+    let (cases, accepted) = (outcome.cases, outcome.accepted);
+    assert!(accepted > cases / 50 && accepted < cases * 49 / 50, "{accepted} of {cases} accepted");
+}
+
+#[test]
+#[ignore = "takes FOVEAL_FUZZ_SECONDS"]
+fn many_damaged_files() {
+    let number = |key: &str, default: u64| std::env::var(key).map_or(default, |v| v.parse().expect("a number"));
+    let (seconds, first) = (number("FOVEAL_FUZZ_SECONDS", 20), number("FOVEAL_FUZZ_FIRST", 1_000_000));
+    let start = Instant::now();
+    let outcome = run(first, |_| start.elapsed().as_secs() < seconds);
+    println!(
+        "{} cases in {seconds} s, {} of them readable by something, {} ms the slowest, {} MiB of memory at most",
+        outcome.cases,
+        outcome.accepted,
+        outcome.slowest.as_millis(),
+        peak() / 1024
+    );
+}

@@ -1,0 +1,215 @@
+//! Changes to weight files that keep enough of their structure to get far into the readers.
+
+use std::io::{Cursor, Read, Write};
+
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+/// SplitMix64 (Steele et al., 2014): every case is a function of its number.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+
+    pub fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.below(of.len())]
+    }
+}
+
+/// What a file is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A zip archive of torch.
+    Zip,
+    /// A stream of pickles.
+    Stream,
+    /// safetensors.
+    SafeTensors,
+}
+
+/// Pickle's opcodes, and bytes that are none.
+const OPCODES: &[u8] = b".(01 2NIJKLMFGVXTUBCcRPQbtld}])esauhjgqrp\x80\x81\x82\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\
+      \x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97";
+/// Words of the formats, and others that may stand in their place.
+const WORDS: [(&str, &[&str]); 16] = [
+    (
+        "FloatStorage",
+        &["LongStorage", "HalfStorage", "DoubleStorage", "BoolStorage", "QInt8Storage", "ComplexFloatSto"],
+    ),
+    ("_rebuild_tensor_v2", &["_rebuild_tensor", "_rebuild_qtensor", "_rebuild_parameter", "system"]),
+    ("torch._utils", &["posix", "torch._tensor", "builtins", "numpy"]),
+    ("OrderedDict", &["dict", "defaultdict", "deque"]),
+    ("storage", &["module", "s"]),
+    ("weight", &["bias", "w", "running_var", "../../weight", ""]),
+    ("backbone", &["", "b", "backbone.body"]),
+    ("layer1", &["layer2", "layer99999999999999999999", "layer-1", "res2", "layer"]),
+    ("layer4.1", &["layer4.18446744073709551615", "layer4.0", "layer4.7"]),
+    ("F32", &["F16", "I8", "F64", "BOOL", "F8_E4M3", "X"]),
+    ("data_offsets", &["data_offset", "shape"]),
+    ("shape", &["dtype", "shap"]),
+    ("base_width", &["base_widt", "fpn_channels"]),
+    ("resnet18", &["resnet50", "resnet152", "resnet"]),
+    ("[", &["[[", "{", "[9223372036854775807,", "[-1,"]),
+    ("cls_logits", &["bbox_reg", "cls"]),
+];
+/// Numbers that lengths, counts and offsets are set to.
+const NUMBERS: [u64; 14] = [0, 1, 2, 7, 8, 127, 128, 255, 65_535, 1 << 20, 0x7fff_ffff, 0xffff_ffff, 1 << 40, u64::MAX];
+/// Where most of a file's structure is, from its start and from its end.
+const STRUCTURE: usize = 6000;
+
+/// A changed copy of a file.
+pub fn mutate(whole: &[u8], kind: Kind, random: &mut Random) -> Vec<u8> {
+    let mut bytes = match (kind, random.below(4)) {
+        // Checksums of the archive's entries are made to fit, else nothing but them would be tested.
+        (Kind::Zip, 0..3) => return repacked(whole, random),
+        (Kind::SafeTensors, 0..3) => return reheaded(whole, random),
+        _ => whole.to_vec(),
+    };
+    changes(&mut bytes, random);
+    bytes
+}
+
+/// A few changes, most of them where the structure is.
+fn changes(bytes: &mut Vec<u8>, random: &mut Random) {
+    for _ in 0..1 + random.below(4) {
+        change(bytes, random);
+    }
+}
+
+fn place(bytes: &[u8], random: &mut Random) -> usize {
+    match random.below(4) {
+        0 => random.below(bytes.len()),
+        1 => bytes.len().saturating_sub(1 + random.below(STRUCTURE)),
+        _ => random.below(bytes.len().min(STRUCTURE)),
+    }
+}
+
+fn change(bytes: &mut Vec<u8>, random: &mut Random) {
+    if bytes.is_empty() {
+        return;
+    }
+    let at = place(bytes, random);
+    match random.below(12) {
+        0 => bytes.truncate(at),
+        1 => bytes[at] ^= 1 << random.below(8),
+        2 => bytes[at] = *random.one(OPCODES),
+        3 | 4 => {
+            let (number, width) = (*random.one(&NUMBERS), *random.one(&[1, 2, 4, 8]));
+            let raw = if random.below(8) == 0 { number.to_be_bytes() } else { number.to_le_bytes() };
+            for (to, from) in bytes[at..].iter_mut().zip(&raw[..width]) {
+                *to = *from;
+            }
+        }
+        5 => {
+            let end = (at + random.below(64)).min(bytes.len());
+            bytes.drain(at..end);
+        }
+        6 => {
+            let from = place(bytes, random);
+            let piece = bytes[from..(from + random.below(200)).min(bytes.len())].to_vec();
+            bytes.splice(at..at, piece.repeat(1 + random.below(3)));
+        }
+        7 => {
+            let nan = *random.one(&[f32::NAN, f32::INFINITY, -0.0, f32::MIN_POSITIVE / 2.0]);
+            let at = at / 4 * 4;
+            for (to, from) in bytes[at..].iter_mut().zip(nan.to_le_bytes()) {
+                *to = from;
+            }
+        }
+        8 | 9 => {
+            let (word, others) = random.one(&WORDS);
+            let other = random.one(others);
+            replace(bytes, word, other, random);
+        }
+        10 => {
+            // A digit of a number in text.
+            let digits: Vec<usize> = (at..bytes.len().min(at + 400)).filter(|i| bytes[*i].is_ascii_digit()).collect();
+            if !digits.is_empty() {
+                let at = *random.one(&digits);
+                let new = random.one(&["9", "0", "99999999", "-1", "1e300", "18446744073709551616"]);
+                bytes.splice(at..=at, new.bytes());
+            }
+        }
+        _ => {
+            let piece: Vec<u8> = (0..random.below(16)).map(|_| random.next() as u8).collect();
+            bytes.splice(at..at, piece);
+        }
+    }
+}
+
+/// One occurrence of a word becomes another word; in a pickle the length before it often follows.
+fn replace(bytes: &mut Vec<u8>, word: &str, other: &str, random: &mut Random) {
+    let found: Vec<usize> = bytes
+        .windows(word.len())
+        .enumerate()
+        .filter(|(_, w)| *w == word.as_bytes())
+        .map(|(i, _)| i)
+        .take(200)
+        .collect();
+    if found.is_empty() {
+        return;
+    }
+    let at = *random.one(&found);
+    if at >= 4 && random.below(2) == 0 {
+        let before: [u8; 4] = bytes[at - 4..at].try_into().expect("four bytes");
+        let length = u32::from_le_bytes(before);
+        if length < 256 {
+            let new = (i64::from(length) + other.len() as i64 - word.len() as i64).max(0) as u32;
+            bytes[at - 4..at].copy_from_slice(&new.to_le_bytes());
+        }
+    }
+    bytes.splice(at..at + word.len(), other.bytes());
+}
+
+/// The archive with changed entries, or changed names of entries, written anew.
+fn repacked(whole: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut archive = ZipArchive::new(Cursor::new(whole)).expect("the seed is an archive");
+    let mut out = ZipWriter::new(Cursor::new(Vec::new()));
+    for i in 0..archive.len() {
+        let mut entry = archive.by_index(i).expect("the seed is whole");
+        let mut name = entry.name().expect("a name").into_owned();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).expect("the seed is whole");
+        let pickle = name.ends_with("data.pkl");
+        if pickle && random.below(8) != 0 || !pickle && random.below(60) == 0 {
+            changes(&mut bytes, random);
+        }
+        match random.below(400) {
+            0 => continue,
+            1 => name = name.replace("archive", "other"),
+            2 => name.push('0'),
+            _ => {}
+        }
+        let method = if random.below(2000) == 0 { CompressionMethod::Deflated } else { CompressionMethod::Stored };
+        let started = out.start_file(name, SimpleFileOptions::default().compression_method(method));
+        if started.is_ok() {
+            out.write_all(&bytes).expect("memory takes bytes");
+        }
+    }
+    let mut bytes = out.finish().expect("memory takes the directory").into_inner();
+    if random.below(8) == 0 {
+        change(&mut bytes, random);
+    }
+    bytes
+}
+
+/// A safetensors file with a changed header whose length is right.
+fn reheaded(whole: &[u8], random: &mut Random) -> Vec<u8> {
+    let length = u64::from_le_bytes(whole[..8].try_into().expect("eight bytes")) as usize;
+    let (mut header, mut data) = (whole[8..8 + length].to_vec(), whole[8 + length..].to_vec());
+    changes(&mut header, random);
+    if random.below(6) == 0 {
+        change(&mut data, random);
+    }
+    [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
+}
