@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::process::ExitCode;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use foveal_backbone::weights::{ResNetFile, WeightsConvention, load_resnet, read_weights};
@@ -12,7 +13,17 @@ use foveal_backbone::{BackboneKind, NormChoice, ResNet};
 use foveal_kernels::Init;
 use safetensors::{Dtype, tensor::TensorView};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [weights, network, convention, input, output] = arguments.as_slice() else {
         return Err("usage: features WEIGHTS NETWORK CONVENTION IN OUT".into());

@@ -70,7 +70,7 @@ impl Walk {
                 self.pop()?;
             }
             b'1' => {
-                self.to_mark()?;
+                self.above_mark()?;
             }
             b'2' => {
                 let top = self.top()?.clone();
@@ -113,7 +113,7 @@ impl Walk {
             }
             // Containers.
             b't' | b'l' | b'd' | 0x91 => {
-                let cost = self.to_mark()?;
+                let cost = self.above_mark()?;
                 self.object(0);
                 self.grow(cost)?;
             }
@@ -127,7 +127,7 @@ impl Walk {
                 self.grow(key.saturating_add(value))?;
             }
             b'e' | b'u' | 0x90 => {
-                let items = self.to_mark()?;
+                let items = self.above_mark()?;
                 self.grow(items)?;
             }
             // The memo.
@@ -205,7 +205,7 @@ impl Walk {
     }
 
     /// Takes all above the innermost mark off the stack; what they cost together.
-    fn to_mark(&mut self) -> Result<u64, String> {
+    fn above_mark(&mut self) -> Result<u64, String> {
         let mark = self.marks.pop().ok_or("an opcode without its mark")?;
         Ok(self.stack.drain(mark..).map(|slot| slot.cost).fold(0, u64::saturating_add))
     }
