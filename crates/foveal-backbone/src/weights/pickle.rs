@@ -133,7 +133,7 @@ impl Walk {
             // The memo.
             b'g' | b'p' => {
                 let text = line(from)?;
-                let index = text.trim_end().parse().map_err(|_| format!("a memo index `{text}`"))?;
+                let index = text.trim_end().parse().map_err(|_| "a memo index that is no number")?;
                 if op == b'g' { self.get(index)? } else { self.put(index)? }
             }
             b'h' => {
@@ -338,6 +338,7 @@ mod tests {
             assert_eq!(walk(bytes).unwrap_err(), "a pickle that ends too early", "{bytes:?}");
         }
         assert!(walk(b"t.").unwrap_err().contains("mark"));
+        assert!(walk(b"gabc\n.").unwrap_err().contains("no number"));
         assert!(walk(b"h\x07.").unwrap_err().contains("memo index 7"));
         assert!(walk(b"\x82\x01.").unwrap_err().contains("0x82"));
     }

@@ -134,7 +134,7 @@ fn run(first: u64, mut more: impl FnMut(u64) -> bool) -> Outcome {
         };
         for error in &errors {
             assert!(error.contains("case.pth"), "case {case}: `{error}` names no file");
-            assert!(error.len() < 4000, "case {case}: an error of {} bytes", error.len());
+            assert!(error.len() < 4000, "case {case}: an error of {} bytes: {:.600}", error.len(), error);
         }
         outcome.accepted += u64::from(errors.len() < 7);
         outcome.cases += 1;
