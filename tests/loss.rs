@@ -1,6 +1,6 @@
 //! `foveal loss`.
 
-use crate::support::{Workplace, keys};
+use crate::support::{PICTURES, Workplace, keys};
 
 #[test]
 fn share_gives_the_published_figures() {
@@ -9,6 +9,9 @@ fn share_gives_the_published_figures() {
     let rest = ["--p-negative", "0.99", "--alpha", "0.25", "--gamma", "2"];
     let text = place.run(&[&example[..], &rest[..]].concat()).succeeds().stdout;
     assert!(text.contains("0.004561206") && text.contains("0.9373816"), "{text}");
+    // Of the gradient: 10 x .99 against 1e6 x .01.
+    let plain = text.lines().find(|line| line.trim_start().starts_with("cross entropy")).unwrap();
+    assert!(plain.ends_with("0.0009890"), "{plain}");
     assert_eq!(place.run(&["loss", "share"]).succeeds().stdout, text);
     let json = place.run(&[&example[..], &rest[..], &["--json", "-"]].concat()).succeeds().json();
     assert_eq!(keys(&json), ["cross_entropy", "balanced", "focal"]);
@@ -60,4 +63,52 @@ fn prior_prints_the_step_0_table() {
     assert_eq!(json["rows"].as_array().unwrap().len(), 8);
     assert_eq!(json["rows"][7]["pi"], 0.3);
     place.run(&["loss", "prior", "--positives", "7", "--anchors", "6"]).fails(2, &["--positives 7", "--anchors 6"]);
+}
+
+#[test]
+fn suggest_counts_without_pictures() {
+    let place = Workplace::new();
+    std::fs::remove_dir_all(place.path("pictures")).unwrap();
+    let json = place.run(&["loss", "suggest", "tiny.toml", "--json", "-"]).succeeds().json();
+    let counts = &json["counts"];
+    assert_eq!((&counts["pictures"], &counts["objects"]), (&PICTURES.into(), &(2 * PICTURES).into()));
+    // 64 x 64 pixels: grids of 8, 4, 2, 1 and 1 cells a side, nine anchors each.
+    let all: u64 = ["positives", "background", "ignored"].iter().map(|key| counts[key].as_u64().unwrap()).sum();
+    assert_eq!(all as usize, PICTURES * 9 * (64 + 16 + 4 + 1 + 1));
+    let of_classes = counts["classes"].as_array().unwrap().iter().map(|class| class["positives"].as_u64().unwrap());
+    assert_eq!(of_classes.sum::<u64>(), counts["positives"].as_u64().unwrap());
+    assert_eq!(counts["classes"][1]["name"], "青");
+    // Both classes are on every picture: nothing to remedy.
+    assert_eq!((json["imbalance"].as_f64(), json["remedy"].as_str()), (Some(1.0), Some("none")));
+    let other = ["loss", "suggest", "tiny.toml", "--annotations", "val.json", "--pictures", "2", "--json", "-"];
+    let other = place.run(&other).succeeds().json();
+    assert_eq!((&other["counts"]["pictures"], &other["counts"]["matched_pictures"]), (&PICTURES.into(), &2.into()));
+    place.write("none.json", r#"{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}"#);
+    place.run(&["loss", "suggest", "tiny.toml", "--annotations", "none.json"]).fails(1, &["no object"]);
+}
+
+#[test]
+fn what_suggest_proposes_is_a_configuration() {
+    let place = Workplace::new();
+    // One class on one picture of six, the other fifteen times as often.
+    let rare = place.changed(|train| {
+        let annotations = train["annotations"].as_array_mut().unwrap();
+        let mut frequent: Vec<_> = annotations.iter().filter(|a| a["category_id"] == 3).cloned().collect();
+        frequent.extend(frequent.clone());
+        frequent.extend(frequent[..3].to_vec());
+        frequent.extend(annotations.iter().find(|a| a["category_id"] == 70).cloned());
+        for (id, annotation) in (1..).zip(&mut frequent) {
+            annotation["id"] = id.into();
+        }
+        *annotations = frequent;
+    });
+    place.write("rare.json", rare);
+    let run = place.run(&["loss", "suggest", "tiny.toml", "--annotations", "rare.json"]).succeeds();
+    assert!(run.stdout.contains("15.0 times") && run.stdout.contains("Heuristic"), "{}", run.stdout);
+    let (_, snippet) = run.stdout.split_once("To put into the configuration:").unwrap();
+    let (snippet, _) = snippet.split_once("To settle it").unwrap();
+    place.write("proposed.toml", snippet);
+    let resolved = place.run(&["config", "proposed.toml"]).succeeds();
+    assert!(resolved.stdout.contains("prior = 0.01"), "{}", resolved.stdout);
+    assert!(run.stdout.contains("Proposal: "), "{}", run.stdout);
 }

@@ -89,6 +89,14 @@ impl PairLoss {
         }
     }
 
+    /// The gradients' magnitudes by the logits, summed over all pairs.
+    pub fn gradients(&self, scores: &Scores) -> Sums {
+        Sums {
+            positive: scores.positives * self.positive_weight * self.slope(scores.of_positives),
+            negative: scores.negatives * self.negative_weight * self.slope(1.0 - scores.of_negatives),
+        }
+    }
+
     /// The sums where every score is `prior`, as before the first update: `anchors` are those that take part in the
     /// loss, `positives` of them hold an object, and each has as many pairs as there are `classes`.
     pub fn at_prior(&self, prior: f64, anchors: f64, classes: f64, positives: f64) -> Sums {
@@ -137,6 +145,15 @@ mod tests {
                 assert!((found + rise / (2.0 * step)).abs() < 1e-8, "{gamma} {logit}: {found}");
             }
         }
+    }
+
+    #[test]
+    fn gradients_of_cross_entropy_are_what_is_missing_to_one() {
+        let scores = Scores { positives: 10.0, negatives: 1e6, of_positives: 0.01, of_negatives: 0.01 };
+        let gradients = PairLoss::cross_entropy().gradients(&scores);
+        close(gradients.positive, 9.9);
+        close(gradients.negative, 1e4);
+        close(PairLoss::balanced(0.25).gradients(&scores).negative, 7.5e3);
     }
 
     #[test]

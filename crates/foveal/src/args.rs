@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use crate::loss_args::{LossCommand, PriorArgs, ShareArgs};
+pub use crate::loss_args::{LossCommand, PriorArgs, ShareArgs, SuggestArgs};
 
 /// Trains, evaluates and runs dense object detectors.
 #[derive(Parser, Debug)]

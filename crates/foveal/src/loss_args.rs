@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::args::Split;
+
 /// What each class loss makes of an imbalance.
 #[derive(Subcommand, Debug)]
 pub enum LossCommand {
@@ -11,6 +13,8 @@ pub enum LossCommand {
     Share(ShareArgs),
     /// The class layer's bias and the first loss, for a prior
     Prior(PriorArgs),
+    /// Start values for prior and loss, and what rare classes may need, from a data set's counts
+    Suggest(SuggestArgs),
 }
 
 #[derive(Args, Debug)]
@@ -67,6 +71,24 @@ pub struct Weighting {
     /// Exponent of the focal factor
     #[arg(long, value_name = "G", default_value_t = 2.0, value_parser = exponent)]
     pub gamma: f64,
+}
+
+#[derive(Args, Debug)]
+pub struct SuggestArgs {
+    /// The configuration: sizes, anchors, matching, loss, and the data where --annotations names none
+    pub config: PathBuf,
+    /// COCO annotations to count instead of the configuration's; the pictures are not needed
+    #[arg(long, value_name = "F")]
+    pub annotations: Option<PathBuf>,
+    /// Which of the configuration's sets
+    #[arg(long, default_value = "train", conflicts_with = "annotations")]
+    pub split: Split,
+    /// Match the anchors of at most so many pictures, evenly chosen; classes are counted on all
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub pictures: u32,
+    /// Write counts and proposals as JSON; - is stdout
+    #[arg(long, value_name = "F")]
+    pub json: Option<PathBuf>,
 }
 
 fn number(text: &str, fits: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {

@@ -37,7 +37,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Bench(args) => bench::run(&args, &common),
         Command::Data(args) => data::run(args, &common),
         Command::Anchors(args) => anchors::run(args, &common),
-        Command::Loss(args) => loss::run(args),
+        Command::Loss(args) => loss::run(args, &common),
         Command::Lab(args) => lab::run(&args, &common),
     }
 }

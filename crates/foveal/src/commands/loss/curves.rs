@@ -10,7 +10,7 @@ use crate::chart::{self, Axis, Chart, Curve, Lines};
 /// The paper's gammas.
 const GAMMAS: [f64; 5] = [0.0, 0.5, 1.0, 2.0, 5.0];
 /// Points of a curve.
-const POINTS: usize = 1000;
+const POINTS: usize = 300;
 /// Tops of the two axes: the paper's for the loss; above the highest gradient of these gammas, 1.32.
 const LOSS_TOP: f64 = 5.0;
 const SLOPE_TOP: f64 = 1.6;

@@ -10,9 +10,9 @@ use crate::chart;
 use crate::failure::DONE;
 use crate::output::{self, significant};
 
-/// Digits of a share.
+/// Digits of a share of the loss, of one of the gradient, and of everything else.
 const SHARE_DIGITS: usize = 7;
-/// Digits of everything else.
+const GRADIENT_DIGITS: usize = 4;
 const DIGITS: usize = 7;
 /// Numbers below this are written with an exponent.
 const FIXED_FROM: f64 = 1e-4;
@@ -42,8 +42,8 @@ pub fn run(args: &ShareArgs) -> Result<u8> {
         args.positives, args.p_positive, args.negatives, args.p_negative
     );
     table += &format!(
-        " {:<14}{:>14}{:>14}{:>14}{:>14}{:>18}\n",
-        "loss", "one positive", "one negative", "positives", "negatives", "positives' share"
+        " {:<14}{:>14}{:>14}{:>14}{:>14}{:>18}{:>16}\n",
+        "loss", "one positive", "one negative", "positives", "negatives", "positives' share", "of the gradient"
     );
     let number = |value| significant(value, DIGITS, FIXED_FROM);
     let mut shares = Vec::new();
@@ -51,12 +51,13 @@ pub fn run(args: &ShareArgs) -> Result<u8> {
         let sums = loss.sums(&scores);
         shares.push(sums.positive_share());
         table += &format!(
-            " {name:<14}{:>14}{:>14}{:>14}{:>14}{:>18}\n",
+            " {name:<14}{:>14}{:>14}{:>14}{:>14}{:>18}{:>16}\n",
             number(loss.positive(scores.of_positives)),
             number(loss.negative(scores.of_negatives)),
             number(sums.positive),
             number(sums.negative),
             significant(sums.positive_share(), SHARE_DIGITS, FIXED_FROM),
+            significant(loss.gradients(&scores).positive_share(), GRADIENT_DIGITS, FIXED_FROM),
         );
     }
     let json = json!({"cross_entropy": shares[0], "balanced": shares[1], "focal": shares[2]});

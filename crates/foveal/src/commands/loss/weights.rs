@@ -1,0 +1,107 @@
+//! What class weights and repeated pictures would make of a set.
+
+use serde::Serialize;
+
+use super::count::Counts;
+
+/// The betas that Cui et al. (arXiv 1901.05555) try.
+const BETAS: [f64; 4] = [0.9, 0.99, 0.999, 0.9999];
+
+/// Weights of classes with these numbers of objects: mean 1 over the
+/// classes that have any, 1 for the others.
+pub fn inverse_frequency(objects: &[usize]) -> Vec<f64> {
+    normalised(objects, |n| 1.0 / n)
+}
+
+/// By effective number: (1 - beta) / (1 - beta^n) (Cui et al., equation 2), mean 1.
+pub fn effective_number(objects: &[usize], beta: f64) -> Vec<f64> {
+    normalised(objects, |n| (1.0 - beta) / (1.0 - beta.powf(n)))
+}
+
+fn normalised(objects: &[usize], weight: impl Fn(f64) -> f64) -> Vec<f64> {
+    let present: Vec<f64> = objects.iter().filter(|n| **n > 0).map(|n| weight(*n as f64)).collect();
+    let mean = present.iter().sum::<f64>() / present.len().max(1) as f64;
+    objects.iter().map(|n| if *n > 0 { weight(*n as f64) / mean } else { 1.0 }).collect()
+}
+
+/// The smallest of them whose limit, 1 / (1 - beta), is not below the most frequent class's number of objects.
+pub fn beta_for(objects: &[usize]) -> f64 {
+    let most = objects.iter().copied().max().unwrap_or(0) as f64;
+    // 1 / (1 - 0.9) is just below 10.
+    BETAS.into_iter().find(|beta| (1.0 / (1.0 - beta)).round() >= most).unwrap_or(BETAS[3])
+}
+
+/// Pictures repeated by their rarest class (Gupta et al., arXiv 1908.03195, section 5.1: repeat factor sampling).
+#[derive(Clone, Debug, Serialize)]
+pub struct Repeats {
+    /// Classes on fewer than this fraction of the pictures are repeated.
+    pub threshold: f64,
+    /// How often a picture with that class is shown, at least.
+    pub factors: Vec<f64>,
+    /// Objects of each class in an epoch then.
+    pub objects: Vec<f64>,
+}
+
+impl Repeats {
+    /// `r(c) = max(1, sqrt(threshold / f(c)))`; a picture has the largest factor of its classes.
+    pub fn new(counts: &Counts, threshold: f64) -> Self {
+        let pictures = counts.pictures.max(1) as f64;
+        let factor = |on: usize| if on == 0 { 1.0 } else { (threshold * pictures / on as f64).sqrt().max(1.0) };
+        let factors: Vec<f64> = counts.classes.iter().map(|class| factor(class.pictures)).collect();
+        let mut objects = vec![0.0; factors.len()];
+        for classes in &counts.by_picture {
+            let repeat = classes.iter().map(|class| factors[*class as usize]).fold(1.0, f64::max);
+            classes.iter().for_each(|class| objects[*class as usize] += repeat);
+        }
+        Self { threshold, factors, objects }
+    }
+}
+
+/// The most frequent over the rarest, of those that occur.
+pub fn imbalance(objects: impl Iterator<Item = f64> + Clone) -> f64 {
+    let present = objects.filter(|n| *n > 0.0);
+    let most = present.clone().fold(0.0, f64::max);
+    let least = present.fold(f64::INFINITY, f64::min);
+    if most > 0.0 { most / least } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::loss::count::ClassCount;
+
+    fn close(found: &[f64], expected: &[f64]) {
+        assert_eq!(found.len(), expected.len());
+        found.iter().zip(expected).for_each(|(a, b)| assert!((a - b).abs() < 1e-9, "{found:?}, not {expected:?}"));
+    }
+
+    #[test]
+    fn weights_by_hand() {
+        // 1/10 and 1/40, over their mean 1/16; the class without objects keeps 1.
+        close(&inverse_frequency(&[10, 40, 0]), &[1.6, 0.4, 1.0]);
+        // beta 0.5: 0.5 / 0.5 = 1 and 0.5 / 0.75 = 2/3, over their mean 5/6.
+        close(&effective_number(&[1, 2], 0.5), &[1.2, 0.8]);
+        assert_eq!((beta_for(&[10]), beta_for(&[11]), beta_for(&[1_000_000])), (0.9, 0.99, 0.9999));
+    }
+
+    #[test]
+    fn repeats_by_hand() {
+        let class = |pictures| ClassCount { name: String::new(), objects: 0, pictures, positives: 0 };
+        let counts = Counts {
+            pictures: 4,
+            empty_pictures: 0,
+            objects: 6,
+            matched_pictures: 4,
+            positives: 0,
+            background: 0,
+            ignored: 0,
+            classes: vec![class(4), class(1)],
+            by_picture: vec![vec![0, 0], vec![0], vec![0], vec![0, 1]],
+        };
+        // f = 1 and 1/4; t = 1 repeats the second class's picture twice.
+        let repeats = Repeats::new(&counts, 1.0);
+        close(&repeats.factors, &[1.0, 2.0]);
+        close(&repeats.objects, &[6.0, 2.0]);
+        assert_eq!(imbalance([6.0, 0.0, 2.0].into_iter()), 3.0);
+    }
+}
