@@ -70,17 +70,16 @@ impl Block {
     /// - result: `[batch, width * expansion, height / stride, width / stride]`, rounded up
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let shortcut = match &self.downsample {
-            Some(d) => d.index1.forward(d.index0.forward(x.clone()), None, Activation::None),
+            Some(d) => d.index0.forward_norm(x.clone(), &d.index1, None, Activation::None),
             None => x.clone(),
         };
-        let y = self.bn1.forward(self.conv1.forward(x), None, Activation::Relu);
-        let y = self.conv2.forward(y);
+        let y = self.conv1.forward_norm(x, &self.bn1, None, Activation::Relu);
         match (&self.conv3, &self.bn3) {
             (Some(conv3), Some(bn3)) => {
-                let y = self.bn2.forward(y, None, Activation::Relu);
-                bn3.forward(conv3.forward(y), Some(shortcut), Activation::Relu)
+                let y = self.conv2.forward_norm(y, &self.bn2, None, Activation::Relu);
+                conv3.forward_norm(y, bn3, Some(shortcut), Activation::Relu)
             }
-            _ => self.bn2.forward(y, Some(shortcut), Activation::Relu),
+            _ => self.conv2.forward_norm(y, &self.bn2, Some(shortcut), Activation::Relu),
         }
     }
 

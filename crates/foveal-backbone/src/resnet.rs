@@ -71,7 +71,7 @@ impl ResNet {
     /// # Shapes
     /// - images: `[batch, 3, height, width]`
     pub fn forward(&self, images: Tensor<4>) -> StageOutputs {
-        let x = self.bn1.forward(self.conv1.forward(images), None, Activation::Relu);
+        let x = self.conv1.forward_norm(images, &self.bn1, None, Activation::Relu);
         let run = |x: Tensor<4>, blocks: &[Block]| blocks.iter().fold(x, |x, b| b.forward(x));
         let x = run(max_pool_3x3_s2_p1(x), &self.layer1);
         let c3 = run(x, &self.layer2);

@@ -1,17 +1,18 @@
-//! From a head's map to rows in anchor order.
+//! From a head's maps to rows in anchor order.
 
 use burn::tensor::Tensor;
+use foveal_kernels::channels_last;
 
-/// Brings one level's map into anchor order (y, x, cell), `values` numbers an anchor.
+/// Brings maps, one level after the other, into anchor order (level, y, x, cell), `values` numbers an anchor.
 ///
 /// # Shapes
-/// - map: `[batch, cells * values, height, width]`, channels ordered (cell, value)
-/// - result: `[batch, height * width * cells, values]`
-pub fn flatten_level(map: Tensor<4>, values: usize) -> Tensor<3> {
-    let [batch, channels, height, width] = map.dims();
+/// - maps: `[batch, cells * values, pixels]`, channels ordered (cell, value)
+/// - result: `[batch, pixels * cells, values]`
+pub fn flatten_maps(maps: Tensor<3>, values: usize) -> Tensor<3> {
+    let [batch, channels, pixels] = maps.dims();
     assert!(channels.is_multiple_of(values), "{channels} channels are no multiple of {values}");
-    // (cell, value) stays together, so one permutation of four axes does it.
-    map.permute([0, 2, 3, 1]).reshape([batch, height * width * (channels / values), values])
+    // (cell, value) stays together, so channels and pixels change places and that is all.
+    channels_last(maps).reshape([batch, pixels * (channels / values), values])
 }
 
 #[cfg(test)]
@@ -26,7 +27,7 @@ mod tests {
         let n = cells * values * height * width;
         let map =
             Tensor::<1, Int>::arange(0..n as i64, &Device::flex()).float().reshape([1, cells * values, height, width]);
-        let rows: Vec<f32> = flatten_level(map, values).into_data().try_to_vec().unwrap();
+        let rows: Vec<f32> = flatten_maps(map.flatten(2, 3), values).into_data().try_to_vec().unwrap();
         for y in 0..height {
             for x in 0..width {
                 for cell in 0..cells {

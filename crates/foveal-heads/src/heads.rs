@@ -2,10 +2,10 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use foveal_kernels::{Activation, Conv2d, Init, NORM_EPS, Norm, NormKind, relu};
+use foveal_kernels::{Activation, Conv2d, Init, MapSize, NORM_EPS, Norm, NormKind, takes_maps};
 
 use crate::config::{HeadConfig, HeadNorm};
-use crate::flatten::flatten_level;
+use crate::flatten::flatten_maps;
 
 /// Deviation of every new head weight (arXiv 1708.02002, section 4.1).
 const WEIGHT_STD: f64 = 0.01;
@@ -45,13 +45,10 @@ fn new_tower(config: &HeadConfig, channels: usize, init: &mut Init, device: &Dev
         .collect()
 }
 
-fn run_tower(tower: &Tower, x: Tensor<4>) -> Tensor<4> {
-    tower.iter().fold(x, |x, layer| {
-        let y = layer.index0.forward(x);
-        match &layer.index1 {
-            Some(norm) => norm.forward(y, None, Activation::Relu),
-            None => relu(y),
-        }
+fn run_tower(tower: &Tower, x: Tensor<3>, sizes: &[MapSize]) -> Tensor<3> {
+    tower.iter().fold(x, |x, layer| match &layer.index1 {
+        Some(norm) => norm.forward_maps(layer.index0.forward_maps(x, sizes, Activation::None), sizes, Activation::Relu),
+        None => layer.index0.forward_maps(x, sizes, Activation::Relu),
     })
 }
 
@@ -117,16 +114,24 @@ impl Head {
     /// # Shapes
     /// - levels: `[batch, channels, height, width]` each
     pub fn forward(&self, levels: &[Tensor<4>]) -> HeadOutput {
-        let (class, boxes) = (&self.classification_head, &self.regression_head);
-        let logits = levels
-            .iter()
-            .map(|x| flatten_level(class.cls_logits.forward(run_tower(&class.conv, x.clone())), self.classes))
-            .collect();
-        let deltas = levels
-            .iter()
-            .map(|x| flatten_level(boxes.bbox_reg.forward(run_tower(&boxes.conv, x.clone())), BOX_VALUES))
-            .collect();
+        let sizes: Vec<MapSize> = levels.iter().map(MapSize::of).collect();
+        let flat: Vec<Tensor<3>> = levels.iter().map(|x| x.clone().flatten(2, 3)).collect();
+        // The CPU kernels take all levels at once; elsewhere they would only be cut apart again.
+        if levels.iter().all(takes_maps) {
+            return self.rows(Tensor::cat(flat, 2), &sizes);
+        }
+        let each = flat.into_iter().zip(&sizes).map(|(x, size)| self.rows(x, std::slice::from_ref(size)));
+        let (logits, deltas) = each.map(|out| (out.logits, out.deltas)).unzip();
         HeadOutput { logits: Tensor::cat(logits, 1), deltas: Tensor::cat(deltas, 1) }
+    }
+
+    /// The rows of some levels in one tensor, `[batch, channels, pixels]`.
+    fn rows(&self, x: Tensor<3>, sizes: &[MapSize]) -> HeadOutput {
+        let (class, boxes) = (&self.classification_head, &self.regression_head);
+        let last = |conv: &Conv2d, x| conv.forward_maps(x, sizes, Activation::None);
+        let logits = last(&class.cls_logits, run_tower(&class.conv, x.clone(), sizes));
+        let deltas = last(&boxes.bbox_reg, run_tower(&boxes.conv, x, sizes));
+        HeadOutput { logits: flatten_maps(logits, self.classes), deltas: flatten_maps(deltas, BOX_VALUES) }
     }
 }
 

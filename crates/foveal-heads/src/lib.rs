@@ -5,5 +5,5 @@ mod flatten;
 mod heads;
 
 pub use config::{HeadConfig, HeadNorm};
-pub use flatten::flatten_level;
+pub use flatten::flatten_maps;
 pub use heads::{ClassificationHead, Head, HeadOutput, RegressionHead, Tower, TowerLayer, prior_bias};

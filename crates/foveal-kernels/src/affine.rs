@@ -14,16 +14,17 @@ use crate::relu::rectified;
 use crate::route::own_kernel;
 
 /// What follows a linear step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activation {
     /// Nothing.
+    #[default]
     None,
     /// `max(x, 0)`; NaN stays NaN.
     Relu,
 }
 
 impl Activation {
-    pub(crate) fn plain(self, x: Tensor<4>) -> Tensor<4> {
+    pub(crate) fn plain<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::None => x,
             Self::Relu => activation::relu(x),

@@ -23,8 +23,12 @@ pub(crate) trait CpuTensor: TensorMetadata + Clone + Sized + Send + Sync {
     fn f32s_mut(&mut self) -> Option<&mut [f32]>;
     /// All elements of a contiguous `i32` tensor.
     fn i32s(&self) -> &[i32];
-    /// A tensor of `dims`, row-major; takes the buffer over.
-    fn from_f32s<const D: usize>(values: Vec<f32>, dims: [usize; D]) -> Self;
+    /// A tensor of `shape`, row-major; takes the buffer over.
+    fn from_shape(values: Vec<f32>, shape: Shape) -> Self;
+    /// The same where the rank is known.
+    fn from_f32s<const D: usize>(values: Vec<f32>, dims: [usize; D]) -> Self {
+        Self::from_shape(values, Shape::from(dims))
+    }
     /// The sizes of a tensor whose rank is known.
     fn sizes<const D: usize>(&self) -> [usize; D] {
         self.shape().dims()
@@ -51,9 +55,9 @@ impl CpuTensor for FlexTensor {
         self.storage()
     }
 
-    fn from_f32s<const D: usize>(values: Vec<f32>, dims: [usize; D]) -> Self {
-        debug_assert_eq!(values.len(), dims.iter().product::<usize>());
-        FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::from(dims)), DType::F32)
+    fn from_shape(values: Vec<f32>, shape: Shape) -> Self {
+        debug_assert_eq!(values.len(), shape.num_elements());
+        FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
     }
 }
 
@@ -90,8 +94,8 @@ impl CpuTensor for NdArrayTensor {
         }
     }
 
-    fn from_f32s<const D: usize>(values: Vec<f32>, dims: [usize; D]) -> Self {
+    fn from_shape(values: Vec<f32>, shape: Shape) -> Self {
         // `new` takes the vector and `from_data` takes it back: no copy.
-        NdArrayTensor::from_data(TensorData::new(values, dims))
+        NdArrayTensor::from_data(TensorData::new(values, shape))
     }
 }

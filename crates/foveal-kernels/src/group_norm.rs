@@ -1,4 +1,6 @@
 //! Group normalisation, fused with an activation.
+use std::ops::Range;
+
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -8,6 +10,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::affine::Activation;
+use crate::conv::{Level, MapSize, Maps};
 use crate::cpu::{CpuBackend, CpuTensor};
 use crate::parallel::{GRAIN, map_planes, sum, sum_by};
 use crate::relu::rectified;
@@ -31,8 +34,7 @@ pub fn group_norm(
     activation: Activation,
 ) -> Tensor<4> {
     let [batch, channels, height, width] = x.dims();
-    assert!(groups > 0 && channels % groups == 0, "group norm: {channels} channels in {groups} groups");
-    assert_eq!([weight.dims(), bias.dims()], [[channels]; 2], "group norm: weight and bias of {channels} channels");
+    check(channels, groups, &weight, &bias);
     if !own_kernel(&x) {
         let flat = x.reshape([batch, groups, channels / groups * height * width]);
         let centred = flat.clone() - flat.mean_dim(2);
@@ -41,20 +43,81 @@ pub fn group_norm(
         let by_channel = |t: Tensor<1>| t.reshape([1, channels, 1, 1]);
         return activation.plain(normal * by_channel(weight) + by_channel(bias));
     }
+    let maps = Maps::new(batch, &[MapSize { height, width }]);
+    own(x, weight, bias, GroupNorm { channels, groups, eps, activation, maps })
+}
+
+/// [`group_norm`] of several maps in one tensor, each by statistics of its own.
+///
+/// # Shapes
+/// `x` and the result `[batch, channels, pixels]`: each channel holds the maps of `sizes`, row by row, one after the
+/// other; `weight` and `bias` `[channels]`.
+///
+/// # Panics
+/// If `groups` does not divide the channels or the shapes do not fit each other.
+pub fn group_norm_maps(
+    x: Tensor<3>,
+    sizes: &[MapSize],
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    groups: usize,
+    eps: f64,
+    activation: Activation,
+) -> Tensor<3> {
+    let [batch, channels, pixels] = x.dims();
+    check(channels, groups, &weight, &bias);
+    let maps = Maps::new(batch, sizes);
+    assert_eq!(maps.pixels, pixels, "group norm: the maps' sizes {sizes:?} do not make up {pixels} pixels");
+    if !own_kernel(&x) {
+        let each = maps.levels.iter().map(|level| {
+            let map = x.clone().narrow(2, level.offset, level.height * level.width);
+            let map = map.reshape([batch, channels, level.height, level.width]);
+            group_norm(map, weight.clone(), bias.clone(), groups, eps, activation).flatten(2, 3)
+        });
+        return Tensor::cat(each.collect(), 2);
+    }
+    own(x, weight, bias, GroupNorm { channels, groups, eps, activation, maps })
+}
+
+fn check(channels: usize, groups: usize, weight: &Tensor<1>, bias: &Tensor<1>) {
+    assert!(groups > 0 && channels % groups == 0, "group norm: {channels} channels in {groups} groups");
+    assert_eq!([weight.dims(), bias.dims()], [[channels]; 2], "group norm: weight and bias of {channels} channels");
+}
+
+fn own<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, config: GroupNorm) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as GroupNormOps>::group_norm(
         x.into_dispatch(),
         weight.into_dispatch(),
         bias.into_dispatch(),
-        GroupNorm { groups, eps, activation },
+        config,
     ))
 }
 
 /// What a group norm does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GroupNorm {
+    channels: usize,
     groups: usize,
     eps: f64,
     activation: Activation,
+    maps: Maps,
+}
+
+impl GroupNorm {
+    fn in_group(&self) -> usize {
+        self.channels / self.groups
+    }
+
+    /// For each map of a channel: its number, and the elements it takes.
+    fn parts(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let range = |l: &Level| l.offset..l.offset + l.height * l.width;
+        self.maps.levels.iter().map(range).enumerate()
+    }
+
+    /// Where the statistics of map `level` of plane `i` (image times channels plus channel) are.
+    fn at(&self, i: usize, level: usize) -> usize {
+        i / self.in_group() * self.maps.levels.len() + level
+    }
 }
 
 /// Group norms that the CPU backends compute themselves.
@@ -77,40 +140,41 @@ impl<B: CpuBackend> GroupNormOps for B {
         config: GroupNorm,
     ) -> FloatTensor<Self> {
         let x = x.contiguous();
-        let statistics = statistics(&x, config);
-        forward(x, &statistics, &weight.contiguous(), &bias.contiguous(), config)
+        let statistics = statistics(&x, &config);
+        forward(x, &statistics, &weight.contiguous(), &bias.contiguous(), &config)
     }
 }
 
-/// Of every image's groups, in order `[batch, groups]`.
-fn statistics<T: CpuTensor>(x: &T, config: GroupNorm) -> Vec<Statistics> {
-    let values = x.f32s();
-    let len = group_len(x, config).max(1);
-    values
-        .par_chunks(len)
-        .with_min_len(GRAIN.div_ceil(len))
-        .map(|group| {
-            let mean = sum(group) / len as f64;
+/// Of every image's groups, in order `[batch, groups, maps]`.
+fn statistics<T: CpuTensor>(x: &T, config: &GroupNorm) -> Vec<Statistics> {
+    let (values, pixels, in_group) = (x.f32s(), config.maps.pixels, config.in_group());
+    let of_group = |group: usize| {
+        config.parts().map(move |(_, part)| {
+            let planes = || (0..in_group).map(|c| &values[(group * in_group + c) * pixels..][part.clone()]);
+            let count = (in_group * part.len()).max(1) as f64;
+            let mean = planes().map(sum).sum::<f64>() / count;
             let centre = mean as f32;
-            let var = sum_by(group, |x| (x - centre) * (x - centre)) / len as f64;
+            let var = planes().map(|p| sum_by(p, |x| (x - centre) * (x - centre))).sum::<f64>() / count;
             Statistics::new(centre, var, config.eps)
         })
+    };
+    (0..config.maps.batch * config.groups)
+        .into_par_iter()
+        .with_min_len(GRAIN.div_ceil((in_group * pixels).max(1)))
+        .flat_map_iter(of_group)
         .collect()
 }
 
-fn group_len<T: CpuTensor>(x: &T, config: GroupNorm) -> usize {
-    let [_, channels, height, width] = x.sizes();
-    channels / config.groups * height * width
-}
-
-fn forward<T: CpuTensor>(x: T, statistics: &[Statistics], weight: &T, bias: &T, config: GroupNorm) -> T {
-    let [_, channels, height, width] = x.sizes();
-    let (weight, bias, in_group) = (weight.f32s(), bias.f32s(), channels / config.groups);
-    map_planes(x, height * width, |i, values| {
-        let (s, w, b) = (statistics[i / in_group], weight[i % channels], bias[i % channels]);
-        match config.activation {
-            Activation::None => values.iter_mut().for_each(|v| *v = s.normal(*v) * w + b),
-            Activation::Relu => values.iter_mut().for_each(|v| *v = rectified(s.normal(*v) * w + b)),
+fn forward<T: CpuTensor>(x: T, statistics: &[Statistics], weight: &T, bias: &T, config: &GroupNorm) -> T {
+    let (weight, bias, channels) = (weight.f32s(), bias.f32s(), config.channels);
+    map_planes(x, config.maps.pixels, |i, values| {
+        let (w, b) = (weight[i % channels], bias[i % channels]);
+        for (level, part) in config.parts() {
+            let s = statistics[config.at(i, level)];
+            match config.activation {
+                Activation::None => values[part].iter_mut().for_each(|v| *v = s.normal(*v) * w + b),
+                Activation::Relu => values[part].iter_mut().for_each(|v| *v = rectified(s.normal(*v) * w + b)),
+            }
         }
     })
 }
@@ -128,10 +192,10 @@ fn backward<T: CpuTensor>(
     statistics: &[Statistics],
     weight: &T,
     bias: &T,
-    config: GroupNorm,
+    config: &GroupNorm,
 ) -> Grads<T> {
-    let [_, channels, height, width] = x.sizes();
-    let (plane, in_group) = (height * width, channels / config.groups);
+    let (channels, plane, in_group, maps) =
+        (config.channels, config.maps.pixels, config.in_group(), config.maps.levels.len());
     let (values, w, b) = (x.f32s(), weight.f32s(), bias.f32s());
     // the gradient before the activation; the very expression of `forward`, so that both see the same sign
     let gate = |g: f32, normal: f32, c: usize| match config.activation {
@@ -139,40 +203,48 @@ fn backward<T: CpuTensor>(
         _ => g,
     };
     let grad = grad.contiguous();
-    // of each image's channel: sum of g and of g * normalised x
+    // of each image's channel's map: sum of g and of g * normalised x
     let sums: Vec<[f64; 2]> = grad
         .f32s()
         .par_chunks(plane.max(1))
         .with_min_len(GRAIN.div_ceil(plane.max(1)))
         .enumerate()
-        .map(|(i, g)| {
-            let (s, c) = (statistics[i / in_group], i % channels);
-            gated_sums(g, &values[i * plane..][..plane], |g, x| (gate(g, s.normal(x), c), s.normal(x)))
+        .flat_map_iter(|(i, g)| {
+            config.parts().map(move |(level, part)| {
+                let (s, c) = (statistics[config.at(i, level)], i % channels);
+                let x = &values[i * plane..][part.clone()];
+                gated_sums(&g[part], x, |g, x| (gate(g, s.normal(x), c), s.normal(x)))
+            })
         })
         .collect();
     let by_channel = |k: usize| -> Vec<f32> {
-        (0..channels).map(|c| sums.iter().skip(c).step_by(channels).map(|s| s[k]).sum::<f64>() as f32).collect()
+        let of =
+            |c: usize| (0..config.maps.batch).flat_map(move |i| (0..maps).map(move |l| (i * channels + c) * maps + l));
+        (0..channels).map(|c| of(c).map(|at| sums[at][k]).sum::<f64>() as f32).collect()
     };
     let (weight_grad, bias_grad) = (by_channel(1), by_channel(0));
-    // dx = scale * (w g - mean(w g) - normal * mean(w g normal)), means over the group
-    let n = (in_group * plane) as f64;
-    let means: Vec<[f32; 2]> = sums
-        .chunks(in_group)
-        .enumerate()
-        .map(|(i, group)| {
-            let first = i % config.groups * in_group;
+    // dx = scale * (w g - mean(w g) - normal * mean(w g normal)), means over the group's map
+    let mut means = vec![[0f32; 2]; statistics.len()];
+    for (level, part) in config.parts() {
+        let n = (in_group * part.len()) as f64;
+        for group in 0..config.maps.batch * config.groups {
             let mean = |k: usize| {
-                let weighted = group.iter().zip(&w[first..]).map(|(s, w)| s[k] * f64::from(*w));
+                let weighted = (group * in_group..(group + 1) * in_group)
+                    .map(|i| sums[i * maps + level][k] * f64::from(w[i % channels]));
                 (weighted.sum::<f64>() / n) as f32
             };
-            [mean(0), mean(1)]
-        })
-        .collect();
+            means[group * maps + level] = [mean(0), mean(1)];
+        }
+    }
     let dx = map_planes(grad, plane, |i, g| {
-        let (s, c, [m0, m1]) = (statistics[i / in_group], i % channels, means[i / in_group]);
-        for (g, x) in g.iter_mut().zip(&values[i * plane..][..plane]) {
-            let normal = s.normal(*x);
-            *g = s.scale * (gate(*g, normal, c) * w[c] - m0 - normal * m1);
+        let c = i % channels;
+        for (level, part) in config.parts() {
+            let at = config.at(i, level);
+            let (s, [m0, m1]) = (statistics[at], means[at]);
+            for (g, x) in g[part.clone()].iter_mut().zip(&values[i * plane..][part]) {
+                let normal = s.normal(*x);
+                *g = s.scale * (gate(*g, normal, c) * w[c] - m0 - normal * m1);
+            }
         }
     });
     Grads { x: dx, weight: T::from_f32s(weight_grad, [channels]), bias: T::from_f32s(bias_grad, [channels]) }
@@ -198,7 +270,7 @@ impl<B: CpuBackend> Backward<B, 3> for GroupNormNode {
         let grad = grads.consume::<B>(&ops.node);
         let Saved { x, statistics, weight, bias, config } = ops.state;
         let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x).contiguous();
-        let all = backward(grad, &x, &statistics, &weight, &bias, config);
+        let all = backward(grad, &x, &statistics, &weight, &bias, &config);
         for (parent, grad) in ops.parents.into_iter().zip([all.x, all.weight, all.bias]) {
             if let Some(node) = parent {
                 grads.register::<B>(node.id, grad);
@@ -223,8 +295,8 @@ impl<B: CpuBackend, C: CheckpointStrategy> GroupNormOps for Autodiff<B, C> {
                     weight.into_primitive().contiguous(),
                     bias.into_primitive().contiguous(),
                 );
-                let statistics = statistics(&x, config);
-                let y = forward(x, &statistics, &weight, &bias, config);
+                let statistics = statistics(&x, &config);
+                let y = forward(x, &statistics, &weight, &bias, &config);
                 prep.finish(Saved { x: saved_x, statistics, weight, bias, config }, y)
             }
             OpsKind::UnTracked(prep) => {

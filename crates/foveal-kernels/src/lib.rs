@@ -13,27 +13,31 @@
 
 mod affine;
 mod batch_norm;
+mod channels_last;
 mod class_loss;
 mod conv;
 mod cpu;
 mod group_norm;
 mod init;
+mod matmul;
 mod norm;
 mod parallel;
 mod pool;
 mod relu;
 mod route;
+mod scratch;
 mod statistics;
 mod upsample;
 
 pub use affine::{Activation, affine};
 pub use batch_norm::{BatchNormOutput, batch_norm_train};
+pub use channels_last::channels_last;
 pub use class_loss::{BACKGROUND, ClassLoss, ClassLossKind, ClassLossParams, IGNORE, class_loss};
-pub use conv::{Conv2d, conv2d, conv2d_plain};
-pub use group_norm::group_norm;
+pub use conv::{Conv2d, MapSize, conv2d, conv2d_maps, conv2d_plain};
+pub use group_norm::{group_norm, group_norm_maps};
 pub use init::Init;
 pub use norm::{NORM_EPS, NORM_GROUPS, Norm, NormKind, RUNNING_MOMENTUM};
 pub use pool::max_pool_3x3_s2_p1;
 pub use relu::relu;
-pub use route::{plain, set_plain};
+pub use route::{plain, set_plain, takes_maps};
 pub use upsample::upsample_add;

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::{Device, Tensor};
 
-use crate::{Activation, affine, batch_norm_train, group_norm, relu};
+use crate::{Activation, MapSize, affine, batch_norm_train, group_norm, group_norm_maps, relu};
 
 /// torchvision's `eps` for batch, frozen-batch and group norm alike.
 pub const NORM_EPS: f64 = 1e-5;
@@ -24,6 +24,13 @@ pub enum NormKind {
         /// Number of groups; divides the channel count.
         groups: usize,
     },
+}
+
+/// `x * scale + shift`, by channel.
+#[derive(Clone, Debug)]
+pub(crate) struct Folded {
+    pub(crate) scale: Tensor<1>,
+    pub(crate) shift: Tensor<1>,
 }
 
 /// Normalisation over channels, fused with the activation and the residual sum that follow it.
@@ -91,12 +98,36 @@ impl Norm {
                 finish(out.y, residual, activation)
             }
             NormKind::Frozen | NormKind::Batch => {
-                let stat = |s: &Option<RunningState<Tensor<1>>>| s.as_ref().expect("statistics").value_sync();
-                let scale = weight / (stat(&self.running_var) + self.eps).sqrt();
-                let shift = bias - stat(&self.running_mean) * scale.clone();
+                let Folded { scale, shift } = self.by_statistics();
                 affine(x, scale, shift, residual, activation)
             }
         }
+    }
+
+    /// `activation(norm(x))` of several maps in one tensor, each by statistics of its own; for group norms.
+    ///
+    /// # Shapes
+    /// - x: `[batch, channels, pixels]`, as for [`group_norm_maps`]
+    ///
+    /// # Panics
+    /// If this is another norm.
+    pub fn forward_maps(&self, x: Tensor<3>, sizes: &[MapSize], activation: Activation) -> Tensor<3> {
+        let NormKind::Group { groups } = self.kind else { panic!("several maps: a group norm, not {:?}", self.kind) };
+        group_norm_maps(x, sizes, self.weight.val(), self.bias.val(), groups, self.eps, activation)
+    }
+
+    /// The norm by its stored statistics.
+    fn by_statistics(&self) -> Folded {
+        let stat = |s: &Option<RunningState<Tensor<1>>>| s.as_ref().expect("statistics").value_sync();
+        let scale = self.weight.val() / (stat(&self.running_var) + self.eps).sqrt();
+        let shift = self.bias.val() - stat(&self.running_mean) * scale.clone();
+        Folded { scale, shift }
+    }
+
+    /// The norm as an affine map, where it is one by its stored statistics and does not learn.
+    pub(crate) fn folded(&self) -> Option<Folded> {
+        let learns = self.weight.is_require_grad() || self.bias.is_require_grad();
+        (!matches!(self.kind, NormKind::Group { .. }) && !learns).then(|| self.by_statistics())
     }
 }
 

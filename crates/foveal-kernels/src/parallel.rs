@@ -54,19 +54,44 @@ where
     out
 }
 
-/// Applies `f(i, plane)` to every plane of `[batch, channels, height, width]`: in place where nobody else holds the
-/// buffer, else on a copy.
-pub(crate) fn map_planes<T: CpuTensor>(x: T, plane: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> T {
-    map_pieces::<T, 4>(x, plane, f)
+/// Combines every element of `x` with that of `y`, a contiguous tensor of as many elements: in place where nobody else
+/// holds x's buffer, else on a copy.
+pub(crate) fn zip_flat<T: CpuTensor>(x: T, y: &T, f: impl Fn(&mut f32, f32) + Sync) -> T {
+    let mut x = x.contiguous();
+    let y = y.f32s();
+    assert_eq!(x.f32s().len(), y.len());
+    if x.f32s_mut().is_none() {
+        let (shape, source) = (x.shape(), x.f32s());
+        let mut out: Vec<f32> = Vec::with_capacity(source.len());
+        out.spare_capacity_mut()[..source.len()]
+            .par_chunks_mut(GRAIN)
+            .zip(source.par_chunks(GRAIN).zip(y.par_chunks(GRAIN)))
+            .for_each(|(to, (x, y))| {
+                for (x, y) in to.write_copy_of_slice(x).iter_mut().zip(y) {
+                    f(x, *y);
+                }
+            });
+        // SAFETY: the capacity was reserved, and every chunk was written.
+        unsafe { out.set_len(source.len()) };
+        return T::from_shape(out, shape);
+    }
+    if let Some(values) = x.f32s_mut() {
+        values.par_chunks_mut(GRAIN).zip(y.par_chunks(GRAIN)).for_each(|(x, y)| {
+            x.iter_mut().zip(y).for_each(|(x, y)| f(x, *y));
+        });
+    }
+    x
 }
 
 /// Applies `f` to every element of a matrix, in the same manner.
 pub(crate) fn map_matrix<T: CpuTensor>(x: T, f: impl Fn(&mut f32) + Sync) -> T {
     let [_, width] = x.sizes();
-    map_pieces::<T, 2>(x, width, |_, row| row.iter_mut().for_each(&f))
+    map_planes(x, width, |_, row| row.iter_mut().for_each(&f))
 }
 
-fn map_pieces<T: CpuTensor, const D: usize>(x: T, piece: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> T {
+/// Applies `f(i, plane)` to every plane of `[batch, channels, ...]`, `piece` elements each: in place where nobody else
+/// holds the buffer, else on a copy.
+pub(crate) fn map_planes<T: CpuTensor>(x: T, piece: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> T {
     let mut x = x.contiguous();
     if x.f32s().is_empty() {
         return x;
@@ -79,7 +104,7 @@ fn map_pieces<T: CpuTensor, const D: usize>(x: T, piece: usize, f: impl Fn(usize
             .for_each(|(i, values)| f(i, values));
         return x;
     }
-    let dims = x.sizes::<D>();
+    let shape = x.shape();
     let source = x.f32s();
     // SAFETY: `write_copy_of_slice` initialises the whole piece.
     let out = unsafe {
@@ -87,7 +112,7 @@ fn map_pieces<T: CpuTensor, const D: usize>(x: T, piece: usize, f: impl Fn(usize
             f(i, values.write_copy_of_slice(&source[i * piece..][..piece]));
         })
     };
-    T::from_f32s(out, dims)
+    T::from_shape(out, shape)
 }
 
 /// Length of the runs that are summed in `f32` before they go into an `f64`.

@@ -23,3 +23,9 @@ pub(crate) fn own_kernel<const D: usize>(x: &Tensor<D>) -> bool {
         && x.dtype() == DType::F32
         && matches!(x.device().inner().as_dispatch(), DispatchDevice::Flex(_) | DispatchDevice::NdArray(_))
 }
+
+/// Whether operations on several maps in one tensor take them at once for maps like this one. Otherwise they cut the
+/// tensor apart, and keeping the maps apart is faster.
+pub fn takes_maps(map: &Tensor<4>) -> bool {
+    own_kernel(map)
+}

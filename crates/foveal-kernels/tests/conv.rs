@@ -66,11 +66,31 @@ fn cases() -> impl Strategy<Value = Case> {
         .prop_filter("the kernel fits", |c| c.height.min(c.width) + 2 * c.padding >= c.kernel)
 }
 
+fn towers() -> impl Strategy<Value = Case> {
+    (1usize..4, 16usize..40, 16usize..40, 18usize..40, 18usize..40, any::<bool>()).prop_map(
+        |(batch, in_channels, out_channels, height, width, bias)| Case {
+            batch,
+            in_channels,
+            out_channels,
+            height,
+            width,
+            bias,
+            ..TOWER
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn flex_equals_burn(c in cases()) {
+        check(c, &Device::flex().autodiff());
+    }
+
+    /// Enough channels and pixels for Winograd's way.
+    #[test]
+    fn towers_equal_burn(c in towers()) {
         check(c, &Device::flex().autodiff());
     }
 }

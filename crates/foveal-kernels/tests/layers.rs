@@ -1,29 +1,12 @@
 //! Affine, group norm, batch norm, pooling and upsampling: the own kernels against Burn's operations.
-//!
-//! `set_plain` holds for the whole process, so each test takes a lock around it.
 #![allow(deprecated)] // burn-ndarray is deprecated upstream and supported here
 
 mod common;
-
-use std::sync::Mutex;
 
 use burn::tensor::{Device, Tensor};
 use common::*;
 use foveal_kernels::*;
 use proptest::prelude::*;
-
-static SWITCH: Mutex<()> = Mutex::new(());
-
-/// `f` by the own kernels and by Burn's operations on flex.
-fn compare(what: &str, f: impl Fn(&Device) -> Vec<Vec<f32>>) {
-    let _guard = SWITCH.lock().unwrap_or_else(|e| e.into_inner());
-    set_plain(true);
-    let plain = f(&Device::flex().autodiff());
-    set_plain(false);
-    assert_close(&format!("flex, {what}"), &f(&Device::flex().autodiff()), &plain);
-    assert_close(&format!("recomputing, {what}"), &f(&Device::flex().autodiff().gradient_checkpointing()), &plain);
-    assert_close(&format!("ndarray, {what}"), &f(&Device::ndarray().autodiff()), &plain);
-}
 
 /// Output and gradients of `f(leaves)`; the leaves whose bit is not in `tracked` have none.
 fn with_grads<const D: usize>(
@@ -197,7 +180,7 @@ fn batch_norm_normalises_and_reports_its_statistics() {
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let _guard = SWITCH.lock().unwrap_or_else(|e| e.into_inner());
+    let _guard = own_kernels();
     let device = Device::flex().autodiff();
     let dims = [2, 16, 60, 50];
     assert_same_on_any_threads(|| affine_case(dims, Activation::Relu, true, 15, &device));

@@ -1,21 +1,45 @@
 //! Gradients of the convolution.
 use rayon::prelude::*;
 
-use super::forward::{Weight, convolve};
+use super::direct;
+use super::epilogue::Epilogue;
 use super::geometry::Geometry;
-use super::tile::{Matrix, Tile, block_channels, input_row, inside, product, tiles, unfold};
+use super::outer;
+use super::packed::{Packed, Strided};
+use super::spec::ConvSpec;
+use super::unfold::{input_row, inside};
+use super::winograd::{self, Weights};
 use crate::cpu::CpuTensor;
-use crate::parallel::{GRAIN, SharedMut, per_channel, sum};
+use crate::matmul::{COLUMNS, DEPTH, Panels, Size, Target, multiply, put_row};
+use crate::parallel::{GRAIN, per_channel, sum};
+use crate::scratch::Scratch;
 
-/// Tasks to aim for in the weight gradient; fixed, so that results do not depend on the number of threads.
-const WEIGHT_TASKS: usize = 16;
+/// Rows (input channels times taps) of the unfolded gradient that a task computes at a time.
+const BLOCK_ROWS: usize = 256;
+/// Its columns, output pixels: with as many rows they take half a megabyte.
+const TILE_PIXELS: usize = 512;
 
-/// Gradient to the input, given the gradient to the output.
-pub(super) fn input_grad<T: CpuTensor>(weight: T, grad: T, g: &Geometry) -> T {
+/// Gradient to the input, given the gradient to the convolution's own output.
+pub(super) fn input_grad<T: CpuTensor>(weight: T, grad: T, spec: &ConvSpec) -> T {
     let (weight, grad) = (weight.contiguous(), grad.contiguous());
-    let (w, dy) = (weight.f32s(), grad.f32s());
-    let dx = if g.stride == 1 && g.padding < g.kernel { convolved(w, dy, g) } else { scattered(w, dy, g) };
-    T::from_f32s(dx, g.input_dims())
+    let (w, dy, g) = (weight.f32s(), grad.f32s(), &spec.geometry);
+    let dx = match spec.winograd() {
+        // The gradient map convolved with the kernel turned by half a turn, channels swapped.
+        Some(maps) => {
+            let weights = Weights {
+                values: w,
+                outputs: g.in_channels,
+                inputs: g.out_channels,
+                output_stride: g.taps(),
+                input_stride: g.depth(),
+                turned: true,
+            };
+            winograd::convolve(dy, weights, Epilogue::default(), &maps)
+        }
+        None if g.stride == 1 && g.padding < g.kernel => convolved(w, dy, g),
+        None => scattered(w, dy, g),
+    };
+    T::from_shape(dx, spec.input_shape())
 }
 
 /// At stride 1: the gradient map convolved with the weight turned by half a turn, channels swapped.
@@ -28,58 +52,81 @@ fn convolved(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
         padding: g.kernel - 1 - g.padding,
         ..*g
     };
+    let (rows, depth) = (back.out_channels, back.depth());
     if g.kernel == 1 {
-        let transposed = Weight { values: w, row_stride: 1, column_stride: g.in_channels };
-        return convolve(dy, transposed, None, &back);
+        let transposed = Strided { values: w, rows, depth, row_stride: 1, depth_stride: g.in_channels };
+        return direct::convolve(dy, transposed, Epilogue::default(), &back);
     }
     let taps = g.taps();
     let mut turned = vec![0.0; w.len()];
-    turned.par_chunks_mut(back.depth().max(1)).with_min_len(GRAIN.div_ceil(back.depth().max(1))).enumerate().for_each(
-        |(i, row)| {
-            for (o, to) in row.chunks_exact_mut(taps).enumerate() {
-                let from = &w[(o * g.in_channels + i) * taps..][..taps];
-                to.iter_mut().zip(from.iter().rev()).for_each(|(to, from)| *to = *from);
-            }
-        },
-    );
-    convolve(dy, Weight { values: &turned, row_stride: back.depth(), column_stride: 1 }, None, &back)
+    turned.par_chunks_mut(depth.max(1)).with_min_len(GRAIN.div_ceil(depth.max(1))).enumerate().for_each(|(i, row)| {
+        for (o, to) in row.chunks_exact_mut(taps).enumerate() {
+            let from = &w[(o * g.in_channels + i) * taps..][..taps];
+            to.iter_mut().zip(from.iter().rev()).for_each(|(to, from)| *to = *from);
+        }
+    });
+    let turned = Strided { values: &turned, rows, depth, row_stride: depth, depth_stride: 1 };
+    direct::convolve(dy, turned, Epilogue::default(), &back)
 }
 
 /// Any stride and padding: columns = weight^T * gradient, folded back onto the input. A task owns a block of one
 /// image's input channels, so that its sums over overlapping windows have one order.
 fn scattered(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
-    let (plane, width, depth, taps) = (g.out_plane(), g.out_width(), g.depth(), g.taps());
+    let (plane, depth, taps) = (g.out_plane(), g.depth(), g.taps());
     assert_eq!(dy.len(), g.batch * g.out_channels * plane);
     assert_eq!(w.len(), g.out_channels * depth);
     let mut dx = vec![0.0; g.batch * g.in_channels * g.in_plane()];
     if dx.is_empty() || dy.is_empty() {
         return dx;
     }
-    let block = block_channels(g);
-    let image_tiles = tiles(&Geometry { batch: 1, ..*g });
-    let blocks: Vec<(usize, &mut [f32])> = dx
+    let block = (BLOCK_ROWS / taps).clamp(1, g.in_channels);
+    let weights: Vec<Packed> = (0..g.in_channels)
+        .step_by(block)
+        .map(|first| {
+            let rows = block.min(g.in_channels - first) * taps;
+            let values = &w[first * taps..];
+            Packed::new(Strided { values, rows, depth: g.out_channels, row_stride: 1, depth_stride: depth })
+        })
+        .collect();
+    let tasks: Vec<(usize, &Packed, &mut [f32])> = dx
         .chunks_mut(g.in_channels * g.in_plane())
         .enumerate()
-        .flat_map(|(image, dx)| dx.chunks_mut(block * g.in_plane()).map(move |dx| (image, dx)))
+        .flat_map(|(image, dx)| {
+            let blocks = weights.iter().zip(dx.chunks_mut(block * g.in_plane()));
+            blocks.map(move |(weight, dx)| (image, weight, dx))
+        })
         .collect();
-    let blocks_of_image = g.in_channels.div_ceil(block);
-    blocks.into_par_iter().enumerate().for_each_init(Vec::new, |columns: &mut Vec<f32>, (index, (image, dx))| {
-        let c0 = index % blocks_of_image * block;
-        let channels = dx.len() / g.in_plane();
-        let m = channels * taps;
-        for &Tile { first, last, .. } in &image_tiles {
-            let pixels = (last - first) * width;
-            columns.resize(m * pixels, 0.0);
-            let a = Matrix { data: w[c0 * taps..].as_ptr(), row_stride: 1, column_stride: depth };
-            let dy = &dy[image * g.out_channels * plane + first * width..];
-            let b = Matrix { data: dy.as_ptr(), row_stride: plane, column_stride: 1 };
-            // SAFETY: a is `[m, out_channels]`, rows `c0 * taps..` of the transposed weight; b `[out_channels, pixels]`
-            // of this image's gradient; the columns are this task's own `[m, pixels]`.
-            unsafe { product([m, pixels, g.out_channels], a, b, columns.as_mut_ptr(), pixels, false) };
-            fold(g, &columns[..m * pixels], first..last, dx);
-        }
+    tasks.into_par_iter().with_max_len(1).for_each(|(image, weight, dx)| {
+        scatter(&dy[image * g.out_channels * plane..][..g.out_channels * plane], weight, dx, g);
     });
     dx
+}
+
+/// The gradient of one image to some of its input channels, `dx [channels, height, width]`.
+fn scatter(dy: &[f32], weight: &Packed, dx: &mut [f32], g: &Geometry) {
+    let (plane, width) = (g.out_plane(), g.out_width());
+    let m = dx.len() / g.in_plane() * g.taps();
+    let rows = (TILE_PIXELS / width).clamp(1, g.out_height());
+    let most = rows * width;
+    let panels = DEPTH.min(g.out_channels) * most.next_multiple_of(COLUMNS);
+    let mut buffer = Scratch::of(panels + m * most);
+    let (right, columns) = buffer.split_at_mut(panels);
+    for first in (0..g.out_height()).step_by(rows) {
+        let last = (first + rows).min(g.out_height());
+        let pixels = (last - first) * width;
+        for k in (0..g.out_channels).step_by(DEPTH) {
+            let depth = (g.out_channels - k).min(DEPTH);
+            for i in 0..depth {
+                put_row(right, depth, i, &dy[(k + i) * plane + first * width..][..pixels]);
+            }
+            let size = Size { rows: m, columns: pixels, depth };
+            let b = Panels { data: right.as_ptr(), stride: depth * COLUMNS };
+            let c = Target { data: columns.as_mut_ptr(), row_stride: pixels, panel_stride: COLUMNS };
+            // SAFETY: the operands have whole panels, `depth` deep; the columns `[m, pixels]` are this task's own.
+            unsafe { multiply(size, weight.from(0, k), b, c, k > 0) };
+        }
+        fold(g, &columns[..m * pixels], first..last, dx);
+    }
 }
 
 /// Adds unfolded `columns [channels * taps, pixels]` of the output rows `rows` onto `planes [channels, height, width]`.
@@ -106,67 +153,32 @@ fn fold(g: &Geometry, columns: &[f32], rows: std::ops::Range<usize>, planes: &mu
     }
 }
 
-/// Gradient to the weight. A task owns a block of input channels, and, where there are few of those, a run of the
-/// tiles, whose partial sums are then added in order.
-pub(super) fn weight_grad<T: CpuTensor>(x: T, grad: T, g: &Geometry) -> T {
-    let (x, grad) = (x.contiguous(), grad.contiguous());
-    let (x, dy) = (x.f32s(), grad.f32s());
-    let (plane, width, depth) = (g.out_plane(), g.out_width(), g.depth());
-    let image_len = g.in_channels * g.in_plane();
-    assert_eq!(x.len(), g.batch * image_len);
-    assert_eq!(dy.len(), g.batch * g.out_channels * plane);
-    let len = g.out_channels * depth;
-    if len == 0 || dy.is_empty() {
-        return T::from_f32s(vec![0.0; len], g.weight_dims());
-    }
-    let (block, tiles) = (block_channels(g), tiles(g));
-    let blocks = g.in_channels.div_ceil(block);
-    let runs = WEIGHT_TASKS.div_ceil(blocks).min(tiles.len());
-    let per_run = tiles.len().div_ceil(runs);
-    let runs = tiles.len().div_ceil(per_run);
-
-    let mut parts = vec![0.0; runs * len];
-    let out = SharedMut::new(parts.as_mut_ptr());
-    (0..runs * blocks).into_par_iter().for_each_init(Vec::new, |columns: &mut Vec<f32>, task| {
-        let (run, c0) = (task / blocks, task % blocks * block);
-        let c1 = (c0 + block).min(g.in_channels);
-        let n = (c1 - c0) * g.taps();
-        // SAFETY: the first element of this task's columns in its run's part.
-        let c = unsafe { out.at(run * len + c0 * g.taps()) };
-        for &Tile { image, first, last } in tiles.chunks(per_run).nth(run).into_iter().flatten() {
-            let pixels = (last - first) * width;
-            let input = &x[image * image_len..][..image_len];
-            let b = if g.is_pointwise() {
-                Matrix { data: input[c0 * plane + first * width..].as_ptr(), row_stride: 1, column_stride: plane }
-            } else {
-                columns.resize(n * pixels, 0.0);
-                unfold(g, input, c0..c1, first..last, &mut columns[..n * pixels]);
-                Matrix { data: columns.as_ptr(), row_stride: 1, column_stride: pixels }
-            };
-            let a = Matrix {
-                data: dy[image * g.out_channels * plane + first * width..].as_ptr(),
-                row_stride: plane,
-                column_stride: 1,
-            };
-            // SAFETY: a is `[out_channels, pixels]` of this image's gradient, b the transposed columns `[pixels, n]`
-            // (or input), c `[out_channels, n]` of this run's zeroed part, columns that no other task touches.
-            unsafe { product([g.out_channels, n, pixels], a, b, c, depth, true) };
-        }
-    });
-    let (total, rest) = parts.split_at_mut(len);
-    total.par_chunks_mut(GRAIN).enumerate().for_each(|(i, total)| {
-        for part in rest.chunks_exact(len) {
-            total.iter_mut().zip(&part[i * GRAIN..]).for_each(|(total, part)| *total += part);
-        }
-    });
-    parts.truncate(len);
-    T::from_f32s(parts, g.weight_dims())
+/// Gradient to the weight, given the gradient to the convolution's own output.
+pub(super) fn weight_grad<T: CpuTensor>(x: T, grad: T, spec: &ConvSpec) -> T {
+    let (x, grad, g) = (x.contiguous(), grad.contiguous(), &spec.geometry);
+    let dw = match spec.winograd() {
+        Some(maps) => winograd::weight_grad(x.f32s(), grad.f32s(), g.in_channels, g.out_channels, &maps),
+        None => outer::weight_grad(x.f32s(), grad.f32s(), g),
+    };
+    T::from_f32s(dw, g.weight_dims())
 }
 
-/// Gradient to the bias: the sum over images and pixels.
-pub(super) fn bias_grad<T: CpuTensor>(grad: T, g: &Geometry) -> T {
-    let grad = grad.contiguous();
-    let (dy, plane) = (grad.f32s(), g.out_plane());
-    let sums = per_channel(g.batch, g.out_channels, plane, |i| sum(&dy[i * plane..][..plane]));
+/// Gradient to the shift: the sum over images and pixels.
+pub(super) fn shift_grad<T: CpuTensor>(grad: &T, spec: &ConvSpec) -> T {
+    let (dy, g, pixels) = (grad.f32s(), &spec.geometry, spec.out_pixels());
+    let sums = per_channel(g.batch, g.out_channels, pixels, |i| sum(&dy[i * pixels..][..pixels]));
     T::from_f32s(sums, [g.out_channels])
+}
+
+/// Each output channel's weights (or their gradient) times its scale.
+pub(super) fn scaled<T: CpuTensor>(weight: T, scale: &T) -> T {
+    let (weight, scale) = (weight.contiguous(), scale.clone().contiguous());
+    let (shape, w, scale) = (weight.shape(), weight.f32s(), scale.f32s());
+    let depth = w.len() / scale.len().max(1);
+    let mut out = w.to_vec();
+    out.par_chunks_mut(depth.max(1))
+        .with_min_len(GRAIN.div_ceil(depth.max(1)))
+        .zip(scale)
+        .for_each(|(row, scale)| row.iter_mut().for_each(|w| *w *= scale));
+    T::from_shape(out, shape)
 }

@@ -59,10 +59,6 @@ impl Geometry {
         self.out_height() * self.out_width()
     }
 
-    pub(crate) fn input_dims(&self) -> [usize; 4] {
-        [self.batch, self.in_channels, self.height, self.width]
-    }
-
     pub(crate) fn output_dims(&self) -> [usize; 4] {
         [self.batch, self.out_channels, self.out_height(), self.out_width()]
     }

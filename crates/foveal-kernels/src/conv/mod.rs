@@ -1,17 +1,30 @@
 //! Two-dimensional convolution.
 mod backward;
+mod direct;
+mod epilogue;
 mod forward;
 mod geometry;
+mod layer;
+mod maps;
 mod node;
-mod tile;
+mod outer;
+mod packed;
+mod spec;
+mod unfold;
+mod winograd;
 
 use burn::backend::Dispatch;
-use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
+use crate::affine::{Activation, affine};
 use crate::route::own_kernel;
 use geometry::Geometry;
 use node::ConvOps;
+use spec::{ConvSpec, Parts};
+
+pub use layer::Conv2d;
+pub use maps::MapSize;
+pub(crate) use maps::{Level, Maps};
 
 /// Convolution of `x` by a square kernel, with the same stride and zero padding on both axes.
 ///
@@ -24,14 +37,7 @@ use node::ConvOps;
 /// If the shapes do not fit each other.
 pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, stride: usize, padding: usize) -> Tensor<4> {
     let geometry = Geometry::new(x.dims(), weight.dims(), bias.as_ref().map(Tensor::dims), stride, padding);
-    if !own_kernel(&x) || !own_kernel(&weight) {
-        return plain(x, weight, bias, geometry);
-    }
-    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
-    Tensor::from_dispatch(match bias {
-        Some(bias) => <Dispatch as ConvOps>::conv_bias(x, weight, bias.into_dispatch(), geometry),
-        None => <Dispatch as ConvOps>::conv(x, weight, geometry),
-    })
+    fused(x, weight, After { shift: bias, ..After::default() }, geometry)
 }
 
 /// [`conv2d`] by Burn's own operation.
@@ -53,29 +59,97 @@ fn plain(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, geometry: Geo
     burn::tensor::module::conv2d(x, weight, bias, geometry.options())
 }
 
-/// A convolution layer with torchvision's parameter names.
-#[derive(Module, Debug)]
-pub struct Conv2d {
-    /// `[out_channels, in_channels, kernel, kernel]`
-    pub weight: Param<Tensor<4>>,
-    /// `[out_channels]`
-    pub bias: Option<Param<Tensor<1>>>,
-    /// Step between windows, in pixels of the input.
-    #[module(skip)]
-    pub stride: usize,
-    /// Zeros around the input, in pixels.
-    #[module(skip)]
-    pub padding: usize,
+/// What follows a convolution at once: `activation(y * scale + shift + residual)`.
+#[derive(Clone, Debug, Default)]
+struct After {
+    /// By output channel.
+    scale: Option<Tensor<1>>,
+    /// By output channel.
+    shift: Option<Tensor<1>>,
+    /// Of the result's shape.
+    residual: Option<Tensor<4>>,
+    activation: Activation,
 }
 
-impl Conv2d {
-    /// A layer of these parameters.
-    pub fn new(weight: Tensor<4>, bias: Option<Tensor<1>>, stride: usize, padding: usize) -> Self {
-        Self { weight: Param::from_tensor(weight), bias: bias.map(Param::from_tensor), stride, padding }
+/// A convolution and what follows it, in one operation where the own kernels can.
+fn fused(x: Tensor<4>, weight: Tensor<4>, after: After, geometry: Geometry) -> Tensor<4> {
+    let After { scale, shift, residual, activation } = after;
+    if let Some(residual) = &residual {
+        assert_eq!(residual.dims(), geometry.output_dims(), "conv2d: the residual has another shape");
     }
+    let own = own_kernel(&x) && own_kernel(&weight);
+    // The operation has no gradient for a scale.
+    if !own || scale.as_ref().is_some_and(Tensor::is_require_grad) {
+        return match (scale, shift, residual) {
+            (None, shift, None) => activation.plain(plain(x, weight, shift, geometry)),
+            (scale, shift, residual) => {
+                let (channels, device) = (geometry.out_channels, x.device());
+                let y = if own {
+                    conv2d(x, weight, None, geometry.stride, geometry.padding)
+                } else {
+                    plain(x, weight, None, geometry)
+                };
+                let scale = scale.unwrap_or_else(|| Tensor::ones([channels], &device));
+                let shift = shift.unwrap_or_else(|| Tensor::zeros([channels], &device));
+                affine(y, scale, shift, residual, activation)
+            }
+        };
+    }
+    let parts = Parts { scale: scale.is_some(), shift: shift.is_some(), residual: residual.is_some() };
+    let device = x.device();
+    let absent = || Tensor::<1>::empty([0], &device).into_dispatch();
+    Tensor::from_dispatch(<Dispatch as ConvOps>::conv(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        scale.map_or_else(absent, Tensor::into_dispatch),
+        shift.map_or_else(absent, Tensor::into_dispatch),
+        residual.map_or_else(absent, Tensor::into_dispatch),
+        ConvSpec { geometry, maps: None, parts, activation },
+    ))
+}
 
-    /// [`conv2d`] of `x [batch, in_channels, height, width]`.
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        conv2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), self.stride, self.padding)
+/// 3x3 convolution (stride 1, padding 1) of several maps in one tensor, with the same weights, and an activation.
+///
+/// # Shapes
+/// `x [batch, in_channels, pixels]`: each channel holds the maps of `sizes`, row by row, one after the other;
+/// `weight [out_channels, in_channels, 3, 3]`, `bias [out_channels]`; the result is `[batch, out_channels, pixels]`.
+///
+/// # Panics
+/// If the shapes do not fit each other.
+pub fn conv2d_maps(
+    x: Tensor<3>,
+    sizes: &[MapSize],
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    activation: Activation,
+) -> Tensor<3> {
+    let [batch, in_channels, pixels] = x.dims();
+    let maps = Maps::new(batch, sizes);
+    assert_eq!(maps.pixels, pixels, "conv2d_maps: the maps' sizes {sizes:?} do not make up {pixels} pixels");
+    let bias_dims = bias.as_ref().map(Tensor::dims);
+    // Of the whole tensor only batch and channels are meant.
+    let geometry = Geometry::new([batch, in_channels, 1, pixels], weight.dims(), bias_dims, 1, 1);
+    assert_eq!(geometry.kernel, 3, "conv2d_maps: a 3x3 kernel");
+    let own = own_kernel(&x) && own_kernel(&weight);
+    if !own || !winograd::pays(in_channels, geometry.out_channels, &maps) {
+        let each = maps.levels.iter().map(|level| {
+            let map = x.clone().narrow(2, level.offset, level.height * level.width);
+            let map = map.reshape([batch, in_channels, level.height, level.width]);
+            let after = After { shift: bias.clone(), activation, ..After::default() };
+            let geometry = Geometry { height: level.height, width: level.width, ..geometry };
+            fused(map, weight.clone(), after, geometry).flatten(2, 3)
+        });
+        return Tensor::cat(each.collect(), 2);
     }
+    let parts = Parts { shift: bias.is_some(), ..Parts::default() };
+    let device = x.device();
+    let absent = || Tensor::<1>::empty([0], &device).into_dispatch();
+    Tensor::from_dispatch(<Dispatch as ConvOps>::conv(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        absent(),
+        bias.map_or_else(absent, Tensor::into_dispatch),
+        absent(),
+        ConvSpec { geometry, maps: Some(maps), parts, activation },
+    ))
 }

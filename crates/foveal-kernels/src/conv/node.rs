@@ -5,108 +5,118 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, Backend, backend_extension, tensor::FloatTensor};
 
-use super::backward::{bias_grad, input_grad, weight_grad};
-use super::forward::forward;
-use super::geometry::Geometry;
-use crate::cpu::CpuBackend;
+use super::backward::{input_grad, scaled, shift_grad, weight_grad};
+use super::forward::{Extra, forward};
+use super::spec::ConvSpec;
+use crate::affine::Activation;
+use crate::cpu::{CpuBackend, CpuTensor};
+use crate::parallel::zip_flat;
 
 /// Convolutions that the CPU backends compute themselves.
 #[backend_extension(NdArray, Flex, Autodiff)]
 pub trait ConvOps: Backend {
-    /// Without a bias.
-    fn conv(x: FloatTensor<Self>, weight: FloatTensor<Self>, geometry: Geometry) -> FloatTensor<Self>;
-    /// With a bias.
-    fn conv_bias(
+    /// `activation(conv(x, weight) * scale + shift + residual)`. The scale takes no gradient.
+    fn conv(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        geometry: Geometry,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        spec: ConvSpec,
     ) -> FloatTensor<Self>;
 }
 
 impl<B: CpuBackend> ConvOps for B {
-    fn conv(x: FloatTensor<Self>, weight: FloatTensor<Self>, geometry: Geometry) -> FloatTensor<Self> {
-        forward(x, weight, None, &geometry)
-    }
-
-    fn conv_bias(
+    fn conv(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        geometry: Geometry,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        spec: ConvSpec,
     ) -> FloatTensor<Self> {
-        forward(x, weight, Some(bias), &geometry)
+        forward(x, weight, Extra { scale, shift, residual }, &spec)
     }
 }
 
-/// The autodiff node; parents are input, weight and, with `N = 3`, bias.
+/// The autodiff node; parents are input, weight, shift and residual.
 #[derive(Debug)]
 struct ConvNode;
 
-/// What the node keeps: the input only for a weight that learns, the weight only for an input that does.
+/// What the node keeps: the input only for a weight that learns, the weight only for an input that does, the output
+/// (which the next layer keeps anyway) only for an activation.
 #[derive(Clone, Debug)]
-struct Saved {
+struct Saved<T> {
     x: Option<NodeId>,
     weight: Option<NodeId>,
-    geometry: Geometry,
+    scale: Option<T>,
+    y: Option<T>,
+    spec: ConvSpec,
 }
 
-impl<B: CpuBackend, const N: usize> Backward<B, N> for ConvNode {
-    type State = Saved;
+impl<B: CpuBackend> Backward<B, 4> for ConvNode {
+    type State = Saved<FloatTensor<B>>;
 
-    fn backward(self, ops: Ops<Saved, N>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let Saved { x, weight, geometry } = ops.state;
-        let parent = |i: usize| ops.parents.get(i).and_then(Option::as_ref).map(|node| node.id);
-        if let (Some(node), Some(x)) = (parent(1), x) {
+    fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let mut grad = grads.consume::<B>(&ops.node).contiguous();
+        let Saved { x, weight, scale, y, spec } = ops.state;
+        let [x_node, weight_node, shift_node, residual_node] = ops.parents.map(|p| p.map(|node| node.id));
+        if let Some(y) = y {
+            grad = zip_flat(grad, &y, |g, y| *g = if y > 0.0 { *g } else { 0.0 });
+        }
+        if let Some(node) = shift_node {
+            grads.register::<B>(node, shift_grad(&grad, &spec));
+        }
+        if let (Some(node), Some(x)) = (weight_node, x) {
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
-            grads.register::<B>(node, weight_grad(x, grad.clone(), &geometry));
+            let dw = weight_grad(x, grad.clone(), &spec);
+            grads.register::<B>(
+                node,
+                match &scale {
+                    Some(scale) => scaled(dw, scale),
+                    None => dw,
+                },
+            );
         }
-        if let Some(node) = parent(2) {
-            grads.register::<B>(node, bias_grad(grad.clone(), &geometry));
-        }
-        if let (Some(node), Some(weight)) = (parent(0), weight) {
+        if let (Some(node), Some(weight)) = (x_node, weight) {
             let weight = checkpointer.retrieve_node_output::<FloatTensor<B>>(weight);
-            grads.register::<B>(node, input_grad(weight, grad, &geometry));
+            let weight = match &scale {
+                Some(scale) => scaled(weight, scale),
+                None => weight,
+            };
+            grads.register::<B>(node, input_grad(weight, grad.clone(), &spec));
+        }
+        if let Some(node) = residual_node {
+            grads.register::<B>(node, grad);
         }
     }
 }
 
 impl<B: CpuBackend, C: CheckpointStrategy> ConvOps for Autodiff<B, C> {
-    fn conv(x: FloatTensor<Self>, weight: FloatTensor<Self>, geometry: Geometry) -> FloatTensor<Self> {
-        match Backward::<B, 2>::prepare::<C>(ConvNode, [x.node(), weight.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let saved = Saved {
-                    x: weight.is_tracked().then(|| prep.checkpoint(&x)),
-                    weight: x.is_tracked().then(|| prep.checkpoint(&weight)),
-                    geometry,
-                };
-                prep.finish(saved, B::conv(x.into_primitive(), weight.into_primitive(), geometry))
-            }
-            OpsKind::UnTracked(prep) => prep.finish(B::conv(x.into_primitive(), weight.into_primitive(), geometry)),
-        }
-    }
-
-    fn conv_bias(
+    fn conv(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        geometry: Geometry,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        spec: ConvSpec,
     ) -> FloatTensor<Self> {
-        let nodes = [x.node(), weight.node(), bias.node()];
-        match Backward::<B, 3>::prepare::<C>(ConvNode, nodes).compute_bound().stateful() {
+        let nodes = [x.node(), weight.node(), shift.node(), residual.node()];
+        let prep = Backward::<B, 4>::prepare::<C>(ConvNode, nodes).compute_bound().stateful();
+        let saved_scale = spec.parts.scale.then(|| scale.primitive().clone());
+        let run = |x: FloatTensor<Self>, weight: FloatTensor<Self>, spec: ConvSpec| {
+            let [x, weight, scale, shift, residual] = [x, weight, scale, shift, residual].map(|t| t.into_primitive());
+            B::conv(x, weight, scale, shift, residual, spec)
+        };
+        match prep {
             OpsKind::Tracked(mut prep) => {
-                let saved = Saved {
-                    x: weight.is_tracked().then(|| prep.checkpoint(&x)),
-                    weight: x.is_tracked().then(|| prep.checkpoint(&weight)),
-                    geometry,
-                };
-                let y = B::conv_bias(x.into_primitive(), weight.into_primitive(), bias.into_primitive(), geometry);
-                prep.finish(saved, y)
+                let saved_x = weight.is_tracked().then(|| prep.checkpoint(&x));
+                let saved_weight = x.is_tracked().then(|| prep.checkpoint(&weight));
+                let y = run(x, weight, spec.clone());
+                let kept = (spec.activation == Activation::Relu).then(|| y.clone());
+                prep.finish(Saved { x: saved_x, weight: saved_weight, scale: saved_scale, y: kept, spec }, y)
             }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::conv_bias(x.into_primitive(), weight.into_primitive(), bias.into_primitive(), geometry))
-            }
+            OpsKind::UnTracked(prep) => prep.finish(run(x, weight, spec)),
         }
     }
 }

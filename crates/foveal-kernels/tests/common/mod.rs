@@ -1,7 +1,10 @@
 //! What the tests of the operations share.
 #![allow(dead_code)] // each test program uses a part
 
+use std::sync::{Mutex, MutexGuard};
+
 use burn::tensor::{Device, Tensor, TensorData};
+use foveal_kernels::set_plain;
 
 /// Largest difference over largest reference value that the own kernels may show in `f32`.
 pub const TOLERANCE: f32 = 1e-4;
@@ -61,4 +64,23 @@ pub fn assert_same_on_any_threads(f: impl Fn() -> Vec<Vec<f32>> + Sync) {
     let one = run(1);
     assert_eq!(one, run(2), "2 threads");
     assert_eq!(one, run(3), "3 threads");
+}
+
+/// `set_plain` holds for the whole process, so each test that changes it, or must not be disturbed, takes this lock.
+static SWITCH: Mutex<()> = Mutex::new(());
+
+/// While the guard lives, nobody switches to the plain operations.
+pub fn own_kernels() -> MutexGuard<'static, ()> {
+    SWITCH.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// `f` by the own kernels and by Burn's operations on flex.
+pub fn compare(what: &str, f: impl Fn(&Device) -> Vec<Vec<f32>>) {
+    let _guard = own_kernels();
+    set_plain(true);
+    let plain = f(&Device::flex().autodiff());
+    set_plain(false);
+    assert_close(&format!("flex, {what}"), &f(&Device::flex().autodiff()), &plain);
+    assert_close(&format!("recomputing, {what}"), &f(&Device::flex().autodiff().gradient_checkpointing()), &plain);
+    assert_close(&format!("ndarray, {what}"), &f(&Device::ndarray().autodiff()), &plain);
 }

@@ -1,0 +1,152 @@
+//! Single-threaded matrix products of operands that were packed into panels: rows of the left one [`ROWS`] at a time,
+//! columns of the right one [`COLUMNS`] at a time, so that the innermost loop reads both in the order of memory.
+//!
+//! The packing is the caller's: convolutions write their transformed or unfolded inputs into panels directly.
+pub(crate) mod lanes;
+
+use lanes::{Lanes, on_best_isa};
+
+/// Rows of a panel of the left operand, `[k, ROWS]`.
+pub(crate) const ROWS: usize = 6;
+/// Columns of a panel of the right operand, `[k, COLUMNS]`.
+pub(crate) const COLUMNS: usize = 16;
+/// Depth at which callers cut a product, so that a panel of the right operand stays in the first-level cache.
+pub(crate) const DEPTH: usize = 256;
+
+/// Panels one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panels {
+    pub(crate) data: *const f32,
+    /// Elements from a panel to the next.
+    pub(crate) stride: usize,
+}
+
+/// Where a product goes: element `(row, column)` is at `row * row_stride + column / COLUMNS * panel_stride +
+/// column % COLUMNS`. A row-major matrix has a `panel_stride` of [`COLUMNS`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    pub(crate) data: *mut f32,
+    pub(crate) row_stride: usize,
+    pub(crate) panel_stride: usize,
+}
+
+/// The sizes of a product.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) depth: usize,
+}
+
+/// Writes row `row` of a right operand of `depth` rows; its last panel is filled up with zeros.
+#[inline]
+pub(crate) fn put_row(panels: &mut [f32], depth: usize, row: usize, values: &[f32]) {
+    let mut to = panels[row * COLUMNS..].chunks_mut(depth * COLUMNS);
+    let chunks = values.chunks_exact(COLUMNS);
+    let rest = chunks.remainder();
+    for (chunk, to) in chunks.zip(&mut to) {
+        to[..COLUMNS].copy_from_slice(chunk);
+    }
+    if !rest.is_empty() {
+        let to = to.next().expect("a panel for the rest");
+        to[..rest.len()].copy_from_slice(rest);
+        to[rest.len()..COLUMNS].fill(0.0);
+    }
+}
+
+on_best_isa! {
+    /// `c (+)= a * b`.
+    ///
+    /// # Safety
+    /// `a` must hold `size.rows` rows and `b` `size.columns` columns, both rounded up to whole panels (of any finite
+    /// values) and `size.depth` deep; `c` must be writable at every element of the result (and initialised, if
+    /// `accumulate`), and nobody else may touch it meanwhile.
+    pub(crate) unsafe fn multiply(size: Size, a: Panels, b: Panels, c: Target, accumulate: bool) = multiply_on
+}
+
+#[inline(always)]
+unsafe fn multiply_on<L: Lanes, const V: usize, const WIDE: usize>(
+    size: Size,
+    a: Panels,
+    b: Panels,
+    c: Target,
+    accumulate: bool,
+) {
+    let Size { rows, columns, depth } = size;
+    for column in (0..columns).step_by(COLUMNS) {
+        let mut row = 0;
+        while row < rows {
+            let tall = WIDE > ROWS && rows - row > ROWS;
+            let height = if tall { WIDE } else { ROWS };
+            // SAFETY: the caller's promise; a panel that is not whole goes through a buffer of its own.
+            unsafe {
+                let a_panel = a.data.add(row / ROWS * a.stride);
+                let b_panel = b.data.add(column / COLUMNS * b.stride);
+                let to = c.data.add(row * c.row_stride + column / COLUMNS * c.panel_stride);
+                let (valid_rows, valid_columns) = ((rows - row).min(height), (columns - column).min(COLUMNS));
+                if valid_rows == height && valid_columns == COLUMNS {
+                    if tall {
+                        tile::<L, V, WIDE>(depth, a_panel, a.stride, b_panel, to, c.row_stride, accumulate);
+                    } else {
+                        tile::<L, V, ROWS>(depth, a_panel, a.stride, b_panel, to, c.row_stride, accumulate);
+                    }
+                } else {
+                    let mut whole = [[0f32; COLUMNS]; WIDE];
+                    let buffer = whole.as_mut_ptr().cast::<f32>();
+                    if tall {
+                        tile::<L, V, WIDE>(depth, a_panel, a.stride, b_panel, buffer, COLUMNS, false);
+                    } else {
+                        tile::<L, V, ROWS>(depth, a_panel, a.stride, b_panel, buffer, COLUMNS, false);
+                    }
+                    for (r, values) in whole.iter().enumerate().take(valid_rows) {
+                        for (i, v) in values.iter().enumerate().take(valid_columns) {
+                            let to = to.add(r * c.row_stride + i);
+                            to.write(if accumulate { to.read() + v } else { *v });
+                        }
+                    }
+                }
+            }
+            row += height;
+        }
+    }
+}
+
+/// One block of the result, held in registers: `R` rows of `V` vectors.
+///
+/// # Safety
+/// As [`multiply`], for this block.
+#[inline(always)]
+unsafe fn tile<L: Lanes, const V: usize, const R: usize>(
+    depth: usize,
+    a: *const f32,
+    a_stride: usize,
+    b: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+    accumulate: bool,
+) {
+    const { assert!(V * L::N == COLUMNS) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[L::splat(0.0); V]; R];
+        for k in 0..depth {
+            let mut right = [L::splat(0.0); V];
+            for (v, right) in right.iter_mut().enumerate() {
+                *right = L::load(b.add(k * COLUMNS + v * L::N));
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let left = L::splat(*a.add(r / ROWS * a_stride + k * ROWS + r % ROWS));
+                for (sum, right) in sums.iter_mut().zip(right) {
+                    *sum = left.mul_add(right, *sum);
+                }
+            }
+        }
+        for (r, sums) in sums.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                let to = c.add(r * c_stride + v * L::N);
+                let sum = if accumulate { sum.add(L::load(to)) } else { sum };
+                sum.store(to);
+            }
+        }
+    }
+}
