@@ -143,13 +143,16 @@ fn bench_writes_the_promised_keys() {
     let report = place.run(&[&arguments[..], &["bench.width=96"]].concat()).succeeds().json();
     let expected =
         ["device", "threads", "batch", "height", "width", "train_step_ms", "infer_ms", "loss_ms", "peak_rss_mb"];
-    assert_eq!(keys(&report), expected);
+    assert_eq!(keys(&report), [&expected[..], &["focal_ms", "data_images_per_second"]].concat());
     assert_eq!((&report["height"], &report["width"]), (&Value::from(64), &Value::from(96)));
-    for phase in ["train_step_ms", "infer_ms", "loss_ms"] {
+    for phase in ["train_step_ms", "infer_ms", "loss_ms", "focal_ms"] {
         assert_eq!(report[phase].as_array().unwrap().len(), 2, "{phase}");
     }
     let report = place.run(&["bench", "tiny.toml", "--steps", "1", "--only", "loss", "--json", "-"]).succeeds().json();
     assert_eq!(report["train_step_ms"].as_array().unwrap().len(), 0);
+    let report = place.run(&["bench", "tiny.toml", "--steps", "2", "--only", "data", "--json", "-"]).succeeds().json();
+    let rates = report["data_images_per_second"].as_array().unwrap();
+    assert!(rates.len() == 2 && rates.iter().all(|r| r.as_f64().unwrap() > 0.0), "{rates:?}");
 }
 
 #[test]

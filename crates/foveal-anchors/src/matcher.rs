@@ -58,8 +58,10 @@ impl MatcherConfig {
     pub fn assign(&self, anchors: &[BBox], objects: &[BBox], crowds: &[BBox]) -> Vec<Match> {
         let mut best = vec![Best { iou: 0.0, object: 0 }; anchors.len()];
         let mut nearest: Vec<u32> = Vec::new();
+        let idle = objects.is_empty() && crowds.is_empty();
+        let hulls: Vec<BBox> = if idle { Vec::new() } else { anchors.chunks(TILE).map(hull).collect() };
         for (index, object) in objects.iter().enumerate() {
-            let tied = update(&mut best, anchors, object, index as u32);
+            let tied = update(&mut best, anchors, &hulls, object, index as u32);
             if self.low_quality {
                 nearest.extend(tied);
             }
@@ -69,7 +71,7 @@ impl MatcherConfig {
             matches[anchor as usize] = Match::Object(best[anchor as usize].object);
         }
         if self.ignore_crowds {
-            ignore_within(&mut matches, anchors, crowds);
+            ignore_within(&mut matches, anchors, &hulls, crowds);
         }
         matches
     }
@@ -93,37 +95,61 @@ struct Best {
     object: u32,
 }
 
+/// So many consecutive anchors are passed over at once where all of them lie beside an object.
+const TILE: usize = 64;
+
+/// The smallest box around all.
+fn hull(boxes: &[BBox]) -> BBox {
+    let first = BBox::new(f32::INFINITY, f32::INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY);
+    boxes.iter().fold(first, |h, b| BBox::new(h.x1.min(b.x1), h.y1.min(b.y1), h.x2.max(b.x2), h.y2.max(b.y2)))
+}
+
+/// Whether the two do not even touch from inside: their intersection has no area.
+fn beside(a: &BBox, b: &BBox) -> bool {
+    a.x2 <= b.x1 || a.x1 >= b.x2 || a.y2 <= b.y1 || a.y1 >= b.y2
+}
+
 /// Enters one object into all anchors' best; returns the anchors that reach this object's highest IoU, none if it is 0.
-fn update(best: &mut [Best], anchors: &[BBox], object: &BBox, index: u32) -> Vec<u32> {
+fn update(best: &mut [Best], anchors: &[BBox], hulls: &[BBox], object: &BBox, index: u32) -> Vec<u32> {
     let mut highest = 0.0;
     let mut tied = Vec::new();
-    for (i, (best, anchor)) in best.iter_mut().zip(anchors).enumerate() {
-        // Most anchors do not touch the object: their IoU is 0 and changes nothing.
-        if anchor.x2 <= object.x1 || anchor.x1 >= object.x2 || anchor.y2 <= object.y1 || anchor.y1 >= object.y2 {
+    for (tile, ((best, anchors), hull)) in best.chunks_mut(TILE).zip(anchors.chunks(TILE)).zip(hulls).enumerate() {
+        if beside(hull, object) {
             continue;
         }
-        let iou = iou(object, anchor);
-        if iou > best.iou {
-            *best = Best { iou, object: index };
-        }
-        if iou > highest {
-            highest = iou;
-            tied.clear();
-        }
-        if iou == highest && iou > 0.0 {
-            tied.push(i as u32);
+        for (i, (best, anchor)) in best.iter_mut().zip(anchors).enumerate() {
+            // Most anchors do not touch the object: their IoU is 0 and changes nothing.
+            if beside(anchor, object) {
+                continue;
+            }
+            let iou = iou(object, anchor);
+            if iou > best.iou {
+                *best = Best { iou, object: index };
+            }
+            if iou > highest {
+                highest = iou;
+                tied.clear();
+            }
+            if iou == highest && iou > 0.0 {
+                tied.push((tile * TILE + i) as u32);
+            }
         }
     }
     tied
 }
 
 /// Ignores the anchors that lie half or more within a crowd region, unless they have an object.
-fn ignore_within(matches: &mut [Match], anchors: &[BBox], crowds: &[BBox]) {
+fn ignore_within(matches: &mut [Match], anchors: &[BBox], hulls: &[BBox], crowds: &[BBox]) {
     for crowd in crowds {
-        for (matched, anchor) in matches.iter_mut().zip(anchors) {
-            let free = *matched == Match::Background;
-            if free && anchor.intersection(crowd) >= CROWD_SHARE * anchor.area() && anchor.area() > 0.0 {
-                *matched = Match::Ignore;
+        for ((matches, anchors), hull) in matches.chunks_mut(TILE).zip(anchors.chunks(TILE)).zip(hulls) {
+            if beside(hull, crowd) {
+                continue;
+            }
+            for (matched, anchor) in matches.iter_mut().zip(anchors) {
+                let free = *matched == Match::Background;
+                if free && anchor.intersection(crowd) >= CROWD_SHARE * anchor.area() && anchor.area() > 0.0 {
+                    *matched = Match::Ignore;
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Random geometry of a training picture: all decisions first, then their effect on pixels and boxes.
 
 use foveal_boxes::BBox;
-use foveal_image::{Prepared, Preprocess, RgbImage};
+use foveal_image::{Prepared, Preprocess, RgbImage, Staged};
 
 use crate::{AugmentConfig, Object, Record, Stream};
 
@@ -72,18 +72,18 @@ impl Geometry {
         Self { resized, offset_x, offset_y, ..plain }
     }
 
-    /// The picture on its canvas, normalised; zeros (the mean colour) where there is no picture.
-    pub fn apply(&self, mut image: RgbImage, preprocess: &Preprocess) -> Prepared {
+    /// The picture on its canvas; zeros (the mean colour, once normalised) where there is no picture.
+    pub fn apply(&self, mut image: RgbImage, preprocess: &Preprocess) -> Staged {
         if self.flip_horizontal {
             image::imageops::flip_horizontal_in_place(&mut image);
         }
         if self.flip_vertical {
             image::imageops::flip_vertical_in_place(&mut image);
         }
-        let prepared = preprocess.apply_at(&image, self.resized.width, self.resized.height);
         if self.resized == self.canvas && (self.offset_x, self.offset_y) == (0, 0) {
-            return prepared;
+            return preprocess.stage_at(image, self.resized.width, self.resized.height);
         }
+        let prepared = preprocess.apply_at(&image, self.resized.width, self.resized.height);
         let (width, height) = (self.canvas.width as usize, self.canvas.height as usize);
         let mut data = vec![0.0; 3 * width * height];
         let across = Overlap::new(self.offset_x, prepared.width, width);
@@ -95,7 +95,7 @@ impl Geometry {
                 data[to..to + across.length].copy_from_slice(&prepared.data[from..from + across.length]);
             }
         }
-        Prepared { data, width, height, ..prepared }
+        Staged::Prepared(Prepared { data, width, height, ..prepared })
     }
 
     /// The record's boxes on the canvas; what is mostly cut off or below `min_box` pixels is to be ignored.
@@ -190,7 +190,7 @@ mod tests {
                 ..AugmentConfig::off()
             };
             let geometry = Geometry::random(&preprocess, &record, &config, &mut Stream::new(&[seed]));
-            let prepared = geometry.apply(picture(&bbox), &preprocess);
+            let prepared = foveal_image::pad_staged(&[geometry.apply(picture(&bbox), &preprocess)], &preprocess);
             let placed = geometry.place(&record, 1.0);
             prop_assert_eq!((prepared.width as u32, prepared.height as u32), (geometry.canvas.width, geometry.canvas.height));
             let bright: Vec<(usize, usize)> = (0..prepared.height)

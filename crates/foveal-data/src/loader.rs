@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use foveal_anchors::{AnchorConfig, Anchors, ImageTargets, MatcherConfig, grid_sizes, image_targets};
-use foveal_image::{PaddedBatch, pad_batch};
+use foveal_image::{PaddedBatch, pad_staged};
 
 use crate::config::worker_count;
 use crate::sample::{Sample, SampleMaker};
@@ -241,7 +241,7 @@ impl Shared {
         }
         let info = samples.iter().map(|s| self.info(s)).collect();
         let (images, placed): (Vec<_>, Vec<_>) = samples.into_iter().map(|s| (s.image, s.placed)).unzip();
-        let images = pad_batch(&images);
+        let images = pad_staged(&images, &self.maker.preprocess);
         let targets = if self.options.with_targets && images.batch > 0 {
             let anchors = self.anchors(images.height, images.width);
             let matcher = &self.options.matcher;
@@ -280,10 +280,10 @@ impl Shared {
         ImageInfo {
             index: sample.index,
             image_id: self.dataset.record(sample.index).image_id,
-            original_width: sample.image.original_width,
-            original_height: sample.image.original_height,
-            width: sample.image.width,
-            height: sample.image.height,
+            original_width: sample.image.original_width(),
+            original_height: sample.image.original_height(),
+            width: sample.image.width(),
+            height: sample.image.height(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! One picture of a batch: loaded, augmented, resized, with its objects.
 
-use foveal_image::{Prepared, Preprocess};
+use foveal_image::{Preprocess, Staged};
 
 use crate::augment::{Geometry, Placed};
 use crate::{AugmentConfig, DataConfig, DataError, Dataset, Stream, color};
@@ -18,7 +18,7 @@ pub(crate) struct SampleMaker {
 /// A picture ready to be padded.
 pub(crate) struct Sample {
     pub index: usize,
-    pub image: Prepared,
+    pub image: Staged,
     pub placed: Placed,
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::Path,
+    time::{Duration, Instant},
 };
 
 use foveal_coco::{CocoDataset, CocoDetection, read_results};
@@ -34,19 +35,39 @@ pub fn evaluate(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Res
     score(ground_truth, detections).map(|scored| scored.metrics)
 }
 
+/// How long scoring two files took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ScoreTimes {
+    /// Reading and parsing both.
+    pub read: Duration,
+    /// All that follows.
+    pub evaluate: Duration,
+}
+
 /// COCO's figures of a results file; both files may be gzipped.
 ///
 /// # Errors
 /// [`EvalError::File`] for a file that is not what it should be (`images`, `annotations` or
 /// `categories` missing, wrong types), [`EvalError::Pair`] with the errors of [`score`].
 pub fn score_files(annotations: &Path, detections: &Path) -> Result<Scored, EvalError> {
+    score_files_timed(annotations, detections).map(|(scored, _)| scored)
+}
+
+/// As [`score_files`], and how long it took.
+///
+/// # Errors
+/// As [`score_files`].
+pub fn score_files_timed(annotations: &Path, detections: &Path) -> Result<(Scored, ScoreTimes), EvalError> {
+    let started = Instant::now();
     let ground_truth = CocoDataset::read(annotations)?;
     let results = read_results(detections)?;
-    score(&ground_truth, &results).map_err(|source| EvalError::Pair {
+    let read = started.elapsed();
+    let scored = score(&ground_truth, &results).map_err(|source| EvalError::Pair {
         annotations: annotations.to_owned(),
         detections: detections.to_owned(),
         source: Box::new(source),
-    })
+    })?;
+    Ok((scored, ScoreTimes { read, evaluate: started.elapsed() - read }))
 }
 
 /// As [`evaluate`], with notes.

@@ -9,7 +9,7 @@ mod metrics;
 mod resample;
 mod table;
 
-pub use engine::{Scored, evaluate, score, score_files};
+pub use engine::{ScoreTimes, Scored, evaluate, score, score_files, score_files_timed};
 pub use error::EvalError;
 pub use metrics::{CategoryMetrics, Metrics};
 pub use resample::{Matched, Resampled};

@@ -11,7 +11,7 @@ mod decode;
 mod error;
 mod preprocess;
 
-pub use batch::{PaddedBatch, SIZE_DIVISOR, pad_batch, padded_length};
+pub use batch::{PaddedBatch, SIZE_DIVISOR, Staged, pad_batch, pad_staged, padded_length};
 pub use decode::{Decoded, FileSize, decode, decode_rgb, file_size, load_rgb, load_stored, oriented_size};
 pub use error::ImageError;
 pub use image::RgbImage;

@@ -4,7 +4,7 @@ use fast_image_resize as fir;
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use crate::{ImageError, bilinear};
+use crate::{ImageError, Staged, bilinear};
 
 /// Channel means of ImageNet's RGB in 0..1, as torchvision's pretrained weights expect.
 pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -145,13 +145,33 @@ impl Preprocess {
         Prepared { data, width: w, height: h, original_width: img.width(), original_height: img.height() }
     }
 
+    /// As [`Preprocess::apply_at`], with normalising left to [`crate::pad_staged`] where that gives the same.
+    ///
+    /// # Panics
+    /// The image is empty or a side is 0.
+    pub fn stage_at(&self, img: RgbImage, width: u32, height: u32) -> Staged {
+        if self.resize == ResizeMode::Torchvision {
+            return Staged::Prepared(self.apply_at(&img, width, height));
+        }
+        let (original_width, original_height) = img.dimensions();
+        let same = (original_width, original_height) == (width, height);
+        let image = if same { img } else { resize_antialiased(&img, width, height) };
+        Staged::Bytes { image, original_width, original_height }
+    }
+
+    /// Of each channel, what a byte becomes.
+    pub(crate) fn tables(&self) -> [[f32; 256]; 3] {
+        std::array::from_fn(|channel| {
+            let (mean, std) = (self.mean[channel], self.std[channel]);
+            std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std)
+        })
+    }
+
     /// `[height, width, 3]` bytes to `[3, height, width]` normalised.
     fn normalise(&self, img: &RgbImage) -> Vec<f32> {
         let bytes = img.as_raw();
         let mut out = Vec::with_capacity(bytes.len());
-        for channel in 0..3 {
-            let (mean, std) = (self.mean[channel], self.std[channel]);
-            let table: [f32; 256] = std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
+        for (channel, table) in self.tables().iter().enumerate() {
             out.extend(bytes.chunks_exact(3).map(|pixel| table[usize::from(pixel[channel])]));
         }
         out

@@ -1,24 +1,29 @@
-//! `foveal bench`: a training step, inference and the loss alone on seeded random data.
+//! `foveal bench`: a training step, inference and the loss alone on seeded random data; loading on a set.
+
+mod loading;
+mod random;
 
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use foveal_anchors::{ImageTargets, grid_sizes, image_targets};
 use foveal_boxes::BBox;
 use foveal_criterion::Normalizer;
-use foveal_detector::{ImageFrame, ModelConfig, postprocess};
+use foveal_detector::{Checkpoint, ImageFrame, ModelConfig, postprocess};
+use foveal_kernels::class_loss;
 use serde::Serialize;
 
 use crate::config::{BenchConfig, RunConfig};
 use crate::error::TrainError;
 use crate::grads::Grads;
 use crate::optim::{DeviceScale, Optimizer, Scale};
+use random::SplitMix;
 
 /// What to time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BenchPhases {
-    /// One after the other.
+    /// One after the other, all that need no data set.
     #[default]
     All,
     /// Forward, loss, backward, update.
@@ -27,6 +32,10 @@ pub enum BenchPhases {
     Infer,
     /// Both losses, forward and backward.
     Loss,
+    /// The class loss alone, forward and backward.
+    Focal,
+    /// Loading the training set of the configuration.
+    Data,
 }
 
 /// Times in milliseconds, a figure a step, warm-up left out.
@@ -50,13 +59,23 @@ pub struct BenchReport {
     pub loss_ms: Vec<f64>,
     /// The process's largest resident memory after training, MiB; -1 where the system does not tell.
     pub peak_rss_mb: f64,
+    /// Class losses with their gradients.
+    pub focal_ms: Vec<f64>,
+    /// Images a second that the loading workers make ready to train on, a figure a pass.
+    pub data_images_per_second: Vec<f64>,
 }
 
-/// Times the phases on random images and boxes, the same for every run.
+/// Times the phases on random images and boxes, the same for every run. Inference is that of `detector`, with its own
+/// thresholds, where there is one; else that of a network of seeded weights, which finds nothing.
 ///
 /// # Errors
-/// When the configuration is unusable.
-pub fn bench(config: &RunConfig, device: &Device, phases: BenchPhases) -> Result<BenchReport, TrainError> {
+/// When the configuration is unusable; for [`BenchPhases::Data`] when its training set is.
+pub fn bench(
+    config: &RunConfig,
+    device: &Device,
+    phases: BenchPhases,
+    detector: Option<&Checkpoint>,
+) -> Result<BenchReport, TrainError> {
     config.validate()?;
     let bench = &config.bench;
     let wants = |phase| phases == BenchPhases::All || phases == phase;
@@ -67,16 +86,24 @@ pub fn bench(config: &RunConfig, device: &Device, phases: BenchPhases) -> Result
         peak_rss_mb: -1.0,
         ..BenchReport::default()
     };
+    if phases == BenchPhases::Data {
+        report.batch = config.train.batch_size;
+        report.data_images_per_second = loading::images_per_second(config)?;
+        return Ok(report);
+    }
     let setup = Setup::new(config, device);
     if wants(BenchPhases::Train) {
         report.train_step_ms = setup.train(config)?;
         report.peak_rss_mb = peak_rss_mb().unwrap_or(-1.0);
     }
     if wants(BenchPhases::Infer) {
-        report.infer_ms = setup.infer(config)?;
+        report.infer_ms = setup.infer(config, detector)?;
     }
     if wants(BenchPhases::Loss) {
         report.loss_ms = setup.loss(config);
+    }
+    if wants(BenchPhases::Focal) {
+        report.focal_ms = setup.focal(config);
     }
     Ok(report)
 }
@@ -130,9 +157,15 @@ impl Setup {
         }))
     }
 
-    fn infer(&self, config: &RunConfig) -> Result<Vec<f64>, TrainError> {
-        let model = build(&config.model, config.bench.classes, config.train.seed, &self.device)?.valid();
+    fn infer(&self, config: &RunConfig, detector: Option<&Checkpoint>) -> Result<Vec<f64>, TrainError> {
         let b = &config.bench;
+        let (model, channels, post) = match detector {
+            Some(d) => (d.model.clone(), d.meta.model.class_channels.as_ref(), d.meta.post),
+            None => (build(&config.model, b.classes, config.train.seed, &self.device)?, None, config.eval.post()),
+        };
+        let model = model.valid();
+        let anchors = detector.map(|d| d.meta.model.anchor_boxes(b.height, b.width, &grid_sizes(b.height, b.width)));
+        let anchors = anchors.as_ref().unwrap_or(&self.anchors);
         let frame = ImageFrame {
             width: b.width,
             height: b.height,
@@ -142,7 +175,7 @@ impl Setup {
         let frames = vec![frame; b.batch_size];
         Ok(times(b, &self.device, || {
             let dense = model.forward(self.images.clone());
-            postprocess(&dense, &self.anchors, &frames, &config.eval.post(), None);
+            postprocess(&dense, anchors, &frames, &post, channels);
         }))
     }
 
@@ -158,6 +191,19 @@ impl Setup {
             let losses = config.loss.forward(logits.clone(), deltas.clone(), &self.targets, normalizer);
             let gradients = losses.total.backward();
             let _ = logits.grad(&gradients);
+        })
+    }
+
+    fn focal(&self, config: &RunConfig) -> Vec<f64> {
+        let device = self.device.clone().autodiff();
+        let rows = config.bench.batch_size * self.anchors.boxes.len();
+        let noise = Distribution::Normal(0.0, 1.0);
+        let logits = Tensor::<2>::random([rows, config.bench.classes], noise, &device).require_grad();
+        let classes: Vec<i32> = self.targets.iter().flat_map(|t| t.classes.iter().copied()).collect();
+        let classes = Tensor::<1, Int>::from_data(TensorData::new(classes, [rows]), &device);
+        times(&config.bench, &device, || {
+            let loss = class_loss(logits.clone(), classes.clone(), config.loss.class_params()).loss;
+            let _ = logits.grad(&loss.backward());
         })
     }
 }
@@ -196,33 +242,4 @@ fn peak_rss_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
-}
-
-/// Steele, Lea and Flood's generator (OOPSLA 2014): enough for boxes.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A fraction in 0..1.
-    fn fraction(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 24) as f32
-    }
-
-    fn below(&mut self, count: usize) -> u32 {
-        (self.next() % count as u64) as u32
-    }
-
-    /// A box from a twentieth to a half of the picture's sides.
-    fn object(&mut self, bench: &BenchConfig) -> BBox {
-        let (width, height) = (bench.width as f32, bench.height as f32);
-        let (w, h) = (width * (0.05 + 0.45 * self.fraction()), height * (0.05 + 0.45 * self.fraction()));
-        let (x, y) = ((width - w) * self.fraction(), (height - h) * self.fraction());
-        BBox::new(x, y, x + w, y + h)
-    }
 }

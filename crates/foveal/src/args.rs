@@ -52,7 +52,7 @@ pub enum Command {
     Export(ExportArgs),
     /// Prints the resolved configuration
     Config(ConfigArgs),
-    /// Times training steps, inference and the loss on seeded random data
+    /// Times training steps, inference and the loss on seeded random data, or loading
     Bench(BenchArgs),
     /// Checks, describes, converts and generates data
     #[command(subcommand)]
@@ -111,6 +111,9 @@ pub struct ScoreArgs {
     /// Write the figures as JSON; - is stdout
     #[arg(long, value_name = "F")]
     pub json: Option<PathBuf>,
+    /// Say on stderr how long reading and evaluating took
+    #[arg(long)]
+    pub times: bool,
 }
 
 #[derive(Args, Debug)]
@@ -219,6 +222,10 @@ pub enum BenchPhase {
     Infer,
     /// The loss alone, forward and backward
     Loss,
+    /// The class loss alone, forward and backward
+    Focal,
+    /// The loading workers alone, on the training set of the configuration; only when asked for
+    Data,
 }
 
 #[derive(Args, Debug)]
@@ -231,6 +238,9 @@ pub struct BenchArgs {
     /// Run one phase alone
     #[arg(long, value_name = "PHASE")]
     pub only: Option<BenchPhase>,
+    /// Time the inference of this checkpoint instead of that of random weights, which find nothing
+    #[arg(long, value_name = "F")]
+    pub checkpoint: Option<PathBuf>,
     /// Write the times as JSON; - is stdout
     #[arg(long, value_name = "F")]
     pub json: Option<PathBuf>,

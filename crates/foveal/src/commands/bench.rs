@@ -1,7 +1,8 @@
 //! `foveal bench`.
 
 use anyhow::Result;
-use foveal_train::{BenchPhases, bench};
+use foveal_detector::Checkpoint;
+use foveal_train::{BenchPhases, BenchReport, bench};
 
 use crate::args::{BenchArgs, BenchPhase, Common};
 use crate::config::{self, Layer};
@@ -11,7 +12,7 @@ use crate::{device, output};
 /// What `bench` runs without a config, as far as the defaults do not say it already.
 const STANDARD: [&str; 3] = ["model.backbone=resnet50", "model.norm=frozen_batch", "train.optimizer=sgd"];
 
-/// Times training, inference and the loss.
+/// Times training, inference, the losses, or loading.
 ///
 /// # Errors
 /// A configuration or a device that cannot be used.
@@ -29,16 +30,32 @@ pub fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
         Some(BenchPhase::Train) => BenchPhases::Train,
         Some(BenchPhase::Infer) => BenchPhases::Infer,
         Some(BenchPhase::Loss) => BenchPhases::Loss,
+        Some(BenchPhase::Focal) => BenchPhases::Focal,
+        Some(BenchPhase::Data) => BenchPhases::Data,
     };
     let picked = device::pick(&common.device)?;
-    let mut report = bench(&config, &picked.device, phases)?;
+    let detector = match &args.checkpoint {
+        Some(path) => Some(Checkpoint::load(path, &picked.device)?),
+        None => None,
+    };
+    let mut report = bench(&config, &picked.device, phases, detector.as_ref())?;
     report.device = picked.name;
     report.threads = rayon::current_num_threads();
+    if phases == BenchPhases::Data {
+        report.threads = config.data.worker_count();
+        output::emit(args.json.as_deref(), &report, &loading_table(&report))?;
+        return Ok(DONE);
+    }
     let mut table = format!(
         " {}, {} threads, batch {}, {}x{} (height x width)\n",
         report.device, report.threads, report.batch, report.height, report.width
     );
-    let phases = [("train step", &report.train_step_ms), ("inference", &report.infer_ms), ("loss", &report.loss_ms)];
+    let phases = [
+        ("train step", &report.train_step_ms),
+        ("inference", &report.infer_ms),
+        ("loss", &report.loss_ms),
+        ("class loss", &report.focal_ms),
+    ];
     for (name, times) in phases {
         if let Some(median) = median(times) {
             let least = times.iter().copied().fold(f64::INFINITY, f64::min);
@@ -50,6 +67,14 @@ pub fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
     }
     output::emit(args.json.as_deref(), &report, &table)?;
     Ok(DONE)
+}
+
+fn loading_table(report: &BenchReport) -> String {
+    let rates = &report.data_images_per_second;
+    let median = median(rates).unwrap_or_default();
+    let most = rates.iter().copied().fold(0.0, f64::max);
+    let (workers, passes) = (report.threads, rates.len());
+    format!(" loading     {median:>9.1} images/s median, {most:>9.1} most of {passes} passes; {workers} workers\n")
 }
 
 fn median(times: &[f64]) -> Option<f64> {

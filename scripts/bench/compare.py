@@ -1,0 +1,76 @@
+"""Runs the cases pair by pair; scripts/bench/compare sets it up and describes the options."""
+
+import argparse
+import os
+import statistics
+import sys
+from pathlib import Path
+
+import report
+from cases import CASES, measure
+from sides import Failed, Foveal, Worker
+
+
+def parse():
+    cores = len(os.sched_getaffinity(0))
+    p = argparse.ArgumentParser(prog="compare")
+    p.add_argument("--foveal", required=True, help=argparse.SUPPRESS)
+    p.add_argument("--cache", type=Path, required=True, help=argparse.SUPPRESS)
+    p.add_argument("--pairs", type=int, default=10)
+    p.add_argument("--steps", type=int, default=3)
+    p.add_argument("--only", type=lambda text: text.split(","), default=list(CASES))
+    p.add_argument("--threads", type=int, default=cores)
+    p.add_argument("--device", default="flex")
+    p.add_argument("--freeze", type=int, default=0, choices=range(6))
+    p.add_argument("--channels-last", action="store_true")
+    p.add_argument("--data", type=Path)
+    p.add_argument("--out", type=Path)
+    p.add_argument("--list", action="store_true")
+    options = p.parse_args()
+    unknown = [name for name in options.only if name not in CASES]
+    if unknown or min(options.pairs, options.steps, options.threads) < 1:
+        p.error(f"unknown case {unknown[0]}; known: {', '.join(CASES)}" if unknown else "counts begin at 1")
+    options.cache = options.cache.resolve()
+    options.data = options.data and options.data.resolve()
+    options.out = options.out or options.cache / "bench"
+    return options
+
+
+def say(case, pair, count, figures):
+    ours = statistics.median(figures["foveal"])
+    others = ", ".join(f"{rival} {statistics.median(f):.4g} (ratio {ours / statistics.median(f):.3f})"
+                       for rival, f in figures.items() if rival != "foveal")
+    print(f"{case.name} {pair}/{count}: foveal {ours:.4g} {case.unit}, {others}", file=sys.stderr, flush=True)
+
+
+def main():
+    options = parse()
+    if options.list:
+        print("\n".join(CASES))
+        return 0
+    cores = sorted(os.sched_getaffinity(0))
+    if options.threads < len(cores):
+        os.sched_setaffinity(0, cores[: options.threads])
+    load = round(os.getloadavg()[0], 2)
+    if load > 0.5:
+        print(f"compare: the machine is busy (load {load}): these figures do not count", file=sys.stderr)
+    foveal = Foveal(options.foveal, options.device, options.threads)
+    with Worker(options.threads) as worker:
+        versions = worker.ask("versions")
+    measured, failed = [], []
+    for name in options.only:
+        try:
+            measured.append(measure(CASES[name], options, foveal, say))
+        except Failed as error:
+            failed.append(name)
+            print(f"compare: {name} failed: {error}", file=sys.stderr)
+    if measured:
+        version = foveal.run("--version")[0].split()[-1]
+        print(report.write(measured, options, version, versions, load))
+        print(f"written: {options.out / 'bench.json'}, {options.out / 'bench.md'}", file=sys.stderr)
+    if failed:
+        print(f"compare: failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+sys.exit(main())
