@@ -22,6 +22,10 @@ pub(crate) enum Isa {
 
 /// The best of this processor.
 pub(crate) fn isa() -> Isa {
+    #[cfg(test)]
+    if PORTABLE.load(std::sync::atomic::Ordering::Relaxed) {
+        return Isa::Portable;
+    }
     #[cfg(target_arch = "x86_64")]
     {
         if std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx2") {
@@ -36,6 +40,10 @@ pub(crate) fn isa() -> Isa {
     #[cfg(not(target_arch = "aarch64"))]
     Isa::Portable
 }
+
+/// Tests switch everything to the portable code with it.
+#[cfg(test)]
+pub(crate) static PORTABLE: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
 /// A vector register.
 ///
@@ -94,11 +102,11 @@ pub(crate) trait Lanes: Copy {
     }
 }
 
-impl Lanes for [f32; 4] {
-    const N: usize = 4;
+impl<const N: usize> Lanes for [f32; N] {
+    const N: usize = N;
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        [value; 4]
+        [value; N]
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
