@@ -9,6 +9,36 @@ use foveal_image::{Prepared, RgbImage, pad_batch};
 use crate::{Checkpoint, Detection, DetectorError, ImageFrame, postprocess};
 
 /// Detects objects in pictures with a checkpoint's own preprocessing and thresholds.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use foveal_detector::Detector;
+/// use foveal_image::load_rgb;
+///
+/// # use foveal_coco::CategoryInfo;
+/// # use foveal_detector::{CheckpointMeta, ModelConfig, PostConfig};
+/// # use foveal_image::{Preprocess, RgbImage};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # // What a training run leaves behind: a checkpoint, here of a small network; and a photo.
+/// # let dir = tempfile::tempdir()?;
+/// # let (path, photo) = (dir.path().join("best.safetensors"), dir.path().join("photo.png"));
+/// # let model = ModelConfig { base_width: 8, fpn_channels: 32, ..ModelConfig::default() };
+/// # let names = ["cat", "dog"].iter().zip(1..).map(|(name, id)| CategoryInfo { id, name: name.to_string() });
+/// # let preprocess = Preprocess { min_size: 64, max_size: 96, ..Preprocess::default() };
+/// # let post = PostConfig { score_threshold: 0.001, ..PostConfig::default() };
+/// # let network = model.build(2, 1, &Device::flex())?.model;
+/// # CheckpointMeta::new(model, names.collect(), preprocess, post).save(&network, &path)?;
+/// # RgbImage::from_pixel(120, 90, [200, 120, 40].into()).save(&photo)?;
+/// let device = Device::flex();
+/// let image = load_rgb(&photo)?;
+/// let found = Detector::open(&path, &device)?.detect(&image)?;
+/// for object in &found {
+///     println!("{} {:.2} {:?}", object.category.name, object.detection.score, object.detection.bbox);
+/// }
+/// # assert!(!found.is_empty() && found.iter().all(|o| o.detection.bbox.x2 <= 120.0 && o.detection.score > 0.001));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Detector {
     /// The checkpoint.
@@ -18,11 +48,11 @@ pub struct Detector {
 
 /// A detection with its category.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Prediction<'a> {
+pub struct Prediction {
     /// Box, score and class.
     pub detection: Detection,
     /// The class's category.
-    pub category: &'a CategoryInfo,
+    pub category: CategoryInfo,
 }
 
 impl Detector {
@@ -40,13 +70,21 @@ impl Detector {
     }
 
     /// Objects in one picture, best first, boxes in its own pixels.
-    pub fn detect(&self, image: &RgbImage) -> Vec<Prediction<'_>> {
+    ///
+    /// # Errors
+    /// When the picture has no pixels, or a preprocessing that was set by hand cannot work.
+    pub fn detect(&self, image: &RgbImage) -> Result<Vec<Prediction>, DetectorError> {
+        let (width, height) = image.dimensions();
+        if width == 0 || height == 0 {
+            return Err(DetectorError::EmptyPicture { width, height });
+        }
+        self.checkpoint.meta.preprocess.check()?;
         let prepared = self.checkpoint.meta.preprocess.apply(image);
-        self.detect_prepared(&[prepared]).pop().unwrap_or_default()
+        Ok(self.detect_prepared(&[prepared]).pop().unwrap_or_default())
     }
 
     /// Objects in each of several prepared pictures, run as one batch.
-    pub fn detect_prepared(&self, images: &[Prepared]) -> Vec<Vec<Prediction<'_>>> {
+    pub fn detect_prepared(&self, images: &[Prepared]) -> Vec<Vec<Prediction>> {
         let meta = &self.checkpoint.meta;
         let batch = pad_batch(images);
         let (height, width) = (batch.height, batch.width);
@@ -54,7 +92,7 @@ impl Detector {
         let dense = self.checkpoint.model.forward(Tensor::from_data(data, &self.device));
         let anchors = meta.model.anchor_boxes(height, width, &dense.grids);
         let frames: Vec<ImageFrame> = images.iter().map(ImageFrame::from).collect();
-        let named = |d: Detection| Prediction { category: &meta.categories[d.class as usize], detection: d };
+        let named = |d: Detection| Prediction { category: meta.categories[d.class as usize].clone(), detection: d };
         postprocess(&dense, &anchors, &frames, &meta.post, meta.model.class_channels.as_ref())
             .into_iter()
             .map(|found| found.into_iter().map(named).collect())

@@ -38,6 +38,14 @@ pub enum DetectorError {
         /// What was found.
         found: String,
     },
+    /// A picture without a pixel.
+    #[error("expected a picture with pixels, found {width} x {height}")]
+    EmptyPicture {
+        /// Its width in pixels.
+        width: u32,
+        /// Its height in pixels.
+        height: u32,
+    },
     /// An export is not what it should be.
     #[error("{}: expected the checkpoint's weights, found {found}", path.display())]
     Verify {

@@ -13,7 +13,7 @@ use crate::{BuiltModel, Checkpoint, CheckpointMeta, DetectorError, ModelConfig};
 /// The layer that is rebuilt for other classes.
 const CLASS_LAYER: &str = "head.classification_head.cls_logits.";
 /// Where the residual network is in a detector.
-const BODY: &str = "backbone.body.";
+pub(crate) const BODY: &str = "backbone.body.";
 /// safetensors' own limit of its header.
 const LARGEST_HEADER: u64 = 100_000_000;
 
@@ -68,7 +68,8 @@ pub(crate) fn start_from(
     }
     model.backbone.body = model.backbone.body.freeze_stages(config.freeze_stages);
     let differences = differences(&config, &meta);
-    Ok(BuiltModel { model, config, report: Some(report), differences })
+    let new_tensors = report.missing.iter().chain(report.mismatched.iter().map(|m| &m.name)).cloned().collect();
+    Ok(BuiltModel { model, config, report: Some(report), new_tensors, differences })
 }
 
 /// What no shape tells and yet makes other features of the same weights.

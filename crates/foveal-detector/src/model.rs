@@ -1,16 +1,18 @@
 //! The network.
 
+use std::collections::BTreeSet;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use foveal_anchors::{Anchors, GridSize};
-use foveal_backbone::weights::{LoadReport, ResNetFile, load_resnet};
+use foveal_backbone::weights::{LoadReport, ResNetFile, TensorMap, load_resnet, load_tensors};
 use foveal_backbone::{Backbone, Fpn, NormChoice, ResNet};
 use foveal_coco::CategoryInfo;
 use foveal_heads::Head;
 use foveal_image::IMAGENET_STD;
 use foveal_kernels::Init;
 
-use crate::fine_tune::{is_checkpoint, start_from};
+use crate::fine_tune::{BODY, is_checkpoint, start_from};
 use crate::{DetectorError, ModelConfig};
 
 /// The most stages that can be frozen: the whole backbone.
@@ -44,6 +46,8 @@ pub struct BuiltModel {
     pub config: ModelConfig,
     /// What became of each tensor of `model.weights`, where that was given.
     pub report: Option<LoadReport>,
+    /// Tensors of the network, by their whole names, that `model.weights` did not give; none where it names no file.
+    pub new_tensors: Vec<String>,
     /// Keys of the config whose values differ from those of the checkpoint in `model.weights`, and shape nothing.
     pub differences: Vec<String>,
 }
@@ -118,7 +122,7 @@ impl ModelConfig {
         }
         let mut config = self.clone();
         let mut model = self.network(classes, seed, device);
-        let mut report = None;
+        let (mut report, mut new_tensors) = (None, Vec::new());
         match &self.weights {
             Some(path) => {
                 let file = ResNetFile {
@@ -134,13 +138,18 @@ impl ModelConfig {
                     config.live_norms = loaded.norms_without_statistics;
                     model.backbone.body = model.backbone.body.train_norms(&config.live_norms);
                 }
+                // Nothing is loaded by this: it lists all names of the network.
+                let (whole, all) = load_tensors(model, &TensorMap::new());
+                model = whole;
+                let given: BTreeSet<String> = loaded.report.loaded.iter().map(|n| format!("{BODY}{n}")).collect();
+                new_tensors = all.missing.into_iter().filter(|n| !given.contains(n)).collect();
                 report = Some(loaded.report);
             }
             None if self.norm == NormChoice::FrozenBatch => return Err(DetectorError::FrozenWithoutWeights),
             None => {}
         }
         model.backbone.body = model.backbone.body.freeze_stages(self.freeze_stages);
-        Ok(BuiltModel { model, config, report, differences: Vec::new() })
+        Ok(BuiltModel { model, config, report, new_tensors, differences: Vec::new() })
     }
 
     /// Checks what the types allow and the network does not.

@@ -57,7 +57,7 @@ fn a_round_trip_keeps_answers_metadata_and_bytes() {
 fn a_checkpoint_alone_detects() {
     let dir = tempfile::tempdir().unwrap();
     let detector = Detector::open(&saved(dir.path()), &Device::flex()).unwrap();
-    let found = detector.detect(&RgbImage::from_pixel(50, 100, image::Rgb([200, 10, 10])));
+    let found = detector.detect(&RgbImage::from_pixel(50, 100, image::Rgb([200, 10, 10]))).unwrap();
     assert!(!found.is_empty());
     for p in &found {
         let b = p.detection.bbox;
@@ -65,6 +65,8 @@ fn a_checkpoint_alone_detects() {
         assert_eq!(p.category.id, if p.detection.class == 0 { 7 } else { 9 });
     }
     assert!(found.is_sorted_by(|a, b| a.detection.score >= b.detection.score));
+    let error = detector.detect(&RgbImage::new(0, 7)).unwrap_err().to_string();
+    assert!(error.contains("0 x 7"), "{error}");
 }
 
 #[test]

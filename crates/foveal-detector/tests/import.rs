@@ -61,7 +61,7 @@ fn gives_torchvisions_detections(arch: TorchvisionArch, name: &str) {
         file.tensor("labels").unwrap().data().as_chunks::<4>().0.iter().map(|c| i32::from_le_bytes(*c)).collect();
 
     let detector = Detector::new(checkpoint, &device);
-    let found = detector.detect(&picture);
+    let found = detector.detect(&picture).unwrap();
     assert_eq!(found.len(), scores.len());
     let mut free: Vec<usize> = (0..scores.len()).collect();
     for p in &found {

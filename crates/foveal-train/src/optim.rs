@@ -5,6 +5,7 @@
 //! update here is one pass over slices; elsewhere it is composed of tensor operations.
 
 mod device;
+mod groups;
 mod host;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,7 @@ use crate::config::{OptimizerKind, TrainConfig};
 use crate::grads::Grads;
 use crate::params::{FlatTensors, ParamPath, flat};
 
-/// Parameters below this path follow `train.backbone_lr`.
-const BACKBONE: &str = "backbone.body.";
+pub use groups::LrGroups;
 
 /// The rule of an update and its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,7 +42,8 @@ pub struct Optimizer {
     rule: Rule,
     weight_decay: f64,
     decay_norms: bool,
-    backbone_lr: f64,
+    /// Which parameter follows which factor of the learning rate.
+    pub groups: LrGroups,
     /// Momentum, or the first moment.
     pub first: FlatTensors,
     /// The second moment; empty under SGD.
@@ -88,7 +89,7 @@ struct Tensors {
 }
 
 impl Optimizer {
-    /// An optimizer without any history.
+    /// An optimizer without any history, to which no layer is new.
     pub fn new(config: &TrainConfig) -> Self {
         let rule = match config.optimizer {
             OptimizerKind::Sgd => Rule::Sgd { momentum: config.momentum },
@@ -98,7 +99,7 @@ impl Optimizer {
             rule,
             weight_decay: config.weight_decay,
             decay_norms: config.decay_norms,
-            backbone_lr: config.backbone_lr,
+            groups: LrGroups::new(config, &[]),
             first: FlatTensors::new(),
             second: FlatTensors::new(),
             updates: 0,
@@ -114,7 +115,7 @@ impl Optimizer {
     fn update_for(&self, path: &str, rank: usize, lr: f64) -> Update {
         Update {
             rule: self.rule,
-            lr: if path.starts_with(BACKBONE) { lr * self.backbone_lr } else { lr },
+            lr: lr * self.groups.factor(path),
             // Biases and the affine parameters of norms are all that has one dimension.
             weight_decay: if rank > 1 || self.decay_norms { self.weight_decay } else { 0.0 },
             count: self.updates,

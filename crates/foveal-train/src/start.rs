@@ -13,7 +13,7 @@ use crate::config::RunConfig;
 use crate::ema::Ema;
 use crate::error::TrainError;
 use crate::file::write_atomically;
-use crate::optim::Optimizer;
+use crate::optim::{LrGroups, Optimizer};
 use crate::params::{from_host, to_host};
 use crate::progress::Progress;
 use crate::rundir::RunDir;
@@ -100,8 +100,13 @@ impl Session {
             progress.message(&format!("careful: {difference}; the same weights then give other features"));
         }
         let ema = (config.train.ema > 0.0).then(|| Ema::new(config.train.ema, &built.model, device));
-        let meta = StateMeta::start(config.train.seed, built.config);
-        Ok(Self { model: built.model, optimizer: Optimizer::new(&config.train), ema, meta })
+        let mut optimizer = Optimizer::new(&config.train);
+        optimizer.groups = LrGroups::new(&config.train, &built.new_tensors);
+        if let Some(line) = optimizer.groups.describe() {
+            progress.message(&line);
+        }
+        let meta = StateMeta::start(config.train.seed, built.config, built.new_tensors);
+        Ok(Self { model: built.model, optimizer, ema, meta })
     }
 
     /// The state that an earlier run left.
@@ -136,6 +141,11 @@ impl Session {
         }
         model.backbone.body = model.backbone.body.freeze_stages(state.meta.model.freeze_stages);
         let mut optimizer = Optimizer::new(&config.train);
+        optimizer.groups = match &state.meta.new_tensors {
+            Some(new) => LrGroups::new(&config.train, new),
+            None if config.train.new_layers_lr_factor == 1.0 => LrGroups::new(&config.train, &[]),
+            None => return Err(bad("a state that does not say which layers were new: train.new_layers_lr_factor".into())),
+        };
         optimizer.first = from_host(&state.first, device);
         optimizer.second = from_host(&state.second, device);
         optimizer.updates = state.meta.optimizer_updates;

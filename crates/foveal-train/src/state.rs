@@ -34,6 +34,9 @@ pub struct StateMeta {
     pub ema_updates: u64,
     /// The network, with the norms that its weight file left trained.
     pub model: ModelConfig,
+    /// Tensors that the weight file did not give; a state from before this was noted has none.
+    #[serde(default)]
+    pub new_tensors: Option<Vec<String>>,
 }
 
 /// The best evaluation of a run.
@@ -95,8 +98,9 @@ pub struct TrainState {
 
 impl StateMeta {
     /// The state before the first step.
-    pub fn start(seed: u64, model: ModelConfig) -> Self {
-        Self { format: FORMAT, epoch: 0, step: 0, seed, optimizer_updates: 0, ema_updates: 0, model }
+    pub fn start(seed: u64, model: ModelConfig, new_tensors: Vec<String>) -> Self {
+        let new_tensors = Some(new_tensors);
+        Self { format: FORMAT, epoch: 0, step: 0, seed, optimizer_updates: 0, ema_updates: 0, model, new_tensors }
     }
 }
 
@@ -185,7 +189,7 @@ mod tests {
         let tensor = |v: f32| HostTensor { shape: vec![2, 1], values: vec![v, f32::MIN_POSITIVE / 2.0] };
         let map = |v| TensorMap::from([("a.b".to_owned(), tensor(v)), ("c".to_owned(), tensor(-v))]);
         TrainState {
-            meta: StateMeta::start(7, ModelConfig::default()),
+            meta: StateMeta::start(7, ModelConfig::default(), vec!["a.b".to_owned()]),
             weights: map(1.0),
             ema: map(2.0),
             first: map(3.0),
@@ -200,6 +204,14 @@ mod tests {
         state().save(&path).unwrap();
         assert_eq!(TrainState::load(&path).unwrap(), state());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_state_without_the_fields_that_came_later_stays_readable() {
+        let mut json = serde_json::to_value(state().meta).unwrap();
+        json.as_object_mut().unwrap().remove("new_tensors").unwrap();
+        let meta: StateMeta = serde_json::from_value(json).unwrap();
+        assert_eq!(meta, StateMeta { new_tensors: None, ..state().meta });
     }
 
     #[test]

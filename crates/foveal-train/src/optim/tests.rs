@@ -115,3 +115,51 @@ fn norms_and_biases_decay_by_switch_alone() {
     assert_eq!(bias_after(false), 0.25);
     assert!((bias_after(true) - 0.25 * 0.99).abs() < 1e-7);
 }
+
+#[derive(Module, Debug)]
+struct Backbone {
+    body: Tiny,
+    fpn: Tiny,
+}
+
+#[derive(Module, Debug)]
+struct Detector {
+    backbone: Backbone,
+    head: Tiny,
+}
+
+/// How far one update with equal gradients everywhere moves body, pyramid and head, the bias of the body being new.
+fn moves(kind: OptimizerKind, scale: impl Fn(&Device) -> Scale, factors: [f64; 2]) -> [Vec<f32>; 3] {
+    let device = Device::flex().autodiff();
+    let [backbone_lr_factor, new_layers_lr_factor] = factors;
+    let config = TrainConfig { weight_decay: 0.0, backbone_lr_factor, new_layers_lr_factor, ..config(kind) };
+    let mut optimizer = Optimizer::new(&config);
+    let new = ["backbone.body.bias", "head.weight", "head.bias"].map(str::to_owned);
+    optimizer.groups = LrGroups::new(&config, &new);
+    let start = || tiny(&device);
+    let mut model = Detector { backbone: Backbone { body: start(), fpn: start() }, head: start() };
+    let sum = |t: &Tiny| t.weight.val().sum() + t.bias.val().sum();
+    let loss = sum(&model.backbone.body) + sum(&model.backbone.fpn) + sum(&model.head);
+    let mut grads = Grads::default();
+    grads.accumulate(&model, loss.backward());
+    model = optimizer.step(model, grads, 0.1, &scale(&device));
+    let before = values(&start());
+    let moved = |t: &Tiny| values(t).iter().zip(&before).map(|(a, b)| b - a).collect();
+    [moved(&model.backbone.body), moved(&model.backbone.fpn), moved(&model.head)]
+}
+
+#[test]
+fn each_group_moves_by_its_factor() {
+    for kind in [OptimizerKind::Sgd, OptimizerKind::AdamW] {
+        let host = |_: &Device| Scale::Host(1.0);
+        let device = |d: &Device| on_device(true, d);
+        for [body, fpn, head] in [moves(kind, host, [0.1, 2.0]), moves(kind, device, [0.1, 2.0])] {
+            // A gradient of 1 at a rate of 0.1: under SGD, and by Adam's first step, 0.1.
+            close(&fpn, &[0.1; 6]);
+            close(&body, &[0.01, 0.01, 0.01, 0.01, 0.2, 0.2]);
+            close(&head, &[0.2; 6]);
+        }
+        let [body, _, head] = moves(kind, host, [0.0, 0.0]);
+        assert_eq!((body, head), (vec![0.0; 6], vec![0.0; 6]));
+    }
+}

@@ -157,7 +157,7 @@ fn load(files: &[PathBuf], preprocess: &Preprocess) -> Vec<Result<Loaded, ImageE
 }
 
 /// Detections of each picture; those of equal padded size share a batch, so that none is padded further.
-fn detect<'a>(detector: &'a Detector, pictures: &[(&PathBuf, Loaded)], batch_size: usize) -> Vec<Vec<Prediction<'a>>> {
+fn detect(detector: &Detector, pictures: &[(&PathBuf, Loaded)], batch_size: usize) -> Vec<Vec<Prediction>> {
     let mut groups: Vec<([usize; 2], Vec<usize>)> = Vec::new();
     for (index, (_, picture)) in pictures.iter().enumerate() {
         let size = [padded_length(picture.prepared.height), padded_length(picture.prepared.width)];
@@ -166,7 +166,7 @@ fn detect<'a>(detector: &'a Detector, pictures: &[(&PathBuf, Loaded)], batch_siz
             None => groups.push((size, vec![index])),
         }
     }
-    let mut found: Vec<Vec<Prediction<'_>>> = pictures.iter().map(|_| Vec::new()).collect();
+    let mut found: Vec<Vec<Prediction>> = pictures.iter().map(|_| Vec::new()).collect();
     for (_, members) in groups {
         let prepared: Vec<Prepared> = members.iter().map(|&index| pictures[index].1.prepared.clone()).collect();
         for (index, predictions) in members.into_iter().zip(detector.detect_prepared(&prepared)) {
@@ -176,7 +176,7 @@ fn detect<'a>(detector: &'a Detector, pictures: &[(&PathBuf, Loaded)], batch_siz
     found
 }
 
-fn as_found(prediction: &Prediction<'_>) -> Found {
+fn as_found(prediction: &Prediction) -> Found {
     let bbox = &prediction.detection.bbox;
     Found {
         bbox: [bbox.x1, bbox.y1, bbox.width(), bbox.height()],
@@ -186,7 +186,7 @@ fn as_found(prediction: &Prediction<'_>) -> Found {
     }
 }
 
-fn as_coco(prediction: &Prediction<'_>, image_id: i64) -> CocoDetection {
+fn as_coco(prediction: &Prediction, image_id: i64) -> CocoDetection {
     CocoDetection {
         image_id,
         category_id: prediction.category.id,
@@ -195,7 +195,7 @@ fn as_coco(prediction: &Prediction<'_>, image_id: i64) -> CocoDetection {
     }
 }
 
-fn save_drawn(path: &Path, image: &RgbImage, found: &[Prediction<'_>], shown: f32) -> Result<()> {
+fn save_drawn(path: &Path, image: &RgbImage, found: &[Prediction], shown: f32) -> Result<()> {
     let marks: Vec<Mark> = found
         .iter()
         .filter(|p| p.detection.score >= shown)
