@@ -190,9 +190,11 @@ mod tests {
                 ..AugmentConfig::off()
             };
             let geometry = Geometry::random(&preprocess, &record, &config, &mut Stream::new(&[seed]));
-            let prepared = foveal_image::pad_staged(&[geometry.apply(picture(&bbox), &preprocess)], &preprocess);
+            let staged = geometry.apply(picture(&bbox), &preprocess);
             let placed = geometry.place(&record, 1.0);
-            prop_assert_eq!((prepared.width as u32, prepared.height as u32), (geometry.canvas.width, geometry.canvas.height));
+            prop_assert_eq!((staged.width() as u32, staged.height() as u32), (geometry.canvas.width, geometry.canvas.height));
+            // Padding is black.
+            let prepared = foveal_image::pad_staged(&[staged], &preprocess);
             let bright: Vec<(usize, usize)> = (0..prepared.height)
                 .flat_map(|y| (0..prepared.width).map(move |x| (x, y)))
                 .filter(|&(x, y)| prepared.data[y * prepared.width + x] > 0.5)

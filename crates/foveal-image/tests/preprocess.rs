@@ -1,6 +1,6 @@
 //! Resizing against torchvision and PIL (golden values by scripts/reference/resize.py), padding, settings.
 
-use foveal_image::{Prepared, Preprocess, ResizeMode, RgbImage, SIZE_DIVISOR, pad_batch};
+use foveal_image::{Prepared, Preprocess, ResizeMode, RgbImage, SIZE_DIVISOR, pad_batch, pad_staged};
 use image::Rgb;
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -123,6 +123,33 @@ fn settings_that_cannot_work_are_refused() {
     let text = serde_json::to_string(&good).unwrap();
     assert_eq!(serde_json::from_str::<Preprocess>(&text).unwrap(), good);
     assert_eq!(serde_json::from_str::<ResizeMode>("\"torchvision\"").unwrap(), ResizeMode::Torchvision);
+}
+
+#[test]
+fn staging_changes_no_bit() {
+    let picture = |seed: u32| {
+        RgbImage::from_fn(50 + seed, 37, |x, y| Rgb([x, y, x * y + seed].map(|v| (v.wrapping_mul(40_503) >> 7) as u8)))
+    };
+    for resize in [ResizeMode::Antialias, ResizeMode::Torchvision] {
+        let preprocess = Preprocess { resize, ..Preprocess::default() };
+        // Shrunk, enlarged, as it is.
+        let sizes = [(33, 20), (90, 64), (52, 37)];
+        let at = |i: usize| (picture(i as u32), sizes[i].0, sizes[i].1);
+        let apply = |i| {
+            let (picture, width, height) = at(i);
+            preprocess.apply_at(&picture, width, height)
+        };
+        let stage = |i| {
+            let (picture, width, height) = at(i);
+            preprocess.stage_at(picture, width, height)
+        };
+        let (prepared, staged): (Vec<_>, Vec<_>) = (0..3).map(|i| (apply(i), stage(i))).unzip();
+        for (p, s) in prepared.iter().zip(&staged) {
+            assert_eq!((p.width, p.height), (s.width(), s.height()));
+            assert_eq!((p.original_width, p.original_height), (s.original_width(), s.original_height()));
+        }
+        assert_eq!(pad_batch(&prepared), pad_staged(&staged, &preprocess));
+    }
 }
 
 proptest! {

@@ -1,0 +1,76 @@
+//! Convolutions.
+
+use burn::tensor::{Device, Tensor};
+use criterion::{Criterion, Throughput};
+use foveal_kernels::conv2d;
+
+use crate::{Timed, backward, forward, noise};
+
+/// A convolution of one picture of `size` x `size`, padded to keep it (or half of it, with a stride of 2).
+struct Layer {
+    kernel: usize,
+    inputs: usize,
+    outputs: usize,
+    size: usize,
+    stride: usize,
+}
+
+const fn layer(kernel: usize, inputs: usize, outputs: usize, size: usize, stride: usize) -> Layer {
+    Layer { kernel, inputs, outputs, size, stride }
+}
+
+const LAYERS: [Layer; 17] = [
+    // The stem.
+    layer(7, 3, 64, 512, 2),
+    // Bottlenecks of layer1 .. layer4.
+    layer(1, 64, 256, 128, 1),
+    layer(1, 256, 64, 128, 1),
+    layer(3, 64, 64, 128, 1),
+    layer(3, 128, 128, 128, 2),
+    layer(1, 512, 128, 64, 1),
+    layer(3, 128, 128, 64, 1),
+    layer(1, 1024, 256, 32, 1),
+    layer(3, 256, 256, 32, 1),
+    layer(1, 512, 1024, 64, 2),
+    layer(3, 512, 512, 16, 1),
+    layer(1, 512, 2048, 16, 1),
+    // The pyramid and the towers on P3, P5 and P7; the last layers.
+    layer(3, 256, 256, 64, 1),
+    layer(3, 256, 256, 16, 1),
+    layer(3, 256, 256, 4, 1),
+    layer(3, 256, 720, 64, 1),
+    layer(3, 256, 36, 64, 1),
+];
+
+impl Layer {
+    fn name(&self) -> String {
+        let stride = if self.stride > 1 { format!("s{}", self.stride) } else { String::new() };
+        format!("{}to{}at{}{stride}", self.inputs, self.outputs, self.size)
+    }
+
+    /// Of one direction; forward and both gradients take as many.
+    fn flops(&self) -> u64 {
+        let out = self.size.div_ceil(self.stride);
+        2 * (self.inputs * self.outputs * self.kernel * self.kernel * out * out) as u64
+    }
+
+    fn run(&self, x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
+        conv2d(x, weight, None, self.stride, self.kernel / 2)
+    }
+}
+
+pub fn all(c: &mut Criterion, device: &Device) {
+    let training = device.clone().autodiff();
+    for layer in LAYERS {
+        let (kernel, name) = (format!("conv{0}x{0}", layer.kernel), layer.name());
+        let timed =
+            |direction| Timed { kernel: &kernel, direction, layer: &name, work: Throughput::Elements(layer.flops()) };
+        let pictures = [1, layer.inputs, layer.size, layer.size];
+        let weights = [layer.outputs, layer.inputs, layer.kernel, layer.kernel];
+        let (x, w) = (noise(pictures, device), noise(weights, device));
+        forward(c, &timed("forward"), || layer.run(x.clone(), w.clone()));
+        let (x, w) = (noise(pictures, &training), noise(weights, &training));
+        backward(c, &timed("input_gradient"), || layer.run(x.clone().require_grad(), w.clone()));
+        backward(c, &timed("weight_gradient"), || layer.run(x.clone(), w.clone().require_grad()));
+    }
+}
