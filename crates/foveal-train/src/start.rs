@@ -143,8 +143,8 @@ impl Session {
         let mut optimizer = Optimizer::new(&config.train);
         optimizer.groups = match &state.meta.new_tensors {
             Some(new) => LrGroups::new(&config.train, new),
-            None if config.train.new_layers_lr_factor == 1.0 => LrGroups::new(&config.train, &[]),
-            None => return Err(bad("a state that does not say which layers were new: train.new_layers_lr_factor".into())),
+            None if config.train.new_layers_lr == 1.0 => LrGroups::new(&config.train, &[]),
+            None => return Err(bad("a state that does not say which layers were new: train.new_layers_lr".into())),
         };
         optimizer.first = from_host(&state.first, device);
         optimizer.second = from_host(&state.second, device);

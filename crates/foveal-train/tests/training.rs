@@ -134,14 +134,14 @@ fn learning_rates_of_groups_are_told_and_resumed() {
     config = tiny();
     config.model.weights = Some(first.join("checkpoints/last.safetensors"));
     config.data.shapes.classes = 2;
-    (config.train.backbone_lr_factor, config.train.new_layers_lr_factor) = (0.1, 3.0);
+    (config.train.backbone_lr, config.train.new_layers_lr) = (0.1, 3.0);
     let mut told = Told::default();
     let run = RunDir::create(&whole).unwrap();
     train(&config, &Device::flex(), &run, false, &mut told, &AtomicBool::new(false)).unwrap();
     let said = "learning rate: 0.1 times for the residual network, 3 times for the 2 tensors that the weight file";
     assert!(told.0.iter().any(|line| line.starts_with(said)), "{:?}", told.0);
     let saved = String::from_utf8(bytes(&whole, "config.toml")).unwrap();
-    assert!(saved.contains("backbone_lr_factor = 0.1") && saved.contains("new_layers_lr_factor = 3"), "{saved}");
+    assert!(saved.contains("backbone_lr = 0.1") && saved.contains("new_layers_lr = 3"), "{saved}");
 
     let per_epoch = steps(&whole).len() as u64 / 3;
     let mut listener = Listener { stop_at_step: Some(per_epoch + 1), ..Listener::default() };
@@ -153,7 +153,7 @@ fn learning_rates_of_groups_are_told_and_resumed() {
     }
     // The factors act: with others the losses are others.
     let other = dir.path().join("other");
-    config.train.new_layers_lr_factor = 1.0;
+    config.train.new_layers_lr = 1.0;
     run_to_end(&config, &other, false);
     assert_eq!(steps(&other)[0].loss, steps(&whole)[0].loss);
     assert_ne!(steps(&other).last().unwrap().loss, steps(&whole).last().unwrap().loss);

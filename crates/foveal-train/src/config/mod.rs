@@ -73,10 +73,10 @@ impl RunConfig {
         check.not_negative("loss.beta", self.loss.beta)?;
         check.not_negative("loss.box_weight", self.loss.box_weight)?;
         self.train.validate(&check)?;
-        let new_layers = self.train.new_layers_lr_factor;
+        let new_layers = self.train.new_layers_lr;
         check.that(
             new_layers == 1.0 || self.model.weights.is_some(),
-            "train.new_layers_lr_factor",
+            "train.new_layers_lr",
             &new_layers,
             "1 where model.weights names no file: all layers are new, and train.lr is theirs",
         )?;
@@ -212,8 +212,8 @@ mod tests {
             (wrong(|c| c.train.batch_size = 0), "train.batch_size", "0"),
             (wrong(|c| c.train.lr = f64::NAN), "train.lr", "NaN"),
             (wrong(|c| c.train.momentum = 1.0), "train.momentum", "1"),
-            (wrong(|c| c.train.backbone_lr_factor = -0.5), "train.backbone_lr_factor", "-0.5"),
-            (wrong(|c| c.train.new_layers_lr_factor = 10.0), "train.new_layers_lr_factor", "10"),
+            (wrong(|c| c.train.backbone_lr = -0.5), "train.backbone_lr", "-0.5"),
+            (wrong(|c| c.train.new_layers_lr = 10.0), "train.new_layers_lr", "10"),
             (wrong(|c| c.train.milestones = vec![8.0, 3.0]), "train.milestones", "[8.0, 3.0]"),
             (wrong(|c| c.train.ema = 1.0), "train.ema", "1"),
             (wrong(|c| c.eval.nms = 1.5), "eval.nms", "1.5"),

@@ -58,10 +58,10 @@ pub struct TrainConfig {
     /// AdamW's epsilon.
     pub eps: f64,
     /// Factor of the learning rate for the residual network; 0 leaves it as it is.
-    pub backbone_lr_factor: f64,
+    pub backbone_lr: f64,
     /// Factor of the learning rate for what `model.weights` did not give: from a checkpoint the rebuilt class layer, from
     /// an ImageNet file the pyramid and the heads.
-    pub new_layers_lr_factor: f64,
+    pub new_layers_lr: f64,
     /// How the learning rate falls.
     pub schedule: ScheduleKind,
     /// Epochs after which a `step` schedule falls; fractions are allowed.
@@ -104,8 +104,8 @@ impl Default for TrainConfig {
             decay_norms: false,
             betas: [0.9, 0.999],
             eps: 1e-8,
-            backbone_lr_factor: 1.0,
-            new_layers_lr_factor: 1.0,
+            backbone_lr: 1.0,
+            new_layers_lr: 1.0,
             schedule: ScheduleKind::Step,
             milestones: vec![8.0, 11.0],
             gamma: 0.1,
@@ -142,8 +142,8 @@ impl TrainConfig {
         check.below_one("train.betas", self.betas[0])?;
         check.below_one("train.betas", self.betas[1])?;
         check.positive("train.eps", self.eps)?;
-        check.not_negative("train.backbone_lr_factor", self.backbone_lr_factor)?;
-        check.not_negative("train.new_layers_lr_factor", self.new_layers_lr_factor)?;
+        check.not_negative("train.backbone_lr", self.backbone_lr)?;
+        check.not_negative("train.new_layers_lr", self.new_layers_lr)?;
         let rising = self.milestones.windows(2).all(|w| w[0] < w[1]) && self.milestones.iter().all(|m| *m > 0.0);
         check.that(rising, "train.milestones", &self.milestones, "epochs above 0 in rising order")?;
         check.positive("train.gamma", self.gamma)?;

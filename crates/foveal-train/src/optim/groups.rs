@@ -7,7 +7,7 @@ use crate::config::TrainConfig;
 /// Parameters below this path are the residual network's.
 const BACKBONE: &str = "backbone.body.";
 
-/// Which factor of the learning rate a parameter has. A new one follows `train.new_layers_lr_factor` wherever it stands.
+/// Which factor of the learning rate a parameter has. A new one follows `train.new_layers_lr` wherever it stands.
 #[derive(Clone, Debug)]
 pub struct LrGroups {
     backbone: f64,
@@ -18,11 +18,7 @@ pub struct LrGroups {
 impl LrGroups {
     /// The factors of a configuration; `new` are the tensors that the weight file did not give.
     pub fn new(config: &TrainConfig, new: &[String]) -> Self {
-        Self {
-            backbone: config.backbone_lr_factor,
-            new_layers: config.new_layers_lr_factor,
-            new: new.iter().cloned().collect(),
-        }
+        Self { backbone: config.backbone_lr, new_layers: config.new_layers_lr, new: new.iter().cloned().collect() }
     }
 
     /// The factor of the parameter at a path.

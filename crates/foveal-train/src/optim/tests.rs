@@ -131,8 +131,8 @@ struct Detector {
 /// How far one update with equal gradients everywhere moves body, pyramid and head, the bias of the body being new.
 fn moves(kind: OptimizerKind, scale: impl Fn(&Device) -> Scale, factors: [f64; 2]) -> [Vec<f32>; 3] {
     let device = Device::flex().autodiff();
-    let [backbone_lr_factor, new_layers_lr_factor] = factors;
-    let config = TrainConfig { weight_decay: 0.0, backbone_lr_factor, new_layers_lr_factor, ..config(kind) };
+    let [backbone_lr, new_layers_lr] = factors;
+    let config = TrainConfig { weight_decay: 0.0, backbone_lr, new_layers_lr, ..config(kind) };
     let mut optimizer = Optimizer::new(&config);
     let new = ["backbone.body.bias", "head.weight", "head.bias"].map(str::to_owned);
     optimizer.groups = LrGroups::new(&config, &new);
