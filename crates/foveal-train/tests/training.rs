@@ -302,11 +302,11 @@ fn a_benchmark_times_every_step_of_every_phase() {
     let mut config = tiny();
     let b = &mut config.bench;
     (b.height, b.width, b.batch_size, b.classes, b.steps, b.warmup) = (64, 96, 1, 3, 2, 1);
-    let report = bench(&config, &Device::flex(), BenchPhases::All).unwrap();
+    let report = bench(&config, &Device::flex(), BenchPhases::All, None).unwrap();
     for times in [&report.train_step_ms, &report.infer_ms, &report.loss_ms] {
         assert!(times.len() == 2 && times.iter().all(|t| *t > 0.0), "{report:?}");
     }
     assert!(report.peak_rss_mb > 0.0);
-    let report = bench(&config, &Device::flex(), BenchPhases::Loss).unwrap();
+    let report = bench(&config, &Device::flex(), BenchPhases::Loss, None).unwrap();
     assert!(report.train_step_ms.is_empty() && report.loss_ms.len() == 2);
 }

@@ -1,5 +1,5 @@
 //! What the tests of the operations share.
-#![allow(dead_code)] // each test program uses a part
+#![allow(dead_code, deprecated)] // each test program uses a part; burn-ndarray is supported here
 
 use std::sync::{Mutex, MutexGuard};
 
