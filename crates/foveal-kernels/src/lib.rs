@@ -28,7 +28,10 @@ mod upsample;
 
 pub use affine::{Activation, affine};
 pub use batch_norm::{BatchNormOutput, batch_norm_train};
-pub use class_loss::{BACKGROUND, ClassLoss, ClassLossKind, ClassLossParams, IGNORE, class_loss};
+pub use class_loss::{
+    BACKGROUND, ClassLoss, ClassLossKind, ClassLossParams, ClassTerms, IGNORE, LEDGER_BINS, LEDGER_LEVELS,
+    LedgerLayout, LedgerSums, LossBin, PairSums, PositivePlaces, class_loss, class_loss_with, ledger_bin_start,
+};
 pub use conv::{Conv2d, conv2d, conv2d_plain};
 pub use group_norm::group_norm;
 pub use init::Init;
