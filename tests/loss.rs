@@ -111,4 +111,6 @@ fn what_suggest_proposes_is_a_configuration() {
     let resolved = place.run(&["config", "proposed.toml"]).succeeds();
     assert!(resolved.stdout.contains("prior = 0.01"), "{}", resolved.stdout);
     assert!(run.stdout.contains("Proposal: "), "{}", run.stdout);
+    // The remedy is a part of it.
+    assert!(snippet.contains("sampler = \"repeat_factor\"") || snippet.contains("effective_number"), "{snippet}");
 }

@@ -50,6 +50,40 @@ pub(crate) fn weighted(
     (each * weight).sum()
 }
 
+/// The overlap (IoU) of each positive's predicted box with its object, `[positives]`, in the order of the images.
+///
+/// # Shapes
+/// - deltas: `[batch, anchors, 4]`, without autodiff
+pub(crate) fn overlap_of_positives(deltas: Tensor<3>, targets: &[ImageTargets]) -> Tensor<1> {
+    let [batch, anchors, _] = deltas.dims();
+    let device = deltas.device();
+    let positives: Vec<(usize, &Positive)> =
+        targets.iter().enumerate().flat_map(|(i, t)| t.positives.iter().map(move |p| (i, p))).collect();
+    let count = positives.len();
+    let rows: Vec<i32> = positives.iter().map(|(i, p)| (i * anchors) as i32 + p.anchor as i32).collect();
+    let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &device);
+    let corners = |of: &dyn Fn(&Positive) -> BBox| -> Tensor<2> {
+        let values: Vec<f32> = positives
+            .iter()
+            .flat_map(|(_, p)| {
+                let b = of(p);
+                [b.x1, b.y1, b.x2, b.y2]
+            })
+            .collect();
+        Tensor::from_data(TensorData::new(values, [count, 4]), &device)
+    };
+    let predicted = decode(deltas.reshape([batch * anchors, 4]).select(0, rows), corners(&|p| p.anchor_box));
+    let objects = corners(&|p| p.object);
+    let low = |t: &Tensor<2>| t.clone().narrow(1, 0, 2);
+    let high = |t: &Tensor<2>| t.clone().narrow(1, 2, 2);
+    let product = |size: Tensor<2>| size.clone().narrow(1, 0, 1) * size.narrow(1, 1, 1);
+    let shared = high(&predicted).min_pair(high(&objects)) - low(&predicted).max_pair(low(&objects));
+    let shared = product(shared.clamp_min(0.0));
+    let area = |t: &Tensor<2>| product(high(t) - low(t));
+    let union = area(&predicted) + area(&objects) - shared.clone();
+    (shared / (union + GIOU_EPS)).reshape([count])
+}
+
 /// 0.5 d² / beta below beta, |d| - 0.5 beta from there on (Girshick, arXiv 1504.08083, equation 3).
 fn smooth_l1(difference: Tensor<2>, beta: f64) -> Tensor<2> {
     let d = difference.abs();

@@ -1,36 +1,90 @@
 //! The class loss of a batch.
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use foveal_anchors::ImageTargets;
-use foveal_kernels::{ClassLoss, ClassLossParams, class_loss};
+use foveal_kernels::{ClassLoss, LedgerLayout, class_loss_with};
 
-/// The class loss, each image weighted.
-///
-/// # Shapes
-/// - logits: `[batch, anchors, classes]`
-/// - weights: one an image, or a single one for the whole batch
-pub(crate) fn weighted(
-    logits: Tensor<3>,
-    targets: &[ImageTargets],
-    weights: &[f64],
-    params: ClassLossParams,
-) -> ClassLoss {
-    let [batch, anchors, classes] = logits.dims();
-    let device = logits.device();
-    let ids = |t: &[ImageTargets]| -> Tensor<1, Int> {
-        let ids: Vec<i32> = t.iter().flat_map(|t| t.classes.iter().copied()).collect();
-        assert_eq!(ids.len(), t.len() * anchors, "targets belong to another anchor grid");
-        let shape = [ids.len()];
-        Tensor::from_data(TensorData::new(ids, shape), &device)
-    };
-    let scaled = |loss: ClassLoss, weight: f64| ClassLoss { loss: loss.loss * weight, sums: loss.sums * weight };
-    if let [weight] = weights {
-        return scaled(class_loss(logits.reshape([batch * anchors, classes]), ids(targets), params), *weight);
+use crate::config::{ClassLossChoice, LossConfig};
+use crate::ledger::{BatchLedger, LedgerCounts};
+use crate::{mining, quality};
+
+/// The class loss of a batch, weighted.
+pub(crate) struct ClassPart {
+    pub(crate) loss: Tensor<1>,
+    /// `[2]`: positives, all else.
+    pub(crate) sums: Tensor<1>,
+    pub(crate) ledger: Option<BatchLedger>,
+}
+
+/// A batch's logits and deltas.
+pub(crate) struct Predicted<'a> {
+    /// `[batch, anchors, classes]`
+    pub(crate) logits: &'a Tensor<3>,
+    /// `[batch, anchors, 4]`
+    pub(crate) deltas: &'a Tensor<3>,
+}
+
+impl LossConfig {
+    /// The class loss, each image weighted: `weights` has one an image, or a single one for the whole batch.
+    pub(crate) fn class_part(
+        &self,
+        predicted: &Predicted<'_>,
+        targets: &[ImageTargets],
+        weights: &[f64],
+        layout: Option<LedgerLayout>,
+    ) -> ClassPart {
+        let [batch, anchors, classes] = predicted.logits.dims();
+        let device = predicted.logits.device();
+        let mut ids: Vec<i32> = targets.iter().flat_map(|t| t.classes.iter().copied()).collect();
+        assert_eq!(ids.len(), batch * anchors, "targets belong to another anchor grid");
+        if self.kind == ClassLossChoice::Ohem {
+            mining::keep_hardest(predicted.logits, &mut ids, self.ohem_ratio);
+        }
+        let (params, terms) = (self.class_params(), self.class_terms());
+        let of = |rows: Tensor<2>, ids: &[i32], weight: f64| {
+            scaled(class_loss_with(rows, int_tensor(ids, &device), params, &terms, layout), weight, classes)
+        };
+        let all = if let [weight] = weights {
+            of(predicted.logits.clone().reshape([batch * anchors, classes]), &ids, *weight)
+        } else {
+            assert_eq!(weights.len(), batch, "one weight an image");
+            let images = (0..batch).map(|i| {
+                let rows = predicted.logits.clone().narrow(0, i, 1).reshape([anchors, classes]);
+                of(rows, &ids[i * anchors..(i + 1) * anchors], weights[i])
+            });
+            images.reduce(added).expect("a batch has images")
+        };
+        let all = if self.kind == ClassLossChoice::QualityFocal {
+            match quality::positives(self, predicted, targets, weights, layout) {
+                Some(positives) => added(all, positives),
+                None => all,
+            }
+        } else {
+            all
+        };
+        let ledger = all
+            .ledger
+            .zip(layout)
+            .map(|(values, layout)| BatchLedger { counts: LedgerCounts::of(&ids, layout, classes), values });
+        ClassPart { loss: all.loss, sums: all.sums, ledger }
     }
-    assert_eq!(weights.len(), batch, "one weight an image");
-    let images = (0..batch).map(|i| {
-        let rows = logits.clone().narrow(0, i, 1).reshape([anchors, classes]);
-        scaled(class_loss(rows, ids(&targets[i..=i]), params), weights[i])
+}
+
+pub(crate) fn int_tensor(values: &[i32], device: &Device) -> Tensor<1, Int> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
+}
+
+/// All that scales with the loss, times `weight`.
+fn scaled(loss: ClassLoss, weight: f64, classes: usize) -> ClassLoss {
+    let ledger = loss.ledger.map(|ledger| {
+        let (scaled, values) = (LedgerLayout::scaled(classes), LedgerLayout::values(classes));
+        let rest = ledger.clone().narrow(0, scaled, values - scaled);
+        Tensor::cat(vec![ledger.narrow(0, 0, scaled) * weight, rest], 0)
     });
-    images.reduce(|a, b| ClassLoss { loss: a.loss + b.loss, sums: a.sums + b.sums }).expect("a batch has images")
+    ClassLoss { loss: loss.loss * weight, sums: loss.sums * weight, ledger }
+}
+
+fn added(a: ClassLoss, b: ClassLoss) -> ClassLoss {
+    let ledger = a.ledger.zip(b.ledger).map(|(a, b)| a + b);
+    ClassLoss { loss: a.loss + b.loss, sums: a.sums + b.sums, ledger }
 }

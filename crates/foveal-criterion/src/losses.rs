@@ -3,8 +3,12 @@
 use burn::tensor::Tensor;
 use foveal_anchors::ImageTargets;
 
+use foveal_kernels::LedgerLayout;
+
+use crate::boxes;
+use crate::class::Predicted;
 use crate::config::{LossConfig, NormalizerKind};
-use crate::{boxes, class};
+use crate::ledger::BatchLedger;
 
 /// What the sums of a batch are divided by. Targets are made on the host, so it is known before the forward pass
 /// and can span several batches: k batches of b with one normalizer give the gradients of one batch of k * b.
@@ -14,14 +18,40 @@ pub enum Normalizer {
     Positives(usize),
     /// Images of all that shares an update; each is divided by its own positives first.
     Images(usize),
+    /// A number that [`SmoothedPositives`] gave.
+    Smoothed(f64),
+}
+
+/// The moving average of the positives of an update, `loss.normalizer = "ema"`: Detectron2's, so that an update with few
+/// positives is not blown up. Part of a run's state.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SmoothedPositives(pub f64);
+
+/// Detectron2's start and momentum (RetinaNet's `loss_normalizer`).
+const SMOOTHED_START: f64 = 100.0;
+const SMOOTHED_MOMENTUM: f64 = 0.9;
+
+impl Default for SmoothedPositives {
+    fn default() -> Self {
+        Self(SMOOTHED_START)
+    }
+}
+
+impl SmoothedPositives {
+    /// Takes in the positives of an update, at least 1, and gives the average.
+    pub fn update(&mut self, positives: usize) -> f64 {
+        self.0 = SMOOTHED_MOMENTUM * self.0 + (1.0 - SMOOTHED_MOMENTUM) * positives.max(1) as f64;
+        self.0
+    }
 }
 
 impl Normalizer {
-    /// The normalizer of all `targets` that share one update.
+    /// The normalizer of all `targets` that share one update. The moving average is another matter
+    /// ([`SmoothedPositives`]); where there is none, all positives are its stead.
     pub fn of<'a>(kind: NormalizerKind, targets: impl IntoIterator<Item = &'a ImageTargets>) -> Self {
         let targets = targets.into_iter();
         match kind {
-            NormalizerKind::Batch => Self::Positives(targets.map(|t| t.positives.len()).sum()),
+            NormalizerKind::Batch | NormalizerKind::Ema => Self::Positives(targets.map(|t| t.positives.len()).sum()),
             NormalizerKind::PerImage => Self::Images(targets.count()),
         }
     }
@@ -40,6 +70,8 @@ pub struct Losses {
     pub class_sums: Tensor<1>,
     /// Positive anchors of the batch.
     pub positives: usize,
+    /// Where it was asked for.
+    pub ledger: Option<BatchLedger>,
 }
 
 impl LossConfig {
@@ -59,9 +91,28 @@ impl LossConfig {
         targets: &[ImageTargets],
         normalizer: Normalizer,
     ) -> Losses {
+        self.forward_with(logits, deltas, targets, normalizer, None)
+    }
+
+    /// The same with the class loss's ledger, for which the anchors of each level are needed.
+    ///
+    /// # Shapes
+    /// As [`LossConfig::forward`].
+    ///
+    /// # Panics
+    /// As [`LossConfig::forward`], and when the config has lists for another number of classes.
+    pub fn forward_with(
+        &self,
+        logits: Tensor<3>,
+        deltas: Tensor<3>,
+        targets: &[ImageTargets],
+        normalizer: Normalizer,
+        ledger: Option<LedgerLayout>,
+    ) -> Losses {
         assert_eq!(logits.dims()[0], targets.len(), "targets for each image");
         let class_weights: Vec<f64> = match normalizer {
             Normalizer::Positives(n) => vec![1.0 / n.max(1) as f64],
+            Normalizer::Smoothed(n) => vec![1.0 / n.max(1.0)],
             Normalizer::Images(n) => {
                 targets.iter().map(|t| 1.0 / (t.positives.len().max(1) * n.max(1)) as f64).collect()
             }
@@ -70,10 +121,10 @@ impl LossConfig {
             [weight] => vec![weight; targets.len()],
             _ => class_weights.clone(),
         };
-        let class = class::weighted(logits, targets, &class_weights, self.class_params());
+        let class = self.class_part(&Predicted { logits: &logits, deltas: &deltas }, targets, &class_weights, ledger);
         let boxes = boxes::weighted(deltas, targets, &box_weights, self.box_kind, self.beta);
         let total = class.loss.clone() + boxes.clone() * self.box_weight;
         let positives = targets.iter().map(|t| t.positives.len()).sum();
-        Losses { class: class.loss, boxes, total, class_sums: class.sums, positives }
+        Losses { class: class.loss, boxes, total, class_sums: class.sums, positives, ledger: class.ledger }
     }
 }

@@ -54,7 +54,7 @@ fn the_closed_form_is_the_criterions() {
             (ClassLossChoice::BalancedCrossEntropy, PairLoss::balanced(alpha)),
         ] {
             for [of_positives, of_negatives] in [[0.01, 0.01], [0.9, 0.2], [0.3, 0.99]] {
-                let config = LossConfig { kind, alpha, gamma, ..LossConfig::default() };
+                let config = LossConfig { kind, alpha: alpha.into(), gamma: gamma.into(), ..LossConfig::default() };
                 let logit = |p: f64| (p / (1.0 - p)).ln() as f32;
                 let mut logits = vec![logit(of_negatives); 14];
                 (0..3).for_each(|i| logits[2 * i] = logit(of_positives));

@@ -35,7 +35,7 @@ fn share_and_loss(losses: Losses) -> (f64, f64) {
 }
 
 fn config(kind: ClassLossChoice, alpha: f64, gamma: f64) -> LossConfig {
-    LossConfig { kind, alpha, gamma, ..LossConfig::default() }
+    LossConfig { kind, alpha: alpha.into(), gamma: gamma.into(), ..LossConfig::default() }
 }
 
 /// Equal to as many digits as the published figure has: half a unit of its last digit, and f32's own rounding.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use foveal_image::{IMAGENET_MEAN, IMAGENET_STD, Preprocess, ResizeMode};
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, ShapesConfig};
+use crate::{DataError, Sampler, ShapesConfig};
 
 /// Where pictures come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,9 +125,16 @@ pub struct DataConfig {
     pub min_box: f32,
     /// Training pictures without objects are dropped.
     pub filter_empty: bool,
+    /// How often training pictures are shown.
+    pub sampler: Sampler,
+    /// The fraction of pictures with a class from which on the sampler takes it for rare or frequent.
+    pub repeat_threshold: f64,
     /// Random changes of training pictures.
     pub augment: AugmentConfig,
 }
+
+/// LVIS's threshold of repeat-factor sampling (arXiv 1908.03195, section 5.1).
+const REPEAT_THRESHOLD: f64 = 0.001;
 
 impl Default for DataConfig {
     fn default() -> Self {
@@ -148,6 +155,8 @@ impl Default for DataConfig {
             drop_crowds: false,
             min_box: 1.0,
             filter_empty: false,
+            sampler: Sampler::default(),
+            repeat_threshold: REPEAT_THRESHOLD,
             augment: AugmentConfig::default(),
         }
     }
@@ -189,6 +198,10 @@ impl DataConfig {
             if !good {
                 return Err(DataError::Setting { key, found: found.to_string(), expected });
             }
+        }
+        if !(self.repeat_threshold > 0.0 && self.repeat_threshold <= 1.0) {
+            let (key, expected) = ("data.repeat_threshold", "a fraction of the pictures above 0 and up to 1");
+            return Err(DataError::Setting { key, found: self.repeat_threshold.to_string(), expected });
         }
         if !scales {
             let (key, expected) = ("data.augment.scale_jitter", "[low, high] with 0 < low <= high");

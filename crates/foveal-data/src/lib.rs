@@ -18,6 +18,7 @@ mod loader;
 mod random;
 mod report;
 mod sample;
+mod sampler;
 pub mod shapes;
 mod stats;
 
@@ -28,5 +29,6 @@ pub use error::DataError;
 pub use loader::{Batch, ImageInfo, Loader, LoaderOptions, loader};
 pub use random::Stream;
 pub use report::{CheckReport, Findings, Problem, Skipped};
+pub use sampler::{Sampler, epoch_len, epoch_order, repeats};
 pub use shapes::{ShapesConfig, write_shapes};
 pub use stats::Stats;

@@ -12,14 +12,14 @@ use foveal_image::{PaddedBatch, pad_staged};
 
 use crate::config::worker_count;
 use crate::sample::{Sample, SampleMaker};
+use crate::sampler::epoch_order;
 use crate::{DataConfig, DataError, Dataset, OnError, Problem, Skipped, Stream};
 
 /// Padded sizes whose anchors are kept; at 800 pixels one takes some 3 MB.
 const CACHED_SIZES: usize = 16;
 /// So many other pictures are tried in place of one that cannot be loaded.
 const REPLACEMENTS: u64 = 10;
-/// Separates the shuffle's and the replacements' random streams from those of the samples.
-const SHUFFLE: u64 = 11;
+/// Separates the replacements' random stream from those of the samples.
 const REPLACE: u64 = 12;
 
 /// Where a picture of a batch comes from and what became of its size.
@@ -92,10 +92,11 @@ pub struct Loader {
 /// The batch size is 0.
 pub fn loader(dataset: Arc<Dataset>, config: &DataConfig, options: LoaderOptions, epoch: u64) -> Loader {
     assert!(options.batch_size > 0, "a batch of no images");
-    let mut order: Vec<usize> = (0..dataset.len()).collect();
-    if options.training {
-        Stream::new(&[options.seed, epoch, SHUFFLE]).shuffle(&mut order);
-    }
+    let order: Vec<usize> = if options.training {
+        epoch_order(&dataset, config, options.seed, epoch)
+    } else {
+        (0..dataset.len()).collect()
+    };
     let mut batches: Vec<Vec<usize>> = order.chunks(options.batch_size).map(<[usize]>::to_vec).collect();
     if options.drop_last && batches.last().is_some_and(|b| b.len() < options.batch_size) {
         batches.pop();

@@ -32,7 +32,10 @@ mod upsample;
 pub use affine::{Activation, affine};
 pub use batch_norm::{BatchNormOutput, batch_norm_train};
 pub use channels_last::channels_last;
-pub use class_loss::{BACKGROUND, ClassLoss, ClassLossKind, ClassLossParams, IGNORE, class_loss};
+pub use class_loss::{
+    BACKGROUND, ClassLoss, ClassLossKind, ClassLossParams, ClassTerms, IGNORE, LEDGER_BINS, LEDGER_LEVELS,
+    LedgerLayout, LedgerSums, LossBin, PairSums, PositivePlaces, class_loss, class_loss_with, ledger_bin_start,
+};
 pub use conv::{Conv2d, MapSize, conv2d, conv2d_maps, conv2d_plain};
 pub use group_norm::{group_norm, group_norm_maps};
 pub use init::Init;

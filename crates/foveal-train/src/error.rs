@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use foveal_criterion::Fault;
+
 use crate::config::ConfigError;
 
 /// An error of this crate.
@@ -57,6 +59,37 @@ pub enum TrainError {
     Empty {
         /// Which set.
         set: &'static str,
+    },
+    /// An object of a class that the network does not have.
+    #[error("image {image_id}: an object of class {class}, but the label map has {classes} classes")]
+    Class {
+        /// The picture's COCO id.
+        image_id: i64,
+        /// The class, from 0.
+        class: u32,
+        /// Classes.
+        classes: usize,
+    },
+    /// The class loss before the first update is not what prior, loss and data make it.
+    #[error(
+        "the first class loss is {found:.6}, of which {positive:.6} from {positives} positives; expected {expected:.6} (from \
+         {low:.6} to {high:.6} with the head's random weights): {fault}. --no-step0-check trains all the same"
+    )]
+    FirstLoss {
+        /// The class loss.
+        found: f64,
+        /// Its part from positives.
+        positive: f64,
+        /// Positive anchors.
+        positives: usize,
+        /// Where every score is the prior.
+        expected: f64,
+        /// The least that is let pass.
+        low: f64,
+        /// The most.
+        high: f64,
+        /// The likely cause.
+        fault: Fault,
     },
     /// A loss or a gradient is NaN or infinite. The weights are still those of the step before.
     #[error(

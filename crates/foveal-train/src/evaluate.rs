@@ -120,7 +120,7 @@ impl Evaluator<'_> {
                 detections.extend(found.iter().map(|d| self.as_coco(d, info.image_id)));
             }
             let normalizer = match self.loss.normalizer {
-                NormalizerKind::Batch => Normalizer::Positives(1),
+                NormalizerKind::Batch | NormalizerKind::Ema => Normalizer::Positives(1),
                 NormalizerKind::PerImage => Normalizer::Images(1),
             };
             let losses = self.loss.forward(dense.logits, dense.deltas, &targets, normalizer);
@@ -157,7 +157,7 @@ struct LossSums {
 impl LossSums {
     fn mean(&self, loss: &LossConfig) -> MeanLosses {
         let count = match loss.normalizer {
-            NormalizerKind::Batch => self.positives,
+            NormalizerKind::Batch | NormalizerKind::Ema => self.positives,
             NormalizerKind::PerImage => self.images,
         };
         let count = count.max(1) as f64;

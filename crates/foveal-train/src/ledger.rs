@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::Tensor;
+use foveal_criterion::{BatchLedger, Ledger as LossLedger, LedgerRecord};
 
 use crate::error::TrainError;
 use crate::log::StepRecord;
@@ -19,6 +20,29 @@ pub(crate) enum StepValues {
     OnDevice(Box<Tensor<1>>),
 }
 
+/// Where a step's class loss came from.
+#[derive(Clone, Debug)]
+pub(crate) enum StepLedger {
+    /// Read already.
+    Read(Box<LossLedger>),
+    /// Still on the device.
+    OnDevice(Box<BatchLedger>),
+}
+
+impl StepLedger {
+    /// Waits for the device, unless it was read before.
+    pub(crate) fn read(&self) -> LossLedger {
+        match self {
+            Self::Read(ledger) => LossLedger::clone(ledger),
+            Self::OnDevice(batch) => {
+                let values = batch.values.clone().into_data().convert::<f32>();
+                let values: Vec<f32> = values.try_to_vec().expect("sums are readable as f32");
+                LossLedger::read(batch.counts.clone(), &values)
+            }
+        }
+    }
+}
+
 /// One optimizer step.
 #[derive(Debug)]
 pub(crate) struct Step {
@@ -28,6 +52,8 @@ pub(crate) struct Step {
     pub positives: usize,
     pub images: Vec<i64>,
     pub values: StepValues,
+    /// Of the steps that it was made for.
+    pub class: Option<StepLedger>,
 }
 
 /// Steps since the last line.
@@ -39,16 +65,18 @@ pub(crate) struct Ledger {
     waited: f64,
     total: f64,
     counted: usize,
+    class: Option<LossLedger>,
 }
 
 impl Ledger {
     pub(crate) fn new(every: usize) -> Self {
-        Self { every, steps: Vec::new(), since: Instant::now(), waited: 0.0, total: 0.0, counted: 0 }
+        Self { every, steps: Vec::new(), since: Instant::now(), waited: 0.0, total: 0.0, counted: 0, class: None }
     }
 
     /// An epoch begins: its mean and its clock start anew.
     pub(crate) fn start_epoch(&mut self) {
         (self.total, self.counted, self.waited, self.since) = (0.0, 0, 0.0, Instant::now());
+        self.class = None;
     }
 
     pub(crate) fn waited(&mut self, seconds: f64) {
@@ -57,6 +85,16 @@ impl Ledger {
 
     pub(crate) fn push(&mut self, step: Step) {
         self.steps.push(step);
+    }
+
+    /// Whether the next step ends a line.
+    pub(crate) fn will_be_due(&self) -> bool {
+        self.steps.len() + 1 >= self.every
+    }
+
+    /// Where the class loss of the epoch came from, over the steps that it was made for.
+    pub(crate) fn epoch_record(&self) -> Option<LedgerRecord> {
+        self.class.as_ref().map(LossLedger::record_with_bins)
     }
 
     pub(crate) fn is_due(&self) -> bool {
@@ -82,6 +120,11 @@ impl Ledger {
                 *sum += f64::from(value);
             }
         }
+        let class = steps.iter().filter_map(|step| step.class.as_ref().map(StepLedger::read)).reduce(sum);
+        self.class = match (self.class.take(), &class) {
+            (Some(before), Some(class)) => Some(sum(before, class.clone())),
+            (before, class) => before.or_else(|| class.clone()),
+        };
         let count = steps.len() as f64;
         self.total += sums[2];
         self.counted += steps.len();
@@ -103,10 +146,16 @@ impl Ledger {
             grad_norm,
             images_per_second: images as f64 / seconds,
             data_wait: self.waited / seconds,
+            ledger: class.as_ref().map(LossLedger::record),
         };
         (self.since, self.waited) = (Instant::now(), 0.0);
         Ok(Some(record))
     }
+}
+
+fn sum(mut a: LossLedger, b: LossLedger) -> LossLedger {
+    a.add(&b);
+    a
 }
 
 /// The values of steps, all of which were read before or none. Waits for the device once.

@@ -12,6 +12,7 @@ mod ema;
 mod error;
 mod evaluate;
 mod file;
+mod first_loss;
 mod grads;
 mod ledger;
 mod log;

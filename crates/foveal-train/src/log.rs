@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use foveal_criterion::LedgerRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -40,9 +41,12 @@ pub struct StepRecord {
     pub images_per_second: f64,
     /// Fraction of the time spent waiting for images. Timing.
     pub data_wait: f64,
+    /// Where the class loss came from: on a CPU over all steps of the line, on other devices in its last step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerRecord>,
 }
 
-/// One line an epoch.
+/// One line an epoch; a row of `metrics.csv` too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// Marks the line.
@@ -55,9 +59,12 @@ pub struct EpochRecord {
     pub mean_loss: f64,
     /// Duration. Timing.
     pub seconds: f64,
+    /// Where the class loss came from, over the steps whose lines have a ledger; with the negatives' histogram.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerRecord>,
 }
 
-/// One line an evaluation; a row of `metrics.csv` too.
+/// One line an evaluation; its figures stand in the epoch's row of `metrics.csv` too.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EvaluationRecord {
     /// Marks the line.
@@ -102,11 +109,57 @@ pub struct RunLog {
     log: File,
     log_path: PathBuf,
     metrics: PathBuf,
-    rows: String,
+    rows: Vec<Row>,
 }
 
+/// A row of `metrics.csv`: an epoch, evaluated or not.
+#[derive(Clone, Debug)]
+struct Row {
+    epoch: usize,
+    step: u64,
+    /// Losses and COCO's figures; empty cells where there was no evaluation.
+    evaluation: Vec<String>,
+    ledger: Vec<String>,
+}
+
+/// The losses of an evaluation in `metrics.csv`.
+const LOSSES: [&str; 3] = ["class_loss", "box_loss", "loss"];
 /// COCO's figures, as `Metrics::to_json` and `metrics.csv` name them.
 const FIGURES: [&str; 12] = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
+/// The class loss of the epoch's training steps: means a step, but for the shares.
+const LEDGER: [&str; 10] = [
+    "train_positive_loss",
+    "train_negative_loss",
+    "train_positive_share",
+    "train_positive_gradient_share",
+    "train_positive_p_t",
+    "train_negative_p_t",
+    "train_positives",
+    "train_negatives",
+    "train_ignored",
+    "train_half_of_negative_loss",
+];
+
+impl Row {
+    fn new(epoch: usize, step: u64) -> Self {
+        let empty = |n: usize| vec![String::new(); n];
+        Self { epoch, step, evaluation: empty(LOSSES.len() + FIGURES.len()), ledger: empty(LEDGER.len()) }
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut cells = line.split(',');
+        let mut row = Self::new(cells.next()?.parse().ok()?, cells.next()?.parse().ok()?);
+        for (own, cell) in row.evaluation.iter_mut().chain(&mut row.ledger).zip(cells) {
+            cell.clone_into(own);
+        }
+        Some(row)
+    }
+
+    fn line(&self) -> String {
+        let cells: Vec<&str> = self.evaluation.iter().chain(&self.ledger).map(String::as_str).collect();
+        format!("{},{},{}\n", self.epoch, self.step, cells.join(","))
+    }
+}
 
 impl RunLog {
     /// Opens both files; what they say of steps after `step` and of evaluations after epoch `evaluated` is dropped,
@@ -121,16 +174,16 @@ impl RunLog {
             .filter(|line| is_known(line, step, evaluated))
             .flat_map(|line| [line, "\n"])
             .collect();
-        let rows: String = read(&metrics)?
-            .lines()
-            .skip(1)
-            .filter(|row| row.split(',').next().and_then(|e| e.parse().ok()).is_some_and(|e: usize| e <= evaluated))
-            .flat_map(|row| [row, "\n"])
-            .collect();
+        let mut rows: Vec<Row> =
+            read(&metrics)?.lines().skip(1).filter_map(Row::parse).filter(|row| row.step <= step).collect();
+        for row in rows.iter_mut().filter(|row| row.epoch > evaluated) {
+            row.evaluation.iter_mut().for_each(String::clear);
+        }
         write_atomically(&log_path, kept.as_bytes())?;
-        write_atomically(&metrics, format!("{}{rows}", header()).as_bytes())?;
         let log = File::options().append(true).open(&log_path).map_err(TrainError::io(&log_path))?;
-        Ok(Self { log, log_path, metrics, rows })
+        let log = Self { log, log_path, metrics, rows };
+        log.write_rows()?;
+        Ok(log)
     }
 
     /// Adds a line.
@@ -143,6 +196,32 @@ impl RunLog {
         self.log.write_all(line.as_bytes()).map_err(TrainError::io(&self.log_path))
     }
 
+    /// Adds an epoch to both files.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn epoch(&mut self, record: &EpochRecord) -> Result<(), TrainError> {
+        self.line(record)?;
+        if let Some(ledger) = &record.ledger {
+            let (positive, negative) = (&ledger.positive, &ledger.negative);
+            let values = [
+                positive.loss,
+                negative.loss,
+                ledger.positive_share,
+                ledger.positive_gradient_share,
+                positive.mean_p_t,
+                negative.mean_p_t,
+                positive.pairs,
+                negative.pairs,
+                ledger.ignored,
+                ledger.half_of_negative_loss,
+            ];
+            // Half of the loss may lie with a millionth of the negatives.
+            self.row(record.epoch, record.step).ledger = values.iter().map(|v| format!("{v:.9}")).collect();
+        }
+        self.write_rows()
+    }
+
     /// Adds an evaluation to both files.
     ///
     /// # Errors
@@ -151,16 +230,30 @@ impl RunLog {
         self.line(record)?;
         let losses = [record.losses.class, record.losses.boxes, record.losses.total].into_iter();
         let figures = FIGURES.iter().map(|key| record.metrics[key].as_f64().unwrap_or(f64::NAN));
-        let row: Vec<String> = losses.chain(figures).map(|f| format!("{f:.6}")).collect();
-        self.rows += &format!("{},{},{}\n", record.epoch, record.step, row.join(","));
-        write_atomically(&self.metrics, format!("{}{}", header(), self.rows).as_bytes())?;
+        self.row(record.epoch, record.step).evaluation = losses.chain(figures).map(|f| format!("{f:.6}")).collect();
+        self.write_rows()
+    }
+
+    /// The row of an epoch, a new one where there is none.
+    fn row(&mut self, epoch: usize, step: u64) -> &mut Row {
+        let place = self.rows.iter().position(|row| row.epoch == epoch);
+        let place = place.unwrap_or_else(|| {
+            self.rows.push(Row::new(epoch, step));
+            self.rows.len() - 1
+        });
+        &mut self.rows[place]
+    }
+
+    fn write_rows(&self) -> Result<(), TrainError> {
+        let rows: String = self.rows.iter().map(Row::line).collect();
+        write_atomically(&self.metrics, format!("{}{rows}", header()).as_bytes())?;
         Ok(())
     }
 }
 
 /// The first line of `metrics.csv`.
 fn header() -> String {
-    format!("epoch,step,class_loss,box_loss,loss,{}\n", FIGURES.join(","))
+    format!("epoch,step,{},{},{}\n", LOSSES.join(","), FIGURES.join(","), LEDGER.join(","))
 }
 
 fn read(path: &Path) -> Result<String, TrainError> {
@@ -189,10 +282,14 @@ mod tests {
         let run = RunDir::create(&dir.path().join("r")).unwrap();
         let log = "{\"step\":1}\n{\"step\":2,\"event\":\"epoch\"}\n{\"step\":3}\n{\"st";
         std::fs::write(run.log(), log).unwrap();
-        std::fs::write(run.metrics(), format!("{}1,2,0\n2,4,0\n", header())).unwrap();
+        std::fs::write(run.metrics(), format!("{}1,2,0\n2,2,7\n3,4,0\n", header())).unwrap();
         RunLog::open(&run, 2, 1).unwrap().line(&json!({"step": 9})).unwrap();
         let text = std::fs::read_to_string(run.log()).unwrap();
         assert_eq!(text, "{\"step\":1}\n{\"step\":2,\"event\":\"epoch\"}\n{\"step\":9}\n");
-        assert_eq!(std::fs::read_to_string(run.metrics()).unwrap(), format!("{}1,2,0\n", header()));
+        // Of the second epoch only the steps are known, and the third comes again.
+        let cells = LOSSES.len() + FIGURES.len() + LEDGER.len();
+        let (first, second) = (",".repeat(cells - 1), ",".repeat(cells));
+        let expected = format!("{}1,2,0{first}\n2,2{second}\n", header());
+        assert_eq!(std::fs::read_to_string(run.metrics()).unwrap(), expected);
     }
 }

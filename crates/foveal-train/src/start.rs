@@ -58,6 +58,13 @@ impl Sets {
         Ok(Self { train, val, data, skipped })
     }
 
+    /// Training objects of each class.
+    pub(crate) fn objects_by_class(&self) -> Vec<usize> {
+        let mut objects = vec![0; self.categories().len()];
+        self.train.records().iter().flat_map(|r| &r.objects).for_each(|o| objects[o.class as usize] += 1);
+        objects
+    }
+
     pub(crate) fn categories(&self) -> &[CategoryInfo] {
         self.train.label_map().categories()
     }
@@ -80,7 +87,12 @@ pub(crate) struct Session {
     pub optimizer: Optimizer,
     pub ema: Option<Ema>,
     pub meta: StateMeta,
+    /// Whether all of the class head is new: nothing of it from a weight file or an earlier run.
+    pub new_class_head: bool,
 }
+
+/// Part of the paths of the class head's tensors.
+const CLASS_HEAD: &str = "classification_head.";
 
 impl Session {
     /// Seeded weights, pretrained ones over them where the config names a file.
@@ -105,8 +117,9 @@ impl Session {
         if let Some(line) = optimizer.groups.describe() {
             progress.message(&line);
         }
+        let new_class_head = !built.report.iter().flat_map(|r| &r.loaded).any(|name| name.contains(CLASS_HEAD));
         let meta = StateMeta::start(config.train.seed, built.config, built.new_tensors);
-        Ok(Self { model: built.model, optimizer, ema, meta })
+        Ok(Self { model: built.model, optimizer, ema, meta, new_class_head })
     }
 
     /// The state that an earlier run left.
@@ -155,7 +168,12 @@ impl Session {
             ema.updates = state.meta.ema_updates;
             ema
         });
-        Ok(Self { model, optimizer, ema, meta: state.meta })
+        Ok(Self { model, optimizer, ema, meta: state.meta, new_class_head: false })
+    }
+
+    /// Class channels of the network, where there are so many classes.
+    pub(crate) fn channels(&self, classes: usize) -> usize {
+        self.meta.model.class_channels.as_ref().map_or(classes, |channels| channels.count)
     }
 
     /// The network that is evaluated and kept: the average where there is one.

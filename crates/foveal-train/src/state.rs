@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use foveal_backbone::weights::{HostTensor, TensorMap, tensors_from_safetensors};
+use foveal_criterion::SmoothedPositives;
 use foveal_detector::ModelConfig;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
@@ -32,11 +33,18 @@ pub struct StateMeta {
     pub optimizer_updates: u64,
     /// Updates of the moving average.
     pub ema_updates: u64,
+    /// The average of an update's positives (`loss.normalizer = "ema"`).
+    #[serde(default = "fresh_average")]
+    pub positives_average: f64,
     /// The network, with the norms that its weight file left trained.
     pub model: ModelConfig,
     /// Tensors that the weight file did not give; a state from before this was noted has none.
     #[serde(default)]
     pub new_tensors: Option<Vec<String>>,
+}
+
+fn fresh_average() -> f64 {
+    SmoothedPositives::default().0
 }
 
 /// The best evaluation of a run.
@@ -99,8 +107,17 @@ pub struct TrainState {
 impl StateMeta {
     /// The state before the first step.
     pub fn start(seed: u64, model: ModelConfig, new_tensors: Vec<String>) -> Self {
-        let new_tensors = Some(new_tensors);
-        Self { format: FORMAT, epoch: 0, step: 0, seed, optimizer_updates: 0, ema_updates: 0, model, new_tensors }
+        Self {
+            format: FORMAT,
+            epoch: 0,
+            step: 0,
+            seed,
+            optimizer_updates: 0,
+            ema_updates: 0,
+            positives_average: fresh_average(),
+            model,
+            new_tensors: Some(new_tensors),
+        }
     }
 }
 

@@ -5,17 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use foveal_criterion::{Losses, Normalizer};
-use foveal_data::{Batch, LoaderOptions, loader};
+use foveal_anchors::ImageTargets;
+use foveal_criterion::{LedgerLayout, Losses, Normalizer, NormalizerKind, SmoothedPositives};
+use foveal_data::{Batch, LoaderOptions, epoch_len, loader};
 use foveal_detector::CheckpointMeta;
 
 use crate::clip::{clip_factor, clip_factor_on_device};
-use crate::config::RunConfig;
+use crate::config::{ConfigError, RunConfig};
 use crate::device::is_host;
 use crate::error::TrainError;
 use crate::evaluate::{Evaluation, Evaluator, image_tensor};
+use crate::first_loss::FirstLoss;
 use crate::grads::Grads;
-use crate::ledger::{Ledger, Step, StepValues};
+use crate::ledger::{Ledger, Step, StepLedger, StepValues};
 use crate::log::{EpochEvent, EpochRecord, EvaluationRecord, RunLog};
 use crate::optim::{DeviceScale, Scale};
 use crate::progress::{EpochStart, EvaluationReport, Progress};
@@ -117,23 +119,33 @@ fn train_reading(
         (n, _) => n,
     };
     let mut ledger = Ledger::new(log_every);
+    // Class weights in numbers, from the training set's.
+    let loss = config.loss.with_counts(&sets.objects_by_class());
+    if let Some((key, found)) = loss.lists().into_iter().find(|(_, n)| *n != session.channels(classes)) {
+        let expected = session.channels(classes);
+        return Err(ConfigError::Section(format!(
+            "{key}: a list of {found} numbers; the network has {expected} class channels"
+        ))
+        .into());
+    }
+    let mut check_first = settings.step0_check && session.new_class_head;
     let mut checkpoint = CheckpointMeta::new(
         session.meta.model.clone(),
         sets.categories().to_vec(),
         sets.data.preprocess(),
         config.eval.post(),
     );
-    checkpoint.loss = Some(serde_json::to_value(&config.loss).expect("plain data is JSON"));
+    checkpoint.loss = Some(serde_json::to_value(&loss).expect("plain data is JSON"));
     let evaluator = Evaluator {
         model: &session.meta.model.clone(),
         dataset: &sets.val,
         data: &sets.data,
         eval: &config.eval,
-        loss: &config.loss,
+        loss: &loss,
         matcher: &config.matcher,
         device: &device,
     };
-    let batches_per_epoch = sets.train.len().div_ceil(settings.batch_size);
+    let batches_per_epoch = epoch_len(&sets.train, &sets.data).div_ceil(settings.batch_size);
     let steps_per_epoch = batches_per_epoch.div_ceil(settings.accumulate);
     let steps = steps_per_epoch * settings.epochs;
     if 2 * settings.warmup_steps > steps && !resume {
@@ -172,7 +184,7 @@ fn train_reading(
             loop {
                 // All batches of one update at once: their positives are the normalizer of each.
                 let waiting = Instant::now();
-                let group = batches.by_ref().take(settings.accumulate).collect::<Result<Vec<Batch>, _>>()?;
+                let mut group = batches.by_ref().take(settings.accumulate).collect::<Result<Vec<Batch>, _>>()?;
                 ledger.waited(waiting.elapsed().as_secs_f64());
                 if group.is_empty() {
                     break;
@@ -181,25 +193,47 @@ fn train_reading(
                     return Ok(Outcome::Interrupted { epoch: session.meta.epoch });
                 }
                 let images: Vec<i64> = group.iter().flat_map(|b| b.info.iter().map(|i| i.image_id)).collect();
-                for batch in &group {
+                for batch in &mut group {
                     sets.skipped.add_loading(&batch.skipped, progress)?;
-                }
-                let normalizer = Normalizer::of(config.loss.normalizer, group.iter().flat_map(|b| &b.targets));
-
-                // Forward, loss, backward; gradients and losses add up over the group.
-                let mut grads = Grads::default();
-                let (mut losses, mut positives) = (None, 0);
-                for mut batch in group {
+                    check_classes(batch, classes)?;
                     if let Some(channels) = &session.meta.model.class_channels {
                         channels.retarget(&mut batch.targets);
                     }
+                }
+                let targets = || group.iter().flat_map(|b| &b.targets);
+                let normalizer = match loss.normalizer {
+                    NormalizerKind::Ema => {
+                        let mut average = SmoothedPositives(session.meta.positives_average);
+                        let smoothed = average.update(targets().map(|t| t.positives.len()).sum());
+                        session.meta.positives_average = smoothed;
+                        Normalizer::Smoothed(smoothed)
+                    }
+                    kind => Normalizer::of(kind, targets()),
+                };
+                let first_loss = check_first.then(|| {
+                    let targets: Vec<ImageTargets> = targets().cloned().collect();
+                    let classes = session.channels(classes);
+                    FirstLoss::new(&loss, &session.meta.model, classes, &targets, normalizer)
+                });
+
+                // Forward, loss, backward; gradients and losses add up over the group. On a CPU the ledger is part of the
+                // pass over the logits; elsewhere it takes operations of its own, and is made for steps that end a line.
+                let wants_ledger = reading == Reading::EachStep || ledger.will_be_due() || check_first;
+                let mut grads = Grads::default();
+                let (mut losses, mut class, mut positives) = (None, None, 0);
+                for batch in group {
                     let dense = session.model.forward(image_tensor(batch.images, &device));
-                    let of_batch = config.loss.forward(dense.logits, dense.deltas, &batch.targets, normalizer);
+                    let cells = session.meta.model.anchors.cells();
+                    let layout =
+                        LedgerLayout { level_anchors: std::array::from_fn(|l| dense.grids[l].positions() * cells) };
+                    let layout = wants_ledger.then_some(layout);
+                    let of_batch = loss.forward_with(dense.logits, dense.deltas, &batch.targets, normalizer, layout);
                     positives += of_batch.positives;
                     losses = Some(match losses {
                         Some(before) => before + row(&of_batch),
                         None => row(&of_batch),
                     });
+                    class = of_batch.ledger.map(|own| own.without_autodiff().after(class));
                     grads.accumulate(&session.model, of_batch.total.backward());
                 }
                 let losses: Tensor<1> = losses.expect("a group has a batch");
@@ -219,12 +253,21 @@ fn train_reading(
                     let factor = clip_factor_on_device(norm, settings.clip_norm);
                     (StepValues::OnDevice(Box::new(values)), Scale::Device(Box::new(DeviceScale { factor, finite })))
                 };
+                let mut class = class.map(|class| StepLedger::OnDevice(Box::new(class)));
+                if reading == Reading::EachStep || first_loss.is_some() {
+                    // Host memory, or the first step of a run: the device is waited for once.
+                    class = class.map(|class| StepLedger::Read(Box::new(class.read())));
+                }
                 let lr = learning_rate(settings, steps_per_epoch, session.meta.step);
                 session.meta.step += 1;
-                let step = Step { step: session.meta.step, epoch: epoch + 1, lr, positives, images, values };
+                let step = Step { step: session.meta.step, epoch: epoch + 1, lr, positives, images, values, class };
                 // A loss that is not finite ends the run here, before the update, where it has been read; elsewhere
                 // the update is masked by `finite`, and the run ends when the ledger is read.
                 step.check_if_read()?;
+                if let (Some(first_loss), Some(class)) = (first_loss, &step.class) {
+                    first_loss.check(&class.read().record())?;
+                    check_first = false;
+                }
                 ledger.push(step);
 
                 // The update.
@@ -256,12 +299,13 @@ fn train_reading(
             if !out_of_steps {
                 session.meta.epoch = epoch + 1;
             }
-            log.line(&EpochRecord {
+            log.epoch(&EpochRecord {
                 event: EpochEvent::Epoch,
                 epoch: epoch + 1,
                 step: session.meta.step,
                 mean_loss: ledger.epoch_mean(),
                 seconds: started.elapsed().as_secs_f64(),
+                ledger: ledger.epoch_record(),
             })?;
 
             // The checkpoint, then the state: a finished epoch is never lost. Both read all weights.
@@ -305,6 +349,16 @@ fn train_reading(
         }
     }
     Ok(Outcome::Finished(Summary { best: evaluated.best, evaluation: last_evaluation, step: session.meta.step }))
+}
+
+/// That every object's class is one of the network's.
+fn check_classes(batch: &Batch, classes: usize) -> Result<(), TrainError> {
+    for (targets, info) in batch.targets.iter().zip(&batch.info) {
+        if let Some(positive) = targets.positives.iter().find(|p| p.class as usize >= classes) {
+            return Err(TrainError::Class { image_id: info.image_id, class: positive.class, classes });
+        }
+    }
+    Ok(())
 }
 
 /// A batch's losses in the ledger's order, `[5]`, without autodiff.

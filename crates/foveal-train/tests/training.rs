@@ -184,7 +184,7 @@ fn an_interrupted_evaluation_is_made_up_for() {
     assert!(matches!(outcome, Outcome::Finished(Summary { best: Some(_), .. })), "{outcome:?}");
     assert_eq!((listener.epochs, listener.evaluations), (0, 1));
     assert_eq!(before, steps(&root));
-    assert_eq!(std::fs::read_to_string(root.join("metrics.csv")).unwrap().lines().count(), 2);
+    assert_eq!(std::fs::read_to_string(root.join("metrics.csv")).unwrap().lines().count(), 4);
 }
 
 #[test]

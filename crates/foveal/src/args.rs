@@ -77,6 +77,9 @@ pub struct TrainArgs {
     /// Continue from the last finished epoch of the run in --out (else of the latest runs/<name>-<n>)
     #[arg(long)]
     pub resume: bool,
+    /// Do not compare the first class loss with what prior, loss and data make it
+    #[arg(long)]
+    pub no_step0_check: bool,
     /// Train and evaluate on the first N training pictures alone, to prove a set-up
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub overfit: Option<u32>,
@@ -329,7 +332,7 @@ pub enum AnchorsCommand {
 pub struct LabArgs {
     /// The configuration, a TOML file
     pub config: PathBuf,
-    /// The variants: table1, gamma, alpha, pi, or a TOML file of that kind
+    /// The variants: table1, gamma, alpha, pi, rare-classes, or a TOML file of that kind
     #[arg(long, value_name = "SET")]
     pub arms: String,
     /// A number of seeds, or the seeds themselves: 3 is 1,2,3; a single one has a comma: 7,

@@ -93,8 +93,13 @@ impl Progress for Console {
     fn step(&mut self, _step: u64, read: Option<&StepRecord>) {
         if let Some(record) = read {
             self.figures = format!(
-                "loss {:.4} (class {:.4}, box {:.4}), lr {:.2e}, {:.1} images/s",
-                record.loss, record.class_loss, record.box_loss, record.lr, record.images_per_second
+                "loss {:.4} (class {:.4}, {:.0} % of it positives; box {:.4}), lr {:.2e}, {:.1} images/s",
+                record.loss,
+                record.class_loss,
+                100.0 * record.positive_share,
+                record.box_loss,
+                record.lr,
+                record.images_per_second
             );
         }
         self.advance();

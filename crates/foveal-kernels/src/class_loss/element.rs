@@ -1,12 +1,8 @@
-//! One logit's loss and its derivative, and runs of them, free of branches so that they vectorise.
+//! One logit's loss and its derivative, free of branches so that loops over it vectorise.
 //!
 //! With `z` the logit of the truth (the logit itself for a positive, its negative for a negative),
 //! `l = ln(1 + exp(-|z|))`: `CE = l + max(-z, 0)`, `-ln(1 - p_t) = l + max(z, 0)`. No power or logarithm of a
 //! probability is taken, so that nothing overflows or cancels.
-use std::mem::MaybeUninit;
-
-use super::Weighting;
-
 /// Exponents below which `exp` is held, just above the smallest normal number.
 const LOWEST: f32 = 87.0;
 /// 1.5 * 2^23: adding it to a small number rounds that to an integer.
@@ -43,7 +39,7 @@ fn ln_1p(e: f32) -> f32 {
 
 /// The focal factor, known before the loop.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Focus {
+pub(super) enum Focus {
     /// gamma = 0
     None,
     /// gamma = 2
@@ -52,9 +48,35 @@ enum Focus {
     Power,
 }
 
-/// Loss and derivative by `z`, unweighted.
+impl Focus {
+    /// What serves all of these exponents.
+    pub(super) fn of(gammas: impl IntoIterator<Item = f32> + Clone) -> Self {
+        let all = |value: f32| gammas.clone().into_iter().all(|gamma| gamma == value);
+        if all(0.0) {
+            Self::None
+        } else if all(2.0) {
+            Self::Square
+        } else {
+            Self::Power
+        }
+    }
+}
+
+/// What one logit comes to, unweighted.
+#[derive(Clone, Copy)]
+pub(super) struct Element {
+    pub(super) loss: f32,
+    /// The derivative by `z`, at most 0.
+    pub(super) by_z: f32,
+    /// `p_t`.
+    pub(super) truth: f32,
+    /// `1 - p_t`.
+    pub(super) other: f32,
+}
+
+/// The loss of a logit `z` of the truth.
 #[inline(always)]
-fn element<const FOCUS: u8>(z: f32, gamma: f32) -> (f32, f32) {
+pub(super) fn element<const FOCUS: u8>(z: f32, gamma: f32) -> Element {
     let e = exp_neg(z.abs());
     let l = ln_1p(e);
     let ce = l + if z < 0.0 { -z } else { 0.0 };
@@ -67,76 +89,7 @@ fn element<const FOCUS: u8>(z: f32, gamma: f32) -> (f32, f32) {
     } else {
         exp_neg(gamma * (l + if z > 0.0 { z } else { 0.0 }))
     };
-    (factor * ce, -factor * (gamma * truth * ce + other))
-}
-
-/// Elements treated together.
-const LANES: usize = 16;
-/// Sums the weighted loss of `x`, all of one sign (`1.0` positives, `-1.0` negatives); writes all of `grad`.
-#[inline(always)]
-fn run<const FOCUS: u8>(
-    x: &[f32],
-    sign: f32,
-    weight: f32,
-    gamma: f32,
-    mut grad: Option<&mut [MaybeUninit<f32>]>,
-) -> f64 {
-    let slope = weight * sign;
-    // In f64: equal losses (all logits at the prior) would otherwise all round alike.
-    let mut lanes = [0f64; LANES];
-    let chunks = x.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    let done = x.len() - rest.len();
-    for (i, x) in chunks.enumerate() {
-        let mut g = [0f32; LANES];
-        for j in 0..LANES {
-            let (loss, by_z) = element::<FOCUS>(sign * x[j], gamma);
-            lanes[j] += f64::from(loss);
-            g[j] = slope * by_z;
-        }
-        if let Some(grad) = &mut grad {
-            grad[i * LANES..][..LANES].write_copy_of_slice(&g);
-        }
-    }
-    for (j, x) in rest.iter().enumerate() {
-        let (loss, by_z) = element::<FOCUS>(sign * x, gamma);
-        lanes[j] += f64::from(loss);
-        if let Some(grad) = &mut grad {
-            grad[done + j].write(slope * by_z);
-        }
-    }
-    lanes.iter().sum::<f64>() * f64::from(weight)
-}
-
-#[inline(always)]
-fn run_any(x: &[f32], positive: bool, w: Weighting, grad: Option<&mut [MaybeUninit<f32>]>) -> f64 {
-    let (sign, weight) = if positive { (1.0, w.positive) } else { (-1.0, w.negative) };
-    if w.gamma == 0.0 {
-        run::<{ Focus::None as u8 }>(x, sign, weight, w.gamma, grad)
-    } else if w.gamma == 2.0 {
-        run::<{ Focus::Square as u8 }>(x, sign, weight, w.gamma, grad)
-    } else {
-        run::<{ Focus::Power as u8 }>(x, sign, weight, w.gamma, grad)
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn run_avx2(x: &[f32], positive: bool, w: Weighting, grad: Option<&mut [MaybeUninit<f32>]>) -> f64 {
-    run_any(x, positive, w, grad)
-}
-
-/// The weighted loss of logits that are all positives or all negatives; initialises all of `grad` with the gradient.
-pub(super) fn loss(x: &[f32], positive: bool, w: Weighting, grad: Option<&mut [MaybeUninit<f32>]>) -> f64 {
-    if let Some(grad) = &grad {
-        assert_eq!(x.len(), grad.len());
-    }
-    #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-        // SAFETY: the processor has both features.
-        return unsafe { run_avx2(x, positive, w, grad) };
-    }
-    run_any(x, positive, w, grad)
+    Element { loss: factor * ce, by_z: -factor * (gamma * truth * ce + other), truth, other }
 }
 
 #[cfg(test)]

@@ -1,13 +1,21 @@
 //! The classification losses of dense detectors, on logits, in one pass with their gradient.
 mod element;
 mod kernel;
+mod ledger;
 mod node;
 mod plain;
+mod run;
+mod tally;
+
+use std::sync::Arc;
 
 use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 
 use crate::route::plain;
+pub use ledger::{
+    LEDGER_BINS, LEDGER_LEVELS, LedgerLayout, LedgerSums, LossBin, PairSums, PositivePlaces, ledger_bin_start,
+};
 use node::ClassLossOps;
 
 /// The class of an anchor that shows no object: all its logits are negatives.
@@ -24,6 +32,9 @@ pub enum ClassLossKind {
     CrossEntropy,
     /// `alpha_t * CE` (eq. 3); gamma is not read.
     BalancedCrossEntropy,
+    /// `p^gamma * CE` of the negatives alone; the positives have no loss and no gradient; alpha is not read. For losses
+    /// that treat the few positives by themselves.
+    FocalNegatives,
 }
 
 /// Which loss, and its constants.
@@ -37,6 +48,17 @@ pub struct ClassLossParams {
     pub gamma: f32,
 }
 
+/// What differs between classes; an empty list stands for no difference.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClassTerms {
+    /// In place of [`ClassLossParams::alpha`].
+    pub alpha: Vec<f32>,
+    /// In place of [`ClassLossParams::gamma`].
+    pub gamma: Vec<f32>,
+    /// Factor of all pairs of an anchor that shows the class; anchors that show nothing have 1.
+    pub weight: Vec<f32>,
+}
+
 /// A class loss and its parts.
 #[derive(Clone, Debug)]
 pub struct ClassLoss {
@@ -44,11 +66,13 @@ pub struct ClassLoss {
     pub loss: Tensor<1>,
     /// `[positive loss, negative loss]`, which add up to `loss`; carries no gradient.
     pub sums: Tensor<1>,
+    /// The flat form of [`LedgerSums`], where it was asked for; carries no gradient.
+    pub ledger: Option<Tensor<1>>,
 }
 
-/// What is computed: weights of positives and negatives, and the focal exponent.
-#[derive(Clone, Copy, Debug)]
-pub struct Weighting {
+/// Weights of positives and negatives, and the focal exponent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Weighting {
     positive: f32,
     negative: f32,
     gamma: f32,
@@ -56,13 +80,72 @@ pub struct Weighting {
 
 impl Weighting {
     fn new(p: ClassLossParams) -> Self {
-        let gamma = if p.kind == ClassLossKind::Focal { p.gamma } else { 0.0 };
+        let focal = matches!(p.kind, ClassLossKind::Focal | ClassLossKind::FocalNegatives);
+        let gamma = if focal { p.gamma } else { 0.0 };
         assert!(gamma >= 0.0 && gamma.is_finite(), "class loss: gamma must be at least 0, is {gamma}");
+        if p.kind == ClassLossKind::FocalNegatives {
+            return Self { positive: 0.0, negative: 1.0, gamma };
+        }
         if p.kind == ClassLossKind::CrossEntropy || p.alpha < 0.0 {
             return Self { positive: 1.0, negative: 1.0, gamma };
         }
         assert!(p.alpha <= 1.0, "class loss: alpha must be at most 1, is {}", p.alpha);
         Self { positive: p.alpha, negative: 1.0 - p.alpha, gamma }
+    }
+
+    /// Sign of the logit and weight of one kind.
+    #[inline(always)]
+    fn side(&self, positive: bool) -> (f32, f32) {
+        if positive { (1.0, self.positive) } else { (-1.0, self.negative) }
+    }
+
+    fn times(self, factor: f32) -> Self {
+        Self { positive: factor * self.positive, negative: factor * self.negative, ..self }
+    }
+}
+
+/// Constants of the classes.
+#[derive(Clone, Debug)]
+enum Columns {
+    Same(Weighting),
+    Each(Arc<[Weighting]>),
+}
+
+/// What is computed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    columns: Columns,
+    /// Factors of anchors by the class that they show.
+    rows: Option<Arc<[f32]>>,
+    ledger: Option<LedgerLayout>,
+}
+
+impl Plan {
+    fn new(p: ClassLossParams, terms: &ClassTerms, ledger: Option<LedgerLayout>, classes: usize) -> Self {
+        for (name, list) in [("alpha", &terms.alpha), ("gamma", &terms.gamma), ("weight", &terms.weight)] {
+            let fits = list.is_empty() || list.len() == classes;
+            assert!(fits, "class loss: {name} of {} classes, but there are {classes}", list.len());
+        }
+        let columns = if terms.alpha.is_empty() && terms.gamma.is_empty() {
+            Columns::Same(Weighting::new(p))
+        } else {
+            let of = |class: usize| {
+                let alpha = terms.alpha.get(class).copied().unwrap_or(p.alpha);
+                Weighting::new(ClassLossParams {
+                    alpha,
+                    gamma: terms.gamma.get(class).copied().unwrap_or(p.gamma),
+                    ..p
+                })
+            };
+            Columns::Each((0..classes).map(of).collect())
+        };
+        let rows = (!terms.weight.is_empty()).then(|| Arc::from(terms.weight.as_slice()));
+        Self { columns, rows, ledger }
+    }
+
+    /// Whether the loop that only sums the loss will do.
+    fn is_fast(&self) -> bool {
+        matches!(self.columns, Columns::Same(_)) && self.ledger.is_none()
     }
 }
 
@@ -75,12 +158,44 @@ impl Weighting {
 /// # Panics
 /// If the numbers of anchors differ, gamma is negative or alpha above 1.
 pub fn class_loss(logits: Tensor<2>, classes: Tensor<1, Int>, p: ClassLossParams) -> ClassLoss {
-    assert_eq!(logits.dims()[0], classes.dims()[0], "class loss: logits and classes of as many anchors");
+    class_loss_with(logits, classes, p, &ClassTerms::default(), None)
+}
+
+/// The same with constants of each class, and with its ledger. Rows are whole images where a ledger is asked for.
+///
+/// # Shapes
+/// As [`class_loss`].
+///
+/// # Panics
+/// As [`class_loss`], and if a list of `terms` has another length than there are classes, or the rows are no whole
+/// images of the ledger's layout.
+pub fn class_loss_with(
+    logits: Tensor<2>,
+    classes: Tensor<1, Int>,
+    p: ClassLossParams,
+    terms: &ClassTerms,
+    ledger: Option<LedgerLayout>,
+) -> ClassLoss {
+    let [anchors, width] = logits.dims();
+    assert_eq!(anchors, classes.dims()[0], "class loss: logits and classes of as many anchors");
+    if let Some(layout) = ledger {
+        let image = layout.anchors();
+        assert!(image > 0 && anchors.is_multiple_of(image), "class loss: {anchors} rows are no images of {image}");
+    }
     let (loss, sums) = <Dispatch as ClassLossOps>::class_loss(
         logits.into_dispatch(),
         classes.into_dispatch(),
-        Weighting::new(p),
+        Plan::new(p, terms, ledger, width),
         plain(),
     );
-    ClassLoss { loss: Tensor::from_dispatch(loss), sums: Tensor::from_dispatch(sums) }
+    let (loss, sums) = (Tensor::from_dispatch(loss), Tensor::<1>::from_dispatch(sums));
+    match ledger {
+        None => ClassLoss { loss, sums, ledger: None },
+        Some(_) => {
+            let values = LedgerLayout::values(width);
+            let parts = [sums.clone().narrow(0, 0, 2), sums.narrow(0, 2, values)];
+            let [sums, ledger] = parts;
+            ClassLoss { loss, sums, ledger: Some(ledger) }
+        }
+    }
 }

@@ -6,7 +6,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata, backend_extension};
 use burn::tensor::{DType, IntDType, Shape};
 
-use super::Weighting;
+use super::Plan;
 use super::kernel::{pass, scaled};
 use super::plain::composed;
 use crate::cpu::CpuBackend;
@@ -14,15 +14,15 @@ use crate::cpu::CpuBackend;
 /// The class loss on every backend; the default bodies are Burn's operations.
 #[backend_extension(NdArray, Flex, Cube: cfg(feature = "wgpu"), Autodiff)]
 pub trait ClassLossOps: Backend {
-    /// Loss `[1]` and sums `[2]`.
+    /// Loss `[1]` and sums `[2]`, behind which the ledger stands where the plan asks for it.
     fn class_loss(
         logits: FloatTensor<Self>,
         classes: IntTensor<Self>,
-        weighting: Weighting,
+        plan: Plan,
         plain: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let _ = plain;
-        let all = composed::<Self>(logits, classes, weighting);
+        let all = composed::<Self>(logits, classes, &plan);
         (all.loss, all.sums)
     }
 
@@ -30,11 +30,11 @@ pub trait ClassLossOps: Backend {
     fn class_loss_grad(
         logits: FloatTensor<Self>,
         classes: IntTensor<Self>,
-        weighting: Weighting,
+        plan: Plan,
         plain: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let _ = plain;
-        let all = composed::<Self>(logits, classes, weighting);
+        let all = composed::<Self>(logits, classes, &plan);
         (all.loss, all.sums, all.grad)
     }
 
@@ -51,32 +51,32 @@ impl<B: CpuBackend> ClassLossOps for B {
     fn class_loss(
         logits: FloatTensor<Self>,
         classes: IntTensor<Self>,
-        weighting: Weighting,
+        plan: Plan,
         plain: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         if plain || logits.dtype() != DType::F32 {
-            let all = composed::<Self>(logits, classes, weighting);
+            let all = composed::<Self>(logits, classes, &plan);
             return (all.loss, all.sums);
         }
-        let all = pass(logits, Self::int_cast(classes, IntDType::I32), weighting, false);
+        let all = pass(logits, Self::int_cast(classes, IntDType::I32), &plan, false);
         (all.loss, all.sums)
     }
 
     fn class_loss_grad(
         logits: FloatTensor<Self>,
         classes: IntTensor<Self>,
-        weighting: Weighting,
+        plan: Plan,
         plain: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         if !plain && logits.dtype() == DType::F32 {
             // ndarray's integers may be i64
-            let all = pass(logits, Self::int_cast(classes, IntDType::I32), weighting, true);
+            let all = pass(logits, Self::int_cast(classes, IntDType::I32), &plan, true);
             if let Some(grad) = all.grad {
                 return (all.loss, all.sums, grad);
             }
             unreachable!("the gradient was asked for");
         }
-        let all = composed::<Self>(logits, classes, weighting);
+        let all = composed::<Self>(logits, classes, &plan);
         (all.loss, all.sums, all.grad)
     }
 
@@ -105,17 +105,17 @@ impl<B: Backend + ClassLossOps, C: CheckpointStrategy> ClassLossOps for Autodiff
     fn class_loss(
         logits: FloatTensor<Self>,
         classes: IntTensor<Self>,
-        weighting: Weighting,
+        plan: Plan,
         plain: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let (logits, guard) = logits.into_parts();
         match Backward::<B, 1>::prepare::<C>(ClassLossNode, [guard]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let (loss, sums, grad) = B::class_loss_grad(logits, classes, weighting, plain);
+                let (loss, sums, grad) = B::class_loss_grad(logits, classes, plan, plain);
                 (prep.finish(grad, loss), Self::from_inner(sums))
             }
             OpsKind::UnTracked(prep) => {
-                let (loss, sums) = B::class_loss(logits, classes, weighting, plain);
+                let (loss, sums) = B::class_loss(logits, classes, plan, plain);
                 (prep.finish(loss), Self::from_inner(sums))
             }
         }

@@ -8,7 +8,7 @@ pub use train::{OptimizerKind, ScheduleKind, TrainConfig};
 
 use check::Checker;
 use foveal_anchors::MatcherConfig;
-use foveal_criterion::LossConfig;
+use foveal_criterion::{ClassWeights, LossConfig};
 use foveal_data::DataConfig;
 use foveal_detector::{ModelConfig, PostConfig};
 use serde::{Deserialize, Serialize};
@@ -68,8 +68,19 @@ impl RunConfig {
             "letters, digits, '-', '_' and '.' (it becomes part of a folder's name)",
         )?;
         self.matcher.validate().map_err(section)?;
-        check.fraction("loss.alpha", self.loss.alpha)?;
-        check.not_negative("loss.gamma", self.loss.gamma)?;
+        for alpha in self.loss.alpha.values() {
+            check.fraction("loss.alpha", *alpha)?;
+        }
+        for gamma in self.loss.gamma.values() {
+            check.not_negative("loss.gamma", *gamma)?;
+        }
+        check.positive("loss.ohem_ratio", self.loss.ohem_ratio)?;
+        check.below_one("loss.class_weight_beta", self.loss.class_weight_beta)?;
+        if let ClassWeights::Each(weights) = &self.loss.class_weights {
+            for weight in weights {
+                check.positive("loss.class_weights", *weight)?;
+            }
+        }
         check.not_negative("loss.beta", self.loss.beta)?;
         check.not_negative("loss.box_weight", self.loss.box_weight)?;
         self.train.validate(&check)?;
@@ -185,6 +196,23 @@ impl BenchConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use foveal_criterion::{ClassWeightRule, PerClass};
+
+    #[test]
+    fn losses_are_one_number_a_list_or_a_rule() {
+        let loss = |text: &str| toml::from_str::<RunConfig>(&format!("[loss]\n{text}")).map(|c| c.loss);
+        assert_eq!(loss("alpha = 1").unwrap().alpha, PerClass::Same(1.0));
+        assert_eq!(loss("gamma = [2, 0.5]").unwrap().gamma, PerClass::Each(vec![2.0, 0.5]));
+        let rule = loss("class_weights = \"effective_number\"").unwrap().class_weights;
+        assert_eq!(rule, ClassWeights::Rule(ClassWeightRule::EffectiveNumber));
+        assert_eq!(loss("class_weights = [1, 2.5]").unwrap().class_weights, ClassWeights::Each(vec![1.0, 2.5]));
+        for (text, hint) in
+            [("alpha = \"a\"", "a list with one for each class"), ("class_weights = \"ohem\"", "inverse_frequency")]
+        {
+            let error = loss(text).unwrap_err().to_string();
+            assert!(error.contains(hint), "{error}");
+        }
+    }
 
     #[test]
     fn the_defaults_are_valid_and_survive_toml() {
@@ -217,7 +245,11 @@ mod tests {
             (wrong(|c| c.train.milestones = vec![8.0, 3.0]), "train.milestones", "[8.0, 3.0]"),
             (wrong(|c| c.train.ema = 1.0), "train.ema", "1"),
             (wrong(|c| c.eval.nms = 1.5), "eval.nms", "1.5"),
-            (wrong(|c| c.loss.alpha = -0.5), "loss.alpha", "-0.5"),
+            (wrong(|c| c.loss.alpha = (-0.5).into()), "loss.alpha", "-0.5"),
+            (wrong(|c| c.loss.gamma = PerClass::Each(vec![2.0, -1.0])), "loss.gamma", "-1"),
+            (wrong(|c| c.loss.ohem_ratio = 0.0), "loss.ohem_ratio", "0"),
+            (wrong(|c| c.loss.class_weights = ClassWeights::Each(vec![1.0, 0.0])), "loss.class_weights", "0"),
+            (wrong(|c| c.data.repeat_threshold = 0.0), "data.repeat_threshold", "0"),
             (wrong(|c| c.matcher.negative_iou = 0.9), "negative_iou", "0.9"),
             (wrong(|c| c.data.augment.flip_vertical = 2.0), "data.augment.flip_vertical", "2"),
             (wrong(|c| c.bench.height = 100), "bench.height", "100"),

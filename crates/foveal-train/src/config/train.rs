@@ -84,6 +84,8 @@ pub struct TrainConfig {
     pub overfit: usize,
     /// Steps between log lines; 0: 1 on a CPU, 20 on a GPU, which then is not waited for in between.
     pub log_every: usize,
+    /// Stop before the first update when the class loss is not what prior, loss and data make it.
+    pub step0_check: bool,
     /// Checkpoints of past epochs to keep besides `last` and `best`.
     pub keep: usize,
 }
@@ -117,6 +119,7 @@ impl Default for TrainConfig {
             eval_every: 1,
             overfit: 0,
             log_every: 0,
+            step0_check: true,
             keep: 0,
         }
     }

@@ -23,6 +23,9 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     if let Some(count) = args.overfit {
         config.train.overfit = count as usize;
     }
+    if args.no_step0_check {
+        config.train.step0_check = false;
+    }
     let picked = device::pick(&common.device)?;
     let stop = interrupt::flag()?;
     let run = folder(args, &config)?;

@@ -12,10 +12,11 @@ use crate::config::{self, Layer};
 use crate::failure::Usage;
 
 /// The sets that come with the program: name and content.
-const SETS: [(&str, &str); 4] = [
+const SETS: [(&str, &str); 5] = [
     ("table1", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/table1.toml"))),
     ("gamma", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/gamma.toml"))),
     ("alpha", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/alpha.toml"))),
+    ("rare-classes", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/rare-classes.toml"))),
     ("pi", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/pi.toml"))),
 ];
 

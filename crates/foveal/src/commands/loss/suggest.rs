@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use foveal_criterion::{PairLoss, Scores, prior_bias};
+use foveal_criterion::{PairLoss, Scores, effective_number, inverse_frequency, prior_bias};
 use serde_json::{Value, json};
 
 use super::count::{self, Counts};
-use super::weights::{Repeats, beta_for, effective_number, imbalance, inverse_frequency};
+use super::weights::{Repeats, beta_for, imbalance};
 use crate::args::{Common, SuggestArgs};
 use crate::failure::DONE;
 use crate::output::significant;
@@ -40,8 +40,8 @@ pub fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
     text += &prior.explain();
     text += &focal.explain();
     text += &classes.explain(&counts);
-    text += &format!("\nTo put into the configuration:\n\n{}", snippet(&prior, &focal));
-    text += "\nTo settle it by experiment: foveal lab CONFIG --arms gamma, alpha or pi.\n";
+    text += &format!("\nTo put into the configuration:\n\n{}", snippet(&prior, &focal, &classes));
+    text += "\nTo settle it by experiment: foveal lab CONFIG --arms gamma, alpha, pi or rare-classes.\n";
     let json = json!({
         "counts": counts, "negatives_per_positive": counts.negatives_per_positive(),
         "prior": prior.value, "alpha": focal.alpha, "gamma": focal.gamma,
@@ -256,11 +256,21 @@ impl Classes {
     }
 }
 
-fn snippet(prior: &Prior, focal: &Focal) -> String {
-    format!(
+fn snippet(prior: &Prior, focal: &Focal, classes: &Classes) -> String {
+    let mut text = format!(
         "[model.head]\nprior = {}\n\n[loss]\nkind = \"focal\"\nalpha = {:?}\ngamma = {:?}\n",
         prior.value, focal.alpha, focal.gamma
-    )
+    );
+    text += &match classes.remedy {
+        Remedy::None => String::new(),
+        Remedy::Weights => {
+            format!("class_weights = \"effective_number\"\nclass_weight_beta = {:?}\n", classes.beta)
+        }
+        Remedy::Sampling => {
+            format!("\n[data]\nsampler = \"repeat_factor\"\nrepeat_threshold = {:?}\n", classes.repeats.threshold)
+        }
+    };
+    text
 }
 
 #[cfg(test)]

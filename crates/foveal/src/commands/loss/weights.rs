@@ -7,23 +7,6 @@ use super::count::Counts;
 /// The betas that Cui et al. (arXiv 1901.05555) try.
 const BETAS: [f64; 4] = [0.9, 0.99, 0.999, 0.9999];
 
-/// Weights of classes with these numbers of objects: mean 1 over the
-/// classes that have any, 1 for the others.
-pub fn inverse_frequency(objects: &[usize]) -> Vec<f64> {
-    normalised(objects, |n| 1.0 / n)
-}
-
-/// By effective number: (1 - beta) / (1 - beta^n) (Cui et al., equation 2), mean 1.
-pub fn effective_number(objects: &[usize], beta: f64) -> Vec<f64> {
-    normalised(objects, |n| (1.0 - beta) / (1.0 - beta.powf(n)))
-}
-
-fn normalised(objects: &[usize], weight: impl Fn(f64) -> f64) -> Vec<f64> {
-    let present: Vec<f64> = objects.iter().filter(|n| **n > 0).map(|n| weight(*n as f64)).collect();
-    let mean = present.iter().sum::<f64>() / present.len().max(1) as f64;
-    objects.iter().map(|n| if *n > 0 { weight(*n as f64) / mean } else { 1.0 }).collect()
-}
-
 /// The smallest of them whose limit, 1 / (1 - beta), is not below the most frequent class's number of objects.
 pub fn beta_for(objects: &[usize]) -> f64 {
     let most = objects.iter().copied().max().unwrap_or(0) as f64;
@@ -76,11 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_by_hand() {
-        // 1/10 and 1/40, over their mean 1/16; the class without objects keeps 1.
-        close(&inverse_frequency(&[10, 40, 0]), &[1.6, 0.4, 1.0]);
-        // beta 0.5: 0.5 / 0.5 = 1 and 0.5 / 0.75 = 2/3, over their mean 5/6.
-        close(&effective_number(&[1, 2], 0.5), &[1.2, 0.8]);
+    fn betas_by_hand() {
         assert_eq!((beta_for(&[10]), beta_for(&[11]), beta_for(&[1_000_000])), (0.9, 0.99, 0.9999));
     }
 

@@ -1,0 +1,360 @@
+//! The ledger on the host: where the class loss of some steps came from.
+//!
+//! A *pair* is an anchor and a class. Positives are pairs of an anchor and its object's class; negatives are all other
+//! pairs of anchors that take part. Numbers of anchors are counted from the targets, sums come from the device.
+
+use burn::tensor::Tensor;
+use foveal_kernels::{IGNORE, LEDGER_LEVELS, LedgerLayout, LedgerSums, PairSums, ledger_bin_start};
+use serde::{Deserialize, Serialize};
+
+/// Number of P3, the first level.
+const FIRST_LEVEL: usize = 3;
+/// Digits of the figures by class in a log: there are hundreds of them a line.
+const CLASS_DIGITS: usize = 5;
+
+/// A batch's ledger, its sums still on the device.
+#[derive(Clone, Debug)]
+pub struct BatchLedger {
+    /// Counted on the host.
+    pub counts: LedgerCounts,
+    /// The flat form of [`LedgerSums`], losses and gradients already divided by the normalizer. No autodiff.
+    pub values: Tensor<1>,
+}
+
+impl BatchLedger {
+    /// The same cut off from the graph.
+    pub fn without_autodiff(self) -> Self {
+        Self { counts: self.counts, values: self.values.without_autodiff() }
+    }
+
+    /// The sum with that of an earlier batch of the same update.
+    pub fn after(mut self, earlier: Option<Self>) -> Self {
+        if let Some(earlier) = earlier {
+            self.counts.add(&earlier.counts);
+            self.values = earlier.values + self.values;
+        }
+        self
+    }
+}
+
+/// Anchors of a level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LevelCounts {
+    /// That show an object.
+    pub positive: u64,
+    /// That show none.
+    pub background: u64,
+    /// That take no part.
+    pub ignored: u64,
+}
+
+/// Numbers of anchors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerCounts {
+    /// P3 to P7.
+    pub levels: [LevelCounts; LEDGER_LEVELS],
+    /// Positive anchors of each class.
+    pub by_class: Vec<u64>,
+}
+
+impl LedgerCounts {
+    /// Counts `ids`, the classes of all anchors of some images.
+    ///
+    /// # Panics
+    /// If a class is not below `classes`.
+    pub fn of(ids: &[i32], layout: LedgerLayout, classes: usize) -> Self {
+        let mut counts = Self { levels: Default::default(), by_class: vec![0; classes] };
+        let mut rest = ids;
+        while !rest.is_empty() {
+            for (level, anchors) in counts.levels.iter_mut().zip(layout.level_anchors) {
+                let (own, after) = rest.split_at(anchors);
+                rest = after;
+                for id in own {
+                    match usize::try_from(*id) {
+                        Ok(class) => {
+                            level.positive += 1;
+                            counts.by_class[class] += 1;
+                        }
+                        Err(_) if *id <= IGNORE => level.ignored += 1,
+                        Err(_) => level.background += 1,
+                    }
+                }
+            }
+        }
+        counts
+    }
+
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        for (own, other) in self.levels.iter_mut().zip(&other.levels) {
+            own.positive += other.positive;
+            own.background += other.background;
+            own.ignored += other.ignored;
+        }
+        self.by_class.iter_mut().zip(&other.by_class).for_each(|(a, b)| *a += b);
+    }
+
+    /// Positive and negative pairs of a level.
+    fn pairs(&self, level: &LevelCounts) -> [f64; 2] {
+        let classes = self.by_class.len() as u64;
+        [level.positive as f64, (level.background * classes + level.positive * classes.saturating_sub(1)) as f64]
+    }
+}
+
+/// The ledger of one or more steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ledger {
+    /// Of all steps together.
+    pub counts: LedgerCounts,
+    /// Of all steps together.
+    pub sums: LedgerSums,
+    /// Steps.
+    pub steps: usize,
+}
+
+impl Ledger {
+    /// Of one step, out of the flat form.
+    ///
+    /// # Panics
+    /// If the values are those of another number of classes.
+    pub fn read(counts: LedgerCounts, values: &[f32]) -> Self {
+        let sums = LedgerSums::read(values, counts.by_class.len());
+        Self { counts, sums, steps: 1 }
+    }
+
+    /// Adds other steps.
+    pub fn add(&mut self, other: &Self) {
+        self.counts.add(&other.counts);
+        let pairs = |own: &mut [PairSums], other: &[PairSums]| {
+            for (own, other) in own.iter_mut().zip(other) {
+                own.loss += other.loss;
+                own.gradient += other.gradient;
+                own.score += other.score;
+            }
+        };
+        let numbers = |own: &mut [f64], other: &[f64]| own.iter_mut().zip(other).for_each(|(a, b)| *a += b);
+        pairs(&mut self.sums.positive, &other.sums.positive);
+        pairs(&mut self.sums.negative, &other.sums.negative);
+        numbers(&mut self.sums.positive_by_class, &other.sums.positive_by_class);
+        numbers(&mut self.sums.negative_by_class, &other.sums.negative_by_class);
+        for (own, other) in self.sums.bins.iter_mut().zip(&other.sums.bins) {
+            own.count += other.count;
+            own.loss += other.loss;
+        }
+        self.steps += other.steps;
+    }
+
+    /// The part of the negatives, a fraction of their number, that carries half of their loss when the costliest come
+    /// first (arXiv 1708.02002, figure 4). Within the bin where the half is reached, losses are taken as equal; they differ
+    /// by at most a factor of 1.5, so that of the negatives counted from that bin at least two thirds are needed.
+    pub fn half(&self) -> f64 {
+        let bins = &self.sums.bins;
+        let (count, loss) = bins.iter().fold((0.0, 0.0), |(c, l), bin| (c + bin.count, l + bin.loss));
+        if count == 0.0 || loss == 0.0 {
+            return 0.0;
+        }
+        let (mut above, mut missing) = (0.0, 0.5 * loss);
+        for bin in bins.iter().rev() {
+            if bin.loss >= missing && bin.loss > 0.0 {
+                return (above + bin.count * missing / bin.loss) / count;
+            }
+            above += bin.count;
+            missing -= bin.loss;
+        }
+        1.0
+    }
+
+    /// As a log has it: means over the steps.
+    pub fn record(&self) -> LedgerRecord {
+        let steps = self.steps.max(1) as f64;
+        let (mut pairs, mut ignored) = ([0.0; 2], 0.0);
+        let mut levels = Vec::with_capacity(LEDGER_LEVELS);
+        for (i, level) in self.counts.levels.iter().enumerate() {
+            let [positives, negatives] = self.counts.pairs(level);
+            (pairs[0], pairs[1]) = (pairs[0] + positives, pairs[1] + negatives);
+            ignored += level.ignored as f64;
+            levels.push(LevelRecord {
+                level: FIRST_LEVEL + i,
+                positives: positives / steps,
+                negatives: negatives / steps,
+                ignored: level.ignored as f64 / steps,
+                positive_loss: self.sums.positive[i].loss / steps,
+                negative_loss: self.sums.negative[i].loss / steps,
+            });
+        }
+        let total = |of: &[PairSums], value: fn(&PairSums) -> f64| of.iter().map(value).sum::<f64>();
+        let side = |of: &[PairSums], pairs: f64, mean: fn(f64) -> f64| {
+            let score = total(of, |s| s.score) / pairs.max(1.0);
+            SideRecord {
+                pairs: pairs / steps,
+                loss: total(of, |s| s.loss) / steps,
+                gradient: total(of, |s| s.gradient) / steps,
+                mean_p_t: if pairs > 0.0 { mean(score) } else { 0.0 },
+            }
+        };
+        let positive = side(&self.sums.positive, pairs[0], |score| score);
+        let negative = side(&self.sums.negative, pairs[1], |score| 1.0 - score);
+        let share = |a: f64, b: f64| if a + b > 0.0 { a / (a + b) } else { 0.0 };
+        let short = |values: &[f64]| values.iter().map(|v| rounded(v / steps)).collect::<Vec<f64>>();
+        LedgerRecord {
+            positive_share: share(positive.loss, negative.loss),
+            positive_gradient_share: share(positive.gradient, negative.gradient),
+            half_of_negative_loss: self.half(),
+            ignored: ignored / steps,
+            positive,
+            negative,
+            levels,
+            classes: ClassRecord {
+                positives: self.counts.by_class.iter().map(|n| rounded(*n as f64 / steps)).collect(),
+                positive_loss: short(&self.sums.positive_by_class),
+                negative_loss: short(&self.sums.negative_by_class),
+            },
+            negative_bins: Vec::new(),
+        }
+    }
+
+    /// The same with the histogram of the negatives' losses.
+    pub fn record_with_bins(&self) -> LedgerRecord {
+        let filled = self.sums.bins.iter().enumerate().filter(|(_, bin)| bin.count > 0.0);
+        let bins = filled.map(|(i, bin)| BinRecord {
+            from: f64::from(ledger_bin_start(i)),
+            count: bin.count / self.steps.max(1) as f64,
+            loss: bin.loss / self.steps.max(1) as f64,
+        });
+        LedgerRecord { negative_bins: bins.collect(), ..self.record() }
+    }
+}
+
+/// To [`CLASS_DIGITS`] digits.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.*e}", CLASS_DIGITS - 1).parse().unwrap_or(value)
+}
+
+/// The ledger in a log: means over the steps of the line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LedgerRecord {
+    /// The positives' share of the class loss.
+    pub positive_share: f64,
+    /// Their share of the gradient's magnitude.
+    pub positive_gradient_share: f64,
+    /// The part of the negatives that carries half of their loss: see [`Ledger::half`].
+    pub half_of_negative_loss: f64,
+    /// Anchors that take no part.
+    pub ignored: f64,
+    /// Pairs of an anchor and its object's class.
+    pub positive: SideRecord,
+    /// All other pairs.
+    pub negative: SideRecord,
+    /// P3 to P7.
+    pub levels: Vec<LevelRecord>,
+    /// By class channel; each figure to five digits.
+    pub classes: ClassRecord,
+    /// The negatives by their loss; only in an epoch's line. Bins without any are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub negative_bins: Vec<BinRecord>,
+}
+
+/// Positives or negatives.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SideRecord {
+    /// How many.
+    pub pairs: f64,
+    /// Their part of the class loss.
+    pub loss: f64,
+    /// The magnitudes of their logits' gradients, summed.
+    pub gradient: f64,
+    /// The mean probability that the network gives to the truth.
+    pub mean_p_t: f64,
+}
+
+/// A pyramid level.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LevelRecord {
+    /// 3 to 7.
+    pub level: usize,
+    /// Positive pairs, as many as positive anchors.
+    pub positives: f64,
+    /// Negative pairs.
+    pub negatives: f64,
+    /// Ignored anchors.
+    pub ignored: f64,
+    /// Class loss of the positives.
+    pub positive_loss: f64,
+    /// Class loss of the negatives.
+    pub negative_loss: f64,
+}
+
+/// Figures by class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassRecord {
+    /// Positive anchors.
+    pub positives: Vec<f64>,
+    /// Their loss.
+    pub positive_loss: Vec<f64>,
+    /// Loss of the class's negatives.
+    pub negative_loss: Vec<f64>,
+}
+
+/// Negatives of about the same loss, before division by the normalizer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BinRecord {
+    /// The least loss; the bin ends where the next begins, a third or a half above.
+    pub from: f64,
+    /// Pairs.
+    pub count: f64,
+    /// Their part of the class loss, after division.
+    pub loss: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use foveal_kernels::LossBin;
+
+    fn ledger(bins: &[(usize, f64, f64)]) -> Ledger {
+        let layout = LedgerLayout { level_anchors: [2, 1, 0, 0, 0] };
+        let counts = LedgerCounts::of(&[1, -1, -2, -1, 0, -1], layout, 2);
+        let mut sums = LedgerSums::zero(2);
+        for (bin, count, loss) in bins {
+            sums.bins[*bin] = LossBin { count: *count, loss: *loss };
+        }
+        Ledger { counts, sums, steps: 1 }
+    }
+
+    #[test]
+    fn anchors_are_counted_by_level_and_class() {
+        let counts = ledger(&[]).counts;
+        let level = |positive, background, ignored| LevelCounts { positive, background, ignored };
+        assert_eq!(counts.levels[..2], [level(2, 2, 0), level(0, 1, 1)]);
+        assert_eq!(counts.by_class, [1, 1]);
+        assert_eq!(counts.pairs(&counts.levels[0]), [2.0, 6.0]);
+    }
+
+    #[test]
+    fn half_of_the_loss_is_counted_from_the_costliest() {
+        // One negative has 6 of 10, ninety-nine share the rest: 5/6 of one.
+        assert!((ledger(&[(70, 1.0, 6.0), (30, 99.0, 4.0)]).half() - 0.01 * 5.0 / 6.0).abs() < 1e-12);
+        // All alike: half of them.
+        assert_eq!(ledger(&[(40, 10.0, 3.0)]).half(), 0.5);
+        assert_eq!(ledger(&[]).half(), 0.0);
+        assert_eq!(ledger(&[(0, 10.0, 0.0)]).half(), 0.0);
+    }
+
+    #[test]
+    fn a_record_has_means_and_survives_json() {
+        let mut two = ledger(&[(40, 10.0, 3.0)]);
+        two.sums.positive[0] = PairSums { loss: 3.0, gradient: 1.0, score: 0.5 };
+        two.sums.negative[0] = PairSums { loss: 1.0, gradient: 3.0, score: 0.8 };
+        two.sums.positive_by_class = vec![0.123456789, 0.0];
+        let one = two.record();
+        two.add(&two.clone());
+        let record = two.record_with_bins();
+        assert_eq!((record.positive_share, record.positive_gradient_share), (0.75, 0.25));
+        assert_eq!(record.positive.mean_p_t, 0.25);
+        assert!((record.negative.mean_p_t - 0.9).abs() < 1e-12);
+        assert_eq!((record.ignored, record.classes.positive_loss[0]), (1.0, 0.12346));
+        assert_eq!(LedgerRecord { negative_bins: Vec::new(), ..record.clone() }, one);
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<LedgerRecord>(&text).unwrap(), record);
+    }
+}

@@ -1,0 +1,110 @@
+//! The positives of the quality focal loss (Li et al., arXiv 2006.04388, equation 2): with `q` the overlap of the predicted
+//! box with the object, `|q - p|^beta * -((1 - q) ln(1 - p) + q ln p)`. Negatives have `q = 0`, which is the kernel's
+//! focal loss without weights.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use foveal_anchors::ImageTargets;
+use foveal_kernels::{ClassLoss, LEDGER_LEVELS, LedgerLayout, PositivePlaces};
+
+use crate::boxes::overlap_of_positives;
+use crate::class::{Predicted, int_tensor};
+use crate::config::LossConfig;
+
+/// Keeps the power of a vanishing difference differentiable.
+const LEAST: f64 = 1e-12;
+
+/// Their weighted loss; `None` where there are none. Of the ledger only losses and gradients are filled: the kernel counts
+/// scores.
+pub(crate) fn positives(
+    config: &LossConfig,
+    predicted: &Predicted<'_>,
+    targets: &[ImageTargets],
+    weights: &[f64],
+    layout: Option<LedgerLayout>,
+) -> Option<ClassLoss> {
+    let [batch, anchors, classes] = predicted.logits.dims();
+    let device = predicted.logits.device();
+    let (mut pairs, mut weight, mut beta, mut places) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (image, targets) in targets.iter().enumerate() {
+        for positive in &targets.positives {
+            // The class channel: of a network with more channels than classes, not the object's own class.
+            let class = targets.classes[positive.anchor as usize] as usize;
+            pairs.push(((image * anchors + positive.anchor as usize) * classes + class) as i32);
+            let of_image = weights.get(image).or(weights.first()).copied().unwrap_or(1.0);
+            weight.push((of_image * config.class_weight(class)) as f32);
+            beta.push(config.gamma.of(class) as f32);
+            places.push((positive.anchor as usize, class));
+        }
+    }
+    let count = pairs.len();
+    if count == 0 {
+        return None;
+    }
+    let row = |values: Vec<f32>| Tensor::<1>::from_data(TensorData::new(values, [count]), &device);
+    let pairs: Tensor<1, Int> = int_tensor(&pairs, &device);
+    let logits = predicted.logits.clone().reshape([batch * anchors * classes]).select(0, pairs);
+    let quality = overlap_of_positives(predicted.deltas.clone().without_autodiff(), targets);
+    let quality = Tensor::<1>::from_data(quality.into_data(), &device);
+    let (weight, beta) = (row(weight), row(beta));
+
+    let entropy =
+        |x: &Tensor<1>| x.clone().clamp_min(0.0) + x.clone().abs().neg().exp().log1p() - x.clone() * quality.clone();
+    let score = |x: &Tensor<1>| burn::tensor::activation::sigmoid(x.clone());
+    let distance = (quality.clone() - score(&logits)).abs().clamp_min(LEAST);
+    let factor = |power: Tensor<1>| (distance.clone().log() * power).exp();
+    let each = factor(beta.clone()) * entropy(&logits) * weight.clone();
+    let loss = each.clone().sum();
+    let each = each.without_autodiff();
+    let sums = Tensor::cat(vec![each.clone().sum(), each.clone().sum() * 0.0], 0);
+    let ledger = layout.map(|layout| {
+        let plain = logits.clone().without_autodiff();
+        let (p, ce) = (score(&plain), entropy(&plain).without_autodiff());
+        let power = |p: Tensor<1>| factor(p).without_autodiff();
+        // Both terms of the derivative point the same way.
+        let toward = beta.clone() * power(beta.clone() - 1.0) * p.clone() * (p.neg() + 1.0) * ce;
+        let slope = (toward + power(beta.clone() + 1.0)) * weight.clone();
+        ledger(&each, &slope.without_autodiff(), &places, layout, classes)
+    });
+    Some(ClassLoss { loss, sums, ledger })
+}
+
+/// Losses and slopes, `[positives]` each, where a ledger has them.
+fn ledger(
+    loss: &Tensor<1>,
+    slope: &Tensor<1>,
+    places: &[(usize, usize)],
+    layout: LedgerLayout,
+    classes: usize,
+) -> Tensor<1> {
+    let device = loss.device();
+    let count = places.len();
+    let level = |anchor: usize| {
+        let ends = layout.level_anchors.iter().scan(0, |end, n| {
+            *end += n;
+            Some(*end)
+        });
+        ends.take_while(|end| *end <= anchor).count()
+    };
+    // One row for each value of the ledger, one column for each positive.
+    let select = |rows: usize, place: &dyn Fn(usize) -> usize| {
+        let mut ones = vec![0f32; rows * count];
+        (0..count).for_each(|i| ones[place(i) * count + i] = 1.0);
+        Tensor::<2>::from_data(TensorData::new(ones, [rows, count]), &device)
+    };
+    let by_level = |values: &Tensor<1>| {
+        let rows = select(LEDGER_LEVELS, &|i| level(places[i].0));
+        (rows * values.clone().reshape([1, count])).sum_dim(1).reshape([LEDGER_LEVELS])
+    };
+    let by_class = (select(classes, &|i| places[i].1) * loss.clone().reshape([1, count])).sum_dim(1).reshape([classes]);
+    let at = PositivePlaces::new(classes);
+    let zeros = |n: usize| Tensor::<1>::zeros([n], &device);
+    let values = vec![
+        by_level(loss),
+        zeros(at.gradient.start - at.loss.end),
+        by_level(slope),
+        zeros(at.by_class.start - at.gradient.end),
+        by_class,
+        zeros(LedgerLayout::values(classes) - at.by_class.end),
+    ];
+    Tensor::cat(values, 0)
+}

@@ -1,0 +1,170 @@
+//! Deliberate faults on a real network, real targets and the real loss.
+
+use std::sync::Arc;
+
+use burn::module::Param;
+use burn::tensor::{Device, Tensor};
+use foveal_criterion::{ClassLossChoice, ClassWeights, Fault, Ledger, LedgerLayout, NormalizerKind, PerClass};
+use foveal_data::{LoaderOptions, loader};
+use foveal_detector::RetinaNet;
+
+use super::*;
+use crate::config::RunConfig;
+use crate::evaluate::image_tensor;
+
+fn tiny() -> RunConfig {
+    let mut config: RunConfig = toml::from_str(include_str!("../../tests/tiny.toml")).unwrap();
+    // Every picture of the set at once: more than twenty positives.
+    config.train.batch_size = 8;
+    config
+}
+
+/// A network and a batch; what the loss says of them.
+struct Trial {
+    config: RunConfig,
+    network: RetinaNet,
+    device: Device,
+}
+
+impl Trial {
+    fn new(config: RunConfig) -> Self {
+        let device = Device::flex();
+        let network = config.model.build(3, 1, &device).unwrap().model;
+        Self { config, network, device }
+    }
+
+    /// The check of a first loss that `computed` makes of logits, deltas and targets: the expected one is the config's.
+    fn check(&self, computed: &LossConfig, undivided: bool) -> Result<(), TrainError> {
+        let config = &self.config;
+        let train = Arc::new(config.data.open_train().unwrap().dataset);
+        let options = LoaderOptions {
+            batch_size: config.train.batch_size,
+            seed: 0,
+            workers: 1,
+            queue: 1,
+            training: true,
+            drop_last: false,
+            anchors: config.model.anchors.clone(),
+            matcher: config.matcher,
+            with_targets: true,
+        };
+        let batch = loader(train, &config.data, options, 0).next().unwrap().unwrap();
+        let positives: usize = batch.targets.iter().map(|t| t.positives.len()).sum();
+        assert!(positives >= 20, "{positives} positives");
+        let normalizer = Normalizer::of(config.loss.normalizer, &batch.targets);
+        let expected = FirstLoss::new(&config.loss, &config.model, 3, &batch.targets, normalizer);
+        let dense = self.network.forward(image_tensor(batch.images, &self.device));
+        let cells = config.model.anchors.cells();
+        let layout = LedgerLayout { level_anchors: std::array::from_fn(|l| dense.grids[l].positions() * cells) };
+        let used = if undivided { Normalizer::Positives(1) } else { normalizer };
+        let losses = computed.forward_with(dense.logits, dense.deltas, &batch.targets, used, Some(layout));
+        let ledger = losses.ledger.unwrap();
+        let values: Vec<f32> = ledger.values.into_data().try_to_vec().unwrap();
+        expected.check(&Ledger::read(ledger.counts, &values).record())
+    }
+
+    fn fault(&self, computed: &LossConfig, undivided: bool) -> (Fault, String) {
+        match self.check(computed, undivided) {
+            Err(error @ TrainError::FirstLoss { fault, .. }) => (fault, error.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The bias of the class layer.
+fn set_bias(network: &mut RetinaNet, change: impl Fn(Tensor<1>) -> Tensor<1>) {
+    let layer = &mut network.head.classification_head.cls_logits;
+    let bias = layer.bias.take().unwrap().val();
+    layer.bias = Some(Param::from_tensor(change(bias)));
+}
+
+#[test]
+fn a_new_network_passes_with_every_loss() {
+    let kinds = [
+        ClassLossChoice::Focal,
+        ClassLossChoice::CrossEntropy,
+        ClassLossChoice::BalancedCrossEntropy,
+        ClassLossChoice::Ohem,
+        ClassLossChoice::QualityFocal,
+    ];
+    for kind in kinds {
+        for normalizer in [NormalizerKind::Batch, NormalizerKind::PerImage] {
+            for prior in [0.01, 0.5] {
+                let mut config = tiny();
+                (config.loss.kind, config.loss.normalizer, config.model.head.prior) = (kind, normalizer, prior);
+                let trial = Trial::new(config);
+                trial
+                    .check(&trial.config.loss, false)
+                    .unwrap_or_else(|e| panic!("{kind:?} {normalizer:?} {prior}: {e}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn wide_heads_with_norms_and_lists_pass_too() {
+    for (channels, seed) in [(64, 1), (64, 2), (256, 3)] {
+        let mut config = tiny();
+        config.model.fpn_channels = channels;
+        config.model.head.norm = serde_json::from_value("group".into()).unwrap();
+        config.model.head.groups = 8;
+        config.loss.alpha = PerClass::Each(vec![0.25, 0.5, 0.75]);
+        config.loss.gamma = PerClass::Each(vec![2.0, 1.0, 0.0]);
+        config.loss.class_weights = ClassWeights::Each(vec![0.5, 1.0, 3.0]);
+        let mut trial = Trial::new(config);
+        trial.network = trial.config.model.build(3, seed, &trial.device).unwrap().model;
+        trial.check(&trial.config.loss, false).unwrap_or_else(|e| panic!("{channels} channels: {e}"));
+    }
+}
+
+#[test]
+fn a_bias_of_zero_is_a_prior_not_applied() {
+    let mut trial = Trial::new(tiny());
+    set_bias(&mut trial.network, |bias| bias * 0.0);
+    let (fault, message) = trial.fault(&trial.config.loss, false);
+    let Fault::Prior { found, bias, expected, .. } = fault else { panic!("{fault:?}") };
+    assert!((found - 0.5).abs() < 0.02 && bias.abs() < 0.1 && (expected + 4.595).abs() < 1e-3, "{fault:?}");
+    assert!(message.contains("the prior is not applied") && message.contains("--no-step0-check"), "{message}");
+}
+
+#[test]
+fn a_missing_normalizer_is_named_with_its_divisor() {
+    let trial = Trial::new(tiny());
+    let (fault, _) = trial.fault(&trial.config.loss, true);
+    let Fault::Normalizer { factor, divisor } = fault else { panic!("{fault:?}") };
+    assert!((factor / divisor - 1.0).abs() < 0.1, "{fault:?}");
+}
+
+#[test]
+fn swapped_alphas_are_told_from_other_causes() {
+    for alpha in [0.25, 0.1, 0.9] {
+        let mut config = tiny();
+        config.loss.alpha = alpha.into();
+        let trial = Trial::new(config);
+        let swapped = LossConfig { alpha: (1.0 - alpha).into(), ..trial.config.loss.clone() };
+        let (fault, _) = trial.fault(&swapped, false);
+        let Fault::AlphaSwapped { positive, .. } = fault else { panic!("{alpha}: {fault:?}") };
+        assert!((positive * alpha / (1.0 - alpha) - 1.0).abs() < 0.05, "{fault:?}");
+    }
+}
+
+#[test]
+fn trained_weights_are_recognised_by_their_scores() {
+    // As after some training: background is settled, and features tell objects from it.
+    let mut trial = Trial::new(tiny());
+    set_bias(&mut trial.network, |bias| bias - 4.0);
+    let (fault, _) = trial.fault(&trial.config.loss, false);
+    assert!(matches!(fault, Fault::Trained { .. }), "{fault:?}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let run = crate::RunDir::create(&dir.path().join("r")).unwrap();
+    let mut config = tiny();
+    (config.train.epochs, config.train.batch_size, config.train.eval_every) = (40, 4, 0);
+    (config.train.optimizer, config.train.lr) = (crate::OptimizerKind::AdamW, 3e-3);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    crate::train(&config, &Device::flex(), &run, false, &mut crate::Silent, &stop).unwrap();
+    let trained = foveal_detector::Checkpoint::load(&run.last(), &Device::flex()).unwrap().model;
+    let trial = Trial { network: trained, ..Trial::new(tiny()) };
+    let (fault, message) = trial.fault(&trial.config.loss, false);
+    assert!(matches!(fault, Fault::Trained { .. }), "{message}");
+}
