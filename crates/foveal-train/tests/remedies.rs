@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
+use foveal_criterion::SmoothedPositives;
 use foveal_train::{EpochRecord, Outcome, RunConfig, RunDir, Silent, StepRecord, train};
 
 const STEPS: usize = 200;
@@ -44,6 +45,11 @@ fn run(config: &RunConfig) -> Trained {
 }
 
 fn learns(changes: &str) -> Trained {
+    learns_by(changes, |steps| steps.iter().map(|s| s.loss).collect())
+}
+
+/// Checks that what `losses` makes of the steps falls.
+fn learns_by(changes: &str, losses: impl Fn(&[StepRecord]) -> Vec<f64>) -> Trained {
     let trained = run(&tiny(changes));
     let steps = &trained.steps;
     assert_eq!(steps.len(), STEPS, "{changes}");
@@ -53,8 +59,9 @@ fn learns(changes: &str) -> Trained {
         let sum = ledger.positive.loss + ledger.negative.loss;
         assert!((sum - step.class_loss).abs() <= 1e-5 * sum.abs(), "{changes}: {sum} {}", step.class_loss);
     }
-    let mean = |steps: &[StepRecord]| steps.iter().map(|s| s.loss).sum::<f64>() / steps.len() as f64;
-    let (first, last) = (mean(&steps[..STEPS / 5]), mean(&steps[STEPS - STEPS / 5..]));
+    let losses = losses(steps);
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let (first, last) = (mean(&losses[..STEPS / 5]), mean(&losses[STEPS - STEPS / 5..]));
     assert!(last < 0.95 * first, "{changes}: {first} -> {last}");
     trained
 }
@@ -81,10 +88,18 @@ fn weights_and_lists_fall() {
         "alpha = [0.25, 0.5, 0.75]",
         "gamma = [2.0, 1.0, 0.5]",
         "normalizer = \"per_image\"",
-        "normalizer = \"ema\"",
     ] {
         learns(&format!("[loss]\n{loss}"));
     }
+}
+
+/// The divisor itself falls, from 100 to what there is, so that losses are compared undivided.
+#[test]
+fn undivided_losses_fall_under_a_moving_divisor() {
+    learns_by("[loss]\nnormalizer = \"ema\"", |steps| {
+        let mut average = SmoothedPositives::default();
+        steps.iter().map(|s| s.loss * average.update(s.positives as usize)).collect()
+    });
 }
 
 #[test]
