@@ -80,7 +80,7 @@ pub fn group_norm_maps(
 }
 
 fn check(channels: usize, groups: usize, weight: &Tensor<1>, bias: &Tensor<1>) {
-    assert!(groups > 0 && channels % groups == 0, "group norm: {channels} channels in {groups} groups");
+    assert!(groups > 0 && channels.is_multiple_of(groups), "group norm: {channels} channels in {groups} groups");
     assert_eq!([weight.dims(), bias.dims()], [[channels]; 2], "group norm: weight and bias of {channels} channels");
 }
 

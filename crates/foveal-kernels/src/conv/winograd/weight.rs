@@ -75,8 +75,8 @@ unsafe fn transform_on<L: Lanes, const V: usize, const WIDE: usize>(
     let mut taps = [[0f32; COLUMNS]; TAPS];
     let mut out = [[0f32; COLUMNS]; POSITIONS];
     for input in 0..w.inputs {
-        for lane in 0..rows {
-            let at = &w.values[(first + lane) * w.output_stride + input * w.input_stride..][..TAPS];
+        for (lane, output) in (first..first + rows).enumerate() {
+            let at = &w.values[output * w.output_stride + input * w.input_stride..][..TAPS];
             for (t, value) in at.iter().enumerate() {
                 taps[if w.turned { TAPS - 1 - t } else { t }][lane] = *value;
             }
