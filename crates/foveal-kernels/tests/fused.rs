@@ -9,18 +9,18 @@ use common::*;
 use foveal_kernels::*;
 use proptest::prelude::*;
 
+/// Gives a leaf's gradient, if it has one.
+type GradOf = Box<dyn Fn(&burn::tensor::Gradients) -> Option<Vec<f32>>>;
+
 /// Output and gradients of the leaves that have any.
-fn with_grads<const D: usize>(
-    y: Tensor<D>,
-    leaves: Vec<Box<dyn Fn(&burn::tensor::Gradients) -> Option<Vec<f32>>>>,
-) -> Vec<Vec<f32>> {
+fn with_grads<const D: usize>(y: Tensor<D>, leaves: Vec<GradOf>) -> Vec<Vec<f32>> {
     let mut out = vec![to_vec(y.clone())];
     let grads = (y.clone() * tensor(99, y.dims(), &y.device())).sum().backward();
     out.extend(leaves.iter().filter_map(|leaf| leaf(&grads)));
     out
 }
 
-fn grad_of<const D: usize>(t: &Tensor<D>) -> Box<dyn Fn(&burn::tensor::Gradients) -> Option<Vec<f32>>> {
+fn grad_of<const D: usize>(t: &Tensor<D>) -> GradOf {
     let t = t.clone();
     Box::new(move |grads| t.grad(grads).map(to_vec))
 }

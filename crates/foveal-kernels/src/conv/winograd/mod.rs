@@ -71,7 +71,9 @@ mod tests {
 
     #[test]
     fn errors_stay_far_below_what_layers_may_differ() {
-        let cases: [(usize, [usize; 2], &[[usize; 2]]); 4] = [
+        /// Batch, channels in and out, sizes of maps.
+        type Case = (usize, [usize; 2], &'static [[usize; 2]]);
+        let cases: [Case; 4] = [
             (1, [3, 5], &[[4, 4]]),
             (2, [17, 19], &[[13, 9], [5, 6], [3, 3], [1, 2]]),
             (1, [300, 7], &[[20, 21], [1, 1]]),
