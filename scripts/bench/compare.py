@@ -57,16 +57,18 @@ def main():
     foveal = Foveal(options.foveal, options.device, options.threads)
     with Worker(options.threads) as worker:
         versions = worker.ask("versions")
-    measured, failed = [], []
+    version = foveal.run("--version")[0].split()[-1]
+    measured, failed, table = [], [], ""
     for name in options.only:
         try:
             measured.append(measure(CASES[name], options, foveal, say))
+            # After each case, so that a run that is cut off leaves what it has.
+            table = report.write(measured, options, version, versions, load)
         except Failed as error:
             failed.append(name)
             print(f"compare: {name} failed: {error}", file=sys.stderr)
     if measured:
-        version = foveal.run("--version")[0].split()[-1]
-        print(report.write(measured, options, version, versions, load))
+        print(table)
         print(f"written: {options.out / 'bench.json'}, {options.out / 'bench.md'}", file=sys.stderr)
     if failed:
         print(f"compare: failed: {', '.join(failed)}", file=sys.stderr)
