@@ -25,6 +25,10 @@ fn spoiled(change: impl FnOnce(&mut Value), words: &[&str]) {
 #[track_caller]
 fn trains_badly(place: &Workplace, words: &[&str]) {
     place.run(&["train", "tiny.toml", "--set", "data.train.annotations=bad.json"]).fails(1, words);
+    // Before the first step: there is no log.
+    let runs = std::fs::read_dir(place.path("runs")).into_iter().flatten();
+    let logs: Vec<_> = runs.map(|run| run.unwrap().path().join("log.jsonl")).filter(|log| log.exists()).collect();
+    assert!(logs.is_empty(), "{logs:?}");
 }
 
 #[test]

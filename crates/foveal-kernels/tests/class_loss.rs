@@ -417,3 +417,38 @@ fn negatives_alone_leave_positives_out() {
         }
     }
 }
+
+/// What the ledger costs: `cargo test --release ... what_the_ledger_costs -- --ignored --nocapture`.
+#[test]
+#[ignore = "a timing"]
+fn what_the_ledger_costs() {
+    let _guard = SWITCH.lock().unwrap_or_else(|e| e.into_inner());
+    let device = Device::flex().autodiff();
+    // Two pictures of 512 pixels, 80 classes: what a ResNet-50 is timed on.
+    let layout = LedgerLayout { level_anchors: [36864, 9216, 2304, 576, 144] };
+    let rows = 2 * layout.anchors();
+    let classes: Vec<i32> =
+        (0..rows).map(|i| if i % 700 == 0 { i as i32 % 80 } else { -1 - i32::from(i % 97 == 0) }).collect();
+    let ids = Tensor::<1, Int>::from_data(TensorData::new(classes, [rows]), &device);
+    // At the prior all losses fall into few bins; spread logits fall into many.
+    for (name, spread) in [("at the prior", 0.1f32), ("spread", 3.0)] {
+        let logits: Vec<f32> = values(9, rows * 80).into_iter().map(|v| v * spread - 4.6).collect();
+        let x = Tensor::<2>::from_data(TensorData::new(logits, [rows, 80]), &device).require_grad();
+        let time = |ledger: Option<LedgerLayout>| {
+            let started = std::time::Instant::now();
+            let out = class_loss_with(x.clone(), ids.clone(), focal(0.25, 2.0), &ClassTerms::default(), ledger);
+            let _ = x.grad(&out.loss.backward());
+            started.elapsed().as_secs_f64() * 1e3
+        };
+        let (mut without, mut with) = (Vec::new(), Vec::new());
+        for _ in 0..21 {
+            without.push(time(None));
+            with.push(time(Some(layout)));
+        }
+        let median = |times: &mut Vec<f64>| {
+            times.sort_by(f64::total_cmp);
+            times[times.len() / 2]
+        };
+        println!("{name}: {:.1} ms without, {:.1} ms with the ledger", median(&mut without), median(&mut with));
+    }
+}

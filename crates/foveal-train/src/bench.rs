@@ -9,7 +9,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use foveal_anchors::{ImageTargets, grid_sizes, image_targets};
 use foveal_boxes::BBox;
-use foveal_criterion::Normalizer;
+use foveal_criterion::{LedgerLayout, Normalizer};
 use foveal_detector::{Checkpoint, ImageFrame, ModelConfig, postprocess};
 use foveal_kernels::class_loss;
 use serde::Serialize;
@@ -144,7 +144,11 @@ impl Setup {
         Ok(times(&config.bench, &device, || {
             let net = model.take().expect("put back after each step");
             let dense = net.forward(images.clone());
-            let losses = config.loss.forward(dense.logits, dense.deltas, &self.targets, normalizer);
+            // As in training: on a CPU the ledger is part of every step.
+            let cells = config.model.anchors.cells();
+            let level_anchors = std::array::from_fn(|l| dense.grids[l].positions() * cells);
+            let ledger = on_host.then_some(LedgerLayout { level_anchors });
+            let losses = config.loss.forward_with(dense.logits, dense.deltas, &self.targets, normalizer, ledger);
             let mut grads = Grads::default();
             grads.accumulate(&net, losses.total.clone().backward());
             let scale = if on_host {

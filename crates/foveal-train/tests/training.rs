@@ -86,21 +86,24 @@ struct Case {
     optimizer: OptimizerKind,
     ema: f64,
     norm: &'static str,
+    normalizer: &'static str,
 }
 
 #[test]
 fn a_resumed_run_equals_one_that_never_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let cases = [
-        Case { name: "sgd", optimizer: OptimizerKind::Sgd, ema: 0.0, norm: "group" },
-        Case { name: "adamw", optimizer: OptimizerKind::AdamW, ema: 0.9, norm: "group" },
-        Case { name: "statistics", optimizer: OptimizerKind::Sgd, ema: 0.9, norm: "batch" },
+        Case { name: "sgd", optimizer: OptimizerKind::Sgd, ema: 0.0, norm: "group", normalizer: "ema" },
+        Case { name: "adamw", optimizer: OptimizerKind::AdamW, ema: 0.9, norm: "group", normalizer: "batch" },
+        Case { name: "statistics", optimizer: OptimizerKind::Sgd, ema: 0.9, norm: "batch", normalizer: "batch" },
     ];
-    for Case { name, optimizer, ema, norm } in cases {
+    for Case { name, optimizer, ema, norm, normalizer } in cases {
         let (whole, parts) = (dir.path().join(format!("{name}-whole")), dir.path().join(format!("{name}-parts")));
         let mut config = tiny();
         (config.train.optimizer, config.train.ema, config.train.lr) = (optimizer, ema, 1e-3);
         config.model.norm = serde_json::from_value(norm.into()).unwrap();
+        // The average of the positives is a part of the state.
+        config.loss.normalizer = serde_json::from_value(normalizer.into()).unwrap();
         run_to_end(&config, &whole, false);
         let per_epoch = steps(&whole).len() as u64 / 3;
         let mut listener = Listener { stop_at_step: Some(per_epoch + 1), ..Listener::default() };

@@ -42,3 +42,47 @@ fn the_step_that_was_not_finite_is_named_however_late_it_is_read() {
     };
     assert_eq!(named(Reading::EachStep), named(Reading::WithTheLog));
 }
+
+#[test]
+fn a_class_beyond_the_label_map_is_refused_with_its_picture() {
+    let config = tiny();
+    let train = Arc::new(config.data.open_train().unwrap().dataset);
+    let options = LoaderOptions {
+        batch_size: 8,
+        seed: 0,
+        workers: 1,
+        queue: 1,
+        training: true,
+        drop_last: false,
+        anchors: config.model.anchors.clone(),
+        matcher: config.matcher,
+        with_targets: true,
+    };
+    let mut batch = loader(train, &config.data, options, 0).next().unwrap().unwrap();
+    assert!(check_classes(&batch, 3).is_ok());
+    let image = batch.targets.iter().position(|t| !t.positives.is_empty()).unwrap();
+    batch.targets[image].positives[0].class = 3;
+    let error = check_classes(&batch, 3).unwrap_err();
+    let TrainError::Class { image_id, class: 3, classes: 3 } = error else { panic!("{error}") };
+    assert_eq!(image_id, batch.info[image].image_id);
+}
+
+#[test]
+fn lines_have_a_ledger_however_late_they_are_read() {
+    let mut config = tiny();
+    config.train.log_every = 2;
+    for reading in [Reading::EachStep, Reading::WithTheLog] {
+        let (outcome, steps) = run(reading, &config);
+        assert!(outcome.is_ok() && steps.len() >= 2, "{outcome:?}");
+        for step in &steps {
+            let ledger = step.ledger.as_ref().unwrap();
+            // Of both steps where each is read, of the last where they are read late.
+            if reading == Reading::EachStep {
+                let sum = ledger.positive.loss + ledger.negative.loss;
+                assert!((sum - step.class_loss).abs() <= 1e-5 * sum, "{sum} {}", step.class_loss);
+                assert!((ledger.positive.pairs - step.positives).abs() < 1e-9);
+            }
+            assert!(ledger.negative.mean_p_t > 0.5 && ledger.half_of_negative_loss <= 0.5, "{ledger:?}");
+        }
+    }
+}
