@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use foveal_kernels::{Conv2d, Norm, NormKind};
 
-use super::builder::{Builder, Value, float_attribute, int_attribute, ints_attribute, text_attribute};
+use super::builder::{Builder, Value, int_attribute, ints_attribute, text_attribute};
 
 /// A convolution whose weights stand in the graph, to be used any number of times.
 pub(super) struct ConvLayer {
@@ -17,6 +17,8 @@ pub(super) struct ConvLayer {
 
 /// A group norm whose weights stand in the graph.
 struct GroupNorm {
+    /// Channels of a group.
+    in_group: usize,
     groups: usize,
     eps: f64,
     /// `[channels, 1, 1]`
@@ -118,21 +120,37 @@ impl GroupNorm {
         let mut put =
             |part: &str, values: Vec<f32>| builder.weight(&format!("{name}.{part}"), &[values.len(), 1, 1], &values);
         let (weight, bias) = (put("weight", host(norm.weight.val())), put("bias", host(norm.bias.val())));
-        Self { groups, eps: norm.eps, weight, bias }
+        Self { groups, in_group: norm.weight.dims()[0] / groups, eps: norm.eps, weight, bias }
     }
 
-    /// ONNX has the operator from opset 18 on, and few runtimes know it: an instance norm over groups as channels, then
-    /// scale and shift.
+    /// ONNX has the operator from opset 18 on, and few runtimes know it. Its parts, not an instance norm over groups as
+    /// channels: runtimes may sum thousands of values one after the other, in single precision.
     fn apply(&self, builder: &mut Builder, x: &Value) -> Value {
-        let shape = builder.node("Shape", &[x], vec![]);
-        let grouped = builder.reshape(x, &[0, self.groups as i64, -1]);
-        let one = builder.floats(&[self.groups], &vec![1.0; self.groups]);
-        let zero = builder.floats(&[self.groups], &vec![0.0; self.groups]);
-        let epsilon = vec![float_attribute("epsilon", self.eps as f32)];
-        let normal = builder.node("InstanceNormalization", &[&grouped, &one, &zero], epsilon);
-        let normal = builder.node("Reshape", &[&normal, &shape], vec![]);
+        let mean = self.group_mean(builder, x);
+        let centred = builder.node("Sub", &[x, &mean], vec![]);
+        let square = builder.node("Mul", &[&centred, &centred], vec![]);
+        let variance = self.group_mean(builder, &square);
+        let eps = builder.floats(&[1], &[self.eps as f32]);
+        let variance = builder.node("Add", &[&variance, &eps], vec![]);
+        let deviation = builder.node("Sqrt", &[&variance], vec![]);
+        let normal = builder.node("Div", &[&centred, &deviation], vec![]);
         let scaled = builder.node("Mul", &[&normal, &self.weight], vec![]);
         builder.node("Add", &[&scaled, &self.bias], vec![])
+    }
+
+    /// The mean of each channel's group, `[batch, channels, 1, 1]`: row by row, then of the rows, then of the channels.
+    fn group_mean(&self, builder: &mut Builder, x: &Value) -> Value {
+        let mean = |builder: &mut Builder, x: &Value, axis: i64| {
+            let attributes = vec![ints_attribute("axes", &[axis]), int_attribute("keepdims", 1)];
+            builder.node("ReduceMean", &[x], attributes)
+        };
+        let rows = mean(builder, x, 3);
+        let maps = mean(builder, &rows, 2);
+        let grouped = builder.reshape(&maps, &[0, self.groups as i64, -1]);
+        let groups = mean(builder, &grouped, 2);
+        let ones = builder.floats(&[self.in_group], &vec![1.0; self.in_group]);
+        let each = builder.node("Mul", &[&groups, &ones], vec![]);
+        builder.reshape(&each, &[0, -1, 1, 1])
     }
 }
 
