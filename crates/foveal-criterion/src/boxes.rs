@@ -9,6 +9,48 @@ use crate::config::BoxLossKind;
 /// torchvision's `eps` in `generalized_box_iou_loss`.
 const GIOU_EPS: f64 = 1e-7;
 
+/// The positives of a batch with their images, and their predicted deltas.
+struct Positives<'a> {
+    each: Vec<(usize, &'a Positive)>,
+    /// `[positives, 4]`
+    deltas: Tensor<2>,
+}
+
+impl<'a> Positives<'a> {
+    /// `None` where there are none. `deltas [batch, anchors, 4]`.
+    fn of(deltas: &Tensor<3>, targets: &'a [ImageTargets]) -> Option<Self> {
+        let [batch, anchors, _] = deltas.dims();
+        let each: Vec<(usize, &Positive)> =
+            targets.iter().enumerate().flat_map(|(i, t)| t.positives.iter().map(move |p| (i, p))).collect();
+        if each.is_empty() {
+            return None;
+        }
+        let rows: Vec<i32> = each.iter().map(|(i, p)| (i * anchors) as i32 + p.anchor as i32).collect();
+        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [each.len()]), &deltas.device());
+        let deltas = deltas.clone().reshape([batch * anchors, 4]).select(0, rows);
+        Some(Self { each, deltas })
+    }
+
+    /// Four numbers of each, `[positives, 4]`.
+    fn column(&self, f: impl Fn(&Positive) -> [f32; 4]) -> Tensor<2> {
+        let values: Vec<f32> = self.each.iter().flat_map(|(_, p)| f(p)).collect();
+        Tensor::from_data(TensorData::new(values, [self.each.len(), 4]), &self.deltas.device())
+    }
+
+    fn objects(&self) -> Tensor<2> {
+        self.column(|p| corners(p.object))
+    }
+
+    /// The predicted boxes, `[positives, 4]` corners.
+    fn boxes(&self) -> Tensor<2> {
+        decode(self.deltas.clone(), self.column(|p| corners(p.anchor_box)))
+    }
+}
+
+fn corners(b: BBox) -> [f32; 4] {
+    [b.x1, b.y1, b.x2, b.y2]
+}
+
 /// The weighted sum of the box loss over all positives; 0, attached to the graph, where there are none.
 ///
 /// # Shapes
@@ -21,67 +63,28 @@ pub(crate) fn weighted(
     kind: BoxLossKind,
     beta: f64,
 ) -> Tensor<1> {
-    let [batch, anchors, _] = deltas.dims();
-    let device = deltas.device();
-    let positives: Vec<(usize, &Positive)> =
-        targets.iter().enumerate().flat_map(|(i, t)| t.positives.iter().map(move |p| (i, p))).collect();
-    if positives.is_empty() {
+    let Some(positives) = Positives::of(&deltas, targets) else {
         return deltas.narrow(1, 0, 1).sum() * 0.0;
-    }
-    let count = positives.len();
-    let rows: Vec<i32> = positives.iter().map(|(i, p)| (i * anchors) as i32 + p.anchor as i32).collect();
-    let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &device);
-    let predicted = deltas.reshape([batch * anchors, 4]).select(0, rows);
-    let column = |f: &dyn Fn(&Positive) -> [f32; 4]| -> Tensor<2> {
-        let values: Vec<f32> = positives.iter().flat_map(|(_, p)| f(p)).collect();
-        Tensor::from_data(TensorData::new(values, [count, 4]), &device)
     };
-    let weight: Vec<f32> = positives.iter().map(|(i, _)| weights[*i] as f32).collect();
-    let weight = Tensor::<2>::from_data(TensorData::new(weight, [count, 1]), &device);
-    let corners = |b: BBox| [b.x1, b.y1, b.x2, b.y2];
+    let weight: Vec<f32> = positives.each.iter().map(|(i, _)| weights[*i] as f32).collect();
+    let weight = Tensor::<2>::from_data(TensorData::new(weight, [positives.each.len(), 1]), &deltas.device());
+    let difference = || positives.deltas.clone() - positives.column(|p| p.delta.to_array());
     let each = match kind {
-        BoxLossKind::L1 => (predicted - column(&|p| p.delta.to_array())).abs(),
-        BoxLossKind::SmoothL1 => smooth_l1(predicted - column(&|p| p.delta.to_array()), beta),
-        BoxLossKind::Giou => {
-            let boxes = decode(predicted, column(&|p| corners(p.anchor_box)));
-            giou_loss(boxes, column(&|p| corners(p.object)))
-        }
+        BoxLossKind::L1 => difference().abs(),
+        BoxLossKind::SmoothL1 => smooth_l1(difference(), beta),
+        BoxLossKind::Giou => giou_loss(&positives.boxes(), &positives.objects()),
     };
     (each * weight).sum()
 }
 
-/// The overlap (IoU) of each positive's predicted box with its object, `[positives]`, in the order of the images.
+/// The overlap (IoU) of each positive's predicted box with its object, `[positives]`, in the order of the images. `None`
+/// where there are no positives.
 ///
 /// # Shapes
 /// - deltas: `[batch, anchors, 4]`, without autodiff
-pub(crate) fn overlap_of_positives(deltas: Tensor<3>, targets: &[ImageTargets]) -> Tensor<1> {
-    let [batch, anchors, _] = deltas.dims();
-    let device = deltas.device();
-    let positives: Vec<(usize, &Positive)> =
-        targets.iter().enumerate().flat_map(|(i, t)| t.positives.iter().map(move |p| (i, p))).collect();
-    let count = positives.len();
-    let rows: Vec<i32> = positives.iter().map(|(i, p)| (i * anchors) as i32 + p.anchor as i32).collect();
-    let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &device);
-    let corners = |of: &dyn Fn(&Positive) -> BBox| -> Tensor<2> {
-        let values: Vec<f32> = positives
-            .iter()
-            .flat_map(|(_, p)| {
-                let b = of(p);
-                [b.x1, b.y1, b.x2, b.y2]
-            })
-            .collect();
-        Tensor::from_data(TensorData::new(values, [count, 4]), &device)
-    };
-    let predicted = decode(deltas.reshape([batch * anchors, 4]).select(0, rows), corners(&|p| p.anchor_box));
-    let objects = corners(&|p| p.object);
-    let low = |t: &Tensor<2>| t.clone().narrow(1, 0, 2);
-    let high = |t: &Tensor<2>| t.clone().narrow(1, 2, 2);
-    let product = |size: Tensor<2>| size.clone().narrow(1, 0, 1) * size.narrow(1, 1, 1);
-    let shared = high(&predicted).min_pair(high(&objects)) - low(&predicted).max_pair(low(&objects));
-    let shared = product(shared.clamp_min(0.0));
-    let area = |t: &Tensor<2>| product(high(t) - low(t));
-    let union = area(&predicted) + area(&objects) - shared.clone();
-    (shared / (union + GIOU_EPS)).reshape([count])
+pub(crate) fn overlap_of_positives(deltas: &Tensor<3>, targets: &[ImageTargets]) -> Option<Tensor<1>> {
+    let positives = Positives::of(deltas, targets)?;
+    Some(overlap(&positives.boxes(), &positives.objects()).iou.reshape([positives.each.len()]))
 }
 
 /// 0.5 d² / beta below beta, |d| - 0.5 beta from there on (Girshick, arXiv 1504.08083, equation 3).
@@ -101,16 +104,36 @@ fn decode(deltas: Tensor<2>, anchors: Tensor<2>) -> Tensor<2> {
     Tensor::cat(vec![center.clone() - half.clone(), center + half], 1)
 }
 
+/// Of each pair of boxes, `[n, 1]`.
+struct Overlap {
+    iou: Tensor<2>,
+    union: Tensor<2>,
+}
+
+fn low(t: &Tensor<2>) -> Tensor<2> {
+    t.clone().narrow(1, 0, 2)
+}
+
+fn high(t: &Tensor<2>) -> Tensor<2> {
+    t.clone().narrow(1, 2, 2)
+}
+
+/// Width times height.
+fn product(size: Tensor<2>) -> Tensor<2> {
+    size.clone().narrow(1, 0, 1) * size.narrow(1, 1, 1)
+}
+
+fn overlap(a: &Tensor<2>, b: &Tensor<2>) -> Overlap {
+    let shared = high(a).min_pair(high(b)) - low(a).max_pair(low(b));
+    let intersection = product(shared.clamp_min(0.0));
+    let union = product(high(a) - low(a)) + product(high(b) - low(b)) - intersection.clone();
+    Overlap { iou: intersection / (union.clone() + GIOU_EPS), union }
+}
+
 /// 1 - GIoU of each pair (Rezatofighi et al., arXiv 1902.09630), `[n, 1]`.
-fn giou_loss(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
-    let low = |t: &Tensor<2>| t.clone().narrow(1, 0, 2);
-    let high = |t: &Tensor<2>| t.clone().narrow(1, 2, 2);
-    let product = |size: Tensor<2>| size.clone().narrow(1, 0, 1) * size.narrow(1, 1, 1);
-    let overlap = high(&a).min_pair(high(&b)) - low(&a).max_pair(low(&b));
-    let intersection = product(overlap.clamp_min(0.0));
-    let union = product(high(&a) - low(&a)) + product(high(&b) - low(&b)) - intersection.clone();
-    let hull = product(high(&a).max_pair(high(&b)) - low(&a).min_pair(low(&b)));
-    let iou = intersection / (union.clone() + GIOU_EPS);
+fn giou_loss(a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
+    let Overlap { iou, union } = overlap(a, b);
+    let hull = product(high(a).max_pair(high(b)) - low(a).min_pair(low(b)));
     let giou = iou - (hull.clone() - union) / (hull + GIOU_EPS);
     (giou - 1.0) * -1.0
 }

@@ -2,7 +2,6 @@
 
 use burn::tensor::Tensor;
 use foveal_anchors::ImageTargets;
-
 use foveal_kernels::LedgerLayout;
 
 use crate::boxes;
@@ -54,6 +53,20 @@ impl Normalizer {
             NormalizerKind::Batch | NormalizerKind::Ema => Self::Positives(targets.map(|t| t.positives.len()).sum()),
             NormalizerKind::PerImage => Self::Images(targets.count()),
         }
+    }
+
+    /// What an image's sums are multiplied by.
+    pub(crate) fn weight(self, targets: &ImageTargets) -> f64 {
+        match self {
+            Self::Positives(n) => 1.0 / n.max(1) as f64,
+            Self::Smoothed(n) => 1.0 / n.max(1.0),
+            Self::Images(n) => 1.0 / (targets.positives.len().max(1) * n.max(1)) as f64,
+        }
+    }
+
+    /// That of every image, where they all have the same.
+    fn shared(self) -> Option<f64> {
+        (!matches!(self, Self::Images(_))).then(|| self.weight(&ImageTargets::default()))
     }
 }
 
@@ -110,19 +123,11 @@ impl LossConfig {
         ledger: Option<LedgerLayout>,
     ) -> Losses {
         assert_eq!(logits.dims()[0], targets.len(), "targets for each image");
-        let class_weights: Vec<f64> = match normalizer {
-            Normalizer::Positives(n) => vec![1.0 / n.max(1) as f64],
-            Normalizer::Smoothed(n) => vec![1.0 / n.max(1.0)],
-            Normalizer::Images(n) => {
-                targets.iter().map(|t| 1.0 / (t.positives.len().max(1) * n.max(1)) as f64).collect()
-            }
-        };
-        let box_weights = match class_weights[..] {
-            [weight] => vec![weight; targets.len()],
-            _ => class_weights.clone(),
-        };
+        let weights: Vec<f64> = targets.iter().map(|t| normalizer.weight(t)).collect();
+        // With one number for all, the class loss takes the batch in one pass.
+        let class_weights = normalizer.shared().map_or_else(|| weights.clone(), |weight| vec![weight]);
         let class = self.class_part(&Predicted { logits: &logits, deltas: &deltas }, targets, &class_weights, ledger);
-        let boxes = boxes::weighted(deltas, targets, &box_weights, self.box_kind, self.beta);
+        let boxes = boxes::weighted(deltas, targets, &weights, self.box_kind, self.beta);
         let total = class.loss.clone() + boxes.clone() * self.box_weight;
         let positives = targets.iter().map(|t| t.positives.len()).sum();
         Losses { class: class.loss, boxes, total, class_sums: class.sums, positives, ledger: class.ledger }

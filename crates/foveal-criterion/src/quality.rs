@@ -43,7 +43,7 @@ pub(crate) fn positives(
     let row = |values: Vec<f32>| Tensor::<1>::from_data(TensorData::new(values, [count]), &device);
     let pairs: Tensor<1, Int> = int_tensor(&pairs, &device);
     let logits = predicted.logits.clone().reshape([batch * anchors * classes]).select(0, pairs);
-    let quality = overlap_of_positives(predicted.deltas.clone().without_autodiff(), targets);
+    let quality = overlap_of_positives(&predicted.deltas.clone().without_autodiff(), targets)?;
     let quality = Tensor::<1>::from_data(quality.into_data(), &device);
     let (weight, beta) = (row(weight), row(beta));
 

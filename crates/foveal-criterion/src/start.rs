@@ -192,11 +192,7 @@ impl StartCheck<'_> {
         let all_negatives: f64 = (0..self.classes).map(negative).sum();
         let mut sums = Sums::default();
         for targets in targets {
-            let weight = match normalizer {
-                Normalizer::Positives(n) => 1.0 / n.max(1) as f64,
-                Normalizer::Smoothed(n) => 1.0 / n.max(1.0),
-                Normalizer::Images(n) => 1.0 / (targets.positives.len().max(1) * n.max(1)) as f64,
-            };
+            let weight = normalizer.weight(targets);
             let mut background = targets.classes.iter().filter(|c| **c == BACKGROUND).count() as f64;
             if config.kind == ClassLossChoice::Ohem {
                 background = background.min((config.ohem_ratio * targets.positives.len().max(1) as f64).round());

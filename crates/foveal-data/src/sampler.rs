@@ -37,6 +37,20 @@ pub enum Sampler {
     Undersample,
 }
 
+impl Sampler {
+    /// How often a class that is on `on` of `pictures` pictures asks to be shown: the table above. One that is on none is
+    /// taken to be on one.
+    pub fn asks(self, on: usize, pictures: usize, threshold: f64) -> f64 {
+        let rarity = threshold * pictures as f64 / on.max(1) as f64;
+        match self {
+            Self::Uniform => 1.0,
+            Self::RepeatFactor => rarity.sqrt().max(1.0),
+            Self::Oversample => rarity.max(1.0),
+            Self::Undersample => rarity.min(1.0),
+        }
+    }
+}
+
 /// How often a picture is shown in an epoch, for each picture.
 ///
 /// # Panics
@@ -64,15 +78,9 @@ fn factors(pictures: &[Vec<usize>], classes: usize, sampler: Sampler, threshold:
         of_picture.iter().for_each(|class| on[*class] += 1);
         on[classes] += usize::from(of_picture.is_empty());
     }
-    let asks = |class: usize| {
-        let rarity = threshold * pictures.len() as f64 / on[class].max(1) as f64;
-        match sampler {
-            Sampler::Uniform => 1.0,
-            Sampler::RepeatFactor if class < classes => rarity.sqrt().max(1.0),
-            Sampler::Oversample if class < classes => rarity.max(1.0),
-            Sampler::RepeatFactor | Sampler::Oversample => 1.0,
-            Sampler::Undersample => rarity.min(1.0),
-        }
+    let asks = |class: usize| match sampler {
+        Sampler::RepeatFactor | Sampler::Oversample if class == classes => 1.0,
+        _ => sampler.asks(on[class], pictures.len(), threshold),
     };
     let of = |picture: &Vec<usize>| picture.iter().map(|class| asks(*class)).fold(0.0, f64::max);
     pictures.iter().map(|picture| if picture.is_empty() { asks(classes) } else { of(picture) }).collect()

@@ -24,6 +24,8 @@ mod schedule;
 mod skipped;
 mod start;
 mod state;
+#[cfg(test)]
+mod testing;
 mod train;
 
 pub use bench::{BenchPhases, BenchReport, bench};

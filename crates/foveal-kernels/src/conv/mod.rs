@@ -62,7 +62,7 @@ fn plain(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, geometry: Geo
 /// What follows a convolution at once: `activation(y * scale + shift + residual)`.
 #[derive(Clone, Debug, Default)]
 struct After {
-    /// By output channel.
+    /// By output channel; takes no gradient ([`Norm::folded`](crate::norm::Norm::folded) gives none that learns).
     scale: Option<Tensor<1>>,
     /// By output channel.
     shift: Option<Tensor<1>>,
@@ -77,21 +77,14 @@ fn fused(x: Tensor<4>, weight: Tensor<4>, after: After, geometry: Geometry) -> T
     if let Some(residual) = &residual {
         assert_eq!(residual.dims(), geometry.output_dims(), "conv2d: the residual has another shape");
     }
-    let own = own_kernel(&x) && own_kernel(&weight);
-    // The operation has no gradient for a scale.
-    if !own || scale.as_ref().is_some_and(Tensor::is_require_grad) {
+    if !own_kernel(&x) || !own_kernel(&weight) {
         return match (scale, shift, residual) {
             (None, shift, None) => activation.plain(plain(x, weight, shift, geometry)),
             (scale, shift, residual) => {
                 let (channels, device) = (geometry.out_channels, x.device());
-                let y = if own {
-                    conv2d(x, weight, None, geometry.stride, geometry.padding)
-                } else {
-                    plain(x, weight, None, geometry)
-                };
                 let scale = scale.unwrap_or_else(|| Tensor::ones([channels], &device));
                 let shift = shift.unwrap_or_else(|| Tensor::zeros([channels], &device));
-                affine(y, scale, shift, residual, activation)
+                affine(plain(x, weight, None, geometry), scale, shift, residual, activation)
             }
         };
     }

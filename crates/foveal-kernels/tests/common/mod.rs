@@ -1,6 +1,8 @@
 //! What the tests of the operations share.
 #![allow(dead_code, deprecated)] // each test program uses a part; burn-ndarray is supported here
 
+pub mod classes;
+
 use std::sync::{Mutex, MutexGuard};
 
 use burn::tensor::{Device, Tensor, TensorData};

@@ -1,19 +1,17 @@
 //! Deliberate faults on a real network, real targets and the real loss.
 
-use std::sync::Arc;
-
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
 use foveal_criterion::{ClassLossChoice, ClassWeights, Fault, Ledger, LedgerLayout, NormalizerKind, PerClass};
-use foveal_data::{LoaderOptions, loader};
 use foveal_detector::RetinaNet;
 
 use super::*;
 use crate::config::RunConfig;
 use crate::evaluate::image_tensor;
+use crate::testing::first_batch;
 
 fn tiny() -> RunConfig {
-    let mut config: RunConfig = toml::from_str(include_str!("../../tests/tiny.toml")).unwrap();
+    let mut config = crate::testing::tiny();
     // Every picture of the set at once: more than twenty positives.
     config.train.batch_size = 8;
     config
@@ -36,19 +34,7 @@ impl Trial {
     /// The check of a first loss that `computed` makes of logits, deltas and targets: the expected one is the config's.
     fn check(&self, computed: &LossConfig, undivided: bool) -> Result<(), TrainError> {
         let config = &self.config;
-        let train = Arc::new(config.data.open_train().unwrap().dataset);
-        let options = LoaderOptions {
-            batch_size: config.train.batch_size,
-            seed: 0,
-            workers: 1,
-            queue: 1,
-            training: true,
-            drop_last: false,
-            anchors: config.model.anchors.clone(),
-            matcher: config.matcher,
-            with_targets: true,
-        };
-        let batch = loader(train, &config.data, options, 0).next().unwrap().unwrap();
+        let batch = first_batch(config);
         let positives: usize = batch.targets.iter().map(|t| t.positives.len()).sum();
         assert!(positives >= 20, "{positives} positives");
         let normalizer = Normalizer::of(config.loss.normalizer, &batch.targets);

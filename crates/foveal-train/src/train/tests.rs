@@ -3,10 +3,7 @@
 use super::*;
 use crate::log::StepRecord;
 use crate::progress::Silent;
-
-fn tiny() -> RunConfig {
-    toml::from_str(include_str!("../../tests/tiny.toml")).unwrap()
-}
+use crate::testing::{first_batch, tiny};
 
 fn run(reading: Reading, config: &RunConfig) -> (Result<Outcome, TrainError>, Vec<StepRecord>) {
     let dir = tempfile::tempdir().unwrap();
@@ -45,20 +42,9 @@ fn the_step_that_was_not_finite_is_named_however_late_it_is_read() {
 
 #[test]
 fn a_class_beyond_the_label_map_is_refused_with_its_picture() {
-    let config = tiny();
-    let train = Arc::new(config.data.open_train().unwrap().dataset);
-    let options = LoaderOptions {
-        batch_size: 8,
-        seed: 0,
-        workers: 1,
-        queue: 1,
-        training: true,
-        drop_last: false,
-        anchors: config.model.anchors.clone(),
-        matcher: config.matcher,
-        with_targets: true,
-    };
-    let mut batch = loader(train, &config.data, options, 0).next().unwrap().unwrap();
+    let mut config = tiny();
+    config.train.batch_size = 8;
+    let mut batch = first_batch(&config);
     assert!(check_classes(&batch, 3).is_ok());
     let image = batch.targets.iter().position(|t| !t.positives.is_empty()).unwrap();
     batch.targets[image].positives[0].class = 3;

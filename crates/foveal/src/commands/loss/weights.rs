@@ -1,5 +1,6 @@
 //! What class weights and repeated pictures would make of a set.
 
+use foveal_data::Sampler;
 use serde::Serialize;
 
 use super::count::Counts;
@@ -28,8 +29,10 @@ pub struct Repeats {
 impl Repeats {
     /// `r(c) = max(1, sqrt(threshold / f(c)))`; a picture has the largest factor of its classes.
     pub fn new(counts: &Counts, threshold: f64) -> Self {
-        let pictures = counts.pictures.max(1) as f64;
-        let factor = |on: usize| if on == 0 { 1.0 } else { (threshold * pictures / on as f64).sqrt().max(1.0) };
+        let factor = |on: usize| match on {
+            0 => 1.0,
+            _ => Sampler::RepeatFactor.asks(on, counts.pictures, threshold),
+        };
         let factors: Vec<f64> = counts.classes.iter().map(|class| factor(class.pictures)).collect();
         let mut objects = vec![0.0; factors.len()];
         for classes in &counts.by_picture {

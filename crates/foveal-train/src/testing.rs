@@ -1,0 +1,29 @@
+//! What the unit tests share.
+
+use std::sync::Arc;
+
+use foveal_data::{Batch, LoaderOptions, loader};
+
+use crate::config::RunConfig;
+
+/// A run that takes seconds.
+pub(crate) fn tiny() -> RunConfig {
+    toml::from_str(include_str!("../tests/tiny.toml")).unwrap()
+}
+
+/// The first training batch, with targets for three classes.
+pub(crate) fn first_batch(config: &RunConfig) -> Batch {
+    let train = Arc::new(config.data.open_train().unwrap().dataset);
+    let options = LoaderOptions {
+        batch_size: config.train.batch_size,
+        seed: 0,
+        workers: 1,
+        queue: 1,
+        training: true,
+        drop_last: false,
+        anchors: config.model.anchors.clone(),
+        matcher: config.matcher,
+        with_targets: true,
+    };
+    loader(train, &config.data, options, 0).next().unwrap().unwrap()
+}
