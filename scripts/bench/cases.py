@@ -25,7 +25,6 @@ class Case:
     turns: dict  # of each side: a function that gives figures
     targets: dict = field(default_factory=dict)  # of each rival
     higher: bool = False
-    most_pairs: int | None = None
     notes: list = field(default_factory=list)
 
 
@@ -127,7 +126,7 @@ def memory(place):
     return Case("memory512", f"largest resident memory of the training step, resnet50-FPN, batch {BATCH}, 512x512", "MiB", {
         "foveal": lambda: [place.foveal.bench("train", 2, {**keys, "bench.warmup": 1})["peak_rss_mb"]],
         "torchvision": torchvision,
-    }, {"torchvision": 0.80}, most_pairs=3, notes=[base])
+    }, {"torchvision": 0.80}, notes=[base])
 
 
 def loading(place):
@@ -229,11 +228,10 @@ def measure(make, options, foveal, say):
     with contextlib.ExitStack() as stack:
         case = make(Place(options, foveal, stack))
         pairs = []
-        count = min(options.pairs, case.most_pairs or options.pairs)
-        for pair in range(count):
+        for pair in range(options.pairs):
             # Whoever was first is last in the next pair, so that a drift of the machine meets both.
             order = list(case.turns) if pair % 2 == 0 else list(case.turns)[::-1]
             figures = {side: case.turns[side]() for side in order}
             pairs.append({side: figures[side] for side in case.turns})
-            say(case, pair + 1, count, pairs[-1])
+            say(case, pair + 1, options.pairs, pairs[-1])
         return case, pairs

@@ -83,6 +83,11 @@ impl Block {
         }
     }
 
+    /// Every norm of the block.
+    pub(crate) fn norms(&self) -> impl Iterator<Item = &Norm> {
+        [&self.bn1, &self.bn2].into_iter().chain(&self.bn3).chain(self.downsample.as_ref().map(|d| &d.index1))
+    }
+
     /// Every norm of the block, for switching kinds.
     pub(crate) fn norms_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Norm)> {
         [("bn1", &mut self.bn1), ("bn2", &mut self.bn2)]

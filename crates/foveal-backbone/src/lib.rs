@@ -10,7 +10,7 @@ pub mod weights;
 pub use block::{Block, Downsample};
 pub use config::{BackboneKind, BlockKind, NormChoice, P6From};
 pub use fpn::{ConvNorm, ExtraBlocks, Fpn, Pyramid};
-pub use resnet::{ResNet, StageOutputs};
+pub use resnet::{ResNet, STAGES, StageOutputs};
 
 use burn::module::Module;
 use burn::tensor::Tensor;

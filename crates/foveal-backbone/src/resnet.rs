@@ -7,6 +7,9 @@ use foveal_kernels::{Activation, Conv2d, Init, NORM_EPS, Norm, NormKind, max_poo
 use crate::block::{Block, BlockShape};
 use crate::config::{BackboneKind, NormChoice};
 
+/// The parts that [`ResNet::stage`] runs: the stem with layer1, then layer2, layer3, layer4.
+pub const STAGES: usize = 4;
+
 /// Inner channels of layer1 .. layer4 (He et al., table 1).
 const WIDTHS: [usize; 4] = [64, 128, 256, 512];
 
@@ -71,13 +74,33 @@ impl ResNet {
     /// # Shapes
     /// - images: `[batch, 3, height, width]`
     pub fn forward(&self, images: Tensor<4>) -> StageOutputs {
-        let x = self.conv1.forward_norm(images, &self.bn1, None, Activation::Relu);
-        let run = |x: Tensor<4>, blocks: &[Block]| blocks.iter().fold(x, |x, b| b.forward(x));
-        let x = run(max_pool_3x3_s2_p1(x), &self.layer1);
-        let c3 = run(x, &self.layer2);
-        let c4 = run(c3.clone(), &self.layer3);
-        let c5 = run(c4.clone(), &self.layer4);
+        let c3 = self.stage(1, self.stage(0, images));
+        let c4 = self.stage(2, c3.clone());
+        let c5 = self.stage(3, c4.clone());
         StageOutputs { c3, c4, c5 }
+    }
+
+    /// One of the [`STAGES`] by itself.
+    ///
+    /// # Shapes
+    /// - x: the images for stage 0, `[batch, 3, height, width]`; the map of the stage before for the others
+    /// - result: at stride `4 << stage`
+    ///
+    /// # Panics
+    /// When there is no such stage.
+    pub fn stage(&self, stage: usize, x: Tensor<4>) -> Tensor<4> {
+        let x = match stage {
+            0 => max_pool_3x3_s2_p1(self.conv1.forward_norm(x, &self.bn1, None, Activation::Relu)),
+            _ => x,
+        };
+        [&self.layer1, &self.layer2, &self.layer3, &self.layer4][stage].iter().fold(x, |x, block| block.forward(x))
+    }
+
+    /// Whether a forward pass of this stage changes running statistics: it has trained batch norms.
+    pub fn keeps_statistics(&self, stage: usize) -> bool {
+        let layer = [&self.layer1, &self.layer2, &self.layer3, &self.layer4][stage];
+        let stem = (stage == 0).then_some(&self.bn1);
+        stem.into_iter().chain(layer.iter().flat_map(Block::norms)).any(Norm::keeps_statistics)
     }
 
     /// Takes the first `stages` stages out of training: 0 none, 1 the stem, 2 stem and layer1, … 5 everything

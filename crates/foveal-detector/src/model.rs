@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use foveal_anchors::{Anchors, GridSize};
 use foveal_backbone::weights::{LoadReport, ResNetFile, TensorMap, load_resnet, load_tensors};
-use foveal_backbone::{Backbone, Fpn, NormChoice, ResNet};
+use foveal_backbone::{Backbone, Fpn, NormChoice, ResNet, StageOutputs};
 use foveal_coco::CategoryInfo;
 use foveal_heads::Head;
 use foveal_image::IMAGENET_STD;
@@ -15,8 +15,8 @@ use foveal_kernels::Init;
 use crate::fine_tune::{BODY, is_checkpoint, start_from};
 use crate::{DetectorError, ModelConfig};
 
-/// The most stages that can be frozen: the whole backbone.
-const STAGES: usize = 5;
+/// The most stages that can be frozen: the stem and four layers.
+const FREEZABLE: usize = 5;
 
 /// Backbone, pyramid and heads; parameter paths are torchvision's.
 #[derive(Module, Debug)]
@@ -56,7 +56,12 @@ impl RetinaNet {
     /// # Shapes
     /// - images: `[batch, 3, height, width]`, normalised, height and width multiples of 32
     pub fn forward(&self, images: Tensor<4>) -> Dense {
-        let pyramid = self.backbone.forward(images);
+        self.forward_maps(self.backbone.body.forward(images))
+    }
+
+    /// Pyramid and heads alone.
+    pub fn forward_maps(&self, maps: StageOutputs) -> Dense {
+        let pyramid = self.backbone.fpn.forward(maps);
         let grids = pyramid.levels.iter().map(|l| {
             let [_, _, height, width] = l.dims();
             GridSize { height, width }
@@ -161,7 +166,7 @@ impl ModelConfig {
             if ok { Ok(()) } else { Err(DetectorError::Config { key, expected, found }) }
         };
         check(
-            self.freeze_stages <= STAGES,
+            self.freeze_stages <= FREEZABLE,
             "freeze_stages",
             "0 (nothing) to 5 (the whole backbone)",
             self.freeze_stages.to_string(),

@@ -84,7 +84,7 @@ impl Norm {
             NormKind::Group { groups } => {
                 finish(group_norm(x, weight, bias, groups, self.eps, Activation::None), residual, activation)
             }
-            NormKind::Batch if weight.is_require_grad() => {
+            NormKind::Batch if self.keeps_statistics() => {
                 let [batch, _, height, width] = x.dims();
                 let count = (batch * height * width) as f64;
                 let out = batch_norm_train(x, weight, bias, self.eps);
@@ -102,6 +102,11 @@ impl Norm {
                 affine(x, scale, shift, residual, activation)
             }
         }
+    }
+
+    /// Whether a forward pass uses the batch's statistics and adds them to the running ones: a batch norm in training.
+    pub fn keeps_statistics(&self) -> bool {
+        self.kind == NormKind::Batch && self.weight.is_require_grad()
     }
 
     /// `activation(norm(x))` of several maps in one tensor, each by statistics of its own; for group norms.

@@ -18,6 +18,7 @@ use crate::config::{BenchConfig, RunConfig};
 use crate::error::TrainError;
 use crate::grads::Grads;
 use crate::optim::{DeviceScale, Optimizer, Scale};
+use crate::pass;
 use random::SplitMix;
 
 /// What to time.
@@ -143,14 +144,14 @@ impl Setup {
         let lr = config.train.base_lr() * config.train.warmup_factor;
         Ok(times(&config.bench, &device, || {
             let net = model.take().expect("put back after each step");
-            let dense = net.forward(images.clone());
+            let (dense, backward) = pass::forward(&net, images.clone(), config.train.activation_checkpointing);
             // As in training: on a CPU the ledger is part of every step.
             let cells = config.model.anchors.cells();
             let level_anchors = std::array::from_fn(|l| dense.grids[l].positions() * cells);
             let ledger = on_host.then_some(LedgerLayout { level_anchors });
             let losses = config.loss.forward_with(dense.logits, dense.deltas, &self.targets, normalizer, ledger);
             let mut grads = Grads::default();
-            grads.accumulate(&net, losses.total.clone().backward());
+            backward.run(&net, losses.total.clone(), &mut grads);
             let scale = if on_host {
                 Scale::Host(1.0)
             } else {

@@ -18,6 +18,7 @@ mod ledger;
 mod log;
 mod optim;
 mod params;
+mod pass;
 mod progress;
 mod rundir;
 mod schedule;

@@ -4,30 +4,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use foveal_anchors::ImageTargets;
-use foveal_criterion::{LedgerLayout, Losses, Normalizer, NormalizerKind, SmoothedPositives};
+use foveal_backbone::STAGES;
+use foveal_criterion::{Normalizer, NormalizerKind, SmoothedPositives};
 use foveal_data::{Batch, LoaderOptions, epoch_len, loader};
 use foveal_detector::CheckpointMeta;
 
-use crate::clip::{clip_factor, clip_factor_on_device};
 use crate::config::{ConfigError, RunConfig};
 use crate::device::is_host;
 use crate::error::TrainError;
-use crate::evaluate::{Evaluation, Evaluator, image_tensor};
+use crate::evaluate::{Evaluation, Evaluator};
 use crate::first_loss::FirstLoss;
-use crate::grads::Grads;
-use crate::ledger::{Ledger, Step, StepLedger, StepValues};
+use crate::ledger::{Ledger, Step, StepLedger};
 use crate::log::{EpochEvent, EpochRecord, EvaluationRecord, RunLog};
-use crate::optim::{DeviceScale, Scale};
+use crate::optim::Scale;
+use crate::pass;
 use crate::progress::{EpochStart, EvaluationReport, Progress};
 use crate::rundir::RunDir;
 use crate::schedule::learning_rate;
 use crate::start::{Session, Sets};
 use crate::state::{Best, Evaluated};
+use update::Passes;
 
 #[cfg(test)]
 mod tests;
+mod update;
 
 /// Steps between reads of a GPU's losses where the config leaves it open.
 const GPU_LOG_EVERY: usize = 20;
@@ -154,6 +156,16 @@ fn train_reading(
             settings.warmup_steps.min(steps)
         ));
     }
+    if settings.activation_checkpointing {
+        let stages = pass::checkpointed_stages(&session.model.backbone.body);
+        if stages < STAGES {
+            progress.message(&format!(
+                "train.activation_checkpointing: {stages} of the backbone's {STAGES} stages; those from layer{} on are \
+                 kept, since it has trained batch norms",
+                stages + 1
+            ));
+        }
+    }
     let mut last_evaluation = None;
 
     // An epoch whose steps are done and whose evaluation is not comes again for that alone.
@@ -216,51 +228,37 @@ fn train_reading(
                     FirstLoss::new(&loss, &session.meta.model, classes, &targets, normalizer)
                 });
 
-                // Forward, loss, backward; gradients and losses add up over the group. On a CPU the ledger is part of the
-                // pass over the logits; elsewhere it takes operations of its own, and is made for steps that end a line.
-                let wants_ledger = reading == Reading::EachStep || ledger.will_be_due() || check_first;
-                let mut grads = Grads::default();
-                let (mut losses, mut class, mut positives) = (None, None, 0);
-                for batch in group {
-                    let dense = session.model.forward(image_tensor(batch.images, &device));
-                    let cells = session.meta.model.anchors.cells();
-                    let layout =
-                        LedgerLayout { level_anchors: std::array::from_fn(|l| dense.grids[l].positions() * cells) };
-                    let layout = wants_ledger.then_some(layout);
-                    let of_batch = loss.forward_with(dense.logits, dense.deltas, &batch.targets, normalizer, layout);
-                    positives += of_batch.positives;
-                    losses = Some(match losses {
-                        Some(before) => before + row(&of_batch),
-                        None => row(&of_batch),
-                    });
-                    class = of_batch.ledger.map(|own| own.without_autodiff().after(class));
-                    grads.accumulate(&session.model, of_batch.total.backward());
-                }
-                let losses: Tensor<1> = losses.expect("a group has a batch");
+                // Forward, loss, backward. On a CPU the ledger is part of the pass over the logits; elsewhere it takes
+                // operations of its own, and is made for steps that end a line.
+                let passes = Passes {
+                    model: &session.model,
+                    loss: &loss,
+                    normalizer,
+                    device: &device,
+                    cells: session.meta.model.anchors.cells(),
+                    checkpointing: settings.activation_checkpointing,
+                    ledger: reading == Reading::EachStep || ledger.will_be_due() || check_first,
+                };
+                let mut sums = passes.run(group);
 
                 // The norm of all gradients, what clipping makes of them, and whether all is finite.
-                let (values, scale) = if reading == Reading::EachStep {
-                    let norm = grads.norm_on_host();
-                    let mut values = [0.0; 6];
-                    // Host memory: no device is waited for.
-                    values[..5].copy_from_slice(losses.into_data().as_slice::<f32>().expect("losses are f32"));
-                    values[5] = norm as f32;
-                    (StepValues::Read(values), Scale::Host(clip_factor(norm, settings.clip_norm)))
-                } else {
-                    let norm = grads.norm_on_device().unwrap_or_else(|| losses.clone().sum().zeros_like());
-                    let values = Tensor::cat(vec![losses, norm.clone()], 0);
-                    let finite = values.clone().is_finite().all();
-                    let factor = clip_factor_on_device(norm, settings.clip_norm);
-                    (StepValues::OnDevice(Box::new(values)), Scale::Device(Box::new(DeviceScale { factor, finite })))
-                };
-                let mut class = class.map(|class| StepLedger::OnDevice(Box::new(class)));
+                let (values, scale) = sums.values(reading, settings.clip_norm);
+                let mut class = sums.class.map(|class| StepLedger::OnDevice(Box::new(class)));
                 if reading == Reading::EachStep || first_loss.is_some() {
                     // Host memory, or the first step of a run: the device is waited for once.
                     class = class.map(|class| StepLedger::Read(Box::new(class.read())));
                 }
                 let lr = learning_rate(settings, steps_per_epoch, session.meta.step);
                 session.meta.step += 1;
-                let step = Step { step: session.meta.step, epoch: epoch + 1, lr, positives, images, values, class };
+                let step = Step {
+                    step: session.meta.step,
+                    epoch: epoch + 1,
+                    lr,
+                    positives: sums.positives,
+                    images,
+                    values,
+                    class,
+                };
                 // A loss that is not finite ends the run here, before the update, where it has been read; elsewhere
                 // the update is masked by `finite`, and the run ends when the ledger is read.
                 step.check_if_read()?;
@@ -271,7 +269,7 @@ fn train_reading(
                 ledger.push(step);
 
                 // The update.
-                session.model = session.optimizer.step(session.model, grads, lr, &scale);
+                session.model = session.optimizer.step(session.model, sums.grads, lr, &scale);
                 if let Some(ema) = &mut session.ema {
                     let finite = match &scale {
                         Scale::Device(scale) => Some(&scale.finite),
@@ -359,12 +357,4 @@ fn check_classes(batch: &Batch, classes: usize) -> Result<(), TrainError> {
         }
     }
     Ok(())
-}
-
-/// A batch's losses in the ledger's order, `[5]`, without autodiff.
-fn row(losses: &Losses) -> Tensor<1> {
-    let scalars = [&losses.class, &losses.boxes, &losses.total].map(|t| t.clone().without_autodiff());
-    let mut parts = scalars.to_vec();
-    parts.push(losses.class_sums.clone().without_autodiff());
-    Tensor::cat(parts, 0)
 }

@@ -14,6 +14,7 @@
 mod conv;
 mod elementwise;
 mod losses;
+mod peak;
 
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ fn main() {
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
     let device = device();
+    peak::all(&mut c);
     conv::all(&mut c, &device);
     elementwise::all(&mut c, &device);
     losses::all(&mut c, &device);

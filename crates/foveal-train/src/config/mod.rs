@@ -8,6 +8,7 @@ pub use train::{OptimizerKind, ScheduleKind, TrainConfig};
 
 use check::Checker;
 use foveal_anchors::MatcherConfig;
+use foveal_backbone::NormChoice;
 use foveal_criterion::{ClassWeights, LossConfig};
 use foveal_data::DataConfig;
 use foveal_detector::{ModelConfig, PostConfig};
@@ -90,6 +91,12 @@ impl RunConfig {
             "train.new_layers_lr",
             &new_layers,
             "1 where model.weights names no file: all layers are new, and train.lr is theirs",
+        )?;
+        check.that(
+            !self.train.activation_checkpointing || self.model.norm != NormChoice::Batch,
+            "train.activation_checkpointing",
+            &true,
+            "false where model.norm is \"batch\": a second forward pass would count each batch twice in its statistics",
         )?;
         self.eval.validate(&check)?;
         self.bench.validate(&check)?;

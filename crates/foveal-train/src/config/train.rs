@@ -41,6 +41,9 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Batches that share one update: `accumulate` batches of `batch_size` act as one of their product.
     pub accumulate: usize,
+    /// Compute the backbone's stages twice instead of keeping their maps for the gradients: less memory, a longer step
+    /// (arXiv 1604.06174). Not with batch norm, whose statistics would count a batch twice.
+    pub activation_checkpointing: bool,
     /// The optimizer.
     pub optimizer: OptimizerKind,
     /// Learning rate, for 16 images an update where `scale_lr` is on.
@@ -98,6 +101,7 @@ impl Default for TrainConfig {
             max_steps: 0,
             batch_size: 4,
             accumulate: 1,
+            activation_checkpointing: false,
             optimizer: OptimizerKind::Sgd,
             lr: 0.01,
             scale_lr: true,

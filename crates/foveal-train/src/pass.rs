@@ -1,0 +1,105 @@
+//! A forward and backward pass of the network, with or without activation checkpointing.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+use foveal_backbone::{ResNet, STAGES, StageOutputs};
+use foveal_detector::{Dense, RetinaNet};
+
+use crate::grads::Grads;
+
+#[cfg(test)]
+mod tests;
+
+/// The backward pass that belongs to a forward pass.
+#[must_use]
+pub(crate) struct Backward {
+    /// What is computed again, first stage first; nothing without checkpointing.
+    again: Vec<Stage>,
+}
+
+/// A stage of the backbone of which nothing but both ends is kept.
+struct Stage {
+    index: usize,
+    input: Tensor<4>,
+    /// A leaf of the graph of all that follows: the gradient of the stage's result arrives here.
+    output: Tensor<4>,
+}
+
+/// Runs the network.
+///
+/// With `checkpointing`, what the backbone's stages need for their gradients is not kept but computed once more by
+/// [`Backward::run`] (Chen et al., arXiv 1604.06174): the same losses and gradients in less memory and more time. It
+/// ends at the first stage that [keeps statistics](ResNet::keeps_statistics), of which a second pass would count the
+/// batch twice: [`checkpointed_stages`].
+///
+/// # Shapes
+/// - images: `[batch, 3, height, width]`, on an autodiff device
+pub(crate) fn forward(model: &RetinaNet, images: Tensor<4>, checkpointing: bool) -> (Dense, Backward) {
+    let mut again = Vec::new();
+    if !checkpointing {
+        return (model.forward(images), Backward { again });
+    }
+    let body = &model.backbone.body;
+    let (checkpointed, plain) = (checkpointed_stages(body), body.valid());
+    let mut x = images;
+    let maps = [0, 1, 2, 3].map(|index| {
+        let input = x.clone();
+        x = if index < checkpointed {
+            let output = Tensor::from_inner(plain.stage(index, input.clone().without_autodiff()));
+            // Frozen stages at the beginning have no gradient, and no use for that of their result.
+            if again.is_empty() && !learns(body, index) {
+                output
+            } else {
+                let output = output.require_grad();
+                again.push(Stage { index, input, output: output.clone() });
+                output
+            }
+        } else {
+            body.stage(index, input)
+        };
+        x.clone()
+    });
+    let [_, c3, c4, c5] = maps;
+    (model.forward_maps(StageOutputs { c3, c4, c5 }), Backward { again })
+}
+
+/// How many of the [`STAGES`] checkpointing computes twice.
+pub(crate) fn checkpointed_stages(body: &ResNet) -> usize {
+    (0..STAGES).take_while(|stage| !body.keeps_statistics(*stage)).count()
+}
+
+impl Backward {
+    /// Adds the gradients of `loss`, which the forward pass of `model` led to.
+    pub(crate) fn run(self, model: &RetinaNet, loss: Tensor<1>, grads: &mut Grads) {
+        let mut gradients = loss.backward();
+        // What pyramid and heads say of each stage's result, before the next stage has its say.
+        let direct: Vec<_> = self.again.iter().map(|stage| stage.output.grad_remove(&mut gradients)).collect();
+        grads.accumulate(model, gradients);
+        let mut from_next: Option<Tensor<4>> = None;
+        for (stage, direct) in self.again.into_iter().zip(direct).rev() {
+            let Some(grad) = direct.into_iter().chain(from_next.take()).reduce(|a, b| a + b) else { continue };
+            let output = model.backbone.body.stage(stage.index, stage.input.clone());
+            // The gradient of this sum is that of the loss.
+            let mut gradients = (output * Tensor::from_inner(grad)).sum().backward();
+            from_next = stage.input.grad_remove(&mut gradients);
+            grads.accumulate(model, gradients);
+        }
+    }
+}
+
+/// Whether a stage has a trained parameter.
+fn learns(body: &ResNet, stage: usize) -> bool {
+    struct Any(bool);
+    impl ModuleVisitor for Any {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0 |= param.is_require_grad();
+        }
+    }
+    let mut any = Any(false);
+    if stage == 0 {
+        body.conv1.visit(&mut any);
+        body.bn1.visit(&mut any);
+    }
+    [&body.layer1, &body.layer2, &body.layer3, &body.layer4][stage].iter().for_each(|block| block.visit(&mut any));
+    any.0
+}
