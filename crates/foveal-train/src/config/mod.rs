@@ -251,6 +251,11 @@ mod tests {
             (wrong(|c| c.train.new_layers_lr = 10.0), "train.new_layers_lr", "10"),
             (wrong(|c| c.train.milestones = vec![8.0, 3.0]), "train.milestones", "[8.0, 3.0]"),
             (wrong(|c| c.train.ema = 1.0), "train.ema", "1"),
+            (
+                wrong(|c| (c.train.activation_checkpointing, c.model.norm) = (true, NormChoice::Batch)),
+                "train.activation_checkpointing",
+                "true",
+            ),
             (wrong(|c| c.eval.nms = 1.5), "eval.nms", "1.5"),
             (wrong(|c| c.loss.alpha = (-0.5).into()), "loss.alpha", "-0.5"),
             (wrong(|c| c.loss.gamma = PerClass::Each(vec![2.0, -1.0])), "loss.gamma", "-1"),
