@@ -9,7 +9,7 @@ use std::{
 use foveal_coco::{CocoDataset, CocoDetection, read_results};
 use hotcoco::{AccumulatedEval, COCO, COCOeval, IouType};
 
-use crate::{CategoryMetrics, EvalError, Metrics};
+use crate::{CategoryMetrics, EvalError, Metrics, near_zero};
 
 /// Index of IoU 0.50 among the ten thresholds.
 const IOU_50: usize = 0;
@@ -23,7 +23,8 @@ const LIMIT_100: usize = 2;
 pub struct Scored {
     /// The figures.
     pub metrics: Metrics,
-    /// What was done to the input that may make another tool's figures differ; a line each.
+    /// What was done to the input that may make another tool's figures differ, and the likely reason where the figures
+    /// are [near zero](near_zero); a line each.
     pub notes: Vec<String>,
 }
 
@@ -79,7 +80,7 @@ pub fn score_files_timed(annotations: &Path, detections: &Path) -> Result<(Score
 /// [`EvalError::UnknownImage`], [`EvalError::AnnotationNotFinite`],
 /// [`EvalError::DetectionNotFinite`].
 pub fn score(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result<Scored, EvalError> {
-    let Prepared { mut eval, ids, objects, notes } = Prepared::new(ground_truth, detections)?;
+    let Prepared { mut eval, ids, objects, mut notes } = Prepared::new(ground_truth, detections)?;
     eval.evaluate()?;
     eval.accumulate();
     // The printing variant, `summarize`, would write to stdout.
@@ -105,6 +106,7 @@ pub fn score(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result
         ar_large: figure(11),
         per_category,
     };
+    notes.extend(near_zero(ground_truth, detections, metrics.ap50));
     Ok(Scored { metrics, notes })
 }
 

@@ -6,10 +6,12 @@
 mod engine;
 mod error;
 mod metrics;
+mod near_zero;
 mod resample;
 mod table;
 
 pub use engine::{ScoreTimes, Scored, evaluate, score, score_files, score_files_timed};
 pub use error::EvalError;
 pub use metrics::{CategoryMetrics, Metrics};
+pub use near_zero::near_zero;
 pub use resample::{Matched, Resampled};

@@ -71,7 +71,8 @@ fn fixtures_in_memory_and_as_files() {
         }
         let scored = score_files(&paths[0], &paths[1]).unwrap();
         assert_eq!(scored.metrics, metrics, "{}", case.name);
-        assert_eq!(scored.notes, [""; 0], "{}", case.name);
+        // Without a detection the figures are zero, and it is said why.
+        assert_eq!(scored.notes.len(), usize::from(case.name == "no_detections"), "{}: {:?}", case.name, scored.notes);
     }
 }
 

@@ -92,13 +92,13 @@ fn sizes(list: &[[usize; 2]]) -> Vec<MapSize> {
     list.iter().map(|&[height, width]| MapSize { height, width }).collect()
 }
 
-fn maps(list: &[[usize; 2]], channels: [usize; 2], bias: bool, device: &Device) -> Vec<Vec<f32>> {
+fn maps(list: &[[usize; 2]], channels: [usize; 2], bias: bool, act: Activation, device: &Device) -> Vec<Vec<f32>> {
     let sizes = sizes(list);
     let pixels = sizes.iter().map(|s| s.height * s.width).sum();
     let x = leaf(1, [2, channels[0], pixels], device, true);
     let w = leaf(2, [channels[1], channels[0], 3, 3], device, true);
     let b = leaf(3, [channels[1]], device, true);
-    let y = conv2d_maps(x.clone(), &sizes, w.clone(), bias.then(|| b.clone()), Activation::Relu);
+    let y = conv2d_maps(x.clone(), &sizes, w.clone(), bias.then(|| b.clone()), act);
     with_grads(y, vec![grad_of(&x), grad_of(&w), grad_of(&b)])
 }
 
@@ -116,9 +116,9 @@ const PYRAMID: [[usize; 2]; 5] = [[20, 27], [10, 14], [5, 7], [3, 4], [2, 2]];
 #[test]
 fn several_maps_at_once_equal_one_after_the_other() {
     for bias in [false, true] {
-        compare("tower", |device| maps(&PYRAMID, [18, 21], bias, device));
+        compare("tower", |device| maps(&PYRAMID, [18, 21], bias, Activation::Relu, device));
         // too few channels for Winograd's way
-        compare("narrow tower", |device| maps(&PYRAMID, [3, 2], bias, device));
+        compare("narrow tower", |device| maps(&PYRAMID, [3, 2], bias, Activation::Relu, device));
     }
     compare("group norm", |device| normed_maps(&PYRAMID, device));
 }
@@ -129,7 +129,8 @@ proptest! {
     #[test]
     fn sizes_of_maps_do_not_matter(list in prop::collection::vec((1usize..20, 1usize..20), 1..4)) {
         let list: Vec<[usize; 2]> = list.into_iter().map(|(h, w)| [h, w]).chain([[17, 24]]).collect();
-        compare(&format!("{list:?}"), |device| maps(&list, [16, 17], true, device));
+        // No rectifier: among so many values one can lie closer to zero than both ways agree, and its gradient is lost.
+        compare(&format!("{list:?}"), |device| maps(&list, [16, 17], true, Activation::None, device));
     }
 
     #[test]
@@ -145,7 +146,7 @@ proptest! {
 fn the_number_of_threads_changes_no_bit() {
     let _guard = own_kernels();
     let device = Device::flex().autodiff();
-    assert_same_on_any_threads(|| maps(&PYRAMID, [40, 33], true, &device));
+    assert_same_on_any_threads(|| maps(&PYRAMID, [40, 33], true, Activation::Relu, &device));
     assert_same_on_any_threads(|| normed_maps(&PYRAMID, &device));
     for l in LAYERS {
         assert_same_on_any_threads(|| conv_norm(l, [true; 3], &device));

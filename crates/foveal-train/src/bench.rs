@@ -144,7 +144,7 @@ impl Setup {
         let lr = config.train.base_lr() * config.train.warmup_factor;
         Ok(times(&config.bench, &device, || {
             let net = model.take().expect("put back after each step");
-            let (dense, backward) = pass::forward(&net, images.clone(), config.train.activation_checkpointing);
+            let (dense, backward) = pass::forward(&net, images.clone(), config.train.activations());
             // As in training: on a CPU the ledger is part of every step.
             let cells = config.model.anchors.cells();
             let level_anchors = std::array::from_fn(|l| dense.grids[l].positions() * cells);

@@ -9,7 +9,7 @@ use foveal_coco::{CocoDetection, bbox_to_xywh};
 use foveal_criterion::{LossConfig, Normalizer, NormalizerKind};
 use foveal_data::{Batch, DataConfig, Dataset, LoaderOptions, loader};
 use foveal_detector::{Detection, ImageFrame, ModelConfig, RetinaNet, postprocess};
-use foveal_eval::Metrics;
+use foveal_eval::{Metrics, near_zero};
 use foveal_image::PaddedBatch;
 use serde::Serialize;
 
@@ -132,6 +132,9 @@ impl Evaluator<'_> {
             progress.evaluation_step();
         }
         let metrics = foveal_eval::evaluate(self.dataset.coco(), &detections)?;
+        if let Some(reason) = near_zero(self.dataset.coco(), &detections, metrics.ap50) {
+            progress.message(&reason);
+        }
         Ok(Some(Evaluation { metrics, losses: sums.mean(self.loss), detections }))
     }
 

@@ -10,6 +10,15 @@ use crate::grads::Grads;
 #[cfg(test)]
 mod tests;
 
+/// What a forward pass keeps for the gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activations {
+    /// Everything.
+    Kept,
+    /// Of the backbone's stages their ends alone: activation checkpointing (Chen et al., arXiv 1604.06174).
+    Recomputed,
+}
+
 /// The backward pass that belongs to a forward pass.
 #[must_use]
 pub(crate) struct Backward {
@@ -27,16 +36,15 @@ struct Stage {
 
 /// Runs the network.
 ///
-/// With `checkpointing`, what the backbone's stages need for their gradients is not kept but computed once more by
-/// [`Backward::run`] (Chen et al., arXiv 1604.06174): the same losses and gradients in less memory and more time. It
-/// ends at the first stage that [keeps statistics](ResNet::keeps_statistics), of which a second pass would count the
-/// batch twice: [`checkpointed_stages`].
+/// Activations that are not kept are computed once more by [`Backward::run`]: the same losses and gradients in less memory
+/// and more time. That ends at the first stage that [keeps statistics](ResNet::keeps_statistics), of which a second pass
+/// would count the batch twice: [`checkpointed_stages`].
 ///
 /// # Shapes
 /// - images: `[batch, 3, height, width]`, on an autodiff device
-pub(crate) fn forward(model: &RetinaNet, images: Tensor<4>, checkpointing: bool) -> (Dense, Backward) {
+pub(crate) fn forward(model: &RetinaNet, images: Tensor<4>, activations: Activations) -> (Dense, Backward) {
     let mut again = Vec::new();
-    if !checkpointing {
+    if activations == Activations::Kept {
         return (model.forward(images), Backward { again });
     }
     let body = &model.backbone.body;

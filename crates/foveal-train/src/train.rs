@@ -19,7 +19,7 @@ use crate::first_loss::FirstLoss;
 use crate::ledger::{Ledger, Step, StepLedger};
 use crate::log::{EpochEvent, EpochRecord, EvaluationRecord, RunLog};
 use crate::optim::Scale;
-use crate::pass;
+use crate::pass::{self, Activations};
 use crate::progress::{EpochStart, EvaluationReport, Progress};
 use crate::rundir::RunDir;
 use crate::schedule::learning_rate;
@@ -156,7 +156,7 @@ fn train_reading(
             settings.warmup_steps.min(steps)
         ));
     }
-    if settings.activation_checkpointing {
+    if settings.activations() == Activations::Recomputed {
         let stages = pass::checkpointed_stages(&session.model.backbone.body);
         if stages < STAGES {
             progress.message(&format!(
@@ -236,7 +236,7 @@ fn train_reading(
                     normalizer,
                     device: &device,
                     cells: session.meta.model.anchors.cells(),
-                    checkpointing: settings.activation_checkpointing,
+                    activations: settings.activations(),
                     ledger: reading == Reading::EachStep || ledger.will_be_due() || check_first,
                 };
                 let mut sums = passes.run(group);

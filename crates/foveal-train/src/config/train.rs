@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 use super::check::Checker;
+use crate::pass::Activations;
 
 /// How weights follow gradients (`train.optimizer`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +138,11 @@ impl TrainConfig {
     pub fn base_lr(&self) -> f64 {
         let images = (self.batch_size * self.accumulate) as f64;
         if self.scale_lr { self.lr * images / REFERENCE_BATCH } else { self.lr }
+    }
+
+    /// What forward passes keep.
+    pub(crate) fn activations(&self) -> Activations {
+        if self.activation_checkpointing { Activations::Recomputed } else { Activations::Kept }
     }
 
     pub(super) fn validate(&self, check: &Checker) -> Result<(), ConfigError> {

@@ -9,10 +9,10 @@ use crate::params::to_host;
 use crate::testing::{first_batch, tiny};
 
 /// Losses and gradients of one batch.
-fn gradients(model: &RetinaNet, device: &Device, checkpointing: bool) -> (f32, Vec<(String, Vec<f32>)>) {
+fn gradients(model: &RetinaNet, device: &Device, activations: Activations) -> (f32, Vec<(String, Vec<f32>)>) {
     let config = tiny();
     let batch = first_batch(&config);
-    let (dense, backward) = forward(model, image_tensor(batch.images, device), checkpointing);
+    let (dense, backward) = forward(model, image_tensor(batch.images, device), activations);
     let normalizer = Normalizer::of(config.loss.normalizer, &batch.targets);
     let losses = config.loss.forward(dense.logits, dense.deltas, &batch.targets, normalizer);
     let mut grads = Grads::default();
@@ -52,8 +52,8 @@ fn gradients_are_those_of_the_whole_graph() {
     for (what, change, stages) in cases {
         let model = model(change, &device);
         assert_eq!(checkpointed_stages(&model.backbone.body), stages, "{what}");
-        let ((loss, whole), (again_loss, again)) =
-            (gradients(&model, &device, false), gradients(&model, &device, true));
+        let [(loss, whole), (again_loss, again)] =
+            [Activations::Kept, Activations::Recomputed].map(|activations| gradients(&model, &device, activations));
         assert!((loss - again_loss).abs() <= 1e-6 * loss, "{what}: {loss} {again_loss}");
         assert!(whole.len() == again.len() && !whole.is_empty(), "{what}: {} {}", whole.len(), again.len());
         for ((name, a), (other, b)) in whole.iter().zip(&again) {

@@ -11,7 +11,7 @@ use crate::evaluate::image_tensor;
 use crate::grads::Grads;
 use crate::ledger::StepValues;
 use crate::optim::{DeviceScale, Scale};
-use crate::pass;
+use crate::pass::{self, Activations};
 
 /// What the batches of an update go through.
 pub(super) struct Passes<'a> {
@@ -21,8 +21,7 @@ pub(super) struct Passes<'a> {
     pub(super) device: &'a Device,
     /// Anchors of each position.
     pub(super) cells: usize,
-    /// `train.activation_checkpointing`.
-    pub(super) checkpointing: bool,
+    pub(super) activations: Activations,
     /// Whether the loss tells where it comes from.
     pub(super) ledger: bool,
 }
@@ -46,7 +45,7 @@ impl Passes<'_> {
         let (mut losses, mut class, mut positives) = (None, None, 0);
         for batch in group {
             let images = image_tensor(batch.images, self.device);
-            let (dense, backward) = pass::forward(self.model, images, self.checkpointing);
+            let (dense, backward) = pass::forward(self.model, images, self.activations);
             let level_anchors = std::array::from_fn(|l| dense.grids[l].positions() * self.cells);
             let layout = self.ledger.then_some(LedgerLayout { level_anchors });
             let of_batch = self.loss.forward_with(dense.logits, dense.deltas, &batch.targets, self.normalizer, layout);

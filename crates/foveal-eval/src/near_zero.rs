@@ -1,0 +1,273 @@
+//! Why figures are near zero: what the detections would find if they meant something else.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+
+use foveal_boxes::{BBox, iou};
+use foveal_coco::{Annotation, CocoDataset, CocoDetection, Image, xywh_to_bbox};
+
+/// AP50 below which it is tried whether detections mean something else, which may leave some right by chance …
+const LOW: f64 = 0.1;
+/// … and below which something is said in any case.
+const NEAR_ZERO: f64 = 0.02;
+/// Detections a picture that count, as in COCO's figures.
+const LIMIT: usize = 100;
+/// The part of the objects that must be found for a reading to be taken for the right one …
+const ENOUGH: f64 = 0.25;
+/// … and how many times as many as with the detections as they are.
+const TIMES: f64 = 3.0;
+/// IoU of a detection that fits, as in AP50.
+const FITS: f32 = 0.5;
+/// IoU of a detection that lies where the object is, and does not fit.
+const TOUCHES: f32 = 0.1;
+/// The part of the pictures below which the detections are of other pictures.
+const FEW_PICTURES: f64 = 0.2;
+/// The part of mistaken classes that a rule must explain.
+const MOSTLY: f64 = 0.8;
+/// Numbers up to this are fractions of a picture rather than pixels.
+const FRACTION: f64 = 1.5;
+
+/// The likely reason, in words for the user, why an AP50 is near zero: below 0.02 always, below 0.1 where there is one;
+/// `None` above and without objects.
+///
+/// Nothing is assumed about where the detections come from: each way to misread boxes, classes or pictures is tried, and
+/// named where it finds many more objects than the detections as they are.
+pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -> Option<String> {
+    if !(0.0..LOW).contains(&ap50) {
+        return None;
+    }
+    if detections.is_empty() {
+        return Some(
+            "AP is 0: there is not one detection. Training has hardly begun or gone astray, or the score threshold is \
+             too high"
+                .into(),
+        );
+    }
+    let pictures = pictures(truth, detections);
+    let objects: usize = pictures.iter().map(|p| p.objects.len()).sum();
+    let found = |layout, iou, class| part(&pictures, layout, iou, class);
+    let as_they_are = found(Layout::Coco, FITS, Class::Same);
+    let start = format!(
+        "AP50 is {ap50:.4}: {} of {objects} objects have a detection of their class with an IoU of {FITS} or more",
+        percent(as_they_are)
+    );
+    let better = |part: f64| part >= ENOUGH && part >= TIMES * as_they_are;
+
+    let covered = pictures.iter().filter(|p| !p.detections.is_empty()).count();
+    if (covered as f64) < FEW_PICTURES * pictures.len() as f64 {
+        return Some(format!(
+            "{start}; only {covered} of {} pictures with objects have detections at all: are image_ids those of these \
+             annotations?",
+            pictures.len()
+        ));
+    }
+    let readings = Layout::OTHERS.map(|layout| (layout, found(layout, FITS, Class::Same)));
+    if let Some((layout, part)) =
+        readings.into_iter().filter(|(_, part)| better(*part)).max_by(|a, b| a.1.total_cmp(&b.1))
+    {
+        return Some(format!(
+            "{start}; {} if bbox is read as {}. It must be [x, y, width, height] in pixels of the original picture",
+            percent(part),
+            layout.name()
+        ));
+    }
+    let any_class = found(Layout::Coco, FITS, Class::Any);
+    if better(any_class) {
+        return Some(format!("{start}; {} of any class. {}", percent(any_class), mistaken(truth, &pictures)));
+    }
+    if ap50 >= NEAR_ZERO {
+        return None;
+    }
+    if as_they_are >= ENOUGH {
+        return Some(format!(
+            "{start}, and they are outranked by false alarms: scores do not tell objects from background yet"
+        ));
+    }
+    let touched = found(Layout::Coco, TOUCHES, Class::Same);
+    if better(touched) {
+        return Some(format!(
+            "{start}; {} with {TOUCHES} or more: objects are seen, and the boxes do not fit. Do the anchors (`foveal \
+             anchors coverage`)? Are the boxes those of a resized picture?",
+            percent(touched)
+        ));
+    }
+    let highest = detections.iter().map(|d| d.score).fold(f64::NEG_INFINITY, f64::max);
+    Some(format!(
+        "{start}, no more if boxes or classes are read otherwise; the highest score is {highest:.3}. Early in training that \
+         is so; later, `foveal train --overfit 8` tells whether data and settings can be learned at all"
+    ))
+}
+
+/// A picture with objects.
+struct Picture<'a> {
+    image: &'a Image,
+    /// Without crowds.
+    objects: Vec<&'a Annotation>,
+    /// The best ones.
+    detections: Vec<&'a CocoDetection>,
+}
+
+fn pictures<'a>(truth: &'a CocoDataset, detections: &'a [CocoDetection]) -> Vec<Picture<'a>> {
+    let mut by_id: HashMap<i64, Picture<'a>> = truth
+        .images
+        .iter()
+        .map(|image| (image.id, Picture { image, objects: Vec::new(), detections: Vec::new() }))
+        .collect();
+    for object in truth.annotations.iter().filter(|a| !a.iscrowd) {
+        if let Some(picture) = by_id.get_mut(&object.image_id) {
+            picture.objects.push(object);
+        }
+    }
+    for detection in detections {
+        if let Some(picture) = by_id.get_mut(&detection.image_id) {
+            picture.detections.push(detection);
+        }
+    }
+    let mut pictures: Vec<Picture> = by_id.into_values().filter(|p| !p.objects.is_empty()).collect();
+    for picture in &mut pictures {
+        picture.detections.sort_by(|a, b| b.score.total_cmp(&a.score));
+        picture.detections.truncate(LIMIT);
+    }
+    pictures
+}
+
+/// How four numbers are a box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// `x, y, width, height` in pixels.
+    Coco,
+    Corners,
+    Center,
+    RowsFirst,
+    CocoFractions,
+    CornerFractions,
+    CenterFractions,
+}
+
+impl Layout {
+    const OTHERS: [Self; 6] = [
+        Self::Corners,
+        Self::Center,
+        Self::RowsFirst,
+        Self::CocoFractions,
+        Self::CornerFractions,
+        Self::CenterFractions,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Coco => "[x, y, width, height]",
+            Self::Corners => "corners, [x1, y1, x2, y2]",
+            Self::Center => "[center x, center y, width, height]",
+            Self::RowsFirst => "[y, x, height, width]",
+            Self::CocoFractions => "[x, y, width, height] in fractions of the picture",
+            Self::CornerFractions => "[x1, y1, x2, y2] in fractions of the picture",
+            Self::CenterFractions => "[center x, center y, width, height] in fractions of the picture",
+        }
+    }
+
+    fn read(self, [a, b, c, d]: [f64; 4], image: &Image) -> BBox {
+        let centered = |[x, y, width, height]: [f64; 4]| [x - width / 2.0, y - height / 2.0, width, height];
+        let (width, height) = (f64::from(image.width), f64::from(image.height));
+        let pixels = [a * width, b * height, c * width, d * height];
+        let is_fraction = [a, b, c, d].iter().all(|v| v.abs() <= FRACTION);
+        let xywh = match self {
+            Self::Coco => [a, b, c, d],
+            Self::Corners => [a, b, c - a, d - b],
+            Self::Center => centered([a, b, c, d]),
+            Self::RowsFirst => [b, a, d, c],
+            Self::CocoFractions | Self::CornerFractions | Self::CenterFractions if !is_fraction => [0.0; 4],
+            Self::CocoFractions => pixels,
+            Self::CornerFractions => [pixels[0], pixels[1], pixels[2] - pixels[0], pixels[3] - pixels[1]],
+            Self::CenterFractions => centered(pixels),
+        };
+        xywh_to_bbox(&xywh)
+    }
+}
+
+/// Which detections count for an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Same,
+    Any,
+}
+
+/// The detection that fits an object best, with its IoU.
+fn best<'a>(
+    picture: &Picture<'a>,
+    boxes: &[BBox],
+    object: &Annotation,
+    class: Class,
+) -> Option<(&'a CocoDetection, f32)> {
+    let place = xywh_to_bbox(&object.bbox);
+    picture
+        .detections
+        .iter()
+        .zip(boxes)
+        .filter(|(d, _)| class == Class::Any || d.category_id == object.category_id)
+        .map(|(d, b)| (*d, iou(b, &place)))
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+}
+
+/// Calls `f` with every object and the detection that fits it best, where that does by `threshold`.
+fn each_found(
+    pictures: &[Picture],
+    layout: Layout,
+    threshold: f32,
+    class: Class,
+    mut f: impl FnMut(&Annotation, &CocoDetection),
+) {
+    for picture in pictures {
+        let boxes: Vec<BBox> = picture.detections.iter().map(|d| layout.read(d.bbox, picture.image)).collect();
+        for object in &picture.objects {
+            match best(picture, &boxes, object, class) {
+                Some((detection, overlap)) if overlap >= threshold => f(object, detection),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The part of the objects that are found.
+fn part(pictures: &[Picture], layout: Layout, threshold: f32, class: Class) -> f64 {
+    let objects: usize = pictures.iter().map(|p| p.objects.len()).sum();
+    let mut found = 0usize;
+    each_found(pictures, layout, threshold, class, |_, _| found += 1);
+    found as f64 / objects.max(1) as f64
+}
+
+/// What is wrong with the classes.
+fn mistaken(truth: &CocoDataset, pictures: &[Picture]) -> String {
+    let (mut shifts, mut pairs) = (BTreeMap::<i64, usize>::new(), BTreeMap::<(i64, i64), usize>::new());
+    each_found(pictures, Layout::Coco, FITS, Class::Any, |object, detection| {
+        *shifts.entry(detection.category_id.wrapping_sub(object.category_id)).or_default() += 1;
+        if detection.category_id != object.category_id {
+            *pairs.entry((object.category_id, detection.category_id)).or_default() += 1;
+        }
+    });
+    let all: usize = shifts.values().sum();
+    let most = shifts.iter().max_by_key(|(_, count)| **count);
+    if let Some((shift, count)) = most.filter(|(shift, count)| **shift != 0 && **count as f64 >= MOSTLY * all as f64) {
+        let (by, where_to) = (shift.unsigned_abs(), if *shift > 0 { "above" } else { "below" });
+        return format!(
+            "Category ids of detections are {by} {where_to} those of the objects that they lie on ({count} of {all}): the \
+             list of classes is shifted"
+        );
+    }
+    let name = |id: i64| {
+        let known = truth.categories.iter().find(|c| c.id == id);
+        known.map_or_else(|| format!("category {id}"), |c| c.name.clone())
+    };
+    let mut pairs: Vec<_> = pairs.into_iter().collect();
+    pairs.sort_by_key(|(ids, count)| (Reverse(*count), *ids));
+    let shown: Vec<String> = pairs
+        .iter()
+        .take(3)
+        .map(|((object, detection), count)| format!("{} as {} ({count})", name(*object), name(*detection)))
+        .collect();
+    format!("Most often mistaken: {}. Are both lists of classes in the same order?", shown.join(", "))
+}
+
+fn percent(part: f64) -> String {
+    format!("{:.0} %", 100.0 * part)
+}
