@@ -22,8 +22,10 @@ const FITS: f32 = 0.5;
 const TOUCHES: f32 = 0.1;
 /// The part of the pictures below which the detections are of other pictures.
 const FEW_PICTURES: f64 = 0.2;
-/// The part of mistaken classes that a rule must explain.
+/// The part of mistaken classes, or sizes, that a rule must explain.
 const MOSTLY: f64 = 0.8;
+/// Sizes that differ by less have one factor: pictures resized to one length of their shorter side.
+const ALIKE: f64 = 1.4;
 /// Numbers up to this are fractions of a picture rather than pixels.
 const FRACTION: f64 = 1.5;
 
@@ -71,6 +73,14 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
             layout.name()
         ));
     }
+    let (scaled, factor) = rescaled(&pictures);
+    if better(scaled) {
+        return Some(format!(
+            "{start}; {} once boxes are divided by {factor:.2} or so: are they boxes of a resized picture? They must be in \
+             pixels of the original one",
+            percent(scaled)
+        ));
+    }
     let any_class = found(Layout::Coco, FITS, Class::Any);
     if better(any_class) {
         return Some(format!("{start}; {} of any class. {}", percent(any_class), mistaken(truth, &pictures)));
@@ -87,7 +97,7 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
     if better(touched) {
         return Some(format!(
             "{start}; {} with {TOUCHES} or more: objects are seen, and the boxes do not fit. Do the anchors (`foveal \
-             anchors coverage`)? Are the boxes those of a resized picture?",
+             anchors coverage`)?",
             percent(touched)
         ));
     }
@@ -234,6 +244,32 @@ fn part(pictures: &[Picture], layout: Layout, threshold: f32, class: Class) -> f
     let mut found = 0usize;
     each_found(pictures, layout, threshold, class, |_, _| found += 1);
     found as f64 / objects.max(1) as f64
+}
+
+/// The part of the objects that the best detections find once their sizes are made equal, and by how much they are too
+/// large in the middle; 0 where that differs from box to box.
+fn rescaled(pictures: &[Picture]) -> (f64, f64) {
+    let objects: usize = pictures.iter().map(|p| p.objects.len()).sum();
+    let mut factors = Vec::new();
+    for picture in pictures {
+        // Among many detections some would fit by chance.
+        let detections = &picture.detections[..picture.detections.len().min(2 * picture.objects.len())];
+        for object in &picture.objects {
+            let place = xywh_to_bbox(&object.bbox);
+            let fitting = detections.iter().filter(|d| d.category_id == object.category_id).filter_map(|detection| {
+                let [_, _, width, height] = detection.bbox;
+                let factor = (width * height / (object.bbox[2] * object.bbox[3])).sqrt();
+                let overlap = iou(&xywh_to_bbox(&detection.bbox.map(|v| v / factor)), &place);
+                (factor.is_finite() && overlap >= FITS).then_some((overlap, factor))
+            });
+            factors.extend(fitting.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, factor)| factor));
+        }
+    }
+    factors.sort_by(f64::total_cmp);
+    let Some(middle) = factors.get(factors.len() / 2).copied() else { return (0.0, 1.0) };
+    let alike = factors.iter().filter(|f| (middle / ALIKE..=middle * ALIKE).contains(*f)).count();
+    let found = if alike as f64 >= MOSTLY * factors.len() as f64 { alike as f64 } else { 0.0 };
+    (found / objects.max(1) as f64, middle)
 }
 
 /// What is wrong with the classes.

@@ -67,6 +67,8 @@ fn misread_boxes_are_named() {
         d.bbox = [(x + w / 2.0) / 400.0, (y + h / 2.0) / 100.0, w / 400.0, h / 100.0];
     }));
     assert!(fractions.contains("[center x, center y, width, height] in fractions"), "{fractions}");
+    let resized = reason(&detections(|d| d.bbox = d.bbox.map(|v| v * if d.image_id % 2 == 0 { 1.9 } else { 1.7 })));
+    assert!(resized.contains("100 % once boxes are divided by 1.") && resized.contains("resized"), "{resized}");
 }
 
 #[test]
