@@ -1,6 +1,6 @@
 //! ResNet without its classifier.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use foveal_kernels::{Activation, Conv2d, Init, NORM_EPS, Norm, NormKind, max_pool_3x3_s2_p1};
 
@@ -93,14 +93,34 @@ impl ResNet {
             0 => max_pool_3x3_s2_p1(self.conv1.forward_norm(x, &self.bn1, None, Activation::Relu)),
             _ => x,
         };
-        [&self.layer1, &self.layer2, &self.layer3, &self.layer4][stage].iter().fold(x, |x, block| block.forward(x))
+        self.layer(stage).iter().fold(x, |x, block| block.forward(x))
     }
 
     /// Whether a forward pass of this stage changes running statistics: it has trained batch norms.
     pub fn keeps_statistics(&self, stage: usize) -> bool {
-        let layer = [&self.layer1, &self.layer2, &self.layer3, &self.layer4][stage];
         let stem = (stage == 0).then_some(&self.bn1);
-        stem.into_iter().chain(layer.iter().flat_map(Block::norms)).any(Norm::keeps_statistics)
+        stem.into_iter().chain(self.layer(stage).iter().flat_map(Block::norms)).any(Norm::keeps_statistics)
+    }
+
+    /// Whether this stage has a trained parameter.
+    pub fn learns(&self, stage: usize) -> bool {
+        struct Any(bool);
+        impl ModuleVisitor for Any {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                self.0 |= param.is_require_grad();
+            }
+        }
+        let mut any = Any(false);
+        if stage == 0 {
+            self.conv1.visit(&mut any);
+            self.bn1.visit(&mut any);
+        }
+        self.layer(stage).iter().for_each(|block| block.visit(&mut any));
+        any.0
+    }
+
+    fn layer(&self, stage: usize) -> &[Block] {
+        [&self.layer1, &self.layer2, &self.layer3, &self.layer4][stage]
     }
 
     /// Takes the first `stages` stages out of training: 0 none, 1 the stem, 2 stem and layer1, … 5 everything

@@ -23,9 +23,10 @@ const LIMIT_100: usize = 2;
 pub struct Scored {
     /// The figures.
     pub metrics: Metrics,
-    /// What was done to the input that may make another tool's figures differ, and the likely reason where the figures
-    /// are [near zero](near_zero); a line each.
+    /// What was done to the input that may make another tool's figures differ; a line each.
     pub notes: Vec<String>,
+    /// The likely reason where the figures are [near zero](near_zero).
+    pub near_zero: Option<String>,
 }
 
 /// COCO's figures of detections in memory. An empty list gives zeros.
@@ -80,7 +81,7 @@ pub fn score_files_timed(annotations: &Path, detections: &Path) -> Result<(Score
 /// [`EvalError::UnknownImage`], [`EvalError::AnnotationNotFinite`],
 /// [`EvalError::DetectionNotFinite`].
 pub fn score(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result<Scored, EvalError> {
-    let Prepared { mut eval, ids, objects, mut notes } = Prepared::new(ground_truth, detections)?;
+    let Prepared { mut eval, ids, objects, notes } = Prepared::new(ground_truth, detections)?;
     eval.evaluate()?;
     eval.accumulate();
     // The printing variant, `summarize`, would write to stdout.
@@ -106,8 +107,8 @@ pub fn score(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result
         ar_large: figure(11),
         per_category,
     };
-    notes.extend(near_zero(ground_truth, detections, metrics.ap50));
-    Ok(Scored { metrics, notes })
+    let near_zero = near_zero(ground_truth, detections, metrics.ap50);
+    Ok(Scored { metrics, notes, near_zero })
 }
 
 /// Ground truth and detections as hotcoco has them, not yet matched.

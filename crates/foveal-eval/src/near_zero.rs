@@ -1,10 +1,13 @@
 //! Why figures are near zero: what the detections would find if they meant something else.
 
+mod layout;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use foveal_boxes::{BBox, iou};
 use foveal_coco::{Annotation, CocoDataset, CocoDetection, Image, xywh_to_bbox};
+use layout::Layout;
 
 /// AP50 below which it is tried whether detections mean something else, which may leave some right by chance …
 const LOW: f64 = 0.1;
@@ -26,8 +29,6 @@ const FEW_PICTURES: f64 = 0.2;
 const MOSTLY: f64 = 0.8;
 /// Sizes that differ by less have one factor: pictures resized to one length of their shorter side.
 const ALIKE: f64 = 1.4;
-/// Numbers up to this are fractions of a picture rather than pixels.
-const FRACTION: f64 = 1.5;
 
 /// The likely reason, in words for the user, why an AP50 is near zero: below 0.02 always, below 0.1 where there is one;
 /// `None` above and without objects.
@@ -139,60 +140,6 @@ fn pictures<'a>(truth: &'a CocoDataset, detections: &'a [CocoDetection]) -> Vec<
         picture.detections.truncate(LIMIT);
     }
     pictures
-}
-
-/// How four numbers are a box.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Layout {
-    /// `x, y, width, height` in pixels.
-    Coco,
-    Corners,
-    Center,
-    RowsFirst,
-    CocoFractions,
-    CornerFractions,
-    CenterFractions,
-}
-
-impl Layout {
-    const OTHERS: [Self; 6] = [
-        Self::Corners,
-        Self::Center,
-        Self::RowsFirst,
-        Self::CocoFractions,
-        Self::CornerFractions,
-        Self::CenterFractions,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Coco => "[x, y, width, height]",
-            Self::Corners => "corners, [x1, y1, x2, y2]",
-            Self::Center => "[center x, center y, width, height]",
-            Self::RowsFirst => "[y, x, height, width]",
-            Self::CocoFractions => "[x, y, width, height] in fractions of the picture",
-            Self::CornerFractions => "[x1, y1, x2, y2] in fractions of the picture",
-            Self::CenterFractions => "[center x, center y, width, height] in fractions of the picture",
-        }
-    }
-
-    fn read(self, [a, b, c, d]: [f64; 4], image: &Image) -> BBox {
-        let centered = |[x, y, width, height]: [f64; 4]| [x - width / 2.0, y - height / 2.0, width, height];
-        let (width, height) = (f64::from(image.width), f64::from(image.height));
-        let pixels = [a * width, b * height, c * width, d * height];
-        let is_fraction = [a, b, c, d].iter().all(|v| v.abs() <= FRACTION);
-        let xywh = match self {
-            Self::Coco => [a, b, c, d],
-            Self::Corners => [a, b, c - a, d - b],
-            Self::Center => centered([a, b, c, d]),
-            Self::RowsFirst => [b, a, d, c],
-            Self::CocoFractions | Self::CornerFractions | Self::CenterFractions if !is_fraction => [0.0; 4],
-            Self::CocoFractions => pixels,
-            Self::CornerFractions => [pixels[0], pixels[1], pixels[2] - pixels[0], pixels[3] - pixels[1]],
-            Self::CenterFractions => centered(pixels),
-        };
-        xywh_to_bbox(&xywh)
-    }
 }
 
 /// Which detections count for an object.

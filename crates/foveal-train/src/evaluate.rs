@@ -9,7 +9,7 @@ use foveal_coco::{CocoDetection, bbox_to_xywh};
 use foveal_criterion::{LossConfig, Normalizer, NormalizerKind};
 use foveal_data::{Batch, DataConfig, Dataset, LoaderOptions, loader};
 use foveal_detector::{Detection, ImageFrame, ModelConfig, RetinaNet, postprocess};
-use foveal_eval::{Metrics, near_zero};
+use foveal_eval::{Metrics, Scored};
 use foveal_image::PaddedBatch;
 use serde::Serialize;
 
@@ -131,8 +131,8 @@ impl Evaluator<'_> {
             sums.boxes += f64::from(losses.boxes.into_scalar::<f32>());
             progress.evaluation_step();
         }
-        let metrics = foveal_eval::evaluate(self.dataset.coco(), &detections)?;
-        if let Some(reason) = near_zero(self.dataset.coco(), &detections, metrics.ap50) {
+        let Scored { metrics, near_zero, .. } = foveal_eval::score(self.dataset.coco(), &detections)?;
+        if let Some(reason) = near_zero {
             progress.message(&reason);
         }
         Ok(Some(Evaluation { metrics, losses: sums.mean(self.loss), detections }))

@@ -1,6 +1,6 @@
 //! A forward and backward pass of the network, with or without activation checkpointing.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::tensor::Tensor;
 use foveal_backbone::{ResNet, STAGES, StageOutputs};
 use foveal_detector::{Dense, RetinaNet};
@@ -50,12 +50,12 @@ pub(crate) fn forward(model: &RetinaNet, images: Tensor<4>, activations: Activat
     let body = &model.backbone.body;
     let (checkpointed, plain) = (checkpointed_stages(body), body.valid());
     let mut x = images;
-    let maps = [0, 1, 2, 3].map(|index| {
+    let [_, c3, c4, c5]: [_; STAGES] = std::array::from_fn(|index| {
         let input = x.clone();
         x = if index < checkpointed {
             let output = Tensor::from_inner(plain.stage(index, input.clone().without_autodiff()));
             // Frozen stages at the beginning have no gradient, and no use for that of their result.
-            if again.is_empty() && !learns(body, index) {
+            if again.is_empty() && !body.learns(index) {
                 output
             } else {
                 let output = output.require_grad();
@@ -67,7 +67,6 @@ pub(crate) fn forward(model: &RetinaNet, images: Tensor<4>, activations: Activat
         };
         x.clone()
     });
-    let [_, c3, c4, c5] = maps;
     (model.forward_maps(StageOutputs { c3, c4, c5 }), Backward { again })
 }
 
@@ -93,21 +92,4 @@ impl Backward {
             grads.accumulate(model, gradients);
         }
     }
-}
-
-/// Whether a stage has a trained parameter.
-fn learns(body: &ResNet, stage: usize) -> bool {
-    struct Any(bool);
-    impl ModuleVisitor for Any {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0 |= param.is_require_grad();
-        }
-    }
-    let mut any = Any(false);
-    if stage == 0 {
-        body.conv1.visit(&mut any);
-        body.bn1.visit(&mut any);
-    }
-    [&body.layer1, &body.layer2, &body.layer3, &body.layer4][stage].iter().for_each(|block| block.visit(&mut any));
-    any.0
 }

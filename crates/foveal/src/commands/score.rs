@@ -13,7 +13,7 @@ use crate::output;
 /// Files that cannot be read or do not fit each other.
 pub fn run(args: &ScoreArgs) -> Result<u8> {
     let (scored, times) = score_files_timed(&args.annotations, &args.detections)?;
-    for note in &scored.notes {
+    for note in scored.notes.iter().chain(&scored.near_zero) {
         eprintln!("{note}");
     }
     if args.times {
