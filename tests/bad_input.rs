@@ -74,7 +74,7 @@ fn a_box_of_no_numbers_is_named() {
 }
 
 #[test]
-fn pictures_that_cannot_be_read() {
+fn images_that_cannot_be_read() {
     for (name, content) in [("text.jpg", &b"this is text"[..]), ("empty.jpg", b"")] {
         let place = Workplace::new();
         place.write(&format!("pictures/{name}"), content);
@@ -90,12 +90,12 @@ fn pictures_that_cannot_be_read() {
 }
 
 #[test]
-fn a_picture_of_another_size_is_named() {
+fn a_image_of_another_size_is_named() {
     spoiled(|v| v["images"][0]["width"] = json!(50), &["1.png", "50x64", "64x64"]);
 }
 
 #[test]
-fn a_picture_without_pixels_is_named() {
+fn a_image_without_pixels_is_named() {
     let place = Workplace::new();
     let mut png = std::fs::read(place.path("pictures/1.png")).unwrap();
     // The width in the header; its checksum is made to fit, so that the size alone is wrong.

@@ -79,10 +79,10 @@ fn the_schema_names_every_fixed_key() {
 fn paths_in_a_file_start_from_the_file_and_set_paths_from_here() {
     let place = Workplace::new();
     std::fs::create_dir(place.path("deep")).unwrap();
-    place.write("deep/c.toml", "[data.train]\nimages = \"../pictures\"\n[model]\nweights = \"w.pth\"\n");
-    let printed = place.run(&["config", "deep/c.toml", "--set", "data.val.images=pictures"]).succeeds().stdout;
-    let pictures = format!("images = \"{}\"", place.path("pictures").display());
-    assert_eq!(printed.matches(&pictures).count(), 2, "{printed}");
+    place.write("deep/c.toml", "[data.train]\nimages = \"../images\"\n[model]\nweights = \"w.pth\"\n");
+    let printed = place.run(&["config", "deep/c.toml", "--set", "data.val.images=images"]).succeeds().stdout;
+    let images = format!("images = \"{}\"", place.path("pictures").display());
+    assert_eq!(printed.matches(&images).count(), 2, "{printed}");
     assert!(printed.contains(&format!("weights = \"{}\"", place.path("deep/w.pth").display())), "{printed}");
 }
 

@@ -1,6 +1,6 @@
 //! `foveal data` and `foveal anchors`.
 
-use crate::support::{PICTURES, Workplace, keys};
+use crate::support::{IMAGES, Workplace, keys};
 
 #[test]
 fn the_generated_set_is_a_coco_folder_that_checks_out() {
@@ -22,7 +22,7 @@ fn check_lists_what_is_wrong_and_says_so_by_its_exit_code() {
     let place = Workplace::new();
     let good = place.run(&["data", "check", "tiny.toml", "--json", "-"]).succeeds().json();
     assert_eq!(keys(&good), ["train", "val"]);
-    assert_eq!(good["train"]["images"], PICTURES);
+    assert_eq!(good["train"]["images"], IMAGES);
     std::fs::remove_file(place.path("pictures/2.png")).unwrap();
     let bad = place.run(&["data", "check", "tiny.toml"]);
     assert_eq!(bad.code, Some(1), "{}", bad.stderr);
@@ -60,8 +60,8 @@ fn voc_becomes_coco() {
 fn coverage_counts_every_object() {
     let place = Workplace::new();
     let found = place.run(&["anchors", "coverage", "tiny.toml", "--json", "-"]).succeeds().json();
-    assert_eq!(found["all"]["objects"], 2 * PICTURES);
-    assert_eq!(found["class 青"]["objects"], PICTURES);
+    assert_eq!(found["all"]["objects"], 2 * IMAGES);
+    assert_eq!(found["class 青"]["objects"], IMAGES);
     assert!(found["all"]["mean_best_iou"].as_f64().unwrap() > 0.2);
     place.run(&["anchors", "coverage", "tiny.toml", "--split", "val"]).succeeds();
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{PICTURES, Workplace, keys};
+use crate::support::{IMAGES, Workplace, keys};
 
 const ARMS: &str = r#"
 about = "two losses"
@@ -38,7 +38,7 @@ fn a_lab_compares_and_goes_on() {
     let first = place.run(&[&LAB[..], &["-", "--seeds", "2"]].concat()).succeeds();
     assert!(first.stderr.contains("0 of 4 runs are there"), "{}", first.stderr);
     let json = first.json();
-    assert_eq!((&json["images"], &json["reference"]), (&PICTURES.into(), &"focal".into()));
+    assert_eq!((&json["images"], &json["reference"]), (&IMAGES.into(), &"focal".into()));
     assert_eq!(json["rarest"].as_array().unwrap().len(), 1);
     let arms = json["arms"].as_array().unwrap();
     assert_eq!(arms.len(), 2);

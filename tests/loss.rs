@@ -1,6 +1,6 @@
 //! `foveal loss`.
 
-use crate::support::{PICTURES, Workplace, keys};
+use crate::support::{IMAGES, Workplace, keys};
 
 #[test]
 fn share_gives_the_published_figures() {
@@ -66,23 +66,23 @@ fn prior_prints_the_step_0_table() {
 }
 
 #[test]
-fn suggest_counts_without_pictures() {
+fn suggest_counts_without_images() {
     let place = Workplace::new();
     std::fs::remove_dir_all(place.path("pictures")).unwrap();
     let json = place.run(&["loss", "suggest", "tiny.toml", "--json", "-"]).succeeds().json();
     let counts = &json["counts"];
-    assert_eq!((&counts["pictures"], &counts["objects"]), (&PICTURES.into(), &(2 * PICTURES).into()));
+    assert_eq!((&counts["pictures"], &counts["objects"]), (&IMAGES.into(), &(2 * IMAGES).into()));
     // 64 x 64 pixels: grids of 8, 4, 2, 1 and 1 cells a side, nine anchors each.
     let all: u64 = ["positives", "background", "ignored"].iter().map(|key| counts[key].as_u64().unwrap()).sum();
-    assert_eq!(all as usize, PICTURES * 9 * (64 + 16 + 4 + 1 + 1));
+    assert_eq!(all as usize, IMAGES * 9 * (64 + 16 + 4 + 1 + 1));
     let of_classes = counts["classes"].as_array().unwrap().iter().map(|class| class["positives"].as_u64().unwrap());
     assert_eq!(of_classes.sum::<u64>(), counts["positives"].as_u64().unwrap());
     assert_eq!(counts["classes"][1]["name"], "青");
-    // Both classes are on every picture: nothing to remedy.
+    // Both classes are on every image: nothing to remedy.
     assert_eq!((json["imbalance"].as_f64(), json["remedy"].as_str()), (Some(1.0), Some("none")));
-    let other = ["loss", "suggest", "tiny.toml", "--annotations", "val.json", "--pictures", "2", "--json", "-"];
+    let other = ["loss", "suggest", "tiny.toml", "--annotations", "val.json", "--images", "2", "--json", "-"];
     let other = place.run(&other).succeeds().json();
-    assert_eq!((&other["counts"]["pictures"], &other["counts"]["matched_pictures"]), (&PICTURES.into(), &2.into()));
+    assert_eq!((&other["counts"]["pictures"], &other["counts"]["matched_pictures"]), (&IMAGES.into(), &2.into()));
     place.write("none.json", r#"{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}"#);
     place.run(&["loss", "suggest", "tiny.toml", "--annotations", "none.json"]).fails(1, &["no object"]);
 }
@@ -90,7 +90,7 @@ fn suggest_counts_without_pictures() {
 #[test]
 fn what_suggest_proposes_is_a_configuration() {
     let place = Workplace::new();
-    // One class on one picture of six, the other fifteen times as often.
+    // One class on one image of six, the other fifteen times as often.
     let rare = place.changed(|train| {
         let annotations = train["annotations"].as_array_mut().unwrap();
         let mut frequent: Vec<_> = annotations.iter().filter(|a| a["category_id"] == 3).cloned().collect();

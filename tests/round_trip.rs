@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{PICTURES, Workplace, keys, lines};
+use crate::support::{IMAGES, Workplace, keys, lines};
 
 /// The longest that a test waits for a run to get under way.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -46,12 +46,12 @@ fn train_eval_predict_score() {
         .succeeds()
         .json();
     let list = predicted.as_array().unwrap();
-    assert_eq!(list.len(), PICTURES);
-    for picture in list {
-        assert_eq!(keys(picture), ["file", "width", "height", "detections"]);
-        assert_eq!((&picture["width"], &picture["height"]), (&Value::from(64), &Value::from(64)));
+    assert_eq!(list.len(), IMAGES);
+    for image in list {
+        assert_eq!(keys(image), ["file", "width", "height", "detections"]);
+        assert_eq!((&image["width"], &image["height"]), (&Value::from(64), &Value::from(64)));
         let scores: Vec<f64> =
-            picture["detections"].as_array().unwrap().iter().map(|d| d["score"].as_f64().unwrap()).collect();
+            image["detections"].as_array().unwrap().iter().map(|d| d["score"].as_f64().unwrap()).collect();
         assert!(scores.is_sorted_by(|a, b| a >= b), "best first: {scores:?}");
     }
     let drawn = image::open(place.path("drawn/101.jpg")).unwrap();
@@ -77,9 +77,9 @@ fn detections_have_the_promised_keys() {
     let quiet = place.run(&arguments).succeeds();
     assert_eq!(quiet.stdout, "");
     let out = place.json("out.json");
-    let pictures = out.as_array().unwrap();
-    assert_eq!(pictures.len(), 2 * PICTURES);
-    let detection = &pictures[0]["detections"][0];
+    let images = out.as_array().unwrap();
+    assert_eq!(images.len(), 2 * IMAGES);
+    let detection = &images[0]["detections"][0];
     assert_eq!(keys(detection), ["bbox", "score", "category_id", "category"]);
     let bbox: Vec<f64> = detection["bbox"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
     assert!(bbox[0] >= 0.0 && bbox[0] + bbox[2] <= 64.001 && bbox[1] + bbox[3] <= 64.001, "{bbox:?}");
@@ -92,7 +92,7 @@ fn detections_have_the_promised_keys() {
 }
 
 #[test]
-fn a_broken_picture_stops_no_other() {
+fn a_broken_image_stops_no_other() {
     let place = Workplace::new();
     place.train();
     place.write("broken.jpg", "this is text");

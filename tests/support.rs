@@ -1,4 +1,4 @@
-//! A small set of pictures, a small network, and the binary.
+//! A small set of images, a small network, and the binary.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -7,10 +7,10 @@ use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Pixels of a side of the test pictures.
+/// Pixels of a side of the test images.
 const SIDE: u32 = 64;
-/// Pictures in each set.
-pub const PICTURES: usize = 6;
+/// Images in each set.
+pub const IMAGES: usize = 6;
 
 /// The network and the recipe of all tests: everything as small as it goes.
 const RECIPE: &str = r#"
@@ -32,10 +32,10 @@ batch_size = 3
 warmup_steps = 2
 [data.train]
 annotations = "train.json"
-images = "pictures"
+images = "images"
 [data.val]
 annotations = "val.json"
-images = "pictures"
+images = "images"
 "#;
 
 /// A folder with a data set and a config.
@@ -44,7 +44,7 @@ pub struct Workplace {
 }
 
 impl Workplace {
-    /// `pictures/`, `train.json`, `val.json` and `tiny.toml`.
+    /// `images/`, `train.json`, `val.json` and `tiny.toml`.
     pub fn new() -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
         std::fs::create_dir(place.path("pictures")).unwrap();
@@ -114,18 +114,18 @@ impl Workplace {
         self.run(&["train", "tiny.toml", "--out", "run"]).succeeds();
     }
 
-    /// Pictures with a red and a blue square each, and their annotations; ids with gaps.
+    /// Images with a red and a blue square each, and their annotations; ids with gaps.
     fn annotations(&self, first: usize) -> Value {
         let (mut images, mut annotations) = (Vec::new(), Vec::new());
-        for id in first..first + PICTURES {
+        for id in first..first + IMAGES {
             let name = format!("{id}.png");
-            let mut picture = RgbImage::from_fn(SIDE, SIDE, |x, y| Rgb([(60 + (x * 7 + y * 3) % 23) as u8; 3]));
+            let mut image = RgbImage::from_fn(SIDE, SIDE, |x, y| Rgb([(60 + (x * 7 + y * 3) % 23) as u8; 3]));
             for (k, (category, color)) in [(3, [220, 30, 30]), (70, [30, 30, 220])].into_iter().enumerate() {
                 let (x, y, side) = ((id * 5 % 14 + 32 * k) as u32, (id * 11 % 30) as u32, 18 + (id % 3 * 4) as u32);
                 let side = side.min(SIDE - x);
                 for dy in 0..side {
                     for dx in 0..side {
-                        picture.put_pixel(x + dx, y + dy, Rgb(color));
+                        image.put_pixel(x + dx, y + dy, Rgb(color));
                     }
                 }
                 annotations.push(json!({
@@ -133,7 +133,7 @@ impl Workplace {
                     "bbox": [x, y, side, side], "area": side * side, "iscrowd": 0,
                 }));
             }
-            picture.save(self.path("pictures").join(&name)).unwrap();
+            image.save(self.path("pictures").join(&name)).unwrap();
             images.push(json!({"id": id, "file_name": name, "width": SIDE, "height": SIDE}));
         }
         json!({

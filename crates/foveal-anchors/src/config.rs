@@ -1,4 +1,4 @@
-//! Which anchors stand on a cell, and how they tile a picture.
+//! Which anchors stand on a cell, and how they tile an image.
 
 use crate::{GridSize, LEVELS, STRIDES};
 use foveal_boxes::BBox;
@@ -13,7 +13,7 @@ pub enum Rounding {
     #[default]
     Exact,
     /// As torchvision does, for its weights: sizes cut to integers, half extents rounded half to even, and the stride of
-    /// each axis is the padded size divided by the grid size in integers (P7 of a 320 px wide picture: 106, not 128).
+    /// each axis is the padded size divided by the grid size in integers (P7 of a 320 px wide image: 106, not 128).
     Torchvision,
 }
 
@@ -78,20 +78,20 @@ pub enum AnchorError {
     },
 }
 
-/// All anchors of a padded picture.
+/// All anchors of a padded image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Anchors {
-    /// In the order level, row, column, cell; in pixels of the padded picture; they may reach beyond it.
+    /// In the order level, row, column, cell; in pixels of the padded image; they may reach beyond it.
     pub boxes: Vec<BBox>,
     /// Where each level begins in `boxes`, and the end: levels + 1 entries.
     pub level_offsets: Vec<usize>,
     /// Anchors at each position.
-    pub cells: usize,
+    pub anchors_per_location: usize,
 }
 
 impl AnchorConfig {
     /// Anchors at each position: scales times ratios.
-    pub fn cells(&self) -> usize {
+    pub fn anchors_per_location(&self) -> usize {
         self.scales * self.ratios.len()
     }
 
@@ -121,7 +121,7 @@ impl AnchorConfig {
     ///
     /// # Panics
     /// If `level` (0 is P3) has no base size.
-    pub fn cell_boxes(&self, level: usize) -> Vec<BBox> {
+    pub fn base_anchors(&self, level: usize) -> Vec<BBox> {
         let base = f64::from(self.base_sizes[level]);
         let sizes: Vec<f64> = (0..self.scales).map(|k| base * 2f64.powf(k as f64 / self.scales as f64)).collect();
         let around_origin = |x: f32, y: f32| BBox::new(-x, -y, x, y);
@@ -141,7 +141,7 @@ impl AnchorConfig {
         self.ratios.iter().flat_map(|&ratio| sizes.iter().map(move |&size| cell(ratio, size))).collect()
     }
 
-    /// Tiles a padded picture. The anchors of cell `(x, y)` are centred on `(x * stride, y * stride)`, the cell's top
+    /// Tiles a padded image. The anchors of cell `(x, y)` are centred on `(x * stride, y * stride)`, the cell's top
     /// left corner and not its middle, as in torchvision and Detectron2.
     ///
     /// # Shapes
@@ -152,10 +152,10 @@ impl AnchorConfig {
     pub fn anchors(&self, padded_height: usize, padded_width: usize, grids: &[GridSize]) -> Anchors {
         assert_eq!(grids.len(), self.base_sizes.len(), "a grid for each base size");
         let total: usize = grids.iter().map(GridSize::positions).sum();
-        let mut boxes = Vec::with_capacity(total * self.cells());
+        let mut boxes = Vec::with_capacity(total * self.anchors_per_location());
         let mut level_offsets = vec![0];
         for (level, grid) in grids.iter().enumerate() {
-            let cells = self.cell_boxes(level);
+            let anchors_per_location = self.base_anchors(level);
             let (stride_y, stride_x) = match self.rounding {
                 Rounding::Exact => (STRIDES[level], STRIDES[level]),
                 Rounding::Torchvision => (padded_height / grid.height, padded_width / grid.width),
@@ -164,12 +164,12 @@ impl AnchorConfig {
                 let dy = (y * stride_y) as f32;
                 for x in 0..grid.width {
                     let dx = (x * stride_x) as f32;
-                    boxes.extend(cells.iter().map(|c| BBox::new(c.x1 + dx, c.y1 + dy, c.x2 + dx, c.y2 + dy)));
+                    boxes.extend(anchors_per_location.iter().map(|c| BBox::new(c.x1 + dx, c.y1 + dy, c.x2 + dx, c.y2 + dy)));
                 }
             }
             level_offsets.push(boxes.len());
         }
-        Anchors { boxes, level_offsets, cells: self.cells() }
+        Anchors { boxes, level_offsets, anchors_per_location: self.anchors_per_location() }
     }
 }
 
@@ -180,9 +180,9 @@ mod tests {
 
     #[test]
     fn exact_cells() {
-        let cells = AnchorConfig::default().cell_boxes(0);
-        assert_eq!(cells.len(), 9);
-        for (i, cell) in cells.iter().enumerate() {
+        let anchors_per_location = AnchorConfig::default().base_anchors(0);
+        assert_eq!(anchors_per_location.len(), 9);
+        for (i, cell) in anchors_per_location.iter().enumerate() {
             let (ratio, scale) = ([0.5f32, 1.0, 2.0][i / 3], i % 3);
             let side = 32.0 * 2f32.powf(scale as f32 / 3.0);
             assert!((cell.height() / cell.width() - ratio).abs() < 1e-5);
@@ -194,7 +194,7 @@ mod tests {
     fn torchvision_rounds_half_to_even() {
         let config = AnchorConfig { rounding: Rounding::Torchvision, ..AnchorConfig::default() };
         // 128 * 2^(1/3) = 161.27 is cut to 161; half of it, 80.5, goes to 80.
-        assert_eq!(config.cell_boxes(2)[4], BBox::new(-80.0, -80.0, 80.0, 80.0));
+        assert_eq!(config.base_anchors(2)[4], BBox::new(-80.0, -80.0, 80.0, 80.0));
         // 320 px wide: P7 has 3 columns, 320 / 3 = 106 px apart.
         let anchors = config.anchors(320, 320, &grid_sizes(320, 320));
         let p7 = anchors.level_offsets[4];
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn config_names() {
         let config: AnchorConfig = serde_json::from_str(r#"{"rounding":"torchvision","scales":2}"#).unwrap();
-        assert_eq!((config.rounding, config.cells()), (Rounding::Torchvision, 6));
+        assert_eq!((config.rounding, config.anchors_per_location()), (Rounding::Torchvision, 6));
         assert!(serde_json::from_str::<AnchorConfig>(r#"{"ratio":[1]}"#).is_err());
     }
 }

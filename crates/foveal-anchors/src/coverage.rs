@@ -34,7 +34,7 @@ impl SizeBucket {
 /// How one object fares.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ObjectCoverage {
-    /// The object in pixels of the padded picture.
+    /// The object in pixels of the padded image.
     pub object: BBox,
     /// The highest IoU that any anchor has with it; 0 if none touches it.
     pub best_iou: f32,
@@ -44,7 +44,7 @@ pub struct ObjectCoverage {
     pub positives: usize,
 }
 
-/// Coverage of objects, of one picture or (by [`Coverage::merge`]) of many.
+/// Coverage of objects, of one image or (by [`Coverage::merge`]) of many.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Coverage {
     /// One entry an object, in the order given.
@@ -69,7 +69,7 @@ pub struct CoverageSummary {
 /// The IoU from which an anchor is positive (Lin et al., arXiv 1708.02002, section 4).
 pub const POSITIVE_IOU: f32 = 0.5;
 
-/// Measures how well the anchors of one picture cover its objects.
+/// Measures how well the anchors of one image cover its objects.
 pub fn coverage(anchors: &[BBox], objects: &[BBox]) -> Coverage {
     let of = |object: &BBox| {
         let mut found = ObjectCoverage { object: *object, best_iou: 0.0, best_anchor: None, positives: 0 };
@@ -86,7 +86,7 @@ pub fn coverage(anchors: &[BBox], objects: &[BBox]) -> Coverage {
 }
 
 impl Coverage {
-    /// Adds another picture's objects.
+    /// Adds another image's objects.
     pub fn merge(&mut self, other: Coverage) {
         self.objects.extend(other.objects);
     }

@@ -24,7 +24,7 @@ impl GridSize {
     }
 }
 
-/// The sizes of P3..P7 for a padded picture in pixels: each level halves the one before, rounding up, as a 3x3
+/// The sizes of P3..P7 for a padded image in pixels: each level halves the one before, rounding up, as a 3x3
 /// convolution of stride 2 and padding 1 does; P3 is the third halving.
 pub fn grid_sizes(padded_height: usize, padded_width: usize) -> [GridSize; LEVELS] {
     let halve = |n: usize, times: usize| (0..times).fold(n, |n, _| n.div_ceil(2));

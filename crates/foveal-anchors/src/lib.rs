@@ -1,4 +1,4 @@
-//! Anchors: how they tile a picture, which object each one answers for, and how well they cover a data set.
+//! Anchors: how they tile an image, which object each one answers for, and how well they cover a data set.
 //!
 //! Anchor order is defined here, once: level (P3 first), then row, then column, then cell; within a cell the ratios are
 //! the outer loop and the octave scales the inner one, as in torchvision.

@@ -54,7 +54,7 @@ impl MatcherConfig {
     /// IoU 0) claims none; torchvision would make every anchor without overlap positive.
     ///
     /// # Shapes
-    /// One entry an anchor; all boxes in pixels of the same picture.
+    /// One entry an anchor; all boxes in pixels of the same image.
     pub fn assign(&self, anchors: &[BBox], objects: &[BBox], crowds: &[BBox]) -> Vec<Match> {
         let mut best = vec![Best { iou: 0.0, object: 0 }; anchors.len()];
         let mut nearest: Vec<u32> = Vec::new();

@@ -1,4 +1,4 @@
-//! What the criterion needs to know of one picture.
+//! What the criterion needs to know of one image.
 
 use crate::{Match, MatcherConfig};
 use foveal_boxes::{BBox, Delta, encode};
@@ -9,7 +9,7 @@ pub const BACKGROUND: i32 = -1;
 /// The class of an anchor that the loss leaves out in [`ImageTargets::classes`].
 pub const IGNORE: i32 = -2;
 
-/// The targets of one picture, made on the host by the loading workers.
+/// The targets of one image, made on the host by the loading workers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImageTargets {
     /// `[anchors]`: the class of each, [`BACKGROUND`] or [`IGNORE`].
@@ -25,19 +25,19 @@ pub struct Positive {
     pub anchor: u32,
     /// The object's class.
     pub class: u32,
-    /// The anchor in pixels of the padded picture.
+    /// The anchor in pixels of the padded image.
     pub anchor_box: BBox,
-    /// The object in pixels of the padded picture.
+    /// The object in pixels of the padded image.
     pub object: BBox,
     /// The object relative to the anchor: what the box head learns.
     pub delta: Delta,
 }
 
-/// Matches the anchors of one picture with its objects. Degenerate objects (no extent, not finite) are matched with
+/// Matches the anchors of one image with its objects. Degenerate objects (no extent, not finite) are matched with
 /// nothing.
 ///
 /// # Shapes
-/// `objects` and `classes` have one entry an object; all boxes are in pixels of the padded picture.
+/// `objects` and `classes` have one entry an object; all boxes are in pixels of the padded image.
 ///
 /// # Panics
 /// If `objects` and `classes` differ in length.

@@ -59,7 +59,7 @@ proptest! {
         let grids = grid_sizes(height, width);
         let anchors = AnchorConfig::default().anchors(height, width, &grids);
         let positions: usize = grids.iter().map(|g| g.positions()).sum();
-        prop_assert_eq!(anchors.boxes.len(), positions * anchors.cells);
+        prop_assert_eq!(anchors.boxes.len(), positions * anchors.anchors_per_location);
         prop_assert!(anchors.boxes.iter().all(|b| !b.is_degenerate()));
     }
 }

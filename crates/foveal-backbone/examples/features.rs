@@ -1,6 +1,6 @@
 //! Features of a ResNet weight file: `features WEIGHTS NETWORK CONVENTION IN OUT`.
 //!
-//! IN is a safetensors file with a tensor `images [batch, 3, height, width]`, normalised as torchvision's pictures are; OUT
+//! IN is a safetensors file with a tensor `images [batch, 3, height, width]`, normalised as torchvision's images are; OUT
 //! gets `c3`, `c4`, `c5`. For scripts/reference/check_backbones, which compares them with torch's.
 
 use std::error::Error;

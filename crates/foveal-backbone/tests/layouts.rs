@@ -82,8 +82,8 @@ fn load_as(tensors: &TensorMap, convention: WeightsConvention, norm: NormChoice)
     load_resnet(network(convention, norm), &file)
 }
 
-/// layouts.py's picture as foveal sees it: RGB, normalised.
-fn picture() -> Tensor<4> {
+/// layouts.py's image as foveal sees it: RGB, normalised.
+fn image() -> Tensor<4> {
     let mut values = Vec::new();
     for c in 0..3 {
         for y in 0..SIDE {
@@ -101,7 +101,7 @@ fn picture() -> Tensor<4> {
 fn same(net: &ResNet, golden: &str) {
     let all: Value = serde_json::from_str(include_str!("fixtures/layouts.json")).unwrap();
     let expected: Vec<f32> = all[golden].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
-    let found = net.forward(picture()).c5.into_data().try_to_vec::<f32>().unwrap();
+    let found = net.forward(image()).c5.into_data().try_to_vec::<f32>().unwrap();
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

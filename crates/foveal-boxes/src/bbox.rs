@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An axis-aligned box in absolute pixels: left, top, right, bottom. The origin is the picture's top left corner and
+/// An axis-aligned box in absolute pixels: left, top, right, bottom. The origin is the image's top left corner and
 /// `x2 - x1` is the width (no "+ 1").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BBox {
@@ -49,24 +49,24 @@ impl BBox {
         width * height
     }
 
-    /// The part inside a picture of `width` by `height` pixels. A box outside of it becomes degenerate.
+    /// The part inside an image of `width` by `height` pixels. A box outside of it becomes degenerate.
     pub fn clip(&self, width: f32, height: f32) -> BBox {
         let x = |v: f32| v.max(0.0).min(width);
         let y = |v: f32| v.max(0.0).min(height);
         BBox::new(x(self.x1), y(self.y1), x(self.x2), y(self.y2))
     }
 
-    /// The box in a picture resized by the factors `sx` and `sy`.
+    /// The box in an image resized by the factors `sx` and `sy`.
     pub fn scale(&self, sx: f32, sy: f32) -> BBox {
         BBox::new(self.x1 * sx, self.y1 * sy, self.x2 * sx, self.y2 * sy)
     }
 
-    /// The box in the left-right mirrored picture of that width in pixels.
+    /// The box in the left-right mirrored image of that width in pixels.
     pub fn flip_horizontal(&self, width: f32) -> BBox {
         BBox::new(width - self.x2, self.y1, width - self.x1, self.y2)
     }
 
-    /// The box in the upside-down mirrored picture of that height in pixels.
+    /// The box in the upside-down mirrored image of that height in pixels.
     pub fn flip_vertical(&self, height: f32) -> BBox {
         BBox::new(self.x1, height - self.y2, self.x2, height - self.y1)
     }

@@ -3,7 +3,7 @@
 use foveal_boxes::{BBox, ciou, class_nms, decode, diou, encode, giou, iou, nms};
 use proptest::prelude::*;
 
-/// Boxes a detector meets: 1 to 500 px, near a picture.
+/// Boxes a detector meets: 1 to 500 px, near an image.
 fn boxes() -> impl Strategy<Value = BBox> {
     (-50.0f32..1000.0, -50.0f32..1000.0, 1.0f32..500.0, 1.0f32..500.0)
         .prop_map(|(x, y, w, h)| BBox::new(x, y, x + w, y + h))

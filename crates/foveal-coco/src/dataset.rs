@@ -12,7 +12,7 @@ use crate::{
     record::{RawAnnotation, RawCategory, RawImage},
 };
 
-/// A picture of the set.
+/// An image of the set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawImage")]
 pub struct Image {
@@ -26,13 +26,13 @@ pub struct Image {
     pub height: u32,
 }
 
-/// An object, or a crowd region, on a picture.
+/// An object, or a crowd region, on an image.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawAnnotation")]
 pub struct Annotation {
     /// Unique in the file; any integer.
     pub id: i64,
-    /// The picture it is on.
+    /// The image it is on.
     pub image_id: i64,
     /// What it is.
     pub category_id: i64,
@@ -73,7 +73,7 @@ fn zero_or_one<S: Serializer>(flag: &bool, serializer: S) -> Result<S::Ok, S::Er
 /// The content of a COCO annotation file, in the file's order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CocoDataset {
-    /// All pictures, also those without objects.
+    /// All images, also those without objects.
     pub images: Vec<Image>,
     /// All objects and crowd regions.
     pub annotations: Vec<Annotation>,

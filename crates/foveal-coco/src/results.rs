@@ -13,11 +13,11 @@ use crate::{CocoError, file, record::RawDetection};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawDetection")]
 pub struct CocoDetection {
-    /// The picture.
+    /// The image.
     pub image_id: i64,
     /// What it is said to be.
     pub category_id: i64,
-    /// x, y (of the upper left corner), width, height in pixels of the original picture.
+    /// x, y (of the upper left corner), width, height in pixels of the original image.
     pub bbox: [f64; 4],
     /// Confidence; only its order matters.
     pub score: f64,

@@ -2,10 +2,10 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use foveal_anchors::ImageTargets;
-use foveal_kernels::{ClassLoss, LedgerLayout, class_loss_with};
+use foveal_kernels::{ClassLoss, BreakdownLayout, class_loss_with};
 
 use crate::config::{ClassLossChoice, LossConfig};
-use crate::ledger::{BatchLedger, LedgerCounts};
+use crate::breakdown::{BatchBreakdown, AnchorCounts};
 use crate::{mining, quality};
 
 /// The class loss of a batch, weighted.
@@ -13,7 +13,7 @@ pub(crate) struct ClassPart {
     pub(crate) loss: Tensor<1>,
     /// `[2]`: positives, all else.
     pub(crate) sums: Tensor<1>,
-    pub(crate) ledger: Option<BatchLedger>,
+    pub(crate) breakdown: Option<BatchBreakdown>,
 }
 
 /// A batch's logits and deltas.
@@ -31,7 +31,7 @@ impl LossConfig {
         predicted: &Predicted<'_>,
         targets: &[ImageTargets],
         weights: &[f64],
-        layout: Option<LedgerLayout>,
+        layout: Option<BreakdownLayout>,
     ) -> ClassPart {
         let [batch, anchors, classes] = predicted.logits.dims();
         let device = predicted.logits.device();
@@ -62,11 +62,11 @@ impl LossConfig {
         } else {
             all
         };
-        let ledger = all
-            .ledger
+        let breakdown = all
+            .breakdown
             .zip(layout)
-            .map(|(values, layout)| BatchLedger { counts: LedgerCounts::of(&ids, layout, classes), values });
-        ClassPart { loss: all.loss, sums: all.sums, ledger }
+            .map(|(values, layout)| BatchBreakdown { counts: AnchorCounts::of(&ids, layout, classes), values });
+        ClassPart { loss: all.loss, sums: all.sums, breakdown }
     }
 }
 
@@ -76,15 +76,15 @@ pub(crate) fn int_tensor(values: &[i32], device: &Device) -> Tensor<1, Int> {
 
 /// All that scales with the loss, times `weight`.
 fn scaled(loss: ClassLoss, weight: f64, classes: usize) -> ClassLoss {
-    let ledger = loss.ledger.map(|ledger| {
-        let (scaled, values) = (LedgerLayout::scaled(classes), LedgerLayout::values(classes));
-        let rest = ledger.clone().narrow(0, scaled, values - scaled);
-        Tensor::cat(vec![ledger.narrow(0, 0, scaled) * weight, rest], 0)
+    let breakdown = loss.breakdown.map(|breakdown| {
+        let (scaled, values) = (BreakdownLayout::scaled(classes), BreakdownLayout::values(classes));
+        let rest = breakdown.clone().narrow(0, scaled, values - scaled);
+        Tensor::cat(vec![breakdown.narrow(0, 0, scaled) * weight, rest], 0)
     });
-    ClassLoss { loss: loss.loss * weight, sums: loss.sums * weight, ledger }
+    ClassLoss { loss: loss.loss * weight, sums: loss.sums * weight, breakdown }
 }
 
 fn added(a: ClassLoss, b: ClassLoss) -> ClassLoss {
-    let ledger = a.ledger.zip(b.ledger).map(|(a, b)| a + b);
-    ClassLoss { loss: a.loss + b.loss, sums: a.sums + b.sums, ledger }
+    let breakdown = a.breakdown.zip(b.breakdown).map(|(a, b)| a + b);
+    ClassLoss { loss: a.loss + b.loss, sums: a.sums + b.sums, breakdown }
 }

@@ -2,12 +2,12 @@
 
 use burn::tensor::Tensor;
 use foveal_anchors::ImageTargets;
-use foveal_kernels::LedgerLayout;
+use foveal_kernels::BreakdownLayout;
 
 use crate::boxes;
 use crate::class::Predicted;
 use crate::config::{LossConfig, NormalizerKind};
-use crate::ledger::BatchLedger;
+use crate::breakdown::BatchBreakdown;
 
 /// What the sums of a batch are divided by. Targets are made on the host, so it is known before the forward pass
 /// and can span several batches: k batches of b with one normalizer give the gradients of one batch of k * b.
@@ -84,7 +84,7 @@ pub struct Losses {
     /// Positive anchors of the batch.
     pub positives: usize,
     /// Where it was asked for.
-    pub ledger: Option<BatchLedger>,
+    pub breakdown: Option<BatchBreakdown>,
 }
 
 impl LossConfig {
@@ -107,7 +107,7 @@ impl LossConfig {
         self.forward_with(logits, deltas, targets, normalizer, None)
     }
 
-    /// The same with the class loss's ledger, for which the anchors of each level are needed.
+    /// The same with the class loss's breakdown, for which the anchors of each level are needed.
     ///
     /// # Shapes
     /// As [`LossConfig::forward`].
@@ -120,16 +120,16 @@ impl LossConfig {
         deltas: Tensor<3>,
         targets: &[ImageTargets],
         normalizer: Normalizer,
-        ledger: Option<LedgerLayout>,
+        breakdown: Option<BreakdownLayout>,
     ) -> Losses {
         assert_eq!(logits.dims()[0], targets.len(), "targets for each image");
         let weights: Vec<f64> = targets.iter().map(|t| normalizer.weight(t)).collect();
         // With one number for all, the class loss takes the batch in one pass.
         let class_weights = normalizer.shared().map_or_else(|| weights.clone(), |weight| vec![weight]);
-        let class = self.class_part(&Predicted { logits: &logits, deltas: &deltas }, targets, &class_weights, ledger);
+        let class = self.class_part(&Predicted { logits: &logits, deltas: &deltas }, targets, &class_weights, breakdown);
         let boxes = boxes::weighted(deltas, targets, &weights, self.box_kind, self.beta);
         let total = class.loss.clone() + boxes.clone() * self.box_weight;
         let positives = targets.iter().map(|t| t.positives.len()).sum();
-        Losses { class: class.loss, boxes, total, class_sums: class.sums, positives, ledger: class.ledger }
+        Losses { class: class.loss, boxes, total, class_sums: class.sums, positives, breakdown: class.breakdown }
     }
 }

@@ -4,7 +4,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use foveal_anchors::ImageTargets;
-use foveal_kernels::{ClassLoss, LEDGER_LEVELS, LedgerLayout, PositivePlaces};
+use foveal_kernels::{ClassLoss, BREAKDOWN_LEVELS, BreakdownLayout, PositivePlaces};
 
 use crate::boxes::overlap_of_positives;
 use crate::class::{Predicted, int_tensor};
@@ -13,14 +13,14 @@ use crate::config::LossConfig;
 /// Keeps the power of a vanishing difference differentiable.
 const LEAST: f64 = 1e-12;
 
-/// Their weighted loss; `None` where there are none. Of the ledger only losses and gradients are filled: the kernel counts
+/// Their weighted loss; `None` where there are none. Of the breakdown only losses and gradients are filled: the kernel counts
 /// scores.
 pub(crate) fn positives(
     config: &LossConfig,
     predicted: &Predicted<'_>,
     targets: &[ImageTargets],
     weights: &[f64],
-    layout: Option<LedgerLayout>,
+    layout: Option<BreakdownLayout>,
 ) -> Option<ClassLoss> {
     let [batch, anchors, classes] = predicted.logits.dims();
     let device = predicted.logits.device();
@@ -56,24 +56,24 @@ pub(crate) fn positives(
     let loss = each.clone().sum();
     let each = each.without_autodiff();
     let sums = Tensor::cat(vec![each.clone().sum(), each.clone().sum() * 0.0], 0);
-    let ledger = layout.map(|layout| {
+    let breakdown = layout.map(|layout| {
         let plain = logits.clone().without_autodiff();
         let (p, ce) = (score(&plain), entropy(&plain).without_autodiff());
         let power = |p: Tensor<1>| factor(p).without_autodiff();
         // Both terms of the derivative point the same way.
         let toward = beta.clone() * power(beta.clone() - 1.0) * p.clone() * (p.neg() + 1.0) * ce;
         let slope = (toward + power(beta.clone() + 1.0)) * weight.clone();
-        ledger(&each, &slope.without_autodiff(), &places, layout, classes)
+        breakdown(&each, &slope.without_autodiff(), &places, layout, classes)
     });
-    Some(ClassLoss { loss, sums, ledger })
+    Some(ClassLoss { loss, sums, breakdown })
 }
 
-/// Losses and slopes, `[positives]` each, where a ledger has them.
-fn ledger(
+/// Losses and slopes, `[positives]` each, where a breakdown has them.
+fn breakdown(
     loss: &Tensor<1>,
     slope: &Tensor<1>,
     places: &[(usize, usize)],
-    layout: LedgerLayout,
+    layout: BreakdownLayout,
     classes: usize,
 ) -> Tensor<1> {
     let device = loss.device();
@@ -85,15 +85,15 @@ fn ledger(
         });
         ends.take_while(|end| *end <= anchor).count()
     };
-    // One row for each value of the ledger, one column for each positive.
+    // One row for each value of the breakdown, one column for each positive.
     let select = |rows: usize, place: &dyn Fn(usize) -> usize| {
         let mut ones = vec![0f32; rows * count];
         (0..count).for_each(|i| ones[place(i) * count + i] = 1.0);
         Tensor::<2>::from_data(TensorData::new(ones, [rows, count]), &device)
     };
     let by_level = |values: &Tensor<1>| {
-        let rows = select(LEDGER_LEVELS, &|i| level(places[i].0));
-        (rows * values.clone().reshape([1, count])).sum_dim(1).reshape([LEDGER_LEVELS])
+        let rows = select(BREAKDOWN_LEVELS, &|i| level(places[i].0));
+        (rows * values.clone().reshape([1, count])).sum_dim(1).reshape([BREAKDOWN_LEVELS])
     };
     let by_class = (select(classes, &|i| places[i].1) * loss.clone().reshape([1, count])).sum_dim(1).reshape([classes]);
     let at = PositivePlaces::new(classes);
@@ -104,7 +104,7 @@ fn ledger(
         by_level(slope),
         zeros(at.by_class.start - at.gradient.end),
         by_class,
-        zeros(LedgerLayout::values(classes) - at.by_class.end),
+        zeros(BreakdownLayout::values(classes) - at.by_class.end),
     ];
     Tensor::cat(values, 0)
 }

@@ -18,7 +18,7 @@ use foveal_boxes::BBox;
 
 use crate::analysis::{PairLoss, Sums, prior_bias};
 use crate::config::{ClassLossChoice, LossConfig};
-use crate::ledger::LedgerRecord;
+use crate::breakdown::BreakdownRecord;
 use crate::losses::Normalizer;
 
 /// Factor around the range of the head's own spread.
@@ -214,11 +214,11 @@ impl StartCheck<'_> {
         sums
     }
 
-    /// Compares a first ledger with what it must be.
+    /// Compares a first breakdown with what it must be.
     ///
     /// # Errors
     /// The likely cause, where it cannot be.
-    pub fn check(&self, found: &LedgerRecord, expected: &Expected) -> Result<(), Fault> {
+    pub fn check(&self, found: &BreakdownRecord, expected: &Expected) -> Result<(), Fault> {
         let is_inside = |value: f64, of: fn(&Sums) -> f64| {
             (of(&expected.low) / TOLERANCE..=of(&expected.high) * TOLERANCE).contains(&value)
         };
@@ -229,7 +229,7 @@ impl StartCheck<'_> {
         if whole && parts { Ok(()) } else { Err(self.cause(found, expected)) }
     }
 
-    fn cause(&self, found: &LedgerRecord, expected: &Expected) -> Fault {
+    fn cause(&self, found: &BreakdownRecord, expected: &Expected) -> Fault {
         let prior = self.prior;
         let bias = prior_bias(prior);
         let (of_positives, of_negatives) = (found.positive.mean_p_t, 1.0 - found.negative.mean_p_t);

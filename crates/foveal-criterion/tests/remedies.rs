@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use foveal_anchors::{BACKGROUND, IGNORE, ImageTargets, Positive};
 use foveal_boxes::{BBox, Delta};
 use foveal_criterion::{
-    ClassLossChoice, ClassWeightRule, ClassWeights, Ledger, LedgerLayout, LossConfig, Losses, Normalizer, PerClass,
+    ClassLossChoice, ClassWeightRule, ClassWeights, LossBreakdown, BreakdownLayout, LossConfig, Losses, Normalizer, PerClass,
     SmoothedPositives,
 };
 
@@ -33,7 +33,7 @@ fn run(config: &LossConfig, targets: &[ImageTargets]) -> (Losses, Vec<f32>) {
     let logits = Tensor::<3>::from_data(TensorData::new(logits, [targets.len(), ANCHORS, CLASSES]), &device);
     let logits = logits.require_grad();
     let deltas = Tensor::zeros([targets.len(), ANCHORS, 4], &device);
-    let layout = LedgerLayout { level_anchors: [3, 2, 1, 0, 0] };
+    let layout = BreakdownLayout { level_anchors: [3, 2, 1, 0, 0] };
     let losses = config.forward_with(logits.clone(), deltas, targets, Normalizer::Positives(2), Some(layout));
     let grads = losses.class.backward();
     let grad = logits.grad(&grads).unwrap().into_data().try_to_vec().unwrap();
@@ -79,7 +79,7 @@ fn ohem_keeps_the_costliest_background_anchors() {
             let has_gradient = grad[anchor * CLASSES..][..CLASSES].iter().any(|g| *g != 0.0);
             assert_eq!(has_gradient, kept.contains(&anchor), "ratio {ratio}, anchor {anchor}");
         }
-        let ignored: u64 = losses.ledger.unwrap().counts.levels.iter().map(|l| l.ignored).sum();
+        let ignored: u64 = losses.breakdown.unwrap().counts.levels.iter().map(|l| l.ignored).sum();
         assert_eq!(ignored as usize, ANCHORS - kept.len());
     }
 }
@@ -171,18 +171,18 @@ fn quality_focal_loss_is_its_definition_with_its_derivative() {
                     slopes[usize::from(!is)] += slope.abs();
                 }
             }
-            let ledger = losses.ledger.clone().unwrap();
-            let values: Vec<f32> = ledger.values.into_data().try_to_vec().unwrap();
-            let ledger = Ledger::read(ledger.counts, &values);
-            let record = ledger.record();
+            let breakdown = losses.breakdown.clone().unwrap();
+            let values: Vec<f32> = breakdown.values.into_data().try_to_vec().unwrap();
+            let breakdown = LossBreakdown::read(breakdown.counts, &values);
+            let record = breakdown.record();
             let positive = sum(&[0, 3], |a, c, is| if is { at(a, c, is, 0.0) } else { 0.0 });
             near(record.positive.loss, positive);
             near(record.positive.loss + record.negative.loss, value(&losses));
             assert!((record.positive.gradient - slopes[0]).abs() <= 1e-5 * slopes[0], "{record:?} {slopes:?}");
             assert!((record.negative.gradient - slopes[1]).abs() <= 1e-5 * slopes[1], "{record:?} {slopes:?}");
             // Anchor 0 is of the first level, anchor 3 of the second; classes 1 and 0.
-            near(ledger.sums.positive[0].loss, ledger.sums.positive_by_class[1]);
-            near(ledger.sums.positive[1].loss, ledger.sums.positive_by_class[0]);
+            near(breakdown.sums.positive[0].loss, breakdown.sums.positive_by_class[1]);
+            near(breakdown.sums.positive[1].loss, breakdown.sums.positive_by_class[0]);
             near(record.positive.mean_p_t, (sigmoid(0.5) + sigmoid(1.5)) / 2.0);
         }
     }
@@ -206,21 +206,21 @@ fn the_moving_normalizer_is_detectron2s() {
 }
 
 #[test]
-fn ledgers_of_images_add_up_under_every_normalizer() {
+fn breakdowns_of_images_add_up_under_every_normalizer() {
     let empty = ImageTargets { classes: vec![BACKGROUND; ANCHORS], positives: Vec::new() };
     let images = [image(), empty];
     let device = Device::flex();
     let logits: Vec<f32> = images.iter().flat_map(|_| LOGITS).collect();
     let logits = Tensor::<3>::from_data(TensorData::new(logits, [2, ANCHORS, CLASSES]), &device);
-    let layout = LedgerLayout { level_anchors: [3, 2, 1, 0, 0] };
+    let layout = BreakdownLayout { level_anchors: [3, 2, 1, 0, 0] };
     for normalizer in [Normalizer::Positives(2), Normalizer::Images(2), Normalizer::Smoothed(50.0)] {
         let config = LossConfig::default();
         let deltas = Tensor::zeros([2, ANCHORS, 4], &device);
         let losses = config.forward_with(logits.clone(), deltas, &images, normalizer, Some(layout));
         let class = value(&losses);
-        let ledger = losses.ledger.clone().unwrap();
-        let values: Vec<f32> = ledger.values.into_data().try_to_vec().unwrap();
-        let record = Ledger::read(ledger.counts, &values).record();
+        let breakdown = losses.breakdown.clone().unwrap();
+        let values: Vec<f32> = breakdown.values.into_data().try_to_vec().unwrap();
+        let record = LossBreakdown::read(breakdown.counts, &values).record();
         near(record.positive.loss + record.negative.loss, class);
         let levels: f64 = record.levels.iter().map(|l| l.positive_loss + l.negative_loss).sum();
         near(levels, class);

@@ -8,7 +8,7 @@ use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
 use foveal_anchors::{BACKGROUND, IGNORE, ImageTargets, Positive};
 use foveal_boxes::{BBox, Delta};
 use foveal_criterion::{
-    ClassLossChoice, ClassWeights, Ledger, LedgerLayout, LossConfig, Normalizer, PerClass, SmoothedPositives,
+    ClassLossChoice, ClassWeights, LossBreakdown, BreakdownLayout, LossConfig, Normalizer, PerClass, SmoothedPositives,
 };
 use foveal_kernels::conv2d;
 
@@ -32,22 +32,22 @@ fn ramp<const D: usize>(dims: [usize; D], scale: f32, device: &Device) -> Tensor
     Tensor::from_data(TensorData::new(values, dims), device)
 }
 
-/// Losses of three steps; the last step's ledger is read.
+/// Losses of three steps; the last step's breakdown is read.
 fn descend(config: &LossConfig, normalizer: Normalizer, device: &Device) -> Vec<f32> {
     let x = ramp([1, 4, 8, 8], 0.1, device);
-    let layout = LedgerLayout { level_anchors: [32, 16, 8, 8, 0] };
+    let layout = BreakdownLayout { level_anchors: [32, 16, 8, 8, 0] };
     let mut weight = ramp([4, 4, 3, 3], 0.02, device).require_grad();
     let deltas = Tensor::zeros([1, ANCHORS, 4], device);
     let mut found = Vec::new();
     for step in 0..3 {
         let logits = conv2d(x.clone(), weight.clone(), None, 1, 1).reshape([1, CLASSES, ANCHORS]).swap_dims(1, 2) - 2.0;
-        let ledger = (step == 2).then_some(layout);
-        let losses = config.forward_with(logits, deltas.clone(), &[targets()], normalizer, ledger);
+        let breakdown = (step == 2).then_some(layout);
+        let losses = config.forward_with(logits, deltas.clone(), &[targets()], normalizer, breakdown);
         let loss: f32 = losses.class.clone().into_scalar();
         found.push(loss);
-        if let Some(ledger) = losses.ledger {
-            let values: Vec<f32> = ledger.values.into_data().try_to_vec().unwrap();
-            let record = Ledger::read(ledger.counts, &values).record();
+        if let Some(breakdown) = losses.breakdown {
+            let values: Vec<f32> = breakdown.values.into_data().try_to_vec().unwrap();
+            let record = LossBreakdown::read(breakdown.counts, &values).record();
             let sum = record.positive.loss + record.negative.loss;
             assert!((sum - f64::from(loss)).abs() <= 1e-5 * sum, "{config:?}: {sum} {loss}");
         }

@@ -1,4 +1,4 @@
-//! Random geometry of a training picture: all decisions first, then their effect on pixels and boxes.
+//! Random geometry of a training image: all decisions first, then their effect on pixels and boxes.
 
 use foveal_boxes::BBox;
 use foveal_image::{Prepared, Preprocess, RgbImage, Staged};
@@ -8,16 +8,16 @@ use crate::{AugmentConfig, Object, Record, Stream};
 /// An object of which less than this fraction is left by a crop is ignored instead of learnt.
 const LEAST_LEFT: f32 = 0.25;
 
-/// What happens to one picture.
+/// What happens to one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Geometry {
     pub flip_horizontal: bool,
     pub flip_vertical: bool,
-    /// Size in pixels that the picture is resized to.
+    /// Size in pixels that the image is resized to.
     pub resized: Size,
     /// Size in pixels of the result.
     pub canvas: Size,
-    /// Where the resized picture's corner lies on the canvas; negative crops.
+    /// Where the resized image's corner lies on the canvas; negative crops.
     pub offset_x: i64,
     /// As `offset_x`.
     pub offset_y: i64,
@@ -45,7 +45,7 @@ impl Geometry {
         Self { flip_horizontal: false, flip_vertical: false, resized: size, canvas: size, offset_x: 0, offset_y: 0 }
     }
 
-    /// Draws all decisions for a picture.
+    /// Draws all decisions for an image.
     pub fn random(preprocess: &Preprocess, record: &Record, config: &AugmentConfig, random: &mut Stream) -> Self {
         let flip_horizontal = random.chance(config.flip_horizontal);
         let flip_vertical = random.chance(config.flip_vertical);
@@ -62,7 +62,7 @@ impl Geometry {
         let canvas = plain.canvas;
         let side = |n: u32| ((n as f32 * factor).round() as u32).max(1);
         let resized = Size { width: side(canvas.width), height: side(canvas.height) };
-        // Anywhere that wastes neither canvas nor picture: both a crop (negative) and a placement (positive).
+        // Anywhere that wastes neither canvas nor image: both a crop (negative) and a placement (positive).
         let mut offset = |canvas: u32, resized: u32| {
             let slack = i64::from(canvas) - i64::from(resized);
             let along = random.below(slack.unsigned_abs() as usize + 1) as i64;
@@ -72,7 +72,7 @@ impl Geometry {
         Self { resized, offset_x, offset_y, ..plain }
     }
 
-    /// The picture on its canvas; zeros (the mean colour, once normalised) where there is no picture.
+    /// The image on its canvas; zeros (the mean colour, once normalised) where there is no image.
     pub fn apply(&self, mut image: RgbImage, preprocess: &Preprocess) -> Staged {
         if self.flip_horizontal {
             image::imageops::flip_horizontal_in_place(&mut image);
@@ -136,7 +136,7 @@ impl Geometry {
     }
 }
 
-/// The part of an axis where picture and canvas meet.
+/// The part of an axis where image and canvas meet.
 struct Overlap {
     from: usize,
     to: usize,
@@ -144,9 +144,9 @@ struct Overlap {
 }
 
 impl Overlap {
-    fn new(offset: i64, picture: usize, canvas: usize) -> Self {
+    fn new(offset: i64, image: usize, canvas: usize) -> Self {
         let (from, to) = ((-offset).max(0) as usize, offset.max(0) as usize);
-        Self { from, to, length: picture.saturating_sub(from).min(canvas.saturating_sub(to)) }
+        Self { from, to, length: image.saturating_sub(from).min(canvas.saturating_sub(to)) }
     }
 }
 
@@ -168,7 +168,7 @@ mod tests {
     }
 
     /// A white rectangle on black, exactly at the box.
-    fn picture(bbox: &BBox) -> RgbImage {
+    fn image(bbox: &BBox) -> RgbImage {
         RgbImage::from_fn(60, 40, |x, y| {
             let inside = x as f32 >= bbox.x1 && (x as f32) < bbox.x2 && y as f32 >= bbox.y1 && (y as f32) < bbox.y2;
             image::Rgb([if inside { 255 } else { 0 }; 3])
@@ -190,7 +190,7 @@ mod tests {
                 ..AugmentConfig::off()
             };
             let geometry = Geometry::random(&preprocess, &record, &config, &mut Stream::new(&[seed]));
-            let staged = geometry.apply(picture(&bbox), &preprocess);
+            let staged = geometry.apply(image(&bbox), &preprocess);
             let placed = geometry.place(&record, 1.0);
             prop_assert_eq!((staged.width() as u32, staged.height() as u32), (geometry.canvas.width, geometry.canvas.height));
             // Padding is black.

@@ -7,7 +7,7 @@ use foveal_coco::{Annotation, Category, CocoDataset, CocoError, Finding, Image, 
 use foveal_image::{FileSize, ImageError, file_size};
 use rayon::prelude::*;
 
-use crate::dataset::{Dataset, Object, Opened, Picture, Record};
+use crate::dataset::{Dataset, Object, Opened, ImageSource, Record};
 use crate::shapes::{self, Split};
 use crate::{CheckReport, DataConfig, DataError, OnError, Problem, SetConfig, Source};
 
@@ -96,14 +96,14 @@ impl DataConfig {
         let sizes: Vec<Result<FileSize, ImageError>> =
             coco.images.par_iter().map(|image| file_size(&folder.join(&image.file_name))).collect();
         let mut records = Vec::new();
-        let mut pictures = Vec::new();
+        let mut sources = Vec::new();
         let mut place: HashMap<i64, usize> = HashMap::new();
         for (image, size) in coco.images.iter_mut().zip(sizes) {
             let Some(placed) = place_image(image, size, &mut report) else { continue };
             image.width = placed.width;
             image.height = placed.height;
             place.insert(image.id, records.len());
-            pictures.push(Picture::File { path: folder.join(&image.file_name), stored: placed.stored });
+            sources.push(ImageSource::File { path: folder.join(&image.file_name), stored: placed.stored });
             records.push(Record {
                 image_id: image.id,
                 file_name: image.file_name.clone(),
@@ -140,7 +140,7 @@ impl DataConfig {
         report.empty_images = records.iter().filter(|r| r.objects.is_empty()).count();
         report.objects = records.iter().map(|r| r.objects.len()).sum();
         report.crowds = records.iter().map(|r| r.crowds.len()).sum();
-        Ok(Opened { dataset: Dataset { records, pictures, labels, coco }, report })
+        Ok(Opened { dataset: Dataset { records, sources, labels, coco }, report })
     }
 
     /// Files a box under its record: clipped, and dropped when nothing is left of it.

@@ -1,4 +1,4 @@
-//! Colour jitter on 8-bit pictures, as torchvision's `ColorJitter`.
+//! Colour jitter on 8-bit images, as torchvision's `ColorJitter`.
 
 use foveal_image::RgbImage;
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DataError, Sampler, ShapesConfig};
 
-/// Where pictures come from.
+/// Where images come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -53,7 +53,7 @@ pub struct ColorJitter {
     pub hue: f32,
 }
 
-/// Random changes of training pictures.
+/// Random changes of training images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
@@ -63,9 +63,9 @@ pub struct AugmentConfig {
     pub flip_vertical: f32,
     /// Colours.
     pub color_jitter: ColorJitter,
-    /// The picture is scaled by a factor from this range, log-uniform, then cropped or padded back to its size.
+    /// The image is scaled by a factor from this range, log-uniform, then cropped or padded back to its size.
     pub scale_jitter: [f32; 2],
-    /// Short sides, one of which replaces `min_size` for each picture; empty is off.
+    /// Short sides, one of which replaces `min_size` for each image; empty is off.
     pub min_sizes: Vec<u32>,
 }
 
@@ -105,7 +105,7 @@ pub struct DataConfig {
     pub min_size: u32,
     /// Most pixels of the longer side.
     pub max_size: u32,
-    /// `[height, width]` for every picture instead.
+    /// `[height, width]` for every image instead.
     pub fixed_size: Option<[u32; 2]>,
     /// The filter.
     pub resize: ResizeMode,
@@ -123,13 +123,13 @@ pub struct DataConfig {
     pub drop_crowds: bool,
     /// Boxes with a side below this many pixels, in the file or after augmentation, are dropped.
     pub min_box: f32,
-    /// Training pictures without objects are dropped.
+    /// Training images without objects are dropped.
     pub filter_empty: bool,
-    /// How often training pictures are shown.
+    /// How often training images are shown.
     pub sampler: Sampler,
-    /// The fraction of pictures with a class from which on the sampler takes it for rare or frequent.
+    /// The fraction of images with a class from which on the sampler takes it for rare or frequent.
     pub repeat_threshold: f64,
-    /// Random changes of training pictures.
+    /// Random changes of training images.
     pub augment: AugmentConfig,
 }
 
@@ -200,7 +200,7 @@ impl DataConfig {
             }
         }
         if !(self.repeat_threshold > 0.0 && self.repeat_threshold <= 1.0) {
-            let (key, expected) = ("data.repeat_threshold", "a fraction of the pictures above 0 and up to 1");
+            let (key, expected) = ("data.repeat_threshold", "a fraction of the images above 0 and up to 1");
             return Err(DataError::Setting { key, found: self.repeat_threshold.to_string(), expected });
         }
         if !scales {

@@ -11,7 +11,7 @@ use crate::DataError;
 /// How a VOC folder is read.
 #[derive(Clone, Debug, Default)]
 pub struct VocOptions {
-    /// `ImageSets/Main/<split>.txt` names the pictures; `None` takes all of `Annotations`.
+    /// `ImageSets/Main/<split>.txt` names the images; `None` takes all of `Annotations`.
     pub split: Option<String>,
     /// Category names, ids from 1 in this order; `None` takes all names in the folder, sorted.
     pub classes: Option<Vec<String>>,
@@ -28,7 +28,7 @@ pub struct Converted {
 
 /// Reads a Pascal VOC folder (`Annotations/*.xml`, `ImageSets/Main/*.txt`, `JPEGImages/`). Boxes are
 /// `[xmin, ymin, xmax - xmin, ymax - ymin]`; those without area are left out and noted. Sizes come from the XML, or
-/// from the picture where it has none; file names are relative to `JPEGImages`.
+/// from the image where it has none; file names are relative to `JPEGImages`.
 ///
 /// # Errors
 /// A missing or damaged file, or a class that is not in [`VocOptions::classes`]; each names the file.
@@ -65,7 +65,7 @@ fn add(converted: &mut Converted, folder: &Path, path: &Path, stem: &str, image_
     let file_name = inside.into_iter().chain(candidates).find(|name| images.join(name).is_file());
     let file_name = file_name.ok_or_else(|| DataError::Convert {
         path: path.to_owned(),
-        reason: format!("no picture {stem}.jpg (or .png, …) in {}", images.display()),
+        reason: format!("no image {stem}.jpg (or .png, …) in {}", images.display()),
     })?;
     let (width, height) = match voc.size {
         Some(size) => size,

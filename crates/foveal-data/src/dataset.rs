@@ -1,4 +1,4 @@
-//! A set of pictures with their objects, checked.
+//! A set of images with their objects, checked.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,13 +7,13 @@ use foveal_boxes::BBox;
 use foveal_coco::{CocoDataset, LabelMap};
 use foveal_image::{RgbImage, load_rgb, load_stored};
 
-use crate::shapes::ShapePictures;
+use crate::shapes::ShapeImages;
 use crate::{CheckReport, DataError};
 
-/// One object on a picture.
+/// One object on an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Object {
-    /// Pixels of the picture, inside it.
+    /// Pixels of the image, inside it.
     pub bbox: BBox,
     /// Contiguous class.
     pub class: u32,
@@ -21,7 +21,7 @@ pub struct Object {
     pub area: f32,
 }
 
-/// One picture's annotation.
+/// One image's annotation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     /// The file's id.
@@ -38,20 +38,20 @@ pub struct Record {
     pub crowds: Vec<BBox>,
 }
 
-/// Where a picture's pixels come from.
+/// Where an image's pixels come from.
 #[derive(Clone, Debug)]
-pub(crate) enum Picture {
+pub(crate) enum ImageSource {
     /// A file; `stored` leaves its EXIF orientation aside.
     File { path: PathBuf, stored: bool },
     /// A generated one.
-    Shape { set: Arc<ShapePictures>, index: usize },
+    Shape { set: Arc<ShapeImages>, index: usize },
 }
 
 /// A checked set, in the file's order.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     pub(crate) records: Vec<Record>,
-    pub(crate) pictures: Vec<Picture>,
+    pub(crate) sources: Vec<ImageSource>,
     pub(crate) labels: LabelMap,
     pub(crate) coco: CocoDataset,
 }
@@ -66,12 +66,12 @@ pub struct Opened {
 }
 
 impl Dataset {
-    /// The number of pictures.
+    /// The number of images.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether there is no picture.
+    /// Whether there is no image.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
@@ -81,7 +81,7 @@ impl Dataset {
         &self.labels
     }
 
-    /// The annotation of picture `index`.
+    /// The annotation of image `index`.
     ///
     /// # Panics
     /// `index >= len()`.
@@ -94,12 +94,12 @@ impl Dataset {
         &self.records
     }
 
-    /// Ground truth for an evaluation: the pictures of this set with their annotations as the file has them.
+    /// Ground truth for an evaluation: the images of this set with their annotations as the file has them.
     pub fn coco(&self) -> &CocoDataset {
         &self.coco
     }
 
-    /// The pixels of picture `index`, in the coordinates of its boxes.
+    /// The pixels of image `index`, in the coordinates of its boxes.
     ///
     /// # Errors
     /// [`DataError::Image`], or [`DataError::Size`] when the file changed since the checks.
@@ -108,9 +108,9 @@ impl Dataset {
     /// `index >= len()`.
     pub fn load(&self, index: usize) -> Result<RgbImage, DataError> {
         let record = &self.records[index];
-        match &self.pictures[index] {
-            Picture::Shape { set, index } => Ok(set.picture(*index)),
-            Picture::File { path, stored } => {
+        match &self.sources[index] {
+            ImageSource::Shape { set, index } => Ok(set.image(*index)),
+            ImageSource::File { path, stored } => {
                 let image = if *stored { load_stored(path) } else { load_rgb(path) };
                 let image = image.map_err(|source| DataError::Image { image_id: record.image_id, source })?;
                 if image.dimensions() != (record.width, record.height) {
@@ -126,7 +126,7 @@ impl Dataset {
         }
     }
 
-    /// The first `n` pictures with objects (all pictures count when none has any), as a set of its own.
+    /// The first `n` images with objects (all images count when none has any), as a set of its own.
     pub fn subset(&self, n: usize) -> Dataset {
         let with_objects = self.records.iter().any(|r| !r.objects.is_empty());
         let keep = |r: &Record| !with_objects || !r.objects.is_empty();
@@ -134,7 +134,7 @@ impl Dataset {
         self.select(&kept)
     }
 
-    /// The pictures of these indices, as a set of its own.
+    /// The images of these indices, as a set of its own.
     pub(crate) fn select(&self, indices: &[usize]) -> Dataset {
         let records: Vec<Record> = indices.iter().map(|&i| self.records[i].clone()).collect();
         let ids: std::collections::HashSet<i64> = records.iter().map(|r| r.image_id).collect();
@@ -143,7 +143,7 @@ impl Dataset {
             annotations: self.coco.annotations.iter().filter(|a| ids.contains(&a.image_id)).cloned().collect(),
             categories: self.coco.categories.clone(),
         };
-        let pictures = indices.iter().map(|&i| self.pictures[i].clone()).collect();
-        Dataset { records, pictures, labels: self.labels.clone(), coco }
+        let sources = indices.iter().map(|&i| self.sources[i].clone()).collect();
+        Dataset { records, sources, labels: self.labels.clone(), coco }
     }
 }

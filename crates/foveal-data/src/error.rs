@@ -96,7 +96,7 @@ pub enum DataError {
         /// Why.
         source: std::io::Error,
     },
-    /// A picture that cannot be written.
+    /// An image that cannot be written.
     #[error("cannot write {}: {reason}", path.display())]
     WriteImage {
         /// The file.

@@ -17,12 +17,12 @@ use crate::{DataConfig, DataError, Dataset, OnError, Problem, Skipped, Stream};
 
 /// Padded sizes whose anchors are kept; at 800 pixels one takes some 3 MB.
 const CACHED_SIZES: usize = 16;
-/// So many other pictures are tried in place of one that cannot be loaded.
+/// So many other images are tried in place of one that cannot be loaded.
 const REPLACEMENTS: u64 = 10;
 /// Separates the replacements' random stream from those of the samples.
 const REPLACE: u64 = 12;
 
-/// Where a picture of a batch comes from and what became of its size.
+/// Where an image of a batch comes from and what became of its size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageInfo {
     /// Position in the data set.
@@ -48,7 +48,7 @@ pub struct Batch {
     pub targets: Vec<ImageTargets>,
     /// One an image.
     pub info: Vec<ImageInfo>,
-    /// Pictures that could not be loaded (`on_error = "skip"`): replaced while training, else left out.
+    /// Images that could not be loaded (`on_error = "skip"`): replaced while training, else left out.
     pub skipped: Vec<Skipped>,
     /// Seconds that a worker took to make the batch.
     pub load_seconds: f64,
@@ -253,7 +253,7 @@ impl Shared {
         Ok(Batch { images, targets, info, skipped, load_seconds: started.elapsed().as_secs_f64() })
     }
 
-    /// The sample of a picture, or where it cannot be loaded and `on_error` allows: another's while training, none else.
+    /// The sample of an image, or where it cannot be loaded and `on_error` allows: another's while training, none else.
     fn sample(&self, index: usize, skipped: &mut Vec<Skipped>) -> Result<Option<Sample>, DataError> {
         let SampleMaker { seed, epoch, .. } = self.maker;
         let mut random = Stream::new(&[seed, epoch, index as u64, REPLACE]);

@@ -32,17 +32,17 @@ pub enum Problem {
     NotFinite,
     /// A box without area.
     EmptyBox,
-    /// A box that lies outside its picture.
+    /// A box that lies outside its image.
     OutsideBox,
     /// Another defect of the annotation file.
     Other,
-    /// A box that reaches over its picture's edge: clipped.
+    /// A box that reaches over its image's edge: clipped.
     ClippedBox,
     /// A box below `min_box`: dropped.
     SmallBox,
-    /// A picture whose boxes were drawn before its EXIF rotation: decoded as stored.
+    /// An image whose boxes were drawn before its EXIF rotation: decoded as stored.
     StoredOrientation,
-    /// A picture without a size in the annotation file: its file's is taken.
+    /// An image without a size in the annotation file: its file's is taken.
     NoSize,
 }
 
@@ -64,11 +64,11 @@ impl Problem {
             Problem::UnknownCategory => "annotations of unknown categories",
             Problem::NotFinite => "boxes that are not numbers",
             Problem::EmptyBox => "boxes without area",
-            Problem::OutsideBox => "boxes outside their picture",
+            Problem::OutsideBox => "boxes outside their image",
             Problem::Other => "other defects",
-            Problem::ClippedBox => "boxes clipped at the picture's edge",
+            Problem::ClippedBox => "boxes clipped at the image's edge",
             Problem::SmallBox => "boxes below data.min_box dropped",
-            Problem::StoredOrientation => "rotated pictures whose boxes refer to the stored pixels: decoded as stored",
+            Problem::StoredOrientation => "rotated images whose boxes refer to the stored pixels: decoded as stored",
             Problem::NoSize => "images without a size in the file: measured",
         }
     }

@@ -1,4 +1,4 @@
-//! One picture of a batch: loaded, augmented, resized, with its objects.
+//! One image of a batch: loaded, augmented, resized, with its objects.
 
 use foveal_image::{Preprocess, Staged};
 
@@ -15,7 +15,7 @@ pub(crate) struct SampleMaker {
     pub epoch: u64,
 }
 
-/// A picture ready to be padded.
+/// An image ready to be padded.
 pub(crate) struct Sample {
     pub index: usize,
     pub image: Staged,

@@ -1,6 +1,6 @@
-//! Which pictures an epoch shows, how often and in what order: a function of seed and epoch.
+//! Which images an epoch shows, how often and in what order: a function of seed and epoch.
 //!
-//! With `f(c)` the fraction of pictures that have class `c`, and the threshold `t` (`data.repeat_threshold`), a picture is
+//! With `f(c)` the fraction of images that have class `c`, and the threshold `t` (`data.repeat_threshold`), an image is
 //! shown as often as the rarest of its classes asks for:
 //!
 //! | sampler | a class asks for |
@@ -10,7 +10,7 @@
 //! | `oversample` | `max(1, t / f(c))`: classes below the threshold are brought up to it |
 //! | `undersample` | `min(1, t / f(c))`: classes above it are brought down to it |
 //!
-//! Pictures without objects count as a class of their own under `undersample`, and are shown once else. A fractional
+//! Images without objects count as a class of their own under `undersample`, and are shown once else. A fractional
 //! number is met on average over the epochs: of `r` copies, `floor(r)` or one more come in each.
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use crate::{DataConfig, Dataset};
 const SHUFFLE: u64 = 11;
 const ROUNDING: u64 = 13;
 
-/// How often pictures are shown (`data.sampler`).
+/// How often images are shown (`data.sampler`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sampler {
@@ -38,10 +38,10 @@ pub enum Sampler {
 }
 
 impl Sampler {
-    /// How often a class that is on `on` of `pictures` pictures asks to be shown: the table above. One that is on none is
+    /// How often a class that is on `on` of `images` images asks to be shown: the table above. One that is on none is
     /// taken to be on one.
-    pub fn asks(self, on: usize, pictures: usize, threshold: f64) -> f64 {
-        let rarity = threshold * pictures as f64 / on.max(1) as f64;
+    pub fn asks(self, on: usize, images: usize, threshold: f64) -> f64 {
+        let rarity = threshold * images as f64 / on.max(1) as f64;
         match self {
             Self::Uniform => 1.0,
             Self::RepeatFactor => rarity.sqrt().max(1.0),
@@ -51,13 +51,13 @@ impl Sampler {
     }
 }
 
-/// How often a picture is shown in an epoch, for each picture.
+/// How often an image is shown in an epoch, for each image.
 ///
 /// # Panics
 /// The threshold is not positive.
 pub fn repeats(dataset: &Dataset, sampler: Sampler, threshold: f64) -> Vec<f64> {
     assert!(threshold > 0.0, "a threshold of {threshold}");
-    let pictures: Vec<Vec<usize>> = dataset
+    let images: Vec<Vec<usize>> = dataset
         .records()
         .iter()
         .map(|record| {
@@ -67,26 +67,26 @@ pub fn repeats(dataset: &Dataset, sampler: Sampler, threshold: f64) -> Vec<f64> 
             classes
         })
         .collect();
-    factors(&pictures, dataset.label_map().len(), sampler, threshold)
+    factors(&images, dataset.label_map().len(), sampler, threshold)
 }
 
-/// The same from the classes of each picture, without repetition.
-fn factors(pictures: &[Vec<usize>], classes: usize, sampler: Sampler, threshold: f64) -> Vec<f64> {
-    // The last is that of pictures without objects.
+/// The same from the classes of each image, without repetition.
+fn factors(images: &[Vec<usize>], classes: usize, sampler: Sampler, threshold: f64) -> Vec<f64> {
+    // The last is that of images without objects.
     let mut on = vec![0usize; classes + 1];
-    for of_picture in pictures {
-        of_picture.iter().for_each(|class| on[*class] += 1);
-        on[classes] += usize::from(of_picture.is_empty());
+    for of_image in images {
+        of_image.iter().for_each(|class| on[*class] += 1);
+        on[classes] += usize::from(of_image.is_empty());
     }
     let asks = |class: usize| match sampler {
         Sampler::RepeatFactor | Sampler::Oversample if class == classes => 1.0,
-        _ => sampler.asks(on[class], pictures.len(), threshold),
+        _ => sampler.asks(on[class], images.len(), threshold),
     };
-    let of = |picture: &Vec<usize>| picture.iter().map(|class| asks(*class)).fold(0.0, f64::max);
-    pictures.iter().map(|picture| if picture.is_empty() { asks(classes) } else { of(picture) }).collect()
+    let of = |image: &Vec<usize>| image.iter().map(|class| asks(*class)).fold(0.0, f64::max);
+    images.iter().map(|image| if image.is_empty() { asks(classes) } else { of(image) }).collect()
 }
 
-/// The pictures of an epoch in order. All epochs have the same number, the rounded sum of what pictures ask for, at least
+/// The images of an epoch in order. All epochs have the same number, the rounded sum of what images ask for, at least
 /// one.
 pub fn epoch_order(dataset: &Dataset, config: &DataConfig, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..dataset.len()).collect();
@@ -101,7 +101,7 @@ pub fn epoch_order(dataset: &Dataset, config: &DataConfig, seed: u64, epoch: u64
     order
 }
 
-/// The number of pictures of an epoch.
+/// The number of images of an epoch.
 pub fn epoch_len(dataset: &Dataset, config: &DataConfig) -> usize {
     match config.sampler {
         Sampler::Uniform => dataset.len(),
@@ -114,16 +114,16 @@ fn whole(repeats: &[f64]) -> usize {
     (repeats.iter().sum::<f64>().round() as usize).max(1)
 }
 
-/// Systematic sampling: a comb with teeth at `start`, `start + 1`, … falls on the pictures laid end to end, each as long
+/// Systematic sampling: a comb with teeth at `start`, `start + 1`, … falls on the images laid end to end, each as long
 /// as its number of repeats, all together scaled to a whole length.
 fn copies(order: &[usize], repeats: &[f64], start: f64) -> Vec<usize> {
     let count = whole(repeats);
     let scale = count as f64 / repeats.iter().sum::<f64>();
     let (mut copies, mut end) = (Vec::with_capacity(count), 0.0);
-    for picture in order {
-        end += repeats[*picture] * scale;
+    for image in order {
+        end += repeats[*image] * scale;
         while copies.len() < count && start + (copies.len() as f64) < end {
-            copies.push(*picture);
+            copies.push(*image);
         }
     }
     // Rounding of the sum may leave the last tooth just beyond the end.
@@ -135,23 +135,23 @@ fn copies(order: &[usize], repeats: &[f64], start: f64) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    /// Four pictures: class 0 on all but the empty one, class 1 on one.
-    fn pictures() -> Vec<Vec<usize>> {
+    /// Four images: class 0 on all but the empty one, class 1 on one.
+    fn images() -> Vec<Vec<usize>> {
         vec![vec![0], vec![0, 1], vec![0], vec![]]
     }
 
     #[test]
     fn factors_by_hand() {
-        let of = |sampler, threshold| factors(&pictures(), 2, sampler, threshold);
+        let of = |sampler, threshold| factors(&images(), 2, sampler, threshold);
         // f = 3/4 and 1/4; t = 1: sqrt(4/3), sqrt(4) = 2.
         let root = (4f64 / 3.0).sqrt();
         assert_eq!(of(Sampler::RepeatFactor, 1.0), [root, 2.0, root, 1.0]);
         assert_eq!(of(Sampler::RepeatFactor, 0.5), [1.0, 2f64.sqrt(), 1.0, 1.0]);
         assert_eq!(of(Sampler::Oversample, 0.5), [1.0, 2.0, 1.0, 1.0]);
-        // t = 3/8 halves class 0, but not on the picture with class 1; the empty pictures are 1/4 of all.
+        // t = 3/8 halves class 0, but not on the image with class 1; the empty images are 1/4 of all.
         assert_eq!(of(Sampler::Undersample, 0.375), [0.5, 1.0, 0.5, 1.0]);
         assert_eq!(of(Sampler::Uniform, 0.001), [1.0; 4]);
-        // LVIS's own example: with t = 0.001, a class on 1 of 10000 pictures is repeated sqrt(10) times.
+        // LVIS's own example: with t = 0.001, a class on 1 of 10000 images is repeated sqrt(10) times.
         let mut many = vec![vec![0]; 9999];
         many.push(vec![1]);
         let factors = factors(&many, 2, Sampler::RepeatFactor, 0.001);
@@ -167,10 +167,10 @@ mod tests {
         for i in 0..starts {
             let copies = copies(&order, &repeats, f64::from(i) / f64::from(starts));
             assert_eq!(copies.len(), 5);
-            for (picture, repeat) in repeats.iter().enumerate() {
-                let found = copies.iter().filter(|c| **c == picture).count();
-                assert!((found as f64 - repeat).abs() < 1.0, "{picture}: {found}");
-                counts[picture] += found;
+            for (image, repeat) in repeats.iter().enumerate() {
+                let found = copies.iter().filter(|c| **c == image).count();
+                assert!((found as f64 - repeat).abs() < 1.0, "{image}: {found}");
+                counts[image] += found;
             }
         }
         for (count, repeat) in counts.iter().zip(repeats) {

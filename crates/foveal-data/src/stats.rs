@@ -1,4 +1,4 @@
-//! What is in a set: objects by class, sizes, objects on a picture.
+//! What is in a set: objects by class, sizes, objects on an image.
 
 use std::fmt;
 
@@ -21,16 +21,16 @@ pub struct ClassStats {
     pub name: String,
     /// Objects.
     pub objects: usize,
-    /// Pictures with at least one.
+    /// Images with at least one.
     pub images: usize,
 }
 
 /// What is in a set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stats {
-    /// Pictures.
+    /// Images.
     pub images: usize,
-    /// Pictures without objects.
+    /// Images without objects.
     pub empty_images: usize,
     /// Objects.
     pub objects: usize,
@@ -44,11 +44,11 @@ pub struct Stats {
     pub sides: [f32; 5],
     /// Boxes' height over width: smallest, 10 %, median, 90 %, largest.
     pub ratios: [f32; 5],
-    /// Objects on a picture: fewest, 10 %, median, 90 %, most.
+    /// Objects on an image: fewest, 10 %, median, 90 %, most.
     pub objects_per_image: [f32; 5],
-    /// Pictures' width: smallest, 10 %, median, 90 %, largest.
+    /// Images' width: smallest, 10 %, median, 90 %, largest.
     pub widths: [f32; 5],
-    /// Pictures' height: smallest, 10 %, median, 90 %, largest.
+    /// Images' height: smallest, 10 %, median, 90 %, largest.
     pub heights: [f32; 5],
 }
 

@@ -101,7 +101,7 @@ fn dropping_a_loader_early_does_not_hang() {
 }
 
 #[test]
-fn a_picture_that_breaks_during_a_run_fails_or_is_replaced() {
+fn a_image_that_breaks_during_a_run_fails_or_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let shapes = config().shapes;
     write_shapes(&shapes, dir.path()).unwrap();

@@ -25,7 +25,7 @@ impl Folder {
         self
     }
 
-    fn picture(&self, name: &str, width: u32, height: u32) -> &Self {
+    fn image(&self, name: &str, width: u32, height: u32) -> &Self {
         RgbImage::from_pixel(width, height, Rgb([50, 100, 150])).save(self.path(name)).unwrap();
         self
     }
@@ -48,7 +48,7 @@ fn categories() -> Value {
 #[test]
 fn a_messy_but_sound_set_opens_clean() {
     let folder = Folder::new();
-    folder.picture("a.png", 40, 30).picture("ünïcode 图.png", 20, 20);
+    folder.image("a.png", 40, 30).image("ünïcode 图.png", 20, 20);
     GrayImage::new(16, 16).save(folder.path("empty.png")).unwrap();
     let json = json!({
         "info": null,
@@ -98,8 +98,8 @@ fn a_messy_but_sound_set_opens_clean() {
 #[test]
 fn everything_wrong_is_in_one_summary() {
     let folder = Folder::new();
-    folder.picture("good.png", 40, 30).picture("size.png", 40, 30);
-    std::fs::write(folder.path("text.jpg"), "no picture").unwrap();
+    folder.image("good.png", 40, 30).image("size.png", 40, 30);
+    std::fs::write(folder.path("text.jpg"), "no image").unwrap();
     std::fs::copy(fixture("truncated.jpg"), folder.path("truncated.jpg")).unwrap();
     let image = |id: i64, name: &str| json!({"id": id, "file_name": name, "width": 40, "height": 30});
     let annotation = |id: i64, image: i64, category: i64, bbox: Value| json!({"id": id, "image_id": image, "category_id": category, "bbox": bbox});
@@ -153,7 +153,7 @@ fn everything_wrong_is_in_one_summary() {
 }
 
 #[test]
-fn rotated_pictures_lie_under_their_boxes() {
+fn rotated_images_lie_under_their_boxes() {
     let folder = Folder::new();
     std::fs::copy(fixture("rotated.jpg"), folder.path("rotated.jpg")).unwrap();
     for (width, height, notes) in [(24, 16, 0), (16, 24, 1)] {
@@ -173,7 +173,7 @@ fn rotated_pictures_lie_under_their_boxes() {
 #[test]
 fn validation_must_speak_of_the_same_classes() {
     let folder = Folder::new();
-    folder.picture("a.png", 40, 30);
+    folder.image("a.png", 40, 30);
     let set = |categories: Value| {
         let images = json!([{"id": 1, "file_name": "a.png", "width": 40, "height": 30}]);
         json!({"images": images, "annotations": [], "categories": categories})

@@ -1,4 +1,4 @@
-//! The generated set is what it says: frequencies, sizes, overlaps, one picture independent of the others.
+//! The generated set is what it says: frequencies, sizes, overlaps, one image independent of the others.
 
 use foveal_data::shapes::{Scene, Split};
 use foveal_data::{DataConfig, ShapesConfig, Source, Stats};
@@ -36,7 +36,7 @@ fn the_default_set_is_long_tailed_crowded_and_of_all_sizes() {
 }
 
 #[test]
-fn a_picture_depends_on_seed_split_and_index_alone() {
+fn a_image_depends_on_seed_split_and_index_alone() {
     let config = ShapesConfig { count: 3, ..ShapesConfig::default() };
     let more = ShapesConfig { count: 300, ..config.clone() };
     assert_eq!(Scene::new(&config, Split::Train, 2), Scene::new(&more, Split::Train, 2));
@@ -48,7 +48,7 @@ fn a_picture_depends_on_seed_split_and_index_alone() {
 
 #[test]
 fn boxes_fit_the_drawn_pixels() {
-    // A figure alone on the picture: the pixels that differ from the bare background are its box.
+    // A figure alone on the image: the pixels that differ from the bare background are its box.
     let config = ShapesConfig { max_objects: 1, classes: 8, imbalance: 1.0, count: 30, ..ShapesConfig::default() };
     let mut seen = 0;
     for index in 0..30 {

@@ -1,4 +1,4 @@
-//! Writes small random models as checkpoints and ONNX files, with pictures and what foveal makes of them, for other
+//! Writes small random models as checkpoints and ONNX files, with images and what foveal makes of them, for other
 //! runtimes to be compared with: `onnx_cases DIR`. Used by `tests/onnx` (tract) and `scripts/reference/check_onnx.py`
 //! (onnxruntime).
 //!
@@ -21,7 +21,7 @@ use foveal_heads::{HeadConfig, HeadNorm};
 use foveal_image::{Preprocess, RgbImage, pad_batch};
 use safetensors::tensor::{Dtype, TensorView};
 
-/// Pictures in a batch.
+/// Images in a batch.
 const BATCHES: [usize; 3] = [1, 2, 3];
 /// Height and width in pixels; the first alone is a multiple of 32 both ways.
 const SIZES: [[usize; 2]; 4] = [[64, 96], [100, 75], [97, 130], [160, 33]];
@@ -29,7 +29,7 @@ const SIZES: [[usize; 2]; 4] = [[64, 96], [100, 75], [97, 130], [160, 33]];
 const CLASSES: usize = 7;
 /// Spread of the logits around the prior's: about a tenth of the pairs come above the threshold.
 const LOGIT_DEVIATION: f32 = 1.5;
-/// Spread of the deltas: boxes overlap, and some leave the picture.
+/// Spread of the deltas: boxes overlap, and some leave the image.
 const DELTA_DEVIATION: f32 = 0.3;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -117,7 +117,7 @@ fn save_random(config: &ModelConfig, path: &Path) -> Result<(), Box<dyn Error>> 
     }
     let (model, _) = load_tensors(model, &tensors);
     let [height, width] = SIZES[0];
-    let seen = Preprocess::default().apply_at(&picture(0, height, width), width as u32, height as u32);
+    let seen = Preprocess::default().apply_at(&image(0, height, width), width as u32, height as u32);
     let dense = model.valid().forward(Tensor::from_data(TensorData::new(seen.data, [1, 3, height, width]), &device));
     for (layer, output, wanted) in [
         ("head.classification_head.cls_logits.weight", dense.logits, LOGIT_DEVIATION),
@@ -170,14 +170,14 @@ impl Cases {
     fn add(&mut self, checkpoint: &Checkpoint, batch: usize, [height, width]: [usize; 2]) {
         let meta = &checkpoint.meta;
         let name = format!("{batch}x{height}x{width}");
-        let pictures: Vec<RgbImage> = (0..batch).map(|seed| picture(seed as u64, height, width)).collect();
-        let bytes = pictures.iter().flat_map(|p| (0..3).map(move |channel| (p, channel)));
+        let images: Vec<RgbImage> = (0..batch).map(|seed| image(seed as u64, height, width)).collect();
+        let bytes = images.iter().flat_map(|p| (0..3).map(move |channel| (p, channel)));
         let images: Vec<f32> =
             bytes.flat_map(|(p, channel)| p.pixels().map(move |v| f32::from(v.0[channel]) / 255.0)).collect();
         self.put(format!("{name}.images"), &[batch, 3, height, width], &images);
 
         let prepared: Vec<_> =
-            pictures.iter().map(|p| meta.preprocess.apply_at(p, width as u32, height as u32)).collect();
+            images.iter().map(|p| meta.preprocess.apply_at(p, width as u32, height as u32)).collect();
         let padded = pad_batch(&prepared);
         let data = TensorData::new(padded.data, [batch, 3, padded.height, padded.width]);
         let dense = checkpoint.model.forward(Tensor::from_data(data, &Device::flex()));
@@ -227,7 +227,7 @@ impl Cases {
 }
 
 /// Blocks of random colours with noise on them.
-fn picture(seed: u64, height: usize, width: usize) -> RgbImage {
+fn image(seed: u64, height: usize, width: usize) -> RgbImage {
     let mut noise = Random(seed * 1000 + height as u64);
     let mut blocks = Random(seed + 1);
     let colours: Vec<f32> = (0..64 * 3).map(|_| blocks.next()).collect();

@@ -8,7 +8,7 @@ use foveal_image::{Prepared, RgbImage, pad_batch};
 
 use crate::{Checkpoint, Detection, DetectorError, ImageFrame, postprocess};
 
-/// Detects objects in pictures with a checkpoint's own preprocessing and thresholds.
+/// Detects objects in images with a checkpoint's own preprocessing and thresholds.
 ///
 /// ```
 /// use burn::tensor::Device;
@@ -69,21 +69,21 @@ impl Detector {
         Self { checkpoint, device: device.clone() }
     }
 
-    /// Objects in one picture, best first, boxes in its own pixels.
+    /// Objects in one image, best first, boxes in its own pixels.
     ///
     /// # Errors
-    /// When the picture has no pixels, or a preprocessing that was set by hand cannot work.
+    /// When the image has no pixels, or a preprocessing that was set by hand cannot work.
     pub fn detect(&self, image: &RgbImage) -> Result<Vec<Prediction>, DetectorError> {
         let (width, height) = image.dimensions();
         if width == 0 || height == 0 {
-            return Err(DetectorError::EmptyPicture { width, height });
+            return Err(DetectorError::EmptyImage { width, height });
         }
         self.checkpoint.meta.preprocess.check()?;
         let prepared = self.checkpoint.meta.preprocess.apply(image);
         Ok(self.detect_prepared(&[prepared]).pop().unwrap_or_default())
     }
 
-    /// Objects in each of several prepared pictures, run as one batch.
+    /// Objects in each of several prepared images, run as one batch.
     pub fn detect_prepared(&self, images: &[Prepared]) -> Vec<Vec<Prediction>> {
         let meta = &self.checkpoint.meta;
         let batch = pad_batch(images);

@@ -38,9 +38,9 @@ pub enum DetectorError {
         /// What was found.
         found: String,
     },
-    /// A picture without a pixel.
-    #[error("expected a picture with pixels, found {width} x {height}")]
-    EmptyPicture {
+    /// An image without a pixel.
+    #[error("expected an image with pixels, found {width} x {height}")]
+    EmptyImage {
         /// Its width in pixels.
         width: u32,
         /// Its height in pixels.

@@ -162,7 +162,7 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
             && model.fpn_channels == plain.fpn_channels
             && model.head.convs == plain.head.convs
             && (model.head.norm == HeadNorm::None || model.head.groups == plain.head.groups)
-            && model.anchors.cells() == plain.anchors.cells()
+            && model.anchors.anchors_per_location() == plain.anchors.anchors_per_location()
             && model.norm != NormChoice::Group
             && !model.weights_convention.stride_in_1x1()
     });
@@ -178,7 +178,7 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
                 model.fpn_channels,
                 model.head.convs,
                 model.head.norm,
-                model.anchors.cells(),
+                model.anchors.anchors_per_location(),
                 if model.weights_convention.stride_in_1x1() { ", strides on the 1x1" } else { "" }
             ),
         });
@@ -230,7 +230,7 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
         note += "# The network was trained on unrounded anchors: torchvision's differ by up to half a pixel.\n";
     }
     if meta.preprocess.resize != ResizeMode::Torchvision {
-        note += "# The network was trained on antialiased pictures: torchvision's transform does not antialias.\n";
+        note += "# The network was trained on antialiased images: torchvision's transform does not antialias.\n";
     }
     Ok(note)
 }

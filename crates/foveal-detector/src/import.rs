@@ -83,7 +83,7 @@ pub fn import_torchvision(
     if let Some(other) = file.others.iter().find(|o| !o.name.ends_with(".num_batches_tracked")) {
         return Err(bad(format!("tensor {} of type {}, which is no floating-point type", other.name, other.dtype)));
     }
-    let channels = class_channels(&tensors, model.anchors.cells()).map_err(bad)?;
+    let channels = class_channels(&tensors, model.anchors.anchors_per_location()).map_err(bad)?;
     let labelled = label_channels(channels, labels)?;
     let model = ModelConfig { class_channels: Some(labelled.channels), weights: None, ..model.clone() };
     let (network, report) = load_tensors(model.skeleton(labelled.categories.len(), device), &tensors);
@@ -128,19 +128,19 @@ fn other_version(tensors: &TensorMap, norm: HeadNorm) -> String {
 }
 
 /// The number of class channels an anchor.
-fn class_channels(tensors: &TensorMap, cells: usize) -> Result<usize, String> {
+fn class_channels(tensors: &TensorMap, anchors_per_location: usize) -> Result<usize, String> {
     let Some(bias) = tensors.get(CLASS_BIAS) else {
         let names: Vec<&str> = tensors.keys().take(4).map(String::as_str).collect();
         return Err(format!("no {CLASS_BIAS} among its {} tensors ({}, …)", tensors.len(), names.join(", ")));
     };
     let outputs = bias.values.len();
-    if bias.shape.len() != 1 || outputs < 2 * cells || !outputs.is_multiple_of(cells) {
+    if bias.shape.len() != 1 || outputs < 2 * anchors_per_location || !outputs.is_multiple_of(anchors_per_location) {
         return Err(format!(
             "{CLASS_BIAS} of shape {:?}, no multiple of {cells} anchors with a background and a class at least",
             bias.shape
         ));
     }
-    Ok(outputs / cells)
+    Ok(outputs / anchors_per_location)
 }
 
 fn strip_wrappers(mut tensors: TensorMap) -> TensorMap {

@@ -82,8 +82,8 @@ impl ModelConfig {
         let body = if self.weights_convention.stride_in_1x1() { body.with_stride_in_1x1() } else { body };
         let channels = ResNet::channels(self.backbone, self.base_width);
         let fpn = Fpn::new(channels, self.fpn_channels, self.p6_from, &mut init, device);
-        let (cells, channels) = (self.anchors.cells(), self.channels(classes));
-        let head = Head::new(&self.head, self.fpn_channels, cells, channels, &mut init, device);
+        let (anchors_per_location, channels) = (self.anchors.anchors_per_location(), self.channels(classes));
+        let head = Head::new(&self.head, self.fpn_channels, anchors_per_location, channels, &mut init, device);
         RetinaNet { backbone: Backbone { body, fpn }, head }
     }
 

@@ -39,8 +39,8 @@ impl ModelConfig {
             P6From::C5 => KERNEL * inputs * pyramid,
         };
         let laterals: f64 = maps[1..].iter().map(|channels| channels * pyramid).sum();
-        let cells = self.anchors.scales as f64 * self.anchors.ratios.len() as f64;
-        let last = KERNEL * pyramid * cells * (self.channels(classes) as f64 + BOX_VALUES);
+        let anchors_per_location = self.anchors.scales as f64 * self.anchors.ratios.len() as f64;
+        let last = KERNEL * pyramid * anchors_per_location * (self.channels(classes) as f64 + BOX_VALUES);
         total + laterals + 3.0 * square + p6 + square + 2.0 * self.head.convs as f64 * square + last
     }
 }

@@ -50,9 +50,9 @@ fn gives_torchvisions_detections(arch: TorchvisionArch, name: &str) {
 
     let bytes = std::fs::read(fixture(&format!("{name}.safetensors"))).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let picture = file.tensor("image").unwrap();
-    let [height, width, _] = picture.shape() else { panic!("image of three axes") };
-    let picture = RgbImage::from_raw(*width as u32, *height as u32, picture.data().to_vec()).unwrap();
+    let image = file.tensor("image").unwrap();
+    let [height, width, _] = image.shape() else { panic!("image of three axes") };
+    let image = RgbImage::from_raw(*width as u32, *height as u32, image.data().to_vec()).unwrap();
     let floats = |name: &str| -> Vec<f32> {
         file.tensor(name).unwrap().data().as_chunks::<4>().0.iter().map(|c| f32::from_le_bytes(*c)).collect()
     };
@@ -61,7 +61,7 @@ fn gives_torchvisions_detections(arch: TorchvisionArch, name: &str) {
         file.tensor("labels").unwrap().data().as_chunks::<4>().0.iter().map(|c| i32::from_le_bytes(*c)).collect();
 
     let detector = Detector::new(checkpoint, &device);
-    let found = detector.detect(&picture).unwrap();
+    let found = detector.detect(&image).unwrap();
     assert_eq!(found.len(), scores.len());
     let mut free: Vec<usize> = (0..scores.len()).collect();
     for p in &found {

@@ -1,4 +1,4 @@
-//! The whole network against torchvision: pictures in, detections, losses and gradients out, stage by stage.
+//! The whole network against torchvision: images in, detections, losses and gradients out, stage by stage.
 //! Fixtures and their margins: `scripts/reference/retinanet.py`.
 // burn-ndarray is deprecated upstream; it stays supported here.
 #![allow(deprecated)]
@@ -55,7 +55,7 @@ impl ModuleVisitor for FindGradient<'_> {
 
 fn prepared(fixture: &Fixture) -> Vec<Prepared> {
     let preprocess = fixture.preprocess();
-    (0..fixture.images()).map(|i| preprocess.apply(&fixture.picture(i))).collect()
+    (0..fixture.images()).map(|i| preprocess.apply(&fixture.image(i))).collect()
 }
 
 fn targets(fixture: &Fixture, anchors: &[BBox]) -> Vec<ImageTargets> {

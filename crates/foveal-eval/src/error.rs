@@ -20,7 +20,7 @@ pub enum EvalError {
         /// What does not fit.
         source: Box<EvalError>,
     },
-    /// A detection on a picture that the ground truth lacks; pycocotools refuses it as well, as
+    /// A detection on an image that the ground truth lacks; pycocotools refuses it as well, as
     /// it mostly means that the two are of different sets.
     #[error(
         "detection {index} is on image {image_id}, which is none of the ground truth's {images} images \

@@ -13,7 +13,7 @@ use layout::Layout;
 const LOW: f64 = 0.1;
 /// … and below which something is said in any case.
 const NEAR_ZERO: f64 = 0.02;
-/// Detections a picture that count, as in COCO's figures.
+/// Detections an image that count, as in COCO's figures.
 const LIMIT: usize = 100;
 /// The part of the objects that must be found for a reading to be taken for the right one …
 const ENOUGH: f64 = 0.25;
@@ -23,17 +23,17 @@ const TIMES: f64 = 3.0;
 const FITS: f32 = 0.5;
 /// IoU of a detection that lies where the object is, and does not fit.
 const TOUCHES: f32 = 0.1;
-/// The part of the pictures below which the detections are of other pictures.
-const FEW_PICTURES: f64 = 0.2;
+/// The part of the images below which the detections are of other images.
+const FEW_IMAGES: f64 = 0.2;
 /// The part of mistaken classes, or sizes, that a rule must explain.
 const MOSTLY: f64 = 0.8;
-/// Sizes that differ by less have one factor: pictures resized to one length of their shorter side.
+/// Sizes that differ by less have one factor: images resized to one length of their shorter side.
 const ALIKE: f64 = 1.4;
 
 /// The likely reason, in words for the user, why an AP50 is near zero: below 0.02 always, below 0.1 where there is one;
 /// `None` above and without objects.
 ///
-/// Nothing is assumed about where the detections come from: each way to misread boxes, classes or pictures is tried, and
+/// Nothing is assumed about where the detections come from: each way to misread boxes, classes or images is tried, and
 /// named where it finds many more objects than the detections as they are.
 pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -> Option<String> {
     if !(0.0..LOW).contains(&ap50) {
@@ -46,9 +46,9 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
                 .into(),
         );
     }
-    let pictures = pictures(truth, detections);
-    let objects: usize = pictures.iter().map(|p| p.objects.len()).sum();
-    let found = |layout, iou, class| part(&pictures, layout, iou, class);
+    let images = images(truth, detections);
+    let objects: usize = images.iter().map(|p| p.objects.len()).sum();
+    let found = |layout, iou, class| part(&images, layout, iou, class);
     let as_they_are = found(Layout::Coco, FITS, Class::Same);
     let start = format!(
         "AP50 is {ap50:.4}: {} of {objects} objects have a detection of their class with an IoU of {FITS} or more",
@@ -56,12 +56,12 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
     );
     let better = |part: f64| part >= ENOUGH && part >= TIMES * as_they_are;
 
-    let covered = pictures.iter().filter(|p| !p.detections.is_empty()).count();
-    if (covered as f64) < FEW_PICTURES * pictures.len() as f64 {
+    let covered = images.iter().filter(|p| !p.detections.is_empty()).count();
+    if (covered as f64) < FEW_IMAGES * images.len() as f64 {
         return Some(format!(
-            "{start}; only {covered} of {} pictures with objects have detections at all: are image_ids those of these \
+            "{start}; only {covered} of {} images with objects have detections at all: are image_ids those of these \
              annotations?",
-            pictures.len()
+            images.len()
         ));
     }
     let readings = Layout::OTHERS.map(|layout| (layout, found(layout, FITS, Class::Same)));
@@ -69,22 +69,22 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
         readings.into_iter().filter(|(_, part)| better(*part)).max_by(|a, b| a.1.total_cmp(&b.1))
     {
         return Some(format!(
-            "{start}; {} if bbox is read as {}. It must be [x, y, width, height] in pixels of the original picture",
+            "{start}; {} if bbox is read as {}. It must be [x, y, width, height] in pixels of the original image",
             percent(part),
             layout.name()
         ));
     }
-    let (scaled, factor) = rescaled(&pictures);
+    let (scaled, factor) = rescaled(&images);
     if better(scaled) {
         return Some(format!(
-            "{start}; {} once boxes are divided by {factor:.2} or so: are they boxes of a resized picture? They must be in \
+            "{start}; {} once boxes are divided by {factor:.2} or so: are they boxes of a resized image? They must be in \
              pixels of the original one",
             percent(scaled)
         ));
     }
     let any_class = found(Layout::Coco, FITS, Class::Any);
     if better(any_class) {
-        return Some(format!("{start}; {} of any class. {}", percent(any_class), mistaken(truth, &pictures)));
+        return Some(format!("{start}; {} of any class. {}", percent(any_class), mistaken(truth, &images)));
     }
     if ap50 >= NEAR_ZERO {
         return None;
@@ -109,8 +109,8 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
     ))
 }
 
-/// A picture with objects.
-struct Picture<'a> {
+/// An image with objects.
+struct ImageBoxes<'a> {
     image: &'a Image,
     /// Without crowds.
     objects: Vec<&'a Annotation>,
@@ -118,28 +118,28 @@ struct Picture<'a> {
     detections: Vec<&'a CocoDetection>,
 }
 
-fn pictures<'a>(truth: &'a CocoDataset, detections: &'a [CocoDetection]) -> Vec<Picture<'a>> {
-    let mut by_id: HashMap<i64, Picture<'a>> = truth
+fn images<'a>(truth: &'a CocoDataset, detections: &'a [CocoDetection]) -> Vec<ImageBoxes<'a>> {
+    let mut by_id: HashMap<i64, ImageBoxes<'a>> = truth
         .images
         .iter()
-        .map(|image| (image.id, Picture { image, objects: Vec::new(), detections: Vec::new() }))
+        .map(|image| (image.id, ImageBoxes { image, objects: Vec::new(), detections: Vec::new() }))
         .collect();
     for object in truth.annotations.iter().filter(|a| !a.iscrowd) {
-        if let Some(picture) = by_id.get_mut(&object.image_id) {
-            picture.objects.push(object);
+        if let Some(entry) = by_id.get_mut(&object.image_id) {
+            entry.objects.push(object);
         }
     }
     for detection in detections {
-        if let Some(picture) = by_id.get_mut(&detection.image_id) {
-            picture.detections.push(detection);
+        if let Some(entry) = by_id.get_mut(&detection.image_id) {
+            entry.detections.push(detection);
         }
     }
-    let mut pictures: Vec<Picture> = by_id.into_values().filter(|p| !p.objects.is_empty()).collect();
-    for picture in &mut pictures {
-        picture.detections.sort_by(|a, b| b.score.total_cmp(&a.score));
-        picture.detections.truncate(LIMIT);
+    let mut images: Vec<ImageBoxes> = by_id.into_values().filter(|p| !p.objects.is_empty()).collect();
+    for entry in &mut images {
+        entry.detections.sort_by(|a, b| b.score.total_cmp(&a.score));
+        entry.detections.truncate(LIMIT);
     }
-    pictures
+    images
 }
 
 /// Which detections count for an object.
@@ -151,13 +151,13 @@ enum Class {
 
 /// The detection that fits an object best, with its IoU.
 fn best<'a>(
-    picture: &Picture<'a>,
+    entry: &ImageBoxes<'a>,
     boxes: &[BBox],
     object: &Annotation,
     class: Class,
 ) -> Option<(&'a CocoDetection, f32)> {
     let place = xywh_to_bbox(&object.bbox);
-    picture
+    entry
         .detections
         .iter()
         .zip(boxes)
@@ -168,16 +168,16 @@ fn best<'a>(
 
 /// Calls `f` with every object and the detection that fits it best, where that does by `threshold`.
 fn each_found(
-    pictures: &[Picture],
+    images: &[ImageBoxes],
     layout: Layout,
     threshold: f32,
     class: Class,
     mut f: impl FnMut(&Annotation, &CocoDetection),
 ) {
-    for picture in pictures {
-        let boxes: Vec<BBox> = picture.detections.iter().map(|d| layout.read(d.bbox, picture.image)).collect();
-        for object in &picture.objects {
-            match best(picture, &boxes, object, class) {
+    for entry in images {
+        let boxes: Vec<BBox> = entry.detections.iter().map(|d| layout.read(d.bbox, entry.image)).collect();
+        for object in &entry.objects {
+            match best(entry, &boxes, object, class) {
                 Some((detection, overlap)) if overlap >= threshold => f(object, detection),
                 _ => {}
             }
@@ -186,22 +186,22 @@ fn each_found(
 }
 
 /// The part of the objects that are found.
-fn part(pictures: &[Picture], layout: Layout, threshold: f32, class: Class) -> f64 {
-    let objects: usize = pictures.iter().map(|p| p.objects.len()).sum();
+fn part(images: &[ImageBoxes], layout: Layout, threshold: f32, class: Class) -> f64 {
+    let objects: usize = images.iter().map(|p| p.objects.len()).sum();
     let mut found = 0usize;
-    each_found(pictures, layout, threshold, class, |_, _| found += 1);
+    each_found(images, layout, threshold, class, |_, _| found += 1);
     found as f64 / objects.max(1) as f64
 }
 
 /// The part of the objects that the best detections find once their sizes are made equal, and by how much they are too
 /// large in the middle; 0 where that differs from box to box.
-fn rescaled(pictures: &[Picture]) -> (f64, f64) {
-    let objects: usize = pictures.iter().map(|p| p.objects.len()).sum();
+fn rescaled(images: &[ImageBoxes]) -> (f64, f64) {
+    let objects: usize = images.iter().map(|p| p.objects.len()).sum();
     let mut factors = Vec::new();
-    for picture in pictures {
+    for entry in images {
         // Among many detections some would fit by chance.
-        let detections = &picture.detections[..picture.detections.len().min(2 * picture.objects.len())];
-        for object in &picture.objects {
+        let detections = &entry.detections[..entry.detections.len().min(2 * entry.objects.len())];
+        for object in &entry.objects {
             let place = xywh_to_bbox(&object.bbox);
             let fitting = detections.iter().filter(|d| d.category_id == object.category_id).filter_map(|detection| {
                 let [_, _, width, height] = detection.bbox;
@@ -220,9 +220,9 @@ fn rescaled(pictures: &[Picture]) -> (f64, f64) {
 }
 
 /// What is wrong with the classes.
-fn mistaken(truth: &CocoDataset, pictures: &[Picture]) -> String {
+fn mistaken(truth: &CocoDataset, images: &[ImageBoxes]) -> String {
     let (mut shifts, mut pairs) = (BTreeMap::<i64, usize>::new(), BTreeMap::<(i64, i64), usize>::new());
-    each_found(pictures, Layout::Coco, FITS, Class::Any, |object, detection| {
+    each_found(images, Layout::Coco, FITS, Class::Any, |object, detection| {
         *shifts.entry(detection.category_id.wrapping_sub(object.category_id)).or_default() += 1;
         if detection.category_id != object.category_id {
             *pairs.entry((object.category_id, detection.category_id)).or_default() += 1;

@@ -1,8 +1,8 @@
-//! COCO's figures on resampled pictures: for bootstrap intervals.
+//! COCO's figures on resampled images: for bootstrap intervals.
 //!
-//! Detections are matched with objects picture by picture, whatever other pictures there are. So they are matched once;
-//! what a resample changes is how often a picture's detections and objects count. hotcoco's own bootstrap leaves the
-//! multiplicity of a draw out and thereby takes subsets of 63 % of the pictures; this one keeps it.
+//! Detections are matched with objects image by image, whatever other images there are. So they are matched once;
+//! what a resample changes is how often an image's detections and objects count. hotcoco's own bootstrap leaves the
+//! multiplicity of a draw out and thereby takes subsets of 63 % of the images; this one keeps it.
 
 use foveal_coco::{CocoDataset, CocoDetection};
 use hotcoco::metrics::counts::{PrCurveScratch, precision_recall_curve_into};
@@ -19,13 +19,13 @@ pub struct Matched {
     ious: usize,
 }
 
-/// One category over all pictures.
+/// One category over all images.
 #[derive(Clone, Debug, Default)]
 struct Category {
     id: i64,
     /// Best first.
     detections: Vec<Ranked>,
-    /// Pictures with objects that count: index and number.
+    /// Images with objects that count: index and number.
     objects: Vec<(usize, usize)>,
 }
 
@@ -70,7 +70,7 @@ impl Matched {
             ids.names.keys().map(|&id| Category { id, ..Category::default() }).collect();
         let ious = eval.params.iou_thrs.len();
         let mut cells: Vec<_> = eval.eval_imgs().iter().flatten().collect();
-        // Ties between pictures are broken by the pictures' ids.
+        // Ties between images are broken by the images' ids.
         cells.sort_by_key(|cell| cell.image_id);
         for cell in cells {
             let (image, category) = (cell.image_id as usize - 1, &mut categories[cell.category_id as usize - 1]);
@@ -94,7 +94,7 @@ impl Matched {
         Ok(Self { images, categories, recalls: eval.params.rec_thrs.clone(), ious })
     }
 
-    /// The ids of all pictures, ascending.
+    /// The ids of all images, ascending.
     pub fn images(&self) -> &[i64] {
         &self.images
     }
@@ -104,12 +104,12 @@ impl Matched {
         self.categories.iter().map(|category| category.id).collect()
     }
 
-    /// The figures of a set in which picture `i` of [`Matched::images`] stands `counts[i]` times.
+    /// The figures of a set in which image `i` of [`Matched::images`] stands `counts[i]` times.
     ///
     /// # Panics
-    /// If there is not one count for each picture.
+    /// If there is not one count for each image.
     pub fn figures(&self, counts: &[u32]) -> Resampled {
-        assert_eq!(counts.len(), self.images.len(), "a count for each picture");
+        assert_eq!(counts.len(), self.images.len(), "a count for each image");
         let each: Vec<Option<CategoryFigures>> =
             self.categories.iter().map(|category| self.category(category, counts)).collect();
         let mean = |of: fn(&CategoryFigures) -> f64| {
@@ -129,7 +129,7 @@ impl Matched {
         if objects == 0 {
             return None;
         }
-        // Copies of a picture follow each other among equal scores, as in a set in which the picture stands so often.
+        // Copies of an image follow each other among equal scores, as in a set in which the image stands so often.
         let equal = |a: &Ranked, b: &Ranked| a.image == b.image && a.score == b.score;
         let drawn: Vec<&Ranked> = category
             .detections

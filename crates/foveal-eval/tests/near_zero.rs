@@ -6,7 +6,7 @@ use foveal_coco::{CocoDataset, CocoDetection};
 use foveal_eval::{near_zero, score};
 use serde_json::json;
 
-/// Ten pictures of 400x100 with three objects each, of three classes with ids 1, 2, 5.
+/// Ten images of 400x100 with three objects each, of three classes with ids 1, 2, 5.
 fn truth() -> CocoDataset {
     let images: Vec<_> =
         (0..10).map(|i| json!({"id": i, "file_name": format!("{i}.jpg"), "width": 400, "height": 100})).collect();
@@ -80,9 +80,9 @@ fn shifted_and_mixed_classes_are_named() {
 }
 
 #[test]
-fn other_pictures_loose_boxes_and_nothing_at_all_are_named() {
+fn other_images_loose_boxes_and_nothing_at_all_are_named() {
     let few = near_zero(&truth(), &detections(|d| d.image_id = 0)[3..], 0.0).unwrap();
-    assert!(few.contains("only 1 of 10 pictures"), "{few}");
+    assert!(few.contains("only 1 of 10 images"), "{few}");
     let loose = reason(&detections(|d| d.bbox = [d.bbox[0] + 15.0, d.bbox[1] + 5.0, d.bbox[2], d.bbox[3]]));
     assert!(loose.contains("do not fit"), "{loose}");
     let none = reason(&[]);

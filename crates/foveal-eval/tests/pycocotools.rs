@@ -166,7 +166,7 @@ fn files_that_do_not_fit_are_named() {
     assert!(message.contains("truth.json has no `annotations`"), "{message}");
 }
 
-/// COCO's own example: val2014's first 100 pictures and its fake boxes.
+/// COCO's own example: val2014's first 100 images and its fake boxes.
 /// Published: cocoapi, PythonAPI/pycocoEvalDemo.ipynb.
 #[test]
 #[ignore = "needs FOVEAL_SHARED"]

@@ -1,4 +1,4 @@
-//! Resampled figures against the whole evaluation of a set in which pictures stand several times.
+//! Resampled figures against the whole evaluation of a set in which images stand several times.
 
 use std::fs;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn assert_equal(name: &str, found: &Resampled, expected: &Metrics) {
     }
 }
 
-/// The set in which picture `i` of `images` stands `counts[i]` times, under ids of its own in the same order.
+/// The set in which image `i` of `images` stands `counts[i]` times, under ids of its own in the same order.
 fn repeated(
     truth: &CocoDataset,
     detections: &[CocoDetection],
@@ -59,7 +59,7 @@ fn repeated(
 }
 
 #[test]
-fn every_picture_once_gives_the_figures_of_the_set() {
+fn every_image_once_gives_the_figures_of_the_set() {
     let cases = cases();
     assert!(cases.len() >= 8);
     for (name, truth, detections) in cases {

@@ -23,16 +23,16 @@ mod tests {
     /// The order that foveal-anchors defines: anchor index = ((y * width) + x) * cells + cell.
     #[test]
     fn rows_are_in_anchor_order() {
-        let (cells, values, height, width) = (2usize, 3usize, 2usize, 4usize);
-        let n = cells * values * height * width;
+        let (anchors_per_location, values, height, width) = (2usize, 3usize, 2usize, 4usize);
+        let n = anchors_per_location * values * height * width;
         let map =
-            Tensor::<1, Int>::arange(0..n as i64, &Device::flex()).float().reshape([1, cells * values, height, width]);
+            Tensor::<1, Int>::arange(0..n as i64, &Device::flex()).float().reshape([1, anchors_per_location * values, height, width]);
         let rows: Vec<f32> = flatten_maps(map.flatten(2, 3), values).into_data().try_to_vec().unwrap();
         for y in 0..height {
             for x in 0..width {
-                for cell in 0..cells {
+                for cell in 0..anchors_per_location {
                     for value in 0..values {
-                        let row = (y * width + x) * cells + cell;
+                        let row = (y * width + x) * anchors_per_location + cell;
                         let expected = ((cell * values + value) * height + y) * width + x;
                         assert_eq!(rows[row * values + value], expected as f32);
                     }

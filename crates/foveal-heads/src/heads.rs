@@ -96,17 +96,17 @@ impl Head {
     pub fn new(
         config: &HeadConfig,
         channels: usize,
-        cells: usize,
+        anchors_per_location: usize,
         classes: usize,
         init: &mut Init,
         device: &Device,
     ) -> Self {
         let conv = new_tower(config, channels, init, device);
-        let cls_logits = new_class_layer(config, channels, cells * classes, init, device);
+        let cls_logits = new_class_layer(config, channels, anchors_per_location * classes, init, device);
         let classification_head = ClassificationHead { conv, cls_logits };
         let conv = new_tower(config, channels, init, device);
-        let weight = init.normal([cells * BOX_VALUES, channels, 3, 3], WEIGHT_STD, device);
-        let bias = Tensor::zeros([cells * BOX_VALUES], device);
+        let weight = init.normal([anchors_per_location * BOX_VALUES, channels, 3, 3], WEIGHT_STD, device);
+        let bias = Tensor::zeros([anchors_per_location * BOX_VALUES], device);
         let bbox_reg = Conv2d::new(weight, Some(bias), 1, 1);
         Self { classification_head, regression_head: RegressionHead { conv, bbox_reg }, classes }
     }

@@ -1,6 +1,6 @@
 //! Decoding: every kind of file becomes 8-bit RGB.
 //!
-//! Grey and palette pictures are expanded, 16 bit is scaled to 8 bit with rounding, CMYK is converted, and an alpha
+//! Grey and palette images are expanded, 16 bit is scaled to 8 bit with rounding, CMYK is converted, and an alpha
 //! channel is dropped without compositing, as PIL's `convert("RGB")` does. The orientation in the EXIF data is applied.
 
 use std::fs::File;
@@ -81,7 +81,7 @@ pub fn decode_rgb(bytes: &[u8], path: &Path) -> Result<RgbImage, ImageError> {
 pub fn decode(bytes: &[u8], path: &Path) -> Result<Decoded, ImageError> {
     let mut decoder = decoder(bytes, path)?;
     check_complete(bytes, path)?;
-    // A damaged EXIF block is no reason to refuse the picture.
+    // A damaged EXIF block is no reason to refuse the image.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let image = DynamicImage::from_decoder(decoder).map_err(|e| decode_error(path, e))?;
     Ok(Decoded { stored: image.into_rgb8(), orientation })
@@ -168,7 +168,7 @@ fn ends_whole(head: &[u8], tail: &[u8], length: u64) -> bool {
     }
 }
 
-/// The JPEG decoder paints the missing part of a truncated picture grey: refuse it here instead.
+/// The JPEG decoder paints the missing part of a truncated image grey: refuse it here instead.
 fn check_complete(bytes: &[u8], path: &Path) -> Result<(), ImageError> {
     if ends_whole(bytes, bytes, bytes.len() as u64) {
         return Ok(());

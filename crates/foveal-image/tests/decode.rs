@@ -1,4 +1,4 @@
-//! Decoding of every kind of file; golden pictures by scripts/reference/pictures.py.
+//! Decoding of every kind of file; golden images by scripts/reference/images.py.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ fn assert_blocks(name: &str, img: &RgbImage, tolerance: u8) {
 }
 
 #[test]
-fn cmyk_palette_and_rotated_pictures_look_as_in_pillow() {
+fn cmyk_palette_and_rotated_images_look_as_in_pillow() {
     // JPEG decoders may differ by a few levels in the inverse DCT and the colour conversion.
     assert_blocks("cmyk.jpg", &load_rgb(&fixture("cmyk.jpg")).unwrap(), 4);
     assert_blocks("palette.png", &load_rgb(&fixture("palette.png")).unwrap(), 0);
@@ -40,7 +40,7 @@ fn sizes_come_before_and_after_orientation() {
 }
 
 #[test]
-fn grey_deep_and_transparent_pictures_become_rgb() {
+fn grey_deep_and_transparent_images_become_rgb() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     GrayImage::from_pixel(5, 4, Luma([77])).save(path("grey.png")).unwrap();
@@ -96,7 +96,7 @@ fn bad_files_give_errors_that_name_the_path() {
     let dir = tempfile::tempdir().unwrap();
     let (empty, text) = (dir.path().join("empty.jpg"), dir.path().join("text.png"));
     std::fs::write(&empty, []).unwrap();
-    std::fs::write(&text, "no picture").unwrap();
+    std::fs::write(&text, "no image").unwrap();
     for path in [fixture("truncated.jpg"), empty, text, dir.path().join("missing.jpg"), dir.path().to_owned()] {
         for error in [load_rgb(&path).unwrap_err(), oriented_size(&path).unwrap_err()] {
             let name = path.file_name().unwrap().to_string_lossy();

@@ -37,7 +37,7 @@ fn golden() -> Golden {
 }
 
 /// The formula of scripts/reference/resize.py.
-fn picture(width: u32, height: u32) -> RgbImage {
+fn image(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         Rgb([0, 1, 2].map(|c: u32| ((x * x * 7 + y * 37 + x * y * 3 + c * 53) % 256) as u8))
     })
@@ -56,7 +56,7 @@ fn torchvision_mode_meets_torchvision() {
             resize: ResizeMode::Torchvision,
             ..Preprocess::default()
         };
-        let image = preprocess.apply(&picture(case.width, case.height));
+        let image = preprocess.apply(&image(case.width, case.height));
         assert_eq!((image.width as u32, image.height as u32), (case.to_width, case.to_height));
         for sample in &case.samples {
             let difference = (at(&image, sample) - sample.torchvision).abs();
@@ -70,7 +70,7 @@ fn torchvision_mode_meets_torchvision() {
 fn antialias_mode_meets_pil() {
     for case in golden().cases {
         let preprocess = Preprocess { mean: [0.0; 3], std: [1.0 / 255.0; 3], ..Preprocess::default() };
-        let image = preprocess.apply_at(&picture(case.width, case.height), case.to_width, case.to_height);
+        let image = preprocess.apply_at(&image(case.width, case.height), case.to_width, case.to_height);
         for sample in &case.samples {
             // Both round to 8 bit after each axis, with fixed-point weights of different precision: one level.
             let difference = (at(&image, sample) - f32::from(sample.pil)).abs();
@@ -94,7 +94,7 @@ fn target_sizes_meet_torch() {
 }
 
 #[test]
-fn constant_pictures_stay_constant() {
+fn constant_images_stay_constant() {
     for resize in [ResizeMode::Antialias, ResizeMode::Torchvision] {
         let preprocess = Preprocess { resize, ..Preprocess::default() };
         let image = preprocess.apply_at(&RgbImage::from_pixel(30, 20, Rgb([255, 0, 128])), 47, 11);
@@ -127,21 +127,21 @@ fn settings_that_cannot_work_are_refused() {
 
 #[test]
 fn staging_changes_no_bit() {
-    let picture = |seed: u32| {
+    let image = |seed: u32| {
         RgbImage::from_fn(50 + seed, 37, |x, y| Rgb([x, y, x * y + seed].map(|v| (v.wrapping_mul(40_503) >> 7) as u8)))
     };
     for resize in [ResizeMode::Antialias, ResizeMode::Torchvision] {
         let preprocess = Preprocess { resize, ..Preprocess::default() };
         // Shrunk, enlarged, as it is.
         let sizes = [(33, 20), (90, 64), (52, 37)];
-        let at = |i: usize| (picture(i as u32), sizes[i].0, sizes[i].1);
+        let at = |i: usize| (image(i as u32), sizes[i].0, sizes[i].1);
         let apply = |i| {
-            let (picture, width, height) = at(i);
-            preprocess.apply_at(&picture, width, height)
+            let (image, width, height) = at(i);
+            preprocess.apply_at(&image, width, height)
         };
         let stage = |i| {
-            let (picture, width, height) = at(i);
-            preprocess.stage_at(picture, width, height)
+            let (image, width, height) = at(i);
+            preprocess.stage_at(image, width, height)
         };
         let (prepared, staged): (Vec<_>, Vec<_>) = (0..3).map(|i| (apply(i), stage(i))).unzip();
         for (p, s) in prepared.iter().zip(&staged) {

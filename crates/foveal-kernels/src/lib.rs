@@ -33,8 +33,8 @@ pub use affine::{Activation, affine};
 pub use batch_norm::{BatchNormOutput, batch_norm_train};
 pub use channels_last::channels_last;
 pub use class_loss::{
-    BACKGROUND, ClassLoss, ClassLossKind, ClassLossParams, ClassTerms, IGNORE, LEDGER_BINS, LEDGER_LEVELS,
-    LedgerLayout, LedgerSums, LossBin, PairSums, PositivePlaces, class_loss, class_loss_with, ledger_bin_start,
+    BACKGROUND, ClassLoss, ClassLossKind, ClassLossParams, ClassTerms, IGNORE, BREAKDOWN_BINS, BREAKDOWN_LEVELS,
+    BreakdownLayout, BreakdownSums, LossBin, PairSums, PositivePlaces, class_loss, class_loss_with, breakdown_bin_start,
 };
 pub use conv::{Conv2d, MapSize, conv2d, conv2d_maps, conv2d_plain};
 pub use group_norm::{group_norm, group_norm_maps};

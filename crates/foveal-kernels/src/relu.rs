@@ -1,4 +1,4 @@
-//! The rectifier, threaded and in place where it can be.
+//! The ReLU, threaded and in place where it can be.
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
@@ -27,7 +27,7 @@ pub(crate) fn rectified(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 
-/// The rectifier that the CPU backends compute themselves.
+/// The ReLU that the CPU backends compute themselves.
 #[backend_extension(NdArray, Flex, Autodiff)]
 pub trait ReluOps: Backend {
     /// See [`relu`].

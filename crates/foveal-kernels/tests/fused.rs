@@ -129,7 +129,7 @@ proptest! {
     #[test]
     fn sizes_of_maps_do_not_matter(list in prop::collection::vec((1usize..20, 1usize..20), 1..4)) {
         let list: Vec<[usize; 2]> = list.into_iter().map(|(h, w)| [h, w]).chain([[17, 24]]).collect();
-        // No rectifier: among so many values one can lie closer to zero than both ways agree, and its gradient is lost.
+        // No ReLU: among so many values one can lie closer to zero than both ways agree, and its gradient is lost.
         compare(&format!("{list:?}"), |device| maps(&list, [16, 17], true, Activation::None, device));
     }
 

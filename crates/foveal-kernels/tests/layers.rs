@@ -112,7 +112,7 @@ proptest! {
     #[test]
     fn sizes_do_not_matter(batch in 1usize..3, groups in 1usize..4, each in 1usize..5, h in 1usize..12, w in 1usize..40) {
         let dims = [batch, groups * each, h, w];
-        // No rectifier after sums: some draw has a value that lies closer to zero than both ways agree.
+        // No ReLU after sums: some draw has a value that lies closer to zero than both ways agree.
         compare(&format!("affine {dims:?}"), |d| affine_case(dims, Activation::None, true, 15, d));
         compare(&format!("pool {dims:?}"), |d| pool_case(dims, d));
         compare(&format!("relu {dims:?}"), |d| relu_case(dims, d));

@@ -48,14 +48,14 @@ fn loss(device: &Device) -> Vec<Vec<f32>> {
     vec![to_vec(out.loss), to_vec(out.sums), to_vec(x.grad(&grads).expect("a gradient"))]
 }
 
-/// The ledger's sums, in the shapes of [`loss`]; losses at a bin's edge may fall to either side.
-fn ledger(device: &Device) -> Vec<Vec<f32>> {
+/// The breakdown's sums, in the shapes of [`loss`]; losses at a bin's edge may fall to either side.
+fn breakdown(device: &Device) -> Vec<Vec<f32>> {
     let x = tensor::<2>(6, [8, 4], device) * 6.0;
     let classes = TensorData::new(vec![BACKGROUND, 3, IGNORE, 0, BACKGROUND, 1, IGNORE, 2], [8]);
     let p = ClassLossParams { kind: ClassLossKind::Focal, alpha: 0.25, gamma: 2.0 };
-    let layout = LedgerLayout { level_anchors: [4, 2, 1, 1, 0] };
+    let layout = BreakdownLayout { level_anchors: [4, 2, 1, 1, 0] };
     let out = class_loss_with(x, Tensor::<1, Int>::from_data(classes, device), p, &ClassTerms::default(), Some(layout));
-    let sums = LedgerSums::read(&to_vec(out.ledger.expect("it was asked for")), 4);
+    let sums = BreakdownSums::read(&to_vec(out.breakdown.expect("it was asked for")), 4);
     let side = |side: &[PairSums]| side.iter().flat_map(|s| [s.loss, s.gradient, s.score]).map(|v| v as f32).collect();
     let list = |values: &[f64]| values.iter().map(|v| *v as f32).collect::<Vec<f32>>();
     let bins = sums.bins.iter().fold([0.0; 2], |[c, l], b| [c + b.count, l + b.loss]);
@@ -72,7 +72,7 @@ fn ledger(device: &Device) -> Vec<Vec<f32>> {
 fn wgpu_agrees_with_the_cpu() {
     let (gpu, cpu) = (wgpu(), Device::flex().autodiff());
     assert_close("class loss", &loss(&gpu), &loss(&cpu));
-    assert_close("ledger", &ledger(&gpu), &ledger(&cpu));
+    assert_close("breakdown", &breakdown(&gpu), &breakdown(&cpu));
     assert_close("affine", &affine_relu(&gpu), &affine_relu(&cpu));
     assert_close("convolution", &conv(&gpu), &conv(&cpu));
 }

@@ -9,7 +9,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use foveal_anchors::{ImageTargets, grid_sizes, image_targets};
 use foveal_boxes::BBox;
-use foveal_criterion::{LedgerLayout, Normalizer};
+use foveal_criterion::{BreakdownLayout, Normalizer};
 use foveal_detector::{Checkpoint, ImageFrame, ModelConfig, postprocess};
 use foveal_kernels::class_loss;
 use serde::Serialize;
@@ -145,11 +145,11 @@ impl Setup {
         Ok(times(&config.bench, &device, || {
             let net = model.take().expect("put back after each step");
             let (dense, backward) = pass::forward(&net, images.clone(), config.train.activations());
-            // As in training: on a CPU the ledger is part of every step.
-            let cells = config.model.anchors.cells();
-            let level_anchors = std::array::from_fn(|l| dense.grids[l].positions() * cells);
-            let ledger = on_host.then_some(LedgerLayout { level_anchors });
-            let losses = config.loss.forward_with(dense.logits, dense.deltas, &self.targets, normalizer, ledger);
+            // As in training: on a CPU the breakdown is part of every step.
+            let anchors_per_location = config.model.anchors.anchors_per_location();
+            let level_anchors = std::array::from_fn(|l| dense.grids[l].positions() * anchors_per_location);
+            let breakdown = on_host.then_some(BreakdownLayout { level_anchors });
+            let losses = config.loss.forward_with(dense.logits, dense.deltas, &self.targets, normalizer, breakdown);
             let mut grads = Grads::default();
             backward.run(&net, losses.total.clone(), &mut grads);
             let scale = if on_host {

@@ -63,7 +63,7 @@ pub enum TrainError {
     /// An object of a class that the network does not have.
     #[error("image {image_id}: an object of class {class}, but the label map has {classes} classes")]
     Class {
-        /// The picture's COCO id.
+        /// The image's COCO id.
         image_id: i64,
         /// The class, from 0.
         class: u32,

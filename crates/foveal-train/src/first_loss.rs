@@ -1,7 +1,7 @@
 //! The check of a fresh run's first class loss, before the first update.
 
 use foveal_anchors::ImageTargets;
-use foveal_criterion::{Expected, LedgerRecord, LossConfig, Normalizer, StartCheck, TOLERANCE};
+use foveal_criterion::{Expected, BreakdownRecord, LossConfig, Normalizer, StartCheck, TOLERANCE};
 use foveal_detector::ModelConfig;
 
 use crate::error::TrainError;
@@ -27,7 +27,7 @@ impl<'a> FirstLoss<'a> {
             prior: model.head.prior,
             channels: model.fpn_channels,
             convs: model.head.convs,
-            outputs: model.anchors.cells() * classes,
+            outputs: model.anchors.anchors_per_location() * classes,
             classes,
         };
         Self { start, expected: start.expected(targets, normalizer) }
@@ -37,7 +37,7 @@ impl<'a> FirstLoss<'a> {
     ///
     /// # Errors
     /// [`TrainError::FirstLoss`] with the likely cause.
-    pub(crate) fn check(&self, found: &LedgerRecord) -> Result<(), TrainError> {
+    pub(crate) fn check(&self, found: &BreakdownRecord) -> Result<(), TrainError> {
         let Expected { at_prior, low, high, positives, .. } = self.expected;
         self.start.check(found, &self.expected).map_err(|fault| TrainError::FirstLoss {
             found: found.positive.loss + found.negative.loss,

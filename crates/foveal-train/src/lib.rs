@@ -14,7 +14,7 @@ mod evaluate;
 mod file;
 mod first_loss;
 mod grads;
-mod ledger;
+mod step_log;
 mod log;
 mod optim;
 mod params;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use foveal_criterion::LedgerRecord;
+use foveal_criterion::BreakdownRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
@@ -42,8 +42,8 @@ pub struct StepRecord {
     /// Fraction of the time spent waiting for images. Timing.
     pub data_wait: f64,
     /// Where the class loss came from: on a CPU over all steps of the line, on other devices in its last step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ledger: Option<LedgerRecord>,
+    #[serde(default, rename = "ledger", skip_serializing_if = "Option::is_none")]
+    pub breakdown: Option<BreakdownRecord>,
 }
 
 /// One line an epoch; a row of `metrics.csv` too.
@@ -59,9 +59,9 @@ pub struct EpochRecord {
     pub mean_loss: f64,
     /// Duration. Timing.
     pub seconds: f64,
-    /// Where the class loss came from, over the steps whose lines have a ledger; with the negatives' histogram.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ledger: Option<LedgerRecord>,
+    /// Where the class loss came from, over the steps whose lines have a breakdown; with the negatives' histogram.
+    #[serde(default, rename = "ledger", skip_serializing_if = "Option::is_none")]
+    pub breakdown: Option<BreakdownRecord>,
 }
 
 /// One line an evaluation; its figures stand in the epoch's row of `metrics.csv` too.
@@ -119,7 +119,7 @@ struct Row {
     step: u64,
     /// Losses and COCO's figures; empty cells where there was no evaluation.
     evaluation: Vec<String>,
-    ledger: Vec<String>,
+    breakdown: Vec<String>,
 }
 
 /// The losses of an evaluation in `metrics.csv`.
@@ -127,7 +127,7 @@ const LOSSES: [&str; 3] = ["class_loss", "box_loss", "loss"];
 /// COCO's figures, as `Metrics::to_json` and `metrics.csv` name them.
 const FIGURES: [&str; 12] = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
 /// The class loss of the epoch's training steps: means a step, but for the shares.
-const LEDGER: [&str; 10] = [
+const BREAKDOWN: [&str; 10] = [
     "train_positive_loss",
     "train_negative_loss",
     "train_positive_share",
@@ -143,20 +143,20 @@ const LEDGER: [&str; 10] = [
 impl Row {
     fn new(epoch: usize, step: u64) -> Self {
         let empty = |n: usize| vec![String::new(); n];
-        Self { epoch, step, evaluation: empty(LOSSES.len() + FIGURES.len()), ledger: empty(LEDGER.len()) }
+        Self { epoch, step, evaluation: empty(LOSSES.len() + FIGURES.len()), breakdown: empty(BREAKDOWN.len()) }
     }
 
     fn parse(line: &str) -> Option<Self> {
         let mut cells = line.split(',');
         let mut row = Self::new(cells.next()?.parse().ok()?, cells.next()?.parse().ok()?);
-        for (own, cell) in row.evaluation.iter_mut().chain(&mut row.ledger).zip(cells) {
+        for (own, cell) in row.evaluation.iter_mut().chain(&mut row.breakdown).zip(cells) {
             cell.clone_into(own);
         }
         Some(row)
     }
 
     fn line(&self) -> String {
-        let cells: Vec<&str> = self.evaluation.iter().chain(&self.ledger).map(String::as_str).collect();
+        let cells: Vec<&str> = self.evaluation.iter().chain(&self.breakdown).map(String::as_str).collect();
         format!("{},{},{}\n", self.epoch, self.step, cells.join(","))
     }
 }
@@ -202,22 +202,22 @@ impl RunLog {
     /// When they cannot be written.
     pub fn epoch(&mut self, record: &EpochRecord) -> Result<(), TrainError> {
         self.line(record)?;
-        if let Some(ledger) = &record.ledger {
-            let (positive, negative) = (&ledger.positive, &ledger.negative);
+        if let Some(breakdown) = &record.breakdown {
+            let (positive, negative) = (&breakdown.positive, &breakdown.negative);
             let values = [
                 positive.loss,
                 negative.loss,
-                ledger.positive_share,
-                ledger.positive_gradient_share,
+                breakdown.positive_share,
+                breakdown.positive_gradient_share,
                 positive.mean_p_t,
                 negative.mean_p_t,
                 positive.pairs,
                 negative.pairs,
-                ledger.ignored,
-                ledger.half_of_negative_loss,
+                breakdown.ignored,
+                breakdown.half_of_negative_loss,
             ];
             // Half of the loss may lie with a millionth of the negatives.
-            self.row(record.epoch, record.step).ledger = values.iter().map(|v| format!("{v:.9}")).collect();
+            self.row(record.epoch, record.step).breakdown = values.iter().map(|v| format!("{v:.9}")).collect();
         }
         self.write_rows()
     }
@@ -253,7 +253,7 @@ impl RunLog {
 
 /// The first line of `metrics.csv`.
 fn header() -> String {
-    format!("epoch,step,{},{},{}\n", LOSSES.join(","), FIGURES.join(","), LEDGER.join(","))
+    format!("epoch,step,{},{},{}\n", LOSSES.join(","), FIGURES.join(","), BREAKDOWN.join(","))
 }
 
 fn read(path: &Path) -> Result<String, TrainError> {
@@ -287,7 +287,7 @@ mod tests {
         let text = std::fs::read_to_string(run.log()).unwrap();
         assert_eq!(text, "{\"step\":1}\n{\"step\":2,\"event\":\"epoch\"}\n{\"step\":9}\n");
         // Of the second epoch only the steps are known, and the third comes again.
-        let cells = LOSSES.len() + FIGURES.len() + LEDGER.len();
+        let cells = LOSSES.len() + FIGURES.len() + BREAKDOWN.len();
         let (first, second) = (",".repeat(cells - 1), ",".repeat(cells));
         let expected = format!("{}1,2,0{first}\n2,2{second}\n", header());
         assert_eq!(std::fs::read_to_string(run.metrics()).unwrap(), expected);

@@ -9,7 +9,7 @@ use crate::error::TrainError;
 use crate::file::write_atomically;
 use crate::progress::Progress;
 
-/// The set's name under which pictures stand that could not be loaded although the checks passed.
+/// The set's name under which images stand that could not be loaded although the checks passed.
 pub(crate) const LOADING: &str = "loading";
 
 /// Everything left out so far, by set.
@@ -36,7 +36,7 @@ impl SkipList {
         write_atomically(&self.path, json.as_bytes())
     }
 
-    /// The same for pictures that could not be loaded on the way, with a line for each that is new.
+    /// The same for images that could not be loaded on the way, with a line for each that is new.
     pub(crate) fn add_loading(&mut self, skipped: &[Skipped], progress: &mut dyn Progress) -> Result<(), TrainError> {
         let known = self.sets.get(LOADING).map_or(&[][..], Vec::as_slice);
         for skipped in skipped.iter().filter(|s| !known.contains(s)) {

@@ -16,7 +16,7 @@ use crate::device::is_host;
 use crate::error::TrainError;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::first_loss::FirstLoss;
-use crate::ledger::{Ledger, Step, StepLedger};
+use crate::step_log::{StepLog, Step, StepBreakdown};
 use crate::log::{EpochEvent, EpochRecord, EvaluationRecord, RunLog};
 use crate::optim::Scale;
 use crate::pass::{self, Activations};
@@ -120,7 +120,7 @@ fn train_reading(
         (0, Reading::WithTheLog) => GPU_LOG_EVERY,
         (n, _) => n,
     };
-    let mut ledger = Ledger::new(log_every);
+    let mut step_log = StepLog::new(log_every);
     // Class weights in numbers, from the training set's.
     let loss = config.loss.with_counts(&sets.objects_by_class());
     if let Some((key, found)) = loss.lists().into_iter().find(|(_, n)| *n != session.channels(classes)) {
@@ -191,13 +191,13 @@ fn train_reading(
             };
             let mut batches = loader(Arc::clone(&sets.train), &sets.data, options, epoch as u64);
             let started = Instant::now();
-            ledger.start_epoch();
+            step_log.start_epoch();
             progress.epoch_start(&EpochStart { epoch: epoch + 1, epochs: settings.epochs, steps: steps_per_epoch });
             loop {
                 // All batches of one update at once: their positives are the normalizer of each.
                 let waiting = Instant::now();
                 let mut group = batches.by_ref().take(settings.accumulate).collect::<Result<Vec<Batch>, _>>()?;
-                ledger.waited(waiting.elapsed().as_secs_f64());
+                step_log.waited(waiting.elapsed().as_secs_f64());
                 if group.is_empty() {
                     break;
                 }
@@ -228,25 +228,25 @@ fn train_reading(
                     FirstLoss::new(&loss, &session.meta.model, classes, &targets, normalizer)
                 });
 
-                // Forward, loss, backward. On a CPU the ledger is part of the pass over the logits; elsewhere it takes
+                // Forward, loss, backward. On a CPU the breakdown is part of the pass over the logits; elsewhere it takes
                 // operations of its own, and is made for steps that end a line.
                 let passes = Passes {
                     model: &session.model,
                     loss: &loss,
                     normalizer,
                     device: &device,
-                    cells: session.meta.model.anchors.cells(),
+                    anchors_per_location: session.meta.model.anchors.anchors_per_location(),
                     activations: settings.activations(),
-                    ledger: reading == Reading::EachStep || ledger.will_be_due() || check_first,
+                    breakdown: reading == Reading::EachStep || step_log.will_be_due() || check_first,
                 };
                 let mut sums = passes.run(group);
 
                 // The norm of all gradients, what clipping makes of them, and whether all is finite.
                 let (values, scale) = sums.values(reading, settings.clip_norm);
-                let mut class = sums.class.map(|class| StepLedger::OnDevice(Box::new(class)));
+                let mut class = sums.class.map(|class| StepBreakdown::OnDevice(Box::new(class)));
                 if reading == Reading::EachStep || first_loss.is_some() {
                     // Host memory, or the first step of a run: the device is waited for once.
-                    class = class.map(|class| StepLedger::Read(Box::new(class.read())));
+                    class = class.map(|class| StepBreakdown::Read(Box::new(class.read())));
                 }
                 let lr = learning_rate(settings, steps_per_epoch, session.meta.step);
                 session.meta.step += 1;
@@ -260,13 +260,13 @@ fn train_reading(
                     class,
                 };
                 // A loss that is not finite ends the run here, before the update, where it has been read; elsewhere
-                // the update is masked by `finite`, and the run ends when the ledger is read.
+                // the update is masked by `finite`, and the run ends when the breakdown is read.
                 step.check_if_read()?;
                 if let (Some(first_loss), Some(class)) = (first_loss, &step.class) {
                     first_loss.check(&class.read().record())?;
                     check_first = false;
                 }
-                ledger.push(step);
+                step_log.push(step);
 
                 // The update.
                 session.model = session.optimizer.step(session.model, sums.grads, lr, &scale);
@@ -279,7 +279,7 @@ fn train_reading(
                 }
 
                 // Waits for the device, every `log_every` steps.
-                let record = if ledger.is_due() { ledger.read()? } else { None };
+                let record = if step_log.is_due() { step_log.read()? } else { None };
                 if let Some(record) = &record {
                     log.line(record)?;
                 }
@@ -290,7 +290,7 @@ fn train_reading(
                 }
             }
             // Waits for the device: the epoch's last steps.
-            if let Some(record) = ledger.read()? {
+            if let Some(record) = step_log.read()? {
                 log.line(&record)?;
             }
             progress.epoch_end();
@@ -301,9 +301,9 @@ fn train_reading(
                 event: EpochEvent::Epoch,
                 epoch: epoch + 1,
                 step: session.meta.step,
-                mean_loss: ledger.epoch_mean(),
+                mean_loss: step_log.epoch_mean(),
                 seconds: started.elapsed().as_secs_f64(),
-                ledger: ledger.epoch_record(),
+                breakdown: step_log.epoch_record(),
             })?;
 
             // The checkpoint, then the state: a finished epoch is never lost. Both read all weights.

@@ -55,8 +55,8 @@ fn learns_by(changes: &str, losses: impl Fn(&[StepRecord]) -> Vec<f64>) -> Train
     assert_eq!(steps.len(), STEPS, "{changes}");
     for step in steps {
         assert!(step.loss.is_finite() && step.grad_norm.is_finite() && step.grad_norm > 0.0, "{changes}: {step:?}");
-        let ledger = step.ledger.as_ref().unwrap();
-        let sum = ledger.positive.loss + ledger.negative.loss;
+        let breakdown = step.breakdown.as_ref().unwrap();
+        let sum = breakdown.positive.loss + breakdown.negative.loss;
         assert!((sum - step.class_loss).abs() <= 1e-5 * sum.abs(), "{changes}: {sum} {}", step.class_loss);
     }
     let losses = losses(steps);
@@ -107,7 +107,7 @@ fn samplers_fall_and_change_what_is_seen() {
     // Positives of the rarest class in an epoch, and of the most frequent.
     let seen = |sampler: &str| {
         let trained = learns(&format!("[data]\nsampler = \"{sampler}\"\nrepeat_threshold = 0.5"));
-        let classes = trained.epochs[0].ledger.as_ref().unwrap().classes.positives.clone();
+        let classes = trained.epochs[0].breakdown.as_ref().unwrap().classes.positives.clone();
         classes[classes.len() - 1] / classes[0]
     };
     let uniform = seen("uniform");

@@ -224,7 +224,7 @@ fn a_loss_that_is_not_finite_stops_with_step_and_images() {
 }
 
 #[test]
-fn a_few_pictures_are_learnt_and_the_checkpoint_evaluates_alike() {
+fn a_few_images_are_learnt_and_the_checkpoint_evaluates_alike() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("r");
     let mut config = tiny();

@@ -44,7 +44,7 @@ pub enum Command {
     Eval(EvalArgs),
     /// COCO figures of any results file, without a model
     Score(ScoreArgs),
-    /// Detects objects in pictures
+    /// Detects objects in images
     Predict(PredictArgs),
     /// Makes a checkpoint of a torchvision detector's weights
     Import(ImportArgs),
@@ -80,7 +80,7 @@ pub struct TrainArgs {
     /// Do not compare the first class loss with what prior, loss and data make it
     #[arg(long)]
     pub no_step0_check: bool,
-    /// Train and evaluate on the first N training pictures alone, to prove a set-up
+    /// Train and evaluate on the first N training images alone, to prove a set-up
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub overfit: Option<u32>,
 }
@@ -92,7 +92,7 @@ pub struct EvalArgs {
     /// COCO annotations [default: the validation set of the run the checkpoint lies in]
     #[arg(long, value_name = "F", requires = "images")]
     pub annotations: Option<PathBuf>,
-    /// The directory of the pictures
+    /// The directory of the images
     #[arg(long, value_name = "DIR", requires = "annotations")]
     pub images: Option<PathBuf>,
     /// Write the figures as JSON; - is stdout
@@ -123,7 +123,7 @@ pub struct ScoreArgs {
 pub struct PredictArgs {
     /// The checkpoint, a .safetensors file
     pub checkpoint: PathBuf,
-    /// Pictures, folders of pictures, or globs
+    /// Images, folders of images, or globs
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<String>,
     /// Write all detections as JSON; - is stdout
@@ -135,10 +135,10 @@ pub struct PredictArgs {
     /// With --coco: take image ids from these annotations, by file name
     #[arg(long, value_name = "F", requires = "coco")]
     pub annotations: Option<PathBuf>,
-    /// Write the pictures with boxes, class names and scores into this folder
+    /// Write the images with boxes, class names and scores into this folder
     #[arg(long, value_name = "DIR")]
     pub draw: Option<PathBuf>,
-    /// Lowest score kept; sets that of the pictures (0.5) as well as that of the files (the checkpoint's)
+    /// Lowest score kept; sets that of the images (0.5) as well as that of the files (the checkpoint's)
     #[arg(long, value_name = "S")]
     pub score_threshold: Option<f32>,
 }
@@ -262,7 +262,7 @@ pub enum Split {
 pub enum DataCommand {
     /// Opens the sets of a configuration and lists what is wrong with them
     Check(DataSetArgs),
-    /// Counts pictures, objects and classes
+    /// Counts images, objects and classes
     Stats(DataSetArgs),
     /// Converts annotations to COCO
     #[command(subcommand)]
@@ -284,7 +284,7 @@ pub struct DataSetArgs {
     /// COCO annotations instead of a configuration
     #[arg(long, value_name = "F", requires = "images", conflicts_with = "config")]
     pub annotations: Option<PathBuf>,
-    /// The directory of the pictures
+    /// The directory of the images
     #[arg(long, value_name = "DIR", requires = "annotations")]
     pub images: Option<PathBuf>,
     /// One set alone [default: both]

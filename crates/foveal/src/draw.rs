@@ -1,4 +1,4 @@
-//! Boxes, class names and scores on pictures, readable on light and dark.
+//! Boxes, class names and scores on images, readable on light and dark.
 
 use std::sync::OnceLock;
 
@@ -8,7 +8,7 @@ use image::{Rgb, RgbImage, imageops};
 
 /// One box to draw.
 pub struct Mark {
-    /// In pixels of the picture.
+    /// In pixels of the image.
     pub bbox: BBox,
     /// Picks the colour.
     pub class: u32,
@@ -16,9 +16,9 @@ pub struct Mark {
     pub text: String,
 }
 
-/// Pictures whose longer side is shorter than this many pixels are enlarged: labels need room.
+/// Images whose longer side is shorter than this many pixels are enlarged: labels need room.
 const SMALL: u32 = 640;
-/// The most that a small picture is enlarged.
+/// The most that a small image is enlarged.
 const MAX_ENLARGEMENT: u32 = 4;
 /// One pixel of line width for so many pixels of the longer side.
 const PIXELS_PER_LINE: f32 = 400.0;
@@ -27,16 +27,16 @@ const PIXELS_PER_TEXT: f32 = 50.0;
 /// The golden angle in turns: successive hues stay far apart.
 const GOLDEN_TURN: f32 = 0.381_966;
 
-/// Draws marks, the best first in the list, on a copy of a picture.
+/// Draws marks, the best first in the list, on a copy of an image.
 ///
-/// Small pictures come back enlarged by a whole factor.
-pub fn draw(picture: &RgbImage, marks: &[Mark]) -> RgbImage {
-    let longer = picture.width().max(picture.height()).max(1);
+/// Small images come back enlarged by a whole factor.
+pub fn draw(image: &RgbImage, marks: &[Mark]) -> RgbImage {
+    let longer = image.width().max(image.height()).max(1);
     let factor = SMALL.div_ceil(longer).clamp(1, MAX_ENLARGEMENT);
     let mut canvas = if factor > 1 {
-        imageops::resize(picture, picture.width() * factor, picture.height() * factor, imageops::FilterType::CatmullRom)
+        imageops::resize(image, image.width() * factor, image.height() * factor, imageops::FilterType::CatmullRom)
     } else {
-        picture.clone()
+        image.clone()
     };
     let longer = (longer * factor) as f32;
     let line = (longer / PIXELS_PER_LINE).round().max(2.0) as i64;
@@ -229,8 +229,8 @@ mod tests {
     #[test]
     fn a_frame_shows_on_light_and_on_dark() {
         for shade in [0, 255] {
-            let picture = RgbImage::from_pixel(700, 500, Rgb([shade; 3]));
-            let drawn = draw(&picture, &[mark(BBox::new(100.0, 100.0, 300.0, 300.0), "x 0.90")]);
+            let image = RgbImage::from_pixel(700, 500, Rgb([shade; 3]));
+            let drawn = draw(&image, &[mark(BBox::new(100.0, 100.0, 300.0, 300.0), "x 0.90")]);
             assert_eq!(*drawn.get_pixel(100, 200), color_of(3));
             assert_eq!(*drawn.get_pixel(200, 200), Rgb([shade; 3]));
             let inked = drawn.enumerate_pixels().filter(|(_, y, p)| *y < 100 && **p != Rgb([shade; 3])).count();
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn any_text_and_any_box_can_be_drawn() {
-        let picture = RgbImage::new(40, 30);
+        let image = RgbImage::new(40, 30);
         let boxes = [
             BBox::new(f32::NAN, -5.0, f32::INFINITY, 1e30),
             BBox::new(30.0, 20.0, 10.0, 5.0),
@@ -248,7 +248,7 @@ mod tests {
         ];
         for text in ["", "猫 0.99", "سمك", "👩‍🚀 \u{0} \n", &"long ".repeat(100)] {
             let marks: Vec<Mark> = boxes.iter().map(|b| mark(*b, text)).collect();
-            let drawn = draw(&picture, &marks);
+            let drawn = draw(&image, &marks);
             assert_eq!(drawn.dimensions(), (160, 120));
         }
     }

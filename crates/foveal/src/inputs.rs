@@ -1,4 +1,4 @@
-//! Which pictures the inputs of `predict` name.
+//! Which images the inputs of `predict` name.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 /// Endings of the formats that foveal-image decodes.
 const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
 
-/// The pictures that files, folders and globs name, each once, in the order given;
+/// The images that files, folders and globs name, each once, in the order given;
 /// a folder's and a glob's by name.
 ///
 /// # Errors
-/// An input that is not there, a folder without pictures, a glob that is none or matches nothing.
+/// An input that is not there, a folder without images, a glob that is none or matches nothing.
 pub fn expand(inputs: &[String]) -> Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = Vec::new();
     for input in inputs {
@@ -32,7 +32,7 @@ pub fn expand(inputs: &[String]) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn is_picture(path: &Path) -> bool {
+fn is_image(path: &Path) -> bool {
     path.is_file()
         && path
             .extension()
@@ -45,12 +45,12 @@ fn folder(path: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path).with_context(context)? {
         let file = entry.with_context(context)?.path();
-        if is_picture(&file) {
+        if is_image(&file) {
             found.push(file);
         }
     }
     if found.is_empty() {
-        bail!("the folder {} holds no pictures ({})", path.display(), ENDINGS.join(", "));
+        bail!("the folder {} holds no images ({})", path.display(), ENDINGS.join(", "));
     }
     found.sort();
     Ok(found)

@@ -77,15 +77,15 @@ pub struct Weighting {
 pub struct SuggestArgs {
     /// The configuration: sizes, anchors, matching, loss, and the data where --annotations names none
     pub config: PathBuf,
-    /// COCO annotations to count instead of the configuration's; the pictures are not needed
+    /// COCO annotations to count instead of the configuration's; the images are not needed
     #[arg(long, value_name = "F")]
     pub annotations: Option<PathBuf>,
     /// Which of the configuration's sets
     #[arg(long, default_value = "train", conflicts_with = "annotations")]
     pub split: Split,
-    /// Match the anchors of at most so many pictures, evenly chosen; classes are counted on all
+    /// Match the anchors of at most so many images, evenly chosen; classes are counted on all
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub pictures: u32,
+    pub images: u32,
     /// Write counts and proposals as JSON; - is stdout
     #[arg(long, value_name = "F")]
     pub json: Option<PathBuf>,

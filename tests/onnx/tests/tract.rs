@@ -1,4 +1,4 @@
-//! Exported ONNX files in tract: one file, several batch and picture sizes, the answers foveal's.
+//! Exported ONNX files in tract: one file, several batch and image sizes, the answers foveal's.
 //!
 //! `FOVEAL_ONNX_CASES=DIR` names a folder that foveal-detector's example `onnx_cases` wrote.
 
@@ -38,7 +38,7 @@ fn agrees(folder: &Path, file: &str, tolerance: f32) {
     let bytes = std::fs::read(folder.join("cases.safetensors")).unwrap();
     let cases = SafeTensors::deserialize(&bytes).unwrap();
     let names: Vec<String> = cases.names().iter().filter_map(|n| Some(n.strip_suffix(".images")?.to_owned())).collect();
-    assert_eq!(names.len(), 12, "three batch sizes, four picture sizes");
+    assert_eq!(names.len(), 12, "three batch sizes, four image sizes");
     for name in names {
         let (shape, images) = array(&cases, &format!("{name}.images"));
         let model = tract_onnx::onnx()

@@ -39,7 +39,7 @@ pub(super) fn check(body: &Body, kind: BackboneKind, convention: WeightsConventi
     if convention != WeightsConvention::Auto {
         return Ok(());
     }
-    let advice = "set model.weights_convention = \"msra\" if it was trained on BGR pictures of 0..255 with \
+    let advice = "set model.weights_convention = \"msra\" if it was trained on BGR images of 0..255 with \
                   STRIDE_IN_1X1 (Detectron2's default), or \"torchvision\" if on RGB with mean and deviation and \
                   without STRIDE_IN_1X1";
     if body.layout == Layout::Detectron2 {

@@ -1,4 +1,4 @@
-//! How many pictures of what.
+//! How many images of what.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,19 +28,19 @@ impl Split {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShapesConfig {
-    /// Training pictures.
+    /// Training images.
     pub count: usize,
-    /// Validation pictures.
+    /// Validation images.
     pub val_count: usize,
     /// `[height, width]` in pixels.
     pub size: [u32; 2],
     /// The first so many kinds of figure.
     pub classes: usize,
-    /// Most objects on a picture.
+    /// Most objects on an image.
     pub max_objects: usize,
     /// Smallest longer side of an object in pixels.
     pub min_object: f32,
-    /// Largest longer side of an object as a fraction of the picture's shorter side.
+    /// Largest longer side of an object as a fraction of the image's shorter side.
     pub max_object: f32,
     /// How many times more frequent the first class is than the last, in expectation; geometric in between.
     pub imbalance: f32,
@@ -130,8 +130,8 @@ impl ShapesConfig {
         Ok(())
     }
 
-    /// The number of pictures of a split.
-    pub fn pictures(&self, split: Split) -> usize {
+    /// The number of images of a split.
+    pub fn images(&self, split: Split) -> usize {
         match split {
             Split::Train => self.count,
             Split::Val => self.val_count,

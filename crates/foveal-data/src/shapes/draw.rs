@@ -8,7 +8,7 @@ use super::scene::Figure;
 /// Samples a pixel along each axis.
 const SAMPLES: usize = 4;
 
-/// A picture being drawn, in levels of 0..255.
+/// An image being drawn, in levels of 0..255.
 pub(super) struct Canvas {
     width: usize,
     height: usize,

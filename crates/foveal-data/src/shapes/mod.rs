@@ -1,5 +1,5 @@
 //! The generated set: geometric figures on textured backgrounds, of very unequal frequency, overlapping, small and
-//! large. Every picture is a function of (seed, split, index) alone.
+//! large. Every image is a function of (seed, split, index) alone.
 
 mod background;
 mod config;
@@ -11,5 +11,5 @@ mod set;
 pub use config::{ShapesConfig, Split};
 pub use kind::Kind;
 pub use scene::{Figure, Scene};
-pub(crate) use set::ShapePictures;
+pub(crate) use set::ShapeImages;
 pub use set::{open, write_shapes};

@@ -1,4 +1,4 @@
-//! What is where on a generated picture.
+//! What is where on a generated image.
 
 use std::f32::consts::TAU;
 
@@ -13,7 +13,7 @@ use crate::{Stream, color};
 const TRIES: usize = 40;
 /// Factor of that shrinking.
 const SHRINK: f32 = 0.85;
-/// Share of pictures without any object.
+/// Share of images without any object.
 const EMPTY: f32 = 0.03;
 /// The golden ratio's fraction: multiples of it fill 0..1 most evenly, so that rare classes come in their share.
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
@@ -32,7 +32,7 @@ pub struct Figure {
     pub(super) color: [f32; 3],
 }
 
-/// A picture's content, in drawing order.
+/// An image's content, in drawing order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scene {
     /// Pixels.
@@ -50,7 +50,7 @@ const CONTENT: u64 = 21;
 const BACKGROUND: u64 = 22;
 
 impl Scene {
-    /// The scene of picture `index` of a split.
+    /// The scene of image `index` of a split.
     pub fn new(config: &ShapesConfig, split: Split, index: usize) -> Self {
         let key = [config.seed, split as u64, index as u64];
         let mut random = Stream::new(&[key[0], key[1], key[2], CONTENT]);

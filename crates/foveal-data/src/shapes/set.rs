@@ -8,29 +8,29 @@ use foveal_image::RgbImage;
 use rayon::prelude::*;
 
 use super::{Kind, Scene, ShapesConfig, Split};
-use crate::dataset::{Dataset, Object, Opened, Picture, Record};
+use crate::dataset::{Dataset, Object, Opened, ImageSource, Record};
 use crate::{CheckReport, DataError};
 
-/// Drawn pictures are kept up to this many bytes; the rest is drawn anew each time.
+/// Drawn images are kept up to this many bytes; the rest is drawn anew each time.
 const CACHE_BYTES: usize = 1 << 30;
 
-/// The pictures of one split, drawn when first wanted.
+/// The images of one split, drawn when first wanted.
 #[derive(Debug)]
-pub(crate) struct ShapePictures {
+pub(crate) struct ShapeImages {
     scenes: Vec<Scene>,
     drawn: Vec<OnceLock<RgbImage>>,
 }
 
-impl ShapePictures {
+impl ShapeImages {
     fn new(config: &ShapesConfig, split: Split) -> Self {
         let scenes: Vec<Scene> =
-            (0..config.pictures(split)).into_par_iter().map(|index| Scene::new(config, split, index)).collect();
+            (0..config.images(split)).into_par_iter().map(|index| Scene::new(config, split, index)).collect();
         let bytes = 3 * config.size[0] as usize * config.size[1] as usize;
         let kept = scenes.len().min(CACHE_BYTES / bytes.max(1));
         Self { scenes, drawn: (0..kept).map(|_| OnceLock::new()).collect() }
     }
 
-    pub(crate) fn picture(&self, index: usize) -> RgbImage {
+    pub(crate) fn image(&self, index: usize) -> RgbImage {
         let draw = || self.scenes[index].render();
         self.drawn.get(index).map_or_else(draw, |cell| cell.get_or_init(draw).clone())
     }
@@ -41,7 +41,7 @@ impl ShapePictures {
 /// # Panics
 /// [`ShapesConfig::validate`] refuses the config.
 pub fn open(config: &ShapesConfig, split: Split) -> Opened {
-    let pictures = Arc::new(ShapePictures::new(config, split));
+    let images = Arc::new(ShapeImages::new(config, split));
     let mut coco = CocoDataset {
         categories: (1..)
             .zip(&Kind::ALL[..config.classes])
@@ -50,7 +50,7 @@ pub fn open(config: &ShapesConfig, split: Split) -> Opened {
         ..CocoDataset::default()
     };
     let mut records = Vec::new();
-    for (index, scene) in pictures.scenes.iter().enumerate() {
+    for (index, scene) in images.scenes.iter().enumerate() {
         let image_id = index as i64 + 1;
         let file_name = format!("{index:06}.png");
         let (width, height) = (scene.width, scene.height);
@@ -78,8 +78,8 @@ pub fn open(config: &ShapesConfig, split: Split) -> Opened {
         ..CheckReport::default()
     };
     let labels = LabelMap::from_categories(&coco.categories).expect("kinds have distinct names");
-    let pictures = (0..records.len()).map(|index| Picture::Shape { set: Arc::clone(&pictures), index }).collect();
-    Opened { dataset: Dataset { records, pictures, labels, coco }, report }
+    let sources = (0..records.len()).map(|index| ImageSource::Shape { set: Arc::clone(&images), index }).collect();
+    Opened { dataset: Dataset { records, sources, labels, coco }, report }
 }
 
 /// Writes the set as a COCO folder: `annotations/{train,val}.json`, `images/{train,val}/*.png`. Files that are there

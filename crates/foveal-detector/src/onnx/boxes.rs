@@ -22,7 +22,7 @@ fn anchors(builder: &mut Builder, config: &AnchorConfig, level: usize, map: &Val
     };
     let y = ticks(builder, &grid, &strides, 0, [-1, 1, 1, 1]);
     let x = ticks(builder, &grid, &strides, 1, [1, -1, 1, 1]);
-    let cells: Vec<f32> = config.cell_boxes(level).iter().flat_map(|b| [b.x1, b.y1, b.x2, b.y2]).collect();
+    let cells: Vec<f32> = config.base_anchors(level).iter().flat_map(|b| [b.x1, b.y1, b.x2, b.y2]).collect();
     // The left, top, right and bottom edges of the cell's boxes, each `[1, 1, cells, 1]`.
     let edges: [Vec<f32>; 4] = std::array::from_fn(|edge| cells.iter().skip(edge).step_by(4).copied().collect());
     let [left, top, right, bottom] = edges.map(|values| builder.floats(&[1, 1, values.len(), 1], &values));

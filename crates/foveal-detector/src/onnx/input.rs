@@ -1,4 +1,4 @@
-//! From pictures to what the network reads.
+//! From images to what the network reads.
 
 use foveal_image::{Preprocess, SIZE_DIVISOR};
 

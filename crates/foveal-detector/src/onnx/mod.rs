@@ -1,6 +1,6 @@
 //! Export to ONNX, for other runtimes.
 //!
-//! The file takes pictures `images [batch, 3, height, width]`, `f32` RGB in 0..1, resized to the size at which the
+//! The file takes images `images [batch, 3, height, width]`, `f32` RGB in 0..1, resized to the size at which the
 //! model is to see them; batch, height and width are free. The graph normalises, pads with zeros to a multiple of 32,
 //! and clips boxes to the input's size. It is made of operators of ONNX's opset 17, without subgraphs.
 
@@ -64,7 +64,7 @@ fn model(checkpoint: &Checkpoint, options: &OnnxOptions) -> ModelProto {
         ir_version: IR_VERSION,
         producer_name: "foveal".to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        doc_string: "RetinaNet: RGB pictures in 0..1 at the model's input size in; boxes in pixels of the input"
+        doc_string: "RetinaNet: RGB images in 0..1 at the model's input size in; boxes in pixels of the input"
             .to_owned(),
         graph: Some(graph(checkpoint, options)),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],

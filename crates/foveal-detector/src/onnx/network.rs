@@ -130,9 +130,9 @@ impl HeadLayers {
 fn heads(builder: &mut Builder, head: &Head, channels: &[usize], levels: Vec<Value>) -> Vec<LevelOutput> {
     let (name, class) = ("head.classification_head", &head.classification_head);
     // The class layer's outputs are ordered (cell, channel).
-    let cells = class.cls_logits.weight.dims()[0] / head.classes;
+    let anchors_per_location = class.cls_logits.weight.dims()[0] / head.classes;
     let outputs: Vec<usize> =
-        (0..cells).flat_map(|cell| channels.iter().map(move |channel| cell * head.classes + channel)).collect();
+        (0..anchors_per_location).flat_map(|cell| channels.iter().map(move |channel| cell * head.classes + channel)).collect();
     let last = ConvLayer::of_outputs(builder, &format!("{name}.cls_logits"), &class.cls_logits, &outputs);
     let class = HeadLayers::new(builder, name, &class.conv, last);
     let (name, boxes) = ("head.regression_head", &head.regression_head);

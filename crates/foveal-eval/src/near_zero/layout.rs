@@ -3,7 +3,7 @@
 use foveal_boxes::BBox;
 use foveal_coco::{Image, xywh_to_bbox};
 
-/// Numbers up to this are fractions of a picture rather than pixels.
+/// Numbers up to this are fractions of an image rather than pixels.
 const FRACTION: f64 = 1.5;
 
 /// How four numbers are a box.
@@ -37,13 +37,13 @@ impl Layout {
             Self::Corners => "corners, [x1, y1, x2, y2]",
             Self::Center => "[center x, center y, width, height]",
             Self::RowsFirst => "[y, x, height, width]",
-            Self::CocoFractions => "[x, y, width, height] in fractions of the picture",
-            Self::CornerFractions => "[x1, y1, x2, y2] in fractions of the picture",
-            Self::CenterFractions => "[center x, center y, width, height] in fractions of the picture",
+            Self::CocoFractions => "[x, y, width, height] in fractions of the image",
+            Self::CornerFractions => "[x1, y1, x2, y2] in fractions of the image",
+            Self::CenterFractions => "[center x, center y, width, height] in fractions of the image",
         }
     }
 
-    /// The box that the numbers are on this picture.
+    /// The box that the numbers are on this image.
     pub(super) fn read(self, [a, b, c, d]: [f64; 4], image: &Image) -> BBox {
         let centered = |[x, y, width, height]: [f64; 4]| [x - width / 2.0, y - height / 2.0, width, height];
         let (width, height) = (f64::from(image.width), f64::from(image.height));

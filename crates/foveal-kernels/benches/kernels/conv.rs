@@ -6,7 +6,7 @@ use foveal_kernels::conv2d;
 
 use crate::{Timed, backward, forward, noise};
 
-/// A convolution of one picture of `size` x `size`, padded to keep it (or half of it, with a stride of 2).
+/// A convolution of one image of `size` x `size`, padded to keep it (or half of it, with a stride of 2).
 struct Layer {
     kernel: usize,
     inputs: usize,
@@ -65,11 +65,11 @@ pub fn all(c: &mut Criterion, device: &Device) {
         let (kernel, name) = (format!("conv{0}x{0}", layer.kernel), layer.name());
         let timed =
             |direction| Timed { kernel: &kernel, direction, layer: &name, work: Throughput::Elements(layer.flops()) };
-        let pictures = [1, layer.inputs, layer.size, layer.size];
+        let images = [1, layer.inputs, layer.size, layer.size];
         let weights = [layer.outputs, layer.inputs, layer.kernel, layer.kernel];
-        let (x, w) = (noise(pictures, device), noise(weights, device));
+        let (x, w) = (noise(images, device), noise(weights, device));
         forward(c, &timed("forward"), || layer.run(x.clone(), w.clone()));
-        let (x, w) = (noise(pictures, &training), noise(weights, &training));
+        let (x, w) = (noise(images, &training), noise(weights, &training));
         backward(c, &timed("input_gradient"), || layer.run(x.clone().require_grad(), w.clone()));
         backward(c, &timed("weight_gradient"), || layer.run(x.clone(), w.clone().require_grad()));
     }

@@ -1,4 +1,4 @@
-//! The class loss of one picture of 512x512: 49104 anchors, 80 classes.
+//! The class loss of one image of 512x512: 49104 anchors, 80 classes.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{Criterion, Throughput};

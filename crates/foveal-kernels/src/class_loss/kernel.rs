@@ -49,17 +49,17 @@ pub(super) fn pass<T: CpuTensor, I: CpuTensor>(logits: T, classes: I, plan: &Pla
         // SAFETY: reserved above, and each block initialised the gradient of all its rows.
         unsafe { grad.set_len(anchors * width) };
     }
-    let mut ledger = plan.ledger.map(|_| Tally::new(width, pieces.len));
+    let mut breakdown = plan.breakdown.map(|_| Tally::new(width, pieces.len));
     let (mut positive, mut negative) = (0.0, 0.0);
     for block in &blocks {
         positive += block.positive;
         negative += block.negative;
-        if let (Some(all), Some(some)) = (&mut ledger, &block.tally) {
+        if let (Some(all), Some(some)) = (&mut breakdown, &block.tally) {
             all.add(some);
         }
     }
     let mut sums = vec![positive as f32, negative as f32];
-    sums.extend(ledger.map(|tally| tally.sums().write()).unwrap_or_default());
+    sums.extend(breakdown.map(|tally| tally.sums().write()).unwrap_or_default());
     let length = sums.len();
     Pass {
         loss: T::from_f32s(vec![(positive + negative) as f32], [1]),
@@ -148,7 +148,7 @@ fn block(
     mut grad: Option<&mut [MaybeUninit<f32>]>,
 ) -> Block {
     let (plan, width) = (pieces.plan, pieces.width);
-    let tally = plan.ledger.map(|_| Tally::new(width, pieces.len));
+    let tally = plan.breakdown.map(|_| Tally::new(width, pieces.len));
     let mut sums = Block { positive: 0.0, negative: 0.0, tally };
     let mut losses = vec![0f32; if plan.is_fast() { 0 } else { pieces.len }];
     let mut row = 0;
@@ -156,7 +156,7 @@ fn block(
         let class = classes[row];
         // neighbours of the same kind without a positive are one run, within a level
         let mut same = if class < 0 { classes[row..].iter().take_while(|c| **c == class).count() } else { 1 };
-        let level = plan.ledger.map_or(0, |layout| {
+        let level = plan.breakdown.map_or(0, |layout| {
             let (level, left) = layout.level((first + row) % layout.anchors());
             same = same.min(left);
             level

@@ -1,7 +1,7 @@
 //! The classification losses of dense detectors, on logits, in one pass with their gradient.
 mod element;
 mod kernel;
-mod ledger;
+mod breakdown;
 mod node;
 mod plain;
 mod run;
@@ -13,8 +13,8 @@ use burn::backend::Dispatch;
 use burn::tensor::{Int, Tensor};
 
 use crate::route::plain;
-pub use ledger::{
-    LEDGER_BINS, LEDGER_LEVELS, LedgerLayout, LedgerSums, LossBin, PairSums, PositivePlaces, ledger_bin_start,
+pub use breakdown::{
+    BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, LossBin, PairSums, PositivePlaces, breakdown_bin_start,
 };
 use node::ClassLossOps;
 
@@ -66,8 +66,8 @@ pub struct ClassLoss {
     pub loss: Tensor<1>,
     /// `[positive loss, negative loss]`, which add up to `loss`; carries no gradient.
     pub sums: Tensor<1>,
-    /// The flat form of [`LedgerSums`], where it was asked for; carries no gradient.
-    pub ledger: Option<Tensor<1>>,
+    /// The flat form of [`BreakdownSums`], where it was asked for; carries no gradient.
+    pub breakdown: Option<Tensor<1>>,
 }
 
 /// Weights of positives and negatives, and the focal exponent.
@@ -117,11 +117,11 @@ pub struct Plan {
     columns: Columns,
     /// Factors of anchors by the class that they show.
     rows: Option<Arc<[f32]>>,
-    ledger: Option<LedgerLayout>,
+    breakdown: Option<BreakdownLayout>,
 }
 
 impl Plan {
-    fn new(p: ClassLossParams, terms: &ClassTerms, ledger: Option<LedgerLayout>, classes: usize) -> Self {
+    fn new(p: ClassLossParams, terms: &ClassTerms, breakdown: Option<BreakdownLayout>, classes: usize) -> Self {
         for (name, list) in [("alpha", &terms.alpha), ("gamma", &terms.gamma), ("weight", &terms.weight)] {
             let fits = list.is_empty() || list.len() == classes;
             assert!(fits, "class loss: {name} of {} classes, but there are {classes}", list.len());
@@ -140,12 +140,12 @@ impl Plan {
             Columns::Each((0..classes).map(of).collect())
         };
         let rows = (!terms.weight.is_empty()).then(|| Arc::from(terms.weight.as_slice()));
-        Self { columns, rows, ledger }
+        Self { columns, rows, breakdown }
     }
 
     /// Whether the loop that only sums the loss will do.
     fn is_fast(&self) -> bool {
-        matches!(self.columns, Columns::Same(_)) && self.ledger.is_none()
+        matches!(self.columns, Columns::Same(_)) && self.breakdown.is_none()
     }
 }
 
@@ -161,41 +161,41 @@ pub fn class_loss(logits: Tensor<2>, classes: Tensor<1, Int>, p: ClassLossParams
     class_loss_with(logits, classes, p, &ClassTerms::default(), None)
 }
 
-/// The same with constants of each class, and with its ledger. Rows are whole images where a ledger is asked for.
+/// The same with constants of each class, and with its breakdown. Rows are whole images where a breakdown is asked for.
 ///
 /// # Shapes
 /// As [`class_loss`].
 ///
 /// # Panics
 /// As [`class_loss`], and if a list of `terms` has another length than there are classes, or the rows are no whole
-/// images of the ledger's layout.
+/// images of the breakdown's layout.
 pub fn class_loss_with(
     logits: Tensor<2>,
     classes: Tensor<1, Int>,
     p: ClassLossParams,
     terms: &ClassTerms,
-    ledger: Option<LedgerLayout>,
+    breakdown: Option<BreakdownLayout>,
 ) -> ClassLoss {
     let [anchors, width] = logits.dims();
     assert_eq!(anchors, classes.dims()[0], "class loss: logits and classes of as many anchors");
-    if let Some(layout) = ledger {
+    if let Some(layout) = breakdown {
         let image = layout.anchors();
         assert!(image > 0 && anchors.is_multiple_of(image), "class loss: {anchors} rows are no images of {image}");
     }
     let (loss, sums) = <Dispatch as ClassLossOps>::class_loss(
         logits.into_dispatch(),
         classes.into_dispatch(),
-        Plan::new(p, terms, ledger, width),
+        Plan::new(p, terms, breakdown, width),
         plain(),
     );
     let (loss, sums) = (Tensor::from_dispatch(loss), Tensor::<1>::from_dispatch(sums));
-    match ledger {
-        None => ClassLoss { loss, sums, ledger: None },
+    match breakdown {
+        None => ClassLoss { loss, sums, breakdown: None },
         Some(_) => {
-            let values = LedgerLayout::values(width);
+            let values = BreakdownLayout::values(width);
             let parts = [sums.clone().narrow(0, 0, 2), sums.narrow(0, 2, values)];
-            let [sums, ledger] = parts;
-            ClassLoss { loss, sums, ledger: Some(ledger) }
+            let [sums, breakdown] = parts;
+            ClassLoss { loss, sums, breakdown: Some(breakdown) }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::cpu::CpuBackend;
 /// The class loss on every backend; the default bodies are Burn's operations.
 #[backend_extension(NdArray, Flex, Cube: cfg(feature = "wgpu"), Autodiff)]
 pub trait ClassLossOps: Backend {
-    /// Loss `[1]` and sums `[2]`, behind which the ledger stands where the plan asks for it.
+    /// Loss `[1]` and sums `[2]`, behind which the breakdown stands where the plan asks for it.
     fn class_loss(
         logits: FloatTensor<Self>,
         classes: IntTensor<Self>,

@@ -3,7 +3,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::{Shape, Slice, TensorData};
 
-use super::ledger::{LEDGER_BINS, LEDGER_LEVELS, LedgerLayout, ledger_bin_start};
+use super::breakdown::{BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, breakdown_bin_start};
 use super::{BACKGROUND, Columns, Plan};
 
 /// Loss, sums and gradient.
@@ -51,7 +51,7 @@ pub(super) fn composed<B: Backend>(logits: FloatTensor<B>, classes: IntTensor<B>
     let sums = [&positive_loss, &negative_loss].map(|loss| B::float_sum(loss.clone()));
     let total = B::float_add(sums[0].clone(), sums[1].clone());
     let mut all = sums.to_vec();
-    if let Some(layout) = &plan.ledger {
+    if let Some(layout) = &plan.breakdown {
         let negative = B::float_mul(negative, valid.clone());
         let parts = Parts::<B> {
             positive_slope: B::float_mul(slope.clone(), positive.clone()),
@@ -62,7 +62,7 @@ pub(super) fn composed<B: Backend>(logits: FloatTensor<B>, classes: IntTensor<B>
             negative_loss,
             negative,
         };
-        all.extend(parts.ledger(layout));
+        all.extend(parts.breakdown(layout));
     }
     Composed { loss: total, sums: B::float_cat(all, 0), grad }
 }
@@ -81,7 +81,7 @@ struct Parts<B: Backend> {
 
 impl<B: Backend> Parts<B> {
     /// The flat form, in pieces.
-    fn ledger(self, layout: &LedgerLayout) -> Vec<FloatTensor<B>> {
+    fn breakdown(self, layout: &BreakdownLayout) -> Vec<FloatTensor<B>> {
         let [rows, classes] = self.negative.shape().dims();
         let images = rows / layout.anchors();
         let by_level = |t: &FloatTensor<B>| -> Vec<FloatTensor<B>> {
@@ -95,7 +95,7 @@ impl<B: Backend> Parts<B> {
                 }
                 B::float_sum(B::float_slice(rows.clone(), &slices))
             });
-            debug_assert_eq!(of.len(), LEDGER_LEVELS);
+            debug_assert_eq!(of.len(), BREAKDOWN_LEVELS);
             of.to_vec()
         };
         let by_class = |t: &FloatTensor<B>| B::float_reshape(B::float_sum_dim(t.clone(), 0), Shape::from([classes]));
@@ -116,12 +116,12 @@ impl<B: Backend> Parts<B> {
         let float = self.negative.dtype().into();
         let from = |bin: usize| {
             let reached =
-                B::float_greater_equal_elem(self.negative_loss.clone(), ledger_bin_start(bin).into(), bool_type);
+                B::float_greater_equal_elem(self.negative_loss.clone(), breakdown_bin_start(bin).into(), bool_type);
             B::bool_into_float(reached, float)
         };
-        let bins = (0..LEDGER_BINS).map(|bin| {
+        let bins = (0..BREAKDOWN_BINS).map(|bin| {
             let mut inside = B::float_mul(from(bin), self.negative.clone());
-            if bin + 1 < LEDGER_BINS {
+            if bin + 1 < BREAKDOWN_BINS {
                 inside = B::float_mul(inside, plus::<B>(B::float_neg(from(bin + 1)), 1.0));
             }
             let loss = B::float_sum(B::float_mul(inside.clone(), self.negative_loss.clone()));

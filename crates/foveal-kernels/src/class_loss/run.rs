@@ -3,7 +3,7 @@ use std::mem::MaybeUninit;
 
 use super::Weighting;
 use super::element::{Focus, element};
-use super::ledger::PairSums;
+use super::breakdown::PairSums;
 
 /// Elements treated together.
 const LANES: usize = 16;

@@ -1,5 +1,5 @@
-//! The ledger of some rows, while they are gone through.
-use super::ledger::{LEDGER_BINS, LedgerSums, LossBin, PairSums, bin};
+//! The breakdown of some rows, while they are gone through.
+use super::breakdown::{BREAKDOWN_BINS, BreakdownSums, LossBin, PairSums, bin};
 
 /// Histograms side by side: neighbours that fall into one bin need not wait for each other.
 const WAYS: usize = 4;
@@ -7,7 +7,7 @@ const WAYS: usize = 4;
 /// Sums that grow piece by piece.
 pub(super) struct Tally {
     /// All but the negatives' classes and bins.
-    sums: LedgerSums,
+    sums: BreakdownSums,
     /// The negatives' loss at each place of a piece, which has some whole rows.
     columns: Vec<f64>,
     /// Loss and count of each bin, [`WAYS`] times.
@@ -17,7 +17,7 @@ pub(super) struct Tally {
 impl Tally {
     /// For pieces of some whole rows.
     pub(super) fn new(classes: usize, piece: usize) -> Self {
-        Self { sums: LedgerSums::zero(classes), columns: vec![0.0; piece], slots: vec![[0.0; 2]; WAYS * LEDGER_BINS] }
+        Self { sums: BreakdownSums::zero(classes), columns: vec![0.0; piece], slots: vec![[0.0; 2]; WAYS * BREAKDOWN_BINS] }
     }
 
     /// Adds neighbouring pairs of one kind, the first of which is of class `column`.
@@ -42,7 +42,7 @@ impl Tally {
 
     #[inline(always)]
     fn count(&mut self, way: usize, loss: f32) {
-        let slot = &mut self.slots[way * LEDGER_BINS + bin(loss)];
+        let slot = &mut self.slots[way * BREAKDOWN_BINS + bin(loss)];
         *slot = [slot[0] + f64::from(loss), slot[1] + 1.0];
     }
 
@@ -62,13 +62,13 @@ impl Tally {
     }
 
     /// All of it.
-    pub(super) fn sums(mut self) -> LedgerSums {
+    pub(super) fn sums(mut self) -> BreakdownSums {
         let classes = self.sums.negative_by_class.len();
         for (place, loss) in self.columns.iter().enumerate() {
             self.sums.negative_by_class[place % classes] += loss;
         }
         for (place, [loss, count]) in self.slots.iter().enumerate() {
-            let LossBin { count: all, loss: sum } = &mut self.sums.bins[place % LEDGER_BINS];
+            let LossBin { count: all, loss: sum } = &mut self.sums.bins[place % BREAKDOWN_BINS];
             *all += count;
             *sum += loss;
         }

@@ -24,7 +24,7 @@ impl SplitMix {
         (self.next() % count as u64) as u32
     }
 
-    /// A box from a twentieth to a half of the picture's sides.
+    /// A box from a twentieth to a half of the image's sides.
     pub fn object(&mut self, bench: &BenchConfig) -> BBox {
         let (width, height) = (bench.width as f32, bench.height as f32);
         let (w, h) = (width * (0.05 + 0.45 * self.fraction()), height * (0.05 + 0.45 * self.fraction()));

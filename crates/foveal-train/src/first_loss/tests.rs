@@ -2,7 +2,7 @@
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
-use foveal_criterion::{ClassLossChoice, ClassWeights, Fault, Ledger, LedgerLayout, NormalizerKind, PerClass};
+use foveal_criterion::{ClassLossChoice, ClassWeights, Fault, StepLog, BreakdownLayout, NormalizerKind, PerClass};
 use foveal_detector::RetinaNet;
 
 use super::*;
@@ -12,7 +12,7 @@ use crate::testing::first_batch;
 
 fn tiny() -> RunConfig {
     let mut config = crate::testing::tiny();
-    // Every picture of the set at once: more than twenty positives.
+    // Every image of the set at once: more than twenty positives.
     config.train.batch_size = 8;
     config
 }
@@ -40,13 +40,13 @@ impl Trial {
         let normalizer = Normalizer::of(config.loss.normalizer, &batch.targets);
         let expected = FirstLoss::new(&config.loss, &config.model, 3, &batch.targets, normalizer);
         let dense = self.network.forward(image_tensor(batch.images, &self.device));
-        let cells = config.model.anchors.cells();
-        let layout = LedgerLayout { level_anchors: std::array::from_fn(|l| dense.grids[l].positions() * cells) };
+        let anchors_per_location = config.model.anchors.anchors_per_location();
+        let layout = BreakdownLayout { level_anchors: std::array::from_fn(|l| dense.grids[l].positions() * anchors_per_location) };
         let used = if undivided { Normalizer::Positives(1) } else { normalizer };
         let losses = computed.forward_with(dense.logits, dense.deltas, &batch.targets, used, Some(layout));
-        let ledger = losses.ledger.unwrap();
-        let values: Vec<f32> = ledger.values.into_data().try_to_vec().unwrap();
-        expected.check(&Ledger::read(ledger.counts, &values).record())
+        let breakdown = losses.breakdown.unwrap();
+        let values: Vec<f32> = breakdown.values.into_data().try_to_vec().unwrap();
+        expected.check(&StepLog::read(breakdown.counts, &values).record())
     }
 
     fn fault(&self, computed: &LossConfig, undivided: bool) -> (Fault, String) {

@@ -41,7 +41,7 @@ fn the_step_that_was_not_finite_is_named_however_late_it_is_read() {
 }
 
 #[test]
-fn a_class_beyond_the_label_map_is_refused_with_its_picture() {
+fn a_class_beyond_the_label_map_is_refused_with_its_image() {
     let mut config = tiny();
     config.train.batch_size = 8;
     let mut batch = first_batch(&config);
@@ -54,21 +54,21 @@ fn a_class_beyond_the_label_map_is_refused_with_its_picture() {
 }
 
 #[test]
-fn lines_have_a_ledger_however_late_they_are_read() {
+fn lines_have_a_breakdown_however_late_they_are_read() {
     let mut config = tiny();
     config.train.log_every = 2;
     for reading in [Reading::EachStep, Reading::WithTheLog] {
         let (outcome, steps) = run(reading, &config);
         assert!(outcome.is_ok() && steps.len() >= 2, "{outcome:?}");
         for step in &steps {
-            let ledger = step.ledger.as_ref().unwrap();
+            let breakdown = step.breakdown.as_ref().unwrap();
             // Of both steps where each is read, of the last where they are read late.
             if reading == Reading::EachStep {
-                let sum = ledger.positive.loss + ledger.negative.loss;
+                let sum = breakdown.positive.loss + breakdown.negative.loss;
                 assert!((sum - step.class_loss).abs() <= 1e-5 * sum, "{sum} {}", step.class_loss);
-                assert!((ledger.positive.pairs - step.positives).abs() < 1e-9);
+                assert!((breakdown.positive.pairs - step.positives).abs() < 1e-9);
             }
-            assert!(ledger.negative.mean_p_t > 0.5 && ledger.half_of_negative_loss <= 0.5, "{ledger:?}");
+            assert!(breakdown.negative.mean_p_t > 0.5 && breakdown.half_of_negative_loss <= 0.5, "{breakdown:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The forward and backward passes of one update.
 
 use burn::tensor::{Device, Tensor};
-use foveal_criterion::{BatchLedger, LedgerLayout, LossConfig, Losses, Normalizer};
+use foveal_criterion::{BatchBreakdown, BreakdownLayout, LossConfig, Losses, Normalizer};
 use foveal_data::Batch;
 use foveal_detector::RetinaNet;
 
@@ -9,7 +9,7 @@ use super::Reading;
 use crate::clip::{clip_factor, clip_factor_on_device};
 use crate::evaluate::image_tensor;
 use crate::grads::Grads;
-use crate::ledger::StepValues;
+use crate::step_log::StepValues;
 use crate::optim::{DeviceScale, Scale};
 use crate::pass::{self, Activations};
 
@@ -20,18 +20,18 @@ pub(super) struct Passes<'a> {
     pub(super) normalizer: Normalizer,
     pub(super) device: &'a Device,
     /// Anchors of each position.
-    pub(super) cells: usize,
+    pub(super) anchors_per_location: usize,
     pub(super) activations: Activations,
     /// Whether the loss tells where it comes from.
-    pub(super) ledger: bool,
+    pub(super) breakdown: bool,
 }
 
 /// Gradients and losses, added up over the batches of an update.
 pub(super) struct Summed {
     pub(super) grads: Grads,
-    /// In the ledger's order, `[5]`, without autodiff.
+    /// In the breakdown's order, `[5]`, without autodiff.
     losses: Tensor<1>,
-    pub(super) class: Option<BatchLedger>,
+    pub(super) class: Option<BatchBreakdown>,
     pub(super) positives: usize,
 }
 
@@ -46,15 +46,15 @@ impl Passes<'_> {
         for batch in group {
             let images = image_tensor(batch.images, self.device);
             let (dense, backward) = pass::forward(self.model, images, self.activations);
-            let level_anchors = std::array::from_fn(|l| dense.grids[l].positions() * self.cells);
-            let layout = self.ledger.then_some(LedgerLayout { level_anchors });
+            let level_anchors = std::array::from_fn(|l| dense.grids[l].positions() * self.anchors_per_location);
+            let layout = self.breakdown.then_some(BreakdownLayout { level_anchors });
             let of_batch = self.loss.forward_with(dense.logits, dense.deltas, &batch.targets, self.normalizer, layout);
             positives += of_batch.positives;
             losses = Some(match losses {
                 Some(before) => before + row(&of_batch),
                 None => row(&of_batch),
             });
-            class = of_batch.ledger.map(|own| own.without_autodiff().after(class));
+            class = of_batch.breakdown.map(|own| own.without_autodiff().after(class));
             backward.run(self.model, of_batch.total, &mut grads);
         }
         Summed { grads, losses: losses.expect("a group has a batch"), class, positives }
@@ -83,7 +83,7 @@ impl Summed {
     }
 }
 
-/// A batch's losses in the ledger's order, `[5]`, without autodiff.
+/// A batch's losses in the breakdown's order, `[5]`, without autodiff.
 fn row(losses: &Losses) -> Tensor<1> {
     let scalars = [&losses.class, &losses.boxes, &losses.total].map(|t| t.clone().without_autodiff());
     let mut parts = scalars.to_vec();

@@ -46,7 +46,7 @@ pub enum Chart {
 /// What a failed drawing says, whatever it was drawn on.
 pub(crate) type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
-/// Sizes in the figure's own pixels, multiplied for pictures.
+/// Sizes in the figure's own pixels, multiplied for images.
 #[derive(Clone, Copy)]
 pub(crate) struct Scale(u32);
 
@@ -114,10 +114,10 @@ fn png(charts: &[Chart], (width, height): (u32, u32)) -> Result<Vec<u8>> {
     let mut large = RgbImage::new(width * scale, height * scale);
     draw(BitMapBackend::with_buffer(&mut large, (width * scale, height * scale)), charts, Scale(scale))?;
     let (width, height) = (width * PNG_SCALE, height * PNG_SCALE);
-    let picture = imageops::resize(&large, width, height, imageops::FilterType::Triangle);
+    let resized = imageops::resize(&large, width, height, imageops::FilterType::Triangle);
     let mut bytes = Vec::new();
     image::codecs::png::PngEncoder::new(&mut bytes)
-        .write_image(picture.as_raw(), width, height, ExtendedColorType::Rgb8)
+        .write_image(resized.as_raw(), width, height, ExtendedColorType::Rgb8)
         .context("cannot encode the figure")?;
     Ok(bytes)
 }
@@ -181,11 +181,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("figure.PNG");
         write(&path, &charts(), 300, 200).unwrap();
-        let picture = image::load_from_memory(&std::fs::read(path).unwrap()).unwrap().to_rgb8();
-        assert_eq!(picture.dimensions(), (1200, 400));
+        let resized = image::load_from_memory(&std::fs::read(path).unwrap()).unwrap().to_rgb8();
+        assert_eq!(resized.dimensions(), (1200, 400));
         let count = |color: [u8; 3]| {
             let near = |p: &&image::Rgb<u8>| p.0.iter().zip(color).all(|(a, b)| a.abs_diff(b) < 12);
-            picture.pixels().filter(near).count()
+            resized.pixels().filter(near).count()
         };
         assert!(count([0, 114, 178]) > 300 && count([40, 40, 40]) > 300 && count([255; 3]) > 200_000);
     }

@@ -66,17 +66,17 @@ fn as_json(summary: &CoverageSummary) -> Value {
 /// Figures of all objects, of each size and of each class, by the sizes that the network sees.
 fn measure(config: &RunConfig, dataset: &Dataset) -> Vec<(String, CoverageSummary)> {
     let preprocess = config.data.preprocess();
-    // Pictures of one padded size share their anchors.
+    // Images of one padded size share their anchors.
     let mut by_size: HashMap<[usize; 2], Vec<usize>> = HashMap::new();
     for index in 0..dataset.len() {
         let record = dataset.record(index);
         let (width, height) = preprocess.target_size(record.width, record.height);
         by_size.entry([padded_length(height as usize), padded_length(width as usize)]).or_default().push(index);
     }
-    let mut per_picture: Vec<(usize, Coverage)> = Vec::new();
+    let mut per_image: Vec<(usize, Coverage)> = Vec::new();
     for ([height, width], members) in by_size {
         let Anchors { boxes, .. } = config.model.anchors.anchors(height, width, &grid_sizes(height, width));
-        per_picture.par_extend(members.into_par_iter().map(|index| {
+        per_image.par_extend(members.into_par_iter().map(|index| {
             let record = dataset.record(index);
             let (width, height) = preprocess.target_size(record.width, record.height);
             let (sx, sy) = (width as f32 / record.width as f32, height as f32 / record.height as f32);
@@ -84,10 +84,10 @@ fn measure(config: &RunConfig, dataset: &Dataset) -> Vec<(String, CoverageSummar
             (index, coverage(&boxes, &objects))
         }));
     }
-    per_picture.sort_unstable_by_key(|(index, _)| *index);
+    per_image.sort_unstable_by_key(|(index, _)| *index);
     let mut all = Coverage::default();
     let mut classes = vec![Coverage::default(); dataset.label_map().categories().len()];
-    for (index, found) in per_picture {
+    for (index, found) in per_image {
         for (object, found) in dataset.record(index).objects.iter().zip(&found.objects) {
             classes[object.class as usize].objects.push(*found);
         }

@@ -20,16 +20,16 @@ use crate::{device, inputs, output};
 
 /// Scores below this are not drawn and not listed unless `--score-threshold` says otherwise.
 const SHOWN_SCORE: f32 = 0.5;
-/// Pictures decoded at once; bounds the memory.
+/// Images decoded at once; bounds the memory.
 const CHUNK: usize = 16;
-/// JPEG quality of drawn pictures: text stays sharp.
+/// JPEG quality of drawn images: text stays sharp.
 const JPEG_QUALITY: u8 = 92;
 /// Keys of `--set` that a checkpoint leaves open to `predict` and `export`.
 pub const OPEN: [&str; 2] = ["data.", "eval."];
 
-/// One picture's entry in the JSON.
+/// One image's entry in the JSON.
 #[derive(Serialize)]
-struct PictureResult {
+struct ImageResult {
     file: String,
     width: u32,
     height: u32,
@@ -39,17 +39,17 @@ struct PictureResult {
 /// One object's entry.
 #[derive(Serialize)]
 struct Found {
-    /// x, y, width, height in pixels of the original picture.
+    /// x, y, width, height in pixels of the original image.
     bbox: [f32; 4],
     score: f32,
     category_id: i64,
     category: String,
 }
 
-/// Detects objects in pictures.
+/// Detects objects in images.
 ///
 /// # Errors
-/// A checkpoint, input or output that cannot be used; after all others are done, pictures that could not be read.
+/// A checkpoint, input or output that cannot be used; after all others are done, images that could not be read.
 pub fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
     refuse_closed(&common.set, &OPEN)?;
     if let Some(score) = args.score_threshold
@@ -72,9 +72,9 @@ pub fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
     for chunk in files.chunks(CHUNK) {
         let loaded = load(chunk, &detector.checkpoint.meta.preprocess);
         let mut good = Vec::new();
-        for (path, picture) in chunk.iter().zip(loaded) {
-            match picture {
-                Ok(picture) => good.push((path, picture)),
+        for (path, image) in chunk.iter().zip(loaded) {
+            match image {
+                Ok(image) => good.push((path, image)),
                 Err(error) => {
                     broken += 1;
                     eprintln!("error: {error}");
@@ -82,17 +82,17 @@ pub fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
             }
         }
         let found = detect(&detector, &good, batch_size);
-        for ((path, picture), found) in good.iter().zip(&found) {
+        for ((path, image), found) in good.iter().zip(&found) {
             if let Some(ids) = &ids {
                 coco.extend(found.iter().map(|p| as_coco(p, ids[*path])));
             }
             if let Some(folder) = &args.draw {
-                save_drawn(&folder.join(names.of(path)), &picture.image, found, shown)?;
+                save_drawn(&folder.join(names.of(path)), &image.image, found, shown)?;
             }
-            results.push(PictureResult {
+            results.push(ImageResult {
                 file: path.display().to_string(),
-                width: picture.image.width(),
-                height: picture.image.height(),
+                width: image.image.width(),
+                height: image.image.height(),
                 detections: found.iter().map(as_found).collect(),
             });
         }
@@ -107,7 +107,7 @@ pub fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
         output::print(&listing(&results, shown))?;
     }
     if broken > 0 {
-        bail!("{broken} of {} pictures could not be read; the others are done", files.len());
+        bail!("{broken} of {} images could not be read; the others are done", files.len());
     }
     Ok(DONE)
 }
@@ -139,7 +139,7 @@ pub fn with_sets(
     Ok((checkpoint, config))
 }
 
-/// A picture and what the network sees of it.
+/// An image and what the network sees of it.
 struct Loaded {
     image: RgbImage,
     prepared: Prepared,
@@ -156,19 +156,19 @@ fn load(files: &[PathBuf], preprocess: &Preprocess) -> Vec<Result<Loaded, ImageE
         .collect()
 }
 
-/// Detections of each picture; those of equal padded size share a batch, so that none is padded further.
-fn detect(detector: &Detector, pictures: &[(&PathBuf, Loaded)], batch_size: usize) -> Vec<Vec<Prediction>> {
+/// Detections of each image; those of equal padded size share a batch, so that none is padded further.
+fn detect(detector: &Detector, loaded: &[(&PathBuf, Loaded)], batch_size: usize) -> Vec<Vec<Prediction>> {
     let mut groups: Vec<([usize; 2], Vec<usize>)> = Vec::new();
-    for (index, (_, picture)) in pictures.iter().enumerate() {
-        let size = [padded_length(picture.prepared.height), padded_length(picture.prepared.width)];
+    for (index, (_, image)) in loaded.iter().enumerate() {
+        let size = [padded_length(image.prepared.height), padded_length(image.prepared.width)];
         match groups.iter_mut().find(|(of, members)| *of == size && members.len() < batch_size) {
             Some((_, members)) => members.push(index),
             None => groups.push((size, vec![index])),
         }
     }
-    let mut found: Vec<Vec<Prediction>> = pictures.iter().map(|_| Vec::new()).collect();
+    let mut found: Vec<Vec<Prediction>> = loaded.iter().map(|_| Vec::new()).collect();
     for (_, members) in groups {
-        let prepared: Vec<Prepared> = members.iter().map(|&index| pictures[index].1.prepared.clone()).collect();
+        let prepared: Vec<Prepared> = members.iter().map(|&index| loaded[index].1.prepared.clone()).collect();
         for (index, predictions) in members.into_iter().zip(detector.detect_prepared(&prepared)) {
             found[index] = predictions;
         }
@@ -211,7 +211,7 @@ fn save_drawn(path: &Path, image: &RgbImage, found: &[Prediction], shown: f32) -
     std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Names of drawn pictures: the original's stem, with a number where two share it.
+/// Names of drawn images: the original's stem, with a number where two share it.
 #[derive(Default)]
 struct DrawnNames(HashSet<String>);
 
@@ -266,11 +266,11 @@ fn base_name(file_name: &str) -> &str {
     file_name.rsplit(['/', '\\']).next().unwrap_or(file_name)
 }
 
-fn listing(results: &[PictureResult], shown: f32) -> String {
+fn listing(results: &[ImageResult], shown: f32) -> String {
     let mut text = String::new();
-    for picture in results {
-        let found: Vec<&Found> = picture.detections.iter().filter(|found| found.score >= shown).collect();
-        let (file, count) = (&picture.file, found.len());
+    for result in results {
+        let found: Vec<&Found> = result.detections.iter().filter(|found| found.score >= shown).collect();
+        let (file, count) = (&result.file, found.len());
         text += &format!(
             "{file}: {count} {} with a score of at least {shown}\n",
             if count == 1 { "object" } else { "objects" }

@@ -117,7 +117,7 @@ impl Report {
         let rarest: Vec<String> = self.rarest.iter().map(|c| format!("{} ({})", c.name, c.objects)).collect();
         let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
         format!(
-            "Seeds {}; last weights on {} validation pictures; in brackets {:.0} % intervals of {} resamples of pictures \
+            "Seeds {}; last weights on {} validation images; in brackets {:.0} % intervals of {} resamples of images \
              and seeds. Rarest classes (training objects): {}.",
             seeds.join(", "),
             self.images,

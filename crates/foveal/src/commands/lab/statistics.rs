@@ -1,4 +1,4 @@
-//! Means over seeds, and their intervals by a bootstrap over pictures and seeds.
+//! Means over seeds, and their intervals by a bootstrap over images and seeds.
 
 use foveal_data::Stream;
 use foveal_eval::{Matched, Resampled};
@@ -7,14 +7,14 @@ use serde::Serialize;
 
 /// The middle share of the resamples that an interval holds.
 pub const CONFIDENCE: f64 = 0.95;
-/// Separates the random streams of pictures and seeds.
-const PICTURES: u64 = 31;
+/// Separates the random streams of images and seeds.
+const IMAGES: u64 = 31;
 const SEEDS: u64 = 32;
 
 /// A value and the interval that holds [`CONFIDENCE`] of the resamples (percentiles).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
-    /// On all pictures, mean over all seeds.
+    /// On all images, mean over all seeds.
     pub mean: f64,
     /// Lower end.
     pub low: f64,
@@ -70,19 +70,19 @@ pub struct Resamples {
 }
 
 impl Resamples {
-    /// Resamples pictures and seeds together. The same resamples are drawn for every arm that shares pictures and
+    /// Resamples images and seeds together. The same resamples are drawn for every arm that shares images and
     /// seeds, so that two arms can be compared resample by resample. `seeds` has `None` where a seed did not finish;
     /// `rare` are the indices of the rarest categories.
     pub fn new(seeds: &[Option<Matched>], rare: &[usize], count: usize) -> Self {
         let finished: Vec<&Matched> = seeds.iter().flatten().collect();
-        let pictures = finished.first().map_or(0, |matched| matched.images().len());
+        let images = finished.first().map_or(0, |matched| matched.images().len());
         let on = |counts: &[u32], matched: &Matched| Point::of(&matched.figures(counts), rare);
-        let once = vec![1; pictures];
+        let once = vec![1; images];
         let whole: Vec<Point> = finished.iter().map(|matched| on(&once, matched)).collect();
         let draw = |sample: usize| {
-            let mut random = Stream::new(&[PICTURES, sample as u64]);
-            let mut counts = vec![0; pictures];
-            (0..pictures).for_each(|_| counts[random.below(pictures)] += 1);
+            let mut random = Stream::new(&[IMAGES, sample as u64]);
+            let mut counts = vec![0; images];
+            (0..images).for_each(|_| counts[random.below(images)] += 1);
             let mut random = Stream::new(&[SEEDS, sample as u64]);
             let chosen: Vec<usize> = (0..seeds.len()).map(|_| random.below(seeds.len())).collect();
             let of_seeds: Vec<Option<Point>> = (0..seeds.len())
@@ -127,12 +127,12 @@ mod tests {
     use super::*;
     use foveal_coco::{Annotation, Category, CocoDataset, CocoDetection, Image};
 
-    /// So many pictures of one object each, found on the first `found` of them.
-    fn matched(pictures: i64, found: i64) -> Matched {
+    /// So many images of one object each, found on the first `found` of them.
+    fn matched(images: i64, found: i64) -> Matched {
         let bbox = [0.0, 0.0, 10.0, 10.0];
         let truth = CocoDataset {
-            images: (1..=pictures).map(|id| Image { id, ..Image::default() }).collect(),
-            annotations: (1..=pictures)
+            images: (1..=images).map(|id| Image { id, ..Image::default() }).collect(),
+            annotations: (1..=images)
                 .map(|id| Annotation { id, image_id: id, category_id: 1, bbox, area: 100.0, iscrowd: false })
                 .collect(),
             categories: vec![Category { id: 1, name: "a".to_owned(), supercategory: None }],
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn differences_are_paired() {
-        // Arm b finds one object more: the difference varies by that picture alone.
+        // Arm b finds one object more: the difference varies by that image alone.
         let (a, b) = ([Some(matched(100, 40))], [Some(matched(100, 41))]);
         let [a, b] = [&a, &b].map(|seeds| Resamples::new(seeds, &[], 1000));
         let recall = b.minus(&a).ar100.unwrap();

@@ -1,4 +1,4 @@
-//! What the class loss has to do with: anchors, positives and classes of a set, after resizing. No picture is read.
+//! What the class loss has to do with: anchors, positives and classes of a set, after resizing. No image is read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -21,29 +21,33 @@ pub struct ClassCount {
     pub name: String,
     /// Objects, crowd regions left out.
     pub objects: usize,
-    /// Pictures with at least one.
-    pub pictures: usize,
-    /// Positive anchors on the pictures whose anchors were matched.
+    /// Images with at least one.
+    #[serde(rename = "pictures")]
+    pub images: usize,
+    /// Positive anchors on the images whose anchors were matched.
     pub positives: usize,
 }
 
 /// Counts of a set.
 #[derive(Clone, Debug, Serialize)]
 pub struct Counts {
-    pub pictures: usize,
-    pub empty_pictures: usize,
+    #[serde(rename = "pictures")]
+    pub images: usize,
+    #[serde(rename = "empty_pictures")]
+    pub empty_images: usize,
     pub objects: usize,
-    /// Pictures whose anchors were matched.
-    pub matched_pictures: usize,
+    /// Images whose anchors were matched.
+    #[serde(rename = "matched_pictures")]
+    pub matched_images: usize,
     /// Anchors of those: with an object, without, left out of the loss.
     pub positives: usize,
     pub background: usize,
     pub ignored: usize,
     /// By class.
     pub classes: Vec<ClassCount>,
-    /// The class of each object, picture by picture.
+    /// The class of each object, image by image.
     #[serde(skip)]
-    pub by_picture: Vec<Vec<u32>>,
+    pub by_image: Vec<Vec<u32>>,
 }
 
 impl Counts {
@@ -73,26 +77,26 @@ pub fn annotations(config: &RunConfig, file: Option<&Path>, split: Split) -> Res
     }
 }
 
-/// One picture as the network sees it.
-struct Picture {
+/// One image as the network sees it.
+struct ImageBoxes {
     objects: Vec<BBox>,
     classes: Vec<u32>,
     crowds: Vec<BBox>,
 }
 
-/// Counts a set; anchors are matched on at most `limit` pictures, evenly chosen.
+/// Counts a set; anchors are matched on at most `limit` images, evenly chosen.
 ///
 /// # Errors
-/// Categories that contradict each other, pictures without a size, a set without objects.
+/// Categories that contradict each other, images without a size, a set without objects.
 pub fn count(config: &RunConfig, coco: &CocoDataset, limit: usize) -> Result<Counts> {
     let labels = LabelMap::from_categories(&coco.categories)?;
     let mut classes: Vec<ClassCount> = labels
         .categories()
         .iter()
-        .map(|c| ClassCount { name: c.name.clone(), objects: 0, pictures: 0, positives: 0 })
+        .map(|c| ClassCount { name: c.name.clone(), objects: 0, images: 0, positives: 0 })
         .collect();
     let preprocess = config.data.preprocess();
-    let mut pictures: BTreeMap<i64, Picture> = BTreeMap::new();
+    let mut by_id: BTreeMap<i64, ImageBoxes> = BTreeMap::new();
     let mut sizes: HashMap<i64, [u32; 4]> = HashMap::new();
     for image in &coco.images {
         if image.width == 0 || image.height == 0 {
@@ -103,11 +107,11 @@ pub fn count(config: &RunConfig, coco: &CocoDataset, limit: usize) -> Result<Cou
         }
         let (width, height) = preprocess.target_size(image.width, image.height);
         sizes.insert(image.id, [image.width, image.height, width, height]);
-        pictures.insert(image.id, Picture { objects: Vec::new(), classes: Vec::new(), crowds: Vec::new() });
+        by_id.insert(image.id, ImageBoxes { objects: Vec::new(), classes: Vec::new(), crowds: Vec::new() });
     }
     for annotation in &coco.annotations {
-        let (Some(picture), Some(class)) =
-            (pictures.get_mut(&annotation.image_id), labels.class_of(annotation.category_id))
+        let (Some(entry), Some(class)) =
+            (by_id.get_mut(&annotation.image_id), labels.class_of(annotation.category_id))
         else {
             continue;
         };
@@ -120,40 +124,40 @@ pub fn count(config: &RunConfig, coco: &CocoDataset, limit: usize) -> Result<Cou
         let scaled = bbox.scale(new_width / width, new_height / height);
         if annotation.iscrowd {
             if !config.data.drop_crowds {
-                picture.crowds.push(scaled);
+                entry.crowds.push(scaled);
             }
             continue;
         }
         classes[class as usize].objects += 1;
-        classes[class as usize].pictures += usize::from(!picture.classes.contains(&class));
-        picture.objects.push(scaled);
-        picture.classes.push(class);
+        classes[class as usize].images += usize::from(!entry.classes.contains(&class));
+        entry.objects.push(scaled);
+        entry.classes.push(class);
     }
-    let empty_pictures = pictures.values().filter(|picture| picture.objects.is_empty()).count();
+    let empty_images = by_id.values().filter(|entry| entry.objects.is_empty()).count();
     if config.data.filter_empty {
-        pictures.retain(|_, picture| !picture.objects.is_empty());
+        by_id.retain(|_, entry| !entry.objects.is_empty());
     }
     let mut counts = Counts {
-        pictures: pictures.len(),
-        empty_pictures,
+        images: by_id.len(),
+        empty_images,
         objects: classes.iter().map(|class| class.objects).sum(),
-        matched_pictures: pictures.len().min(limit),
+        matched_images: by_id.len().min(limit),
         positives: 0,
         background: 0,
         ignored: 0,
         classes,
-        by_picture: pictures.values().map(|picture| picture.classes.clone()).collect(),
+        by_image: by_id.values().map(|entry| entry.classes.clone()).collect(),
     };
     if counts.objects == 0 {
         bail!("the set has no object that can be trained on");
     }
-    let every: Vec<(&i64, &Picture)> = pictures.iter().collect();
-    let chosen = (0..counts.matched_pictures).map(|i| every[i * every.len() / counts.matched_pictures]);
-    // Pictures of one padded size share their anchors.
-    let mut by_size: BTreeMap<[usize; 2], Vec<&Picture>> = BTreeMap::new();
-    for (id, picture) in chosen {
+    let every: Vec<(&i64, &ImageBoxes)> = by_id.iter().collect();
+    let chosen = (0..counts.matched_images).map(|i| every[i * every.len() / counts.matched_images]);
+    // Images of one padded size share their anchors.
+    let mut by_size: BTreeMap<[usize; 2], Vec<&ImageBoxes>> = BTreeMap::new();
+    for (id, entry) in chosen {
         let [_, _, width, height] = sizes[id];
-        by_size.entry([height, width].map(|side| padded_length(side as usize))).or_default().push(picture);
+        by_size.entry([height, width].map(|side| padded_length(side as usize))).or_default().push(entry);
     }
     for ([height, width], members) in by_size {
         let anchors = config.model.anchors.anchors(height, width, &grid_sizes(height, width)).boxes;

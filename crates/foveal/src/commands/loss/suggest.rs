@@ -32,7 +32,7 @@ const ENOUGH: f64 = 1.5;
 pub fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
     let config = config::load(Some(&args.config), &common.set)?;
     let coco = count::annotations(&config, args.annotations.as_deref(), args.split)?;
-    let counts = count::count(&config, &coco, args.pictures as usize)?;
+    let counts = count::count(&config, &coco, args.images as usize)?;
     let prior = Prior::of(counts.negatives_per_positive());
     let focal = Focal::of(counts.negatives_per_positive());
     let classes = Classes::of(&counts);
@@ -53,15 +53,15 @@ pub fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
 }
 
 fn describe(counts: &Counts) -> String {
-    let each = |n: usize| n as f64 / counts.matched_pictures.max(1) as f64;
+    let each = |n: usize| n as f64 / counts.matched_images.max(1) as f64;
     format!(
-        "{} pictures ({} without objects), {} objects of {} classes.\nA picture, after resizing (mean of {}): {:.0} anchors, \
+        "{} images ({} without objects), {} objects of {} classes.\nA image, after resizing (mean of {}): {:.0} anchors, \
          {:.1} positive, {:.1} ignored.\nPairs of anchor and class: {:.0} negative ones for each positive.\n",
-        counts.pictures,
-        counts.empty_pictures,
+        counts.images,
+        counts.empty_images,
         counts.objects,
         counts.classes.len(),
-        counts.matched_pictures,
+        counts.matched_images,
         each(counts.positives + counts.background + counts.ignored),
         each(counts.positives),
         each(counts.ignored),
@@ -192,9 +192,9 @@ impl Remedy {
 impl Classes {
     fn of(counts: &Counts) -> Self {
         let objects: Vec<usize> = counts.classes.iter().map(|class| class.objects).collect();
-        let mut on: Vec<usize> = counts.classes.iter().map(|class| class.pictures).filter(|n| *n > 0).collect();
+        let mut on: Vec<usize> = counts.classes.iter().map(|class| class.images).filter(|n| *n > 0).collect();
         on.sort_unstable();
-        let threshold = on[on.len() / 2] as f64 / counts.pictures.max(1) as f64;
+        let threshold = on[on.len() / 2] as f64 / counts.images.max(1) as f64;
         let threshold = (threshold * 100.0).round().max(1.0) / 100.0;
         let repeats = Repeats::new(counts, threshold);
         let ratio = imbalance(objects.iter().map(|n| *n as f64));
@@ -227,7 +227,7 @@ impl Classes {
                 "  {:<24}{:>9}{:>10}{:>11}{:>10.3}{:>11.3}{:>9.2}",
                 class.name,
                 class.objects,
-                class.pictures,
+                class.images,
                 class.positives,
                 self.inverse[i],
                 self.effective[i],
@@ -237,8 +237,8 @@ impl Classes {
         let _ = writeln!(
             text,
             "  inverse, effective: weights by inverse frequency and by effective number with beta {} (Cui et al., arXiv \
-             1901.05555);\n  repeat: how often a picture with that class is shown, threshold {} (Gupta et al., arXiv \
-             1908.03195); the ratio\n  is then {:.1}, since pictures hold other classes too.",
+             1901.05555);\n  repeat: how often an image with that class is shown, threshold {} (Gupta et al., arXiv \
+             1908.03195); the ratio\n  is then {:.1}, since images hold other classes too.",
             self.beta, self.repeats.threshold, self.sampled_ratio
         );
         let missing: Vec<&str> = counts.classes.iter().filter(|c| c.objects == 0).map(|c| c.name.as_str()).collect();
@@ -248,9 +248,9 @@ impl Classes {
         text += match self.remedy {
             Remedy::None => "  Proposal: none; the ratio is below 10.\n",
             Remedy::Sampling => "  Proposal: repeated pictures.\n",
-            Remedy::Weights => "  Proposal: weights by effective number; repeating pictures would change little.\n",
+            Remedy::Weights => "  Proposal: weights by effective number; repeating images would change little.\n",
         };
-        text + "  Heuristics, foveal's own: no remedy below a ratio of 10; repeated pictures where they lower the ratio by a \
+        text + "  Heuristics, foveal's own: no remedy below a ratio of 10; repeated images where they lower the ratio by a \
                 third,\n  with the threshold at the median class; else weights, with the smallest published beta whose limit \
                 1/(1 - beta)\n  is not below the most frequent class's count. Never both: they would add up.\n"
     }

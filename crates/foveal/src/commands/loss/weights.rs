@@ -1,4 +1,4 @@
-//! What class weights and repeated pictures would make of a set.
+//! What class weights and repeated images would make of a set.
 
 use foveal_data::Sampler;
 use serde::Serialize;
@@ -15,27 +15,27 @@ pub fn beta_for(objects: &[usize]) -> f64 {
     BETAS.into_iter().find(|beta| (1.0 / (1.0 - beta)).round() >= most).unwrap_or(BETAS[3])
 }
 
-/// Pictures repeated by their rarest class (Gupta et al., arXiv 1908.03195, section 5.1: repeat factor sampling).
+/// Images repeated by their rarest class (Gupta et al., arXiv 1908.03195, section 5.1: repeat factor sampling).
 #[derive(Clone, Debug, Serialize)]
 pub struct Repeats {
-    /// Classes on fewer than this fraction of the pictures are repeated.
+    /// Classes on fewer than this fraction of the images are repeated.
     pub threshold: f64,
-    /// How often a picture with that class is shown, at least.
+    /// How often an image with that class is shown, at least.
     pub factors: Vec<f64>,
     /// Objects of each class in an epoch then.
     pub objects: Vec<f64>,
 }
 
 impl Repeats {
-    /// `r(c) = max(1, sqrt(threshold / f(c)))`; a picture has the largest factor of its classes.
+    /// `r(c) = max(1, sqrt(threshold / f(c)))`; an image has the largest factor of its classes.
     pub fn new(counts: &Counts, threshold: f64) -> Self {
         let factor = |on: usize| match on {
             0 => 1.0,
-            _ => Sampler::RepeatFactor.asks(on, counts.pictures, threshold),
+            _ => Sampler::RepeatFactor.asks(on, counts.images, threshold),
         };
-        let factors: Vec<f64> = counts.classes.iter().map(|class| factor(class.pictures)).collect();
+        let factors: Vec<f64> = counts.classes.iter().map(|class| factor(class.images)).collect();
         let mut objects = vec![0.0; factors.len()];
-        for classes in &counts.by_picture {
+        for classes in &counts.by_image {
             let repeat = classes.iter().map(|class| factors[*class as usize]).fold(1.0, f64::max);
             classes.iter().for_each(|class| objects[*class as usize] += repeat);
         }
@@ -68,19 +68,19 @@ mod tests {
 
     #[test]
     fn repeats_by_hand() {
-        let class = |pictures| ClassCount { name: String::new(), objects: 0, pictures, positives: 0 };
+        let class = |images| ClassCount { name: String::new(), objects: 0, images, positives: 0 };
         let counts = Counts {
-            pictures: 4,
-            empty_pictures: 0,
+            images: 4,
+            empty_images: 0,
             objects: 6,
-            matched_pictures: 4,
+            matched_images: 4,
             positives: 0,
             background: 0,
             ignored: 0,
             classes: vec![class(4), class(1)],
-            by_picture: vec![vec![0, 0], vec![0], vec![0], vec![0, 1]],
+            by_image: vec![vec![0, 0], vec![0], vec![0], vec![0, 1]],
         };
-        // f = 1 and 1/4; t = 1 repeats the second class's picture twice.
+        // f = 1 and 1/4; t = 1 repeats the second class's image twice.
         let repeats = Repeats::new(&counts, 1.0);
         close(&repeats.factors, &[1.0, 2.0]);
         close(&repeats.objects, &[6.0, 2.0]);

@@ -1,15 +1,15 @@
-//! The ledger as a log has it.
+//! The breakdown as a log has it.
 
 use serde::{Deserialize, Serialize};
 
-/// The ledger in a log: means over the steps of the line.
+/// The breakdown in a log: means over the steps of the line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LedgerRecord {
+pub struct BreakdownRecord {
     /// The positives' share of the class loss.
     pub positive_share: f64,
     /// Their share of the gradient's magnitude.
     pub positive_gradient_share: f64,
-    /// The part of the negatives that carries half of their loss: see [`Ledger::half`](super::Ledger::half).
+    /// The part of the negatives that carries half of their loss: see [`LossBreakdown::half`](super::LossBreakdown::half).
     pub half_of_negative_loss: f64,
     /// Anchors that take no part.
     pub ignored: f64,

@@ -1,4 +1,4 @@
-//! The ledger of the class loss against its definition in `f64`.
+//! The breakdown of the class loss against its definition in `f64`.
 #![allow(deprecated)] // burn-ndarray is deprecated upstream and supported here
 
 mod common;
@@ -9,16 +9,16 @@ use common::*;
 use foveal_kernels::*;
 use proptest::prelude::*;
 
-/// A ledger by its definition, in `f64`: `levels` anchors of each level, one image after the other.
-fn ledger_reference(
+/// A breakdown by its definition, in `f64`: `levels` anchors of each level, one image after the other.
+fn breakdown_reference(
     logits: &[f32],
     classes: &[i32],
     p: ClassLossParams,
     terms: &ClassTerms,
-    layout: LedgerLayout,
-) -> LedgerSums {
+    layout: BreakdownLayout,
+) -> BreakdownSums {
     let width = logits.len() / classes.len();
-    let mut sums = LedgerSums::zero(width);
+    let mut sums = BreakdownSums::zero(width);
     for (i, x) in logits.iter().enumerate() {
         let (anchor, column) = (i / width, i % width);
         let class = classes[anchor];
@@ -45,7 +45,7 @@ fn ledger_reference(
         } else {
             sums.negative_by_class[column] += loss;
             let bin =
-                (0..LEDGER_BINS).rev().find(|b| loss >= f64::from(ledger_bin_start(*b))).expect("bin 0 starts at 0");
+                (0..BREAKDOWN_BINS).rev().find(|b| loss >= f64::from(breakdown_bin_start(*b))).expect("bin 0 starts at 0");
             sums.bins[bin].count += 1.0;
             sums.bins[bin].loss += loss;
         }
@@ -53,13 +53,13 @@ fn ledger_reference(
     sums
 }
 
-/// Losses, gradient and ledger with all switches on.
+/// Losses, gradient and breakdown with all switches on.
 fn run_with(
     logits: &[f32],
     classes: &[i32],
     p: ClassLossParams,
     terms: &ClassTerms,
-    layout: LedgerLayout,
+    layout: BreakdownLayout,
     device: &Device,
 ) -> (Run, Vec<f32>) {
     let shape = [classes.len(), logits.len() / classes.len()];
@@ -69,13 +69,13 @@ fn run_with(
     let grads = out.loss.clone().sum().backward();
     let run =
         Run { loss: to_vec(out.loss)[0], sums: to_vec(out.sums), grad: to_vec(x.grad(&grads).expect("a gradient")) };
-    (run, to_vec(out.ledger.expect("it was asked for")))
+    (run, to_vec(out.breakdown.expect("it was asked for")))
 }
 
 /// Compares to 1e-5; losses next to a bin's edge may lie on either side of it.
-fn check_ledger(what: &str, found: &[f32], expected: &LedgerSums) {
+fn check_breakdown(what: &str, found: &[f32], expected: &BreakdownSums) {
     let width = expected.positive_by_class.len();
-    let found = LedgerSums::read(found, width);
+    let found = BreakdownSums::read(found, width);
     let near = |name: &str, a: f64, b: f64| {
         assert!((a - b).abs() <= 1e-5 * b.abs() + 1e-9, "{what}: {name} is {a:e}, not {b:e}");
     };
@@ -84,27 +84,27 @@ fn check_ledger(what: &str, found: &[f32], expected: &LedgerSums) {
         near("gradient", a.gradient, b.gradient);
         near("score", a.score, b.score);
     }
-    let by_class = |s: &LedgerSums| [s.positive_by_class.clone(), s.negative_by_class.clone()].concat();
+    let by_class = |s: &BreakdownSums| [s.positive_by_class.clone(), s.negative_by_class.clone()].concat();
     by_class(&found).iter().zip(by_class(expected)).for_each(|(a, b)| near("loss by class", *a, b));
-    let total = |s: &LedgerSums| s.bins.iter().fold([0.0; 2], |[c, l], b| [c + b.count, l + b.loss]);
+    let total = |s: &BreakdownSums| s.bins.iter().fold([0.0; 2], |[c, l], b| [c + b.count, l + b.loss]);
     near("negatives", total(&found)[0], total(expected)[0]);
     near("their loss", total(&found)[1], total(expected)[1]);
     let differ: f64 = found.bins.iter().zip(&expected.bins).map(|(a, b)| (a.count - b.count).abs()).sum();
     assert!(differ <= 2.0 + 1e-4 * total(expected)[0], "{what}: {differ} negatives in other bins");
 }
 
-fn layout_of(anchors: usize) -> LedgerLayout {
+fn layout_of(anchors: usize) -> BreakdownLayout {
     // Some levels hold nothing; the last has what is left.
     let parts = [anchors / 2, 0, anchors / 4, anchors / 8];
     let rest = anchors - parts.iter().sum::<usize>();
-    LedgerLayout { level_anchors: [parts[0], parts[1], parts[2], parts[3], rest] }
+    BreakdownLayout { level_anchors: [parts[0], parts[1], parts[2], parts[3], rest] }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn the_ledger_equals_its_definition(
+    fn the_breakdown_equals_its_definition(
         width in 1usize..100,
         seed in 0u64..1000,
         images in 1usize..3,
@@ -124,14 +124,14 @@ proptest! {
         for p in [focal(0.25, 2.0), focal(-1.0, 0.5), kind(ClassLossKind::CrossEntropy)] {
             // Cross entropy reads no lists.
             let terms = if p.kind == ClassLossKind::Focal && p.alpha > 0.0 { terms.clone() } else { ClassTerms::default() };
-            let expected = ledger_reference(&logits, &classes, p, &terms, layout);
+            let expected = breakdown_reference(&logits, &classes, p, &terms, layout);
             for device in [Device::flex().autodiff(), Device::ndarray().autodiff()] {
-                let (own, ledger) = run_with(&logits, &classes, p, &terms, layout, &device);
-                check_ledger(&format!("{p:?}"), &ledger, &expected);
+                let (own, breakdown) = run_with(&logits, &classes, p, &terms, layout, &device);
+                check_breakdown(&format!("{p:?}"), &breakdown, &expected);
                 set_plain(true);
-                let (plain, plain_ledger) = run_with(&logits, &classes, p, &terms, layout, &device);
+                let (plain, plain_breakdown) = run_with(&logits, &classes, p, &terms, layout, &device);
                 set_plain(false);
-                check_ledger(&format!("plain {p:?}"), &plain_ledger, &expected);
+                check_breakdown(&format!("plain {p:?}"), &plain_breakdown, &expected);
                 let list = |r: Run| vec![vec![r.loss], r.sums, r.grad];
                 assert_close(&format!("{p:?}"), &list(own), &list(plain));
             }
@@ -140,7 +140,7 @@ proptest! {
 }
 
 #[test]
-fn a_ledger_changes_neither_loss_nor_gradient() {
+fn a_breakdown_changes_neither_loss_nor_gradient() {
     let _guard = own_kernels();
     let (logits, classes) = sample();
     let device = Device::flex().autodiff();
@@ -155,26 +155,26 @@ fn a_ledger_changes_neither_loss_nor_gradient() {
 }
 
 #[test]
-fn the_ledger_is_the_same_on_any_threads() {
+fn the_breakdown_is_the_same_on_any_threads() {
     let _guard = own_kernels();
     let logits = values(5, 80 * 3000);
     let classes: Vec<i32> = (0..3000).map(|i| if i % 50 == 0 { i % 80 } else { -1 - i32::from(i % 7 == 0) }).collect();
     let terms = ClassTerms { alpha: vec![0.3; 80], ..ClassTerms::default() };
     assert_same_on_any_threads(|| {
-        let (run, ledger) =
+        let (run, breakdown) =
             run_with(&logits, &classes, focal(0.25, 2.0), &terms, layout_of(1500), &Device::flex().autodiff());
-        vec![vec![run.loss], run.sums, run.grad, ledger]
+        vec![vec![run.loss], run.sums, run.grad, breakdown]
     });
 }
 
-/// What the ledger costs: `cargo test --release ... what_the_ledger_costs -- --ignored --nocapture`.
+/// What the breakdown costs: `cargo test --release ... what_the_breakdown_costs -- --ignored --nocapture`.
 #[test]
 #[ignore = "a timing"]
-fn what_the_ledger_costs() {
+fn what_the_breakdown_costs() {
     let _guard = own_kernels();
     let device = Device::flex().autodiff();
-    // Two pictures of 512 pixels, 80 classes: what a ResNet-50 is timed on.
-    let layout = LedgerLayout { level_anchors: [36864, 9216, 2304, 576, 144] };
+    // Two images of 512 pixels, 80 classes: what a ResNet-50 is timed on.
+    let layout = BreakdownLayout { level_anchors: [36864, 9216, 2304, 576, 144] };
     let rows = 2 * layout.anchors();
     let classes: Vec<i32> =
         (0..rows).map(|i| if i % 700 == 0 { i as i32 % 80 } else { -1 - i32::from(i % 97 == 0) }).collect();
@@ -183,9 +183,9 @@ fn what_the_ledger_costs() {
     for (name, spread) in [("at the prior", 0.1f32), ("spread", 3.0)] {
         let logits: Vec<f32> = values(9, rows * 80).into_iter().map(|v| v * spread - 4.6).collect();
         let x = Tensor::<2>::from_data(TensorData::new(logits, [rows, 80]), &device).require_grad();
-        let time = |ledger: Option<LedgerLayout>| {
+        let time = |breakdown: Option<BreakdownLayout>| {
             let started = std::time::Instant::now();
-            let out = class_loss_with(x.clone(), ids.clone(), focal(0.25, 2.0), &ClassTerms::default(), ledger);
+            let out = class_loss_with(x.clone(), ids.clone(), focal(0.25, 2.0), &ClassTerms::default(), breakdown);
             let _ = x.grad(&out.loss.backward());
             started.elapsed().as_secs_f64() * 1e3
         };
@@ -198,6 +198,6 @@ fn what_the_ledger_costs() {
             times.sort_by(f64::total_cmp);
             times[times.len() / 2]
         };
-        println!("{name}: {:.1} ms without, {:.1} ms with the ledger", median(&mut without), median(&mut with));
+        println!("{name}: {:.1} ms without, {:.1} ms with the breakdown", median(&mut without), median(&mut with));
     }
 }

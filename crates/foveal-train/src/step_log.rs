@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::Tensor;
-use foveal_criterion::{BatchLedger, Ledger as LossLedger, LedgerRecord};
+use foveal_criterion::{BatchBreakdown, BreakdownRecord, LossBreakdown};
 
 use crate::error::TrainError;
 use crate::log::StepRecord;
@@ -22,22 +22,22 @@ pub(crate) enum StepValues {
 
 /// Where a step's class loss came from.
 #[derive(Clone, Debug)]
-pub(crate) enum StepLedger {
+pub(crate) enum StepBreakdown {
     /// Read already.
-    Read(Box<LossLedger>),
+    Read(Box<LossBreakdown>),
     /// Still on the device.
-    OnDevice(Box<BatchLedger>),
+    OnDevice(Box<BatchBreakdown>),
 }
 
-impl StepLedger {
+impl StepBreakdown {
     /// Waits for the device, unless it was read before.
-    pub(crate) fn read(&self) -> LossLedger {
+    pub(crate) fn read(&self) -> LossBreakdown {
         match self {
-            Self::Read(ledger) => LossLedger::clone(ledger),
+            Self::Read(breakdown) => LossBreakdown::clone(breakdown),
             Self::OnDevice(batch) => {
                 let values = batch.values.clone().into_data().convert::<f32>();
                 let values: Vec<f32> = values.try_to_vec().expect("sums are readable as f32");
-                LossLedger::read(batch.counts.clone(), &values)
+                LossBreakdown::read(batch.counts.clone(), &values)
             }
         }
     }
@@ -53,22 +53,22 @@ pub(crate) struct Step {
     pub images: Vec<i64>,
     pub values: StepValues,
     /// Of the steps that it was made for.
-    pub class: Option<StepLedger>,
+    pub class: Option<StepBreakdown>,
 }
 
 /// Steps since the last line.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct StepLog {
     every: usize,
     steps: Vec<Step>,
     since: Instant,
     waited: f64,
     total: f64,
     counted: usize,
-    class: Option<LossLedger>,
+    class: Option<LossBreakdown>,
 }
 
-impl Ledger {
+impl StepLog {
     pub(crate) fn new(every: usize) -> Self {
         Self { every, steps: Vec::new(), since: Instant::now(), waited: 0.0, total: 0.0, counted: 0, class: None }
     }
@@ -93,8 +93,8 @@ impl Ledger {
     }
 
     /// Where the class loss of the epoch came from, over the steps that it was made for.
-    pub(crate) fn epoch_record(&self) -> Option<LedgerRecord> {
-        self.class.as_ref().map(LossLedger::record_with_bins)
+    pub(crate) fn epoch_record(&self) -> Option<BreakdownRecord> {
+        self.class.as_ref().map(LossBreakdown::record_with_bins)
     }
 
     pub(crate) fn is_due(&self) -> bool {
@@ -120,7 +120,7 @@ impl Ledger {
                 *sum += f64::from(value);
             }
         }
-        let class = steps.iter().filter_map(|step| step.class.as_ref().map(StepLedger::read)).reduce(sum);
+        let class = steps.iter().filter_map(|step| step.class.as_ref().map(StepBreakdown::read)).reduce(sum);
         self.class = match (self.class.take(), &class) {
             (Some(before), Some(class)) => Some(sum(before, class.clone())),
             (before, class) => before.or_else(|| class.clone()),
@@ -146,14 +146,14 @@ impl Ledger {
             grad_norm,
             images_per_second: images as f64 / seconds,
             data_wait: self.waited / seconds,
-            ledger: class.as_ref().map(LossLedger::record),
+            breakdown: class.as_ref().map(LossBreakdown::record),
         };
         (self.since, self.waited) = (Instant::now(), 0.0);
         Ok(Some(record))
     }
 }
 
-fn sum(mut a: LossLedger, b: LossLedger) -> LossLedger {
+fn sum(mut a: LossBreakdown, b: LossBreakdown) -> LossBreakdown {
     a.add(&b);
     a
 }

@@ -1,30 +1,30 @@
-//! The ledger on the host: where the class loss of some steps came from.
+//! The breakdown on the host: where the class loss of some steps came from.
 //!
 //! A *pair* is an anchor and a class. Positives are pairs of an anchor and its object's class; negatives are all other
 //! pairs of anchors that take part. Numbers of anchors are counted from the targets, sums come from the device.
 
 use burn::tensor::Tensor;
-use foveal_kernels::{IGNORE, LEDGER_LEVELS, LedgerLayout, LedgerSums, PairSums, ledger_bin_start};
+use foveal_kernels::{IGNORE, BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, PairSums, breakdown_bin_start};
 
 mod record;
 
-pub use record::{BinRecord, ClassRecord, LedgerRecord, LevelRecord, SideRecord};
+pub use record::{BinRecord, ClassRecord, BreakdownRecord, LevelRecord, SideRecord};
 
 /// Number of P3, the first level.
 const FIRST_LEVEL: usize = 3;
 /// Digits of the figures by class in a log: there are hundreds of them a line.
 const CLASS_DIGITS: usize = 5;
 
-/// A batch's ledger, its sums still on the device.
+/// A batch's breakdown, its sums still on the device.
 #[derive(Clone, Debug)]
-pub struct BatchLedger {
+pub struct BatchBreakdown {
     /// Counted on the host.
-    pub counts: LedgerCounts,
-    /// The flat form of [`LedgerSums`], losses and gradients already divided by the normalizer. No autodiff.
+    pub counts: AnchorCounts,
+    /// The flat form of [`BreakdownSums`], losses and gradients already divided by the normalizer. No autodiff.
     pub values: Tensor<1>,
 }
 
-impl BatchLedger {
+impl BatchBreakdown {
     /// The same cut off from the graph.
     pub fn without_autodiff(self) -> Self {
         Self { counts: self.counts, values: self.values.without_autodiff() }
@@ -53,19 +53,19 @@ pub struct LevelCounts {
 
 /// Numbers of anchors.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LedgerCounts {
+pub struct AnchorCounts {
     /// P3 to P7.
-    pub levels: [LevelCounts; LEDGER_LEVELS],
+    pub levels: [LevelCounts; BREAKDOWN_LEVELS],
     /// Positive anchors of each class.
     pub by_class: Vec<u64>,
 }
 
-impl LedgerCounts {
+impl AnchorCounts {
     /// Counts `ids`, the classes of all anchors of some images.
     ///
     /// # Panics
     /// If a class is not below `classes`.
-    pub fn of(ids: &[i32], layout: LedgerLayout, classes: usize) -> Self {
+    pub fn of(ids: &[i32], layout: BreakdownLayout, classes: usize) -> Self {
         let mut counts = Self { levels: Default::default(), by_class: vec![0; classes] };
         let mut rest = ids;
         while !rest.is_empty() {
@@ -104,24 +104,24 @@ impl LedgerCounts {
     }
 }
 
-/// The ledger of one or more steps.
+/// The breakdown of one or more steps.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ledger {
+pub struct LossBreakdown {
     /// Of all steps together.
-    pub counts: LedgerCounts,
+    pub counts: AnchorCounts,
     /// Of all steps together.
-    pub sums: LedgerSums,
+    pub sums: BreakdownSums,
     /// Steps.
     pub steps: usize,
 }
 
-impl Ledger {
+impl LossBreakdown {
     /// Of one step, out of the flat form.
     ///
     /// # Panics
     /// If the values are those of another number of classes.
-    pub fn read(counts: LedgerCounts, values: &[f32]) -> Self {
-        let sums = LedgerSums::read(values, counts.by_class.len());
+    pub fn read(counts: AnchorCounts, values: &[f32]) -> Self {
+        let sums = BreakdownSums::read(values, counts.by_class.len());
         Self { counts, sums, steps: 1 }
     }
 
@@ -168,10 +168,10 @@ impl Ledger {
     }
 
     /// As a log has it: means over the steps.
-    pub fn record(&self) -> LedgerRecord {
+    pub fn record(&self) -> BreakdownRecord {
         let steps = self.steps.max(1) as f64;
         let (mut pairs, mut ignored) = ([0.0; 2], 0.0);
-        let mut levels = Vec::with_capacity(LEDGER_LEVELS);
+        let mut levels = Vec::with_capacity(BREAKDOWN_LEVELS);
         for (i, level) in self.counts.levels.iter().enumerate() {
             let [positives, negatives] = self.counts.pairs(level);
             (pairs[0], pairs[1]) = (pairs[0] + positives, pairs[1] + negatives);
@@ -199,7 +199,7 @@ impl Ledger {
         let negative = side(&self.sums.negative, pairs[1], |score| 1.0 - score);
         let share = |a: f64, b: f64| if a + b > 0.0 { a / (a + b) } else { 0.0 };
         let short = |values: &[f64]| values.iter().map(|v| rounded(v / steps)).collect::<Vec<f64>>();
-        LedgerRecord {
+        BreakdownRecord {
             positive_share: share(positive.loss, negative.loss),
             positive_gradient_share: share(positive.gradient, negative.gradient),
             half_of_negative_loss: self.half(),
@@ -217,14 +217,14 @@ impl Ledger {
     }
 
     /// The same with the histogram of the negatives' losses.
-    pub fn record_with_bins(&self) -> LedgerRecord {
+    pub fn record_with_bins(&self) -> BreakdownRecord {
         let filled = self.sums.bins.iter().enumerate().filter(|(_, bin)| bin.count > 0.0);
         let bins = filled.map(|(i, bin)| BinRecord {
-            from: f64::from(ledger_bin_start(i)),
+            from: f64::from(breakdown_bin_start(i)),
             count: bin.count / self.steps.max(1) as f64,
             loss: bin.loss / self.steps.max(1) as f64,
         });
-        LedgerRecord { negative_bins: bins.collect(), ..self.record() }
+        BreakdownRecord { negative_bins: bins.collect(), ..self.record() }
     }
 }
 
@@ -238,19 +238,19 @@ mod tests {
     use super::*;
     use foveal_kernels::LossBin;
 
-    fn ledger(bins: &[(usize, f64, f64)]) -> Ledger {
-        let layout = LedgerLayout { level_anchors: [2, 1, 0, 0, 0] };
-        let counts = LedgerCounts::of(&[1, -1, -2, -1, 0, -1], layout, 2);
-        let mut sums = LedgerSums::zero(2);
+    fn breakdown(bins: &[(usize, f64, f64)]) -> LossBreakdown {
+        let layout = BreakdownLayout { level_anchors: [2, 1, 0, 0, 0] };
+        let counts = AnchorCounts::of(&[1, -1, -2, -1, 0, -1], layout, 2);
+        let mut sums = BreakdownSums::zero(2);
         for (bin, count, loss) in bins {
             sums.bins[*bin] = LossBin { count: *count, loss: *loss };
         }
-        Ledger { counts, sums, steps: 1 }
+        LossBreakdown { counts, sums, steps: 1 }
     }
 
     #[test]
     fn anchors_are_counted_by_level_and_class() {
-        let counts = ledger(&[]).counts;
+        let counts = breakdown(&[]).counts;
         let level = |positive, background, ignored| LevelCounts { positive, background, ignored };
         assert_eq!(counts.levels[..2], [level(2, 2, 0), level(0, 1, 1)]);
         assert_eq!(counts.by_class, [1, 1]);
@@ -260,16 +260,16 @@ mod tests {
     #[test]
     fn half_of_the_loss_is_counted_from_the_costliest() {
         // One negative has 6 of 10, ninety-nine share the rest: 5/6 of one.
-        assert!((ledger(&[(70, 1.0, 6.0), (30, 99.0, 4.0)]).half() - 0.01 * 5.0 / 6.0).abs() < 1e-12);
+        assert!((breakdown(&[(70, 1.0, 6.0), (30, 99.0, 4.0)]).half() - 0.01 * 5.0 / 6.0).abs() < 1e-12);
         // All alike: half of them.
-        assert_eq!(ledger(&[(40, 10.0, 3.0)]).half(), 0.5);
-        assert_eq!(ledger(&[]).half(), 0.0);
-        assert_eq!(ledger(&[(0, 10.0, 0.0)]).half(), 0.0);
+        assert_eq!(breakdown(&[(40, 10.0, 3.0)]).half(), 0.5);
+        assert_eq!(breakdown(&[]).half(), 0.0);
+        assert_eq!(breakdown(&[(0, 10.0, 0.0)]).half(), 0.0);
     }
 
     #[test]
     fn a_record_has_means_and_survives_json() {
-        let mut two = ledger(&[(40, 10.0, 3.0)]);
+        let mut two = breakdown(&[(40, 10.0, 3.0)]);
         two.sums.positive[0] = PairSums { loss: 3.0, gradient: 1.0, score: 0.5 };
         two.sums.negative[0] = PairSums { loss: 1.0, gradient: 3.0, score: 0.8 };
         two.sums.positive_by_class = vec![0.123456789, 0.0];
@@ -280,8 +280,8 @@ mod tests {
         assert_eq!(record.positive.mean_p_t, 0.25);
         assert!((record.negative.mean_p_t - 0.9).abs() < 1e-12);
         assert_eq!((record.ignored, record.classes.positive_loss[0]), (1.0, 0.12346));
-        assert_eq!(LedgerRecord { negative_bins: Vec::new(), ..record.clone() }, one);
+        assert_eq!(BreakdownRecord { negative_bins: Vec::new(), ..record.clone() }, one);
         let text = serde_json::to_string(&record).unwrap();
-        assert_eq!(serde_json::from_str::<LedgerRecord>(&text).unwrap(), record);
+        assert_eq!(serde_json::from_str::<BreakdownRecord>(&text).unwrap(), record);
     }
 }

@@ -1,15 +1,15 @@
-//! The ledger of a class loss: where it comes from, in sums small enough to be read from any device.
+//! The breakdown of a class loss: where it comes from, in sums small enough to be read from any device.
 //!
 //! One flat tensor holds them all, so that one read brings them to the host: first what scales with the loss
-//! ([`LedgerLayout::scaled`] values), then what does not.
+//! ([`BreakdownLayout::scaled`] values), then what does not.
 use std::ops::Range;
 
-/// Pyramid levels that a ledger keeps apart (P3 to P7).
-pub const LEDGER_LEVELS: usize = 5;
+/// Pyramid levels that a breakdown keeps apart (P3 to P7).
+pub const BREAKDOWN_LEVELS: usize = 5;
 
 /// Bins of the negatives' losses, two an octave: bin 0 is all below 2^-32, the last all from 2^4 on; between them a bin
 /// begins at a power of two or at one and a half of it.
-pub const LEDGER_BINS: usize = 2 * (HIGHEST - LOWEST) as usize + 2;
+pub const BREAKDOWN_BINS: usize = 2 * (HIGHEST - LOWEST) as usize + 2;
 const LOWEST: i32 = -32;
 const HIGHEST: i32 = 4;
 /// The exponent and the first bit of the mantissa of an `f32` number: what its bin follows from.
@@ -21,23 +21,23 @@ const FIRST: i32 = (127 + LOWEST) << 1;
 #[inline(always)]
 pub(super) fn bin(loss: f32) -> usize {
     let place = (loss.to_bits() >> SHIFT) as i32 - FIRST + 1;
-    place.clamp(0, LEDGER_BINS as i32 - 1) as usize
+    place.clamp(0, BREAKDOWN_BINS as i32 - 1) as usize
 }
 
 /// The least loss of a bin; 0 of the first.
 ///
 /// # Panics
 /// If there is no such bin.
-pub fn ledger_bin_start(bin: usize) -> f32 {
-    assert!(bin < LEDGER_BINS, "bin {bin} of {LEDGER_BINS}");
+pub fn breakdown_bin_start(bin: usize) -> f32 {
+    assert!(bin < BREAKDOWN_BINS, "bin {bin} of {BREAKDOWN_BINS}");
     if bin == 0 { 0.0 } else { f32::from_bits(((FIRST + bin as i32 - 1) as u32) << SHIFT) }
 }
 
 /// Which rows of the logits belong to which pyramid level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LedgerLayout {
+pub struct BreakdownLayout {
     /// Anchors of each level in one image; the rows of an image are its levels in order.
-    pub level_anchors: [usize; LEDGER_LEVELS],
+    pub level_anchors: [usize; BREAKDOWN_LEVELS],
 }
 
 /// Sums of a level's values that scale with the loss: the loss of positives and negatives, and their gradients'.
@@ -45,7 +45,7 @@ const SCALED: usize = 4;
 /// Of those that do not: the scores of positives and negatives.
 const UNSCALED: usize = 2;
 
-impl LedgerLayout {
+impl BreakdownLayout {
     /// Anchors of an image.
     pub fn anchors(&self) -> usize {
         self.level_anchors.iter().sum()
@@ -65,12 +65,12 @@ impl LedgerLayout {
 
     /// How many of the values, from the first, scale with the loss.
     pub fn scaled(classes: usize) -> usize {
-        SCALED * LEDGER_LEVELS + 2 * classes + LEDGER_BINS
+        SCALED * BREAKDOWN_LEVELS + 2 * classes + BREAKDOWN_BINS
     }
 
     /// How many values there are.
     pub fn values(classes: usize) -> usize {
-        Self::scaled(classes) + UNSCALED * LEDGER_LEVELS + LEDGER_BINS
+        Self::scaled(classes) + UNSCALED * BREAKDOWN_LEVELS + BREAKDOWN_BINS
     }
 }
 
@@ -94,14 +94,14 @@ pub struct LossBin {
     pub loss: f64,
 }
 
-/// A ledger on the host. Positives are pairs of an anchor and the class of its object, negatives all other pairs of
+/// A breakdown on the host. Positives are pairs of an anchor and the class of its object, negatives all other pairs of
 /// anchors that take part.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LedgerSums {
+pub struct BreakdownSums {
     /// Positives of each level.
-    pub positive: [PairSums; LEDGER_LEVELS],
+    pub positive: [PairSums; BREAKDOWN_LEVELS],
     /// Negatives of each level.
-    pub negative: [PairSums; LEDGER_LEVELS],
+    pub negative: [PairSums; BREAKDOWN_LEVELS],
     /// Loss of each class's positives.
     pub positive_by_class: Vec<f64>,
     /// Loss of each class's negatives.
@@ -110,7 +110,7 @@ pub struct LedgerSums {
     pub bins: Vec<LossBin>,
 }
 
-impl LedgerSums {
+impl BreakdownSums {
     /// Nothing yet.
     pub fn zero(classes: usize) -> Self {
         Self {
@@ -118,7 +118,7 @@ impl LedgerSums {
             negative: Default::default(),
             positive_by_class: vec![0.0; classes],
             negative_by_class: vec![0.0; classes],
-            bins: vec![LossBin::default(); LEDGER_BINS],
+            bins: vec![LossBin::default(); BREAKDOWN_BINS],
         }
     }
 
@@ -127,17 +127,17 @@ impl LedgerSums {
     /// # Panics
     /// If the values are those of another number of classes.
     pub fn read(values: &[f32], classes: usize) -> Self {
-        assert_eq!(values.len(), LedgerLayout::values(classes), "a ledger of {classes} classes");
+        assert_eq!(values.len(), BreakdownLayout::values(classes), "a breakdown of {classes} classes");
         let mut rest = values;
         let mut next = |n: usize| {
             let (taken, after) = rest.split_at(n);
             rest = after;
             taken.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>()
         };
-        let [positive_loss, negative_loss, positive_slope, negative_slope] = [(); 4].map(|()| next(LEDGER_LEVELS));
-        let (positive_by_class, negative_by_class, bin_loss) = (next(classes), next(classes), next(LEDGER_BINS));
-        let [positive_score, negative_score] = [(); 2].map(|()| next(LEDGER_LEVELS));
-        let counts = next(LEDGER_BINS);
+        let [positive_loss, negative_loss, positive_slope, negative_slope] = [(); 4].map(|()| next(BREAKDOWN_LEVELS));
+        let (positive_by_class, negative_by_class, bin_loss) = (next(classes), next(classes), next(BREAKDOWN_BINS));
+        let [positive_score, negative_score] = [(); 2].map(|()| next(BREAKDOWN_LEVELS));
+        let counts = next(BREAKDOWN_BINS);
         let level = |loss: &[f64], gradient: &[f64], score: &[f64]| {
             std::array::from_fn(|l| PairSums { loss: loss[l], gradient: gradient[l], score: score[l] })
         };
@@ -152,7 +152,7 @@ impl LedgerSums {
 
     /// The flat form.
     pub(super) fn write(&self) -> Vec<f32> {
-        let mut values = Vec::with_capacity(LedgerLayout::values(self.positive_by_class.len()));
+        let mut values = Vec::with_capacity(BreakdownLayout::values(self.positive_by_class.len()));
         let mut push = |part: &mut dyn Iterator<Item = f64>| values.extend(part.map(|v| v as f32));
         push(&mut self.positive.iter().map(|s| s.loss));
         push(&mut self.negative.iter().map(|s| s.loss));
@@ -182,10 +182,10 @@ pub struct PositivePlaces {
 impl PositivePlaces {
     /// With so many classes.
     pub fn new(classes: usize) -> Self {
-        let by_class = SCALED * LEDGER_LEVELS;
+        let by_class = SCALED * BREAKDOWN_LEVELS;
         Self {
-            loss: 0..LEDGER_LEVELS,
-            gradient: 2 * LEDGER_LEVELS..3 * LEDGER_LEVELS,
+            loss: 0..BREAKDOWN_LEVELS,
+            gradient: 2 * BREAKDOWN_LEVELS..3 * BREAKDOWN_LEVELS,
             by_class: by_class..by_class + classes,
         }
     }
@@ -197,31 +197,31 @@ mod tests {
 
     #[test]
     fn bins_begin_where_they_say() {
-        for i in 1..LEDGER_BINS {
-            let start = ledger_bin_start(i);
+        for i in 1..BREAKDOWN_BINS {
+            let start = breakdown_bin_start(i);
             assert_eq!(bin(start), i, "{start}");
             assert_eq!(bin(f32::from_bits(start.to_bits() - 1)), i - 1, "below {start}");
         }
-        assert_eq!((ledger_bin_start(1), ledger_bin_start(LEDGER_BINS - 1)), (2f32.powi(-32), 16.0));
-        assert_eq!((ledger_bin_start(65), ledger_bin_start(66)), (1.0, 1.5));
+        assert_eq!((breakdown_bin_start(1), breakdown_bin_start(BREAKDOWN_BINS - 1)), (2f32.powi(-32), 16.0));
+        assert_eq!((breakdown_bin_start(65), breakdown_bin_start(66)), (1.0, 1.5));
         assert_eq!((bin(0.0), bin(f32::MIN_POSITIVE), bin(1e30), bin(f32::NAN)), (0, 0, 73, 73));
     }
 
     #[test]
     fn the_flat_form_comes_back() {
-        let values: Vec<f32> = (0..LedgerLayout::values(3)).map(|i| i as f32).collect();
-        assert_eq!(LedgerSums::read(&values, 3).write(), values);
+        let values: Vec<f32> = (0..BreakdownLayout::values(3)).map(|i| i as f32).collect();
+        assert_eq!(BreakdownSums::read(&values, 3).write(), values);
         let places = PositivePlaces::new(3);
-        let sums = LedgerSums::read(&values, 3);
+        let sums = BreakdownSums::read(&values, 3);
         assert_eq!(sums.positive[1].loss, places.loss.start as f64 + 1.0);
         assert_eq!(sums.positive[1].gradient, places.gradient.start as f64 + 1.0);
         assert_eq!(sums.positive_by_class[0], places.by_class.start as f64);
-        assert_eq!(LedgerLayout::scaled(3) + 84, LedgerLayout::values(3));
+        assert_eq!(BreakdownLayout::scaled(3) + 84, BreakdownLayout::values(3));
     }
 
     #[test]
     fn levels_of_anchors() {
-        let layout = LedgerLayout { level_anchors: [4, 0, 2, 1, 0] };
+        let layout = BreakdownLayout { level_anchors: [4, 0, 2, 1, 0] };
         assert_eq!([0, 3, 4, 5, 6].map(|a| layout.level(a)), [(0, 4), (0, 1), (2, 2), (2, 1), (3, 1)]);
     }
 }
