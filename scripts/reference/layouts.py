@@ -1,4 +1,4 @@
-"""Features of a narrow ResNet-50 in torchvision's and in MSRA's convention: crates/foveal-backbone/tests/fixtures/layouts.json.
+"""Features of a narrow ResNet-50 in torchvision's and in MSRA's convention: crates/foveal-weights/tests/fixtures/layouts.json.
 
 The weights are a formula of name and index, which the test has as well, so that no weight file is needed. MSRA's
 network has its strides on the 1x1 and sees BGR in 0..255 less Detectron2's PIXEL_MEAN; the stem's weights are then a 64th,
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-OUT = pathlib.Path(__file__).parents[2] / "crates/foveal-backbone/tests/fixtures/layouts.json"
+OUT = pathlib.Path(__file__).parents[2] / "crates/foveal-weights/tests/fixtures/layouts.json"
 WIDTH, SIDE = 4, 64
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 PIXEL_MEAN = [103.530, 116.280, 123.675]  # Detectron2's default, BGR

@@ -155,7 +155,7 @@ impl AnchorConfig {
         let mut boxes = Vec::with_capacity(total * self.anchors_per_location());
         let mut level_offsets = vec![0];
         for (level, grid) in grids.iter().enumerate() {
-            let anchors_per_location = self.base_anchors(level);
+            let base = self.base_anchors(level);
             let (stride_y, stride_x) = match self.rounding {
                 Rounding::Exact => (STRIDES[level], STRIDES[level]),
                 Rounding::Torchvision => (padded_height / grid.height, padded_width / grid.width),
@@ -164,7 +164,7 @@ impl AnchorConfig {
                 let dy = (y * stride_y) as f32;
                 for x in 0..grid.width {
                     let dx = (x * stride_x) as f32;
-                    boxes.extend(anchors_per_location.iter().map(|c| BBox::new(c.x1 + dx, c.y1 + dy, c.x2 + dx, c.y2 + dy)));
+                    boxes.extend(base.iter().map(|c| BBox::new(c.x1 + dx, c.y1 + dy, c.x2 + dx, c.y2 + dy)));
                 }
             }
             level_offsets.push(boxes.len());
@@ -180,13 +180,13 @@ mod tests {
 
     #[test]
     fn exact_cells() {
-        let anchors_per_location = AnchorConfig::default().base_anchors(0);
-        assert_eq!(anchors_per_location.len(), 9);
-        for (i, cell) in anchors_per_location.iter().enumerate() {
+        let base = AnchorConfig::default().base_anchors(0);
+        assert_eq!(base.len(), 9);
+        for (i, anchor) in base.iter().enumerate() {
             let (ratio, scale) = ([0.5f32, 1.0, 2.0][i / 3], i % 3);
             let side = 32.0 * 2f32.powf(scale as f32 / 3.0);
-            assert!((cell.height() / cell.width() - ratio).abs() < 1e-5);
-            assert!((cell.area().sqrt() - side).abs() < 1e-4);
+            assert!((anchor.height() / anchor.width() - ratio).abs() < 1e-5);
+            assert!((anchor.area().sqrt() - side).abs() < 1e-4);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use foveal_kernels::{Activation, Conv2d, Init, NORM_EPS, Norm};
+use foveal_nn::{Activation, Conv2d, Init, NORM_EPS, Norm};
 
 use crate::config::{BlockKind, NormChoice};
 
@@ -50,7 +50,7 @@ impl Block {
         let outputs = width * kind.expansion();
         let mut conv = |inputs: usize, outputs: usize, kernel: usize, stride: usize| {
             let weight = init.kaiming_normal_fan_out([outputs, inputs, kernel, kernel], device);
-            Conv2d::new(weight, None, stride, kernel / 2)
+            Conv2d::same(weight, None, stride)
         };
         let norm = |channels: usize| Norm::new(channels, norm.kind(channels), NORM_EPS, device);
         let (conv1, conv2, conv3) = match kind {

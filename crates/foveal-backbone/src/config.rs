@@ -1,6 +1,6 @@
 //! The choices that make a backbone.
 
-use foveal_kernels::{NORM_GROUPS, NormKind};
+use foveal_nn::{NORM_GROUPS, NormKind};
 use serde::{Deserialize, Serialize};
 
 /// A residual network of He et al. (arXiv 1512.03385, table 1).

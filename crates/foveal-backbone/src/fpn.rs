@@ -2,7 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use foveal_kernels::{Conv2d, Init, Norm, relu, upsample_add};
+use foveal_kernels::{relu, upsample_add};
+use foveal_nn::{Conv2d, Init, Norm};
 
 use crate::config::P6From;
 use crate::resnet::StageOutputs;
@@ -51,7 +52,7 @@ impl Fpn {
     pub fn new(inputs: [usize; 3], channels: usize, p6_from: P6From, init: &mut Init, device: &Device) -> Self {
         let mut conv = |inputs: usize, kernel: usize, stride: usize| {
             let weight = init.kaiming_uniform_fan_in([channels, inputs, kernel, kernel], device);
-            Conv2d::new(weight, Some(Tensor::zeros([channels], device)), stride, kernel / 2)
+            Conv2d::same(weight, Some(Tensor::zeros([channels], device)), stride)
         };
         let plain = |conv: Conv2d| ConvNorm { index0: conv, index1: None };
         let p6_inputs = match p6_from {

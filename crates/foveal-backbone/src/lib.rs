@@ -1,11 +1,10 @@
-//! ResNet backbones and the feature pyramid, under torchvision's parameter names, and the reading of weight files.
+//! ResNet backbones and the feature pyramid, under torchvision's parameter names.
 #![recursion_limit = "256"]
 
 mod block;
 mod config;
 mod fpn;
 mod resnet;
-pub mod weights;
 
 pub use block::{Block, Downsample};
 pub use config::{BackboneKind, BlockKind, NormChoice, P6From};

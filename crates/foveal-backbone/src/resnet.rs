@@ -2,7 +2,8 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
-use foveal_kernels::{Activation, Conv2d, Init, NORM_EPS, Norm, NormKind, max_pool_3x3_s2_p1};
+use foveal_kernels::max_pool_3x3_s2_p1;
+use foveal_nn::{Activation, Conv2d, Init, NORM_EPS, Norm, NormKind};
 
 use crate::block::{Block, BlockShape};
 use crate::config::{BackboneKind, NormChoice};
@@ -48,7 +49,7 @@ impl ResNet {
     pub fn new(kind: BackboneKind, base_width: usize, norm: NormChoice, init: &mut Init, device: &Device) -> Self {
         let block = kind.block();
         let stem = scaled(WIDTHS[0], base_width);
-        let conv1 = Conv2d::new(init.kaiming_normal_fan_out([stem, 3, 7, 7], device), None, 2, 3);
+        let conv1 = Conv2d::same(init.kaiming_normal_fan_out([stem, 3, 7, 7], device), None, 2);
         let mut inputs = stem;
         let mut stages = kind.depths().into_iter().zip(WIDTHS).enumerate().map(|(stage, (depth, width))| {
             let width = scaled(width, base_width);
@@ -156,7 +157,7 @@ impl ResNet {
     pub fn with_stride_in_1x1(mut self) -> Self {
         let layers = [&mut self.layer1, &mut self.layer2, &mut self.layer3, &mut self.layer4];
         for block in layers.into_iter().flatten().filter(|block| block.conv3.is_some()) {
-            std::mem::swap(&mut block.conv1.stride, &mut block.conv2.stride);
+            std::mem::swap(&mut block.conv1.options.stride, &mut block.conv2.options.stride);
         }
         self
     }

@@ -4,11 +4,11 @@
 //! pairs of anchors that take part. Numbers of anchors are counted from the targets, sums come from the device.
 
 use burn::tensor::Tensor;
-use foveal_kernels::{IGNORE, BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, PairSums, breakdown_bin_start};
+use foveal_kernels::{BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, IGNORE, PairSums, breakdown_bin_start};
 
 mod record;
 
-pub use record::{BinRecord, ClassRecord, BreakdownRecord, LevelRecord, SideRecord};
+pub use record::{BinRecord, BreakdownRecord, ClassRecord, LevelRecord, SideRecord};
 
 /// Number of P3, the first level.
 const FIRST_LEVEL: usize = 3;

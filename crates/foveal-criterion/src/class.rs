@@ -2,10 +2,10 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use foveal_anchors::ImageTargets;
-use foveal_kernels::{ClassLoss, BreakdownLayout, class_loss_with};
+use foveal_kernels::{BreakdownLayout, ClassLoss, class_loss_with};
 
+use crate::breakdown::{AnchorCounts, BatchBreakdown};
 use crate::config::{ClassLossChoice, LossConfig};
-use crate::breakdown::{BatchBreakdown, AnchorCounts};
 use crate::{mining, quality};
 
 /// The class loss of a batch, weighted.

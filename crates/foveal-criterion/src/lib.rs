@@ -2,9 +2,9 @@
 
 mod analysis;
 mod boxes;
+mod breakdown;
 mod class;
 mod config;
-mod breakdown;
 mod losses;
 mod mining;
 mod quality;
@@ -12,9 +12,11 @@ mod start;
 mod weights;
 
 pub use analysis::{PairLoss, Scores, Sums, prior_bias};
+pub use breakdown::{
+    AnchorCounts, BatchBreakdown, BinRecord, BreakdownRecord, ClassRecord, LevelRecord, LossBreakdown, SideRecord,
+};
 pub use config::{BoxLossKind, ClassLossChoice, ClassWeightRule, ClassWeights, LossConfig, NormalizerKind, PerClass};
 pub use foveal_kernels::BreakdownLayout;
-pub use breakdown::{BatchBreakdown, BinRecord, ClassRecord, LossBreakdown, AnchorCounts, BreakdownRecord, LevelRecord, SideRecord};
 pub use losses::{Losses, Normalizer, SmoothedPositives};
 pub use start::{Expected, Fault, StartCheck, TOLERANCE};
 pub use weights::{effective_number, inverse_frequency};

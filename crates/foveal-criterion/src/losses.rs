@@ -5,9 +5,9 @@ use foveal_anchors::ImageTargets;
 use foveal_kernels::BreakdownLayout;
 
 use crate::boxes;
+use crate::breakdown::BatchBreakdown;
 use crate::class::Predicted;
 use crate::config::{LossConfig, NormalizerKind};
-use crate::breakdown::BatchBreakdown;
 
 /// What the sums of a batch are divided by. Targets are made on the host, so it is known before the forward pass
 /// and can span several batches: k batches of b with one normalizer give the gradients of one batch of k * b.
@@ -126,7 +126,8 @@ impl LossConfig {
         let weights: Vec<f64> = targets.iter().map(|t| normalizer.weight(t)).collect();
         // With one number for all, the class loss takes the batch in one pass.
         let class_weights = normalizer.shared().map_or_else(|| weights.clone(), |weight| vec![weight]);
-        let class = self.class_part(&Predicted { logits: &logits, deltas: &deltas }, targets, &class_weights, breakdown);
+        let class =
+            self.class_part(&Predicted { logits: &logits, deltas: &deltas }, targets, &class_weights, breakdown);
         let boxes = boxes::weighted(deltas, targets, &weights, self.box_kind, self.beta);
         let total = class.loss.clone() + boxes.clone() * self.box_weight;
         let positives = targets.iter().map(|t| t.positives.len()).sum();

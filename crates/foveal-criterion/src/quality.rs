@@ -4,7 +4,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use foveal_anchors::ImageTargets;
-use foveal_kernels::{ClassLoss, BREAKDOWN_LEVELS, BreakdownLayout, PositivePlaces};
+use foveal_kernels::{BREAKDOWN_LEVELS, BreakdownLayout, ClassLoss, PositivePlaces};
 
 use crate::boxes::overlap_of_positives;
 use crate::class::{Predicted, int_tensor};

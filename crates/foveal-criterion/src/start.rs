@@ -17,8 +17,8 @@ use foveal_anchors::{BACKGROUND, ImageTargets};
 use foveal_boxes::BBox;
 
 use crate::analysis::{PairLoss, Sums, prior_bias};
-use crate::config::{ClassLossChoice, LossConfig};
 use crate::breakdown::BreakdownRecord;
+use crate::config::{ClassLossChoice, LossConfig};
 use crate::losses::Normalizer;
 
 /// Factor around the range of the head's own spread.

@@ -4,8 +4,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use foveal_anchors::{BACKGROUND, IGNORE, ImageTargets, Positive};
 use foveal_boxes::{BBox, Delta};
 use foveal_criterion::{
-    ClassLossChoice, ClassWeightRule, ClassWeights, LossBreakdown, BreakdownLayout, LossConfig, Losses, Normalizer, PerClass,
-    SmoothedPositives,
+    BreakdownLayout, ClassLossChoice, ClassWeightRule, ClassWeights, LossBreakdown, LossConfig, Losses, Normalizer,
+    PerClass, SmoothedPositives,
 };
 
 const ANCHORS: usize = 6;

@@ -8,7 +8,7 @@ use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
 use foveal_anchors::{BACKGROUND, IGNORE, ImageTargets, Positive};
 use foveal_boxes::{BBox, Delta};
 use foveal_criterion::{
-    ClassLossChoice, ClassWeights, LossBreakdown, BreakdownLayout, LossConfig, Normalizer, PerClass, SmoothedPositives,
+    BreakdownLayout, ClassLossChoice, ClassWeights, LossBreakdown, LossConfig, Normalizer, PerClass, SmoothedPositives,
 };
 use foveal_kernels::conv2d;
 

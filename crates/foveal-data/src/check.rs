@@ -7,7 +7,7 @@ use foveal_coco::{Annotation, Category, CocoDataset, CocoError, Finding, Image, 
 use foveal_image::{FileSize, ImageError, file_size};
 use rayon::prelude::*;
 
-use crate::dataset::{Dataset, Object, Opened, ImageSource, Record};
+use crate::dataset::{Dataset, ImageSource, Object, Opened, Record};
 use crate::shapes::{self, Split};
 use crate::{CheckReport, DataConfig, DataError, OnError, Problem, SetConfig, Source};
 

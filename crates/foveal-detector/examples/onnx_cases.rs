@@ -11,7 +11,6 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use foveal_anchors::{AnchorConfig, Rounding};
-use foveal_backbone::weights::{load_tensors, named_tensors};
 use foveal_backbone::{BackboneKind, NormChoice, P6From};
 use foveal_boxes::{Delta, decode};
 use foveal_coco::CategoryInfo;
@@ -19,6 +18,7 @@ use foveal_detector::onnx::{self, OnnxOptions};
 use foveal_detector::{Checkpoint, CheckpointMeta, ClassChannels, ImageFrame, ModelConfig, PostConfig, postprocess};
 use foveal_heads::{HeadConfig, HeadNorm};
 use foveal_image::{Preprocess, RgbImage, pad_batch};
+use foveal_weights::{load_tensors, named_tensors};
 use safetensors::tensor::{Dtype, TensorView};
 
 /// Images in a batch.

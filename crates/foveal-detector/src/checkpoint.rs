@@ -5,9 +5,9 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use foveal_backbone::weights::{TensorMap, load_tensors, named_tensors, tensors_from_safetensors};
 use foveal_coco::{CategoryInfo, write_atomically};
 use foveal_image::Preprocess;
+use foveal_weights::{TensorMap, load_tensors, named_tensors, tensors_from_safetensors};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use foveal_anchors::AnchorConfig;
-use foveal_backbone::weights::WeightsConvention;
 use foveal_backbone::{BackboneKind, NormChoice, P6From};
 use foveal_heads::HeadConfig;
-use foveal_kernels::NORM_EPS;
+use foveal_nn::NORM_EPS;
+use foveal_weights::WeightsConvention;
 use serde::{Deserialize, Serialize};
 
 use crate::ClassChannels;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub enum DetectorError {
     /// A weight file could not be used.
     #[error(transparent)]
-    Weights(#[from] foveal_backbone::weights::WeightsError),
+    Weights(#[from] foveal_weights::WeightsError),
     /// An image could not be read.
     #[error(transparent)]
     Image(#[from] foveal_image::ImageError),

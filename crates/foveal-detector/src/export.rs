@@ -5,11 +5,11 @@ use std::path::Path;
 
 use burn::tensor::f16;
 use foveal_anchors::Rounding;
-use foveal_backbone::weights::{HostTensor, TensorMap, named_tensors, read_weight_file};
 use foveal_backbone::{BackboneKind, NormChoice, P6From};
 use foveal_coco::write_atomically;
 use foveal_heads::HeadNorm;
 use foveal_image::ResizeMode;
+use foveal_weights::{HostTensor, TensorMap, named_tensors, read_weight_file};
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::torch_file::{TorchTensor, TorchType, torch_file};
@@ -212,7 +212,7 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
         note +=
             "# The norms are FrozenBatchNorm2d only with weights_backbone; without, they are BatchNorm2d, as here.\n";
     }
-    if model.norm_eps != foveal_kernels::NORM_EPS {
+    if model.norm_eps != foveal_nn::NORM_EPS {
         note += &format!(
             "for m in model.backbone.body.modules():\n    if hasattr(m, \"running_var\"): m.eps = {:?}\n",
             model.norm_eps

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use foveal_backbone::NormChoice;
-use foveal_backbone::weights::{TensorMap, load_tensors};
 use foveal_coco::CategoryInfo;
+use foveal_weights::{TensorMap, load_tensors};
 
 use crate::{BuiltModel, Checkpoint, CheckpointMeta, DetectorError, ModelConfig};
 

@@ -5,10 +5,10 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use foveal_anchors::{AnchorConfig, Rounding};
-use foveal_backbone::weights::{TensorMap, load_tensors, read_weight_file};
 use foveal_backbone::{BackboneKind, NormChoice, P6From};
 use foveal_heads::{HeadConfig, HeadNorm};
 use foveal_image::{Preprocess, ResizeMode};
+use foveal_weights::{TensorMap, load_tensors, read_weight_file};
 
 use crate::labels::{Labels, label_channels};
 use crate::{Checkpoint, CheckpointMeta, DetectorError, ModelConfig, PostConfig};

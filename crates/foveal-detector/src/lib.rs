@@ -23,7 +23,7 @@ pub use config::ModelConfig;
 pub use detector::{Detector, Prediction};
 pub use error::DetectorError;
 pub use export::{Container, Counters, Precision, export_weights, torchvision_note, verify_weights};
-pub use foveal_backbone::weights::LoadReport;
+pub use foveal_weights::LoadReport;
 pub use import::{TorchvisionArch, import_torchvision, torchvision_post, torchvision_preprocess};
 pub use labels::{COCO_CHANNELS, Labelled, Labels, label_channels};
 pub use model::{BuiltModel, Dense, RetinaNet};

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use foveal_anchors::{Anchors, GridSize};
-use foveal_backbone::weights::{LoadReport, ResNetFile, TensorMap, load_resnet, load_tensors};
 use foveal_backbone::{Backbone, Fpn, NormChoice, ResNet, StageOutputs};
 use foveal_coco::CategoryInfo;
 use foveal_heads::Head;
 use foveal_image::IMAGENET_STD;
-use foveal_kernels::Init;
+use foveal_nn::Init;
+use foveal_weights::{LoadReport, ResNetFile, TensorMap, load_resnet, load_tensors};
 
 use crate::fine_tune::{BODY, is_checkpoint, start_from};
 use crate::{DetectorError, ModelConfig};

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
     use foveal_backbone::BackboneKind;
-    use foveal_backbone::weights::named_tensors;
+    use foveal_weights::named_tensors;
 
     #[test]
     fn the_count_is_the_networks() {

@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use foveal_backbone::weights::{HostTensor, TensorMap, read_weights};
 use foveal_backbone::{BackboneKind, NormChoice};
 use foveal_coco::CategoryInfo;
 use foveal_detector::{Checkpoint, Detector, Labels, ModelConfig, TorchvisionArch, import_torchvision};
 use foveal_image::RgbImage;
+use foveal_weights::{HostTensor, TensorMap, read_weights};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 fn fixture(name: &str) -> PathBuf {

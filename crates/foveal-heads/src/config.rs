@@ -1,6 +1,6 @@
 //! `[model.head]`.
 
-use foveal_kernels::NORM_GROUPS;
+use foveal_nn::NORM_GROUPS;
 use serde::{Deserialize, Serialize};
 
 /// Norm after each tower convolution.

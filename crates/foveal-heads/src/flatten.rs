@@ -25,8 +25,12 @@ mod tests {
     fn rows_are_in_anchor_order() {
         let (anchors_per_location, values, height, width) = (2usize, 3usize, 2usize, 4usize);
         let n = anchors_per_location * values * height * width;
-        let map =
-            Tensor::<1, Int>::arange(0..n as i64, &Device::flex()).float().reshape([1, anchors_per_location * values, height, width]);
+        let map = Tensor::<1, Int>::arange(0..n as i64, &Device::flex()).float().reshape([
+            1,
+            anchors_per_location * values,
+            height,
+            width,
+        ]);
         let rows: Vec<f32> = flatten_maps(map.flatten(2, 3), values).into_data().try_to_vec().unwrap();
         for y in 0..height {
             for x in 0..width {

@@ -2,7 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use foveal_kernels::{Activation, Conv2d, Init, MapSize, NORM_EPS, Norm, NormKind, takes_maps};
+use foveal_kernels::takes_maps;
+use foveal_nn::{Activation, Conv2d, Init, MapSize, NORM_EPS, Norm, NormKind};
 
 use crate::config::{HeadConfig, HeadNorm};
 use crate::flatten::flatten_maps;
@@ -35,10 +36,10 @@ fn new_tower(config: &HeadConfig, channels: usize, init: &mut Init, device: &Dev
         .map(|_| {
             let weight = init.normal([channels, channels, 3, 3], WEIGHT_STD, device);
             match config.norm {
-                HeadNorm::None => TowerLayer { index0: Conv2d::new(weight, Some(bias(channels)), 1, 1), index1: None },
+                HeadNorm::None => TowerLayer { index0: Conv2d::same(weight, Some(bias(channels)), 1), index1: None },
                 HeadNorm::Group => {
                     let norm = Norm::new(channels, NormKind::Group { groups: config.groups }, NORM_EPS, device);
-                    TowerLayer { index0: Conv2d::new(weight, None, 1, 1), index1: Some(norm) }
+                    TowerLayer { index0: Conv2d::same(weight, None, 1), index1: Some(norm) }
                 }
             }
         })
@@ -107,7 +108,7 @@ impl Head {
         let conv = new_tower(config, channels, init, device);
         let weight = init.normal([anchors_per_location * BOX_VALUES, channels, 3, 3], WEIGHT_STD, device);
         let bias = Tensor::zeros([anchors_per_location * BOX_VALUES], device);
-        let bbox_reg = Conv2d::new(weight, Some(bias), 1, 1);
+        let bbox_reg = Conv2d::same(weight, Some(bias), 1);
         Self { classification_head, regression_head: RegressionHead { conv, bbox_reg }, classes }
     }
 
@@ -137,7 +138,7 @@ impl Head {
 
 fn new_class_layer(config: &HeadConfig, channels: usize, outputs: usize, init: &mut Init, device: &Device) -> Conv2d {
     let weight = init.normal([outputs, channels, 3, 3], WEIGHT_STD, device);
-    Conv2d::new(weight, Some(Tensor::full([outputs], prior_bias(config.prior), device)), 1, 1)
+    Conv2d::same(weight, Some(Tensor::full([outputs], prior_bias(config.prior), device)), 1)
 }
 
 #[cfg(test)]

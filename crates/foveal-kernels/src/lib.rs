@@ -18,9 +18,7 @@ mod class_loss;
 mod conv;
 mod cpu;
 mod group_norm;
-mod init;
 mod matmul;
-mod norm;
 mod parallel;
 mod pool;
 mod relu;
@@ -33,13 +31,12 @@ pub use affine::{Activation, affine};
 pub use batch_norm::{BatchNormOutput, batch_norm_train};
 pub use channels_last::channels_last;
 pub use class_loss::{
-    BACKGROUND, ClassLoss, ClassLossKind, ClassLossParams, ClassTerms, IGNORE, BREAKDOWN_BINS, BREAKDOWN_LEVELS,
-    BreakdownLayout, BreakdownSums, LossBin, PairSums, PositivePlaces, class_loss, class_loss_with, breakdown_bin_start,
+    BACKGROUND, BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, ClassLoss, ClassLossKind,
+    ClassLossParams, ClassTerms, IGNORE, LossBin, PairSums, PositivePlaces, breakdown_bin_start, class_loss,
+    class_loss_with,
 };
-pub use conv::{Conv2d, MapSize, conv2d, conv2d_maps, conv2d_plain};
+pub use conv::{ConvOptions, Epilogue, MapSize, conv2d, conv2d_fused, conv2d_maps, conv2d_plain};
 pub use group_norm::{group_norm, group_norm_maps};
-pub use init::Init;
-pub use norm::{NORM_EPS, NORM_GROUPS, Norm, NormKind, RUNNING_MOMENTUM};
 pub use pool::max_pool_3x3_s2_p1;
 pub use relu::relu;
 pub use route::{plain, set_plain, takes_maps};

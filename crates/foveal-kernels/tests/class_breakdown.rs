@@ -44,8 +44,10 @@ fn breakdown_reference(
             sums.positive_by_class[column] += loss;
         } else {
             sums.negative_by_class[column] += loss;
-            let bin =
-                (0..BREAKDOWN_BINS).rev().find(|b| loss >= f64::from(breakdown_bin_start(*b))).expect("bin 0 starts at 0");
+            let bin = (0..BREAKDOWN_BINS)
+                .rev()
+                .find(|b| loss >= f64::from(breakdown_bin_start(*b)))
+                .expect("bin 0 starts at 0");
             sums.bins[bin].count += 1.0;
             sums.bins[bin].loss += loss;
         }

@@ -1,7 +1,7 @@
 //! The check of a fresh run's first class loss, before the first update.
 
 use foveal_anchors::ImageTargets;
-use foveal_criterion::{Expected, BreakdownRecord, LossConfig, Normalizer, StartCheck, TOLERANCE};
+use foveal_criterion::{BreakdownRecord, Expected, LossConfig, Normalizer, StartCheck, TOLERANCE};
 use foveal_detector::ModelConfig;
 
 use crate::error::TrainError;

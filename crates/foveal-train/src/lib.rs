@@ -14,7 +14,6 @@ mod evaluate;
 mod file;
 mod first_loss;
 mod grads;
-mod step_log;
 mod log;
 mod optim;
 mod params;
@@ -25,6 +24,7 @@ mod schedule;
 mod skipped;
 mod start;
 mod state;
+mod step_log;
 #[cfg(test)]
 mod testing;
 mod train;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use foveal_backbone::weights::{HostTensor, TensorMap};
+use foveal_weights::{HostTensor, TensorMap};
 
 /// Flat tensors by the path of their parameter, in the order of the paths. No autodiff.
 pub type FlatTensors = BTreeMap<String, Tensor<1>>;
 
-/// Where in a module a traversal is; names as `foveal_backbone::weights::named_tensors` has them.
+/// Where in a module a traversal is; names as `foveal_weights::named_tensors` has them.
 #[derive(Debug, Default)]
 pub(crate) struct ParamPath(Vec<String>);
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use foveal_backbone::weights::{load_tensors, named_tensors};
 use foveal_coco::CategoryInfo;
 use foveal_data::{AugmentConfig, CheckReport, DataConfig, Dataset};
 use foveal_detector::{LoadReport, ModelConfig, RetinaNet};
+use foveal_weights::{load_tensors, named_tensors};
 
 use crate::config::RunConfig;
 use crate::ema::Ema;

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
-use foveal_backbone::weights::{HostTensor, TensorMap, tensors_from_safetensors};
 use foveal_criterion::SmoothedPositives;
 use foveal_detector::ModelConfig;
+use foveal_weights::{HostTensor, TensorMap, tensors_from_safetensors};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 

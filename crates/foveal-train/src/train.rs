@@ -16,7 +16,6 @@ use crate::device::is_host;
 use crate::error::TrainError;
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::first_loss::FirstLoss;
-use crate::step_log::{StepLog, Step, StepBreakdown};
 use crate::log::{EpochEvent, EpochRecord, EvaluationRecord, RunLog};
 use crate::optim::Scale;
 use crate::pass::{self, Activations};
@@ -25,6 +24,7 @@ use crate::rundir::RunDir;
 use crate::schedule::learning_rate;
 use crate::start::{Session, Sets};
 use crate::state::{Best, Evaluated};
+use crate::step_log::{Step, StepBreakdown, StepLog};
 use update::Passes;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use foveal_image::RgbImage;
 use rayon::prelude::*;
 
 use super::{Kind, Scene, ShapesConfig, Split};
-use crate::dataset::{Dataset, Object, Opened, ImageSource, Record};
+use crate::dataset::{Dataset, ImageSource, Object, Opened, Record};
 use crate::{CheckReport, DataError};
 
 /// Drawn images are kept up to this many bytes; the rest is drawn anew each time.

@@ -1,7 +1,7 @@
 //! Convolutions, norms and the steps between them.
 
 use burn::tensor::Tensor;
-use foveal_kernels::{Conv2d, Norm, NormKind};
+use foveal_nn::{Conv2d, Norm, NormKind};
 
 use super::builder::{Builder, Value, int_attribute, ints_attribute, text_attribute};
 
@@ -65,7 +65,7 @@ impl ConvLayer {
         let outputs = values.weight.len() / (inputs * height * width);
         let weight = builder.weight(&format!("{name}.weight"), &[outputs, inputs, height, width], &values.weight);
         let bias = values.bias.map(|b| builder.weight(&format!("{name}.bias"), &[outputs], &b));
-        let [kernel, stride, padding] = [height, conv.stride, conv.padding].map(|n| n as i64);
+        let [kernel, stride, padding] = [height, conv.options.stride, conv.options.padding].map(|n| n as i64);
         Self { weight, bias, kernel, stride, padding, group_norm: None }
     }
 

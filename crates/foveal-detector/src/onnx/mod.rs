@@ -134,9 +134,9 @@ fn info(name: &str, kind: DataType, shape: impl IntoIterator<Item = Dimension>) 
 mod tests {
     use burn::tensor::Device;
     use foveal_backbone::BackboneKind;
-    use foveal_backbone::weights::{load_tensors, named_tensors};
     use foveal_coco::CategoryInfo;
     use foveal_image::Preprocess;
+    use foveal_weights::{load_tensors, named_tensors};
 
     use super::*;
     use crate::{CheckpointMeta, ModelConfig, PostConfig};

@@ -2,7 +2,7 @@
 
 use foveal_backbone::{Block, Fpn, P6From, ResNet};
 use foveal_heads::{Head, Tower};
-use foveal_kernels::Conv2d;
+use foveal_nn::Conv2d;
 
 use super::builder::{Builder, Value};
 use super::layers::{ConvLayer, flatten_level, max_pool_3x3_s2_p1, relu, upsample_add};
@@ -131,8 +131,9 @@ fn heads(builder: &mut Builder, head: &Head, channels: &[usize], levels: Vec<Val
     let (name, class) = ("head.classification_head", &head.classification_head);
     // The class layer's outputs are ordered (cell, channel).
     let anchors_per_location = class.cls_logits.weight.dims()[0] / head.classes;
-    let outputs: Vec<usize> =
-        (0..anchors_per_location).flat_map(|cell| channels.iter().map(move |channel| cell * head.classes + channel)).collect();
+    let outputs: Vec<usize> = (0..anchors_per_location)
+        .flat_map(|cell| channels.iter().map(move |channel| cell * head.classes + channel))
+        .collect();
     let last = ConvLayer::of_outputs(builder, &format!("{name}.cls_logits"), &class.cls_logits, &outputs);
     let class = HeadLayers::new(builder, name, &class.conv, last);
     let (name, boxes) = ("head.regression_head", &head.regression_head);

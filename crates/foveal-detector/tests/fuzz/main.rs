@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
-use foveal_backbone::weights::{ResNetFile, TensorMap, WeightsConvention, load_resnet, read_weight_file, read_weights};
 use foveal_backbone::{BackboneKind, NormChoice, ResNet};
 use foveal_detector::{Checkpoint, ModelConfig, TorchvisionArch, import_torchvision};
 use foveal_image::IMAGENET_STD;
-use foveal_kernels::Init;
+use foveal_nn::Init;
+use foveal_weights::{ResNetFile, TensorMap, WeightsConvention, load_resnet, read_weight_file, read_weights};
 use mutate::{Kind, Random, mutate};
 use safetensors::{Dtype, tensor::TensorView};
 

@@ -1,7 +1,7 @@
 //! The classification losses of dense detectors, on logits, in one pass with their gradient.
+mod breakdown;
 mod element;
 mod kernel;
-mod breakdown;
 mod node;
 mod plain;
 mod run;
@@ -14,7 +14,8 @@ use burn::tensor::{Int, Tensor};
 
 use crate::route::plain;
 pub use breakdown::{
-    BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, LossBin, PairSums, PositivePlaces, breakdown_bin_start,
+    BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, LossBin, PairSums, PositivePlaces,
+    breakdown_bin_start,
 };
 use node::ClassLossOps;
 

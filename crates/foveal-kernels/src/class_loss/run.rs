@@ -2,8 +2,8 @@
 use std::mem::MaybeUninit;
 
 use super::Weighting;
-use super::element::{Focus, element};
 use super::breakdown::PairSums;
+use super::element::{Focus, element};
 
 /// Elements treated together.
 const LANES: usize = 16;

@@ -17,7 +17,11 @@ pub(super) struct Tally {
 impl Tally {
     /// For pieces of some whole rows.
     pub(super) fn new(classes: usize, piece: usize) -> Self {
-        Self { sums: BreakdownSums::zero(classes), columns: vec![0.0; piece], slots: vec![[0.0; 2]; WAYS * BREAKDOWN_BINS] }
+        Self {
+            sums: BreakdownSums::zero(classes),
+            columns: vec![0.0; piece],
+            slots: vec![[0.0; 2]; WAYS * BREAKDOWN_BINS],
+        }
     }
 
     /// Adds neighbouring pairs of one kind, the first of which is of class `column`.

@@ -2,7 +2,7 @@
 use rayon::prelude::*;
 
 use super::direct;
-use super::epilogue::Epilogue;
+use super::epilogue::SliceEpilogue;
 use super::geometry::Geometry;
 use super::outer;
 use super::packed::{Packed, Strided};
@@ -34,7 +34,7 @@ pub(super) fn input_grad<T: CpuTensor>(weight: T, grad: T, spec: &ConvSpec) -> T
                 input_stride: g.depth(),
                 turned: true,
             };
-            winograd::convolve(dy, weights, Epilogue::default(), &maps)
+            winograd::convolve(dy, weights, SliceEpilogue::default(), &maps)
         }
         None if g.stride == 1 && g.padding < g.kernel => convolved(w, dy, g),
         None => scattered(w, dy, g),
@@ -55,7 +55,7 @@ fn convolved(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     let (rows, depth) = (back.out_channels, back.depth());
     if g.kernel == 1 {
         let transposed = Strided { values: w, rows, depth, row_stride: 1, depth_stride: g.in_channels };
-        return direct::convolve(dy, transposed, Epilogue::default(), &back);
+        return direct::convolve(dy, transposed, SliceEpilogue::default(), &back);
     }
     let taps = g.taps();
     let mut turned = vec![0.0; w.len()];
@@ -66,7 +66,7 @@ fn convolved(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
         }
     });
     let turned = Strided { values: &turned, rows, depth, row_stride: depth, depth_stride: 1 };
-    direct::convolve(dy, turned, Epilogue::default(), &back)
+    direct::convolve(dy, turned, SliceEpilogue::default(), &back)
 }
 
 /// Any stride and padding: columns = weight^T * gradient, folded back onto the input. A task owns a block of one

@@ -1,7 +1,7 @@
 //! The convolution as matrix products: a stretch of the output's pixels, unfolded into panels, times the weights.
 use rayon::prelude::*;
 
-use super::epilogue::Epilogue;
+use super::epilogue::SliceEpilogue;
 use super::geometry::Geometry;
 use super::packed::{Packed, Strided};
 use super::unfold::unfold_row;
@@ -14,7 +14,7 @@ use crate::scratch::Scratch;
 const PIXELS: usize = 256;
 
 /// The convolution of `x` by weights `[out_channels, depth]`.
-pub(super) fn convolve(x: &[f32], weight: Strided, epilogue: Epilogue, g: &Geometry) -> Vec<f32> {
+pub(super) fn convolve(x: &[f32], weight: Strided, epilogue: SliceEpilogue, g: &Geometry) -> Vec<f32> {
     let plane = g.out_plane();
     let image_len = g.in_channels * g.in_plane();
     let len = g.batch * g.out_channels * plane;
@@ -70,7 +70,7 @@ fn tasks(g: &Geometry, threads: usize) -> Vec<Task> {
 
 /// # Safety
 /// Nobody else may touch the task's part of `y` meanwhile.
-unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: Epilogue, g: &Geometry, y: SharedMut) {
+unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: SliceEpilogue, g: &Geometry, y: SharedMut) {
     let (plane, depth) = (g.out_plane(), g.depth());
     let Task { image, first, last, row, last_row } = *task;
     let pixels = last - first;
@@ -109,8 +109,8 @@ unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: Epilogue, g
 }
 
 /// Applies the epilogue to some pixels of a channel, which begin at element `at` of the result.
-fn finish(y: &mut [f32], at: usize, channel: usize, epilogue: &Epilogue) {
-    let Epilogue { scale, shift, residual, rectify } = epilogue;
+fn finish(y: &mut [f32], at: usize, channel: usize, epilogue: &SliceEpilogue) {
+    let SliceEpilogue { scale, shift, residual, rectify } = epilogue;
     if scale.is_some() || shift.is_some() {
         let (scale, shift) = (epilogue.scale_of(channel), epilogue.shift_of(channel));
         y.iter_mut().for_each(|y| *y = *y * scale + shift);

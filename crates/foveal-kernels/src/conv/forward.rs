@@ -1,6 +1,6 @@
 //! The convolution itself: by Winograd's way where that is faster, else directly.
 use super::direct;
-use super::epilogue::Epilogue;
+use super::epilogue::SliceEpilogue;
 use super::packed::Strided;
 use super::spec::ConvSpec;
 use super::winograd::{self, Weights};
@@ -18,7 +18,7 @@ pub(super) struct Extra<T> {
 pub(super) fn forward<T: CpuTensor>(x: T, weight: T, extra: Extra<T>, spec: &ConvSpec) -> T {
     let (x, weight) = (x.contiguous(), weight.contiguous());
     let [scale, shift, residual] = [extra.scale, extra.shift, extra.residual].map(T::contiguous);
-    let epilogue = Epilogue {
+    let epilogue = SliceEpilogue {
         scale: spec.parts.scale.then(|| scale.f32s()),
         shift: spec.parts.shift.then(|| shift.f32s()),
         residual: spec.parts.residual.then(|| residual.f32s()),

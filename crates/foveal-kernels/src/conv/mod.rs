@@ -4,7 +4,6 @@ mod direct;
 mod epilogue;
 mod forward;
 mod geometry;
-mod layer;
 mod maps;
 mod node;
 mod outer;
@@ -22,7 +21,6 @@ use geometry::Geometry;
 use node::ConvOps;
 use spec::{ConvSpec, Parts};
 
-pub use layer::Conv2d;
 pub use maps::MapSize;
 pub(crate) use maps::{Level, Maps};
 
@@ -37,7 +35,7 @@ pub(crate) use maps::{Level, Maps};
 /// If the shapes do not fit each other.
 pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, stride: usize, padding: usize) -> Tensor<4> {
     let geometry = Geometry::new(x.dims(), weight.dims(), bias.as_ref().map(Tensor::dims), stride, padding);
-    fused(x, weight, After { shift: bias, ..After::default() }, geometry)
+    fused(x, weight, Epilogue { shift: bias, ..Epilogue::default() }, geometry)
 }
 
 /// [`conv2d`] by Burn's own operation.
@@ -59,21 +57,53 @@ fn plain(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, geometry: Geo
     burn::tensor::module::conv2d(x, weight, bias, geometry.options())
 }
 
-/// What follows a convolution at once: `activation(y * scale + shift + residual)`.
+/// Stride, zero padding and groups of a convolution, the same for both axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvOptions {
+    /// Step between windows, in pixels of the input.
+    pub stride: usize,
+    /// Zeros around the input, in pixels.
+    pub padding: usize,
+    /// Groups of channels that are convolved apart: each output channel reads `in_channels / groups` input channels.
+    pub groups: usize,
+}
+
+impl Default for ConvOptions {
+    fn default() -> Self {
+        Self { stride: 1, padding: 0, groups: 1 }
+    }
+}
+
+/// What a convolution applies to its result in the same pass: `activation(y * scale + shift + residual)`.
 #[derive(Clone, Debug, Default)]
-struct After {
-    /// By output channel; takes no gradient ([`Norm::folded`](crate::norm::Norm::folded) gives none that learns).
-    scale: Option<Tensor<1>>,
-    /// By output channel.
-    shift: Option<Tensor<1>>,
-    /// Of the result's shape.
-    residual: Option<Tensor<4>>,
-    activation: Activation,
+pub struct Epilogue {
+    /// Factor of each output channel, `[out_channels]`; takes no gradient.
+    pub scale: Option<Tensor<1>>,
+    /// Summand of each output channel, `[out_channels]`.
+    pub shift: Option<Tensor<1>>,
+    /// Summand of the result's shape.
+    pub residual: Option<Tensor<4>>,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+/// A convolution and its epilogue, in one operation on the CPU backends.
+///
+/// # Shapes
+/// `x [batch, in_channels, height, width]`, `weight [out_channels, in_channels / groups, kernel, kernel]`; the result is
+/// that of [`conv2d`].
+///
+/// # Panics
+/// If the shapes do not fit each other.
+pub fn conv2d_fused(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, options: ConvOptions) -> Tensor<4> {
+    let bias = epilogue.shift.as_ref().map(Tensor::dims);
+    let geometry = Geometry::new(x.dims(), weight.dims(), bias, options.stride, options.padding);
+    fused(x, weight, epilogue, geometry)
 }
 
 /// A convolution and what follows it, in one operation where the own kernels can.
-fn fused(x: Tensor<4>, weight: Tensor<4>, after: After, geometry: Geometry) -> Tensor<4> {
-    let After { scale, shift, residual, activation } = after;
+fn fused(x: Tensor<4>, weight: Tensor<4>, after: Epilogue, geometry: Geometry) -> Tensor<4> {
+    let Epilogue { scale, shift, residual, activation } = after;
     if let Some(residual) = &residual {
         assert_eq!(residual.dims(), geometry.output_dims(), "conv2d: the residual has another shape");
     }
@@ -128,7 +158,7 @@ pub fn conv2d_maps(
         let each = maps.levels.iter().map(|level| {
             let map = x.clone().narrow(2, level.offset, level.height * level.width);
             let map = map.reshape([batch, in_channels, level.height, level.width]);
-            let after = After { shift: bias.clone(), activation, ..After::default() };
+            let after = Epilogue { shift: bias.clone(), activation, ..Epilogue::default() };
             let geometry = Geometry { height: level.height, width: level.width, ..geometry };
             fused(map, weight.clone(), after, geometry).flatten(2, 3)
         });

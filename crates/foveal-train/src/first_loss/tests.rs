@@ -2,7 +2,7 @@
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
-use foveal_criterion::{ClassLossChoice, ClassWeights, Fault, StepLog, BreakdownLayout, NormalizerKind, PerClass};
+use foveal_criterion::{BreakdownLayout, ClassLossChoice, ClassWeights, Fault, NormalizerKind, PerClass, StepLog};
 use foveal_detector::RetinaNet;
 
 use super::*;
@@ -41,7 +41,9 @@ impl Trial {
         let expected = FirstLoss::new(&config.loss, &config.model, 3, &batch.targets, normalizer);
         let dense = self.network.forward(image_tensor(batch.images, &self.device));
         let anchors_per_location = config.model.anchors.anchors_per_location();
-        let layout = BreakdownLayout { level_anchors: std::array::from_fn(|l| dense.grids[l].positions() * anchors_per_location) };
+        let layout = BreakdownLayout {
+            level_anchors: std::array::from_fn(|l| dense.grids[l].positions() * anchors_per_location),
+        };
         let used = if undivided { Normalizer::Positives(1) } else { normalizer };
         let losses = computed.forward_with(dense.logits, dense.deltas, &batch.targets, used, Some(layout));
         let breakdown = losses.breakdown.unwrap();

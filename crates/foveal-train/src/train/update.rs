@@ -9,9 +9,9 @@ use super::Reading;
 use crate::clip::{clip_factor, clip_factor_on_device};
 use crate::evaluate::image_tensor;
 use crate::grads::Grads;
-use crate::step_log::StepValues;
 use crate::optim::{DeviceScale, Scale};
 use crate::pass::{self, Activations};
+use crate::step_log::StepValues;
 
 /// What the batches of an update go through.
 pub(super) struct Passes<'a> {

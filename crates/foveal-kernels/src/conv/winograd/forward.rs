@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use super::tiling::{PatchWindows, Spare, Tile};
 use super::transform::{Input, Output, PATCH, POSITIONS, TILE, both_ways};
 use super::weight::{Transformed, Weights};
-use crate::conv::epilogue::Epilogue;
+use crate::conv::epilogue::SliceEpilogue;
 use crate::conv::maps::Maps;
 use crate::matmul::lanes::{Lanes, on_best_isa};
 use crate::matmul::{COLUMNS, DEPTH, Panels, ROWS, Size, Target, multiply};
@@ -16,7 +16,7 @@ use crate::scratch::Scratch;
 const PANELS: usize = 6;
 
 /// The 3x3 convolution, stride 1 and padding 1, of `x [batch, inputs, pixels]`; the result is `[batch, outputs, pixels]`.
-pub(crate) fn convolve(x: &[f32], weights: Weights, epilogue: Epilogue, maps: &Maps) -> Vec<f32> {
+pub(crate) fn convolve(x: &[f32], weights: Weights, epilogue: SliceEpilogue, maps: &Maps) -> Vec<f32> {
     let Weights { inputs, outputs, .. } = weights;
     assert_eq!(x.len(), maps.batch * inputs * maps.pixels);
     let len = maps.batch * outputs * maps.pixels;
@@ -50,7 +50,7 @@ struct Job<'a> {
     outputs: usize,
     maps: &'a Maps,
     tiles: &'a [Tile],
-    epilogue: Epilogue<'a>,
+    epilogue: SliceEpilogue<'a>,
 }
 
 impl Job<'_> {

@@ -27,7 +27,7 @@ pub(crate) fn pays(inputs: usize, outputs: usize, maps: &Maps) -> bool {
 mod tests {
     use super::*;
     use crate::conv::MapSize;
-    use crate::conv::epilogue::Epilogue;
+    use crate::conv::epilogue::SliceEpilogue;
     use crate::matmul::lanes::PORTABLE;
     use std::sync::atomic::Ordering::Relaxed;
 
@@ -95,7 +95,7 @@ mod tests {
             for portable in [false, true] {
                 PORTABLE.store(portable, Relaxed);
                 let errors = [
-                    error(&convolve(&x, weights, Epilogue::default(), &maps), &y),
+                    error(&convolve(&x, weights, SliceEpilogue::default(), &maps), &y),
                     error(&weight_grad(&x, &dy, inputs, outputs, &maps), &dw),
                 ];
                 assert!(errors.iter().all(|e| *e < TOLERANCE), "{inputs} to {outputs} on {sizes:?}: {errors:?}");

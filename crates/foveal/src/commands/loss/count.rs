@@ -110,8 +110,7 @@ pub fn count(config: &RunConfig, coco: &CocoDataset, limit: usize) -> Result<Cou
         by_id.insert(image.id, ImageBoxes { objects: Vec::new(), classes: Vec::new(), crowds: Vec::new() });
     }
     for annotation in &coco.annotations {
-        let (Some(entry), Some(class)) =
-            (by_id.get_mut(&annotation.image_id), labels.class_of(annotation.category_id))
+        let (Some(entry), Some(class)) = (by_id.get_mut(&annotation.image_id), labels.class_of(annotation.category_id))
         else {
             continue;
         };

@@ -3,7 +3,7 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 
-use super::{HostTensor, TensorMap};
+use crate::{HostTensor, TensorMap};
 
 /// What became of each tensor in a load.
 #[derive(Clone, Debug, Default, PartialEq)]

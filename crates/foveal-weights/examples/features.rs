@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use foveal_backbone::weights::{ResNetFile, WeightsConvention, load_resnet, read_weights};
 use foveal_backbone::{BackboneKind, NormChoice, ResNet};
-use foveal_kernels::Init;
+use foveal_nn::Init;
+use foveal_weights::{ResNetFile, WeightsConvention, load_resnet, read_weights};
 use safetensors::{Dtype, tensor::TensorView};
 
 fn main() -> ExitCode {

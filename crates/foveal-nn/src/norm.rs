@@ -3,7 +3,7 @@
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::{Device, Tensor};
 
-use crate::{Activation, MapSize, affine, batch_norm_train, group_norm, group_norm_maps, relu};
+use foveal_kernels::{Activation, MapSize, affine, batch_norm_train, group_norm, group_norm_maps, relu};
 
 /// torchvision's `eps` for batch, frozen-batch and group norm alike.
 pub const NORM_EPS: f64 = 1e-5;

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::{Body, Layout};
-use super::plain::Refusal;
-use super::{HostTensor, TensorMap};
-use crate::{BackboneKind, BlockKind};
+use crate::layout::{Body, Layout};
+use crate::plain::Refusal;
+use crate::{HostTensor, TensorMap};
+use foveal_backbone::{BackboneKind, BlockKind};
 
 /// The convention of the residual network and its weight file (`model.weights_convention`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ const FOLDED: f32 = 1e-4;
 const STEM: &str = "conv1.weight";
 
 /// Refuses files whose convention is neither said nor known.
-pub(super) fn check(body: &Body, kind: BackboneKind, convention: WeightsConvention) -> Result<(), Refusal> {
+pub(crate) fn check(body: &Body, kind: BackboneKind, convention: WeightsConvention) -> Result<(), Refusal> {
     if convention != WeightsConvention::Auto {
         return Ok(());
     }
@@ -74,7 +74,7 @@ fn folded(tensors: &TensorMap) -> bool {
 ///
 /// MSRA's input is `255 rgb - 255 mean` in the order BGR (Detectron2's `PIXEL_MEAN` is 255 times ImageNet's mean), so
 /// it is torchvision's `(rgb - mean) / std` times `255 std`: a factor for each channel, also for the zeros of the padding.
-pub(super) fn rewrite(tensors: &mut TensorMap, convention: WeightsConvention, std: [f32; 3]) {
+pub(crate) fn rewrite(tensors: &mut TensorMap, convention: WeightsConvention, std: [f32; 3]) {
     let Some(stem) = tensors.get_mut(STEM).filter(|_| convention == WeightsConvention::Msra) else { return };
     let [_, channels @ 3, height, width] = stem.shape[..] else { return };
     let area = height * width;

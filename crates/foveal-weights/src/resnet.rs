@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::convention::{self, WeightsConvention};
-use super::layout::{NoBody, body};
-use super::plain::{self, Refusal};
-use super::{LoadReport, WeightsError, load_tensors, read_weight_file};
-use crate::{BackboneKind, NormChoice, ResNet};
+use crate::convention::{self, WeightsConvention};
+use crate::layout::{NoBody, body};
+use crate::plain::{self, Refusal};
+use crate::{LoadReport, WeightsError, load_tensors, read_weight_file};
+use foveal_backbone::{BackboneKind, NormChoice, ResNet};
 
 /// A backbone with a file's weights in it.
 #[derive(Debug)]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{OtherTensor, TensorMap, WeightFile};
+use crate::{OtherTensor, TensorMap, WeightFile};
 
 /// Whose names a file has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Layout {
+pub(crate) enum Layout {
     /// torchvision's, and those of timm's plain ResNets: `layer1.0.conv1.weight`.
     Torchvision,
     /// Detectron2's: `res2.0.conv1.weight`.
@@ -25,7 +25,7 @@ impl Layout {
 
 /// The residual network in a file.
 #[derive(Debug)]
-pub(super) struct Body {
+pub(crate) struct Body {
     pub layout: Layout,
     /// Under torchvision's names.
     pub tensors: TensorMap,
@@ -37,7 +37,7 @@ pub(super) struct Body {
 
 /// Why there is not one residual network in a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum NoBody {
+pub(crate) enum NoBody {
     /// None.
     None,
     /// Several, of equally many tensors: how the names of their first stages begin.
@@ -54,7 +54,7 @@ const DETECTRON_CLASSIFIER: &str = "stem.fc.";
 
 /// Finds the residual network by its stages, whatever stands before their names: `module.`, `backbone.body.`,
 /// `encoder.`, `backbone.bottom_up.`. Of several the one with the most tensors is taken.
-pub(super) fn body(file: WeightFile) -> Result<Body, NoBody> {
+pub(crate) fn body(file: WeightFile) -> Result<Body, NoBody> {
     let (prefix, layout) = find(&file)?;
     let own = |name: &str| -> Option<String> {
         let name = name.strip_prefix(&prefix)?;
@@ -135,7 +135,7 @@ fn from_detectron(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::HostTensor;
+    use crate::HostTensor;
 
     fn file(names: &[&str]) -> WeightFile {
         let tensor = HostTensor { shape: vec![1], values: vec![0.0] };

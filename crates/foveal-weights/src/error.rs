@@ -1,35 +1,6 @@
-//! Weights by torchvision's names: out of a module, into a module, and out of files.
+//! Why a weight file could not be used.
 
-mod acting;
-mod bound;
-mod convention;
-mod file;
-mod layout;
-mod module;
-mod pickle;
-mod plain;
-mod resnet;
-mod torch;
-
-pub use convention::WeightsConvention;
-pub use file::{OtherTensor, WeightFile, read_weight_file, read_weights, tensors_from_safetensors};
-pub use module::{LoadReport, Mismatch, load_tensors, named_tensors};
-pub use resnet::{LoadedResNet, ResNetFile, load_resnet};
-
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-/// A tensor on the host, row-major.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HostTensor {
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Its values, as many as the shape's product.
-    pub values: Vec<f32>,
-}
-
-/// Tensors by name, in the order of their names.
-pub type TensorMap = BTreeMap<String, HostTensor>;
 
 /// Why a weight file could not be used.
 #[derive(Debug, thiserror::Error)]

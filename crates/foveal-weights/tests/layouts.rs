@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use foveal_backbone::weights::{
+use foveal_backbone::{BackboneKind, NormChoice, ResNet};
+use foveal_nn::Init;
+use foveal_weights::{
     HostTensor, LoadedResNet, ResNetFile, TensorMap, WeightsConvention, WeightsError, load_resnet, named_tensors,
 };
-use foveal_backbone::{BackboneKind, NormChoice, ResNet};
-use foveal_kernels::Init;
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::Value;
 

@@ -7,10 +7,10 @@ use std::path::Path;
 use burn::store::pytorch_reader::{DType as TorchType, PickleValue, PytorchReader};
 use zip::ZipArchive;
 
-use super::acting::acting;
-use super::file::{Float, floats};
-use super::pickle::{Survey, survey};
-use super::{HostTensor, OtherTensor, WeightFile, WeightsError, bound};
+use crate::acting::acting;
+use crate::pickle::{Survey, survey};
+use crate::tensors::{Float, floats};
+use crate::{HostTensor, OtherTensor, WeightFile, WeightsError, bound};
 
 /// Keys under which training scripts keep the state dict.
 const WRAPPERS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
@@ -35,7 +35,7 @@ enum Container {
 }
 
 /// Reads a file that begins with `head`.
-pub(super) fn read(path: &Path, head: &[u8]) -> Result<WeightFile, WeightsError> {
+pub(crate) fn read(path: &Path, head: &[u8]) -> Result<WeightFile, WeightsError> {
     contents(path, head).map_err(|found| WeightsError::Format { path: path.to_owned(), found })
 }
 

@@ -13,7 +13,7 @@ const SHARING: u64 = 4;
 const SMALL: u64 = 1 << 20;
 
 /// Refuses zip entries that would grow when read: torch stores its entries as they are.
-pub(super) fn entries(archive: &mut ZipArchive<impl Read + Seek>) -> Result<(), String> {
+pub(crate) fn entries(archive: &mut ZipArchive<impl Read + Seek>) -> Result<(), String> {
     for i in 0..archive.len() {
         let entry = archive.by_index_raw(i).map_err(|e| format!("a damaged zip archive ({e})"))?;
         if entry.compression() != CompressionMethod::Stored {
@@ -30,7 +30,7 @@ pub(super) fn entries(archive: &mut ZipArchive<impl Read + Seek>) -> Result<(), 
 }
 
 /// Refuses tensors that together are far larger than their file: overlapping views of a small storage.
-pub(super) fn tensors<'a>(path: &Path, tensors: impl Iterator<Item = &'a TorchTensor>) -> Result<(), String> {
+pub(crate) fn tensors<'a>(path: &Path, tensors: impl Iterator<Item = &'a TorchTensor>) -> Result<(), String> {
     let file = path.metadata().map_err(|e| e.to_string())?.len();
     let limit = file.saturating_mul(SHARING).saturating_add(SMALL);
     let total = tensors.map(|t| t.byte_len() as u64).fold(0, u64::saturating_add);

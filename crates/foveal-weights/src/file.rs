@@ -4,38 +4,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use burn::tensor::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 
-use super::{HostTensor, TensorMap, WeightsError, torch};
-
-/// The floating-point types that weight files use.
-pub(super) enum Float {
-    F64,
-    F32,
-    F16,
-    BF16,
-}
-
-/// The tensors of a weight file.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct WeightFile {
-    /// Those of a floating-point type, as f32.
-    pub tensors: TensorMap,
-    /// Names and types of the others.
-    pub others: Vec<OtherTensor>,
-    /// The name that a training script gave the network (`arch`), where it wrote one.
-    pub arch: Option<String>,
-}
-
-/// A tensor that is not of a floating-point type.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OtherTensor {
-    /// Its name.
-    pub name: String,
-    /// Its type, as the file's reader names it.
-    pub dtype: String,
-}
+use crate::tensors::{Float, floats};
+use crate::{HostTensor, OtherTensor, TensorMap, WeightFile, WeightsError, torch};
 
 /// Reads every floating-point tensor of a `.safetensors` or `.pth` file as f32; the kind is told by the content.
 /// Integer tensors (torch's `num_batches_tracked`) are left out.
@@ -111,16 +83,4 @@ fn parse_safetensors(path: &Path, bytes: &[u8]) -> Result<WeightFile, WeightsErr
         out.tensors.insert(name.to_owned(), tensor);
     }
     Ok(out)
-}
-
-pub(super) fn floats(kind: &Float, bytes: &[u8]) -> Vec<f32> {
-    fn map<const N: usize>(bytes: &[u8], f: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-        bytes.as_chunks::<N>().0.iter().map(|c| f(*c)).collect()
-    }
-    match kind {
-        Float::F64 => map(bytes, |c| f64::from_le_bytes(c) as f32),
-        Float::F32 => map(bytes, f32::from_le_bytes),
-        Float::F16 => map(bytes, |c| f16::from_le_bytes(c).to_f32()),
-        Float::BF16 => map(bytes, |c| bf16::from_le_bytes(c).to_f32()),
-    }
 }

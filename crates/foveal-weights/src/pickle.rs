@@ -19,7 +19,7 @@ const NAME: u64 = 200;
 
 /// What a walk found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Survey {
+pub(crate) struct Survey {
     /// `module.name` of each of Python's objects that the pickle names.
     pub globals: BTreeSet<String>,
     /// Whether reading it would take more than [`LIMIT`]; the walk ends there.
@@ -44,7 +44,7 @@ struct Walk {
 ///
 /// # Errors
 /// What is wrong with the pickle.
-pub(super) fn survey(from: &mut impl BufRead) -> Result<Survey, String> {
+pub(crate) fn survey(from: &mut impl BufRead) -> Result<Survey, String> {
     let mut walk =
         Walk { stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), spent: 0, found: Survey::default() };
     while walk.step(from)? {

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::layout::Body;
-use super::{HostTensor, TensorMap};
-use crate::{BackboneKind, BlockKind, NormChoice};
+use crate::layout::Body;
+use crate::{HostTensor, TensorMap};
+use foveal_backbone::{BackboneKind, BlockKind, NormChoice};
 
 /// torch's counter in batch norms, an integer.
 const COUNTER: &str = ".num_batches_tracked";
@@ -15,7 +15,7 @@ const UNSEEN: [&str; 2] = ["resnetblur", "resnetaa"];
 
 /// What was found, and what to do.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     pub found: String,
     pub advice: String,
 }
@@ -29,7 +29,7 @@ const PLAIN: &str = "take the weights of the plain network";
 
 /// Refuses every network but `kind` with the norms of `norm`. A part of it is enough; `arch` is the name of the
 /// network that the file gives itself.
-pub(super) fn check(body: &Body, kind: BackboneKind, norm: NormChoice, arch: Option<&str>) -> Result<(), Refusal> {
+pub(crate) fn check(body: &Body, kind: BackboneKind, norm: NormChoice, arch: Option<&str>) -> Result<(), Refusal> {
     if let Some(arch) = arch
         && UNSEEN.iter().any(|name| arch.to_lowercase().contains(name))
     {
@@ -138,8 +138,8 @@ fn norms(tensors: &TensorMap, norm: NormChoice) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::layout::body;
-    use crate::weights::{OtherTensor, WeightFile};
+    use crate::layout::body;
+    use crate::{OtherTensor, WeightFile};
 
     /// Names of a ResNet's tensors.
     fn file(kind: BackboneKind) -> WeightFile {

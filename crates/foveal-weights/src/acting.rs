@@ -56,7 +56,7 @@ const TYPES: [&str; 16] = [
 ];
 
 /// The first of the names that a weight file has no use for: a function that acts when Python loads the file.
-pub(super) fn acting(globals: &BTreeSet<String>) -> Option<&str> {
+pub(crate) fn acting(globals: &BTreeSet<String>) -> Option<&str> {
     globals.iter().map(String::as_str).find(|global| {
         let Some((module, name)) = global.split_once('.') else { return false };
         let is_type = ["builtins", "__builtin__"].contains(&module) && TYPES.contains(&name);
