@@ -281,10 +281,10 @@ impl Graph for Counter {
         self.add_conv(conv, shapes.clone());
         if let Some(norm) = norm {
             self.add_norm(norm, shapes);
-            y.iter().filter(|y| y.tracked).for_each(|y| drop(self.kept.insert(y.id, y.bytes())));
+            y.iter().filter(|y| y.tracked).for_each(|y| self.keep(y));
             y = y.into_iter().map(|y| self.map(y.shape, y.tracked)).collect();
         } else if activation == Activation::Relu {
-            y.iter().filter(|y| y.tracked).for_each(|y| drop(self.kept.insert(y.id, y.bytes())));
+            y.iter().filter(|y| y.tracked).for_each(|y| self.keep(y));
         }
         y
     }

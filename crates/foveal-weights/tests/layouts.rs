@@ -1,9 +1,11 @@
 //! Files under the names of torchvision, timm and Detectron2, in torchvision's and MSRA's convention, against torch's
 //! features. Golden values: scripts/reference/layouts.py.
 
+mod formula;
+
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use foveal_backbone::{BackboneKind, Body, NormChoice};
 use foveal_nn::{Eager, Init};
 use foveal_weights::{
@@ -14,9 +16,6 @@ use serde_json::Value;
 
 const KIND: BackboneKind = BackboneKind::ResNet50;
 const WIDTH: usize = 4;
-const SIDE: usize = 64;
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 fn network(convention: WeightsConvention, norm: NormChoice) -> Body {
     let net = Body::new(KIND, WIDTH, norm, &mut Init::seeded(1), &Device::flex());
@@ -26,19 +25,7 @@ fn network(convention: WeightsConvention, norm: NormChoice) -> Body {
 /// layouts.py's weights.
 fn weights() -> TensorMap {
     let mut tensors = named_tensors(&network(WeightsConvention::Auto, NormChoice::FrozenBatch));
-    for (t, (name, tensor)) in tensors.iter_mut().enumerate() {
-        let fan_in: usize = tensor.shape[1..].iter().product();
-        for (i, value) in tensor.values.iter_mut().enumerate() {
-            let wave = (0.37 * i as f64 + 1.7 * t as f64).sin();
-            *value = match name.rsplit('.').next() {
-                _ if tensor.shape.len() == 4 => wave * (2.0 / fan_in as f64).sqrt(),
-                Some("running_var") => 1.0 + 0.4 * wave,
-                Some("weight") if name.contains("bn3") => 0.5 + 0.2 * wave,
-                Some("weight") => 1.0 + 0.2 * wave,
-                _ => 0.2 * wave,
-            } as f32;
-        }
-    }
+    formula::fill(&mut tensors);
     tensors
 }
 
@@ -82,22 +69,8 @@ fn load_as(
     let dir = tempfile::tempdir().unwrap();
     let path: PathBuf = dir.path().join("w.safetensors");
     write(&path, tensors);
-    let file = BackboneFile { path: &path, kind: KIND, norm, convention, input_std: STD };
+    let file = BackboneFile { path: &path, kind: KIND, norm, convention, input_std: formula::STD };
     load_backbone(network(convention, norm), &file)
-}
-
-/// layouts.py's image as foveal sees it: RGB, normalised.
-fn image() -> Tensor<4> {
-    let mut values = Vec::new();
-    for c in 0..3 {
-        for y in 0..SIDE {
-            for x in 0..SIDE {
-                let pixel = (37 * c + 5 * y + 3 * x + x * y % 17) % 256;
-                values.push((pixel as f32 / 255.0 - MEAN[c]) / STD[c]);
-            }
-        }
-    }
-    Tensor::from_data(TensorData::new(values, [1, 3, SIDE, SIDE]), &Device::flex())
 }
 
 /// Whether C5 is torch's, to 1e-4 of its largest value: both sum in f32, in other orders.
@@ -105,7 +78,7 @@ fn image() -> Tensor<4> {
 fn same(body: &Body, golden: &str) {
     let all: Value = serde_json::from_str(include_str!("fixtures/layouts.json")).unwrap();
     let expected: Vec<f32> = all[golden].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
-    let found = body.forward(&mut Eager, image()).c5.into_data().try_to_vec::<f32>().unwrap();
+    let found = body.forward(&mut Eager, formula::image(&Device::flex())).c5.into_data().try_to_vec::<f32>().unwrap();
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
