@@ -64,7 +64,7 @@ def settle(model, images, masked, generator, least=0.01):
             model.head.classification_head.cls_logits.bias.add_(shift)
             return min(margin)
         best = max(best, min(margin))
-    raise SystemExit(f"margin {best:.4f}: with no shift are all decisions clear")
+    raise SystemExit(f"margin {best:.4f}: no shift makes all decisions clear")
 
 
 def main():

@@ -97,7 +97,7 @@ def search(spec, seed):
             if margin >= 1 and (limited if i == 0 else thresholded):
                 break
         else:
-            raise SystemExit(f"no pixels found for image {i}")
+            raise SystemExit(f"no suitable pixels found for image {i}")
         to_height, to_width = state["batch"].image_sizes[i]
         for _ in range(ATTEMPTS):
             target = {
