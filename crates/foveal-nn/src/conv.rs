@@ -67,6 +67,11 @@ impl Conv2d {
         conv2d_maps(x, sizes, self.weight.val(), self.bias(), activation)
     }
 
+    /// Whether [`Conv2d::forward_norm`] with this norm is one operation: the norm is an affine map that does not learn.
+    pub(crate) fn runs_as_one(&self, norm: &Norm) -> bool {
+        self.bias.is_none() && norm.is_fixed_affine()
+    }
+
     /// `activation(norm(conv(x)) + residual)`, in one operation where the norm is an affine map that does not learn.
     ///
     /// # Shapes
@@ -82,12 +87,11 @@ impl Conv2d {
         residual: Option<Tensor<4>>,
         activation: Activation,
     ) -> Tensor<4> {
-        match norm.folded() {
-            Some(Folded { scale, shift }) if self.bias.is_none() => {
-                let epilogue = Epilogue { scale: Some(scale), shift: Some(shift), residual, activation };
-                conv2d_fused(x, self.weight.val(), epilogue, self.options)
-            }
-            _ => norm.forward(self.forward(x), residual, activation),
+        if !self.runs_as_one(norm) {
+            return norm.forward(self.forward(x), residual, activation);
         }
+        let Folded { scale, shift } = norm.by_statistics();
+        let epilogue = Epilogue { scale: Some(scale), shift: Some(shift), residual, activation };
+        conv2d_fused(x, self.weight.val(), epilogue, self.options)
     }
 }

@@ -5,16 +5,43 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+/// The values that an [`Init`] makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Random,
+    Zeros,
+    /// One zero in place of each tensor.
+    Count,
+}
+
 /// A stream of random initial weights, which depends on the seed and on the order of the calls alone.
 #[derive(Debug, Clone)]
 pub struct Init {
     state: u64,
+    mode: Mode,
+    /// Numbers asked for so far, as a float: no product of sizes overflows it.
+    asked: f64,
 }
 
 impl Init {
     /// A stream that starts at `seed`.
     pub fn seeded(seed: u64) -> Self {
-        Self { state: seed ^ 0x6A09_E667_F3BC_C908 }
+        Self { state: seed ^ 0x6A09_E667_F3BC_C908, mode: Mode::Random, asked: 0.0 }
+    }
+
+    /// A stream that counts the weights of a network without making them: every tensor it returns has one element.
+    pub fn counting() -> Self {
+        Self { mode: Mode::Count, ..Self::seeded(0) }
+    }
+
+    /// A stream of zeros, for a network whose weights are loaded or only looked at.
+    pub fn zeros() -> Self {
+        Self { mode: Mode::Zeros, ..Self::seeded(0) }
+    }
+
+    /// The number of values of the tensors asked for so far.
+    pub fn asked(&self) -> f64 {
+        self.asked
     }
 
     /// The next 64 bits of SplitMix64 (Steele, Lea & Flood, "Fast splittable pseudorandom number generators", 2014).
@@ -38,8 +65,15 @@ impl Init {
         device: &Device,
         mut draw: impl FnMut(&mut Self) -> f64,
     ) -> Tensor<D> {
-        let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|_| draw(self) as f32).collect();
-        Tensor::from_data(TensorData::new(values, shape), device)
+        self.asked += shape.iter().map(|n| *n as f64).product::<f64>();
+        match self.mode {
+            Mode::Count => Tensor::zeros([1; D], device),
+            Mode::Zeros => Tensor::zeros(shape, device),
+            Mode::Random => {
+                let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|_| draw(self) as f32).collect();
+                Tensor::from_data(TensorData::new(values, shape), device)
+            }
+        }
     }
 
     /// A tensor of normal numbers with mean 0 and standard deviation `std` (the Box-Muller transform).

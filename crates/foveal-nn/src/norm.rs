@@ -108,6 +108,13 @@ impl Norm {
         }
     }
 
+    /// Turns this into a batch norm whose scale and shift are trained.
+    pub fn train(&mut self) {
+        self.kind = NormKind::Batch;
+        self.weight = self.weight.clone().set_require_grad(true);
+        self.bias = self.bias.clone().set_require_grad(true);
+    }
+
     /// Whether a forward pass uses the batch's statistics and adds them to the running ones: true of a batch norm whose
     /// weight learns.
     pub fn keeps_statistics(&self) -> bool {
@@ -126,18 +133,21 @@ impl Norm {
         group_norm_maps(x, sizes, self.weight.val(), self.bias.val(), groups, self.eps, activation)
     }
 
-    /// The norm by its stored statistics, as an affine map.
-    fn by_statistics(&self) -> Folded {
+    /// The affine map that the stored statistics, scale and shift make.
+    ///
+    /// # Panics
+    /// If this is a group norm, which stores no statistics.
+    pub(crate) fn by_statistics(&self) -> Folded {
         let stat = |s: &Option<RunningState<Tensor<1>>>| s.as_ref().expect("statistics").value_sync();
         let scale = self.weight.val() / (stat(&self.running_var) + self.eps).sqrt();
         let shift = self.bias.val() - stat(&self.running_mean) * scale.clone();
         Folded { scale, shift }
     }
 
-    /// The norm as an affine map, if it uses stored statistics and does not learn.
-    pub(crate) fn folded(&self) -> Option<Folded> {
+    /// Whether the norm is an affine map by its stored statistics, with neither scale nor shift in training.
+    pub(crate) fn is_fixed_affine(&self) -> bool {
         let learns = self.weight.is_require_grad() || self.bias.is_require_grad();
-        (!matches!(self.kind, NormKind::Group { .. }) && !learns).then(|| self.by_statistics())
+        !matches!(self.kind, NormKind::Group { .. }) && !learns
     }
 }
 

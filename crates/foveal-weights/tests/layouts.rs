@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use foveal_backbone::{BackboneKind, NormChoice, ResNet};
-use foveal_nn::Init;
+use foveal_backbone::{BackboneKind, Body, NormChoice};
+use foveal_nn::{Eager, Init};
 use foveal_weights::{
-    HostTensor, LoadedResNet, ResNetFile, TensorMap, WeightsConvention, WeightsError, load_resnet, named_tensors,
+    BackboneFile, HostTensor, LoadedBackbone, TensorMap, WeightsConvention, WeightsError, load_backbone, named_tensors,
 };
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::Value;
@@ -18,8 +18,8 @@ const SIDE: usize = 64;
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-fn network(convention: WeightsConvention, norm: NormChoice) -> ResNet {
-    let net = ResNet::new(KIND, WIDTH, norm, &mut Init::seeded(1), &Device::flex());
+fn network(convention: WeightsConvention, norm: NormChoice) -> Body {
+    let net = Body::new(KIND, WIDTH, norm, &mut Init::seeded(1), &Device::flex());
     if convention.stride_in_1x1() { net.with_stride_in_1x1() } else { net }
 }
 
@@ -69,17 +69,21 @@ fn load(
     tensors: &TensorMap,
     name: impl Fn(&str) -> String,
     convention: WeightsConvention,
-) -> Result<LoadedResNet, String> {
+) -> Result<LoadedBackbone, String> {
     let renamed = tensors.iter().map(|(k, t)| (name(k), t.clone())).collect();
     load_as(&renamed, convention, NormChoice::FrozenBatch).map_err(|e| e.to_string())
 }
 
-fn load_as(tensors: &TensorMap, convention: WeightsConvention, norm: NormChoice) -> Result<LoadedResNet, WeightsError> {
+fn load_as(
+    tensors: &TensorMap,
+    convention: WeightsConvention,
+    norm: NormChoice,
+) -> Result<LoadedBackbone, WeightsError> {
     let dir = tempfile::tempdir().unwrap();
     let path: PathBuf = dir.path().join("w.safetensors");
     write(&path, tensors);
-    let file = ResNetFile { path: &path, kind: KIND, norm, convention, input_std: STD };
-    load_resnet(network(convention, norm), &file)
+    let file = BackboneFile { path: &path, kind: KIND, norm, convention, input_std: STD };
+    load_backbone(network(convention, norm), &file)
 }
 
 /// layouts.py's image as foveal sees it: RGB, normalised.
@@ -98,10 +102,10 @@ fn image() -> Tensor<4> {
 
 /// Whether C5 is torch's, to 1e-4 of its largest value: both sum in f32, in other orders.
 #[track_caller]
-fn same(net: &ResNet, golden: &str) {
+fn same(body: &Body, golden: &str) {
     let all: Value = serde_json::from_str(include_str!("fixtures/layouts.json")).unwrap();
     let expected: Vec<f32> = all[golden].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
-    let found = net.forward(image()).c5.into_data().try_to_vec::<f32>().unwrap();
+    let found = body.forward(&mut Eager, image()).c5.into_data().try_to_vec::<f32>().unwrap();
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -122,7 +126,7 @@ fn torchvisions_and_timms_names_give_torchs_features_under_any_prefix() {
     for prefix in ["", "module.", "backbone.body.", "encoder.", "model.visual."] {
         let loaded = load(&weights(), |name| format!("{prefix}{name}"), WeightsConvention::Auto).unwrap();
         assert!(loaded.report.missing.is_empty() && loaded.norms_without_statistics.is_empty());
-        same(&loaded.net, "torchvision");
+        same(&loaded.body, "torchvision");
     }
 }
 
@@ -130,12 +134,12 @@ fn torchvisions_and_timms_names_give_torchs_features_under_any_prefix() {
 fn detectrons_names_give_torchs_features_in_the_convention_that_is_said() {
     let name = |name: &str| format!("backbone.bottom_up.{}", detectron(name));
     let loaded = load(&weights(), name, WeightsConvention::Torchvision).unwrap();
-    same(&loaded.net, "torchvision");
+    same(&loaded.body, "torchvision");
     let loaded = load(&msra(), name, WeightsConvention::Msra).unwrap();
     assert!(loaded.report.missing.is_empty() && loaded.report.unused.is_empty());
-    same(&loaded.net, "msra");
+    same(&loaded.body, "msra");
     // Caffe's weights under torchvision's names, as OpenMMLab publishes them.
-    same(&load(&msra(), str::to_owned, WeightsConvention::Msra).unwrap().net, "msra");
+    same(&load(&msra(), str::to_owned, WeightsConvention::Msra).unwrap().body, "msra");
 }
 
 #[test]

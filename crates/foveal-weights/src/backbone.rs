@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use crate::convention::{self, WeightsConvention};
-use crate::layout::{NoBody, body};
-use crate::plain::{self, Refusal};
-use crate::{LoadReport, WeightsError, load_tensors, read_weight_file};
-use foveal_backbone::{BackboneKind, NormChoice, ResNet};
+use crate::layout::{NoNetwork, residual_network};
+use crate::plain::{self, Refusal, Wanted};
+use crate::{LoadReport, WeightsError, load_tensors, read_weight_file, tensor_shapes};
+use foveal_backbone::{BackboneKind, Body, NormChoice};
 
 /// A backbone with a file's weights in it.
 #[derive(Debug)]
-pub struct LoadedResNet {
+pub struct LoadedBackbone {
     /// The network.
-    pub net: ResNet,
+    pub body: Body,
     /// What became of each tensor.
     pub report: LoadReport,
     /// Norms (torchvision's names) whose statistics the file did not supply; they must not be frozen.
@@ -21,7 +21,7 @@ pub struct LoadedResNet {
 
 /// A weight file, and the network that it is to be of.
 #[derive(Clone, Copy, Debug)]
-pub struct ResNetFile<'a> {
+pub struct BackboneFile<'a> {
     /// The file.
     pub path: &'a Path,
     /// The network.
@@ -40,25 +40,27 @@ pub struct ResNetFile<'a> {
 /// # Errors
 /// As [`read_weight_file`]; [`WeightsError::NoMatch`] when there is no ResNet in the file, [`WeightsError::Refused`] when
 /// there is another than the wanted one, or one whose input and strides nobody said.
-pub fn load_resnet(net: ResNet, wanted: &ResNetFile<'_>) -> Result<LoadedResNet, WeightsError> {
-    let ResNetFile { path, kind, norm, convention, input_std } = *wanted;
+pub fn load_backbone(body: Body, wanted: &BackboneFile<'_>) -> Result<LoadedBackbone, WeightsError> {
+    let BackboneFile { path, kind, norm, convention, input_std } = *wanted;
     let refused = |Refusal { found, advice }| {
-        let network = kind.name();
+        let network = kind.name().to_owned();
         WeightsError::Refused { path: path.to_owned(), network, found, advice }
     };
     let file = read_weight_file(path)?;
     let (arch, names): (_, Vec<String>) = (file.arch.clone(), file.tensors.keys().cloned().collect());
-    let mut body = body(file).map_err(|none| match none {
-        NoBody::None => WeightsError::NoMatch { path: path.to_owned(), network: kind.name(), found: names },
-        NoBody::Several(names) => refused(Refusal {
+    let mut found = residual_network(file).map_err(|none| match none {
+        NoNetwork::None => {
+            WeightsError::NoMatch { path: path.to_owned(), network: kind.name().to_owned(), found: names }
+        }
+        NoNetwork::Several(names) => refused(Refusal {
             found: format!("several networks ({}.…)", names.join(".…, ")),
             advice: "save the wanted one alone".to_owned(),
         }),
     })?;
-    plain::check(&body, kind, norm, arch.as_deref()).map_err(refused)?;
-    convention::check(&body, kind, convention).map_err(refused)?;
-    convention::rewrite(&mut body.tensors, convention, input_std);
-    let (net, mut report) = load_tensors(net, &body.tensors);
+    plain::check(&found, &Wanted { kind, norm, shapes: &tensor_shapes(&body) }, arch.as_deref()).map_err(refused)?;
+    convention::check(&found, kind, convention).map_err(refused)?;
+    convention::rewrite(&mut found.tensors, convention, input_std);
+    let (body, mut report) = load_tensors(body, &found.tensors);
     if let Some(m) = report.mismatched.first() {
         let found = format!("{} of shape {:?} in place of {:?}", m.name, m.found, m.expected);
         let found = match report.mismatched.len() - 1 {
@@ -71,8 +73,8 @@ pub fn load_resnet(net: ResNet, wanted: &ResNetFile<'_>) -> Result<LoadedResNet,
         let advice = "take the weights of the plain network".to_owned();
         return Err(refused(Refusal { found: format!("a tensor {name}, which it has not"), advice }));
     }
-    report.unused = body.rest;
+    report.unused = found.rest;
     let norms_without_statistics =
         report.missing.iter().filter_map(|n| n.strip_suffix(".running_var")).map(str::to_owned).collect();
-    Ok(LoadedResNet { net, report, norms_without_statistics })
+    Ok(LoadedBackbone { body, report, norms_without_statistics })
 }
