@@ -5,7 +5,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// What an [`Init`] makes.
+/// The values that an [`Init`] makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Random,
@@ -14,7 +14,7 @@ enum Mode {
     Count,
 }
 
-/// A stream of random initial weights: a function of the seed and of the order of the calls alone.
+/// A stream of random initial weights, which depends on the seed and on the order of the calls alone.
 #[derive(Debug, Clone)]
 pub struct Init {
     state: u64,
@@ -39,12 +39,12 @@ impl Init {
         Self { mode: Mode::Zeros, ..Self::seeded(0) }
     }
 
-    /// How many numbers the tensors asked for so far have.
+    /// The number of values of the tensors asked for so far.
     pub fn asked(&self) -> f64 {
         self.asked
     }
 
-    /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+    /// The next 64 bits of SplitMix64 (Steele, Lea & Flood, "Fast splittable pseudorandom number generators", 2014).
     fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;
@@ -53,11 +53,12 @@ impl Init {
         z ^ (z >> 31)
     }
 
-    /// Uniform in (0, 1): never 0, so that its logarithm is finite.
+    /// A number uniform in (0, 1), never 0, so that its logarithm is finite.
     fn unit(&mut self) -> f64 {
         ((self.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     }
 
+    /// A tensor whose values, in row-major order, are drawn one after the other.
     fn tensor<const D: usize>(
         &mut self,
         shape: [usize; D],
@@ -75,7 +76,7 @@ impl Init {
         }
     }
 
-    /// Normal with mean 0 and deviation `std` (Box-Muller).
+    /// A tensor of normal numbers with mean 0 and standard deviation `std` (the Box-Muller transform).
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], std: f64, device: &Device) -> Tensor<D> {
         self.tensor(shape, device, |s| {
             let (radius, angle) = ((-2.0 * s.unit().ln()).sqrt(), std::f64::consts::TAU * s.unit());
@@ -83,13 +84,15 @@ impl Init {
         })
     }
 
-    /// He's normal with `fan_out` and the gain of ReLU, for weights `[out, in, kernel, kernel]`: torchvision's ResNet.
+    /// Weights `[out_channels, in_channels / groups, kernel, kernel]` by He's normal initialisation with the gain of a
+    /// ReLU and `fan_out = out_channels * kernel^2`, as torchvision's ResNet has them (He et al., arXiv 1502.01852).
     pub fn kaiming_normal_fan_out(&mut self, shape: [usize; 4], device: &Device) -> Tensor<4> {
         let fan_out = (shape[0] * shape[2] * shape[3]) as f64;
         self.normal(shape, (2.0 / fan_out).sqrt(), device)
     }
 
-    /// He's uniform with `fan_in` and a = 1, for weights `[out, in, kernel, kernel]`: torchvision's pyramid.
+    /// Weights `[out_channels, in_channels / groups, kernel, kernel]` by He's uniform initialisation with gain 1
+    /// (torch's `a = 1`) and `fan_in = in_channels / groups * kernel^2`, as torchvision's feature pyramid has them.
     pub fn kaiming_uniform_fan_in(&mut self, shape: [usize; 4], device: &Device) -> Tensor<4> {
         let bound = (3.0 / (shape[1] * shape[2] * shape[3]) as f64).sqrt();
         self.tensor(shape, device, |s| (2.0 * s.unit() - 1.0) * bound)
