@@ -1,10 +1,11 @@
 //! The choices that make a backbone.
 
 use foveal_nn::{NORM_GROUPS, NormKind};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A residual network of He et al. (arXiv 1512.03385, table 1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BackboneKind {
     /// 18 layers, basic blocks.
@@ -68,7 +69,7 @@ impl BackboneKind {
 }
 
 /// The kind of the backbone's norms (`model.norm`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NormChoice {
     /// Stored statistics and scale, nothing trained: for pretrained weights and small batches.
@@ -97,7 +98,7 @@ fn groups_for(channels: usize, wanted: usize) -> usize {
 }
 
 /// What the sixth pyramid level is made from (`model.p6_from`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum P6From {
     /// The fifth pyramid level: torchvision's v1, Detectron2's P6 of P5.

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use foveal_coco::{CategoryInfo, write_atomically};
+use foveal_base::write_atomically;
+use foveal_coco::CategoryInfo;
 use foveal_image::Preprocess;
 use foveal_weights::{TensorMap, load_tensors, named_tensors, tensors_from_safetensors};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -75,7 +76,7 @@ impl CheckpointMeta {
         });
         let file = safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
             .expect("names are unique and sizes right");
-        Ok(write_atomically(path, |out| out.write_all(&file))?)
+        Ok(write_atomically(path, &file)?)
     }
 }
 
@@ -112,8 +113,8 @@ impl Checkpoint {
         if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
             return Err(bad(format!("a value in {name} that is not finite")));
         }
-        meta.model.validate().map_err(|e| bad(e.to_string()))?;
-        meta.preprocess.check().map_err(|e| bad(e.to_string()))?;
+        meta.model.validate().map_err(|e| bad(e.within("model").to_string()))?;
+        meta.preprocess.validate().map_err(|e| bad(e.within("preprocess").to_string()))?;
         let with_channel = meta.model.class_channels.as_ref().map_or(meta.categories.len(), |c| c.of_class.len());
         if with_channel != meta.categories.len() {
             return Err(bad(format!("{} categories, {with_channel} of them with a channel", meta.categories.len())));

@@ -78,7 +78,7 @@ impl Detector {
         if width == 0 || height == 0 {
             return Err(DetectorError::EmptyImage { width, height });
         }
-        self.checkpoint.meta.preprocess.check()?;
+        self.checkpoint.meta.preprocess.validate()?;
         let prepared = self.checkpoint.meta.preprocess.apply(image);
         Ok(self.detect_prepared(&[prepared]).pop().unwrap_or_default())
     }

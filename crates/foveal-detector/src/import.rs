@@ -76,7 +76,7 @@ pub fn import_torchvision(
     labels: Option<&Labels>,
     device: &Device,
 ) -> Result<Checkpoint, DetectorError> {
-    model.validate()?;
+    model.validate().map_err(|e| e.within("model"))?;
     let bad = |found: String| DetectorError::Import { path: path.to_owned(), found };
     let file = read_weight_file(path)?;
     let tensors = rename(strip_wrappers(file.tensors));

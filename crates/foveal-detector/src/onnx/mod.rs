@@ -17,7 +17,7 @@ mod verify;
 
 use std::path::Path;
 
-use foveal_coco::write_atomically;
+use foveal_base::write_atomically;
 use prost::Message;
 
 pub use error::OnnxError;
@@ -56,7 +56,7 @@ pub fn export(checkpoint: &Checkpoint, options: &OnnxOptions) -> Vec<u8> {
 /// # Errors
 /// When the file cannot be written; what stood there before is then untouched.
 pub fn write(bytes: &[u8], path: &Path) -> Result<(), OnnxError> {
-    Ok(write_atomically(path, |out| out.write_all(bytes))?)
+    Ok(write_atomically(path, bytes)?)
 }
 
 fn model(checkpoint: &Checkpoint, options: &OnnxOptions) -> ModelProto {
