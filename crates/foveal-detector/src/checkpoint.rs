@@ -13,7 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{DetectorError, ModelConfig, PostConfig, RetinaNet};
+use crate::{DetectorError, ModelConfig, PostprocessConfig, RetinaNet};
 
 /// The version of the metadata that this code writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -32,7 +32,7 @@ pub struct CheckpointMeta {
     /// How images were prepared.
     pub preprocess: Preprocess,
     /// How detections are made.
-    pub post: PostConfig,
+    pub post: PostprocessConfig,
     /// The `[loss]` that belongs to the weights, as `foveal-criterion` writes it; inference has no use for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<serde_json::Value>,
@@ -51,7 +51,12 @@ pub struct Checkpoint {
 
 impl CheckpointMeta {
     /// Metadata to save; the checksum is computed then. Paths of the machine that trained are left out.
-    pub fn new(model: ModelConfig, categories: Vec<CategoryInfo>, preprocess: Preprocess, post: PostConfig) -> Self {
+    pub fn new(
+        model: ModelConfig,
+        categories: Vec<CategoryInfo>,
+        preprocess: Preprocess,
+        post: PostprocessConfig,
+    ) -> Self {
         let model = ModelConfig { weights: None, ..model };
         Self { format: FORMAT_VERSION, model, categories, preprocess, post, loss: None, checksum: String::new() }
     }

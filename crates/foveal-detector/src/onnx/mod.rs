@@ -139,7 +139,7 @@ mod tests {
     use foveal_weights::{load_tensors, named_tensors};
 
     use super::*;
-    use crate::{CheckpointMeta, ModelConfig, PostConfig};
+    use crate::{CheckpointMeta, ModelConfig, PostprocessConfig};
 
     fn checkpoint() -> Checkpoint {
         let config = ModelConfig {
@@ -152,7 +152,7 @@ mod tests {
         let categories = vec![CategoryInfo { id: 7, name: "ü \"x\"".into() }, CategoryInfo { id: 9, name: "b".into() }];
         let model = config.skeleton(2, &Device::flex());
         Checkpoint {
-            meta: CheckpointMeta::new(config, categories, Preprocess::default(), PostConfig::default()),
+            meta: CheckpointMeta::new(config, categories, Preprocess::default(), PostprocessConfig::default()),
             model,
         }
     }

@@ -9,7 +9,7 @@ use foveal_backbone::NormChoice;
 use foveal_base::{SettingError, check};
 use foveal_criterion::LossConfig;
 use foveal_data::DataConfig;
-use foveal_detector::{ModelConfig, PostConfig};
+use foveal_detector::{ModelConfig, PostprocessConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -115,7 +115,7 @@ const EVAL_BATCH: usize = 4;
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        let post = PostConfig::default();
+        let post = PostprocessConfig::default();
         Self {
             score_threshold: post.score_threshold,
             nms: post.nms,
@@ -128,8 +128,8 @@ impl Default for EvalConfig {
 
 impl EvalConfig {
     /// The part that shapes detections, as checkpoints carry it.
-    pub fn post(&self) -> PostConfig {
-        PostConfig {
+    pub fn post(&self) -> PostprocessConfig {
+        PostprocessConfig {
             score_threshold: self.score_threshold,
             nms: self.nms,
             max_detections: self.max_detections,
