@@ -4,7 +4,8 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Tensor};
 use rayon::prelude::*;
 
-use crate::params::{FlatTensors, ParamPath, flat, on_host};
+use crate::params::{FlatTensors, flat, on_host};
+use foveal_weights::ParamPath;
 
 /// Elements a thread takes at once; the average is elementwise.
 const CHUNK: usize = 1 << 14;
@@ -58,8 +59,8 @@ struct Average<'a> {
 }
 
 impl ModuleVisitor for Average<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
     fn exit_module(&mut self, _name: &str, _container: &str) {
         self.path.exit();
@@ -99,8 +100,8 @@ struct Fill<'a> {
 }
 
 impl ModuleMapper for Fill<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
     fn exit_module(&mut self, _name: &str, _container: &str) {
         self.path.exit();

@@ -4,7 +4,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 use rayon::prelude::*;
 
-use crate::params::{FlatTensors, ParamPath, flat};
+use crate::params::{FlatTensors, flat};
+use foveal_weights::ParamPath;
 
 /// Elements a partial sum covers: fixed, so that sums do not depend on the number of threads.
 const SUM_CHUNK: usize = 1 << 14;
@@ -20,8 +21,8 @@ struct Collect<'a> {
 }
 
 impl ModuleVisitor for Collect<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
     fn exit_module(&mut self, _name: &str, _container: &str) {
         self.path.exit();

@@ -15,7 +15,8 @@ use burn::tensor::{Bool, Tensor};
 
 use crate::config::{OptimizerKind, TrainConfig};
 use crate::grads::Grads;
-use crate::params::{FlatTensors, ParamPath, flat};
+use crate::params::{FlatTensors, flat};
+use foveal_weights::ParamPath;
 
 pub use groups::LrGroups;
 
@@ -132,8 +133,8 @@ struct Step<'a> {
 }
 
 impl ModuleMapper for Step<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
     fn exit_module(&mut self, _name: &str, _container: &str) {
         self.path.exit();

@@ -8,25 +8,6 @@ use foveal_weights::{HostTensor, TensorMap};
 /// Flat tensors by the path of their parameter, in the order of the paths. No autodiff.
 pub type FlatTensors = BTreeMap<String, Tensor<1>>;
 
-/// Where in a module a traversal is; names as `foveal_weights::named_tensors` has them.
-#[derive(Debug, Default)]
-pub(crate) struct ParamPath(Vec<String>);
-
-impl ParamPath {
-    pub(crate) fn enter(&mut self, name: &str) {
-        // `index0` stands for torch's `0`: a Rust field cannot be a number.
-        self.0.push(name.strip_prefix("index").unwrap_or(name).to_owned());
-    }
-
-    pub(crate) fn exit(&mut self) {
-        self.0.pop();
-    }
-
-    pub(crate) fn name(&self) -> String {
-        self.0.join(".")
-    }
-}
-
 /// A tensor as one row of all its elements, without autodiff.
 pub(crate) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     let tensor = tensor.without_autodiff();
