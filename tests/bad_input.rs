@@ -53,13 +53,13 @@ fn annotations_that_mean_nothing() {
     spoiled(remove("categories"), &["bad.json", "categories"]);
     spoiled(remove("images"), &["bad.json", "images"]);
     spoiled(remove("annotations"), &["bad.json", "annotations"]);
-    spoiled(|v| v["categories"][1]["id"] = json!(3), &["bad.json", "3"]);
+    spoiled(|v| v["categories"][1]["id"] = json!(3), &["bad.json", "category id 3 is used twice"]);
     spoiled(|v| v["categories"][1]["name"] = json!("červená"), &["červená"]);
-    spoiled(|v| v["images"][1]["id"] = json!(1), &["1"]);
+    spoiled(|v| v["images"][1]["id"] = json!(1), &["image id 1 is used more than once"]);
     spoiled(|v| v["annotations"][2]["bbox"] = json!([1, 2, 3]), &["bad.json", "bbox"]);
     spoiled(|v| v["annotations"][2]["bbox"] = json!("wide"), &["bad.json", "bbox"]);
-    spoiled(|v| v["annotations"][2]["category_id"] = json!(4), &["3", "4"]);
-    spoiled(|v| v["annotations"][2]["image_id"] = json!(999), &["3", "999"]);
+    spoiled(|v| v["annotations"][2]["category_id"] = json!(4), &["annotation 3 (image 2) is of category 4"]);
+    spoiled(|v| v["annotations"][2]["image_id"] = json!(999), &["annotation 3 is on image 999"]);
     spoiled(|v| v["images"] = json!([]), &["image"]);
     spoiled(|v| v["categories"] = json!([]), &["categories"]);
     spoiled(|v| v["images"][0]["file_name"] = json!("gone.png"), &["gone.png"]);
@@ -70,7 +70,7 @@ fn a_box_of_no_numbers_is_named() {
     let place = Workplace::new();
     let text = place.changed(|v| v["annotations"][2]["bbox"][0] = json!("HERE"));
     place.write("bad.json", text.replace("\"HERE\"", "NaN"));
-    trains_badly(&place, &["3"]);
+    trains_badly(&place, &["annotation 3 (image 2) has no box of four finite numbers"]);
 }
 
 #[test]
@@ -132,15 +132,15 @@ fn configurations_that_cannot_be() {
     place.write("bad.toml", "[model]\nbackbone = \"resnet19\"");
     place.run(&["train", "bad.toml"]).fails(1, &["bad.toml", "model.backbone", "resnet19", "resnet18"]);
     for (set, words) in [
-        ("train.lr=-1", ["train.lr", "-1"]),
-        ("train.batch_size=0", ["train.batch_size", "0"]),
+        ("train.lr=-1", ["--set train.lr=-1: train.lr: expected a finite number above 0", "found -1.0"]),
+        ("train.batch_size=0", ["--set train.batch_size=0: train.batch_size: expected at least 1", "found 0"]),
         ("train.epochs=-3", ["train.epochs", "-3"]),
         ("loss.kind=hinge", ["loss.kind", "hinge"]),
         ("data.min_sise=3", ["data.min_sise", "data.min_size"]),
-        ("data.min_size=0", ["min_size", "0"]),
-        ("model.freeze_stages=9", ["freeze_stages", "9"]),
+        ("data.min_size=0", ["--set data.min_size=0: data.min_size: expected at least 1 pixel", "found 0"]),
+        ("model.freeze_stages=9", ["--set model.freeze_stages=9: model.freeze_stages: expected 0", "found 9"]),
         ("model.norm=frozen_batch", ["frozen_batch", "model.weights"]),
-        ("eval.nms=2", ["eval.nms", "2"]),
+        ("eval.nms=2", ["--set eval.nms=2: eval.nms: expected a number from 0 to 1", "found 2.0"]),
     ] {
         place.run(&["train", "tiny.toml", "--set", set]).fails(1, &words);
     }

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use foveal_coco::CategoryInfo;
 use foveal_detector::{
-    CheckpointMeta, ClassChannels, ModelConfig, PostConfig, TorchvisionArch, torchvision_preprocess,
+    CheckpointMeta, ClassChannels, ModelConfig, PostprocessConfig, TorchvisionArch, torchvision_preprocess,
 };
 use serde_json::{Value, json};
 
@@ -99,7 +99,7 @@ fn a_detector_goes_to_torchvisions_names_and_back() {
     let network = model.seeded(2, 0, &Device::flex());
     let categories =
         ["class_1", "class_2"].into_iter().zip(1..).map(|(name, id)| CategoryInfo { id, name: name.into() });
-    let meta = CheckpointMeta::new(model, categories.collect(), torchvision_preprocess(), PostConfig::default());
+    let meta = CheckpointMeta::new(model, categories.collect(), torchvision_preprocess(), PostprocessConfig::default());
     meta.save(&network, &place.path("own.safetensors")).unwrap();
     place.run(&["export", "own.safetensors", "--format", "torchvision", "-o", "w.pth"]).succeeds();
     let import = ["import", "w.pth", "--arch", "retinanet_resnet50_fpn", "-o", "back.safetensors"];

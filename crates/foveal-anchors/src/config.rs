@@ -1,12 +1,13 @@
 //! Which anchors stand on a cell, and how they tile an image.
 
 use crate::{GridSize, LEVELS, STRIDES};
+use foveal_base::{SettingError, check};
 use foveal_boxes::BBox;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 /// How sizes and strides are rounded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Rounding {
     /// Not at all: sizes `base * 2^(k/scales)`, strides `2^level`. For new models.
@@ -18,7 +19,7 @@ pub enum Rounding {
 }
 
 /// The anchors of every level.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AnchorConfig {
     /// Side of a level's smallest square anchor in pixels, P3 first.
@@ -43,41 +44,6 @@ impl Default for AnchorConfig {
     }
 }
 
-/// Why an [`AnchorConfig`] or a [`MatcherConfig`](crate::MatcherConfig) cannot be used.
-#[derive(Clone, Debug, PartialEq, Error)]
-pub enum AnchorError {
-    /// Not one base size a level.
-    #[error("anchors.base_sizes: expected {LEVELS} sizes, one for each level P3..P7, found {found}")]
-    Levels {
-        /// How many were given.
-        found: usize,
-    },
-    /// A size or ratio that makes no box.
-    #[error("anchors.{key}: expected positive numbers, found {found}")]
-    NotPositive {
-        /// The key.
-        key: &'static str,
-        /// The offending value.
-        found: f32,
-    },
-    /// No anchor in a cell.
-    #[error("anchors.{key}: expected at least one")]
-    Empty {
-        /// The key.
-        key: &'static str,
-    },
-    /// Thresholds out of order or range.
-    #[error(
-        "matcher: expected 0 <= negative_iou <= positive_iou <= 1, found negative_iou {negative}, positive_iou {positive}"
-    )]
-    Thresholds {
-        /// Below it an anchor is background.
-        negative: f32,
-        /// From it on an anchor is positive.
-        positive: f32,
-    },
-}
-
 /// All anchors of a padded image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Anchors {
@@ -95,26 +61,25 @@ impl AnchorConfig {
         self.scales * self.ratios.len()
     }
 
-    /// Checks what a user may have written.
+    /// Refuses anchors that no network could use.
     ///
     /// # Errors
     /// Another number of levels than [`LEVELS`], no scale or ratio, a size or ratio that is not positive.
-    pub fn validate(&self) -> Result<(), AnchorError> {
-        if self.base_sizes.len() != LEVELS {
-            return Err(AnchorError::Levels { found: self.base_sizes.len() });
-        }
-        if self.scales == 0 {
-            return Err(AnchorError::Empty { key: "scales" });
-        }
-        if self.ratios.is_empty() {
-            return Err(AnchorError::Empty { key: "ratios" });
-        }
-        for (key, values) in [("base_sizes", &self.base_sizes), ("ratios", &self.ratios)] {
-            if let Some(&found) = values.iter().find(|v| !(v.is_finite() && **v > 0.0)) {
-                return Err(AnchorError::NotPositive { key, found });
-            }
-        }
-        Ok(())
+    pub fn validate(&self) -> Result<(), SettingError> {
+        let positive = |values: &[f32]| values.iter().all(|v| *v > 0.0 && v.is_finite());
+        check::that(
+            self.base_sizes.len() == LEVELS && positive(&self.base_sizes),
+            "base_sizes",
+            "five positive sizes in pixels, one for each of P3..P7",
+            &self.base_sizes,
+        )?;
+        check::that(self.scales > 0, "scales", "at least 1 scale an octave", &self.scales)?;
+        check::that(
+            !self.ratios.is_empty() && positive(&self.ratios),
+            "ratios",
+            "one or more positive ratios of height to width",
+            &self.ratios,
+        )
     }
 
     /// The anchors of one position of a level, centred on the origin, in cell order: ratio outer, scale inner.
@@ -224,9 +189,16 @@ mod tests {
             change(&mut config);
             config.validate().unwrap_err().to_string()
         };
-        assert!(check(|c| c.base_sizes.truncate(3)).contains("found 3"));
-        assert!(check(|c| c.ratios[1] = -1.0).contains("anchors.ratios"));
-        assert!(check(|c| c.scales = 0).contains("anchors.scales"));
+        assert_eq!(
+            check(|c| c.base_sizes.truncate(3)),
+            "base_sizes: expected five positive sizes in pixels, one for each of P3..P7, found [32.0, 64.0, 128.0]"
+        );
+        assert_eq!(
+            check(|c| c.ratios[1] = -1.0),
+            "ratios: expected one or more positive ratios of height to width, found [0.5, -1.0, 2.0]"
+        );
+        assert!(check(|c| c.ratios.clear()).ends_with("found []"));
+        assert_eq!(check(|c| c.scales = 0), "scales: expected at least 1 scale an octave, found 0");
         assert!(AnchorConfig::default().validate().is_ok());
     }
 

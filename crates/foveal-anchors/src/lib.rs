@@ -9,7 +9,7 @@ mod grid;
 mod matcher;
 mod targets;
 
-pub use config::{AnchorConfig, AnchorError, Anchors, Rounding};
+pub use config::{AnchorConfig, Anchors, Rounding};
 pub use coverage::{Coverage, CoverageSummary, ObjectCoverage, POSITIVE_IOU, SizeBucket, coverage};
 pub use grid::{GridSize, LEVELS, STRIDES, grid_sizes};
 pub use matcher::{Match, MatcherConfig};

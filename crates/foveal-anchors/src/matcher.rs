@@ -1,7 +1,8 @@
 //! Which object each anchor answers for.
 
-use crate::AnchorError;
+use foveal_base::{SettingError, check};
 use foveal_boxes::{BBox, iou};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What an anchor is trained as.
@@ -16,7 +17,7 @@ pub enum Match {
 }
 
 /// The assignment rule (Lin et al., arXiv 1708.02002, section 4; low-quality matches as in torchvision and Detectron2).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MatcherConfig {
     /// From this IoU on an anchor belongs to its best object.
@@ -40,14 +41,18 @@ impl Default for MatcherConfig {
 }
 
 impl MatcherConfig {
-    /// Checks what a user may have written.
+    /// Refuses thresholds that contradict each other.
     ///
     /// # Errors
-    /// Thresholds out of order or not in 0..=1.
-    pub fn validate(&self) -> Result<(), AnchorError> {
-        let (negative, positive) = (self.negative_iou, self.positive_iou);
-        let ordered = 0.0 <= negative && negative <= positive && positive <= 1.0;
-        if ordered { Ok(()) } else { Err(AnchorError::Thresholds { negative, positive }) }
+    /// A threshold that is not from 0 to 1, or `negative_iou` above `positive_iou`.
+    pub fn validate(&self) -> Result<(), SettingError> {
+        check::fraction("positive_iou", self.positive_iou)?;
+        check::that(
+            (0.0..=self.positive_iou).contains(&self.negative_iou),
+            "negative_iou",
+            &format!("a number from 0 to positive_iou, which is {}", self.positive_iou),
+            &self.negative_iou,
+        )
     }
 
     /// Assigns every anchor. Of two objects with the same IoU the first wins. An object that no anchor touches (highest
@@ -214,6 +219,11 @@ mod tests {
     #[test]
     fn thresholds_out_of_order_are_named() {
         let config = MatcherConfig { negative_iou: 0.6, ..MatcherConfig::default() };
-        assert!(config.validate().unwrap_err().to_string().contains("negative_iou 0.6"));
+        assert_eq!(
+            config.validate().unwrap_err().to_string(),
+            "negative_iou: expected a number from 0 to positive_iou, which is 0.5, found 0.6"
+        );
+        let config = MatcherConfig { positive_iou: 1.5, ..MatcherConfig::default() };
+        assert_eq!(config.validate().unwrap_err().key, "positive_iou");
     }
 }

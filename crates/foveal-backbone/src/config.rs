@@ -1,13 +1,14 @@
 //! The choices that make a backbone.
 
 use foveal_nn::{NORM_GROUPS, NormKind};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Stages of every backbone. Their results have the strides 4, 8, 16 and 32.
 pub const STAGES: usize = 4;
 
 /// A backbone (`model.backbone`), named as in torchvision.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BackboneKind {
     /// ResNet-18: basic blocks (He et al., arXiv 1512.03385, table 1).
@@ -119,7 +120,7 @@ impl BackboneKind {
 }
 
 /// The kind of the backbone's norms (`model.norm`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NormChoice {
     /// Stored statistics and scale, nothing trained: for pretrained weights and small batches.
@@ -148,7 +149,7 @@ fn groups_for(channels: usize, wanted: usize) -> usize {
 }
 
 /// What the sixth pyramid level is made from (`model.p6_from`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum P6From {
     /// The fifth pyramid level: torchvision's v1, Detectron2's P6 of P5.

@@ -2,73 +2,13 @@
 
 use std::{collections::HashSet, fmt, io, path::Path};
 
+use foveal_base::write_atomically_with;
 use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
+    Deserialize, Deserializer, Serialize,
     de::{IgnoredAny, MapAccess, Visitor},
 };
 
-use crate::{
-    CocoError, Finding, file,
-    record::{RawAnnotation, RawCategory, RawImage},
-};
-
-/// An image of the set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "RawImage")]
-pub struct Image {
-    /// Unique in the file; any integer.
-    pub id: i64,
-    /// Relative to the image folder; empty where the file has none.
-    pub file_name: String,
-    /// Pixels; 0 where the file has none.
-    pub width: u32,
-    /// Pixels; 0 where the file has none.
-    pub height: u32,
-}
-
-/// An object, or a crowd region, on an image.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "RawAnnotation")]
-pub struct Annotation {
-    /// Unique in the file; any integer.
-    pub id: i64,
-    /// The image it is on.
-    pub image_id: i64,
-    /// What it is.
-    pub category_id: i64,
-    /// x, y (of the upper left corner), width, height in pixels, as in the file; NaN where it has
-    /// no box or a value is not a number.
-    #[serde(serialize_with = "finite_or_null")]
-    pub bbox: [f64; 4],
-    /// Square pixels: of the mask where the file says so, else of the box.
-    pub area: f64,
-    /// A region of many objects, none of them outlined: neither object nor background.
-    #[serde(serialize_with = "zero_or_one")]
-    pub iscrowd: bool,
-}
-
-/// A kind of object.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "RawCategory")]
-pub struct Category {
-    /// Unique in the file; any integer, gaps allowed.
-    pub id: i64,
-    /// For people; `category_<id>` where the file has none.
-    pub name: String,
-    /// The group it belongs to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub supercategory: Option<String>,
-}
-
-/// Boxes that the reader found unusable are written back as such.
-fn finite_or_null<S: Serializer>(bbox: &[f64; 4], serializer: S) -> Result<S::Ok, S::Error> {
-    bbox.iter().all(|v| v.is_finite()).then_some(bbox).serialize(serializer)
-}
-
-/// pycocotools computes with the flag.
-fn zero_or_one<S: Serializer>(flag: &bool, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u8(u8::from(*flag))
-}
+use crate::{Annotation, Category, CocoError, Finding, Image, file};
 
 /// The content of a COCO annotation file, in the file's order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -150,7 +90,7 @@ impl CocoDataset {
     /// # Errors
     /// [`CocoError::Write`].
     pub fn write(&self, path: &Path) -> Result<(), CocoError> {
-        file::write_atomically(path, |out| serde_json::to_writer(out, self).map_err(io::Error::from))
+        Ok(write_atomically_with(path, |out| serde_json::to_writer(out, self).map_err(io::Error::from))?)
     }
 
     /// Everything in the set that cannot be trained on or evaluated as it stands, in the order

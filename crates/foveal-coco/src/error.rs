@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use foveal_base::WriteError;
+
 /// A COCO or results file that cannot be used, or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CocoError {
@@ -14,13 +16,8 @@ pub enum CocoError {
         source: std::io::Error,
     },
     /// The file cannot be written.
-    #[error("cannot write {path}: {source}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// The text is no JSON, or a record in it is not what COCO defines.
     #[error("{path}, line {line}, column {column}: {message}")]
     Json {

@@ -1,11 +1,10 @@
-//! Bytes from and to disk: gzip, byte order marks, Python's `NaN`, atomic writes.
+//! JSON from disk: gzip, byte order marks, Python's `NaN`.
 
 use std::{
     borrow::Cow,
-    fs::{self, File},
-    io::{self, BufWriter, Read, Write},
-    path::{Path, PathBuf},
-    process,
+    fs,
+    io::{self, Read},
+    path::Path,
 };
 
 use flate2::read::MultiGzDecoder;
@@ -81,32 +80,4 @@ fn without_non_finite(text: &[u8]) -> Option<Vec<u8>> {
         at += 1;
     }
     found.then_some(out)
-}
-
-/// Writes a file so that a reader sees the old content or the whole new one:
-/// under a temporary name in the same folder, synced, then renamed.
-///
-/// # Errors
-/// [`CocoError::Write`] when the folder or the file cannot be written, or `fill` fails; the
-/// temporary file is then removed and the old content stands.
-pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CocoError> {
-    let temporary = temporary_name(path);
-    let result = write_to(&temporary, fill).and_then(|()| fs::rename(&temporary, path));
-    result.map_err(|source| {
-        // Best effort: the error that matters is the one at hand.
-        let _ = fs::remove_file(&temporary);
-        CocoError::Write { path: path.to_owned(), source }
-    })
-}
-
-fn write_to(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut out = BufWriter::new(File::create(path)?);
-    fill(&mut out)?;
-    out.into_inner().map_err(|e| e.into_error())?.sync_all()
-}
-
-fn temporary_name(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", process::id()));
-    path.with_file_name(name)
 }

@@ -21,11 +21,11 @@ mod results;
 mod scalar;
 mod xywh;
 
-pub use dataset::{Annotation, Category, CocoDataset, Image};
+pub use dataset::CocoDataset;
 pub use error::CocoError;
-pub use file::write_atomically;
 pub use finding::Finding;
 pub use label_map::{CategoryInfo, LabelMap};
 pub use names::coco_names;
-pub use results::{CocoDetection, read_results, write_results};
+pub use record::{Annotation, Category, CocoDetection, Image};
+pub use results::{read_results, write_results};
 pub use xywh::{bbox_to_xywh, xywh_to_bbox};

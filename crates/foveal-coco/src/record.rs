@@ -1,12 +1,81 @@
-//! From JSON records, whatever they hold, to checked ones. Every message names the record.
+//! The records of COCO files: images, annotations, categories and detections, and how they are read from JSON whatever
+//! that holds. Every message names the record.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{
-    dataset::{Annotation, Category, Image},
-    results::CocoDetection,
-    scalar::{Numbers, Scalar},
-};
+use crate::scalar::{Numbers, Scalar};
+
+/// An image of the set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawImage")]
+pub struct Image {
+    /// Unique in the file; any integer.
+    pub id: i64,
+    /// Relative to the image folder; empty where the file has none.
+    pub file_name: String,
+    /// Pixels; 0 where the file has none.
+    pub width: u32,
+    /// Pixels; 0 where the file has none.
+    pub height: u32,
+}
+
+/// An object, or a crowd region, on an image.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawAnnotation")]
+pub struct Annotation {
+    /// Unique in the file; any integer.
+    pub id: i64,
+    /// The image it is on.
+    pub image_id: i64,
+    /// What it is.
+    pub category_id: i64,
+    /// x, y (of the upper left corner), width, height in pixels, as in the file; NaN where it has
+    /// no box or a value is not a number.
+    #[serde(serialize_with = "finite_or_null")]
+    pub bbox: [f64; 4],
+    /// Square pixels: of the mask where the file says so, else of the box.
+    pub area: f64,
+    /// A region of many objects, none of them outlined: neither object nor background.
+    #[serde(serialize_with = "zero_or_one")]
+    pub iscrowd: bool,
+}
+
+/// A kind of object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawCategory")]
+pub struct Category {
+    /// Unique in the file; any integer, gaps allowed.
+    pub id: i64,
+    /// For people; `category_<id>` where the file has none.
+    pub name: String,
+    /// The group it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub supercategory: Option<String>,
+}
+
+/// Boxes that the reader found unusable are written back as such.
+fn finite_or_null<S: Serializer>(bbox: &[f64; 4], serializer: S) -> Result<S::Ok, S::Error> {
+    bbox.iter().all(|v| v.is_finite()).then_some(bbox).serialize(serializer)
+}
+
+/// pycocotools computes with the flag.
+fn zero_or_one<S: Serializer>(flag: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u8(u8::from(*flag))
+}
+
+/// A detection as COCO's results format has it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawDetection")]
+pub struct CocoDetection {
+    /// The image.
+    pub image_id: i64,
+    /// What it is said to be.
+    pub category_id: i64,
+    /// x, y (of the upper left corner), width, height in pixels of the original image.
+    pub bbox: [f64; 4],
+    /// Confidence; only its order matters.
+    pub score: f64,
+}
 
 fn wrong(record: &str, field: &str, expected: &str, found: &Scalar) -> String {
     format!("{record}: `{field}` is {found}, expected {expected}")
@@ -58,7 +127,7 @@ fn xywh(record: &str, value: &Numbers) -> Result<[f64; 4], String> {
 #[derive(Deserialize)]
 #[serde(default, expecting = "an image object {id, file_name, width, height}")]
 #[derive(Default)]
-pub(crate) struct RawImage {
+struct RawImage {
     id: Scalar,
     file_name: Scalar,
     width: Scalar,
@@ -85,7 +154,7 @@ impl TryFrom<RawImage> for Image {
 
 #[derive(Deserialize, Default)]
 #[serde(default, expecting = "an annotation object {id, image_id, category_id, bbox}")]
-pub(crate) struct RawAnnotation {
+struct RawAnnotation {
     id: Scalar,
     image_id: Scalar,
     category_id: Scalar,
@@ -119,7 +188,7 @@ impl TryFrom<RawAnnotation> for Annotation {
 
 #[derive(Deserialize, Default)]
 #[serde(default, expecting = "a category object {id, name}")]
-pub(crate) struct RawCategory {
+struct RawCategory {
     id: Scalar,
     name: Scalar,
     supercategory: Scalar,
@@ -144,7 +213,7 @@ impl TryFrom<RawCategory> for Category {
 
 #[derive(Deserialize, Default)]
 #[serde(default, expecting = "a detection object {image_id, category_id, bbox, score}")]
-pub(crate) struct RawDetection {
+struct RawDetection {
     image_id: Scalar,
     category_id: Scalar,
     bbox: Numbers,

@@ -2,26 +2,13 @@
 
 use std::{fmt, io, path::Path};
 
+use foveal_base::write_atomically_with;
 use serde::{
-    Deserialize, Deserializer, Serialize,
+    Deserialize, Deserializer,
     de::{SeqAccess, Visitor},
 };
 
-use crate::{CocoError, file, record::RawDetection};
-
-/// A detection as COCO's results format has it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "RawDetection")]
-pub struct CocoDetection {
-    /// The image.
-    pub image_id: i64,
-    /// What it is said to be.
-    pub category_id: i64,
-    /// x, y (of the upper left corner), width, height in pixels of the original image.
-    pub bbox: [f64; 4],
-    /// Confidence; only its order matters.
-    pub score: f64,
-}
+use crate::{CocoDetection, CocoError, file};
 
 /// A list, so that another top level gets an error that says what was expected.
 struct Results(Vec<CocoDetection>);
@@ -71,5 +58,5 @@ pub fn write_results(path: &Path, detections: &[CocoDetection]) -> Result<(), Co
             return Err(CocoError::NotFinite { path, index, image_id });
         }
     }
-    file::write_atomically(path, |out| serde_json::to_writer(out, detections).map_err(io::Error::from))
+    Ok(write_atomically_with(path, |out| serde_json::to_writer(out, detections).map_err(io::Error::from))?)
 }

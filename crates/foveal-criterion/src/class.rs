@@ -1,11 +1,13 @@
 //! The class loss of a batch.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use foveal_anchors::ImageTargets;
+use burn::tensor::Tensor;
+use foveal_anchors::{ImageTargets, Positive};
 use foveal_kernels::{BreakdownLayout, ClassLoss, class_loss_with};
 
 use crate::breakdown::{AnchorCounts, BatchBreakdown};
-use crate::config::{ClassLossChoice, LossConfig};
+use crate::config::LossConfig;
+use crate::kind::{Participants, Positives};
+use crate::predicted::{Predicted, int_tensor};
 use crate::{mining, quality};
 
 /// The class loss of a batch, weighted.
@@ -14,14 +16,6 @@ pub(crate) struct ClassPart {
     /// `[2]`: positives, all else.
     pub(crate) sums: Tensor<1>,
     pub(crate) breakdown: Option<BatchBreakdown>,
-}
-
-/// A batch's logits and deltas.
-pub(crate) struct Predicted<'a> {
-    /// `[batch, anchors, classes]`
-    pub(crate) logits: &'a Tensor<3>,
-    /// `[batch, anchors, 4]`
-    pub(crate) deltas: &'a Tensor<3>,
 }
 
 impl LossConfig {
@@ -37,7 +31,8 @@ impl LossConfig {
         let device = predicted.logits.device();
         let mut ids: Vec<i32> = targets.iter().flat_map(|t| t.classes.iter().copied()).collect();
         assert_eq!(ids.len(), batch * anchors, "targets belong to another anchor grid");
-        if self.kind == ClassLossChoice::Ohem {
+        let form = self.kind.form();
+        if form.anchors == Participants::Hardest {
             mining::keep_hardest(predicted.logits, &mut ids, self.ohem_ratio);
         }
         let (params, terms) = (self.class_params(), self.class_terms());
@@ -54,13 +49,13 @@ impl LossConfig {
             });
             images.reduce(added).expect("a batch has images")
         };
-        let all = if self.kind == ClassLossChoice::QualityFocal {
-            match quality::positives(self, predicted, targets, weights, layout) {
-                Some(positives) => added(all, positives),
-                None => all,
-            }
-        } else {
-            all
+        let positives = match form.positives {
+            Positives::Kernel => None,
+            Positives::Quality => quality::positives(self, predicted, targets, weights, layout),
+        };
+        let all = match positives {
+            Some(positives) => added(all, positives),
+            None => all,
         };
         let breakdown = all
             .breakdown
@@ -68,10 +63,15 @@ impl LossConfig {
             .map(|(values, layout)| BatchBreakdown { counts: AnchorCounts::of(&ids, layout, classes), values });
         ClassPart { loss: all.loss, sums: all.sums, breakdown }
     }
-}
 
-pub(crate) fn int_tensor(values: &[i32], device: &Device) -> Tensor<1, Int> {
-    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
+    /// The unweighted loss of the pair of a positive anchor and its class, where its score is known and its predicted box
+    /// is the anchor itself.
+    pub(crate) fn positive_at(&self, positive: &Positive, class: usize, score: f64) -> f64 {
+        match self.kind.form().positives {
+            Positives::Kernel => self.pair_loss(class).positive(score),
+            Positives::Quality => quality::positive_at(positive, score, self.gamma.of(class)),
+        }
+    }
 }
 
 /// All that scales with the loss, times `weight`.

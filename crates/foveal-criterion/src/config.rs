@@ -1,31 +1,16 @@
 //! `[loss]`.
 
-use foveal_kernels::{ClassLossKind, ClassLossParams, ClassTerms};
+use foveal_base::{SettingError, check};
+use foveal_kernels::{ClassLossParams, ClassTerms};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::analysis::PairLoss;
+use crate::kind::ClassLossKind;
 use crate::weights::{effective_number, inverse_frequency};
 
-/// The loss over anchors and classes (`loss.kind`; arXiv 1708.02002, section 3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClassLossChoice {
-    /// -alpha_t (1 - p_t)^gamma ln p_t.
-    #[default]
-    Focal,
-    /// -ln p_t.
-    CrossEntropy,
-    /// -alpha_t ln p_t.
-    BalancedCrossEntropy,
-    /// -ln p_t over the positives and, for each of an image's positives, the `ohem_ratio` background anchors that cost
-    /// most (OHEM, arXiv 1604.03540, as SSD has it and section 5.1 compares with).
-    Ohem,
-    /// |q - p|^gamma times the cross entropy with q, the overlap of the predicted box with the object, in place of 1
-    /// (quality focal loss, arXiv 2006.04388, equation 2; its beta is `gamma`).
-    QualityFocal,
-}
-
 /// A number for all classes, or one for each in class order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a number, or a list with one for each class")]
 pub enum PerClass {
     /// For all.
@@ -57,7 +42,7 @@ impl PerClass {
 }
 
 /// Where class weights come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClassWeightRule {
     /// No weights.
@@ -70,7 +55,7 @@ pub enum ClassWeightRule {
 }
 
 /// Factors of the class loss of anchors that show an object, by its class; background has 1 (`loss.class_weights`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected none, inverse_frequency, effective_number, or a list with one for each class")]
 pub enum ClassWeights {
     /// From the training set's numbers of objects, with a mean of 1.
@@ -80,7 +65,7 @@ pub enum ClassWeights {
 }
 
 /// The loss over positive anchors (`loss.box`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BoxLossKind {
     /// Quadratic below `beta`, linear above, on deltas: Detectron2's.
@@ -93,7 +78,7 @@ pub enum BoxLossKind {
 }
 
 /// What the sums are divided by (`loss.normalizer`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NormalizerKind {
     /// Positive anchors of the whole batch, at least 1: the paper (section 4.1).
@@ -106,11 +91,11 @@ pub enum NormalizerKind {
 }
 
 /// Both losses and what they are divided by.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LossConfig {
     /// Class loss.
-    pub kind: ClassLossChoice,
+    pub kind: ClassLossKind,
     /// Weight of positives; negatives have 1 - alpha.
     pub alpha: PerClass,
     /// Exponent that turns easy anchors down; focal losses only.
@@ -142,7 +127,7 @@ const CLASS_WEIGHT_BETA: f64 = 0.999;
 impl Default for LossConfig {
     fn default() -> Self {
         Self {
-            kind: ClassLossChoice::Focal,
+            kind: ClassLossKind::Focal,
             alpha: PerClass::Same(0.25),
             gamma: PerClass::Same(2.0),
             ohem_ratio: OHEM_RATIO,
@@ -157,14 +142,56 @@ impl Default for LossConfig {
 }
 
 impl LossConfig {
+    /// Refuses constants that no loss has.
+    ///
+    /// # Errors
+    /// The first such key below `loss`, what is possible, and the value.
+    pub fn validate(&self) -> Result<(), SettingError> {
+        self.alpha.values().iter().try_for_each(|alpha| check::fraction("alpha", *alpha))?;
+        self.gamma.values().iter().try_for_each(|gamma| check::not_negative("gamma", *gamma))?;
+        check::positive("ohem_ratio", self.ohem_ratio)?;
+        check::below_one("class_weight_beta", self.class_weight_beta)?;
+        if let ClassWeights::Each(weights) = &self.class_weights {
+            weights.iter().try_for_each(|weight| check::positive("class_weights", *weight))?;
+        }
+        check::not_negative("beta", self.beta)?;
+        check::not_negative("box_weight", self.box_weight)
+    }
+
+    /// Refuses lists with another number of entries than the network has class channels.
+    ///
+    /// # Errors
+    /// The first such key below `loss`, and how many entries it has.
+    pub fn validate_lists(&self, channels: usize) -> Result<(), SettingError> {
+        let length = |value: &PerClass| match value {
+            PerClass::Same(_) => None,
+            PerClass::Each(values) => Some(values.len()),
+        };
+        let weights = match &self.class_weights {
+            ClassWeights::Rule(_) => None,
+            ClassWeights::Each(weights) => Some(weights.len()),
+        };
+        for (key, length) in
+            [("alpha", length(&self.alpha)), ("gamma", length(&self.gamma)), ("class_weights", weights)]
+        {
+            let found = length.unwrap_or(channels);
+            let expected = format!("a list of {channels} numbers, one for each class channel of the network");
+            check::that(found == channels, key, &expected, &format_args!("{found} numbers"))?;
+        }
+        Ok(())
+    }
+
+    /// The loss of a pair of anchor and class in closed form: its weights and its exponent.
+    pub fn pair_loss(&self, class: usize) -> PairLoss {
+        let form = self.kind.form();
+        let alpha = self.alpha.of(class);
+        let (positive_weight, negative_weight) = if form.has_alpha { (alpha, 1.0 - alpha) } else { (1.0, 1.0) };
+        PairLoss { positive_weight, negative_weight, gamma: if form.has_gamma { self.gamma.of(class) } else { 0.0 } }
+    }
+
     /// The class loss as the kernel takes it; the positives of the quality focal loss are no part of it.
     pub fn class_params(&self) -> ClassLossParams {
-        let kind = match self.kind {
-            ClassLossChoice::Focal => ClassLossKind::Focal,
-            ClassLossChoice::CrossEntropy | ClassLossChoice::Ohem => ClassLossKind::CrossEntropy,
-            ClassLossChoice::BalancedCrossEntropy => ClassLossKind::BalancedCrossEntropy,
-            ClassLossChoice::QualityFocal => ClassLossKind::FocalNegatives,
-        };
+        let kind = self.kind.form().kernel;
         ClassLossParams { kind, alpha: self.alpha.of(0) as f32, gamma: self.gamma.of(0) as f32 }
     }
 
@@ -175,12 +202,10 @@ impl LossConfig {
             PerClass::Same(_) => Vec::new(),
             PerClass::Each(values) => list(values),
         };
-        // Cross entropy reads neither.
-        let has_alpha = matches!(self.kind, ClassLossChoice::Focal | ClassLossChoice::BalancedCrossEntropy);
-        let has_gamma = matches!(self.kind, ClassLossChoice::Focal | ClassLossChoice::QualityFocal);
+        let form = self.kind.form();
         ClassTerms {
-            alpha: if has_alpha { each(&self.alpha) } else { Vec::new() },
-            gamma: if has_gamma { each(&self.gamma) } else { Vec::new() },
+            alpha: if form.has_alpha { each(&self.alpha) } else { Vec::new() },
+            gamma: if form.has_gamma { each(&self.gamma) } else { Vec::new() },
             weight: match &self.class_weights {
                 ClassWeights::Rule(_) => Vec::new(),
                 ClassWeights::Each(weights) => list(weights),
@@ -196,7 +221,7 @@ impl LossConfig {
         }
     }
 
-    /// The same with class weights in numbers, from the number of training objects of each class.
+    /// The config with class weights in numbers, by the number of training objects of each class.
     pub fn with_counts(&self, objects: &[usize]) -> Self {
         let weights = match self.class_weights {
             ClassWeights::Rule(ClassWeightRule::InverseFrequency) => inverse_frequency(objects),
@@ -204,19 +229,5 @@ impl LossConfig {
             ClassWeights::Rule(ClassWeightRule::None) | ClassWeights::Each(_) => return self.clone(),
         };
         Self { class_weights: ClassWeights::Each(weights), ..self.clone() }
-    }
-
-    /// The lists that must have one entry for each class: key and length.
-    pub fn lists(&self) -> Vec<(&'static str, usize)> {
-        let mut lists = Vec::new();
-        for (key, value) in [("loss.alpha", &self.alpha), ("loss.gamma", &self.gamma)] {
-            if let PerClass::Each(values) = value {
-                lists.push((key, values.len()));
-            }
-        }
-        if let ClassWeights::Each(values) = &self.class_weights {
-            lists.push(("loss.class_weights", values.len()));
-        }
-        lists
     }
 }

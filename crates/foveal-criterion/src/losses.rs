@@ -6,8 +6,8 @@ use foveal_kernels::BreakdownLayout;
 
 use crate::boxes;
 use crate::breakdown::BatchBreakdown;
-use crate::class::Predicted;
 use crate::config::{LossConfig, NormalizerKind};
+use crate::predicted::Predicted;
 
 /// What the sums of a batch are divided by. Targets are made on the host, so it is known before the forward pass
 /// and can span several batches: k batches of b with one normalizer give the gradients of one batch of k * b.

@@ -3,12 +3,13 @@
 //! focal loss without weights.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use foveal_anchors::ImageTargets;
+use foveal_anchors::{ImageTargets, Positive};
+use foveal_boxes::BBox;
 use foveal_kernels::{BREAKDOWN_LEVELS, BreakdownLayout, ClassLoss, PositivePlaces};
 
 use crate::boxes::overlap_of_positives;
-use crate::class::{Predicted, int_tensor};
 use crate::config::LossConfig;
+use crate::predicted::{Predicted, int_tensor};
 
 /// Keeps the power of a vanishing difference differentiable.
 const LEAST: f64 = 1e-12;
@@ -107,4 +108,18 @@ fn breakdown(
         zeros(BreakdownLayout::values(classes) - at.by_class.end),
     ];
     Tensor::cat(values, 0)
+}
+
+/// IoU in `f64`, so that the closed form is not limited by the precision of boxes.
+fn overlap(a: &BBox, b: &BBox) -> f64 {
+    let shared =
+        f64::from((a.x2.min(b.x2) - a.x1.max(b.x1)).max(0.0)) * f64::from((a.y2.min(b.y2) - a.y1.max(b.y1)).max(0.0));
+    let area = |b: &BBox| f64::from(b.x2 - b.x1) * f64::from(b.y2 - b.y1);
+    shared / (area(a) + area(b) - shared).max(f64::MIN_POSITIVE)
+}
+
+/// The loss of one positive in closed form and `f64`, with the anchor as the predicted box.
+pub(crate) fn positive_at(positive: &Positive, score: f64, beta: f64) -> f64 {
+    let quality = overlap(&positive.anchor_box, &positive.object);
+    (quality - score).abs().powf(beta) * -((1.0 - quality) * (-score).ln_1p() + quality * score.ln())
 }

@@ -14,11 +14,11 @@
 //! What remains (features that are not normal, boxes that are not quite their anchors) has [`TOLERANCE`], either way.
 
 use foveal_anchors::{BACKGROUND, ImageTargets};
-use foveal_boxes::BBox;
 
-use crate::analysis::{PairLoss, Sums, prior_bias};
+use crate::analysis::{Sums, prior_bias};
 use crate::breakdown::BreakdownRecord;
-use crate::config::{ClassLossChoice, LossConfig};
+use crate::config::LossConfig;
+use crate::kind::Participants;
 use crate::losses::Normalizer;
 
 /// Factor around the range of the head's own spread.
@@ -155,7 +155,7 @@ impl StartCheck<'_> {
         let own = common + DEVIATIONS * spread / (positives.max(1) as f64).sqrt();
         // The hardest of n normal numbers reach sqrt(2 ln n) deviations.
         let anchors = targets.first().map_or(1, |t| t.classes.len()).max(2) as f64;
-        let hardest = if self.config.kind == ClassLossChoice::Ohem {
+        let hardest = if self.config.kind.form().anchors == Participants::Hardest {
             spread * (2.0 * (anchors * self.classes as f64).ln()).sqrt()
         } else {
             0.0
@@ -176,17 +176,8 @@ impl StartCheck<'_> {
         let bias = prior_bias(self.prior);
         let score = |shift: f64| 1.0 / (1.0 + (-bias - shift).exp());
         let (of_positives, of_negatives) = (score(shift.positives), score(shift.negatives));
-        let pair = |class: usize| {
-            let (alpha, gamma) = (config.alpha.of(class), config.gamma.of(class));
-            match config.kind {
-                ClassLossChoice::Focal => PairLoss::focal(alpha, gamma),
-                ClassLossChoice::BalancedCrossEntropy => PairLoss::balanced(alpha),
-                ClassLossChoice::CrossEntropy | ClassLossChoice::Ohem => PairLoss::cross_entropy(),
-                ClassLossChoice::QualityFocal => PairLoss { positive_weight: 1.0, negative_weight: 1.0, gamma },
-            }
-        };
         let negative = |class: usize| {
-            let loss = pair(class);
+            let loss = config.pair_loss(class);
             loss.negative(of_negatives) * (((1.0 + loss.gamma) * shift.spread).powi(2) / 2.0).exp()
         };
         let all_negatives: f64 = (0..self.classes).map(negative).sum();
@@ -194,7 +185,7 @@ impl StartCheck<'_> {
         for targets in targets {
             let weight = normalizer.weight(targets);
             let mut background = targets.classes.iter().filter(|c| **c == BACKGROUND).count() as f64;
-            if config.kind == ClassLossChoice::Ohem {
+            if config.kind.form().anchors == Participants::Hardest {
                 background = background.min((config.ohem_ratio * targets.positives.len().max(1) as f64).round());
             }
             sums.negative += weight * background * all_negatives;
@@ -202,13 +193,7 @@ impl StartCheck<'_> {
                 let class = targets.classes[positive.anchor as usize] as usize;
                 let weight = weight * config.class_weight(class);
                 sums.negative += weight * (all_negatives - negative(class));
-                sums.positive += weight
-                    * if config.kind == ClassLossChoice::QualityFocal {
-                        let quality = overlap(&positive.anchor_box, &positive.object);
-                        quality_loss(quality, of_positives, config.gamma.of(class))
-                    } else {
-                        pair(class).positive(of_positives)
-                    };
+                sums.positive += weight * config.positive_at(positive, class, of_positives);
             }
         }
         sums
@@ -252,7 +237,7 @@ impl StartCheck<'_> {
         let allowed = TOLERANCE * expected.high.negative / expected.at_prior.negative;
         let near = |found: f64, wanted: f64| (wanted / allowed..=wanted * allowed).contains(&found);
         let alpha = self.config.alpha.of(0);
-        let has_alpha = matches!(self.config.kind, ClassLossChoice::Focal | ClassLossChoice::BalancedCrossEntropy);
+        let has_alpha = self.config.kind.form().has_alpha;
         let swapped = (1.0 - alpha) / alpha;
         if has_alpha && near(positive, swapped) && near(negative, 1.0 / swapped) && !near(positive, negative) {
             return Fault::AlphaSwapped { positive, negative };
@@ -262,16 +247,4 @@ impl StartCheck<'_> {
         }
         Fault::Unknown { positive, negative }
     }
-}
-
-fn overlap(a: &BBox, b: &BBox) -> f64 {
-    let shared =
-        f64::from((a.x2.min(b.x2) - a.x1.max(b.x1)).max(0.0)) * f64::from((a.y2.min(b.y2) - a.y1.max(b.y1)).max(0.0));
-    let area = |b: &BBox| f64::from(b.x2 - b.x1) * f64::from(b.y2 - b.y1);
-    shared / (area(a) + area(b) - shared).max(f64::MIN_POSITIVE)
-}
-
-/// Of one positive (arXiv 2006.04388, equation 2).
-fn quality_loss(quality: f64, score: f64, beta: f64) -> f64 {
-    (quality - score).abs().powf(beta) * -((1.0 - quality) * (-score).ln_1p() + quality * score.ln())
 }

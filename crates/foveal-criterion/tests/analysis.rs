@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use foveal_anchors::{BACKGROUND, ImageTargets, Positive};
 use foveal_boxes::{BBox, Delta};
-use foveal_criterion::{ClassLossChoice, LossConfig, Normalizer, PairLoss, Scores};
+use foveal_criterion::{ClassLossKind, LossConfig, Normalizer, PairLoss, Scores};
 
 /// Equal to as many digits as the published figure has: half a unit of its last digit.
 #[track_caller]
@@ -49,9 +49,9 @@ fn the_closed_form_is_the_criterions() {
     let device = Device::flex();
     for (alpha, gamma) in [(0.25, 2.0), (0.5, 0.0), (0.9, 0.5), (0.1, 5.0)] {
         for (kind, pair) in [
-            (ClassLossChoice::Focal, PairLoss::focal(alpha, gamma)),
-            (ClassLossChoice::CrossEntropy, PairLoss::cross_entropy()),
-            (ClassLossChoice::BalancedCrossEntropy, PairLoss::balanced(alpha)),
+            (ClassLossKind::Focal, PairLoss::focal(alpha, gamma)),
+            (ClassLossKind::CrossEntropy, PairLoss::cross_entropy()),
+            (ClassLossKind::BalancedCrossEntropy, PairLoss::balanced(alpha)),
         ] {
             for [of_positives, of_negatives] in [[0.01, 0.01], [0.9, 0.2], [0.3, 0.99]] {
                 let config = LossConfig { kind, alpha: alpha.into(), gamma: gamma.into(), ..LossConfig::default() };

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use foveal_anchors::{BACKGROUND, IGNORE, ImageTargets, Positive};
 use foveal_boxes::{BBox, Delta};
 use foveal_criterion::{
-    BreakdownLayout, ClassLossChoice, ClassWeightRule, ClassWeights, LossBreakdown, LossConfig, Losses, Normalizer,
+    BreakdownLayout, ClassLossKind, ClassWeightRule, ClassWeights, LossBreakdown, LossConfig, Losses, Normalizer,
     PerClass, SmoothedPositives,
 };
 
@@ -72,7 +72,7 @@ const ALL: [usize; 5] = [0, 1, 2, 3, 4];
 fn ohem_keeps_the_costliest_background_anchors() {
     // By softplus: anchor 2 has 0.826 + 0.018, anchor 1 has 0.049 + 0.127, anchor 4 has 0.007 + 0.002.
     for (ratio, kept) in [(0.5, vec![0, 2, 3]), (1.0, vec![0, 1, 2, 3]), (3.0, ALL.to_vec())] {
-        let config = LossConfig { kind: ClassLossChoice::Ohem, ohem_ratio: ratio, ..LossConfig::default() };
+        let config = LossConfig { kind: ClassLossKind::Ohem, ohem_ratio: ratio, ..LossConfig::default() };
         let (losses, grad) = run(&config, &[image()]);
         near(value(&losses), sum(&kept, |a, c, is| 2.0 * pair(LOGITS[a * CLASSES + c], is, 0.5, 0.0)));
         for anchor in 0..ANCHORS {
@@ -86,7 +86,7 @@ fn ohem_keeps_the_costliest_background_anchors() {
 
 #[test]
 fn ohem_chooses_in_each_image_and_keeps_some_where_nothing_is() {
-    let config = LossConfig { kind: ClassLossChoice::Ohem, ohem_ratio: 1.0, ..LossConfig::default() };
+    let config = LossConfig { kind: ClassLossKind::Ohem, ohem_ratio: 1.0, ..LossConfig::default() };
     let empty = ImageTargets { classes: vec![BACKGROUND; ANCHORS], positives: Vec::new() };
     let (_, grad) = run(&config, &[image(), empty]);
     let with: Vec<usize> = (0..2 * ANCHORS).filter(|a| grad[a * CLASSES] != 0.0).collect();
@@ -144,7 +144,7 @@ fn quality_focal_loss_is_its_definition_with_its_derivative() {
                 Some(weights) => ClassWeights::Each(weights.clone()),
                 None => LossConfig::default().class_weights,
             };
-            let kind = ClassLossChoice::QualityFocal;
+            let kind = ClassLossKind::QualityFocal;
             let config = LossConfig { kind, gamma: beta.into(), class_weights, ..LossConfig::default() };
             let (losses, grad) = run(&config, &[image()]);
             let classes = image().classes;

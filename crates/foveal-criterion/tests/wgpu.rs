@@ -8,7 +8,7 @@ use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
 use foveal_anchors::{BACKGROUND, IGNORE, ImageTargets, Positive};
 use foveal_boxes::{BBox, Delta};
 use foveal_criterion::{
-    BreakdownLayout, ClassLossChoice, ClassWeights, LossBreakdown, LossConfig, Normalizer, PerClass, SmoothedPositives,
+    BreakdownLayout, ClassLossKind, ClassWeights, LossBreakdown, LossConfig, Normalizer, PerClass, SmoothedPositives,
 };
 use foveal_kernels::{ConvOptions, conv2d};
 
@@ -71,15 +71,15 @@ fn every_remedy_descends_on_wgpu_as_on_the_cpu() {
     let each = |low: f64| PerClass::Each((0..CLASSES).map(|c| low + 0.1 * c as f64).collect());
     let batch = Normalizer::Positives(4);
     let cases = [
-        (LossConfig { kind: ClassLossChoice::CrossEntropy, ..base() }, batch),
-        (LossConfig { kind: ClassLossChoice::BalancedCrossEntropy, ..base() }, batch),
+        (LossConfig { kind: ClassLossKind::CrossEntropy, ..base() }, batch),
+        (LossConfig { kind: ClassLossKind::BalancedCrossEntropy, ..base() }, batch),
         (base(), batch),
         (base(), Normalizer::Images(1)),
         (base(), Normalizer::Smoothed(SmoothedPositives::default().update(4))),
         (LossConfig { alpha: each(0.2), gamma: each(1.0), ..base() }, batch),
         (LossConfig { class_weights: ClassWeights::Each(vec![0.5, 1.0, 2.0, 0.5]), ..base() }, batch),
-        (LossConfig { kind: ClassLossChoice::Ohem, ..base() }, batch),
-        (LossConfig { kind: ClassLossChoice::QualityFocal, ..base() }, batch),
+        (LossConfig { kind: ClassLossKind::Ohem, ..base() }, batch),
+        (LossConfig { kind: ClassLossKind::QualityFocal, ..base() }, batch),
     ];
     for (config, normalizer) in cases {
         let gpu = descend(&config, normalizer, &device.clone().autodiff());

@@ -5,7 +5,7 @@
 use burn::tensor::{Device, Tensor};
 use foveal_anchors::{BACKGROUND, ImageTargets, Positive};
 use foveal_boxes::{BBox, Delta};
-use foveal_criterion::{ClassLossChoice, LossConfig, Losses, Normalizer};
+use foveal_criterion::{ClassLossKind, LossConfig, Losses, Normalizer};
 
 fn logit(p: f64) -> f64 {
     (p / (1.0 - p)).ln()
@@ -34,7 +34,7 @@ fn share_and_loss(losses: Losses) -> (f64, f64) {
     (f64::from(sums[0]) / (f64::from(sums[0]) + f64::from(sums[1])), f64::from(class))
 }
 
-fn config(kind: ClassLossChoice, alpha: f64, gamma: f64) -> LossConfig {
+fn config(kind: ClassLossKind, alpha: f64, gamma: f64) -> LossConfig {
     LossConfig { kind, alpha: alpha.into(), gamma: gamma.into(), ..LossConfig::default() }
 }
 
@@ -55,13 +55,13 @@ fn the_seed_example() {
     let logits = Tensor::<3>::full([1, positives + negatives, 1], value, &device);
     let targets = targets(positives + negatives, positives);
     let share = |c| share_and_loss(run(&c, logits.clone(), &targets)).0;
-    same_digits(share(config(ClassLossChoice::CrossEntropy, 0.25, 2.0)), "0.004561206");
-    same_digits(share(config(ClassLossChoice::Focal, 0.25, 2.0)), "0.9373816");
+    same_digits(share(config(ClassLossKind::CrossEntropy, 0.25, 2.0)), "0.004561206");
+    same_digits(share(config(ClassLossKind::Focal, 0.25, 2.0)), "0.9373816");
 }
 
 #[test]
 fn the_step_0_table() {
-    use ClassLossChoice::{BalancedCrossEntropy, Focal};
+    use ClassLossKind::{BalancedCrossEntropy, Focal};
     let device = Device::flex();
     let targets = targets(100_000, 20);
     let rows = [
@@ -85,8 +85,8 @@ fn focal_loss_without_focus_is_balanced_cross_entropy() {
     let logits = Tensor::<1>::from_floats([-2.0, 0.5, 3.0, -0.1, 1.0, 0.0], &device).reshape([1, 3, 2]);
     let targets = targets(3, 1);
     let loss = |c| share_and_loss(run(&c, logits.clone(), &targets)).1;
-    let balanced = loss(config(ClassLossChoice::BalancedCrossEntropy, 0.3, 2.0));
-    assert!((loss(config(ClassLossChoice::Focal, 0.3, 0.0)) - balanced).abs() < 1e-6);
-    let half = loss(config(ClassLossChoice::Focal, 0.5, 0.0));
-    assert!((half - 0.5 * loss(config(ClassLossChoice::CrossEntropy, 0.25, 2.0))).abs() < 1e-6);
+    let balanced = loss(config(ClassLossKind::BalancedCrossEntropy, 0.3, 2.0));
+    assert!((loss(config(ClassLossKind::Focal, 0.3, 0.0)) - balanced).abs() < 1e-6);
+    let half = loss(config(ClassLossKind::Focal, 0.5, 0.0));
+    assert!((half - 0.5 * loss(config(ClassLossKind::CrossEntropy, 0.25, 2.0))).abs() < 1e-6);
 }

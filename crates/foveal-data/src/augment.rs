@@ -1,9 +1,12 @@
 //! Random geometry of a training image: all decisions first, then their effect on pixels and boxes.
 
-use foveal_boxes::BBox;
-use foveal_image::{Prepared, Preprocess, RgbImage, Staged};
+use std::collections::BTreeMap;
 
-use crate::{AugmentConfig, Object, Record, Stream};
+use foveal_anchors::{ImageTargets, MatcherConfig, image_targets};
+use foveal_boxes::BBox;
+use foveal_image::{Prepared, Preprocess, RgbImage, Staged, padded_length};
+
+use crate::{AugmentConfig, DataConfig, Object, Record, Stream};
 
 /// An object of which less than this fraction is left by a crop is ignored instead of learnt.
 const LEAST_LEFT: f32 = 0.25;
@@ -35,6 +38,35 @@ pub(crate) struct Placed {
     pub boxes: Vec<BBox>,
     pub classes: Vec<u32>,
     pub crowds: Vec<BBox>,
+}
+
+impl Placed {
+    /// What each anchor is trained as.
+    pub fn targets(&self, anchors: &[BBox], matcher: &MatcherConfig) -> ImageTargets {
+        image_targets(anchors, &self.boxes, &self.classes, &self.crowds, matcher)
+    }
+}
+
+/// An image of several, as it is without augmentation.
+pub(crate) struct Resized {
+    /// Which of them.
+    pub index: usize,
+    pub placed: Placed,
+}
+
+/// Images without augmentation by `[height, width]` after padding: those of one padded size share their anchors.
+pub(crate) fn by_padded_size<'a>(
+    records: impl IntoIterator<Item = &'a Record>,
+    config: &DataConfig,
+) -> BTreeMap<[usize; 2], Vec<Resized>> {
+    let mut by_size: BTreeMap<[usize; 2], Vec<Resized>> = BTreeMap::new();
+    for (index, record) in records.into_iter().enumerate() {
+        let geometry = Geometry::plain(&config.preprocess(), record);
+        let padded = [geometry.canvas.height, geometry.canvas.width].map(|side| padded_length(side as usize));
+        let placed = geometry.place(record, config.min_box);
+        by_size.entry(padded).or_default().push(Resized { index, placed });
+    }
+    by_size
 }
 
 impl Geometry {

@@ -1,4 +1,4 @@
-//! Opening a set: everything that could stop a run later is looked for now.
+//! The checks of a set: everything that could stop a run later is looked for before it starts.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -8,75 +8,15 @@ use foveal_image::{FileSize, ImageError, file_size};
 use rayon::prelude::*;
 
 use crate::dataset::{Dataset, ImageSource, Object, Opened, Record};
-use crate::shapes::{self, Split};
-use crate::{CheckReport, DataConfig, DataError, OnError, Problem, SetConfig, Source};
+use crate::{CheckReport, DataConfig, DataError, Problem};
 
 impl DataConfig {
-    /// Opens and checks the training set.
-    ///
-    /// # Errors
-    /// Settings, files and categories that cannot be used; with `on_error = "fail"` also [`DataError::Check`] with all
-    /// that was found.
-    pub fn open_train(&self) -> Result<Opened, DataError> {
-        self.validate()?;
-        let mut opened = match self.source {
-            Source::Shapes => shapes::open(&self.shapes, Split::Train),
-            Source::Coco => self.open_coco(&self.train, KEYS_TRAIN, None)?,
-        };
-        if self.filter_empty {
-            let data = &opened.dataset;
-            let kept: Vec<usize> = (0..data.len()).filter(|&i| !data.record(i).objects.is_empty()).collect();
-            opened.dataset = data.select(&kept);
-        }
-        Ok(opened)
-    }
-
-    /// Opens and checks the validation set, with the classes of the training set where the config names one.
-    ///
-    /// # Errors
-    /// As [`DataConfig::open_train`], and [`DataError::Labels`] for a category that the training set does not know.
-    pub fn open_val(&self) -> Result<Opened, DataError> {
-        let labels = match (self.source, &self.train.annotations) {
-            (Source::Coco, Some(path)) if path.exists() => Some(label_map(&CocoDataset::read(path)?.categories, path)?),
-            _ => None,
-        };
-        self.open_val_with(labels.as_ref())
-    }
-
-    /// Opens and checks the validation set with the classes of a model; `None` takes the set's own.
-    ///
-    /// # Errors
-    /// As [`DataConfig::open_val`].
-    pub fn open_val_with(&self, labels: Option<&LabelMap>) -> Result<Opened, DataError> {
-        self.validate()?;
-        match self.source {
-            Source::Shapes => Ok(shapes::open(&self.shapes, Split::Val)),
-            Source::Coco => self.open_coco(&self.val, KEYS_VAL, labels),
-        }
-    }
-
-    fn open_coco(&self, set: &SetConfig, keys: Keys, labels: Option<&LabelMap>) -> Result<Opened, DataError> {
-        let missing = |key, expected| DataError::Missing { key, expected };
-        let annotations = set.annotations.as_deref();
-        let annotations = annotations.ok_or_else(|| missing(keys.annotations, "a COCO annotation file"))?;
-        let images = set.images.as_deref().ok_or_else(|| missing(keys.images, "the folder of the images"))?;
-        let coco = CocoDataset::read(annotations)?;
-        if !images.is_dir() {
-            return Err(DataError::NoFolder { key: keys.images, path: images.to_owned() });
-        }
-        let opened = self.check(coco, annotations, images, labels)?;
-        if self.on_error == OnError::Fail && opened.report.errors() > 0 {
-            return Err(DataError::Check(Box::new(opened.report)));
-        }
-        Ok(opened)
-    }
-
     /// Checks a set whatever `on_error` says, and leaves out what cannot be used.
-    fn check(
+    pub(crate) fn check(
         &self,
         mut coco: CocoDataset,
         path: &Path,
-        folder: &Path,
+        images: Images<'_>,
         labels: Option<&LabelMap>,
     ) -> Result<Opened, DataError> {
         let own = label_map(&coco.categories, path)?;
@@ -93,8 +33,7 @@ impl DataConfig {
         coco.images.retain(|image| !image.file_name.is_empty() && seen.insert(image.id));
 
         // Headers are read in parallel; results keep the file's order.
-        let sizes: Vec<Result<FileSize, ImageError>> =
-            coco.images.par_iter().map(|image| file_size(&folder.join(&image.file_name))).collect();
+        let sizes: Vec<Result<FileSize, ImageError>> = coco.images.par_iter().map(|image| images.size(image)).collect();
         let mut records = Vec::new();
         let mut sources = Vec::new();
         let mut place: HashMap<i64, usize> = HashMap::new();
@@ -103,7 +42,7 @@ impl DataConfig {
             image.width = placed.width;
             image.height = placed.height;
             place.insert(image.id, records.len());
-            sources.push(ImageSource::File { path: folder.join(&image.file_name), stored: placed.stored });
+            sources.push(images.source(image, placed.stored));
             records.push(Record {
                 image_id: image.id,
                 file_name: image.file_name.clone(),
@@ -173,17 +112,34 @@ impl DataConfig {
     }
 }
 
-/// The config keys of a set, for messages.
+/// Where a set's images are.
 #[derive(Clone, Copy)]
-struct Keys {
-    annotations: &'static str,
-    images: &'static str,
+pub(crate) enum Images<'a> {
+    Folder(&'a Path),
+    /// They are not looked for: the sizes in the annotations are believed.
+    Unread,
 }
 
-const KEYS_TRAIN: Keys = Keys { annotations: "data.train.annotations", images: "data.train.images" };
-const KEYS_VAL: Keys = Keys { annotations: "data.val.annotations", images: "data.val.images" };
+impl Images<'_> {
+    fn size(self, image: &Image) -> Result<FileSize, ImageError> {
+        match self {
+            Self::Folder(folder) => file_size(&folder.join(&image.file_name)),
+            Self::Unread => {
+                let Image { width, height, .. } = *image;
+                Ok(FileSize { width, height, stored_width: width, stored_height: height })
+            }
+        }
+    }
 
-fn label_map(categories: &[Category], path: &Path) -> Result<LabelMap, DataError> {
+    fn source(self, image: &Image, stored: bool) -> ImageSource {
+        match self {
+            Self::Folder(folder) => ImageSource::File { path: folder.join(&image.file_name), stored },
+            Self::Unread => ImageSource::Unknown,
+        }
+    }
+}
+
+pub(crate) fn label_map(categories: &[Category], path: &Path) -> Result<LabelMap, DataError> {
     LabelMap::from_categories(categories)
         .map_err(|source: CocoError| DataError::Categories { path: path.to_owned(), source })
 }

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use foveal_base::{SettingError, check};
 use foveal_image::{IMAGENET_MEAN, IMAGENET_STD, Preprocess, ResizeMode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Sampler, ShapesConfig};
+use crate::{Sampler, ShapesConfig};
 
 /// Where images come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// COCO annotation files and image folders.
@@ -19,7 +21,7 @@ pub enum Source {
 }
 
 /// What a broken image or box does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
     /// All are named, and nothing starts.
@@ -30,7 +32,7 @@ pub enum OnError {
 }
 
 /// One COCO set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SetConfig {
     /// The annotation file, JSON or gzipped JSON.
@@ -40,7 +42,7 @@ pub struct SetConfig {
 }
 
 /// Random changes of colour, as torchvision's `ColorJitter`: factors from `1 - value` to `1 + value`; 0 is off.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ColorJitter {
     /// Times all channels.
@@ -54,7 +56,7 @@ pub struct ColorJitter {
 }
 
 /// Random changes of training images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
     /// Probability of a left-right flip.
@@ -82,6 +84,26 @@ impl AugmentConfig {
     }
 }
 
+impl AugmentConfig {
+    /// Refuses probabilities and ranges that make no sense.
+    ///
+    /// # Errors
+    /// The first such key below `data.augment`, what is possible, and the value.
+    pub fn validate(&self) -> Result<(), SettingError> {
+        check::fraction("flip_horizontal", self.flip_horizontal)?;
+        check::fraction("flip_vertical", self.flip_vertical)?;
+        let ColorJitter { brightness, contrast, saturation, hue } = self.color_jitter;
+        for (key, value) in [("brightness", brightness), ("contrast", contrast), ("saturation", saturation)] {
+            check::fraction(key, value).map_err(|e| e.within("color_jitter"))?;
+        }
+        check::that((0.0..=0.5).contains(&hue), "color_jitter.hue", "a number from 0 to 0.5", &hue)?;
+        let [low, high] = self.scale_jitter;
+        let rising = low > 0.0 && low <= high && high.is_finite();
+        check::that(rising, "scale_jitter", "[low, high] with 0 < low <= high", &self.scale_jitter)?;
+        check::that(!self.min_sizes.contains(&0), "min_sizes", "sides of at least 1 pixel", &self.min_sizes)
+    }
+}
+
 impl Default for AugmentConfig {
     /// The paper's: horizontal flips alone.
     fn default() -> Self {
@@ -90,7 +112,7 @@ impl Default for AugmentConfig {
 }
 
 /// Where data come from, how they are checked, and how they become batches.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
     /// COCO files or the generated set.
@@ -121,7 +143,8 @@ pub struct DataConfig {
     pub on_error: OnError,
     /// Crowd regions become background instead of being ignored (torchvision and Detectron2 do so).
     pub drop_crowds: bool,
-    /// Boxes with a side below this many pixels, in the file or after augmentation, are dropped.
+    /// Objects with a side below this many pixels of the file are dropped; those that resizing or augmentation brings
+    /// below it are ignored: neither object nor background.
     pub min_box: f32,
     /// Training images without objects are dropped.
     pub filter_empty: bool,
@@ -178,43 +201,19 @@ impl DataConfig {
     /// Refuses values that no run could work with.
     ///
     /// # Errors
-    /// [`DataError::Setting`] or [`DataError::Preprocess`]: the key, its value, and what was expected.
-    pub fn validate(&self) -> Result<(), DataError> {
-        self.preprocess().check().map_err(DataError::Preprocess)?;
-        let augment = &self.augment;
-        let jitter = &augment.color_jitter;
-        let fraction = |v: f32| (0.0..=1.0).contains(&v);
-        let [low, high] = augment.scale_jitter;
-        let scales = low > 0.0 && low <= high && high.is_finite();
-        for (good, key, found, expected) in [
-            (fraction(augment.flip_horizontal), "data.augment.flip_horizontal", augment.flip_horizontal, "0 to 1"),
-            (fraction(augment.flip_vertical), "data.augment.flip_vertical", augment.flip_vertical, "0 to 1"),
-            (fraction(jitter.brightness), "data.augment.color_jitter.brightness", jitter.brightness, "0 to 1"),
-            (fraction(jitter.contrast), "data.augment.color_jitter.contrast", jitter.contrast, "0 to 1"),
-            (fraction(jitter.saturation), "data.augment.color_jitter.saturation", jitter.saturation, "0 to 1"),
-            (fraction(2.0 * jitter.hue), "data.augment.color_jitter.hue", jitter.hue, "0 to 0.5"),
-            (self.min_box >= 0.0 && self.min_box.is_finite(), "data.min_box", self.min_box, "pixels, at least 0"),
-        ] {
-            if !good {
-                return Err(DataError::Setting { key, found: found.to_string(), expected });
-            }
+    /// The first such key below `data`, what is possible, and the value.
+    pub fn validate(&self) -> Result<(), SettingError> {
+        self.preprocess().validate()?;
+        self.augment.validate().map_err(|e| e.within("augment"))?;
+        let pixels = self.min_box >= 0.0 && self.min_box.is_finite();
+        check::that(pixels, "min_box", "a number of pixels, 0 or more", &self.min_box)?;
+        let fraction = self.repeat_threshold > 0.0 && self.repeat_threshold <= 1.0;
+        let expected = "a fraction of the images above 0 and up to 1";
+        check::that(fraction, "repeat_threshold", expected, &self.repeat_threshold)?;
+        match self.source {
+            Source::Shapes => self.shapes.validate().map_err(|e| e.within("shapes")),
+            Source::Coco => Ok(()),
         }
-        if !(self.repeat_threshold > 0.0 && self.repeat_threshold <= 1.0) {
-            let (key, expected) = ("data.repeat_threshold", "a fraction of the images above 0 and up to 1");
-            return Err(DataError::Setting { key, found: self.repeat_threshold.to_string(), expected });
-        }
-        if !scales {
-            let (key, expected) = ("data.augment.scale_jitter", "[low, high] with 0 < low <= high");
-            return Err(DataError::Setting { key, found: format!("{:?}", augment.scale_jitter), expected });
-        }
-        if augment.min_sizes.contains(&0) {
-            let (key, expected) = ("data.augment.min_sizes", "sides of at least 1 pixel");
-            return Err(DataError::Setting { key, found: format!("{:?}", augment.min_sizes), expected });
-        }
-        if self.source == Source::Shapes {
-            self.shapes.validate()?;
-        }
-        Ok(())
     }
 
     /// The number of loading threads that `workers` means here.

@@ -43,6 +43,8 @@ pub struct Record {
 pub(crate) enum ImageSource {
     /// A file; `stored` leaves its EXIF orientation aside.
     File { path: PathBuf, stored: bool },
+    /// None: the set was opened by its annotations alone.
+    Unknown,
     /// A generated one.
     Shape { set: Arc<ShapeImages>, index: usize },
 }
@@ -94,6 +96,13 @@ impl Dataset {
         &self.records
     }
 
+    /// The number of objects of each class, in class order.
+    pub fn objects_by_class(&self) -> Vec<usize> {
+        let mut objects = vec![0; self.labels.len()];
+        self.records.iter().flat_map(|r| &r.objects).for_each(|o| objects[o.class as usize] += 1);
+        objects
+    }
+
     /// Ground truth for an evaluation: the images of this set with their annotations as the file has them.
     pub fn coco(&self) -> &CocoDataset {
         &self.coco
@@ -102,7 +111,8 @@ impl Dataset {
     /// The pixels of image `index`, in the coordinates of its boxes.
     ///
     /// # Errors
-    /// [`DataError::Image`], or [`DataError::Size`] when the file changed since the checks.
+    /// [`DataError::Image`], or [`DataError::Size`] when the file changed since the checks; [`DataError::NoImages`] for a
+    /// set that was opened by its annotations alone.
     ///
     /// # Panics
     /// `index >= len()`.
@@ -110,6 +120,7 @@ impl Dataset {
         let record = &self.records[index];
         match &self.sources[index] {
             ImageSource::Shape { set, index } => Ok(set.image(*index)),
+            ImageSource::Unknown => Err(DataError::NoImages { image_id: record.image_id }),
             ImageSource::File { path, stored } => {
                 let image = if *stored { load_stored(path) } else { load_rgb(path) };
                 let image = image.map_err(|source| DataError::Image { image_id: record.image_id, source })?;

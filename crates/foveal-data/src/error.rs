@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use foveal_base::{SettingError, WriteError};
 use foveal_coco::CocoError;
 use foveal_image::ImageError;
 
@@ -19,18 +20,8 @@ pub enum DataError {
         expected: &'static str,
     },
     /// A setting outside its range.
-    #[error("`{key}` is {found}, expected {expected}")]
-    Setting {
-        /// The key.
-        key: &'static str,
-        /// Its value.
-        found: String,
-        /// What makes sense.
-        expected: &'static str,
-    },
-    /// Preprocessing settings that make no sense.
-    #[error("data: {0}")]
-    Preprocess(ImageError),
+    #[error(transparent)]
+    Setting(#[from] SettingError),
     /// The annotation file.
     #[error(transparent)]
     Coco(#[from] CocoError),
@@ -85,6 +76,23 @@ pub enum DataError {
         /// `width x height`.
         expected: String,
     },
+    /// An image of a set that was opened by its annotations alone.
+    #[error("image id {image_id}: the set was opened by its annotations alone, expected a folder of images")]
+    NoImages {
+        /// Its id.
+        image_id: i64,
+    },
+    /// An image whose size nothing tells.
+    #[error(
+        "{}: image {image_id} has no width or height, expected both, since no image is read to measure them",
+        path.display()
+    )]
+    NoImageSize {
+        /// The annotation file.
+        path: PathBuf,
+        /// Its id.
+        image_id: i64,
+    },
     /// A defect of the program, not of the data.
     #[error("a loading thread panicked: {0}")]
     Worker(String),
@@ -96,9 +104,12 @@ pub enum DataError {
         /// Why.
         source: std::io::Error,
     },
-    /// An image that cannot be written.
-    #[error("cannot write {}: {reason}", path.display())]
-    WriteImage {
+    /// A file that cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// An image that cannot be encoded.
+    #[error("cannot encode {}: {reason}", path.display())]
+    Encode {
         /// The file.
         path: PathBuf,
         /// Why.

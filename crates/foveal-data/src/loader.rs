@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use foveal_anchors::{AnchorConfig, Anchors, ImageTargets, MatcherConfig, grid_sizes, image_targets};
+use foveal_anchors::{AnchorConfig, Anchors, ImageTargets, MatcherConfig, grid_sizes};
 use foveal_image::{PaddedBatch, pad_staged};
 
 use crate::config::worker_count;
@@ -246,7 +246,7 @@ impl Shared {
         let targets = if self.options.with_targets && images.batch > 0 {
             let anchors = self.anchors(images.height, images.width);
             let matcher = &self.options.matcher;
-            placed.iter().map(|p| image_targets(&anchors.boxes, &p.boxes, &p.classes, &p.crowds, matcher)).collect()
+            placed.iter().map(|placed| placed.targets(&anchors.boxes, matcher)).collect()
         } else {
             Vec::new()
         };

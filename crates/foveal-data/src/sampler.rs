@@ -13,6 +13,7 @@
 //! Images without objects count as a class of their own under `undersample`, and are shown once else. A fractional
 //! number is met on average over the epochs: of `r` copies, `floor(r)` or one more come in each.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::random::Stream;
@@ -23,7 +24,7 @@ const SHUFFLE: u64 = 11;
 const ROUNDING: u64 = 13;
 
 /// How often images are shown (`data.sampler`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sampler {
     /// Each once an epoch.

@@ -60,13 +60,13 @@ impl Stats {
             .label_map()
             .categories()
             .iter()
-            .map(|c| ClassStats { id: c.id, name: c.name.clone(), objects: 0, images: 0 })
+            .zip(dataset.objects_by_class())
+            .map(|(c, objects)| ClassStats { id: c.id, name: c.name.clone(), objects, images: 0 })
             .collect();
         let mut sizes = [0; 3];
         for record in records {
             let mut present = vec![false; classes.len()];
             for object in &record.objects {
-                classes[object.class as usize].objects += 1;
                 present[object.class as usize] = true;
                 sizes[usize::from(object.area >= SMALL) + usize::from(object.area >= LARGE)] += 1;
             }

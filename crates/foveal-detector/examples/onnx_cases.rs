@@ -15,7 +15,9 @@ use foveal_backbone::{BackboneKind, NormChoice, P6From};
 use foveal_boxes::{Delta, decode};
 use foveal_coco::CategoryInfo;
 use foveal_detector::onnx::{self, OnnxOptions};
-use foveal_detector::{Checkpoint, CheckpointMeta, ClassChannels, ImageFrame, ModelConfig, PostConfig, postprocess};
+use foveal_detector::{
+    Checkpoint, CheckpointMeta, ClassChannels, ImageFrame, ModelConfig, PostprocessConfig, postprocess,
+};
 use foveal_heads::{HeadConfig, HeadNorm};
 use foveal_image::{Preprocess, RgbImage, pad_batch};
 use foveal_weights::{load_tensors, named_tensors};
@@ -136,7 +138,8 @@ fn save_random(config: &ModelConfig, path: &Path) -> Result<(), Box<dyn Error>> 
     }
     let (model, _) = load_tensors(model, &tensors);
     let categories = (1..=CLASSES as i64).map(|id| CategoryInfo { id: id * 2, name: format!("class \"{id}\" ü") });
-    let post = PostConfig { score_threshold: 0.05, max_detections: 40, pre_nms: 60, ..PostConfig::default() };
+    let post =
+        PostprocessConfig { score_threshold: 0.05, max_detections: 40, pre_nms: 60, ..PostprocessConfig::default() };
     CheckpointMeta::new(config.clone(), categories.collect(), Preprocess::default(), post).save(&model, path)?;
     Ok(())
 }

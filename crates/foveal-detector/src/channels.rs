@@ -1,12 +1,13 @@
 //! Class channels that are not one a category.
 
 use foveal_anchors::ImageTargets;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which of the head's class channels stands for which class, where there are channels without one: torchvision's
 /// background (channel 0) and the ids that COCO does not use. They stay in the weights, take part in the loss as
 /// negatives, and never become detections.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassChannels {
     /// All channels of the class layer, an anchor.

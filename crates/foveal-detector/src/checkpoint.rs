@@ -5,14 +5,15 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use foveal_coco::{CategoryInfo, write_atomically};
+use foveal_base::write_atomically;
+use foveal_coco::CategoryInfo;
 use foveal_image::Preprocess;
 use foveal_weights::{TensorMap, load_tensors, named_tensors, tensors_from_safetensors};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{DetectorError, ModelConfig, PostConfig, RetinaNet};
+use crate::{DetectorError, ModelConfig, PostprocessConfig, RetinaNet};
 
 /// The version of the metadata that this code writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -31,7 +32,7 @@ pub struct CheckpointMeta {
     /// How images were prepared.
     pub preprocess: Preprocess,
     /// How detections are made.
-    pub post: PostConfig,
+    pub post: PostprocessConfig,
     /// The `[loss]` that belongs to the weights, as `foveal-criterion` writes it; inference has no use for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<serde_json::Value>,
@@ -58,7 +59,12 @@ impl CheckpointMeta {
     }
 
     /// Metadata to save; the checksum is computed then. Paths of the machine that trained are left out.
-    pub fn new(model: ModelConfig, categories: Vec<CategoryInfo>, preprocess: Preprocess, post: PostConfig) -> Self {
+    pub fn new(
+        model: ModelConfig,
+        categories: Vec<CategoryInfo>,
+        preprocess: Preprocess,
+        post: PostprocessConfig,
+    ) -> Self {
         let model = ModelConfig { weights: None, ..model };
         Self { format: FORMAT_VERSION, model, categories, preprocess, post, loss: None, checksum: String::new() }
     }
@@ -83,7 +89,7 @@ impl CheckpointMeta {
         });
         let file = safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
             .expect("names are unique and sizes right");
-        Ok(write_atomically(path, |out| out.write_all(&file))?)
+        Ok(write_atomically(path, &file)?)
     }
 }
 
@@ -110,7 +116,7 @@ impl Checkpoint {
         if checksum(raw.into_iter()) != meta.checksum {
             return Err(bad("tensor data that does not match its checksum: the file is damaged or was edited".into()));
         }
-        meta.model.validate().map_err(|e| bad(e.to_string()))?;
+        meta.model.validate().map_err(|e| bad(e.within("model").to_string()))?;
         // The configuration has no checksum: it is not to ask for a larger network than the file holds.
         let tensors = tensors_from_safetensors(path, &bytes)?;
         let held: usize = tensors.values().map(|t| t.values.len()).sum();
@@ -121,7 +127,7 @@ impl Checkpoint {
         if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
             return Err(bad(format!("a value in {name} that is not finite")));
         }
-        meta.preprocess.check().map_err(|e| bad(e.to_string()))?;
+        meta.preprocess.validate().map_err(|e| bad(e.within("preprocess").to_string()))?;
         let with_channel = meta.model.class_channels.as_ref().map_or(meta.categories.len(), |c| c.of_class.len());
         if with_channel != meta.categories.len() {
             return Err(bad(format!("{} categories, {with_channel} of them with a channel", meta.categories.len())));

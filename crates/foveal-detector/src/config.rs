@@ -4,15 +4,17 @@ use std::path::PathBuf;
 
 use foveal_anchors::AnchorConfig;
 use foveal_backbone::{BackboneKind, NormChoice, P6From};
-use foveal_heads::HeadConfig;
+use foveal_base::{SettingError, check};
+use foveal_heads::{HeadConfig, HeadNorm};
 use foveal_nn::NORM_EPS;
 use foveal_weights::WeightsConvention;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ClassChannels;
 
 /// Everything that shapes the network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
     /// The residual network.
@@ -67,7 +69,41 @@ impl Default for ModelConfig {
     }
 }
 
+/// The most stages that can be frozen: the stem and four layers.
+const FREEZABLE: usize = 5;
+
 impl ModelConfig {
+    /// Refuses values that the types allow and no network has.
+    ///
+    /// # Errors
+    /// The first such key below `model`, what is possible, and the value.
+    pub fn validate(&self) -> Result<(), SettingError> {
+        let freezable = self.freeze_stages <= FREEZABLE;
+        check::that(freezable, "freeze_stages", "0 (nothing) to 5 (the whole backbone)", &self.freeze_stages)?;
+        let width = self.base_width;
+        check::that(
+            width >= 4 && width.is_multiple_of(4),
+            "base_width",
+            "a positive multiple of 4 (64 is ResNet's own)",
+            &width,
+        )?;
+        check::not_negative("norm_eps", self.norm_eps)?;
+        if let Some(channels) = &self.class_channels {
+            check::that(channels.is_sound(), "class_channels", "a channel of its own for each class", channels)?;
+        }
+        check::at_least_one("fpn_channels", self.fpn_channels)?;
+        let HeadConfig { prior, groups, norm, .. } = self.head;
+        let expected = "a probability between 0 and 1, both excluded";
+        check::that(prior > 0.0 && prior < 1.0, "head.prior", expected, &prior)?;
+        check::that(
+            norm == HeadNorm::None || groups > 0 && self.fpn_channels.is_multiple_of(groups),
+            "head.groups",
+            &format!("a divisor of model.fpn_channels, which is {}", self.fpn_channels),
+            &groups,
+        )?;
+        self.anchors.validate().map_err(|e| e.within("anchors"))
+    }
+
     /// Class channels of a network for so many classes.
     pub fn channels(&self, classes: usize) -> usize {
         self.class_channels.as_ref().map_or(classes, |c| c.count)

@@ -16,7 +16,7 @@ use crate::{Checkpoint, Detection, DetectorError, ImageFrame, postprocess};
 /// use foveal_image::load_rgb;
 ///
 /// # use foveal_coco::CategoryInfo;
-/// # use foveal_detector::{CheckpointMeta, ModelConfig, PostConfig};
+/// # use foveal_detector::{CheckpointMeta, ModelConfig, PostprocessConfig};
 /// # use foveal_image::{Preprocess, RgbImage};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # // What a training run leaves behind: a checkpoint, here of a small network; and a photo.
@@ -25,7 +25,7 @@ use crate::{Checkpoint, Detection, DetectorError, ImageFrame, postprocess};
 /// # let model = ModelConfig { base_width: 8, fpn_channels: 32, ..ModelConfig::default() };
 /// # let names = ["cat", "dog"].iter().zip(1..).map(|(name, id)| CategoryInfo { id, name: name.to_string() });
 /// # let preprocess = Preprocess { min_size: 64, max_size: 96, ..Preprocess::default() };
-/// # let post = PostConfig { score_threshold: 0.001, ..PostConfig::default() };
+/// # let post = PostprocessConfig { score_threshold: 0.001, ..PostprocessConfig::default() };
 /// # let network = model.build(2, 1, &Device::flex())?.model;
 /// # CheckpointMeta::new(model, names.collect(), preprocess, post).save(&network, &path)?;
 /// # RgbImage::from_pixel(120, 90, [200, 120, 40].into()).save(&photo)?;
@@ -78,7 +78,7 @@ impl Detector {
         if width == 0 || height == 0 {
             return Err(DetectorError::EmptyImage { width, height });
         }
-        self.checkpoint.meta.preprocess.check()?;
+        self.checkpoint.meta.preprocess.validate()?;
         let prepared = self.checkpoint.meta.preprocess.apply(image);
         Ok(self.detect_prepared(&[prepared]).pop().unwrap_or_default())
     }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use foveal_base::{SettingError, WriteError};
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectorError {
@@ -11,7 +13,10 @@ pub enum DetectorError {
     /// An image could not be read.
     #[error(transparent)]
     Image(#[from] foveal_image::ImageError),
-    /// A file could not be written, or a label map is none.
+    /// A file could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Categories that make no label map.
     #[error(transparent)]
     Coco(#[from] foveal_coco::CocoError),
     /// A file could not be read.
@@ -80,14 +85,7 @@ pub enum DetectorError {
          set model.weights, or take model.norm = \"group\""
     )]
     FrozenWithoutWeights,
-    /// A configuration value that no network has.
-    #[error("model.{key}: expected {expected}, found {found}")]
-    Config {
-        /// The key below `model`.
-        key: &'static str,
-        /// What is possible.
-        expected: &'static str,
-        /// The value.
-        found: String,
-    },
+    /// A configuration value that no network or preprocessing has.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::f16;
 use foveal_anchors::Rounding;
 use foveal_backbone::{BackboneKind, NormChoice, P6From};
-use foveal_coco::write_atomically;
+use foveal_base::write_atomically;
 use foveal_heads::HeadNorm;
 use foveal_image::ResizeMode;
 use foveal_weights::{HostTensor, TensorMap, named_tensors, read_weight_file};
@@ -82,7 +82,7 @@ pub fn export_weights(
         Container::Torch => torch_file(&out),
         Container::SafeTensors => safetensors_file(&out),
     };
-    Ok(write_atomically(path, |to| to.write_all(&file))?)
+    Ok(write_atomically(path, &file)?)
 }
 
 /// Whether batch norms get torch's counters.

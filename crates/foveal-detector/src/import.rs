@@ -11,7 +11,7 @@ use foveal_image::{Preprocess, ResizeMode};
 use foveal_weights::{TensorMap, load_tensors, read_weight_file};
 
 use crate::labels::{Labels, label_channels};
-use crate::{Checkpoint, CheckpointMeta, DetectorError, ModelConfig, PostConfig};
+use crate::{Checkpoint, CheckpointMeta, DetectorError, ModelConfig, PostprocessConfig};
 
 /// Detections an image of torchvision's RetinaNet (`detections_per_img`).
 const TORCHVISION_DETECTIONS: usize = 300;
@@ -61,8 +61,8 @@ pub fn torchvision_preprocess() -> Preprocess {
 }
 
 /// torchvision's thresholds.
-pub fn torchvision_post() -> PostConfig {
-    PostConfig { max_detections: TORCHVISION_DETECTIONS, ..PostConfig::default() }
+pub fn torchvision_post() -> PostprocessConfig {
+    PostprocessConfig { max_detections: TORCHVISION_DETECTIONS, ..PostprocessConfig::default() }
 }
 
 /// Reads a file of torchvision weights into a network of the given architecture, which is torchvision's own or one
@@ -76,7 +76,7 @@ pub fn import_torchvision(
     labels: Option<&Labels>,
     device: &Device,
 ) -> Result<Checkpoint, DetectorError> {
-    model.validate()?;
+    model.validate().map_err(|e| e.within("model"))?;
     let bad = |found: String| DetectorError::Import { path: path.to_owned(), found };
     let file = read_weight_file(path)?;
     let tensors = rename(strip_wrappers(file.tensors));

@@ -29,4 +29,4 @@ pub use foveal_weights::LoadReport;
 pub use import::{TorchvisionArch, import_torchvision, torchvision_post, torchvision_preprocess};
 pub use labels::{COCO_CHANNELS, Labelled, Labels, label_channels};
 pub use model::{BuiltModel, Dense, NetworkOutput, RetinaNet};
-pub use postprocess::{Detection, ImageFrame, PostConfig, postprocess};
+pub use postprocess::{Detection, ImageFrame, PostprocessConfig, postprocess};

@@ -152,7 +152,7 @@ impl ModelConfig {
         seed: u64,
         device: &Device,
     ) -> Result<BuiltModel, DetectorError> {
-        self.validate()?;
+        self.validate().map_err(|e| e.within("model"))?;
         if let Some(path) = self.weights.as_deref().filter(|path| is_checkpoint(path)) {
             return start_from(self, path, classes, categories, seed, device);
         }
@@ -186,64 +186,6 @@ impl ModelConfig {
         }
         model.backbone.body = model.backbone.body.freeze_stages(self.freeze_stages);
         Ok(BuiltModel { model, config, report, new_tensors, differences: Vec::new() })
-    }
-
-    /// Checks what the types allow and the network does not.
-    ///
-    /// # Errors
-    /// Names the key, what is possible and what was found.
-    pub fn validate(&self) -> Result<(), DetectorError> {
-        let check = |ok: bool, key: &'static str, expected: &'static str, found: String| {
-            if ok { Ok(()) } else { Err(DetectorError::Config { key, expected, found }) }
-        };
-        check(
-            self.freeze_stages <= FREEZABLE,
-            "freeze_stages",
-            "0 (nothing) to 5 (the whole backbone)",
-            self.freeze_stages.to_string(),
-        )?;
-        check(
-            self.base_width >= 4 && self.base_width.is_multiple_of(4),
-            "base_width",
-            "a positive multiple of 4 (64 is ResNet's own)",
-            self.base_width.to_string(),
-        )?;
-        check(
-            self.norm_eps >= 0.0 && self.norm_eps.is_finite(),
-            "norm_eps",
-            "a finite number, 0 or more",
-            self.norm_eps.to_string(),
-        )?;
-        if let Some(channels) = &self.class_channels {
-            let found = format!("{} channels, {:?}", channels.count, channels.of_class);
-            check(channels.is_sound(), "class_channels", "a channel of its own for each class", found)?;
-        }
-        check(self.fpn_channels > 0, "fpn_channels", "at least 1", self.fpn_channels.to_string())?;
-        let prior = self.head.prior;
-        check(
-            prior > 0.0 && prior < 1.0,
-            "head.prior",
-            "a probability between 0 and 1, both excluded",
-            prior.to_string(),
-        )?;
-        let groups_fit = self.head.groups > 0 && self.fpn_channels.is_multiple_of(self.head.groups);
-        check(
-            self.head.norm == foveal_heads::HeadNorm::None || groups_fit,
-            "head.groups",
-            "a divisor of model.fpn_channels",
-            self.head.groups.to_string(),
-        )?;
-        let anchors = &self.anchors;
-        let sizes_ok = anchors.base_sizes.len() == 5 && anchors.base_sizes.iter().all(|s| *s > 0.0 && s.is_finite());
-        check(
-            sizes_ok,
-            "anchors.base_sizes",
-            "five positive sizes in pixels, one for each of P3..P7",
-            format!("{:?}", anchors.base_sizes),
-        )?;
-        let ratios_ok = !anchors.ratios.is_empty() && anchors.ratios.iter().all(|r| *r > 0.0 && r.is_finite());
-        check(ratios_ok, "anchors.ratios", "positive ratios (height over width)", format!("{:?}", anchors.ratios))?;
-        check(anchors.scales > 0, "anchors.scales", "at least 1 scale an octave", anchors.scales.to_string())
     }
 
     /// The anchors of a padded image for maps of the given sizes.

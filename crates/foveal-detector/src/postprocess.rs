@@ -15,7 +15,7 @@ use crate::topk::{Scored, best};
 /// `[eval]`'s part that shapes detections.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct PostConfig {
+pub struct PostprocessConfig {
     /// Pairs of anchor and class at or below this score are dropped.
     pub score_threshold: f32,
     /// IoU above which the lesser of two boxes of one class is dropped.
@@ -26,7 +26,7 @@ pub struct PostConfig {
     pub pre_nms: usize,
 }
 
-impl Default for PostConfig {
+impl Default for PostprocessConfig {
     fn default() -> Self {
         Self { score_threshold: 0.05, nms: 0.5, max_detections: 100, pre_nms: 1000 }
     }
@@ -76,7 +76,7 @@ pub fn postprocess(
     dense: &Dense,
     anchors: &Anchors,
     frames: &[ImageFrame],
-    config: &PostConfig,
+    config: &PostprocessConfig,
     channels: Option<&ClassChannels>,
 ) -> Vec<Vec<Detection>> {
     let [batch, count, classes] = dense.logits.dims();
@@ -104,7 +104,7 @@ fn one_image(
     class_of: &[Option<u32>],
     anchors: &Anchors,
     frame: &ImageFrame,
-    config: &PostConfig,
+    config: &PostprocessConfig,
 ) -> Vec<Detection> {
     let classes = class_of.len();
     let (width, height) = (frame.width as f32, frame.height as f32);
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn duplicates_go_class_by_class_and_boxes_come_back_in_original_pixels() {
         let d = dense(&[[2.0, -9.0], [1.0, 0.0], [3.0, -9.0]]);
-        let found = &postprocess(&d, &anchors(), &[FRAME], &PostConfig::default(), None)[0];
+        let found = &postprocess(&d, &anchors(), &[FRAME], &PostprocessConfig::default(), None)[0];
         let summary: Vec<(u32, BBox)> = found.iter().map(|d| (d.class, d.bbox)).collect();
         // Clipped to 80 x 80, then 2 times as wide and half as high; the second anchor lost class 0 to the first.
         let expected = [
@@ -180,17 +180,17 @@ mod tests {
     fn limits_hold() {
         let d = dense(&[[2.0, 1.9], [1.0, 0.5], [3.0, f32::NAN]]);
         let at = |config| postprocess(&d, &anchors(), &[FRAME], &config, None)[0].len();
-        assert_eq!(at(PostConfig { max_detections: 1, ..PostConfig::default() }), 1);
-        assert_eq!(at(PostConfig { pre_nms: 1, nms: 1.0, ..PostConfig::default() }), 2);
-        assert_eq!(at(PostConfig { score_threshold: 0.9, ..PostConfig::default() }), 1);
-        assert_eq!(at(PostConfig { score_threshold: 0.0, nms: 1.0, ..PostConfig::default() }), 5);
+        assert_eq!(at(PostprocessConfig { max_detections: 1, ..PostprocessConfig::default() }), 1);
+        assert_eq!(at(PostprocessConfig { pre_nms: 1, nms: 1.0, ..PostprocessConfig::default() }), 2);
+        assert_eq!(at(PostprocessConfig { score_threshold: 0.9, ..PostprocessConfig::default() }), 1);
+        assert_eq!(at(PostprocessConfig { score_threshold: 0.0, nms: 1.0, ..PostprocessConfig::default() }), 5);
     }
 
     #[test]
     fn channels_without_a_class_are_left_out_before_the_best_are_taken() {
         let d = dense(&[[2.0, 1.9], [1.0, 0.5], [3.0, -9.0]]);
         let channels = ClassChannels { count: 2, of_class: vec![1] };
-        let config = PostConfig { pre_nms: 1, ..PostConfig::default() };
+        let config = PostprocessConfig { pre_nms: 1, ..PostprocessConfig::default() };
         let found = &postprocess(&d, &anchors(), &[FRAME], &config, Some(&channels))[0];
         let summary: Vec<(u32, f32)> = found.iter().map(|d| (d.class, d.score)).collect();
         assert_eq!(summary, [(0, 1.0 / (1.0 + (-1.9f32).exp()))]);

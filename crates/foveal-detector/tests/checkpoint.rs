@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use foveal_backbone::{BackboneKind, NormChoice};
 use foveal_coco::CategoryInfo;
-use foveal_detector::{Checkpoint, CheckpointMeta, Detector, DetectorError, ModelConfig, PostConfig};
+use foveal_detector::{Checkpoint, CheckpointMeta, Detector, DetectorError, ModelConfig, PostprocessConfig};
 use foveal_image::{Preprocess, RgbImage};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ fn meta() -> CheckpointMeta {
         config(),
         categories,
         preprocess,
-        PostConfig { score_threshold: 0.001, ..PostConfig::default() },
+        PostprocessConfig { score_threshold: 0.001, ..PostprocessConfig::default() },
     )
 }
 

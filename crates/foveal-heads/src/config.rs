@@ -1,10 +1,11 @@
 //! `[model.head]`.
 
 use foveal_nn::NORM_GROUPS;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Norm after each tower convolution.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeadNorm {
     /// None; the convolutions have biases: the paper, torchvision's v1.
@@ -15,7 +16,7 @@ pub enum HeadNorm {
 }
 
 /// The two towers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeadConfig {
     /// 3x3 convolutions before the last one (section 4: 4).

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// A file that could not be turned into an image, or preprocessing settings that make no sense.
+/// A file that could not be turned into an image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// The file could not be read.
@@ -27,16 +27,6 @@ pub enum ImageError {
         /// The file.
         path: PathBuf,
         /// What a complete file would hold.
-        expected: &'static str,
-    },
-    /// A preprocessing setting outside its range.
-    #[error("preprocessing: `{key}` is {found}, expected {expected}")]
-    Setting {
-        /// The setting's name.
-        key: &'static str,
-        /// Its value.
-        found: String,
-        /// The range that makes sense.
         expected: &'static str,
     },
 }

@@ -1,10 +1,12 @@
 //! Resizing and normalising of one image.
 
 use fast_image_resize as fir;
+use foveal_base::{SettingError, check};
 use image::RgbImage;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ImageError, Staged, bilinear};
+use crate::{Staged, bilinear};
 
 /// Channel means of ImageNet's RGB in 0..1, as torchvision's pretrained weights expect.
 pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -12,7 +14,7 @@ pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// How an image is brought to its size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResizeMode {
     /// Bilinear with antialiasing (a triangle filter over the source's pixels), on 8 bit, as PIL does.
@@ -23,7 +25,7 @@ pub enum ResizeMode {
 }
 
 /// The preprocessing of a model: a part of its checkpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Preprocess {
     /// The shorter side is brought to this many pixels.
@@ -82,30 +84,20 @@ impl Prepared {
 }
 
 impl Preprocess {
-    /// Refuses settings that cannot work.
+    /// Refuses preprocessing that cannot work.
     ///
     /// # Errors
-    /// [`ImageError::Setting`] with the key, its value and the range.
-    pub fn check(&self) -> Result<(), ImageError> {
-        let error = |key, found: String, expected| Err(ImageError::Setting { key, found, expected });
-        if self.min_size == 0 {
-            return error("min_size", self.min_size.to_string(), "at least 1 pixel");
+    /// A size of 0 pixels, `max_size` below `min_size`, a mean that is not finite, a deviation that is not positive.
+    pub fn validate(&self) -> Result<(), SettingError> {
+        check::that(self.min_size > 0, "min_size", "at least 1 pixel", &self.min_size)?;
+        let expected = format!("at least min_size, which is {}", self.min_size);
+        check::that(self.max_size >= self.min_size, "max_size", &expected, &self.max_size)?;
+        if let Some(size) = self.fixed_size {
+            check::that(!size.contains(&0), "fixed_size", "[height, width] of at least 1 pixel", &size)?;
         }
-        if self.max_size < self.min_size {
-            return error("max_size", self.max_size.to_string(), "at least `min_size`");
-        }
-        if let Some(size) = self.fixed_size
-            && size.contains(&0)
-        {
-            return error("fixed_size", format!("{size:?}"), "[height, width] of at least 1 pixel");
-        }
-        if !self.mean.iter().all(|v| v.is_finite()) {
-            return error("mean", format!("{:?}", self.mean), "three finite numbers");
-        }
-        if !self.std.iter().all(|v| v.is_finite() && *v > 0.0) {
-            return error("std", format!("{:?}", self.std), "three positive numbers");
-        }
-        Ok(())
+        check::that(self.mean.iter().all(|v| v.is_finite()), "mean", "three finite numbers", &self.mean)?;
+        let positive = self.std.iter().all(|v| *v > 0.0 && v.is_finite());
+        check::that(positive, "std", "three finite numbers above 0", &self.std)
     }
 
     /// The size that an image of `width` x `height` pixels is brought to, `(width, height)`: `floor(side * scale)` in

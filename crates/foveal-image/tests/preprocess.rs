@@ -109,7 +109,7 @@ fn constant_images_stay_constant() {
 #[test]
 fn settings_that_cannot_work_are_refused() {
     let good = Preprocess::default();
-    assert!(good.check().is_ok());
+    assert!(good.validate().is_ok());
     for bad in [
         Preprocess { min_size: 0, ..good.clone() },
         Preprocess { max_size: 10, ..good.clone() },
@@ -117,7 +117,7 @@ fn settings_that_cannot_work_are_refused() {
         Preprocess { std: [1.0, 0.0, 1.0], ..good.clone() },
         Preprocess { mean: [f32::NAN; 3], ..good.clone() },
     ] {
-        assert!(bad.check().is_err(), "{bad:?}");
+        assert!(bad.validate().is_err(), "{bad:?}");
     }
     assert!(serde_json::from_str::<Preprocess>(r#"{"min_sise": 3}"#).is_err());
     let text = serde_json::to_string(&good).unwrap();

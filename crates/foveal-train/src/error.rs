@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use foveal_criterion::Fault;
 
-use crate::config::ConfigError;
+use foveal_base::{SettingError, WriteError};
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// The configuration.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] SettingError),
     /// The data.
     #[error(transparent)]
     Data(#[from] foveal_data::DataError),
@@ -23,7 +23,7 @@ pub enum TrainError {
     Eval(#[from] foveal_eval::EvalError),
     /// A file of the run could not be written whole.
     #[error(transparent)]
-    Write(#[from] foveal_coco::CocoError),
+    Write(#[from] WriteError),
     /// A file of the run could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {

@@ -6,5 +6,5 @@ use crate::error::TrainError;
 
 /// Writes a file to a temporary name, syncs and renames it: a crash leaves the old one or the new one.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    Ok(foveal_coco::write_atomically(path, |file| file.write_all(bytes))?)
+    Ok(foveal_base::write_atomically(path, bytes)?)
 }

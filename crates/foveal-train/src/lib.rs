@@ -32,7 +32,7 @@ mod train;
 
 pub use bench::{BenchPhases, BenchReport, bench};
 pub use clip::{clip_factor, clip_factor_on_device};
-pub use config::{BenchConfig, ConfigError, EvalConfig, OptimizerKind, RunConfig, ScheduleKind, TrainConfig};
+pub use config::{BenchConfig, EvalConfig, OptimizerKind, RunConfig, ScheduleKind, TrainConfig};
 pub use device::is_host;
 pub use ema::Ema;
 pub use error::TrainError;

@@ -60,9 +60,7 @@ impl Sets {
 
     /// Training objects of each class.
     pub(crate) fn objects_by_class(&self) -> Vec<usize> {
-        let mut objects = vec![0; self.categories().len()];
-        self.train.records().iter().flat_map(|r| &r.objects).for_each(|o| objects[o.class as usize] += 1);
-        objects
+        self.train.objects_by_class()
     }
 
     pub(crate) fn categories(&self) -> &[CategoryInfo] {

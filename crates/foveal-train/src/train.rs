@@ -11,7 +11,7 @@ use foveal_criterion::{Normalizer, NormalizerKind, SmoothedPositives};
 use foveal_data::{Batch, LoaderOptions, epoch_len, loader};
 use foveal_detector::CheckpointMeta;
 
-use crate::config::{ConfigError, RunConfig};
+use crate::config::RunConfig;
 use crate::device::is_host;
 use crate::error::TrainError;
 use crate::evaluate::{Evaluation, Evaluator};
@@ -123,13 +123,7 @@ fn train_reading(
     let mut step_log = StepLog::new(log_every);
     // Class weights in numbers, from the training set's.
     let loss = config.loss.with_counts(&sets.objects_by_class());
-    if let Some((key, found)) = loss.lists().into_iter().find(|(_, n)| *n != session.channels(classes)) {
-        let expected = session.channels(classes);
-        return Err(ConfigError::Section(format!(
-            "{key}: a list of {found} numbers; the network has {expected} class channels"
-        ))
-        .into());
-    }
+    loss.validate_lists(session.channels(classes)).map_err(|e| e.within("loss"))?;
     let mut check_first = settings.step0_check && session.new_class_head;
     let mut checkpoint = CheckpointMeta::new(
         session.meta.model.clone(),

@@ -1,5 +1,6 @@
 //! What no name tells of a residual network: where its strides are, and what its input is.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::layout::{Layout, ResidualNetwork};
@@ -8,7 +9,7 @@ use crate::{HostTensor, TensorMap};
 use foveal_backbone::{BackboneKind, BlockKind};
 
 /// The convention of the residual network and its weight file (`model.weights_convention`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WeightsConvention {
     /// torchvision's, and files whose names leave it open are refused.

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use foveal_base::write_atomically;
 use serde::Serialize;
 
 use crate::failure::ClosedPipe;
@@ -33,12 +34,16 @@ pub fn is_stdout(path: Option<&Path>) -> bool {
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).context("cannot form the JSON")?;
     text.push('\n');
-    if is_stdout(Some(path)) {
-        print(&text)
-    } else {
-        create_parent(path)?;
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-    }
+    if is_stdout(Some(path)) { print(&text) } else { write_file(path, text.as_bytes()) }
+}
+
+/// Writes a file whole or not at all, and makes the folder that it lies in.
+///
+/// # Errors
+/// The file or folder that cannot be written, and why.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    create_parent(path)?;
+    Ok(write_atomically(path, bytes)?)
 }
 
 /// Makes the folder that a file is to be written into.

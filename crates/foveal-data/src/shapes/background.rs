@@ -2,7 +2,7 @@
 
 use std::f32::consts::TAU;
 
-use super::draw::Canvas;
+use super::canvas::Canvas;
 use crate::{Stream, color};
 
 /// Distance in pixels between the noise's random values.

@@ -1,9 +1,10 @@
 //! How many images of what.
 
+use foveal_base::{SettingError, check};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Kind;
-use crate::DataError;
 
 /// The two disjoint halves of the set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ impl Split {
 }
 
 /// The generated set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShapesConfig {
     /// Training images.
@@ -81,53 +82,29 @@ impl ShapesConfig {
     /// Refuses values that no set can be made of.
     ///
     /// # Errors
-    /// [`DataError::Setting`]: the key, its value, and what was expected.
-    pub fn validate(&self) -> Result<(), DataError> {
-        let fraction = |v: f32| (0.0..=1.0).contains(&v);
+    /// The first such key below `data.shapes`, what is possible, and the value.
+    pub fn validate(&self) -> Result<(), SettingError> {
         let [height, width] = self.size;
         let short = height.min(width) as f32;
-        for (good, key, found, expected) in [
-            (self.count > 0, "data.shapes.count", self.count.to_string(), "at least 1"),
-            (
-                (16..=4096).contains(&height) && (16..=4096).contains(&width),
-                "data.shapes.size",
-                format!("{:?}", self.size),
-                "[height, width] of 16 to 4096 pixels",
-            ),
-            (
-                (1..=Kind::ALL.len()).contains(&self.classes),
-                "data.shapes.classes",
-                self.classes.to_string(),
-                "1 to 8, the kinds of figure there are",
-            ),
-            (
-                (1..=200).contains(&self.max_objects),
-                "data.shapes.max_objects",
-                self.max_objects.to_string(),
-                "1 to 200",
-            ),
-            (self.min_object >= 4.0, "data.shapes.min_object", self.min_object.to_string(), "at least 4 pixels"),
-            (
-                fraction(self.max_object) && self.max_object * short >= self.min_object,
-                "data.shapes.max_object",
-                self.max_object.to_string(),
-                "a fraction of the shorter side, not below min_object",
-            ),
-            (
-                self.imbalance >= 1.0 && self.imbalance.is_finite(),
-                "data.shapes.imbalance",
-                self.imbalance.to_string(),
-                "at least 1",
-            ),
-            (fraction(self.max_covered), "data.shapes.max_covered", self.max_covered.to_string(), "0 to 1"),
-            (fraction(self.hue_spread), "data.shapes.hue_spread", self.hue_spread.to_string(), "0 to 1"),
-            (fraction(self.texture), "data.shapes.texture", self.texture.to_string(), "0 to 1"),
-        ] {
-            if !good {
-                return Err(DataError::Setting { key, found, expected });
-            }
-        }
-        Ok(())
+        check::at_least_one("count", self.count)?;
+        let sides = self.size.iter().all(|side| (16..=4096).contains(side));
+        check::that(sides, "size", "[height, width] of 16 to 4096 pixels", &self.size)?;
+        let kinds = (1..=Kind::ALL.len()).contains(&self.classes);
+        check::that(kinds, "classes", "1 to 8, the kinds of figure there are", &self.classes)?;
+        check::that((1..=200).contains(&self.max_objects), "max_objects", "1 to 200", &self.max_objects)?;
+        check::that(self.min_object >= 4.0, "min_object", "at least 4 pixels", &self.min_object)?;
+        check::fraction("max_object", self.max_object)?;
+        check::that(
+            self.max_object * short >= self.min_object,
+            "max_object",
+            &format!("a fraction of the shorter side that is not below min_object, {} pixels", self.min_object),
+            &self.max_object,
+        )?;
+        let ratio = self.imbalance >= 1.0 && self.imbalance.is_finite();
+        check::that(ratio, "imbalance", "a finite number, 1 or more", &self.imbalance)?;
+        check::fraction("max_covered", self.max_covered)?;
+        check::fraction("hue_spread", self.hue_spread)?;
+        check::fraction("texture", self.texture)
     }
 
     /// The number of images of a split.

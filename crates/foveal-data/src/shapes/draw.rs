@@ -1,36 +1,10 @@
 //! Antialiased filling by supersampling.
 
-use foveal_image::RgbImage;
-use image::Rgb;
-
-use super::scene::Figure;
+use super::canvas::Canvas;
+use super::figure::Figure;
 
 /// Samples a pixel along each axis.
 const SAMPLES: usize = 4;
-
-/// An image being drawn, in levels of 0..255.
-pub(super) struct Canvas {
-    width: usize,
-    height: usize,
-    pixels: Vec<[f32; 3]>,
-}
-
-impl Canvas {
-    pub fn new(width: usize, height: usize) -> Self {
-        Self { width, height, pixels: vec![[0.0; 3]; width * height] }
-    }
-
-    pub fn pixel(&mut self, x: usize, y: usize) -> &mut [f32; 3] {
-        &mut self.pixels[y * self.width + x]
-    }
-
-    pub fn into_image(self) -> RgbImage {
-        let (width, height) = (self.width, self.height);
-        RgbImage::from_fn(width as u32, height as u32, |x, y| {
-            Rgb(self.pixels[y as usize * width + x as usize].map(|v| v.round().clamp(0.0, 255.0) as u8))
-        })
-    }
-}
 
 /// Fills a figure; `shade` darkens or lightens it from its upper to its lower edge by up to that fraction.
 pub(super) fn fill(canvas: &mut Canvas, figure: &Figure, shade: f32) {

@@ -2,14 +2,17 @@
 //! large. Every image is a function of (seed, split, index) alone.
 
 mod background;
+mod canvas;
 mod config;
 mod draw;
+mod figure;
 mod kind;
 mod scene;
 mod set;
 
 pub use config::{ShapesConfig, Split};
+pub use figure::Figure;
 pub use kind::Kind;
-pub use scene::{Figure, Scene};
+pub use scene::Scene;
 pub(crate) use set::ShapeImages;
 pub use set::{open, write_shapes};

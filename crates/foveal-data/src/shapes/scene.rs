@@ -5,6 +5,7 @@ use std::f32::consts::TAU;
 use foveal_boxes::BBox;
 use foveal_image::RgbImage;
 
+use super::figure::Figure;
 use super::kind::Outline;
 use super::{Kind, ShapesConfig, Split, background, draw};
 use crate::{Stream, color};
@@ -19,18 +20,6 @@ const EMPTY: f32 = 0.03;
 const GOLDEN: f64 = 0.618_033_988_749_894_9;
 /// Two figures whose boxes overlap by more than this IoU could not be told apart by non-maximum suppression.
 const MAX_IOU: f32 = 0.4;
-
-/// One figure of a scene.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Figure {
-    /// Class.
-    pub class: u32,
-    /// Pixels; the figure touches all four sides.
-    pub bbox: BBox,
-    pub(super) outline: Outline,
-    /// RGB, 0 to 255.
-    pub(super) color: [f32; 3],
-}
 
 /// An image's content, in drawing order.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,10 +1,13 @@
 //! The generated set as a data set in memory, and as a COCO folder on disk.
 
+use std::io::Cursor;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use foveal_base::write_atomically;
 use foveal_coco::{Annotation, Category, CocoDataset, Image, LabelMap, bbox_to_xywh};
 use foveal_image::RgbImage;
+use image::ImageFormat;
 use rayon::prelude::*;
 
 use super::{Kind, Scene, ShapesConfig, Split};
@@ -88,7 +91,7 @@ pub fn open(config: &ShapesConfig, split: Split) -> Opened {
 /// # Errors
 /// Settings out of range, a folder or file that cannot be written.
 pub fn write_shapes(config: &ShapesConfig, dir: &Path) -> Result<(), DataError> {
-    config.validate()?;
+    config.validate().map_err(|e| e.within("data.shapes"))?;
     let folder =
         |path: &Path| std::fs::create_dir_all(path).map_err(|source| DataError::Io { path: path.to_owned(), source });
     folder(&dir.join("annotations"))?;
@@ -98,8 +101,10 @@ pub fn write_shapes(config: &ShapesConfig, dir: &Path) -> Result<(), DataError> 
         let Opened { dataset, .. } = open(config, split);
         (0..dataset.len()).into_par_iter().try_for_each(|index| {
             let path = images.join(&dataset.record(index).file_name);
-            let error = |e: image::ImageError| DataError::WriteImage { path: path.clone(), reason: e.to_string() };
-            dataset.load(index)?.save(&path).map_err(error)
+            let mut png = Cursor::new(Vec::new());
+            let error = |e: image::ImageError| DataError::Encode { path: path.clone(), reason: e.to_string() };
+            dataset.load(index)?.write_to(&mut png, ImageFormat::Png).map_err(error)?;
+            Ok::<(), DataError>(write_atomically(&path, png.get_ref())?)
         })?;
         dataset.coco().write(&dir.join("annotations").join(format!("{}.json", split.name())))?;
     }

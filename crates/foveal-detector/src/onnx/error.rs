@@ -14,5 +14,5 @@ pub enum OnnxError {
     },
     /// The file could not be written.
     #[error(transparent)]
-    Write(#[from] foveal_coco::CocoError),
+    Write(#[from] foveal_base::WriteError),
 }

@@ -17,7 +17,7 @@ mod verify;
 
 use std::path::Path;
 
-use foveal_coco::write_atomically;
+use foveal_base::write_atomically;
 use prost::Message;
 
 pub use error::OnnxError;
@@ -56,7 +56,7 @@ pub fn export(checkpoint: &Checkpoint, options: &OnnxOptions) -> Vec<u8> {
 /// # Errors
 /// When the file cannot be written; what stood there before is then untouched.
 pub fn write(bytes: &[u8], path: &Path) -> Result<(), OnnxError> {
-    Ok(write_atomically(path, |out| out.write_all(bytes))?)
+    Ok(write_atomically(path, bytes)?)
 }
 
 fn model(checkpoint: &Checkpoint, options: &OnnxOptions) -> ModelProto {
@@ -139,7 +139,7 @@ mod tests {
     use foveal_weights::{load_tensors, named_tensors};
 
     use super::*;
-    use crate::{CheckpointMeta, ModelConfig, PostConfig};
+    use crate::{CheckpointMeta, ModelConfig, PostprocessConfig};
 
     fn checkpoint() -> Checkpoint {
         let config = ModelConfig {
@@ -152,7 +152,7 @@ mod tests {
         let categories = vec![CategoryInfo { id: 7, name: "ü \"x\"".into() }, CategoryInfo { id: 9, name: "b".into() }];
         let model = config.seeded(2, 0, &Device::flex());
         Checkpoint {
-            meta: CheckpointMeta::new(config, categories, Preprocess::default(), PostConfig::default()),
+            meta: CheckpointMeta::new(config, categories, Preprocess::default(), PostprocessConfig::default()),
             model,
         }
     }

@@ -3,7 +3,7 @@
 
 use super::builder::{Builder, Value, int_attribute};
 use super::layers::top;
-use crate::PostConfig;
+use crate::PostprocessConfig;
 
 /// Candidates of one level, or of all of them.
 struct Candidates {
@@ -32,7 +32,7 @@ pub(super) fn select(
     builder: &mut Builder,
     levels: &[(Value, Value)],
     classes: usize,
-    config: &PostConfig,
+    config: &PostprocessConfig,
 ) -> Selected {
     let best: Vec<Candidates> =
         levels.iter().map(|(logits, boxes)| best_of_level(builder, logits, boxes, classes, config.pre_nms)).collect();
@@ -73,7 +73,7 @@ fn at_most(builder: &mut Builder, count: usize, values: &Value) -> Value {
 ///
 /// # Shapes
 /// - result: `[batch, candidates]`, the scores of those kept, 0 for the others
-fn suppress(builder: &mut Builder, all: &Candidates, classes: usize, config: &PostConfig) -> Value {
+fn suppress(builder: &mut Builder, all: &Candidates, classes: usize, config: &PostprocessConfig) -> Value {
     // The operator wants scores of each box for each class: here a box stands for one class and has 0 for the others,
     // which is never above the threshold.
     let middle = builder.ints(&[1]);

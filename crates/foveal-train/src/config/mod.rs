@@ -1,21 +1,20 @@
 //! A run's configuration: every key of a recipe, its default and what it may be.
 
-mod check;
 mod train;
 
-pub use check::ConfigError;
 pub use train::{OptimizerKind, ScheduleKind, TrainConfig};
 
-use check::Checker;
 use foveal_anchors::MatcherConfig;
 use foveal_backbone::NormChoice;
-use foveal_criterion::{ClassWeights, LossConfig};
+use foveal_base::{SettingError, check};
+use foveal_criterion::LossConfig;
 use foveal_data::DataConfig;
-use foveal_detector::{ModelConfig, PostConfig};
+use foveal_detector::{ModelConfig, PostprocessConfig};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// All of a run: what a recipe holds, key by key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
     /// Name of the run: a part of its folder's name.
@@ -55,62 +54,48 @@ impl Default for RunConfig {
 }
 
 impl RunConfig {
-    /// Checks what the types alone allow and no run could work with.
+    /// Refuses what the types allow and no run could work with.
     ///
     /// # Errors
-    /// The first such key, its value, and what was expected.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let check = Checker;
+    /// The first such key with all its sections (`model.head.prior`), what is possible, and the value.
+    pub fn validate(&self) -> Result<(), SettingError> {
         let plain = !self.name.is_empty() && self.name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c));
-        check.that(
+        check::that(
             plain && !self.name.starts_with('.'),
             "name",
-            &self.name,
             "letters, digits, '-', '_' and '.' (it becomes part of a folder's name)",
+            &self.name,
         )?;
-        self.matcher.validate().map_err(section)?;
-        for alpha in self.loss.alpha.values() {
-            check.fraction("loss.alpha", *alpha)?;
-        }
-        for gamma in self.loss.gamma.values() {
-            check.not_negative("loss.gamma", *gamma)?;
-        }
-        check.positive("loss.ohem_ratio", self.loss.ohem_ratio)?;
-        check.below_one("loss.class_weight_beta", self.loss.class_weight_beta)?;
-        if let ClassWeights::Each(weights) = &self.loss.class_weights {
-            for weight in weights {
-                check.positive("loss.class_weights", *weight)?;
-            }
-        }
-        check.not_negative("loss.beta", self.loss.beta)?;
-        check.not_negative("loss.box_weight", self.loss.box_weight)?;
-        self.train.validate(&check)?;
+        self.matcher.validate().map_err(|e| e.within("matcher"))?;
+        self.loss.validate().map_err(|e| e.within("loss"))?;
+        self.train.validate().map_err(|e| e.within("train"))?;
+        self.eval.validate().map_err(|e| e.within("eval"))?;
+        self.bench.validate().map_err(|e| e.within("bench"))?;
+        self.data.validate().map_err(|e| e.within("data"))?;
+        self.model.validate().map_err(|e| e.within("model"))?;
+        self.validate_together()
+    }
+
+    /// Refuses values of different sections that contradict each other.
+    fn validate_together(&self) -> Result<(), SettingError> {
         let new_layers = self.train.new_layers_lr;
-        check.that(
+        check::that(
             new_layers == 1.0 || self.model.weights.is_some(),
             "train.new_layers_lr",
-            &new_layers,
             "1 where model.weights names no file: all layers are new, and train.lr is theirs",
+            &new_layers,
         )?;
-        check.that(
+        check::that(
             !self.train.activation_checkpointing || self.model.norm != NormChoice::Batch,
             "train.activation_checkpointing",
-            &true,
             "false where model.norm is \"batch\": a second forward pass would count each batch twice in its statistics",
-        )?;
-        self.eval.validate(&check)?;
-        self.bench.validate(&check)?;
-        self.data.validate().map_err(section)?;
-        self.model.validate().map_err(section)
+            &true,
+        )
     }
 }
 
-fn section(error: impl std::fmt::Display) -> ConfigError {
-    ConfigError::Section(error.to_string())
-}
-
 /// `[eval]`: how detections are made from the network's answers, and how many images at once.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvalConfig {
     /// Pairs of anchor and class at or below this score are dropped.
@@ -130,7 +115,7 @@ const EVAL_BATCH: usize = 4;
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        let post = PostConfig::default();
+        let post = PostprocessConfig::default();
         Self {
             score_threshold: post.score_threshold,
             nms: post.nms,
@@ -143,8 +128,8 @@ impl Default for EvalConfig {
 
 impl EvalConfig {
     /// The part that shapes detections, as checkpoints carry it.
-    pub fn post(&self) -> PostConfig {
-        PostConfig {
+    pub fn post(&self) -> PostprocessConfig {
+        PostprocessConfig {
             score_threshold: self.score_threshold,
             nms: self.nms,
             max_detections: self.max_detections,
@@ -152,17 +137,17 @@ impl EvalConfig {
         }
     }
 
-    fn validate(&self, check: &Checker) -> Result<(), ConfigError> {
-        check.fraction("eval.score_threshold", f64::from(self.score_threshold))?;
-        check.fraction("eval.nms", f64::from(self.nms))?;
-        check.at_least_one("eval.max_detections", self.max_detections)?;
-        check.at_least_one("eval.pre_nms", self.pre_nms)?;
-        check.at_least_one("eval.batch_size", self.batch_size)
+    fn validate(&self) -> Result<(), SettingError> {
+        check::fraction("score_threshold", self.score_threshold)?;
+        check::fraction("nms", self.nms)?;
+        check::at_least_one("max_detections", self.max_detections)?;
+        check::at_least_one("pre_nms", self.pre_nms)?;
+        check::at_least_one("batch_size", self.batch_size)
     }
 }
 
 /// `[bench]`: the seeded random data that a benchmark runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BenchConfig {
     /// Images a step.
@@ -188,13 +173,13 @@ impl Default for BenchConfig {
 }
 
 impl BenchConfig {
-    fn validate(&self, check: &Checker) -> Result<(), ConfigError> {
-        check.at_least_one("bench.batch_size", self.batch_size)?;
-        check.at_least_one("bench.classes", self.classes)?;
-        check.at_least_one("bench.steps", self.steps)?;
-        for (key, value) in [("bench.height", self.height), ("bench.width", self.width)] {
+    fn validate(&self) -> Result<(), SettingError> {
+        check::at_least_one("batch_size", self.batch_size)?;
+        check::at_least_one("classes", self.classes)?;
+        check::at_least_one("steps", self.steps)?;
+        for (key, value) in [("height", self.height), ("width", self.width)] {
             let padded = value > 0 && value.is_multiple_of(foveal_image::SIZE_DIVISOR);
-            check.that(padded, key, &value, "a positive multiple of 32")?;
+            check::that(padded, key, "a positive multiple of 32", &value)?;
         }
         Ok(())
     }
@@ -203,7 +188,7 @@ impl BenchConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use foveal_criterion::{ClassWeightRule, PerClass};
+    use foveal_criterion::{ClassWeightRule, ClassWeights, PerClass};
 
     #[test]
     fn losses_are_one_number_a_list_or_a_rule() {
@@ -244,32 +229,49 @@ mod tests {
             config.validate().unwrap_err().to_string()
         };
         let cases = [
-            (wrong(|c| c.train.batch_size = 0), "train.batch_size", "0"),
-            (wrong(|c| c.train.lr = f64::NAN), "train.lr", "NaN"),
-            (wrong(|c| c.train.momentum = 1.0), "train.momentum", "1"),
-            (wrong(|c| c.train.backbone_lr = -0.5), "train.backbone_lr", "-0.5"),
-            (wrong(|c| c.train.new_layers_lr = 10.0), "train.new_layers_lr", "10"),
-            (wrong(|c| c.train.milestones = vec![8.0, 3.0]), "train.milestones", "[8.0, 3.0]"),
-            (wrong(|c| c.train.ema = 1.0), "train.ema", "1"),
+            (wrong(|c| c.train.batch_size = 0), "train.batch_size: ", "at least 1", "0"),
+            (wrong(|c| c.train.lr = f64::NAN), "train.lr: ", "a finite number above 0", "NaN"),
+            (wrong(|c| c.train.momentum = 1.0), "train.momentum: ", "below 1", "1.0"),
+            (wrong(|c| c.train.backbone_lr = -0.5), "train.backbone_lr: ", "0 or more", "-0.5"),
+            (wrong(|c| c.train.new_layers_lr = 10.0), "train.new_layers_lr: ", "model.weights", "10.0"),
+            (wrong(|c| c.train.milestones = vec![8.0, 3.0]), "train.milestones: ", "rising order", "[8.0, 3.0]"),
+            (wrong(|c| c.train.ema = 1.0), "train.ema: ", "below 1", "1.0"),
             (
                 wrong(|c| (c.train.activation_checkpointing, c.model.norm) = (true, NormChoice::Batch)),
-                "train.activation_checkpointing",
+                "train.activation_checkpointing: ",
+                "model.norm",
                 "true",
             ),
-            (wrong(|c| c.eval.nms = 1.5), "eval.nms", "1.5"),
-            (wrong(|c| c.loss.alpha = (-0.5).into()), "loss.alpha", "-0.5"),
-            (wrong(|c| c.loss.gamma = PerClass::Each(vec![2.0, -1.0])), "loss.gamma", "-1"),
-            (wrong(|c| c.loss.ohem_ratio = 0.0), "loss.ohem_ratio", "0"),
-            (wrong(|c| c.loss.class_weights = ClassWeights::Each(vec![1.0, 0.0])), "loss.class_weights", "0"),
-            (wrong(|c| c.data.repeat_threshold = 0.0), "data.repeat_threshold", "0"),
-            (wrong(|c| c.matcher.negative_iou = 0.9), "negative_iou", "0.9"),
-            (wrong(|c| c.data.augment.flip_vertical = 2.0), "data.augment.flip_vertical", "2"),
-            (wrong(|c| c.bench.height = 100), "bench.height", "100"),
-            (wrong(|c| c.name = "../up".into()), "name", "../up"),
-            (wrong(|c| c.model.freeze_stages = 9), "freeze_stages", "9"),
+            (wrong(|c| c.eval.nms = 1.5), "eval.nms: ", "from 0 to 1", "1.5"),
+            (wrong(|c| c.loss.alpha = (-0.5).into()), "loss.alpha: ", "from 0 to 1", "-0.5"),
+            (wrong(|c| c.loss.gamma = PerClass::Each(vec![2.0, -1.0])), "loss.gamma: ", "0 or more", "-1.0"),
+            (wrong(|c| c.loss.ohem_ratio = 0.0), "loss.ohem_ratio: ", "above 0", "0.0"),
+            (
+                wrong(|c| c.loss.class_weights = ClassWeights::Each(vec![1.0, 0.0])),
+                "loss.class_weights: ",
+                "above 0",
+                "0.0",
+            ),
+            (wrong(|c| c.data.repeat_threshold = 0.0), "data.repeat_threshold: ", "above 0", "0.0"),
+            (wrong(|c| c.data.min_size = 0), "data.min_size: ", "at least 1 pixel", "0"),
+            (wrong(|c| c.data.min_size = 2000), "data.max_size: ", "min_size, which is 2000", "1333"),
+            (wrong(|c| c.data.augment.flip_vertical = 2.0), "data.augment.flip_vertical: ", "from 0 to 1", "2.0"),
+            (
+                wrong(|c| (c.data.source, c.data.shapes.classes) = (foveal_data::Source::Shapes, 9)),
+                "data.shapes.classes: ",
+                "1 to 8",
+                "9",
+            ),
+            (wrong(|c| c.matcher.negative_iou = 0.9), "matcher.negative_iou: ", "positive_iou, which is 0.5", "0.9"),
+            (wrong(|c| c.bench.height = 100), "bench.height: ", "multiple of 32", "100"),
+            (wrong(|c| c.name = "../up".into()), "name: ", "letters", "\"../up\""),
+            (wrong(|c| c.model.freeze_stages = 9), "model.freeze_stages: ", "0 (nothing) to 5", "9"),
+            (wrong(|c| c.model.head.prior = 1.0), "model.head.prior: ", "between 0 and 1", "1.0"),
+            (wrong(|c| c.model.anchors.ratios[0] = 0.0), "model.anchors.ratios: ", "positive", "[0.0, 1.0, 2.0]"),
         ];
-        for (message, key, value) in cases {
-            assert!(message.contains(key) && message.contains(value), "{message}");
+        for (message, key, expected, found) in cases {
+            let whole = message.starts_with(key) && message.ends_with(&format!(", found {found}"));
+            assert!(whole && message.contains(expected), "{message}");
         }
     }
 }

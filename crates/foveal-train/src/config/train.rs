@@ -1,13 +1,13 @@
 //! `[train]`.
 
+use foveal_base::{SettingError, check};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
-use super::check::Checker;
 use crate::pass::Activations;
 
 /// How weights follow gradients (`train.optimizer`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimizerKind {
     /// Stochastic gradient descent with momentum, as torch has it (no dampening).
@@ -18,7 +18,7 @@ pub enum OptimizerKind {
 }
 
 /// How the learning rate falls after the warm-up (`train.schedule`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ScheduleKind {
     /// By `gamma` at each of `milestones`.
@@ -31,7 +31,7 @@ pub enum ScheduleKind {
 }
 
 /// How the loss is minimised.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
     /// Passes over the training set.
@@ -145,23 +145,23 @@ impl TrainConfig {
         if self.activation_checkpointing { Activations::Recomputed } else { Activations::Kept }
     }
 
-    pub(super) fn validate(&self, check: &Checker) -> Result<(), ConfigError> {
-        check.at_least_one("train.epochs", self.epochs)?;
-        check.at_least_one("train.batch_size", self.batch_size)?;
-        check.at_least_one("train.accumulate", self.accumulate)?;
-        check.positive("train.lr", self.lr)?;
-        check.below_one("train.momentum", self.momentum)?;
-        check.not_negative("train.weight_decay", self.weight_decay)?;
-        check.below_one("train.betas", self.betas[0])?;
-        check.below_one("train.betas", self.betas[1])?;
-        check.positive("train.eps", self.eps)?;
-        check.not_negative("train.backbone_lr", self.backbone_lr)?;
-        check.not_negative("train.new_layers_lr", self.new_layers_lr)?;
+    pub(super) fn validate(&self) -> Result<(), SettingError> {
+        check::at_least_one("epochs", self.epochs)?;
+        check::at_least_one("batch_size", self.batch_size)?;
+        check::at_least_one("accumulate", self.accumulate)?;
+        check::positive("lr", self.lr)?;
+        check::below_one("momentum", self.momentum)?;
+        check::not_negative("weight_decay", self.weight_decay)?;
+        check::below_one("betas", self.betas[0])?;
+        check::below_one("betas", self.betas[1])?;
+        check::positive("eps", self.eps)?;
+        check::not_negative("backbone_lr", self.backbone_lr)?;
+        check::not_negative("new_layers_lr", self.new_layers_lr)?;
         let rising = self.milestones.windows(2).all(|w| w[0] < w[1]) && self.milestones.iter().all(|m| *m > 0.0);
-        check.that(rising, "train.milestones", &self.milestones, "epochs above 0 in rising order")?;
-        check.positive("train.gamma", self.gamma)?;
-        check.fraction("train.warmup_factor", self.warmup_factor)?;
-        check.not_negative("train.clip_norm", self.clip_norm)?;
-        check.below_one("train.ema", self.ema)
+        check::that(rising, "milestones", "epochs above 0 in rising order", &self.milestones)?;
+        check::positive("gamma", self.gamma)?;
+        check::fraction("warmup_factor", self.warmup_factor)?;
+        check::not_negative("clip_norm", self.clip_norm)?;
+        check::below_one("ema", self.ema)
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
-use foveal_criterion::{BreakdownLayout, ClassLossChoice, ClassWeights, Fault, NormalizerKind, PerClass, StepLog};
+use foveal_criterion::{BreakdownLayout, ClassLossKind, ClassWeights, Fault, NormalizerKind, PerClass, StepLog};
 use foveal_detector::RetinaNet;
 
 use super::*;
@@ -69,11 +69,11 @@ fn set_bias(network: &mut RetinaNet, change: impl Fn(Tensor<1>) -> Tensor<1>) {
 #[test]
 fn a_new_network_passes_with_every_loss() {
     let kinds = [
-        ClassLossChoice::Focal,
-        ClassLossChoice::CrossEntropy,
-        ClassLossChoice::BalancedCrossEntropy,
-        ClassLossChoice::Ohem,
-        ClassLossChoice::QualityFocal,
+        ClassLossKind::Focal,
+        ClassLossKind::CrossEntropy,
+        ClassLossKind::BalancedCrossEntropy,
+        ClassLossKind::Ohem,
+        ClassLossKind::QualityFocal,
     ];
     for kind in kinds {
         for normalizer in [NormalizerKind::Batch, NormalizerKind::PerImage] {

@@ -85,8 +85,7 @@ pub fn write(path: &Path, charts: &[Chart], width: u32, height: u32) -> Result<(
     load_font()?;
     let size = (width * charts.len() as u32, height);
     let bytes = if extension(path) == "svg" { svg(charts, size)?.into_bytes() } else { png(charts, size)? };
-    crate::output::create_parent(path)?;
-    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    crate::output::write_file(path, &bytes)
 }
 
 fn extension(path: &Path) -> String {

@@ -1,15 +1,11 @@
 //! `foveal anchors`.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::Result;
-use foveal_anchors::{Anchors, Coverage, CoverageSummary, SizeBucket, coverage, grid_sizes};
-use foveal_boxes::BBox;
-use foveal_data::{Dataset, Opened};
-use foveal_image::padded_length;
-use foveal_train::RunConfig;
-use rayon::prelude::*;
+use foveal_anchors::CoverageSummary;
+use foveal_coco::LabelMap;
+use foveal_data::{Opened, SetCoverage};
 use serde_json::{Map, Value, json};
 
 use crate::args::{AnchorsCommand, Common, Split};
@@ -35,7 +31,7 @@ fn report(path: &Path, split: Split, json: Option<&Path>, common: &Common) -> Re
     if !report.is_clean() {
         eprintln!("{}", report.summary());
     }
-    let groups = measure(&config, &dataset);
+    let groups = named(&SetCoverage::new(&dataset, &config.data, &config.model.anchors), dataset.label_map());
     let mut table = format!(
         " {:<24}  {:>7}  {:>8}  {:>9}  {:>9}  {:>9}\n",
         "objects", "count", "IoU>=0.5", "best IoU", "positives", "untouched"
@@ -63,42 +59,10 @@ fn as_json(summary: &CoverageSummary) -> Value {
     })
 }
 
-/// Figures of all objects, of each size and of each class, by the sizes that the network sees.
-fn measure(config: &RunConfig, dataset: &Dataset) -> Vec<(String, CoverageSummary)> {
-    let preprocess = config.data.preprocess();
-    // Images of one padded size share their anchors.
-    let mut by_size: HashMap<[usize; 2], Vec<usize>> = HashMap::new();
-    for index in 0..dataset.len() {
-        let record = dataset.record(index);
-        let (width, height) = preprocess.target_size(record.width, record.height);
-        by_size.entry([padded_length(height as usize), padded_length(width as usize)]).or_default().push(index);
-    }
-    let mut per_image: Vec<(usize, Coverage)> = Vec::new();
-    for ([height, width], members) in by_size {
-        let Anchors { boxes, .. } = config.model.anchors.anchors(height, width, &grid_sizes(height, width));
-        per_image.par_extend(members.into_par_iter().map(|index| {
-            let record = dataset.record(index);
-            let (width, height) = preprocess.target_size(record.width, record.height);
-            let (sx, sy) = (width as f32 / record.width as f32, height as f32 / record.height as f32);
-            let objects: Vec<BBox> = record.objects.iter().map(|object| object.bbox.scale(sx, sy)).collect();
-            (index, coverage(&boxes, &objects))
-        }));
-    }
-    per_image.sort_unstable_by_key(|(index, _)| *index);
-    let mut all = Coverage::default();
-    let mut classes = vec![Coverage::default(); dataset.label_map().categories().len()];
-    for (index, found) in per_image {
-        for (object, found) in dataset.record(index).objects.iter().zip(&found.objects) {
-            classes[object.class as usize].objects.push(*found);
-        }
-        all.merge(found);
-    }
-    let mut groups = vec![("all".to_owned(), all.summary())];
-    for (name, bucket) in ["small", "medium", "large"].into_iter().zip(SizeBucket::ALL) {
-        groups.push((name.to_owned(), all.bucket(bucket)));
-    }
-    for (category, found) in dataset.label_map().categories().iter().zip(&classes) {
-        groups.push((format!("class {}", category.name), found.summary()));
-    }
-    groups
+/// Metrics of all objects, of each size and of each class, under their names in table and JSON.
+fn named(found: &SetCoverage, labels: &LabelMap) -> Vec<(String, CoverageSummary)> {
+    let sizes = ["small", "medium", "large"].map(str::to_owned).into_iter().zip(found.by_size);
+    let classes = labels.categories().iter().map(|category| format!("class {}", category.name));
+    let all = std::iter::once(("all".to_owned(), found.all));
+    all.chain(sizes).chain(classes.zip(found.by_class.iter().copied())).collect()
 }

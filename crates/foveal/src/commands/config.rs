@@ -14,7 +14,7 @@ use crate::output;
 /// A configuration that cannot be used.
 pub fn run(args: &ConfigArgs, common: &Common) -> Result<u8> {
     if args.schema {
-        output::write_json("-".as_ref(), &config::schema()?)?;
+        output::write_json("-".as_ref(), &config::schema())?;
     } else if args.defaults {
         let unset = PATH_KEYS.map(|key| format!("# {key} = \"…\"\n")).concat();
         let text = config::to_toml(&RunConfig::default())?;

@@ -12,20 +12,18 @@ use serde_json::json;
 
 use super::interrupt;
 use crate::args::{Common, EvalArgs};
+use crate::config::checkpoint::{OPEN_TO_EVAL, adopt, refuse_closed};
 use crate::config::{self, Origin};
-use crate::failure::{DONE, INTERRUPTED, Usage};
+use crate::failure::{DONE, INTERRUPTED};
 use crate::progress::Console;
 use crate::{device, output};
-
-/// Keys of `--set` that a checkpoint leaves open.
-const OPEN: [&str; 5] = ["data.", "eval.", "loss.", "matcher.", "train.seed"];
 
 /// Evaluates a checkpoint.
 ///
 /// # Errors
 /// Checkpoint, data or files that cannot be used together.
 pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
-    refuse_closed(&common.set, &OPEN)?;
+    refuse_closed(&common.set, &OPEN_TO_EVAL)?;
     let picked = device::pick(&common.device)?;
     let checkpoint = Checkpoint::load(&args.checkpoint, &picked.device)?;
     let config = configuration(args, common, &checkpoint)?;
@@ -71,7 +69,7 @@ fn configuration(args: &EvalArgs, common: &Common, checkpoint: &Checkpoint) -> R
         Some(path) => config::load(Some(path), &[])?,
         None => RunConfig::default(),
     };
-    config::adopt(&mut base, &checkpoint.meta)?;
+    adopt(&mut base, &checkpoint.meta)?;
     if let (Some(annotations), Some(images)) = (&args.annotations, &args.images) {
         base.data.source = Source::Coco;
         base.data.val.annotations = Some(annotations.clone());
@@ -86,21 +84,6 @@ fn configuration(args: &EvalArgs, common: &Common, checkpoint: &Checkpoint) -> R
     }
     let layer = config::layer_of(&base, Origin::Checkpoint(args.checkpoint.clone()))?;
     config::with_sets(vec![layer], &common.set).context("cannot evaluate")
-}
-
-/// Refuses `--set` keys that would contradict a checkpoint.
-///
-/// # Errors
-/// [`Usage`] with the key.
-pub fn refuse_closed(sets: &[String], open: &[&str]) -> Result<()> {
-    match sets.iter().find(|set| !open.iter().any(|prefix| set.trim_start().starts_with(prefix))) {
-        None => Ok(()),
-        Some(set) => {
-            let open = open.join(", ");
-            Err(Usage(format!("--set {set}: the checkpoint fixes that; what can be set here begins with {open}"))
-                .into())
-        }
-    }
 }
 
 fn same_categories(path: &Path, expected: &[CategoryInfo], found: &[CategoryInfo]) -> Result<()> {

@@ -7,9 +7,8 @@ use burn::tensor::Device;
 use foveal_detector::onnx::{self, OnnxOptions};
 use foveal_detector::{Checkpoint, Counters, Precision, export_weights, torchvision_note, verify_weights};
 
-use super::eval::refuse_closed;
-use super::predict::{OPEN, with_sets};
 use crate::args::{Common, ExportArgs, ExportFormat};
+use crate::config::checkpoint::{self, OPEN_TO_INFERENCE, refuse_closed};
 use crate::failure::{DONE, Usage};
 use crate::output;
 
@@ -21,7 +20,7 @@ const MEGABYTE: f64 = 1e6;
 /// # Errors
 /// A checkpoint that cannot be read or has no place in the format, or a file that is not what was meant.
 pub fn run(args: &ExportArgs, common: &Common) -> Result<u8> {
-    refuse_closed(&common.set, &OPEN)?;
+    refuse_closed(&common.set, &OPEN_TO_INFERENCE)?;
     if args.nms && args.format != ExportFormat::Onnx {
         return Err(Usage("--nms: only ONNX files hold more than weights; it goes with --format onnx".into()).into());
     }
@@ -29,7 +28,7 @@ pub fn run(args: &ExportArgs, common: &Common) -> Result<u8> {
         return Err(Usage(format!("--output {}: that is the checkpoint itself", args.output.display())).into());
     }
     // Nothing is computed: the weights pass through the host.
-    let (checkpoint, _) = with_sets(&args.checkpoint, &common.set, None, &Device::flex())?;
+    let (checkpoint, _) = checkpoint::open(&args.checkpoint, &common.set, None, &Device::flex())?;
     output::create_parent(&args.output)?;
     match args.format {
         ExportFormat::Safetensors => weights(args, &checkpoint, Counters::LeftOut)?,

@@ -7,13 +7,11 @@ use anyhow::{Context, Result, bail};
 use foveal_coco::{CocoDataset, CocoDetection, bbox_to_xywh, write_results};
 use foveal_detector::{Checkpoint, Detector, Prediction};
 use foveal_image::{ImageError, Prepared, Preprocess, RgbImage, load_rgb, padded_length};
-use foveal_train::RunConfig;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::eval::refuse_closed;
 use crate::args::{Common, PredictArgs};
-use crate::config::{self, Origin};
+use crate::config::checkpoint::{self, OPEN_TO_INFERENCE, refuse_closed};
 use crate::draw::{Mark, draw};
 use crate::failure::{DONE, Usage};
 use crate::{device, inputs, output};
@@ -24,8 +22,6 @@ const SHOWN_SCORE: f32 = 0.5;
 const CHUNK: usize = 16;
 /// JPEG quality of drawn images: text stays sharp.
 const JPEG_QUALITY: u8 = 92;
-/// Keys of `--set` that a checkpoint leaves open to `predict` and `export`.
-pub const OPEN: [&str; 2] = ["data.", "eval."];
 
 /// One image's entry in the JSON.
 #[derive(Serialize)]
@@ -51,7 +47,7 @@ struct Found {
 /// # Errors
 /// A checkpoint, input or output that cannot be used; after all others are done, images that could not be read.
 pub fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
-    refuse_closed(&common.set, &OPEN)?;
+    refuse_closed(&common.set, &OPEN_TO_INFERENCE)?;
     if let Some(score) = args.score_threshold
         && !(0.0..=1.0).contains(&score)
     {
@@ -114,29 +110,8 @@ pub fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
 
 /// The checkpoint with the values of the command line.
 fn open(args: &PredictArgs, common: &Common, device: &burn::tensor::Device) -> Result<(Detector, usize)> {
-    let (checkpoint, config) = with_sets(&args.checkpoint, &common.set, args.score_threshold, device)?;
+    let (checkpoint, config) = checkpoint::open(&args.checkpoint, &common.set, args.score_threshold, device)?;
     Ok((Detector::new(checkpoint, device), config.eval.batch_size))
-}
-
-/// A checkpoint whose preprocessing and thresholds are those of the command line where it names them, and the whole
-/// configuration.
-pub fn with_sets(
-    path: &Path,
-    sets: &[String],
-    score_threshold: Option<f32>,
-    device: &burn::tensor::Device,
-) -> Result<(Checkpoint, RunConfig)> {
-    let mut checkpoint = Checkpoint::load(path, device)?;
-    let mut base = RunConfig::default();
-    config::adopt(&mut base, &checkpoint.meta)?;
-    if let Some(score) = score_threshold {
-        base.eval.score_threshold = score;
-    }
-    let layer = config::layer_of(&base, Origin::Checkpoint(path.to_owned()))?;
-    let config = config::with_sets(vec![layer], sets)?;
-    checkpoint.meta.preprocess = config.data.preprocess();
-    checkpoint.meta.post = config.eval.post();
-    Ok((checkpoint, config))
 }
 
 /// An image and what the network sees of it.
@@ -208,7 +183,7 @@ fn save_drawn(path: &Path, image: &RgbImage, found: &[Prediction], shown: f32) -
     let mut bytes = Vec::new();
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
     draw(image, &marks).write_with_encoder(encoder).with_context(|| format!("cannot encode {}", path.display()))?;
-    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    output::write_file(path, &bytes)
 }
 
 /// Names of drawn images: the original's stem, with a number where two share it.

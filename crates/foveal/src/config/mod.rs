@@ -1,5 +1,6 @@
 //! The configuration of a command: defaults, then the file, then `--set`.
 
+pub mod checkpoint;
 mod keys;
 mod layer;
 mod schema;
@@ -7,8 +8,7 @@ mod schema;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use foveal_detector::CheckpointMeta;
-use foveal_train::{ConfigError, RunConfig};
+use foveal_train::RunConfig;
 use toml::{Table, Value};
 
 pub use layer::{Layer, Origin};
@@ -62,29 +62,6 @@ pub fn layer_of(config: &RunConfig, origin: Origin) -> Result<Layer> {
     Ok(Layer { origin, table })
 }
 
-/// What a checkpoint says of preprocessing and thresholds, put into a configuration.
-///
-/// # Errors
-/// A `loss` in the checkpoint that is none.
-pub fn adopt(config: &mut RunConfig, meta: &CheckpointMeta) -> Result<()> {
-    let (data, prepare) = (&mut config.data, &meta.preprocess);
-    data.min_size = prepare.min_size;
-    data.max_size = prepare.max_size;
-    data.fixed_size = prepare.fixed_size;
-    data.resize = prepare.resize;
-    data.mean = prepare.mean;
-    data.std = prepare.std;
-    config.eval.score_threshold = meta.post.score_threshold;
-    config.eval.nms = meta.post.nms;
-    config.eval.max_detections = meta.post.max_detections;
-    config.eval.pre_nms = meta.post.pre_nms;
-    config.model = meta.model.clone();
-    if let Some(loss) = &meta.loss {
-        config.loss = serde_json::from_value(loss.clone()).context("the loss that the checkpoint names is none")?;
-    }
-    Ok(())
-}
-
 /// The resolved configuration as TOML.
 pub fn to_toml(config: &RunConfig) -> Result<String> {
     toml::to_string(config).context("the configuration is no TOML")
@@ -103,10 +80,7 @@ fn resolve(layers: &[Layer]) -> Result<RunConfig> {
         let message = error.inner().message().trim().replace('\n', " ");
         anyhow!("{origin}: {path}: {message}")
     })?;
-    match config.validate() {
-        Err(error @ ConfigError::Value { key, .. }) => Err(anyhow!("{}: {error}", origin_of(layers, key))),
-        other => Ok(other?),
-    }?;
+    config.validate().map_err(|error| anyhow!("{}: {error}", origin_of(layers, &error.key)))?;
     Ok(config)
 }
 
@@ -174,6 +148,40 @@ mod tests {
         let again = dir.path().join("again.toml");
         std::fs::write(&again, to_toml(&config).unwrap()).unwrap();
         assert_eq!(load(Some(&again), &[]).unwrap(), config);
+    }
+
+    #[test]
+    fn every_section_says_where_a_value_came_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("bad.toml");
+        for (key, value, expected) in [
+            ("name", "\"a/b\"", "letters"),
+            ("data.min_size", "0", "at least 1 pixel"),
+            ("data.std", "[1.0, 0.0, 1.0]", "above 0"),
+            ("data.augment.scale_jitter", "[2.0, 1.0]", "low <= high"),
+            ("model.freeze_stages", "9", "0 (nothing) to 5"),
+            ("model.head.prior", "1.5", "between 0 and 1"),
+            ("model.anchors.scales", "0", "at least 1 scale"),
+            ("matcher.negative_iou", "0.9", "positive_iou, which is 0.5"),
+            ("loss.gamma", "-1.0", "0 or more"),
+            ("train.lr", "-1.0", "above 0"),
+            ("eval.nms", "2.0", "from 0 to 1"),
+            ("bench.height", "100", "multiple of 32"),
+        ] {
+            std::fs::write(&file, format!("{key} = {value}\n")).unwrap();
+            let in_file = format!("{:#}", load(Some(&file), &[]).unwrap_err());
+            let set = format!("{key}={value}");
+            let by_set = failure(&[&set]);
+            let wanted = |origin: &str| format!("{origin}: {key}: expected ");
+            for (text, origin) in [(in_file, file.display().to_string()), (by_set, format!("--set {set}"))] {
+                assert!(text.starts_with(&wanted(&origin)) && text.contains(expected), "{text}");
+                assert!(text.ends_with(&format!("found {value}")), "{text}");
+            }
+        }
+        // The last one that says anything about the key.
+        std::fs::write(&file, "train.lr = -1.0\n").unwrap();
+        let text = format!("{:#}", load(Some(&file), &["train.lr=-2".to_owned()]).unwrap_err());
+        assert!(text.starts_with("--set train.lr=-2: "), "{text}");
     }
 
     #[test]

@@ -1,43 +1,171 @@
-//! A JSON schema of the configuration, by its defaults.
+//! The JSON schema of the configuration, for editors and other programs.
 
-use anyhow::Result;
+use foveal_train::RunConfig;
+use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::{PATH_KEYS, keys};
-
-/// The schema: every key with its type and default; other keys are refused.
-///
-/// # Errors
-/// Never with the configuration as it is.
-pub fn schema() -> Result<Value> {
-    let mut schema = of(&keys::known()?, "");
-    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+/// The schema: every key with its description, its type or possible values and its default; other keys are refused.
+pub fn schema() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let mut schema = settings.into_generator().into_root_schema_for::<RunConfig>().to_value();
     schema["title"] = json!("foveal configuration");
-    Ok(schema)
+    tidy(&mut schema);
+    schema
 }
 
-fn of(value: &Value, path: &str) -> Value {
-    let kind = match value {
-        Value::Object(inner) => {
-            let properties: Map<String, Value> = inner
-                .iter()
-                .map(|(key, value)| {
-                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    (key.clone(), of(value, &path))
+/// Fits what is derived from Rust's types to TOML: there is no null, the default of a section is that of its keys, and
+/// numbers of single precision have the digits that they were written with.
+fn tidy(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            object.values_mut().for_each(tidy);
+            if let Some(Value::Array(types)) = object.get("type")
+                && let [kind, Value::String(null)] = &types[..]
+                && null == "null"
+            {
+                let kind = kind.clone();
+                object.insert("type".to_owned(), kind);
+            }
+            let single = is_single(object) || object.get("items").and_then(Value::as_object).is_some_and(is_single);
+            match object.get_mut("default") {
+                Some(Value::Null | Value::Object(_)) => drop(object.shift_remove("default")),
+                Some(default) if single => shorten(default),
+                _ => {}
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+/// Whether a schema is that of a number of single precision.
+fn is_single(schema: &Map<String, Value>) -> bool {
+    schema.get("format").is_some_and(|format| format == "float")
+}
+
+/// `0.05` in place of `0.05000000074505806`.
+fn shorten(default: &mut Value) {
+    match default {
+        Value::Array(items) => items.iter_mut().for_each(shorten),
+        number => {
+            let short = number.as_f64().and_then(|value| (value as f32).to_string().parse::<f64>().ok());
+            if let Some(short) = short {
+                *number = json!(short);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    /// Whether a value is what a schema asks for, as far as this schema goes.
+    fn fits(schema: &Value, value: &Value) -> bool {
+        let list = |key: &str| schema.get(key).and_then(Value::as_array);
+        let alternatives = list("anyOf").or(list("oneOf"));
+        if alternatives.is_some_and(|all| !all.iter().any(|one| fits(one, value)))
+            || schema.get("const").is_some_and(|constant| constant != value)
+            || list("enum").is_some_and(|all| !all.contains(value))
+        {
+            return false;
+        }
+        match schema.get("type").and_then(Value::as_str) {
+            Some("object") => value.as_object().is_some_and(|object| {
+                object.iter().all(|(key, value)| match schema["properties"].get(key) {
+                    Some(property) => fits(property, value),
+                    None => schema["additionalProperties"] != false,
                 })
-                .collect();
-            return json!({"type": "object", "properties": properties, "additionalProperties": false});
+            }),
+            Some("array") => value.as_array().is_some_and(|items| {
+                let length = items.len() as u64;
+                schema.get("minItems").is_none_or(|least| length >= least.as_u64().unwrap())
+                    && schema.get("maxItems").is_none_or(|most| length <= most.as_u64().unwrap())
+                    && items.iter().all(|item| fits(&schema["items"], item))
+            }),
+            Some("string") => value.is_string(),
+            Some("boolean") => value.is_boolean(),
+            Some("integer") => value.is_u64() || value.is_i64(),
+            Some("number") => value.is_number(),
+            Some("null") => value.is_null(),
+            Some(other) => panic!("a type {other}"),
+            None => true,
         }
-        Value::Null if PATH_KEYS.contains(&path) => return json!({"type": "string"}),
-        Value::Null => return json!({}),
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(items) => {
-            let items = items.first().map_or(json!({}), |first| json!({"type": of(first, path)["type"]}));
-            return json!({"type": "array", "items": items, "default": value});
+    }
+
+    fn toml(text: &str) -> Value {
+        serde_json::to_value(toml::from_str::<toml::Table>(text).unwrap()).unwrap()
+    }
+
+    fn files(folder: &str) -> Vec<PathBuf> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|ending| ending == "toml")).collect()
+    }
+
+    #[test]
+    fn every_recipe_and_arm_fits() {
+        let schema = schema();
+        let (recipes, sets) = (files("configs"), files("configs/arms"));
+        assert!(recipes.len() >= 5 && sets.len() >= 5);
+        for path in recipes {
+            assert!(fits(&schema, &toml(&std::fs::read_to_string(&path).unwrap())), "{}", path.display());
         }
-    };
-    json!({"type": kind, "default": value})
+        for path in sets {
+            let set = toml(&std::fs::read_to_string(&path).unwrap());
+            for arm in set["arm"].as_array().unwrap() {
+                assert!(fits(&schema, &arm["config"]), "{}: {}", path.display(), arm["name"]);
+            }
+        }
+        let defaults = toml(&crate::config::to_toml(&RunConfig::default()).unwrap());
+        assert!(fits(&schema, &defaults));
+    }
+
+    #[test]
+    fn values_of_every_form_are_told_from_wrong_ones() {
+        let schema = schema();
+        for right in [
+            "loss.alpha = [0.25, 0.5]",
+            "loss.gamma = 1",
+            "loss.class_weights = [1.0, 2.0]",
+            "loss.class_weights = \"effective_number\"",
+            "data.fixed_size = [512, 512]",
+            "data.train.annotations = \"a.json\"",
+            "train.milestones = []",
+            "model.weights = \"resnet50.pth\"",
+        ] {
+            assert!(fits(&schema, &toml(right)), "{right}");
+        }
+        for wrong in [
+            "train.epoch = 3",
+            "data.train.labels = \"a\"",
+            "loss.kind = \"hinge\"",
+            "loss.alpha = \"a\"",
+            "loss.class_weights = \"ohem\"",
+            "data.fixed_size = [512]",
+            "train.epochs = \"three\"",
+            "model.backbone = \"resnet19\"",
+        ] {
+            assert!(!fits(&schema, &toml(wrong)), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn keys_have_descriptions_values_and_defaults() {
+        let schema = schema();
+        let at = |path: &str| schema.pointer(path).unwrap_or_else(|| panic!("{path}"));
+        assert_eq!(at("/$schema"), "https://json-schema.org/draft/2020-12/schema");
+        let epochs = at("/properties/train/properties/epochs");
+        assert_eq!((&epochs["type"], &epochs["default"]), (&json!("integer"), &json!(12)));
+        assert_eq!(epochs["description"], "Passes over the training set.");
+        assert_eq!(at("/properties/eval/properties/score_threshold/default"), &json!(0.05));
+        assert_eq!(at("/properties/data/properties/mean/default"), &json!([0.485, 0.456, 0.406]));
+        let kind = at("/properties/loss/properties/kind");
+        assert_eq!(kind["default"], "focal");
+        let values: Vec<&Value> = kind["oneOf"].as_array().unwrap().iter().map(|one| &one["const"]).collect();
+        assert_eq!(values, ["focal", "cross_entropy", "balanced_cross_entropy", "ohem", "quality_focal"]);
+        assert!(kind["oneOf"].as_array().unwrap().iter().all(|one| one["description"].is_string()));
+    }
 }

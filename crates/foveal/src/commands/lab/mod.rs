@@ -50,9 +50,7 @@ pub fn run(args: &LabArgs, common: &Common) -> Result<u8> {
     let report = lab.compare(records, &val, &rare)?;
     let file = |name: &str| lab.out.join(name);
     output::write_json(&file("lab.json"), &report.json())?;
-    let markdown = file("lab.md");
-    std::fs::write(&markdown, report.markdown("lab.svg"))
-        .with_context(|| format!("cannot write {}", markdown.display()))?;
+    output::write_file(&file("lab.md"), report.markdown("lab.svg").as_bytes())?;
     for name in ["lab.svg", "lab.png"] {
         figure::write(&report, &file(name))?;
     }
@@ -192,8 +190,7 @@ fn other_validation(base: &RunConfig, arm: &RunConfig) -> Option<&'static str> {
 
 /// The classes with the fewest training objects, rarest first: class and objects.
 fn rarest(train: &Dataset) -> Vec<(usize, usize)> {
-    let mut objects: Vec<(usize, usize)> = (0..train.label_map().len()).map(|class| (class, 0)).collect();
-    train.records().iter().flat_map(|record| &record.objects).for_each(|object| objects[object.class as usize].1 += 1);
+    let mut objects: Vec<(usize, usize)> = train.objects_by_class().into_iter().enumerate().collect();
     objects.sort_by_key(|&(_, count)| count);
     objects.truncate(objects.len().div_ceil(RARE));
     objects

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use foveal_coco::{CocoDetection, LabelMap, read_results, write_results};
 use foveal_detector::Checkpoint;
-use foveal_train::{Evaluation, Evaluator, Outcome, RunConfig, RunDir, TrainError, train};
+use foveal_train::{Evaluation, Evaluator, Outcome, RunConfig, RunDir, StepRecord, TrainError, train};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -86,13 +86,9 @@ impl Job {
     pub fn loss_parts(&self) -> Result<Vec<LossParts>> {
         let path = self.folder.join("log.jsonl");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let parts = text.lines().filter_map(|line| {
-            let line: Value = serde_json::from_str(line).ok()?;
-            let number = |key: &str| line.get(key)?.as_f64();
-            let step = line.get("step")?.as_u64()?;
-            Some(LossParts { step, positive: number("positive_loss")?, negative: number("negative_loss")? })
-        });
-        Ok(parts.collect())
+        // The other lines of a log are epochs and evaluations.
+        let steps = text.lines().filter_map(|line| serde_json::from_str::<StepRecord>(line).ok());
+        Ok(steps.map(|s| LossParts { step: s.step, positive: s.positive_loss, negative: s.negative_loss }).collect())
     }
 
     /// Trains from the start or from where an earlier call stopped; `None` when interrupted.
@@ -121,10 +117,7 @@ impl Job {
         };
         drop(console);
         // Last, and whole or not at all: whoever sees it finds the rest.
-        let path = self.folder.join(RECORD);
-        let waiting = path.with_extension("json.tmp");
-        output::write_json(&waiting, &record)?;
-        std::fs::rename(&waiting, &path).with_context(|| format!("cannot write {}", path.display()))?;
+        output::write_json(&self.folder.join(RECORD), &record)?;
         Ok(Some(record))
     }
 

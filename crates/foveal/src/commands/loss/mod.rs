@@ -1,6 +1,5 @@
 //! `foveal loss`.
 
-mod count;
 mod curves;
 mod prior;
 mod share;

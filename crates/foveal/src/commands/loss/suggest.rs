@@ -1,14 +1,17 @@
 //! `foveal loss suggest`: start values for a data set, each with its reason; what is a heuristic is called one.
 
 use std::fmt::Write;
+use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use foveal_criterion::{PairLoss, Scores, effective_number, inverse_frequency, prior_bias};
+use foveal_data::shapes::Split as Half;
+use foveal_data::{Opened, Source, TargetCounts};
+use foveal_train::RunConfig;
 use serde_json::{Value, json};
 
-use super::count::{self, Counts};
 use super::weights::{Repeats, beta_for, imbalance};
-use crate::args::{Common, SuggestArgs};
+use crate::args::{Common, Split, SuggestArgs};
 use crate::failure::DONE;
 use crate::output::significant;
 use crate::{config, output};
@@ -31,8 +34,14 @@ const ENOUGH: f64 = 1.5;
 /// A configuration or annotations that cannot be used.
 pub fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
     let config = config::load(Some(&args.config), &common.set)?;
-    let coco = count::annotations(&config, args.annotations.as_deref(), args.split)?;
-    let counts = count::count(&config, &coco, args.images as usize)?;
+    let opened = open(&config, args.annotations.as_deref(), args.split)?;
+    if !opened.report.is_clean() {
+        eprintln!("{}", opened.report.summary());
+    }
+    let counts = TargetCounts::new(&opened, &config.data, &config.model.anchors, &config.matcher, args.images as usize);
+    if counts.objects == 0 {
+        bail!("{}: expected objects that can be trained on, found no object", opened.report.set);
+    }
     let prior = Prior::of(counts.negatives_per_positive());
     let focal = Focal::of(counts.negatives_per_positive());
     let classes = Classes::of(&counts);
@@ -52,7 +61,25 @@ pub fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
     Ok(DONE)
 }
 
-fn describe(counts: &Counts) -> String {
+/// The set of a configuration, or of a file in its place, by its annotations alone.
+fn open(config: &RunConfig, file: Option<&Path>, split: Split) -> Result<Opened> {
+    let (set, half, key) = match split {
+        Split::Train => (&config.data.train, Half::Train, "data.train.annotations"),
+        Split::Val => (&config.data.val, Half::Val, "data.val.annotations"),
+    };
+    let path = match (file, config.data.source) {
+        (Some(file), _) => file,
+        (None, Source::Shapes) if split == Split::Train => return Ok(config.data.open_train()?),
+        (None, Source::Shapes) => return Ok(config.data.open_val()?),
+        (None, Source::Coco) => match &set.annotations {
+            Some(path) => path,
+            None => bail!("the configuration has no {key}; name a file by --annotations"),
+        },
+    };
+    Ok(config.data.open_annotations(path, half)?)
+}
+
+fn describe(counts: &TargetCounts) -> String {
     let each = |n: usize| n as f64 / counts.matched_images.max(1) as f64;
     format!(
         "{} images ({} without objects), {} objects of {} classes.\nA image, after resizing (mean of {}): {:.0} anchors, \
@@ -190,7 +217,7 @@ impl Remedy {
 }
 
 impl Classes {
-    fn of(counts: &Counts) -> Self {
+    fn of(counts: &TargetCounts) -> Self {
         let objects: Vec<usize> = counts.classes.iter().map(|class| class.objects).collect();
         let mut on: Vec<usize> = counts.classes.iter().map(|class| class.images).filter(|n| *n > 0).collect();
         on.sort_unstable();
@@ -216,7 +243,7 @@ impl Classes {
         }
     }
 
-    fn explain(&self, counts: &Counts) -> String {
+    fn explain(&self, counts: &TargetCounts) -> String {
         let mut text = format!(
             "\nClasses: the most frequent has {:.1} times the objects of the rarest\n  {:<24}{:>9}{:>10}{:>11}{:>10}{:>11}{:>9}\n",
             self.ratio, "class", "objects", "pictures", "positives", "inverse", "effective", "repeat"

@@ -1,9 +1,7 @@
 //! What class weights and repeated images would make of a set.
 
-use foveal_data::Sampler;
+use foveal_data::{Sampler, TargetCounts};
 use serde::Serialize;
-
-use super::count::Counts;
 
 /// The betas that Cui et al. (arXiv 1901.05555) try.
 const BETAS: [f64; 4] = [0.9, 0.99, 0.999, 0.9999];
@@ -28,7 +26,7 @@ pub struct Repeats {
 
 impl Repeats {
     /// `r(c) = max(1, sqrt(threshold / f(c)))`; an image has the largest factor of its classes.
-    pub fn new(counts: &Counts, threshold: f64) -> Self {
+    pub fn new(counts: &TargetCounts, threshold: f64) -> Self {
         let factor = |on: usize| match on {
             0 => 1.0,
             _ => Sampler::RepeatFactor.asks(on, counts.images, threshold),
@@ -54,7 +52,7 @@ pub fn imbalance(objects: impl Iterator<Item = f64> + Clone) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::loss::count::ClassCount;
+    use foveal_data::ClassCounts;
 
     fn close(found: &[f64], expected: &[f64]) {
         assert_eq!(found.len(), expected.len());
@@ -68,8 +66,8 @@ mod tests {
 
     #[test]
     fn repeats_by_hand() {
-        let class = |images| ClassCount { name: String::new(), objects: 0, images, positives: 0 };
-        let counts = Counts {
+        let class = |images| ClassCounts { name: String::new(), objects: 0, images, positives: 0 };
+        let counts = TargetCounts {
             images: 4,
             empty_images: 0,
             objects: 6,

@@ -1,0 +1,145 @@
+//! Counts from annotations alone are those of the targets that the loader makes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use foveal_anchors::{AnchorConfig, BACKGROUND, IGNORE, MatcherConfig};
+use foveal_data::{
+    AugmentConfig, DataConfig, DataError, LoaderOptions, SetConfig, SetCoverage, TargetCounts, loader, shapes::Split,
+};
+use image::RgbImage;
+use serde_json::{Value, json};
+
+/// Anchors small enough to lie within a crowd region of a few pixels.
+fn anchors() -> AnchorConfig {
+    AnchorConfig { base_sizes: vec![4.0, 8.0, 16.0, 32.0, 64.0], scales: 1, ..AnchorConfig::default() }
+}
+
+/// Two images that both become 200x200: the first is doubled, the second halved.
+///
+/// With `min_box` 4 the first has an object of class 1 and a crowd region of 3x3, below `min_box` in the file; the
+/// second has an object of class 0, one of 6 pixels that is 3 after resizing, and one of 2 pixels in the file.
+fn annotations() -> Value {
+    let annotation = |id: i64, image: i64, category: i64, bbox: [f32; 4], crowd: i64| json!({"id": id, "image_id": image, "category_id": category, "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": crowd});
+    json!({
+        "images": [
+            {"id": 1, "file_name": "small.png", "width": 100, "height": 100},
+            {"id": 2, "file_name": "large.png", "width": 400, "height": 400},
+            {"id": 3, "file_name": "empty.png", "width": 100, "height": 100},
+        ],
+        "annotations": [
+            annotation(1, 1, 20, [40.0, 40.0, 30.0, 20.0], 0),
+            annotation(2, 1, 20, [2.5, 2.5, 3.0, 3.0], 1),
+            annotation(3, 2, 10, [100.0, 60.0, 80.0, 160.0], 0),
+            annotation(4, 2, 10, [300.0, 300.0, 6.0, 60.0], 0),
+            annotation(5, 2, 20, [10.0, 350.0, 2.0, 30.0], 0),
+        ],
+        "categories": [{"id": 10, "name": "a"}, {"id": 20, "name": "b"}],
+    })
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+    config: DataConfig,
+}
+
+impl Place {
+    fn new(annotations: &Value) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("train.json");
+        std::fs::write(&file, annotations.to_string()).unwrap();
+        let config = DataConfig {
+            train: SetConfig { annotations: Some(file), images: Some(dir.path().to_owned()) },
+            min_size: 200,
+            max_size: 200,
+            min_box: 4.0,
+            filter_empty: true,
+            augment: AugmentConfig::off(),
+            ..DataConfig::default()
+        };
+        Self { dir, config }
+    }
+
+    fn counts(&self) -> TargetCounts {
+        let opened = self.config.open_annotations(&self.dir.path().join("train.json"), Split::Train).unwrap();
+        TargetCounts::new(&opened, &self.config, &anchors(), &MatcherConfig::default(), usize::MAX)
+    }
+
+    /// What the loader of a training run makes, by class.
+    fn trained(&self) -> BTreeMap<i32, usize> {
+        for (name, side) in [("small.png", 100), ("large.png", 400), ("empty.png", 100)] {
+            RgbImage::new(side, side).save(self.dir.path().join(name)).unwrap();
+        }
+        let options = LoaderOptions {
+            batch_size: 1,
+            seed: 0,
+            workers: 1,
+            queue: 1,
+            training: true,
+            drop_last: false,
+            anchors: anchors(),
+            matcher: MatcherConfig::default(),
+            with_targets: true,
+        };
+        let dataset = Arc::new(self.config.open_train().unwrap().dataset);
+        let mut tally = BTreeMap::new();
+        for batch in loader(dataset, &self.config, options, 0) {
+            let targets = batch.unwrap().targets;
+            targets.iter().flat_map(|t| &t.classes).for_each(|class| *tally.entry(*class).or_insert(0) += 1);
+        }
+        tally
+    }
+}
+
+#[test]
+fn counts_are_those_of_the_loaders_targets() {
+    let place = Place::new(&annotations());
+    let counts = place.counts();
+    let trained = place.trained();
+    let of = |class: i32| trained.get(&class).copied().unwrap_or(0);
+    assert_eq!((counts.background, counts.ignored), (of(BACKGROUND), of(IGNORE)));
+    let positives: Vec<usize> = counts.classes.iter().map(|class| class.positives).collect();
+    assert_eq!(positives, [of(0), of(1)]);
+    assert!(positives.iter().all(|n| *n > 0) && counts.ignored > 0, "{counts:?}");
+    // Objects as in the annotations, but for the one below `min_box` there; the image without objects is left out.
+    assert_eq!((counts.images, counts.empty_images, counts.objects), (2, 1, 3));
+    assert_eq!(counts.classes.iter().map(|class| (class.objects, class.images)).collect::<Vec<_>>(), [(2, 1), (1, 1)]);
+    assert_eq!(counts.by_image, [vec![1], vec![0, 0]]);
+}
+
+#[test]
+fn small_crowds_and_shrunken_objects_are_ignored() {
+    let ignored = |without: i64| {
+        let mut changed = annotations();
+        changed["annotations"].as_array_mut().unwrap().retain(|a| a["id"] != without);
+        Place::new(&changed).counts().ignored
+    };
+    let all = ignored(0);
+    assert!(ignored(2) < all, "the crowd region hides anchors");
+    assert!(ignored(4) < all, "the object of 3 pixels hides anchors");
+    assert_eq!(ignored(5), all, "the object of 2 pixels in the file is dropped");
+}
+
+#[test]
+fn coverage_measures_what_is_learnt() {
+    let place = Place::new(&annotations());
+    let opened = place.config.open_annotations(&place.dir.path().join("train.json"), Split::Train).unwrap();
+    let found = SetCoverage::new(&opened.dataset, &place.config, &anchors());
+    assert_eq!(found.all.objects, 2);
+    assert_eq!(found.by_class.iter().map(|class| class.objects).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(found.by_size.iter().map(|size| size.objects).sum::<usize>(), 2);
+}
+
+#[test]
+fn without_images_sizes_must_be_known() {
+    let mut changed = annotations();
+    changed["images"][1]["width"] = Value::Null;
+    let place = Place::new(&changed);
+    let path = place.dir.path().join("train.json");
+    let error = place.config.open_annotations(&path, Split::Train).unwrap_err();
+    assert!(matches!(error, DataError::NoImageSize { image_id: 2, .. }), "{error}");
+    let opened = Place::new(&annotations());
+    let dataset = opened.config.open_annotations(&opened.dir.path().join("train.json"), Split::Val).unwrap().dataset;
+    assert_eq!(dataset.len(), 3, "only a training set is filtered");
+    assert!(matches!(dataset.load(0), Err(DataError::NoImages { image_id: 1 })));
+}
