@@ -18,5 +18,5 @@ pub use breakdown::{
 pub use config::{BoxLossKind, ClassLossChoice, ClassWeightRule, ClassWeights, LossConfig, NormalizerKind, PerClass};
 pub use foveal_kernels::BreakdownLayout;
 pub use losses::{Losses, Normalizer, SmoothedPositives};
-pub use start::{Expected, Fault, StartCheck, TOLERANCE};
+pub use start::{Expected, Fault, FirstLossCheck, TOLERANCE};
 pub use weights::{effective_number, inverse_frequency};
