@@ -1,6 +1,6 @@
-# Sourced by the scripts of this folder; not run by itself.
+# Functions that the scripts of this folder share. Source this file; do not run it.
 
-# Everything that is downloaded or built outside the checkout lives here.
+# The folder for everything that is downloaded or built outside the checkout.
 FOVEAL_CACHE="${FOVEAL_CACHE:-${HOME:?}/.cache/foveal}"
 
 say() { printf '%s\n' "$*" >&2; }
@@ -12,10 +12,10 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# apt_install PACKAGE...: Debian packages, as root or through a sudo that asks nothing.
+# apt_install PACKAGE...: installs Debian packages, as root or with a sudo that needs no password.
 apt_install() {
     local sudo=()
-    have apt-get || die "needs the package(s) $*, and this machine has no apt-get: install them by hand"
+    have apt-get || die "needs the package(s) $*, and this machine has no apt-get; install them manually"
     if [ "$(id -u)" -ne 0 ]; then
         have sudo && sudo -n true 2>/dev/null || die "needs the package(s) $*: run 'sudo apt-get install $*'"
         sudo=(sudo -n)
@@ -28,7 +28,7 @@ apt_install() {
         </dev/null >&2 || die "apt-get could not install $*"
 }
 
-# download URL FILE: to a temporary name first, so that FILE is whole or absent.
+# download URL FILE: downloads to a temporary name first, so that FILE is complete or absent.
 download() {
     local part="$2.part"
     if have curl; then
@@ -43,14 +43,15 @@ download() {
     mv "$part" "$2"
 }
 
-# foveal ARGUMENTS...: the release binary of this checkout, built first where needed. FOVEAL=PATH takes another one.
+# foveal ARGUMENTS...: runs the release binary of this checkout, and builds it first if needed. FOVEAL=PATH selects
+# another binary.
 foveal() {
     if [ -n "${FOVEAL:-}" ]; then
         "$FOVEAL" "$@"
         return
     fi
     have cargo || PATH="$PATH:$HOME/.cargo/bin"
-    have cargo || die "cargo is missing: install Rust from https://rustup.rs, or run scripts/check, which does"
+    have cargo || die "cargo is missing: install Rust from https://rustup.rs, or run scripts/check, which installs it"
     local target="${CARGO_TARGET_DIR:-$FOVEAL_CACHE/target}"
     CARGO_TARGET_DIR="$target" cargo build --release --locked --quiet -p foveal </dev/null >&2 \
         || die "foveal does not build"

@@ -96,7 +96,7 @@ fn a_detector_goes_to_torchvisions_names_and_back() {
     let place = Workplace::new();
     let channels = ClassChannels { count: 3, of_class: vec![1, 2] };
     let model = ModelConfig { class_channels: Some(channels), ..TorchvisionArch::V1.model() };
-    let network = model.skeleton(2, &Device::flex());
+    let network = model.seeded(2, 0, &Device::flex());
     let categories =
         ["class_1", "class_2"].into_iter().zip(1..).map(|(name, id)| CategoryInfo { id, name: name.into() });
     let meta = CheckpointMeta::new(model, categories.collect(), torchvision_preprocess(), PostConfig::default());

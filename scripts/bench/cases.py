@@ -1,4 +1,4 @@
-"""What is compared: each case gives a turn for foveal and one for each rival. A turn gives a list of figures."""
+"""The cases that are compared. A case has a turn for foveal and one for each rival; a turn returns a list of values."""
 
 import contextlib
 import json
@@ -10,26 +10,26 @@ import coco_files
 from sides import HERE, Failed, Worker, environment
 
 CLASSES, BOXES, BATCH = 80, 8, 2
-WARMUP = 2  # steps before those that are timed, on both sides
-PASSING = 2000  # pairs of anchor and class above the threshold: what a trained detector has
+WARMUP = 2  # untimed steps before the timed ones, on both sides
+PASSING = 2000  # pairs of anchor and class above the threshold, as in a trained detector
 LOADER_BATCH, LOADER_IMAGES = 4, 384
 
 
 @dataclass
 class Case:
-    """Its figures are times unless `higher` says that more is better; `target` bounds the ratio foveal/rival."""
+    """One comparison. Lower values are better unless `higher` is set; `targets` bound the ratio foveal/rival."""
 
     name: str
     what: str
     unit: str
-    turns: dict  # of each side: a function that gives figures
-    targets: dict = field(default_factory=dict)  # of each rival
+    turns: dict  # for each side, a function that returns values
+    targets: dict = field(default_factory=dict)  # for each rival
     higher: bool = False
     notes: list = field(default_factory=list)
 
 
 class Place:
-    """What all cases need to know."""
+    """The options, the foveal binary and the cache folder, which all cases share."""
 
     def __init__(self, options, foveal, stack):
         self.options, self.foveal, self.stack = options, foveal, stack
@@ -41,7 +41,7 @@ class Place:
 
 
 def settings(backbone, size, batch, frozen=0):
-    """The keys that make foveal's network and data torchvision's v1."""
+    """The keys with which foveal's network and data equal torchvision's v1."""
     return {"model.backbone": backbone, "model.norm": "frozen_batch", "model.p6_from": "p5", "train.optimizer": "sgd",
             "model.freeze_stages": frozen, "model.anchors.rounding": "torchvision", "loss.normalizer": "per_image",
             "bench.classes": CLASSES, "bench.boxes": BOXES, "bench.batch_size": batch, "bench.height": size,
@@ -66,7 +66,7 @@ def training(name, backbone, size):
 
 
 def inference(place):
-    """One picture through network and post-processing, the same weights on all sides."""
+    """Inference with post-processing on one image, with the same weights on all sides."""
     o, worker, size = place.options, place.worker(), 512
     ask = {**request(place, "resnet50", size, 1), "frozen": 0}
     weights, labels = place.cache / "detector.pth", place.cache / "labels.txt"
@@ -90,40 +90,40 @@ def inference(place):
     return Case("infer512", f"inference with post-processing, resnet50-FPN, batch 1, {size}x{size}", "ms", {
         "foveal": lambda: place.foveal.bench("infer", o.steps, keys, "--checkpoint", checkpoint)["infer_ms"], **rivals,
     }, {"torchvision": 0.60, "onnxruntime": 1.0},
-        notes=[f"Seeded weights under which some {PASSING} pairs of anchor and class pass the score threshold.", found])
+        notes=[f"With the seeded weights, about {PASSING} pairs of anchor and class pass the score threshold.", found])
 
 
 def focal(place):
-    """512x512 has 49104 anchors."""
+    """The focal loss alone. An image of 512x512 has 49104 anchors."""
     o, worker, keys = place.options, place.worker(), settings("resnet18", 512, BATCH)
     ask = {"batch": BATCH, "anchors": 49104, "classes": CLASSES}
     return Case("focal", f"focal loss alone, forward and backward, logits [{BATCH}, 49104, {CLASSES}]", "ms", {
         "foveal": lambda: place.foveal.bench("focal", 5 * o.steps, keys)["focal_ms"],
         "torchvision": lambda: worker.ask("focal", steps=o.steps, warmup=WARMUP, **ask)["ms"],
-    }, {"torchvision": 0.20}, notes=["torchvision's sigmoid_focal_loss has its one-hot targets made beforehand."])
+    }, {"torchvision": 0.20}, notes=["The one-hot targets of torchvision's sigmoid_focal_loss are computed before the clock starts."])
 
 
 def losses(place):
     o, worker, keys = place.options, place.worker(), settings("resnet18", 512, BATCH)
     ask = request(place, "resnet18", 512, BATCH)
-    return Case("loss", f"both losses from matches, forward and backward, logits [{BATCH}, 49104, {CLASSES}]", "ms", {
+    return Case("loss", f"class and box loss from given matches, forward and backward, logits [{BATCH}, 49104, {CLASSES}]", "ms", {
         "foveal": lambda: place.foveal.bench("loss", 5 * o.steps, keys)["loss_ms"],
         "torchvision": lambda: worker.ask("loss", steps=o.steps, warmup=WARMUP, **ask)["ms"],
     })
 
 
 def memory(place):
-    """Each figure is of a process of its own."""
+    """Peak resident memory. Each value is measured in a process of its own."""
     o, keys, base = place.options, settings("resnet50", 512, BATCH, place.options.freeze), {}
 
     def torchvision():
         with Worker(o.threads) as worker:
             worker.ask("versions")
-            base["MiB of torch and torchvision once imported"] = round(worker.ask("memory")["peak_mb"])
+            base["MiB of torch and torchvision after the import"] = round(worker.ask("memory")["peak_mb"])
             worker.ask("train", steps=2, warmup=1, **request(place, "resnet50", 512, BATCH))
             return [worker.ask("memory")["peak_mb"]]
 
-    return Case("memory512", f"largest resident memory of the training step, resnet50-FPN, batch {BATCH}, 512x512", "MiB", {
+    return Case("memory512", f"peak resident memory of the training step, resnet50-FPN, batch {BATCH}, 512x512", "MiB", {
         "foveal": lambda: [place.foveal.bench("train", 2, {**keys, "bench.warmup": 1})["peak_rss_mb"]],
         "torchvision": torchvision,
     }, {"torchvision": 0.80}, notes=[base])
@@ -146,15 +146,15 @@ def loading(place):
             "data.min_size": 512, "data.max_size": 853, "train.batch_size": LOADER_BATCH, "bench.warmup": 1}
     ask = {"annotations": str(longer), "images": str(images), "batch": LOADER_BATCH, "workers": o.threads}
     passes = max(1, o.steps // 2)
-    return Case("data", f"loading {count} JPEG pictures, resized to 512, batch {LOADER_BATCH}, {o.threads} workers",
+    return Case("data", f"loading {count} JPEG images, resized to 512, batch {LOADER_BATCH}, {o.threads} workers",
                 "images/s", {
         "foveal": lambda: place.foveal.bench("data", passes, keys)["data_images_per_second"],
         "DataLoader": lambda: worker.ask("data", steps=passes, warmup=1, **ask)["images_per_second"],
-    }, {"DataLoader": 2.0}, higher=True, notes=["foveal matches anchors as well, torch does not."])
+    }, {"DataLoader": 2.0}, higher=True, notes=["foveal also matches anchors; PyTorch does not."])
 
 
 def scoring(part):
-    """`score` and its rivals on the same files: whole processes, or from the files to the figures."""
+    """`foveal score` and its rivals on the same files, timed as whole processes or without start-up."""
     whole = part == "process"
 
     def make(place):
@@ -180,19 +180,19 @@ def scoring(part):
                 told = json.loads(done.stdout)
                 figures[tool] = told["AP"]
                 if abs(told["AP"] - figures.get("foveal", told["AP"])) > 1e-9:
-                    raise Failed(f"the figures differ: {figures}")
+                    raise Failed(f"the AP values differ: {figures}")
                 return [seconds if whole else told["load"] + told["evaluate"]]
             return turn
 
         what = "whole process" if whole else "reading, evaluating, accumulating"
-        return Case("score_process" if whole else "score", f"COCO figures of 5000 pictures, {what}", "s",
+        return Case("score_process" if whole else "score", f"COCO metrics of 5000 images, {what}", "s",
                     {"foveal": foveal, **{t: rival(t) for t in ("pycocotools", "faster_coco_eval")}},
                     {"pycocotools": 0.05}, notes=[figures])
     return make
 
 
 def devices(place):
-    """foveal's two CPU backends."""
+    """A training step of foveal on its two CPU backends."""
     o, keys = place.options, settings("resnet50", 320, BATCH, place.options.freeze)
     turn = lambda device: lambda: place.foveal.bench("train", o.steps, keys, device=device)["train_step_ms"]
     return Case("ndarray320", f"training step of foveal on ndarray against flex, resnet50-FPN, batch {BATCH}, 320x320", "ms",
@@ -200,7 +200,7 @@ def devices(place):
 
 
 def scaling(place):
-    """What the second thread brings; the ratio is bounded by 1 / 1.8."""
+    """A training step of foveal on two threads and on one. The target of the ratio is 1 / 1.8."""
     o, keys = place.options, settings("resnet50", 320, BATCH, place.options.freeze)
     turn = lambda n: lambda: place.foveal.bench("train", o.steps, keys, threads=n)["train_step_ms"]
     return Case("scaling320", f"training step of foveal on 2 threads against 1, resnet50-FPN, batch {BATCH}, 320x320", "ms",
@@ -224,12 +224,12 @@ CASES = {
 
 
 def measure(make, options, foveal, say):
-    """All pairs of a case. Workers live for the case alone, so that their memory is free for the next."""
+    """Measures all pairs of a case. Workers end with the case, which frees their memory for the next one."""
     with contextlib.ExitStack() as stack:
         case = make(Place(options, foveal, stack))
         pairs = []
         for pair in range(options.pairs):
-            # Whoever was first is last in the next pair, so that a drift of the machine meets both.
+            # The order alternates, so that a drift of the machine's speed affects all sides equally.
             order = list(case.turns) if pair % 2 == 0 else list(case.turns)[::-1]
             figures = {side: case.turns[side]() for side in order}
             pairs.append({side: figures[side] for side in case.turns})

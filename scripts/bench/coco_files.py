@@ -1,4 +1,4 @@
-"""Files that the cases run on: a results file like a detector's on COCO val2017, and a set that is long enough."""
+"""Writes the files of the cases: COCO results as of a detector on val2017, and a data set of sufficient length."""
 
 import json
 import math
@@ -6,11 +6,11 @@ import random
 from pathlib import Path
 
 IMAGES, CLASSES, WIDTH, HEIGHT = 5000, 80, 640, 480
-OBJECTS, DETECTIONS = 7, 36  # an image, on average
+OBJECTS, DETECTIONS = 7, 36  # per image, on average
 
 
 def spread(rng, mean):
-    """A count with that mean, with a long tail, as objects on photographs have it."""
+    """A random count with this mean and a long tail, like the number of objects in photographs."""
     return min(int(rng.expovariate(1 / mean) + 0.5), 100)
 
 
@@ -27,7 +27,7 @@ def nudged(rng, bbox):
 
 
 def results_set(folder, seed=0):
-    """`truth.json` and `results.json` for `foveal score` and its rivals; kept when they are there."""
+    """Writes `truth.json` and `results.json` for `foveal score` and its rivals, unless both exist."""
     folder.mkdir(parents=True, exist_ok=True)
     truth, results = folder / "truth.json", folder / "results.json"
     if truth.exists() and results.exists():
@@ -62,17 +62,17 @@ def results_set(folder, seed=0):
 
 
 def find_set(folder):
-    """Annotations and pictures of a COCO folder."""
+    """Finds the annotations and the images of a COCO folder."""
     folder = Path(folder)
     for annotations, images in [("annotations/train.json", "images"), ("annotations/train.json", "images/train"),
                                 ("annotations/instances_train2017.json", "train2017"), ("train.json", "images/train")]:
         if (folder / annotations).exists() and (folder / images).is_dir():
             return folder / annotations, folder / images
-    raise SystemExit(f"{folder}: no annotations/train.json with images/ beside it")
+    raise SystemExit(f"{folder}: contains no annotations/train.json with a folder images/")
 
 
 def repeated_set(annotations, images, least, out):
-    """The set with its pictures repeated until there are `least`, so that a pass is not all start and end."""
+    """Repeats the images of a set until there are `least`, so that start-up is a small part of a pass."""
     coco = json.loads(Path(annotations).read_text())
     present = [i for i in coco["images"] if (Path(images) / i["file_name"]).exists()]
     objects = {}

@@ -1,8 +1,8 @@
-"""COCO's figures by another tool, in a process of its own.
+"""Computes COCO metrics with another tool, in a process of its own.
 
     coco_rival.py pycocotools|faster_coco_eval ANNOTATIONS RESULTS
 
-Prints a line of JSON: seconds of importing, of loading both files, of evaluating and accumulating; AP.
+Prints one line of JSON: the seconds for importing, for loading both files, and for evaluating and accumulating; and AP.
 """
 
 import contextlib

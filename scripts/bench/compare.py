@@ -1,4 +1,4 @@
-"""Runs the cases pair by pair; scripts/bench/compare sets it up and describes the options."""
+"""Runs the cases in pairs. scripts/bench/compare calls this script and describes the options."""
 
 import argparse
 import os
@@ -29,7 +29,7 @@ def parse():
     options = p.parse_args()
     unknown = [name for name in options.only if name not in CASES]
     if unknown or min(options.pairs, options.steps, options.threads) < 1:
-        p.error(f"unknown case {unknown[0]}; known: {', '.join(CASES)}" if unknown else "counts begin at 1")
+        p.error(f"unknown case {unknown[0]}; known: {', '.join(CASES)}" if unknown else "--pairs, --steps and --threads must be at least 1")
     options.cache = options.cache.resolve()
     options.data = options.data and options.data.resolve()
     options.out = options.out or options.cache / "bench"
@@ -53,7 +53,7 @@ def main():
         os.sched_setaffinity(0, cores[: options.threads])
     load = round(os.getloadavg()[0], 2)
     if load > 0.5:
-        print(f"compare: the machine is busy (load {load}): these figures do not count", file=sys.stderr)
+        print(f"compare: warning: the machine is busy (load {load}); the results are not valid", file=sys.stderr)
     foveal = Foveal(options.foveal, options.device, options.threads)
     with Worker(options.threads) as worker:
         versions = worker.ask("versions")
@@ -62,7 +62,7 @@ def main():
     for name in options.only:
         try:
             measured.append(measure(CASES[name], options, foveal, say))
-            # After each case, so that a run that is cut off leaves what it has.
+            # Written after each case, so that an interrupted run keeps its results.
             table = report.write(measured, options, version, versions, load)
         except Failed as error:
             failed.append(name)

@@ -1,4 +1,4 @@
-"""Ratios of pairs, and how they are written down."""
+"""Computes the ratios of the pairs and writes the report."""
 
 import datetime
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def ratios(pairs, rival):
-    """foveal over rival of each pair, medians of the turns."""
+    """foveal's median over the rival's, for each pair."""
     return [statistics.median(p["foveal"]) / statistics.median(p[rival]) for p in pairs]
 
 
@@ -22,7 +22,7 @@ def machine(threads):
 
 
 def summarise(case, pairs):
-    """A row for each rival."""
+    """One row of the report for each rival."""
     rows = []
     for rival in list(case.turns)[1:]:
         r, target = ratios(pairs, rival), case.targets.get(rival)
@@ -54,14 +54,15 @@ def plain(table):
 def markdown(report, table, cases):
     m, v = report["machine"], report["versions"]
     lines = [
-        "# foveal and its rivals on one machine", "",
+        "# foveal and other programs on one machine", "",
         f"{report['date']}: {m['cpu']}, {m['threads']} of {m['cores']} cores, {m['memory_gib']} GiB, {m['system']}; "
         f"load at the start {m['load']}. foveal {report['foveal']} on `{report['device']}`; "
         + ", ".join(f"{name} {version}" for name, version in v.items()) + ".", "",
-        "Made by `scripts/bench/compare`. Each pair is a turn of one side and a turn of the other, on the same threads; a "
-        "turn is the median of its steps, warm-up left out. Ratios are foveal over the rival: below 1 foveal takes less, "
-        "but for images/s, where above 1 foveal does more. Networks, boxes and anchors are of the same shapes on both "
-        "sides, torchvision's v1, weights random; anchors and matches are made before the clock starts, on both.", "",
+        "`scripts/bench/compare` wrote this report. A pair is a turn of foveal and a turn of the other program, on the same "
+        "threads. A turn is the median of its steps, without warm-up. The ratio is foveal's value over the other's. Below "
+        "1, foveal takes less; for images/s, above 1, foveal is faster. Both programs have networks, boxes and anchors of "
+        "the same shapes (torchvision's v1) and random weights. Anchors and matches are computed before the clock "
+        "starts.", "",
         "| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD),
         *("| " + " | ".join(row) + " |" for row in table[1:]), "",
     ]
@@ -72,7 +73,7 @@ def markdown(report, table, cases):
 
 
 def write(measured, options, version, versions, load):
-    """The table; bench.json and bench.md in the folder for them."""
+    """Writes bench.json and bench.md into the output folder, and returns the table as text."""
     rows = [(row, case.higher) for case, pairs in measured for row in summarise(case, pairs)]
     table = [HEAD] + [cells(row, higher) for row, higher in rows]
     report = {

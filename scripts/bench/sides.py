@@ -1,4 +1,4 @@
-"""The two sides of a comparison as processes."""
+"""Runs the two sides of a comparison as processes."""
 
 import json
 import os
@@ -11,23 +11,23 @@ HERE = Path(__file__).resolve().parent
 
 
 class Failed(Exception):
-    """A side that could not do its turn."""
+    """One side of the comparison failed."""
 
 
 def environment(threads):
-    """Every library's idea of how many threads to use."""
+    """Environment variables that limit the threads of every library."""
     names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"]
     return {**os.environ, **dict.fromkeys(names, str(threads)), "PYTHONPATH": str(HERE)}
 
 
 class Foveal:
-    """The binary; each turn is a process of its own."""
+    """The foveal binary. Each turn runs in a process of its own."""
 
     def __init__(self, binary, device, threads):
         self.binary, self.device, self.threads = str(Path(binary).resolve()), device, threads
 
     def run(self, *arguments):
-        """Its standard output and error, and the seconds that it took."""
+        """Returns standard output, standard error and the duration in seconds."""
         started = time.perf_counter()
         done = subprocess.run([self.binary, *map(str, arguments)], env=environment(self.threads), text=True,
                               capture_output=True)
@@ -45,7 +45,7 @@ class Foveal:
 
 
 class Worker:
-    """A torch_worker.py; between its turns it is blocked in a read."""
+    """A process of torch_worker.py. Between its turns it blocks in a read."""
 
     def __init__(self, threads):
         command = [sys.executable, str(HERE / "torch_worker.py")]

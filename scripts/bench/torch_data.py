@@ -1,4 +1,4 @@
-"""torch's DataLoader with torchvision's transforms v2, doing what foveal's loader does but for the anchors."""
+"""PyTorch's DataLoader with torchvision's transforms v2. It does what foveal's loader does, except for the anchors."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Coco(torch.utils.data.Dataset):
-    """Pictures of a COCO file with their boxes, resized, flipped at random, normalised."""
+    """The images of a COCO file with their boxes: resized, randomly flipped, normalised."""
 
     def __init__(self, annotations, images):
         coco, self.folder = json.loads(Path(annotations).read_text()), Path(images)
@@ -41,7 +41,7 @@ class Coco(torch.utils.data.Dataset):
 
 
 def collate(samples):
-    """As GeneralizedRCNNTransform.batch_images pads."""
+    """Pads a batch in the same way as GeneralizedRCNNTransform.batch_images."""
     images, targets = zip(*samples)
     height, width = (-(-max(i.shape[d] for i in images) // DIVISOR) * DIVISOR for d in (1, 2))
     batch = images[0].new_zeros(len(images), 3, height, width)

@@ -1,8 +1,8 @@
-"""The rivals' side: torchvision's RetinaNet, its losses, torch's DataLoader, onnxruntime.
+"""Runs the rivals: torchvision's RetinaNet, its losses, PyTorch's DataLoader, onnxruntime.
 
-Reads requests from stdin, a JSON object a line, and answers each with a line of JSON on stdout. Between two requests it
-waits in a read, so that it takes no processor time while foveal has its turn. What is built for the first request of a
-kind (model, data, session) is kept.
+Reads requests from stdin, one JSON object per line, and answers each with one line of JSON on stdout. Between two
+requests it blocks in a read, so that it uses no processor time during foveal's turn. Models, data and sessions are built
+for the first request that needs them, and kept.
 """
 
 import functools
@@ -13,11 +13,11 @@ import time
 
 THREADS = int(os.environ["OMP_NUM_THREADS"])
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PRIOR_LR = 1e-6  # tiny, as foveal's warm-up: random weights shall not run away
+PRIOR_LR = 1e-6  # tiny, like foveal's warm-up, so that random weights do not diverge
 
 
 def timed(steps, warmup, step):
-    """Milliseconds of each step after the warm-up."""
+    """Returns the milliseconds of each step after the warm-up."""
     times = []
     for i in range(warmup + steps):
         started = time.perf_counter()
@@ -38,7 +38,7 @@ def torch():
 
 
 def build(backbone, classes, frozen):
-    """torchvision's v1 detector with frozen norms and `frozen` stages out of training (0: none)."""
+    """torchvision's v1 detector with frozen norms and the first `frozen` stages frozen (0: none)."""
     from torchvision.models import resnet
     from torchvision.models.detection import RetinaNet
     from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
@@ -51,7 +51,7 @@ def build(backbone, classes, frozen):
 
 
 def boxes_and_labels(request):
-    """Boxes from a twentieth to a half of the picture's sides, as `foveal bench` draws them."""
+    """Boxes from a twentieth to a half of the image's sides, drawn like those of `foveal bench`."""
     t, size, count = torch(), request["size"], request["boxes"]
     sides = size * (0.05 + 0.45 * t.rand(count, 2))
     corner = (size - sides) * t.rand(count, 2)
@@ -59,7 +59,7 @@ def boxes_and_labels(request):
 
 
 class Detector:
-    """Model, input, and what foveal too makes before its clock starts: anchors and their matches."""
+    """The model, the input, and the anchors and matches, which foveal also computes before its clock starts."""
 
     def __init__(self, request):
         from torchvision.models.detection.image_list import ImageList
@@ -95,7 +95,7 @@ class Detector:
         self.optimizer.step()
 
     def detect(self):
-        """RetinaNet.forward's second half, on tensors of the right size."""
+        """The second half of RetinaNet.forward, on tensors of the final size."""
         dense = self.dense()
         cells = dense["cls_logits"].shape[1] // sum(self.cells)
         levels = [n * cells for n in self.cells]
@@ -129,7 +129,7 @@ def infer(request):
 
 
 def focal(request):
-    """torchvision's focal loss on targets that are one-hot already."""
+    """torchvision's focal loss on one-hot targets that were computed before."""
     from torchvision.ops import sigmoid_focal_loss
 
     t = torch()
@@ -147,7 +147,7 @@ def focal(request):
 
 
 def loss(request):
-    """Both losses as torchvision's heads compute them, matches made beforehand."""
+    """Both losses as torchvision's heads compute them, on matches that were computed before."""
     t, d = torch(), detector(key_of(request))
     anchors = len(d.anchors[0])
     logits = t.randn(request["batch"], anchors, request["classes"], requires_grad=True)
@@ -162,7 +162,7 @@ def loss(request):
 
 
 def make_weights(request):
-    """A state dict whose detector finds as much as a trained one does: on noise, `pairs` pairs of anchor and class
+    """Writes a state dict whose detector finds as much as a trained one: on noise, `pairs` pairs of anchor and class
     reach the score threshold, and boxes stay near their anchors."""
     t = torch()
     d = Detector({**request, "boxes": 8, "frozen": 0, "channels_last": False})
@@ -187,13 +187,13 @@ def session(path):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = THREADS, 1
     options.log_severity_level = 3
-    # Its threads shall not spin into foveal's turn.
+    # Its threads must not keep spinning during foveal's turn.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def onnx(request):
-    """The file that foveal exported, with suppression in the graph, on noise of the network's own scale."""
+    """Runs the file that foveal exported, with suppression in the graph, on noise with the scale of the network's input."""
     import numpy as np
 
     run, size = session(request["onnx"]), request["size"]
@@ -225,7 +225,7 @@ def data(request):
 
 
 def to_jpeg(request):
-    """JPEG files beside the PNG files of a generated set, and annotations that name them."""
+    """Writes JPEG files beside the PNG files of a generated set, and annotations that name them."""
     from pathlib import Path
 
     from torchvision import io
@@ -242,7 +242,7 @@ def to_jpeg(request):
 
 
 def memory(_):
-    """Largest resident memory so far, MiB."""
+    """The peak resident memory so far, in MiB."""
     with open("/proc/self/status") as status:
         line = next(l for l in status if l.startswith("VmHWM:"))
     return {"peak_mb": int(line.split()[1]) / 1024}
@@ -260,7 +260,7 @@ TURNS = [train, infer, focal, loss, make_weights, onnx, data, to_jpeg, memory, v
 
 
 def main():
-    # Libraries that print must not break the protocol.
+    # Output printed by libraries must not break the protocol.
     answers, sys.stdout = sys.stdout, sys.stderr
     turns = {turn.__name__: turn for turn in TURNS}
     for line in sys.stdin:

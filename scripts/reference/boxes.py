@@ -27,10 +27,10 @@ def arithmetic(generator):
     b[:4] = a[:4] + torch.randn(4, 4, generator=generator) * 0.3
     coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
     deltas = torch.randn(12, 4, generator=generator)
-    deltas[10] = torch.tensor([0.5, -2.0, 9.0, -9.0])  # beyond the bound on growth
+    deltas[10] = torch.tensor([0.5, -2.0, 9.0, -9.0])  # beyond the limit of the log ratio
     many, scores = boxes(60, generator, 60.0), torch.rand(60, generator=generator)
     classes = torch.randint(3, (60,), generator=generator)
-    scores[7], scores[20] = scores[3], scores[3]  # ties: the lower index first
+    scores[7], scores[20] = scores[3], scores[3]  # ties: the lower index comes first
     return {
         "a": a, "b": b, "encoded": coder.encode_single(b, a), "deltas": deltas, "decoded": coder.decode_single(deltas, a),
         **{name: f(a, b) for name, f in (
@@ -42,8 +42,8 @@ def arithmetic(generator):
 
 
 def ties(generator):
-    """Boxes on a raster, where equal IoUs are the rule; objects without any overlap are left out (torchvision then
-    makes every untouched anchor positive)."""
+    """Boxes on a raster, which gives many equal IoUs. Objects that overlap no anchor are left out, because torchvision
+    would make every untouched anchor positive for them."""
     cases = []
     while len(cases) < 12:
         anchors, objects = (

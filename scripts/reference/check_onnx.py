@@ -2,10 +2,11 @@
 
     check_onnx.py FOVEAL CASES      (pip install onnx onnxruntime safetensors numpy pillow)
 
-FOVEAL is the binary, CASES a folder that `onnx_cases` (crates/foveal-detector/examples) wrote. Every model there is
-exported by the binary, checked with full shape inference, and run from one file at every batch and picture size:
-raw outputs within 1e-4 of foveal's (greatest difference over greatest value), with half precision weights within 1e-2;
-with --nms the detections of foveal and of `foveal predict` at the network's input size.
+FOVEAL is the binary. CASES is a folder that the example `onnx_cases` (crates/foveal-detector/examples) wrote. The script
+exports every model of the folder with the binary, checks the file with full shape inference, and runs it at every batch
+and image size. Raw outputs must be within 1e-4 of foveal's (largest difference over largest value), or within 1e-2 with
+half precision weights. With --nms, the detections must be those of foveal and of `foveal predict` at the network's input
+size.
 """
 
 import json
@@ -40,7 +41,7 @@ def relative(found, reference):
 
 
 def detections_agree(found, reference, what):
-    """Rows x1, y1, x2, y2, score, class, image; neighbours may swap where their scores are within SCORE."""
+    """Rows x1, y1, x2, y2, score, class, image; rows whose scores differ by less than SCORE may swap."""
     assert found.shape == reference.shape, f"{what}: {len(found)} detections, expected {len(reference)}"
     free, worst_box, worst_score = list(range(len(found))), 0.0, 0.0
     for rank, row in enumerate(reference):
@@ -56,7 +57,7 @@ def detections_agree(found, reference, what):
 
 
 def predict(foveal, checkpoint, images, folder):
-    """What `foveal predict` finds in the pictures of a batch, unresized."""
+    """The detections of `foveal predict` in the images of a batch, without resizing."""
     batch, _, height, width = images.shape
     paths = []
     for i, image in enumerate(images):

@@ -1,17 +1,18 @@
-"""Pictures and a class bias with which no decision of a detector's post-processing is near its edge.
+"""Finds images and a class bias for which no decision of a detector's post-processing is near its edge.
 
-Two implementations that are both right differ by rounding, and where a decision hangs on less than that, both answers
-are right: one detection more or fewer says nothing then. So a comparison that counts detections needs inputs whose
-every decision stands clear by a multiple of that rounding. Ten times is asked for: `check_import` measures by how much
-scores and IoUs of the two do differ on the very pictures, and fails where SCORE or IOU is less than ten times that.
+Two correct implementations differ by rounding. If a decision depends on less than that, both answers are correct, and one
+detection more or fewer means nothing. A comparison that counts detections therefore needs inputs for which every decision
+is clear by a multiple of the rounding. The multiple here is ten: `check_import` measures how much the scores and IoUs of
+the two implementations differ on these images, and fails if SCORE or IOU is less than ten times that difference.
 
-The decisions are four: score above the threshold or not, the cut after a level's best pairs, suppression, the cut
-after the best detections. Of suppression it is enough, and much less than that every two boxes are clear, that
-1. two kept boxes of a class overlap by at most the threshold less IOU, whichever of them comes first;
-2. each suppressed box has a kept one of its class whose score is higher by SCORE or more and that overlaps it by the
-   threshold plus IOU or more.
-Then whoever errs by less keeps the same boxes. By induction down his own order: a suppressed box comes after its keeper
-of (2), which he has kept, and is suppressed; a kept box meets only kept ones before it, and (1) lets it live.
+There are four decisions: the score threshold, the cut after the best pairs of a level, suppression, and the cut after the
+best detections. For suppression, two conditions are enough. They are weaker than a clear decision for every two boxes:
+1. Two kept boxes of a class overlap by at most the threshold minus IOU, whichever of them comes first.
+2. Each suppressed box has a kept box of its class (its keeper) whose score is higher by SCORE or more, and which overlaps
+   it by the threshold plus IOU or more.
+Then every implementation with smaller errors keeps the same boxes. The proof is by induction in the order of its scores: a
+suppressed box comes after its keeper of condition 2, which was kept, and is suppressed. A kept box is compared only with
+kept boxes before it, and condition 1 keeps it.
 """
 
 import torch
@@ -19,15 +20,15 @@ from torchvision.ops import box_iou, clip_boxes_to_image
 
 from retinanet import forward
 
-# What decisions stand clear by. Rounding was at most 2e-6 of a score and 4e-5 of an IoU in the runs so far.
+# The margins of decisions. In the runs so far, rounding changed a score by at most 2e-6 and an IoU by at most 4e-5.
 SCORE, IOU = 5e-5, 1e-3
-# Pairs above the threshold in the first picture that are tried, and detections that a picture needs to say something.
+# The numbers of pairs above the threshold in the first image that are tried, and the fewest detections of an image.
 CANDIDATES, FEWEST = range(20, 1000), 5
 SHIFTS, PICTURES = 60, 40
 
 
 class Answer:
-    """A network's answer for one picture, as far as post-processing can look: the best pairs of each level."""
+    """A network's output for one image, reduced to what post-processing uses: the best pairs of each level."""
 
     @torch.no_grad()
     def __init__(self, model, image, masked):
@@ -37,7 +38,7 @@ class Answer:
         classes = logits.shape[1]
         self.model, self.logits, self.labels, self.boxes = model, [], [], []
         for level, deltas, anchors in zip(*(t.split(sizes) for t in (logits, state["deltas"][0], state["anchors"]))):
-            # One more than are taken: the first that the cut leaves out.
+            # One more than are selected, to include the first one that the cut removes.
             value, index = level.flatten().topk(min(model.topk_candidates + 1, level.numel()))
             boxes = model.box_coder.decode_single(deltas[index // classes], anchors[index // classes])
             self.logits.append(value.double())
@@ -45,7 +46,7 @@ class Answer:
             self.boxes.append(clip_boxes_to_image(boxes, state["batch"].image_sizes[0]))
 
     def detections(self, shift):
-        """Detections with the class bias shifted; None where a decision is not clear."""
+        """The number of detections with a shifted class bias, or None if a decision is not clear."""
         model, chosen = self.model, []
         for logits, labels, boxes in zip(self.logits, self.labels, self.boxes):
             score, top = torch.sigmoid(logits + shift), model.topk_candidates
@@ -74,7 +75,7 @@ class Answer:
 
 
 def survivors(scores, boxes, threshold):
-    """Which boxes of one class suppression keeps; None where that is not clear."""
+    """The boxes of one class that suppression keeps, or None if that is not clear."""
     iou, kept = box_iou(boxes, boxes), []
     for i in scores.argsort(descending=True).tolist():
         if not kept or not bool((iou[i, kept] > threshold).any()):
@@ -88,9 +89,9 @@ def survivors(scores, boxes, threshold):
 
 
 def settle(model, draws, masked, generator):
-    """Draws a picture of each kind and shifts the model's class bias until all decisions are clear; the pictures.
+    """Draws one image per function and shifts the model's class bias until all decisions are clear. Returns the images.
 
-    `draws` are functions that draw a picture [3, height, width] u8.
+    `draws` are functions that draw an image [3, height, width] u8.
     """
     threshold = torch.logit(torch.tensor(model.score_thresh, dtype=torch.float64))
     for _ in range(PICTURES):
@@ -115,4 +116,4 @@ def settle(model, draws, masked, generator):
             with torch.no_grad():
                 model.head.classification_head.cls_logits.bias.add_(shifts[0])
             return pixels
-    raise SystemExit(f"no decision-clear pictures in {PICTURES} attempts")
+    raise SystemExit(f"no images with clear decisions in {PICTURES} attempts")

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Makes crates/foveal-eval/tests/fixtures/coco_eval.json: small ground truths and detections, and what
-pycocotools (2.0.11 when this was last run; needs numpy) says of them. Run without arguments; the seed is fixed.
+"""Writes crates/foveal-eval/tests/fixtures/coco_eval.json: small ground truths, detections, and the metrics that
+pycocotools computes from them (version 2.0.11 in the last run; needs numpy). Run it without arguments; the seed is fixed.
 
-Cases: `mixed` has everything at once (ids with gaps and out of order, crowds, all area ranges, images without
-objects, classes without objects, quantised scores); the others isolate one thing each.
+The case `mixed` combines everything: ids with gaps and out of order, crowds, all area ranges, images without objects,
+classes without objects, quantised scores. Each of the other cases isolates one of these.
 """
 import contextlib, copy, io, json, pathlib
 import numpy as np
@@ -33,7 +33,7 @@ def jitter(rng, b, amount):
 
 def make(seed, images, categories, used, objects, crowd=0.0, empty=0.0, low=6, high=300, levels=None, extra=2, copies=2,
          mask_area=True):
-    """`used`: categories that objects take; `levels`: number of different scores; `extra`: false alarms an image."""
+    """`used`: the categories of the objects; `levels`: number of different scores; `extra`: false alarms per image."""
     rng = np.random.default_rng(seed)
     truth = {"images": [], "annotations": [], "categories": [{"id": c, "name": f"class {c}"} for c in categories]}
     detections = []
@@ -68,7 +68,7 @@ def measure(truth, detections):
     quiet(gt.createIndex)
     if detections:
         dt = quiet(gt.loadRes, copy.deepcopy(detections))
-    else:  # loadRes fails on an empty list; an empty set of annotations is what it stands for
+    else:  # loadRes fails on an empty list, which means an empty set of annotations
         dt = COCO()
         dt.dataset = dict(copy.deepcopy(truth), annotations=[])
         quiet(dt.createIndex)

@@ -1,8 +1,8 @@
-"""Fixtures of importing: tests/fixtures/import_{v1,v2}.pth and what torchvision makes of them.
+"""Writes the fixtures for importing: tests/fixtures/import_{v1,v2}.pth and torchvision's detections with these weights.
 
-Narrow detectors with class channels that stand for no category: 0, the background, and 2. `import_v1.pth` is a legacy
-file with the names of old torchvision under a `model` wrapper, `import_v2.pth` a plain zip file of today. The
-.safetensors beside each holds a picture and torchvision's detections with those two channels masked. Needs torch,
+The detectors are narrow. Two of their class channels have no category: 0, the background, and 2. `import_v1.pth` is a legacy
+file with the names of old torchvision under a `model` wrapper. `import_v2.pth` is a current zip file without a wrapper. The
+.safetensors file beside each contains an image and torchvision's detections with those two channels masked. Needs torch,
 torchvision, numpy, safetensors.
 """
 
@@ -22,7 +22,7 @@ THRESHOLD_LOGIT = -2.9444390
 
 
 def old_names(state):
-    """As torchvision named them before 0.14."""
+    """The names that torchvision used before 0.14."""
     renamed = {}
     for name, tensor in state.items():
         parts = name.split(".")
@@ -36,17 +36,17 @@ def old_names(state):
 
 @torch.no_grad()
 def settle(model, images, masked, generator, least=0.01):
-    """Shifts the class bias until the pictures have some dozens of candidates and no decision is near its edge."""
+    """Shifts the class bias until the images have some dozens of candidates and no decision is near its edge."""
     states = [forward(model, [image]) for image in images]
     for state in states:
         state["logits"][..., masked] = -1e4
-    # Only the highest logits are near the threshold: a cheap look at them first.
+    # Only the highest logits are near the threshold, so check these first, which is cheap.
     highest = [state["logits"].flatten().topk(4000).values for state in states]
     best = 0.0
     for _ in range(5000):
         rank = int(torch.randint(20, 400, (1,), generator=generator))
         shift = THRESHOLD_LOGIT - float(highest[0][rank:rank + 2].mean())
-        # A score's slope at the threshold is 0.0475.
+        # The slope of a score at the threshold is 0.0475.
         near = min(float((top + shift - THRESHOLD_LOGIT).abs().min()) for top in highest) * 0.0475
         if near < least * margins.TEN * margins.SCORE:
             continue
@@ -64,7 +64,7 @@ def settle(model, images, masked, generator, least=0.01):
             model.head.classification_head.cls_logits.bias.add_(shift)
             return min(margin)
         best = max(best, min(margin))
-    raise SystemExit(f"margin {best:.4f}: no shift leaves every decision clear")
+    raise SystemExit(f"margin {best:.4f}: no shift makes all decisions clear")
 
 
 def main():

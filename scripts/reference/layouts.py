@@ -1,8 +1,9 @@
-"""Features of a narrow ResNet-50 in torchvision's and in MSRA's convention: crates/foveal-weights/tests/fixtures/layouts.json.
+"""Writes crates/foveal-weights/tests/fixtures/layouts.json: features of a narrow ResNet-50 in two conventions,
+torchvision's and MSRA's.
 
-The weights are a formula of name and index, which the test has as well, so that no weight file is needed. MSRA's
-network has its strides on the 1x1 and sees BGR in 0..255 less Detectron2's PIXEL_MEAN; the stem's weights are then a 64th,
-so that its activations are of the usual size. Needs torch, torchvision.
+The weights are a formula of name and index, which the test also contains, so no weight file is needed. MSRA's network has
+its strides on the 1x1 convolutions, and its input is BGR in 0..255 minus Detectron2's PIXEL_MEAN. The weights of its stem
+are divided by 64, so that its activations have the usual size. Needs torch, torchvision.
 """
 
 import json
@@ -39,7 +40,7 @@ class NarrowResNet50(ResNet):
 
 
 def fill(model):
-    """Weights by formula; `t` counts the tensors in the order of their names."""
+    """Weights computed by a formula; `t` counts the tensors in the order of their names."""
     state = {name: tensor for name, tensor in sorted(model.state_dict().items()) if "num_batches" not in name}
     for t, (name, tensor) in enumerate(state.items()):
         wave = torch.sin(0.37 * torch.arange(tensor.numel(), dtype=torch.float64) + 1.7 * t).reshape(tensor.shape)

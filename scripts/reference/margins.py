@@ -1,6 +1,6 @@
-"""How far a fixture is from every decision that rounding could turn.
+"""Computes how far a fixture is from every decision that rounding could change.
 
-Each function returns a margin in units of ten tolerances: a fixture is accepted where all are at least 1. Tolerances:
+Each function returns a margin in units of ten tolerances. A fixture is accepted if all margins are at least 1. Tolerances:
 scores 1e-4 (absolute), IoUs 1e-5 between anchors and objects (host arithmetic on equal inputs), 1e-4 between decoded
 boxes, deltas 1e-5.
 """
@@ -17,7 +17,7 @@ def least(*values):
 
 
 def gap(values, cut):
-    """Distance of the two values that a cut after the `cut` highest would separate."""
+    """The difference of the two values that a cut after the `cut` highest separates."""
     ordered = values.flatten().sort(descending=True).values
     return float("inf") if len(ordered) <= cut else float(ordered[cut - 1] - ordered[cut])
 

@@ -1,11 +1,11 @@
-"""Detectors of torchvision some of whose class channels stand for no category: the background, unused ids."""
+"""torchvision detectors with class channels that have no category: the background and unused ids."""
 
 import torch
 
 
 @torch.no_grad()
 def detections(model, image, masked):
-    """torchvision's detections when the channels `masked` score nothing."""
+    """torchvision's detections when the channels `masked` have a score of zero."""
     layer = model.head.classification_head.cls_logits
     classes = model.head.classification_head.num_classes
     kept = layer.weight.clone(), layer.bias.clone()
@@ -20,7 +20,7 @@ def detections(model, image, masked):
 
 @torch.no_grad()
 def losses(model, images, targets):
-    """Means of torchvision's two losses over images that are run one by one, with norms as in inference."""
+    """Means of torchvision's two losses over images that run one by one, with norms in inference mode."""
     model.train()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

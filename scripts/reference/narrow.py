@@ -1,6 +1,6 @@
-"""A narrow RetinaNet out of torchvision's own parts, with seeded weights whose scores are spread.
+"""Builds a narrow RetinaNet from torchvision's modules, with seeded weights whose scores are spread.
 
-Module names are torchvision's (`backbone.body`, `backbone.fpn`, `head`), the widths of the body are
+Module names are torchvision's (`backbone.body`, `backbone.fpn`, `head`). The widths of the body are
 `width * (1, 2, 4, 8)` in place of `64 * (1, 2, 4, 8)`.
 """
 
@@ -75,7 +75,7 @@ def randomise(model):
 
 @torch.no_grad()
 def spread(model, images, logit_mean, logit_std, delta_std):
-    """Rescales the last convolution of each head so that its outputs have that deviation on these images."""
+    """Rescales the last convolution of each head so that its outputs have this standard deviation on these images."""
     batch, _ = model.transform(images)
     features = list(model.backbone(batch.tensors).values())
     head = model.head

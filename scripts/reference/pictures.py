@@ -1,4 +1,4 @@
-"""Tiny pictures of the kinds that foveal-image's own writers cannot make, with Pillow's RGB values beside them.
+"""Writes tiny images of kinds that foveal-image cannot write, and their RGB values as read by Pillow.
 
 Writes crates/foveal-image/tests/fixtures/{cmyk,rotated,palette,truncated}.* and pictures.json. Needs numpy, Pillow.
 """
@@ -18,7 +18,7 @@ def main():
     rgb = Image.fromarray(blocks)
     rgb.convert("CMYK").save(folder / "cmyk.jpg", quality=100, subsampling=0)
     exif = Image.Exif()
-    exif[0x0112] = 6  # stored turned by 90 degrees
+    exif[0x0112] = 6  # stored rotated by 90 degrees
     rgb.transpose(Image.ROTATE_90).save(folder / "rotated.jpg", quality=100, subsampling=0, exif=exif)
     rgb.quantize(6).save(folder / "palette.png")
     whole = (folder / "rotated.jpg").read_bytes()

@@ -1,7 +1,7 @@
-"""Golden values for foveal-image's resizing: torchvision's detection transform and PIL's antialiased bilinear filter.
+"""Computes golden values for the resizing of foveal-image with torchvision's detection transform and Pillow's filter.
 
-Writes crates/foveal-image/tests/fixtures/resize.json. The picture is a formula (see `picture`), so that only samples
-of the results are stored. Needs torch, torchvision, numpy, Pillow.
+Writes crates/foveal-image/tests/fixtures/resize.json. The filter is the antialiased bilinear one.
+The image is a formula (see `picture`), so only samples of the results are stored. Needs torch, torchvision, numpy, Pillow.
 """
 
 import json
@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-SAMPLES = 60  # positions a case
+SAMPLES = 60  # positions per case
 
 
 def picture(width, height):
@@ -58,7 +58,7 @@ def main():
 
 
 def transform_size(width, height, lo, hi):
-    """(width, height) by torch itself, on a one-channel picture; sides that vanish become one pixel."""
+    """(width, height) as computed by torch on a one-channel image. Sides that vanish become one pixel."""
     scale = min(lo / min(width, height), hi / max(width, height))
     if min(int(width * scale), int(height * scale)) == 0:
         return max(int(width * scale), 1), max(int(height * scale), 1)

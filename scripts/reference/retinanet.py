@@ -1,9 +1,8 @@
-"""Fixtures of a whole RetinaNet, computed by torchvision: tests/fixtures/retinanet_{v1,v2,tiny}.safetensors.
+"""Writes the fixtures of a whole RetinaNet, computed by torchvision: tests/fixtures/retinanet_{v1,v2,tiny}.safetensors.
 
-The first two see three images of different sizes, the third of them without objects. Pictures and objects are
-drawn until every decision (thresholds, ties, top-k, suppression) is at least ten tolerances away from turning;
-`margins.py` says which. The README beside this file lists what a fixture holds. Needs torch, torchvision, numpy,
-safetensors.
+`v1` and `v2` have three images of different sizes, of which the third has no objects. Images and objects are drawn until
+every decision (thresholds, ties, top-k, suppression) is at least ten tolerances away from its edge. `margins.py` defines
+the tolerances. The README in this folder lists the contents of a fixture. Needs torch, torchvision, numpy, safetensors.
 
 usage: retinanet.py [v1|v2|tiny]...
 """
@@ -76,7 +75,7 @@ def objects(height, width, count, generator):
 
 
 def search(spec, seed):
-    """Model, pictures and targets whose every margin is at least 1: pictures and objects are drawn anew until they are.
+    """The model, images and targets. Images and objects are drawn until every margin is at least 1.
 
     The images of a batch do not influence each other, so each is searched by itself.
     """
@@ -98,7 +97,7 @@ def search(spec, seed):
             if margin >= 1 and (limited if i == 0 else thresholded):
                 break
         else:
-            raise SystemExit(f"no picture found for image {i}")
+            raise SystemExit(f"no suitable pixels found for image {i}")
         to_height, to_width = state["batch"].image_sizes[i]
         for _ in range(ATTEMPTS):
             target = {
@@ -122,7 +121,7 @@ def search(spec, seed):
 
 
 def forward(model, images, targets=None):
-    """The stages of the model's forward pass on images of 0..1."""
+    """The stages of the model's forward pass on images in 0..1."""
     batch, resized = model.transform(images, targets)
     pyramid = list(model.backbone(batch.tensors).values())
     head = model.head(pyramid)
@@ -148,7 +147,7 @@ def compute(spec, seed):
         state = forward(model, images, targets)
         detections = model(images)
     matched = [match(model, state["anchors"], t["boxes"]) for t in state["resized"]]
-    model.train()  # norms are frozen or group norms: this only makes it return the losses
+    model.train()  # norms are frozen or group norms, so this only makes the model return the losses
     losses = model(images, targets)
     (losses["classification"] + losses["bbox_regression"]).backward()
 
@@ -181,7 +180,7 @@ def compute(spec, seed):
 
 
 def batch_losses(model, targets, head, anchors, matched):
-    """The sums of each image before any normaliser: torchvision's losses are their means over max(1, positives)."""
+    """The sums of each image before any normaliser. torchvision's losses are means of sum / max(1, positives)."""
     class_sums, box_sums = [], []
     for i, (t, a, m) in enumerate(zip(targets, anchors, matched)):
         want = torch.zeros_like(head["cls_logits"][i])

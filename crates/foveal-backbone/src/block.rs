@@ -1,8 +1,8 @@
 //! The residual block, basic or bottleneck.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use foveal_nn::{Activation, Conv2d, Init, NORM_EPS, Norm};
+use burn::tensor::Device;
+use foveal_nn::{Activation, Conv2d, ConvOptions, Graph, Init, NORM_EPS, Norm, named};
 
 use crate::config::{BlockKind, NormChoice};
 
@@ -39,47 +39,58 @@ pub struct Block {
 pub(crate) struct BlockShape {
     pub kind: BlockKind,
     pub inputs: usize,
-    /// Inner channels; the output has `expansion` times as many.
-    pub width: usize,
+    /// Channels between the block's convolutions.
+    pub inner: usize,
+    pub outputs: usize,
+    /// Groups of the 3x3 convolution of a bottleneck.
+    pub groups: usize,
     pub stride: usize,
 }
 
 impl Block {
     pub(crate) fn new(shape: BlockShape, norm: NormChoice, init: &mut Init, device: &Device) -> Self {
-        let BlockShape { kind, inputs, width, stride } = shape;
-        let outputs = width * kind.expansion();
-        let mut conv = |inputs: usize, outputs: usize, kernel: usize, stride: usize| {
-            let weight = init.kaiming_normal_fan_out([outputs, inputs, kernel, kernel], device);
-            Conv2d::same(weight, None, stride)
+        let BlockShape { kind, inputs, inner, outputs, groups, stride } = shape;
+        let mut conv = |inputs: usize, outputs: usize, kernel: usize, stride: usize, groups: usize| {
+            let weight = init.kaiming_normal_fan_out([outputs, inputs / groups, kernel, kernel], device);
+            Conv2d::new(weight, None, ConvOptions { stride, padding: kernel / 2, groups })
         };
         let norm = |channels: usize| Norm::new(channels, norm.kind(channels), NORM_EPS, device);
         let (conv1, conv2, conv3) = match kind {
-            BlockKind::Basic => (conv(inputs, width, 3, stride), conv(width, width, 3, 1), None),
-            BlockKind::Bottleneck => {
-                (conv(inputs, width, 1, 1), conv(width, width, 3, stride), Some(conv(width, outputs, 1, 1)))
-            }
+            BlockKind::Basic => (conv(inputs, inner, 3, stride, 1), conv(inner, outputs, 3, 1, 1), None),
+            BlockKind::Bottleneck => (
+                conv(inputs, inner, 1, 1, 1),
+                conv(inner, inner, 3, stride, groups),
+                Some(conv(inner, outputs, 1, 1, 1)),
+            ),
         };
         let downsample = (stride != 1 || inputs != outputs)
-            .then(|| Downsample { index0: conv(inputs, outputs, 1, stride), index1: norm(outputs) });
+            .then(|| Downsample { index0: conv(inputs, outputs, 1, stride, 1), index1: norm(outputs) });
         let bn3 = conv3.as_ref().map(|_| norm(outputs));
-        Self { conv1, bn1: norm(width), conv2, bn2: norm(width), conv3, bn3, downsample }
+        Self { conv1, bn1: norm(inner), conv2, bn2: norm(inner), conv3, bn3, downsample }
     }
 
+    /// The block's output.
+    ///
     /// # Shapes
     /// - x: `[batch, inputs, height, width]`
-    /// - result: `[batch, width * expansion, height / stride, width / stride]`, rounded up
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    /// - result: `[batch, outputs, height / stride, width / stride]`, rounded up
+    pub fn forward<G: Graph>(&self, graph: &mut G, x: G::Map) -> G::Map {
         let shortcut = match &self.downsample {
-            Some(d) => d.index0.forward_norm(x.clone(), &d.index1, None, Activation::None),
+            Some(Downsample { index0, index1 }) => {
+                let (conv, norm) = (named("downsample.0", index0), named("downsample.1", index1));
+                graph.conv_norm(conv, norm, x.clone(), None, Activation::None)
+            }
             None => x.clone(),
         };
-        let y = self.conv1.forward_norm(x, &self.bn1, None, Activation::Relu);
+        let (conv1, bn1) = (named("conv1", &self.conv1), named("bn1", &self.bn1));
+        let (conv2, bn2) = (named("conv2", &self.conv2), named("bn2", &self.bn2));
+        let y = graph.conv_norm(conv1, bn1, x, None, Activation::Relu);
         match (&self.conv3, &self.bn3) {
             (Some(conv3), Some(bn3)) => {
-                let y = self.conv2.forward_norm(y, &self.bn2, None, Activation::Relu);
-                conv3.forward_norm(y, bn3, Some(shortcut), Activation::Relu)
+                let y = graph.conv_norm(conv2, bn2, y, None, Activation::Relu);
+                graph.conv_norm(named("conv3", conv3), named("bn3", bn3), y, Some(shortcut), Activation::Relu)
             }
-            _ => self.conv2.forward_norm(y, &self.bn2, Some(shortcut), Activation::Relu),
+            _ => graph.conv_norm(conv2, bn2, y, Some(shortcut), Activation::Relu),
         }
     }
 

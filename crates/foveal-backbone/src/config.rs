@@ -3,21 +3,33 @@
 use foveal_nn::{NORM_GROUPS, NormKind};
 use serde::{Deserialize, Serialize};
 
-/// A residual network of He et al. (arXiv 1512.03385, table 1).
+/// Stages of every backbone. Their results have the strides 4, 8, 16 and 32.
+pub const STAGES: usize = 4;
+
+/// A backbone (`model.backbone`), named as in torchvision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackboneKind {
-    /// 18 layers, basic blocks.
+    /// ResNet-18: basic blocks (He et al., arXiv 1512.03385, table 1).
     ResNet18,
-    /// 34 layers, basic blocks.
+    /// ResNet-34: basic blocks.
     ResNet34,
-    /// 50 layers, bottlenecks.
+    /// ResNet-50: bottlenecks.
     #[default]
     ResNet50,
-    /// 101 layers, bottlenecks.
+    /// ResNet-101: bottlenecks.
     ResNet101,
-    /// 152 layers, bottlenecks.
+    /// ResNet-152: bottlenecks.
     ResNet152,
+    /// ResNeXt-50 with 32 groups of 4 channels (Xie et al., arXiv 1611.05431, table 1).
+    #[serde(rename = "resnext50_32x4d")]
+    ResNeXt50_32x4d,
+    /// ResNeXt-101 with 64 groups of 4 channels.
+    #[serde(rename = "resnext101_64x4d")]
+    ResNeXt101_64x4d,
+    /// ResNet-50 with twice the inner channels in its bottlenecks (Zagoruyko and Komodakis, arXiv 1605.07146).
+    #[serde(rename = "wide_resnet50_2")]
+    WideResNet50_2,
 }
 
 /// The two residual blocks.
@@ -25,12 +37,12 @@ pub enum BackboneKind {
 pub enum BlockKind {
     /// Two 3x3 convolutions.
     Basic,
-    /// 1x1, 3x3, 1x1 with four times the channels out.
+    /// Convolutions of 1x1, 3x3 and 1x1; the last one widens the output fourfold.
     Bottleneck,
 }
 
 impl BlockKind {
-    /// Output channels over inner channels.
+    /// Output channels over the stage's width.
     pub fn expansion(self) -> usize {
         match self {
             Self::Basic => 1,
@@ -39,30 +51,69 @@ impl BlockKind {
     }
 }
 
-impl BackboneKind {
-    /// All of them, by depth.
-    pub const ALL: [Self; 5] = [Self::ResNet18, Self::ResNet34, Self::ResNet50, Self::ResNet101, Self::ResNet152];
+/// The structure of a residual network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResNetSpec {
+    /// The block that all stages are made of.
+    pub block: BlockKind,
+    /// Blocks in layer1 .. layer4.
+    pub depths: [usize; STAGES],
+    /// Groups of the 3x3 convolutions in bottlenecks (ResNeXt's cardinality).
+    pub groups: usize,
+    /// Inner channels of a group in layer1, which doubles with each stage: 64 in a plain ResNet.
+    pub width_per_group: usize,
+}
 
-    /// Its name in configs: `resnet50`.
-    pub fn name(self) -> String {
-        format!("{self:?}").to_lowercase()
+impl ResNetSpec {
+    /// Inner channels of a block in a stage of `width` channels (64, 128, 256, 512 in the published networks).
+    pub fn inner_width(&self, width: usize) -> usize {
+        width * self.width_per_group / PLAIN_WIDTH * self.groups
     }
+}
 
-    /// The block it is made of.
-    pub fn block(self) -> BlockKind {
+/// `width_per_group` of a plain ResNet.
+const PLAIN_WIDTH: usize = 64;
+
+impl BackboneKind {
+    /// All kinds, plain ResNets by depth first.
+    pub const ALL: [Self; 8] = [
+        Self::ResNet18,
+        Self::ResNet34,
+        Self::ResNet50,
+        Self::ResNet101,
+        Self::ResNet152,
+        Self::ResNeXt50_32x4d,
+        Self::ResNeXt101_64x4d,
+        Self::WideResNet50_2,
+    ];
+
+    /// The name in configs and in torchvision: `resnet50`.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::ResNet18 | Self::ResNet34 => BlockKind::Basic,
-            _ => BlockKind::Bottleneck,
+            Self::ResNet18 => "resnet18",
+            Self::ResNet34 => "resnet34",
+            Self::ResNet50 => "resnet50",
+            Self::ResNet101 => "resnet101",
+            Self::ResNet152 => "resnet152",
+            Self::ResNeXt50_32x4d => "resnext50_32x4d",
+            Self::ResNeXt101_64x4d => "resnext101_64x4d",
+            Self::WideResNet50_2 => "wide_resnet50_2",
         }
     }
 
-    /// Blocks in layer1 .. layer4.
-    pub fn depths(self) -> [usize; 4] {
+    /// The structure of the network.
+    pub fn spec(self) -> ResNetSpec {
+        use BlockKind::{Basic, Bottleneck};
+        let plain = |block, depths| ResNetSpec { block, depths, groups: 1, width_per_group: PLAIN_WIDTH };
         match self {
-            Self::ResNet18 => [2, 2, 2, 2],
-            Self::ResNet34 | Self::ResNet50 => [3, 4, 6, 3],
-            Self::ResNet101 => [3, 4, 23, 3],
-            Self::ResNet152 => [3, 8, 36, 3],
+            Self::ResNet18 => plain(Basic, [2, 2, 2, 2]),
+            Self::ResNet34 => plain(Basic, [3, 4, 6, 3]),
+            Self::ResNet50 => plain(Bottleneck, [3, 4, 6, 3]),
+            Self::ResNet101 => plain(Bottleneck, [3, 4, 23, 3]),
+            Self::ResNet152 => plain(Bottleneck, [3, 8, 36, 3]),
+            Self::ResNeXt50_32x4d => ResNetSpec { groups: 32, width_per_group: 4, ..Self::ResNet50.spec() },
+            Self::ResNeXt101_64x4d => ResNetSpec { groups: 64, width_per_group: 4, ..Self::ResNet101.spec() },
+            Self::WideResNet50_2 => ResNetSpec { width_per_group: 2 * PLAIN_WIDTH, ..Self::ResNet50.spec() },
         }
     }
 }
@@ -110,6 +161,23 @@ pub enum P6From {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_those_of_configs() {
+        for kind in BackboneKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+    }
+
+    /// torchvision: `width = int(planes * (base_width / 64.0)) * groups`.
+    #[test]
+    fn inner_widths_are_torchvisions() {
+        let layer1 = |kind: BackboneKind| kind.spec().inner_width(64);
+        assert_eq!(layer1(BackboneKind::ResNet50), 64);
+        assert_eq!(layer1(BackboneKind::ResNeXt50_32x4d), 128);
+        assert_eq!(layer1(BackboneKind::ResNeXt101_64x4d), 256);
+        assert_eq!(layer1(BackboneKind::WideResNet50_2), 128);
+    }
 
     #[test]
     fn groups_always_divide() {

@@ -2,11 +2,10 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use foveal_kernels::{relu, upsample_add};
-use foveal_nn::{Conv2d, Init, Norm};
+use foveal_nn::{Conv2d, Graph, Init, Norm, named};
 
+use crate::body::StageMaps;
 use crate::config::P6From;
-use crate::resnet::StageOutputs;
 
 /// A convolution and, perhaps, its norm: torchvision's `Conv2dNormActivation`, a sequence of `0` and `1`.
 #[derive(Module, Debug)]
@@ -24,13 +23,6 @@ pub struct ExtraBlocks {
     pub p6: Conv2d,
     /// From ReLU(P6).
     pub p7: Conv2d,
-}
-
-/// Maps of P3 to P7, each `[batch, channels, ceil(height / 2^level), ceil(width / 2^level)]`.
-#[derive(Debug, Clone)]
-pub struct Pyramid {
-    /// Finest first.
-    pub levels: Vec<Tensor<4>>,
 }
 
 /// Lateral 1x1, nearest upsampling to the lateral's own size, 3x3 on each sum.
@@ -67,21 +59,40 @@ impl Fpn {
         }
     }
 
-    /// The pyramid over the three maps.
-    pub fn forward(&self, x: StageOutputs) -> Pyramid {
-        let c5 = x.c5.clone();
-        let inner = |i: usize, x: Tensor<4>| self.inner_blocks[i].index0.forward(x);
-        let outer = |i: usize, x: Tensor<4>| self.layer_blocks[i].index0.forward(x);
-        let top = inner(2, x.c5);
-        let p5 = outer(2, top.clone());
-        let mid = upsample_add(inner(1, x.c4), top);
-        let p4 = outer(1, mid.clone());
-        let p3 = outer(0, upsample_add(inner(0, x.c3), mid));
-        let p6 = self.extra_blocks.p6.forward(match self.p6_from {
+    /// The levels P3 to P7, finest first.
+    ///
+    /// # Shapes
+    /// - result: level l is `[batch, channels, ceil(height / 2^l), ceil(width / 2^l)]`
+    pub fn forward<G: Graph>(&self, graph: &mut G, maps: StageMaps<G::Map>) -> Vec<G::Map> {
+        let StageMaps { c3, c4, c5 } = maps;
+        let top = self.lateral(graph, 2, c5.clone());
+        let p5 = self.output(graph, 2, top.clone());
+        let lateral = self.lateral(graph, 1, c4);
+        let middle = graph.upsample_add(lateral, top);
+        let p4 = self.output(graph, 1, middle.clone());
+        let lateral = self.lateral(graph, 0, c3);
+        let low = graph.upsample_add(lateral, middle);
+        let p3 = self.output(graph, 0, low);
+        let source = match self.p6_from {
             P6From::P5 => p5.clone(),
             P6From::C5 => c5,
-        });
-        let p7 = self.extra_blocks.p7.forward(relu(p6.clone()));
-        Pyramid { levels: vec![p3, p4, p5, p6, p7] }
+        };
+        let ExtraBlocks { p6, p7 } = &self.extra_blocks;
+        let p6 = graph.conv(named("extra_blocks.p6", p6), source);
+        let x = graph.relu(p6.clone());
+        let p7 = graph.conv(named("extra_blocks.p7", p7), x);
+        vec![p3, p4, p5, p6, p7]
+    }
+
+    /// The 1x1 convolution that brings a map of the backbone to the pyramid's channels.
+    fn lateral<G: Graph>(&self, graph: &mut G, i: usize, x: G::Map) -> G::Map {
+        let conv = named("0", &self.inner_blocks[i].index0);
+        graph.scope(format_args!("inner_blocks.{i}"), |graph| graph.conv(conv, x))
+    }
+
+    /// The 3x3 convolution that makes a level of the pyramid.
+    fn output<G: Graph>(&self, graph: &mut G, i: usize, x: G::Map) -> G::Map {
+        let conv = named("0", &self.layer_blocks[i].index0);
+        graph.scope(format_args!("layer_blocks.{i}"), |graph| graph.conv(conv, x))
     }
 }

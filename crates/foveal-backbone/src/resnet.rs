@@ -1,64 +1,50 @@
-//! ResNet without its classifier.
+//! Residual networks without their classifier: ResNet, ResNeXt and wide ResNet.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
-use foveal_kernels::max_pool_3x3_s2_p1;
-use foveal_nn::{Activation, Conv2d, Init, NORM_EPS, Norm, NormKind};
+use foveal_nn::{Activation, Conv2d, Graph, Init, NORM_EPS, Norm, named};
 
 use crate::block::{Block, BlockShape};
-use crate::config::{BackboneKind, NormChoice};
+use crate::config::{BackboneKind, NormChoice, STAGES};
 
-/// The parts that [`ResNet::stage`] runs: the stem with layer1, then layer2, layer3, layer4.
-pub const STAGES: usize = 4;
+/// Widths of layer1 .. layer4 in the published networks (He et al., table 1).
+const WIDTHS: [usize; STAGES] = [64, 128, 256, 512];
 
-/// Inner channels of layer1 .. layer4 (He et al., table 1).
-const WIDTHS: [usize; 4] = [64, 128, 256, 512];
-
-/// The maps that the pyramid reads, at strides 8, 16 and 32.
-#[derive(Debug, Clone)]
-pub struct StageOutputs {
-    /// layer2, `[batch, channels, height / 8, width / 8]`.
-    pub c3: Tensor<4>,
-    /// layer3, stride 16.
-    pub c4: Tensor<4>,
-    /// layer4, stride 32.
-    pub c5: Tensor<4>,
-}
-
-/// The stem and four stages: torchvision's `body`.
+/// The stem and four stages, under torchvision's names.
 #[derive(Module, Debug)]
 pub struct ResNet {
-    /// 7x7, stride 2.
+    /// 7x7 convolution with stride 2.
     pub conv1: Conv2d,
     /// Norm of the stem.
     pub bn1: Norm,
-    /// Stride 4.
+    /// Blocks at stride 4.
     pub layer1: Vec<Block>,
-    /// Stride 8.
+    /// Blocks at stride 8.
     pub layer2: Vec<Block>,
-    /// Stride 16.
+    /// Blocks at stride 16.
     pub layer3: Vec<Block>,
-    /// Stride 32.
+    /// Blocks at stride 32.
     pub layer4: Vec<Block>,
 }
 
 impl ResNet {
     /// A network with torchvision's initial weights: He's normal, fan out.
     ///
-    /// `base_width` is 64 in every published network; tests take narrower ones.
+    /// `base_width` is the stem's width: 64 in every published network; tests take narrower ones.
     pub fn new(kind: BackboneKind, base_width: usize, norm: NormChoice, init: &mut Init, device: &Device) -> Self {
-        let block = kind.block();
+        let spec = kind.spec();
         let stem = scaled(WIDTHS[0], base_width);
         let conv1 = Conv2d::same(init.kaiming_normal_fan_out([stem, 3, 7, 7], device), None, 2);
         let mut inputs = stem;
-        let mut stages = kind.depths().into_iter().zip(WIDTHS).enumerate().map(|(stage, (depth, width))| {
+        let mut stages = spec.depths.into_iter().zip(WIDTHS).enumerate().map(|(stage, (depth, width))| {
             let width = scaled(width, base_width);
+            let (inner, outputs) = (spec.inner_width(width), width * spec.block.expansion());
             (0..depth)
                 .map(|i| {
                     let stride = if stage > 0 && i == 0 { 2 } else { 1 };
-                    let made = Block::new(BlockShape { kind: block, inputs, width, stride }, norm, init, device);
-                    inputs = width * block.expansion();
-                    made
+                    let shape = BlockShape { kind: spec.block, inputs, inner, outputs, groups: spec.groups, stride };
+                    inputs = outputs;
+                    Block::new(shape, norm, init, device)
                 })
                 .collect::<Vec<_>>()
         });
@@ -67,21 +53,12 @@ impl ResNet {
         Self { conv1, bn1: Norm::new(stem, norm.kind(stem), NORM_EPS, device), layer1, layer2, layer3, layer4 }
     }
 
-    /// Channels of C3, C4, C5.
-    pub fn channels(kind: BackboneKind, base_width: usize) -> [usize; 3] {
-        [1, 2, 3].map(|stage| scaled(WIDTHS[stage], base_width) * kind.block().expansion())
+    /// Output channels of layer1 .. layer4.
+    pub(crate) fn channels(kind: BackboneKind, base_width: usize) -> [usize; STAGES] {
+        WIDTHS.map(|width| scaled(width, base_width) * kind.spec().block.expansion())
     }
 
-    /// # Shapes
-    /// - images: `[batch, 3, height, width]`
-    pub fn forward(&self, images: Tensor<4>) -> StageOutputs {
-        let c3 = self.stage(1, self.stage(0, images));
-        let c4 = self.stage(2, c3.clone());
-        let c5 = self.stage(3, c4.clone());
-        StageOutputs { c3, c4, c5 }
-    }
-
-    /// One of the [`STAGES`] by itself.
+    /// One stage by itself; stage 0 is the stem with layer1.
     ///
     /// # Shapes
     /// - x: the images for stage 0, `[batch, 3, height, width]`; the map of the stage before for the others
@@ -89,12 +66,16 @@ impl ResNet {
     ///
     /// # Panics
     /// When there is no such stage.
-    pub fn stage(&self, stage: usize, x: Tensor<4>) -> Tensor<4> {
-        let x = match stage {
-            0 => max_pool_3x3_s2_p1(self.conv1.forward_norm(x, &self.bn1, None, Activation::Relu)),
-            _ => x,
-        };
-        self.layer(stage).iter().fold(x, |x, block| block.forward(x))
+    pub fn stage<G: Graph>(&self, graph: &mut G, stage: usize, x: G::Map) -> G::Map {
+        let mut x = x;
+        if stage == 0 {
+            x = graph.conv_norm(named("conv1", &self.conv1), named("bn1", &self.bn1), x, None, Activation::Relu);
+            x = graph.max_pool(x);
+        }
+        for (i, block) in self.layer(stage).iter().enumerate() {
+            x = graph.scope(format_args!("layer{}.{i}", stage + 1), |graph| block.forward(graph, x));
+        }
+        x
     }
 
     /// Whether a forward pass of this stage changes running statistics: it has trained batch norms.
@@ -140,19 +121,6 @@ impl ResNet {
         self
     }
 
-    /// Turns the named norms (`layer4.0.bn1`, torchvision's names) into trained batch norms.
-    /// For norms whose statistics no file supplied: frozen, they would do nothing.
-    pub fn train_norms(mut self, names: &[String]) -> Self {
-        self.each_norm(|name, norm| {
-            if names.iter().any(|n| n == name) {
-                norm.kind = NormKind::Batch;
-                norm.weight = norm.weight.clone().set_require_grad(true);
-                norm.bias = norm.bias.clone().set_require_grad(true);
-            }
-        });
-        self
-    }
-
     /// Moves the strides of bottlenecks from the 3x3 to the 1x1 before it, where MSRA's networks have them.
     pub fn with_stride_in_1x1(mut self) -> Self {
         let layers = [&mut self.layer1, &mut self.layer2, &mut self.layer3, &mut self.layer4];
@@ -162,14 +130,8 @@ impl ResNet {
         self
     }
 
-    /// Sets what every norm adds to the variance.
-    pub fn with_norm_eps(mut self, eps: f64) -> Self {
-        self.each_norm(|_, norm| norm.eps = eps);
-        self
-    }
-
     /// Calls `act` with each norm and its torchvision name.
-    pub fn each_norm(&mut self, mut act: impl FnMut(&str, &mut Norm)) {
+    pub(crate) fn each_norm(&mut self, mut act: impl FnMut(&str, &mut Norm)) {
         act("bn1", &mut self.bn1);
         let layers = [&mut self.layer1, &mut self.layer2, &mut self.layer3, &mut self.layer4];
         for (stage, layer) in layers.into_iter().enumerate() {

@@ -10,7 +10,7 @@ use foveal_boxes::{BBox, Delta};
 use foveal_criterion::{
     BreakdownLayout, ClassLossChoice, ClassWeights, LossBreakdown, LossConfig, Normalizer, PerClass, SmoothedPositives,
 };
-use foveal_kernels::conv2d;
+use foveal_kernels::{ConvOptions, conv2d};
 
 const ANCHORS: usize = 64;
 const CLASSES: usize = 4;
@@ -40,7 +40,9 @@ fn descend(config: &LossConfig, normalizer: Normalizer, device: &Device) -> Vec<
     let deltas = Tensor::zeros([1, ANCHORS, 4], device);
     let mut found = Vec::new();
     for step in 0..3 {
-        let logits = conv2d(x.clone(), weight.clone(), None, 1, 1).reshape([1, CLASSES, ANCHORS]).swap_dims(1, 2) - 2.0;
+        let options = ConvOptions { padding: 1, ..ConvOptions::default() };
+        let maps = conv2d(x.clone(), weight.clone(), None, options);
+        let logits = maps.reshape([1, CLASSES, ANCHORS]).swap_dims(1, 2) - 2.0;
         let breakdown = (step == 2).then_some(layout);
         let losses = config.forward_with(logits, deltas.clone(), &[targets()], normalizer, breakdown);
         let loss: f32 = losses.class.clone().into_scalar();

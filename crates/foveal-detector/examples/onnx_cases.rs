@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Every kind of norm, block, sixth level and anchor once, and class channels that stand for no class.
-fn models() -> [(&'static str, ModelConfig); 3] {
+fn models() -> [(&'static str, ModelConfig); 6] {
     let narrow = ModelConfig {
         backbone: BackboneKind::ResNet18,
         base_width: 8,
@@ -72,6 +72,8 @@ fn models() -> [(&'static str, ModelConfig); 3] {
         head: HeadConfig { convs: 2, groups: 4, ..HeadConfig::default() },
         ..ModelConfig::default()
     };
+    // 16 is the least width at which each of ResNeXt's groups has a whole channel.
+    let relative = |backbone| ModelConfig { backbone, base_width: 16, norm: NormChoice::FrozenBatch, ..narrow.clone() };
     let torchvision = AnchorConfig { rounding: Rounding::Torchvision, ..AnchorConfig::default() };
     // torchvision's background and an id that is not used.
     let channels = ClassChannels { count: CLASSES + 2, of_class: (1..=CLASSES as u32).map(|c| c + c / 4).collect() };
@@ -94,16 +96,19 @@ fn models() -> [(&'static str, ModelConfig); 3] {
                 norm: NormChoice::Batch,
                 head: group_heads,
                 p6_from: P6From::C5,
-                ..narrow
+                ..narrow.clone()
             },
         ),
+        ("resnext50", relative(BackboneKind::ResNeXt50_32x4d)),
+        ("resnext101", relative(BackboneKind::ResNeXt101_64x4d)),
+        ("wide", relative(BackboneKind::WideResNet50_2)),
     ]
 }
 
 /// A network whose statistics are not the identity and whose heads have something to say.
 fn save_random(config: &ModelConfig, path: &Path) -> Result<(), Box<dyn Error>> {
     let device = Device::flex();
-    let model = config.skeleton(CLASSES, &device);
+    let model = config.seeded(CLASSES, 0, &device);
     let mut tensors = named_tensors(&model);
     let mut random = Random(7);
     for (name, tensor) in &mut tensors {

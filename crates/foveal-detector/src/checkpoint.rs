@@ -49,6 +49,14 @@ pub struct Checkpoint {
 }
 
 impl CheckpointMeta {
+    /// Reads the metadata of a checkpoint; the whole file is checked.
+    ///
+    /// # Errors
+    /// Those of [`Checkpoint::load`].
+    pub fn read(path: &Path) -> Result<Self, DetectorError> {
+        Ok(Checkpoint::read(path)?.0)
+    }
+
     /// Metadata to save; the checksum is computed then. Paths of the machine that trained are left out.
     pub fn new(model: ModelConfig, categories: Vec<CategoryInfo>, preprocess: Preprocess, post: PostConfig) -> Self {
         let model = ModelConfig { weights: None, ..model };
@@ -102,17 +110,17 @@ impl Checkpoint {
         if checksum(raw.into_iter()) != meta.checksum {
             return Err(bad("tensor data that does not match its checksum: the file is damaged or was edited".into()));
         }
+        meta.model.validate().map_err(|e| bad(e.to_string()))?;
         // The configuration has no checksum: it is not to ask for a larger network than the file holds.
         let tensors = tensors_from_safetensors(path, &bytes)?;
         let held: usize = tensors.values().map(|t| t.values.len()).sum();
-        let asked = meta.model.convolution_weights(meta.categories.len());
+        let asked = meta.model.convolution_weights(meta.categories.len(), held as f64);
         if asked > held as f64 {
             return Err(bad(format!("a configuration of {asked} weights in a file of {held}")));
         }
         if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
             return Err(bad(format!("a value in {name} that is not finite")));
         }
-        meta.model.validate().map_err(|e| bad(e.to_string()))?;
         meta.preprocess.check().map_err(|e| bad(e.to_string()))?;
         let with_channel = meta.model.class_channels.as_ref().map_or(meta.categories.len(), |c| c.of_class.len());
         if with_channel != meta.categories.len() {

@@ -72,9 +72,4 @@ impl ModelConfig {
     pub fn channels(&self, classes: usize) -> usize {
         self.class_channels.as_ref().map_or(classes, |c| c.count)
     }
-
-    /// The network's name for messages, as the config spells it.
-    pub fn backbone_name(&self) -> String {
-        self.backbone.name()
-    }
 }

@@ -171,7 +171,7 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
             found: format!(
                 "{} (base width {}), {:?} norms, P6 from {:?}, {} pyramid channels, heads of {} convolutions with {:?} \
                  norm, {} anchors a cell{}",
-                model.backbone_name(),
+                model.backbone.name(),
                 model.base_width,
                 model.norm,
                 model.p6_from,

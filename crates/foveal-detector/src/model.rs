@@ -5,23 +5,20 @@ use std::collections::BTreeSet;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use foveal_anchors::{Anchors, GridSize};
-use foveal_backbone::{Backbone, Fpn, NormChoice, ResNet, StageOutputs};
+use foveal_backbone::{Backbone, Body, FREEZABLE, Fpn, NormChoice, StageMaps};
 use foveal_coco::CategoryInfo;
-use foveal_heads::Head;
+use foveal_heads::{Head, HeadOutput};
 use foveal_image::IMAGENET_STD;
-use foveal_nn::Init;
-use foveal_weights::{LoadReport, ResNetFile, TensorMap, load_resnet, load_tensors};
+use foveal_nn::{Eager, Graph, Init};
+use foveal_weights::{BackboneFile, LoadReport, TensorMap, load_backbone, load_tensors};
 
 use crate::fine_tune::{BODY, is_checkpoint, start_from};
 use crate::{DetectorError, ModelConfig};
 
-/// The most stages that can be frozen: the stem and four layers.
-const FREEZABLE: usize = 5;
-
 /// Backbone, pyramid and heads; parameter paths are torchvision's.
 #[derive(Module, Debug)]
 pub struct RetinaNet {
-    /// ResNet and pyramid.
+    /// Backbone and pyramid.
     pub backbone: Backbone,
     /// Class and box heads.
     pub head: Head,
@@ -52,44 +49,78 @@ pub struct BuiltModel {
     pub differences: Vec<String>,
 }
 
+/// What the network makes of a batch on any interpreter of [`Graph`].
+pub struct NetworkOutput<G: Graph> {
+    /// The pyramid's maps, P3 first.
+    pub levels: Vec<G::Map>,
+    /// Logits and deltas of all anchors.
+    pub rows: HeadOutput<G::Rows>,
+}
+
 impl RetinaNet {
+    /// The whole network.
+    ///
+    /// # Shapes
+    /// - images: `[batch, 3, height, width]`, normalised, height and width multiples of 32
+    pub fn run<G: Graph>(&self, graph: &mut G, images: G::Map) -> NetworkOutput<G> {
+        let maps = graph.scope(format_args!("backbone"), |graph| self.backbone.stages(graph, images));
+        self.run_from_stages(graph, maps)
+    }
+
+    /// Pyramid and heads over the backbone's maps.
+    pub fn run_from_stages<G: Graph>(&self, graph: &mut G, maps: StageMaps<G::Map>) -> NetworkOutput<G> {
+        let levels = graph.scope(format_args!("backbone"), |graph| self.backbone.pyramid(graph, maps));
+        let rows = graph.scope(format_args!("head"), |graph| self.head.forward(graph, &levels));
+        NetworkOutput { levels, rows }
+    }
+
+    /// The network on tensors.
+    ///
     /// # Shapes
     /// - images: `[batch, 3, height, width]`, normalised, height and width multiples of 32
     pub fn forward(&self, images: Tensor<4>) -> Dense {
-        self.forward_maps(self.backbone.body.forward(images))
+        self.run(&mut Eager, images).into()
     }
 
-    /// Pyramid and heads alone.
-    pub fn forward_maps(&self, maps: StageOutputs) -> Dense {
-        let pyramid = self.backbone.fpn.forward(maps);
-        let grids = pyramid.levels.iter().map(|l| {
-            let [_, _, height, width] = l.dims();
+    /// Pyramid and heads on tensors.
+    pub fn forward_from_stages(&self, maps: StageMaps<Tensor<4>>) -> Dense {
+        self.run_from_stages(&mut Eager, maps).into()
+    }
+}
+
+impl From<NetworkOutput<Eager>> for Dense {
+    fn from(output: NetworkOutput<Eager>) -> Self {
+        let grids = output.levels.iter().map(|level| {
+            let [_, _, height, width] = level.dims();
             GridSize { height, width }
         });
-        let grids = grids.collect();
-        let out = self.head.forward(&pyramid.levels);
-        Dense { logits: out.logits, deltas: out.deltas, grids }
+        Self { grids: grids.collect(), logits: output.rows.logits, deltas: output.rows.deltas }
     }
 }
 
 impl ModelConfig {
-    /// The bare network with seeded initial weights, no file read and nothing frozen by stage.
-    pub(crate) fn network(&self, classes: usize, seed: u64, device: &Device) -> RetinaNet {
-        let mut init = Init::seeded(seed);
-        let body = ResNet::new(self.backbone, self.base_width, self.norm, &mut init, device)
+    /// The bare network with seeded initial weights: no weight file is read and no stage is frozen.
+    pub fn seeded(&self, classes: usize, seed: u64, device: &Device) -> RetinaNet {
+        self.network_from(classes, &mut Init::seeded(seed), device)
+    }
+
+    /// The bare network with weights from `init`.
+    pub(crate) fn network_from(&self, classes: usize, init: &mut Init, device: &Device) -> RetinaNet {
+        let body = Body::new(self.backbone, self.base_width, self.norm, init, device)
             .with_norm_eps(self.norm_eps)
             .train_norms(&self.live_norms);
         let body = if self.weights_convention.stride_in_1x1() { body.with_stride_in_1x1() } else { body };
-        let channels = ResNet::channels(self.backbone, self.base_width);
-        let fpn = Fpn::new(channels, self.fpn_channels, self.p6_from, &mut init, device);
+        let channels = Body::channels(self.backbone, self.base_width);
+        let fpn = Fpn::new(channels, self.fpn_channels, self.p6_from, init, device);
         let (anchors_per_location, channels) = (self.anchors.anchors_per_location(), self.channels(classes));
-        let head = Head::new(&self.head, self.fpn_channels, anchors_per_location, channels, &mut init, device);
+        let head = Head::new(&self.head, self.fpn_channels, anchors_per_location, channels, init, device);
         RetinaNet { backbone: Backbone { body, fpn }, head }
     }
 
-    /// The network for a checkpoint's tensors: the weight file that it once started from is not looked for.
+    /// The network with zeros in place of its weights, for a checkpoint's tensors. The weight file that it once started from
+    /// is not looked for.
     pub fn skeleton(&self, classes: usize, device: &Device) -> RetinaNet {
-        self.network(classes, 0, device)
+        self.network_from(classes, &mut Init::zeros(), device)
     }
 
     /// A network to train: seeded weights, then `model.weights`, then the frozen stages. From a foveal checkpoint all
@@ -126,19 +157,19 @@ impl ModelConfig {
             return start_from(self, path, classes, categories, seed, device);
         }
         let mut config = self.clone();
-        let mut model = self.network(classes, seed, device);
+        let mut model = self.seeded(classes, seed, device);
         let (mut report, mut new_tensors) = (None, Vec::new());
         match &self.weights {
             Some(path) => {
-                let file = ResNetFile {
+                let file = BackboneFile {
                     path,
                     kind: self.backbone,
                     norm: self.norm,
                     convention: self.weights_convention,
                     input_std: IMAGENET_STD,
                 };
-                let loaded = load_resnet(model.backbone.body, &file)?;
-                model.backbone.body = loaded.net;
+                let loaded = load_backbone(model.backbone.body, &file)?;
+                model.backbone.body = loaded.body;
                 if self.norm == NormChoice::FrozenBatch {
                     config.live_norms = loaded.norms_without_statistics;
                     model.backbone.body = model.backbone.body.train_norms(&config.live_norms);

@@ -13,6 +13,8 @@ use foveal_boxes::BBox;
 use foveal_criterion::Normalizer;
 use foveal_detector::{Dense, ImageFrame, RetinaNet, postprocess};
 use foveal_image::{Prepared, pad_batch};
+use foveal_nn::Eager;
+use foveal_weights::ParamPath;
 
 /// max |difference| over max |reference|.
 fn relative(found: &[f32], reference: &[f32]) -> f32 {
@@ -33,21 +35,21 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 
 /// The gradient of one parameter, by its torchvision name.
 struct FindGradient<'a> {
-    path: Vec<String>,
+    path: ParamPath,
     wanted: &'a str,
     gradients: &'a Gradients,
     found: Option<Vec<f32>>,
 }
 
 impl ModuleVisitor for FindGradient<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.strip_prefix("index").unwrap_or(name).to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
     fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+        self.path.exit();
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.path.join(".") == self.wanted {
+        if self.path.name() == self.wanted {
             self.found = param.val().grad(self.gradients).map(values);
         }
     }
@@ -78,8 +80,8 @@ fn training_agrees(fixture: &Fixture, device: &Device) -> (RetinaNet, Tensor<4>,
     let shape = [batch.batch, 3, batch.height, batch.width];
     let input = Tensor::<4>::from_data(TensorData::new(batch.data, shape), &device);
 
-    let pyramid = model.backbone.forward(input.clone());
-    for (level, map) in pyramid.levels.into_iter().enumerate() {
+    let output = model.run(&mut Eager, input.clone());
+    for (level, map) in output.levels.into_iter().enumerate() {
         let name = format!("pyramid.p{}", level + 3);
         close(&name, &values(map), &fixture.floats(&name), 1e-4);
     }
@@ -98,7 +100,7 @@ fn training_agrees(fixture: &Fixture, device: &Device) -> (RetinaNet, Tensor<4>,
 
     let gradients = losses.total.backward();
     for name in fixture.gradients() {
-        let mut find = FindGradient { path: vec![], wanted: &name, gradients: &gradients, found: None };
+        let mut find = FindGradient { path: ParamPath::default(), wanted: &name, gradients: &gradients, found: None };
         model.visit(&mut find);
         let found = find.found.unwrap_or_else(|| panic!("{name} has no gradient"));
         close(&name, &found, &fixture.floats(&format!("grad.{name}")), 1e-3);

@@ -1,17 +1,15 @@
 //! Towers and their last layers, under torchvision's names.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use foveal_kernels::takes_maps;
-use foveal_nn::{Activation, Conv2d, Init, MapSize, NORM_EPS, Norm, NormKind};
+use burn::tensor::{Device, Int, Tensor};
+use foveal_nn::{Activation, Conv2d, Graph, Init, NORM_EPS, Norm, NormKind, named};
 
 use crate::config::{HeadConfig, HeadNorm};
-use crate::flatten::flatten_maps;
 
 /// Deviation of every new head weight (arXiv 1708.02002, section 4.1).
 const WEIGHT_STD: f64 = 0.01;
-/// Numbers a box delta has.
-const BOX_VALUES: usize = 4;
+/// Numbers of a box delta: dx, dy, dw, dh.
+pub const BOX_VALUES: usize = 4;
 
 /// The bias that makes a sigmoid start at `prior`: -ln((1 - prior) / prior), -4.59512 for 0.01.
 pub fn prior_bias(prior: f64) -> f64 {
@@ -46,10 +44,12 @@ fn new_tower(config: &HeadConfig, channels: usize, init: &mut Init, device: &Dev
         .collect()
 }
 
-fn run_tower(tower: &Tower, x: Tensor<3>, sizes: &[MapSize]) -> Tensor<3> {
-    tower.iter().fold(x, |x, layer| match &layer.index1 {
-        Some(norm) => norm.forward_maps(layer.index0.forward_maps(x, sizes, Activation::None), sizes, Activation::Relu),
-        None => layer.index0.forward_maps(x, sizes, Activation::Relu),
+fn run_tower<G: Graph>(tower: &Tower, graph: &mut G, x: G::Levels) -> G::Levels {
+    tower.iter().enumerate().fold(x, |x, (i, layer)| {
+        let norm = layer.index1.as_ref().map(|norm| named("1", norm));
+        graph.scope(format_args!("conv.{i}"), |graph| {
+            graph.conv_levels(named("0", &layer.index0), norm, x, Activation::Relu)
+        })
     })
 }
 
@@ -83,13 +83,13 @@ pub struct Head {
     pub classes: usize,
 }
 
-/// Rows of all anchors, in the order (level, y, x, cell).
+/// Rows of all anchors, in the order (level, row, column, anchor of the location).
 #[derive(Debug, Clone)]
-pub struct HeadOutput {
+pub struct HeadOutput<R> {
     /// `[batch, anchors, classes]`.
-    pub logits: Tensor<3>,
+    pub logits: R,
     /// `[batch, anchors, 4]`: dx, dy, dw, dh.
-    pub deltas: Tensor<3>,
+    pub deltas: R,
 }
 
 impl Head {
@@ -112,27 +112,40 @@ impl Head {
         Self { classification_head, regression_head: RegressionHead { conv, bbox_reg }, classes }
     }
 
+    /// Class logits and box deltas of every anchor.
+    ///
     /// # Shapes
-    /// - levels: `[batch, channels, height, width]` each
-    pub fn forward(&self, levels: &[Tensor<4>]) -> HeadOutput {
-        let sizes: Vec<MapSize> = levels.iter().map(MapSize::of).collect();
-        let flat: Vec<Tensor<3>> = levels.iter().map(|x| x.clone().flatten(2, 3)).collect();
-        // The CPU kernels take all levels at once; elsewhere they would only be cut apart again.
-        if levels.iter().all(takes_maps) {
-            return self.rows(Tensor::cat(flat, 2), &sizes);
-        }
-        let each = flat.into_iter().zip(&sizes).map(|(x, size)| self.rows(x, std::slice::from_ref(size)));
-        let (logits, deltas) = each.map(|out| (out.logits, out.deltas)).unzip();
-        HeadOutput { logits: Tensor::cat(logits, 1), deltas: Tensor::cat(deltas, 1) }
+    /// - levels: `[batch, channels, height, width]` each, finest first
+    pub fn forward<G: Graph>(&self, graph: &mut G, levels: &[G::Map]) -> HeadOutput<G::Rows> {
+        let (class, boxes) = (&self.classification_head, &self.regression_head);
+        let x = graph.levels(levels);
+        let logits = graph.scope(format_args!("classification_head"), |graph| {
+            let x = run_tower(&class.conv, graph, x.clone());
+            graph.conv_levels(named("cls_logits", &class.cls_logits), None, x, Activation::None)
+        });
+        let deltas = graph.scope(format_args!("regression_head"), |graph| {
+            let x = run_tower(&boxes.conv, graph, x);
+            graph.conv_levels(named("bbox_reg", &boxes.bbox_reg), None, x, Activation::None)
+        });
+        HeadOutput { logits: graph.rows(logits, self.classes), deltas: graph.rows(deltas, BOX_VALUES) }
     }
 
-    /// The rows of some levels in one tensor, `[batch, channels, pixels]`.
-    fn rows(&self, x: Tensor<3>, sizes: &[MapSize]) -> HeadOutput {
-        let (class, boxes) = (&self.classification_head, &self.regression_head);
-        let last = |conv: &Conv2d, x| conv.forward_maps(x, sizes, Activation::None);
-        let logits = last(&class.cls_logits, run_tower(&class.conv, x.clone(), sizes));
-        let deltas = last(&boxes.bbox_reg, run_tower(&boxes.conv, x, sizes));
-        HeadOutput { logits: flatten_maps(logits, self.classes), deltas: flatten_maps(deltas, BOX_VALUES) }
+    /// The head that scores some classes alone, in the given order.
+    ///
+    /// # Panics
+    /// If a class is not below [`Head::classes`].
+    pub fn with_classes(mut self, classes: &[usize]) -> Self {
+        let layer = &mut self.classification_head.cls_logits;
+        let per_location = layer.weight.dims()[0] / self.classes;
+        let channels = (0..per_location).flat_map(|anchor| classes.iter().map(move |class| (anchor, *class)));
+        let channels: Vec<i32> = channels
+            .map(|(anchor, class)| i32::try_from(anchor * self.classes + class).expect("few channels"))
+            .collect();
+        let indices = Tensor::<1, Int>::from_data(channels.as_slice(), &layer.weight.device());
+        layer.weight = layer.weight.clone().map(|weight| weight.select(0, indices.clone()));
+        layer.bias = layer.bias.take().map(|bias| bias.map(|bias| bias.select(0, indices)));
+        self.classes = classes.len();
+        self
     }
 }
 
@@ -144,6 +157,7 @@ fn new_class_layer(config: &HeadConfig, channels: usize, outputs: usize, init: &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use foveal_nn::Eager;
 
     #[test]
     fn the_prior_is_the_papers() {
@@ -158,7 +172,7 @@ mod tests {
         let square = weight.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>() / weight.len() as f64;
         assert!((square.sqrt() - 0.01).abs() < 1e-4, "deviation {}", square.sqrt());
         let x = init_map(&device);
-        let out = head.forward(&[x]);
+        let out = head.forward(&mut Eager, &[x]);
         assert_eq!(out.logits.dims(), [1, 6 * 5 * 9, 20]);
         assert_eq!(out.deltas.dims(), [1, 6 * 5 * 9, 4]);
         let p: Vec<f32> = burn::tensor::activation::sigmoid(out.logits).into_data().try_to_vec().unwrap();

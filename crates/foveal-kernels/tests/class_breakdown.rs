@@ -10,7 +10,7 @@ use foveal_kernels::*;
 use proptest::prelude::*;
 
 /// A breakdown by its definition, in `f64`: `levels` anchors of each level, one image after the other.
-fn breakdown_reference(
+fn breakdown_definition(
     logits: &[f32],
     classes: &[i32],
     p: ClassLossParams,
@@ -113,7 +113,7 @@ proptest! {
         picks in prop::collection::vec(-2i32..100, 1..60),
         lists in any::<bool>(),
     ) {
-        let _guard = own_kernels();
+        let _guard = fused_kernels();
         let layout = layout_of(picks.len());
         let classes: Vec<i32> = picks.iter().cycle().take(picks.len() * images).map(|c| (*c).min(width as i32 - 1)).collect();
         let logits: Vec<f32> = values(seed, width * classes.len()).into_iter().map(|v| v * 8.0).collect();
@@ -126,16 +126,16 @@ proptest! {
         for p in [focal(0.25, 2.0), focal(-1.0, 0.5), kind(ClassLossKind::CrossEntropy)] {
             // Cross entropy reads no lists.
             let terms = if p.kind == ClassLossKind::Focal && p.alpha > 0.0 { terms.clone() } else { ClassTerms::default() };
-            let expected = breakdown_reference(&logits, &classes, p, &terms, layout);
+            let expected = breakdown_definition(&logits, &classes, p, &terms, layout);
             for device in [Device::flex().autodiff(), Device::ndarray().autodiff()] {
-                let (own, breakdown) = run_with(&logits, &classes, p, &terms, layout, &device);
+                let (fused, breakdown) = run_with(&logits, &classes, p, &terms, layout, &device);
                 check_breakdown(&format!("{p:?}"), &breakdown, &expected);
-                set_plain(true);
-                let (plain, plain_breakdown) = run_with(&logits, &classes, p, &terms, layout, &device);
-                set_plain(false);
-                check_breakdown(&format!("plain {p:?}"), &plain_breakdown, &expected);
+                set_reference(true);
+                let (reference, reference_breakdown) = run_with(&logits, &classes, p, &terms, layout, &device);
+                set_reference(false);
+                check_breakdown(&format!("reference {p:?}"), &reference_breakdown, &expected);
                 let list = |r: Run| vec![vec![r.loss], r.sums, r.grad];
-                assert_close(&format!("{p:?}"), &list(own), &list(plain));
+                assert_close(&format!("{p:?}"), &list(fused), &list(reference));
             }
         }
     }
@@ -143,7 +143,7 @@ proptest! {
 
 #[test]
 fn a_breakdown_changes_neither_loss_nor_gradient() {
-    let _guard = own_kernels();
+    let _guard = fused_kernels();
     let (logits, classes) = sample();
     let device = Device::flex().autodiff();
     for p in all_kinds() {
@@ -158,7 +158,7 @@ fn a_breakdown_changes_neither_loss_nor_gradient() {
 
 #[test]
 fn the_breakdown_is_the_same_on_any_threads() {
-    let _guard = own_kernels();
+    let _guard = fused_kernels();
     let logits = values(5, 80 * 3000);
     let classes: Vec<i32> = (0..3000).map(|i| if i % 50 == 0 { i % 80 } else { -1 - i32::from(i % 7 == 0) }).collect();
     let terms = ClassTerms { alpha: vec![0.3; 80], ..ClassTerms::default() };
@@ -167,39 +167,4 @@ fn the_breakdown_is_the_same_on_any_threads() {
             run_with(&logits, &classes, focal(0.25, 2.0), &terms, layout_of(1500), &Device::flex().autodiff());
         vec![vec![run.loss], run.sums, run.grad, breakdown]
     });
-}
-
-/// What the breakdown costs: `cargo test --release ... what_the_breakdown_costs -- --ignored --nocapture`.
-#[test]
-#[ignore = "a timing"]
-fn what_the_breakdown_costs() {
-    let _guard = own_kernels();
-    let device = Device::flex().autodiff();
-    // Two images of 512 pixels, 80 classes: what a ResNet-50 is timed on.
-    let layout = BreakdownLayout { level_anchors: [36864, 9216, 2304, 576, 144] };
-    let rows = 2 * layout.anchors();
-    let classes: Vec<i32> =
-        (0..rows).map(|i| if i % 700 == 0 { i as i32 % 80 } else { -1 - i32::from(i % 97 == 0) }).collect();
-    let ids = Tensor::<1, Int>::from_data(TensorData::new(classes, [rows]), &device);
-    // At the prior all losses fall into few bins; spread logits fall into many.
-    for (name, spread) in [("at the prior", 0.1f32), ("spread", 3.0)] {
-        let logits: Vec<f32> = values(9, rows * 80).into_iter().map(|v| v * spread - 4.6).collect();
-        let x = Tensor::<2>::from_data(TensorData::new(logits, [rows, 80]), &device).require_grad();
-        let time = |breakdown: Option<BreakdownLayout>| {
-            let started = std::time::Instant::now();
-            let out = class_loss_with(x.clone(), ids.clone(), focal(0.25, 2.0), &ClassTerms::default(), breakdown);
-            let _ = x.grad(&out.loss.backward());
-            started.elapsed().as_secs_f64() * 1e3
-        };
-        let (mut without, mut with) = (Vec::new(), Vec::new());
-        for _ in 0..21 {
-            without.push(time(None));
-            with.push(time(Some(layout)));
-        }
-        let median = |times: &mut Vec<f64>| {
-            times.sort_by(f64::total_cmp);
-            times[times.len() / 2]
-        };
-        println!("{name}: {:.1} ms without, {:.1} ms with the breakdown", median(&mut without), median(&mut with));
-    }
 }

@@ -9,7 +9,7 @@ use common::*;
 use foveal_kernels::*;
 use proptest::prelude::*;
 
-fn reference(logits: &[f32], classes: &[i32], p: ClassLossParams) -> Run {
+fn definition(logits: &[f32], classes: &[i32], p: ClassLossParams) -> Run {
     let width = logits.len() / classes.len();
     let mut sums = [0f64; 2];
     let mut grad = Vec::new();
@@ -24,7 +24,7 @@ fn reference(logits: &[f32], classes: &[i32], p: ClassLossParams) -> Run {
 }
 
 fn check(logits: &[f32], classes: &[i32], p: ClassLossParams, device: &Device) {
-    let (got, expected) = (run(logits, classes, p, device, 1.0), reference(logits, classes, p));
+    let (got, expected) = (run(logits, classes, p, device, 1.0), definition(logits, classes, p));
     let near = |a: f32, b: f32| (a - b).abs() <= 2e-6 * b.abs() + 1e-12;
     assert!(near(got.loss, expected.loss), "{p:?}: loss {} not {}", got.loss, expected.loss);
     for (a, b) in got.sums.iter().zip(&expected.sums) {
@@ -41,7 +41,7 @@ proptest! {
 
     #[test]
     fn equals_its_definition(width in 1usize..100, seed in 0u64..1000, picks in prop::collection::vec(-2i32..100, 1..60)) {
-        let _guard = own_kernels();
+        let _guard = fused_kernels();
         let classes: Vec<i32> = picks.into_iter().map(|c| c.min(width as i32 - 1)).collect();
         let logits: Vec<f32> = values(seed, width * classes.len()).into_iter().map(|v| v * 8.0).collect();
         for p in all_kinds() {
@@ -53,27 +53,27 @@ proptest! {
 
 #[test]
 fn the_composed_path_agrees() {
-    let _guard = own_kernels();
+    let _guard = fused_kernels();
     let (logits, classes) = sample();
     for p in all_kinds() {
         for device in [Device::flex().autodiff(), Device::ndarray().autodiff()] {
-            let own = run(&logits, &classes, p, &device, 0.7);
-            set_plain(true);
-            let plain = run(&logits, &classes, p, &device, 0.7);
-            set_plain(false);
+            let fused = run(&logits, &classes, p, &device, 0.7);
+            set_reference(true);
+            let reference = run(&logits, &classes, p, &device, 0.7);
+            set_reference(false);
             let list = |r: Run| vec![vec![r.loss], r.sums, r.grad];
-            assert_close(&format!("{p:?}"), &list(own), &list(plain));
+            assert_close(&format!("{p:?}"), &list(fused), &list(reference));
         }
     }
 }
 
 #[test]
 fn extreme_logits_give_finite_values_and_slopes() {
-    let _guard = own_kernels();
+    let _guard = fused_kernels();
     let logits = [100.0, -100.0, 100.0, -100.0, 1e4, -1e4, 0.0, 100.0];
     let classes = [0, 0, BACKGROUND, BACKGROUND, 0, BACKGROUND, 0, IGNORE];
-    for plain in [false, true] {
-        set_plain(plain);
+    for reference in [false, true] {
+        set_reference(reference);
         for gamma in [0.0, 0.5, 1.0, 2.0] {
             for device in [Device::flex().autodiff(), Device::ndarray().autodiff()] {
                 let r = run(&logits, &classes, focal(-1.0, gamma), &device, 1.0);
@@ -89,12 +89,12 @@ fn extreme_logits_give_finite_values_and_slopes() {
             }
         }
     }
-    set_plain(false);
+    set_reference(false);
 }
 
 #[test]
 fn a_diverged_network_shows() {
-    let _guard = own_kernels();
+    let _guard = fused_kernels();
     for gamma in [0.0, 0.5, 2.0] {
         let r = run(&[f32::NAN, 1.0], &[0, 0], focal(0.25, gamma), &Device::flex().autodiff(), 1.0);
         assert!(r.loss.is_nan());
@@ -112,19 +112,19 @@ fn ignored_anchors_alone_or_none_give_nothing() {
 
 #[test]
 fn other_float_types_take_burns_operations() {
-    let _guard = own_kernels();
+    let _guard = fused_kernels();
     let device = Device::flex().autodiff();
     let (logits, classes) = sample();
     let x = Tensor::<2>::from_data(TensorData::new(logits.clone(), [8, 7]), &device).cast(FloatDType::F64);
     let c = Tensor::<1, Int>::from_data(TensorData::new(classes.clone(), [8]), &device);
     let loss = class_loss(x, c, focal(0.25, 2.0)).loss.into_data().try_to_vec::<f64>().expect("f64");
-    let expected = f64::from(reference(&logits, &classes, focal(0.25, 2.0)).loss);
+    let expected = f64::from(definition(&logits, &classes, focal(0.25, 2.0)).loss);
     assert!((loss[0] - expected).abs() < 1e-5 * expected);
 }
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let _guard = own_kernels();
+    let _guard = fused_kernels();
     let logits = values(5, 80 * 3000);
     let classes: Vec<i32> = (0..3000).map(|i| if i % 50 == 0 { i % 80 } else { -1 - i32::from(i % 7 == 0) }).collect();
     assert_same_on_any_threads(|| {
@@ -153,7 +153,7 @@ fn assert_digits(got: f64, figure: f64, digits: i32) {
 
 #[test]
 fn a_million_easy_negatives_against_ten_hard_positives() {
-    let _guard = own_kernels();
+    let _guard = fused_kernels();
     // every logit is that of p = 0.01: p_t = 0.99 for negatives, 0.01 for positives
     let logit = -(99f64.ln());
     assert_digits(share(1_000_010, 10, 1, logit, kind(ClassLossKind::CrossEntropy))[0], 0.004561206, 7);
@@ -162,7 +162,7 @@ fn a_million_easy_negatives_against_ten_hard_positives() {
 
 #[test]
 fn the_loss_before_the_first_step() {
-    let _guard = own_kernels();
+    let _guard = fused_kernels();
     // 100,000 anchors, 20 positives, 80 classes, every score the prior's
     let rows = [
         (focal(0.5, 0.0), 0.5, (2.5e-6, 2), (138629.4, 7)),
@@ -189,13 +189,13 @@ fn a_class_that_does_not_exist_is_named() {
 
 #[test]
 fn negatives_alone_leave_positives_out() {
-    let _guard = own_kernels();
+    let _guard = fused_kernels();
     let (logits, classes) = sample();
     let p = kind(ClassLossKind::FocalNegatives);
-    for plain in [false, true] {
-        set_plain(plain);
+    for reference in [false, true] {
+        set_reference(reference);
         let got = run(&logits, &classes, p, &Device::flex().autodiff(), 1.0);
-        set_plain(false);
+        set_reference(false);
         let all = run(&logits, &classes, focal(-1.0, 2.0), &Device::flex().autodiff(), 1.0);
         assert_eq!(got.sums[0], 0.0);
         assert!((got.sums[1] - all.sums[1]).abs() <= 1e-6 * all.sums[1]);

@@ -3,38 +3,10 @@
 
 mod common;
 
-use burn::module::{Module, Param, RunningState};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use common::*;
 use foveal_kernels::*;
 use proptest::prelude::*;
-
-/// Gives a leaf's gradient, if it has one.
-type GradOf = Box<dyn Fn(&burn::tensor::Gradients) -> Option<Vec<f32>>>;
-
-/// Output and gradients of the leaves that have any.
-fn with_grads<const D: usize>(y: Tensor<D>, leaves: Vec<GradOf>) -> Vec<Vec<f32>> {
-    let mut out = vec![to_vec(y.clone())];
-    let grads = (y.clone() * tensor(99, y.dims(), &y.device())).sum().backward();
-    out.extend(leaves.iter().filter_map(|leaf| leaf(&grads)));
-    out
-}
-
-fn grad_of<const D: usize>(t: &Tensor<D>) -> GradOf {
-    let t = t.clone();
-    Box::new(move |grads| t.grad(grads).map(to_vec))
-}
-
-/// A frozen norm with statistics of its own.
-fn frozen(channels: usize, device: &Device) -> Norm {
-    let mut norm = Norm::new(channels, NormKind::Frozen, 1e-5, device);
-    let positive = |seed| tensor::<1>(seed, [channels], device).abs() + 0.5;
-    norm.weight = Param::from_tensor(positive(11)).set_require_grad(false);
-    norm.bias = Param::from_tensor(tensor(12, [channels], device)).set_require_grad(false);
-    norm.running_mean = Some(RunningState::new(tensor(13, [channels], device)));
-    norm.running_var = Some(RunningState::new(positive(14)));
-    norm
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Layer {
@@ -43,49 +15,68 @@ struct Layer {
     size: [usize; 2],
     kernel: usize,
     stride: usize,
-    residual: bool,
-    act: Activation,
+    groups: usize,
+    activation: Activation,
 }
 
-fn conv_norm(l: Layer, tracked: [bool; 3], device: &Device) -> Vec<Vec<f32>> {
-    let x = leaf(1, [2, l.inputs, l.size[0], l.size[1]], device, tracked[0]);
-    let conv = Conv2d::new(tensor(2, [l.outputs, l.inputs, l.kernel, l.kernel], device), None, l.stride, l.kernel / 2);
-    let conv = if tracked[1] { conv } else { conv.no_grad() };
-    let out = |size: usize| size.div_ceil(l.stride);
-    let rest = leaf(3, [2, l.outputs, out(l.size[0]), out(l.size[1])], device, tracked[2]);
-    let y = conv.forward_norm(x.clone(), &frozen(l.outputs, device), l.residual.then(|| rest.clone()), l.act);
-    if tracked == [false; 3] {
-        return vec![to_vec(y)];
-    }
-    with_grads(y, vec![grad_of(&x), grad_of(&conv.weight.val()), grad_of(&rest)])
+const fn layer(channels: [usize; 2], size: [usize; 2], window: [usize; 2], groups: usize) -> Layer {
+    let ([inputs, outputs], [kernel, stride]) = (channels, window);
+    Layer { inputs, outputs, size, kernel, stride, groups, activation: Activation::Relu }
 }
 
-const LAYERS: [Layer; 4] = [
-    Layer { inputs: 20, outputs: 18, size: [22, 27], kernel: 3, stride: 1, residual: true, act: Activation::Relu },
-    Layer { inputs: 20, outputs: 30, size: [9, 13], kernel: 1, stride: 1, residual: true, act: Activation::Relu },
-    Layer { inputs: 5, outputs: 7, size: [12, 9], kernel: 3, stride: 2, residual: false, act: Activation::Relu },
-    Layer { inputs: 24, outputs: 16, size: [21, 20], kernel: 3, stride: 1, residual: false, act: Activation::None },
+const LAYERS: [Layer; 7] = [
+    layer([20, 18], [22, 27], [3, 1], 1),
+    layer([20, 30], [9, 13], [1, 1], 1),
+    layer([5, 7], [12, 9], [3, 2], 1),
+    Layer { activation: Activation::None, ..layer([24, 16], [21, 20], [3, 1], 1) },
+    layer([32, 32], [11, 10], [3, 1], 8),
+    layer([36, 27], [12, 15], [3, 2], 9),
+    Layer { activation: Activation::None, ..layer([40, 40], [22, 24], [3, 1], 2) },
 ];
 
+/// Which of scale, shift and residual the epilogue has.
+type Parts = [bool; 3];
+
+fn epilogue(l: Layer, [scale, shift, residual]: Parts, tracked: [bool; 4], device: &Device) -> Vec<Vec<f32>> {
+    let out = l.size.map(|size| size.div_ceil(l.stride));
+    let x = leaf(1, [2, l.inputs, l.size[0], l.size[1]], device, tracked[0]);
+    let w = leaf(2, [l.outputs, l.inputs / l.groups, l.kernel, l.kernel], device, tracked[1]);
+    let b = leaf(3, [l.outputs], device, tracked[2]);
+    let rest = leaf(4, [2, l.outputs, out[0], out[1]], device, tracked[3]);
+    let epilogue = Epilogue {
+        scale: scale.then(|| tensor(5, [l.outputs], device)),
+        shift: shift.then(|| b.clone()),
+        residual: residual.then(|| rest.clone()),
+        activation: l.activation,
+    };
+    let options = ConvOptions { stride: l.stride, padding: l.kernel / 2, groups: l.groups };
+    let y = conv2d_fused(x.clone(), w.clone(), epilogue, options);
+    if ![tracked[0], tracked[1], tracked[2] && shift, tracked[3] && residual].contains(&true) {
+        return vec![to_vec(y)];
+    }
+    with_grads(y, vec![grad_of(&x), grad_of(&w), grad_of(&b), grad_of(&rest)])
+}
+
+fn bits<const N: usize>(i: usize) -> [bool; N] {
+    std::array::from_fn(|bit| i >> bit & 1 == 1)
+}
+
 #[test]
-fn a_frozen_norm_in_the_convolution_equals_one_after_it() {
+fn a_convolution_with_its_epilogue_equals_one_after_the_other() {
     for l in LAYERS {
-        for i in 0..8u8 {
-            let tracked = [i & 1 > 0, i & 2 > 0, i & 4 > 0 && l.residual];
-            compare(&format!("{l:?} tracked {tracked:?}"), |device| conv_norm(l, tracked, device));
+        for parts in (0..8).map(bits) {
+            compare(&format!("{l:?} parts {parts:?}"), |device| epilogue(l, parts, [true; 4], device));
         }
     }
 }
 
 #[test]
-fn a_norm_that_learns_stays_an_operation_of_its_own() {
-    compare("batch norm", |device| {
-        let x = leaf(1, [2, 6, 9, 8], device, true);
-        let conv = Conv2d::new(tensor(2, [4, 6, 3, 3], device), None, 1, 1);
-        let norm = Norm::new(4, NormKind::Batch, 1e-5, device);
-        let y = conv.forward_norm(x.clone(), &norm, None, Activation::Relu);
-        with_grads(y, vec![grad_of(&x), grad_of(&conv.weight.val()), grad_of(&norm.weight.val())])
-    });
+fn an_epilogue_has_the_gradients_of_what_learns() {
+    for l in [LAYERS[0], LAYERS[4], LAYERS[5]] {
+        for tracked in (0..16).map(bits) {
+            compare(&format!("{l:?} tracked {tracked:?}"), |device| epilogue(l, [true; 3], tracked, device));
+        }
+    }
 }
 
 fn sizes(list: &[[usize; 2]]) -> Vec<MapSize> {
@@ -117,7 +108,7 @@ const PYRAMID: [[usize; 2]; 5] = [[20, 27], [10, 14], [5, 7], [3, 4], [2, 2]];
 fn several_maps_at_once_equal_one_after_the_other() {
     for bias in [false, true] {
         compare("tower", |device| maps(&PYRAMID, [18, 21], bias, Activation::Relu, device));
-        // too few channels for Winograd's way
+        // too few channels for Winograd's minimal filtering
         compare("narrow tower", |device| maps(&PYRAMID, [3, 2], bias, Activation::Relu, device));
     }
     compare("group norm", |device| normed_maps(&PYRAMID, device));
@@ -144,11 +135,11 @@ proptest! {
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
-    let _guard = own_kernels();
+    let _guard = fused_kernels();
     let device = Device::flex().autodiff();
     assert_same_on_any_threads(|| maps(&PYRAMID, [40, 33], true, Activation::Relu, &device));
     assert_same_on_any_threads(|| normed_maps(&PYRAMID, &device));
     for l in LAYERS {
-        assert_same_on_any_threads(|| conv_norm(l, [true; 3], &device));
+        assert_same_on_any_threads(|| epilogue(l, [true; 3], [true; 4], &device));
     }
 }

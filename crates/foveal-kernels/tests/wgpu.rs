@@ -17,10 +17,10 @@ fn wgpu() -> Device {
     device.autodiff()
 }
 
-fn conv(device: &Device) -> Vec<Vec<f32>> {
+fn conv(groups: usize, device: &Device) -> Vec<Vec<f32>> {
     let x = leaf(1, [1, 4, 8, 8], device, true);
-    let (w, b) = (leaf(2, [4, 4, 3, 3], device, true), leaf(3, [4], device, true));
-    let y = conv2d(x.clone(), w.clone(), Some(b.clone()), 1, 1);
+    let (w, b) = (leaf(2, [4, 4 / groups, 3, 3], device, true), leaf(3, [4], device, true));
+    let y = conv2d(x.clone(), w.clone(), Some(b.clone()), ConvOptions { stride: 1, padding: 1, groups });
     let grads = (y.clone() * tensor(4, [1, 4, 8, 8], device)).sum().backward();
     let grad = |g: Option<Vec<f32>>| g.expect("a gradient");
     let wx = [x.grad(&grads), w.grad(&grads)].map(|g| grad(g.map(to_vec)));
@@ -74,5 +74,7 @@ fn wgpu_agrees_with_the_cpu() {
     assert_close("class loss", &loss(&gpu), &loss(&cpu));
     assert_close("breakdown", &breakdown(&gpu), &breakdown(&cpu));
     assert_close("affine", &affine_relu(&gpu), &affine_relu(&cpu));
-    assert_close("convolution", &conv(&gpu), &conv(&cpu));
+    for groups in [1, 2] {
+        assert_close(&format!("convolution, groups {groups}"), &conv(groups, &gpu), &conv(groups, &cpu));
+    }
 }

@@ -6,12 +6,12 @@ use foveal_kernels::{Activation, ConvOptions, Epilogue, MapSize, conv2d_fused, c
 
 use crate::norm::{Folded, Norm};
 
-/// A convolution layer with torchvision's parameter names.
+/// A two-dimensional convolution with torchvision's parameter names.
 #[derive(Module, Debug)]
 pub struct Conv2d {
-    /// `[out_channels, in_channels / groups, kernel, kernel]`
+    /// The kernels, `[out_channels, in_channels / groups, kernel, kernel]`.
     pub weight: Param<Tensor<4>>,
-    /// `[out_channels]`
+    /// The summand of each output channel, `[out_channels]`.
     pub bias: Option<Param<Tensor<1>>>,
     /// Stride, padding and groups.
     #[module(skip)]
@@ -19,12 +19,14 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// A layer with these parameters.
+    /// A layer with this weight `[out_channels, in_channels / groups, kernel, kernel]` and bias `[out_channels]`.
+    ///
+    /// The shapes are checked when the layer is applied.
     pub fn new(weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions) -> Self {
         Self { weight: Param::from_tensor(weight), bias: bias.map(Param::from_tensor), options }
     }
 
-    /// A layer of one group whose padding, `kernel / 2`, keeps the size of its input at stride 1.
+    /// A layer of one group whose padding, `kernel / 2`, keeps the size of its input at stride 1 (for odd kernels).
     pub fn same(weight: Tensor<4>, bias: Option<Tensor<1>>, stride: usize) -> Self {
         let padding = weight.dims()[2] / 2;
         Self::new(weight, bias, ConvOptions { stride, padding, groups: 1 })
@@ -34,33 +36,50 @@ impl Conv2d {
         self.bias.as_ref().map(Param::val)
     }
 
-    /// The convolution and its bias.
+    /// The convolution of `x`, plus the bias.
     ///
     /// # Shapes
     /// - x: `[batch, in_channels, height, width]`
-    /// - result: `[batch, out_channels, out_height, out_width]`, as [`foveal_kernels::conv2d`]'s
+    /// - result: `[batch, out_channels, out_height, out_width]` with `out = (size + 2 * padding - kernel) / stride + 1`,
+    ///   rounded down
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other, or the groups do not divide the channels.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         conv2d_fused(x, self.weight.val(), Epilogue { shift: self.bias(), ..Epilogue::default() }, self.options)
     }
 
-    /// [`conv2d_maps`]: several maps in one tensor; for 3x3 layers of stride 1 and padding 1.
+    /// The convolution of several maps in one tensor, plus the bias, and an activation; for 3x3 layers of stride 1,
+    /// padding 1 and one group.
     ///
     /// # Shapes
-    /// - x: `[batch, in_channels, pixels]`
+    /// - x: `[batch, in_channels, pixels]`: each channel holds the maps of `sizes`, row by row, one after the other
     /// - result: `[batch, out_channels, pixels]`
     ///
     /// # Panics
-    /// If the layer has another stride or padding.
+    /// If the layer has other options or another kernel, or the shapes do not fit each other.
     pub fn forward_maps(&self, x: Tensor<3>, sizes: &[MapSize], activation: Activation) -> Tensor<3> {
-        assert_eq!(self.options, ConvOptions { stride: 1, padding: 1, groups: 1 }, "several maps: a plain 3x3 layer");
+        assert_eq!(
+            self.options,
+            ConvOptions { stride: 1, padding: 1, groups: 1 },
+            "several maps: a 3x3 layer of one group"
+        );
         conv2d_maps(x, sizes, self.weight.val(), self.bias(), activation)
+    }
+
+    /// Whether [`Conv2d::forward_norm`] with this norm is one operation: the norm is an affine map that does not learn.
+    pub(crate) fn runs_as_one(&self, norm: &Norm) -> bool {
+        self.bias.is_none() && norm.is_fixed_affine()
     }
 
     /// `activation(norm(conv(x)) + residual)`, in one operation where the norm is an affine map that does not learn.
     ///
     /// # Shapes
     /// - x: `[batch, in_channels, height, width]`
-    /// - residual: of the result's shape
+    /// - residual, result: `[batch, out_channels, out_height, out_width]`
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other.
     pub fn forward_norm(
         &self,
         x: Tensor<4>,
@@ -68,12 +87,11 @@ impl Conv2d {
         residual: Option<Tensor<4>>,
         activation: Activation,
     ) -> Tensor<4> {
-        match norm.folded() {
-            Some(Folded { scale, shift }) if self.bias.is_none() => {
-                let epilogue = Epilogue { scale: Some(scale), shift: Some(shift), residual, activation };
-                conv2d_fused(x, self.weight.val(), epilogue, self.options)
-            }
-            _ => norm.forward(self.forward(x), residual, activation),
+        if !self.runs_as_one(norm) {
+            return norm.forward(self.forward(x), residual, activation);
         }
+        let Folded { scale, shift } = norm.by_statistics();
+        let epilogue = Epilogue { scale: Some(scale), shift: Some(shift), residual, activation };
+        conv2d_fused(x, self.weight.val(), epilogue, self.options)
     }
 }

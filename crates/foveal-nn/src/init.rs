@@ -5,19 +5,46 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// A stream of random initial weights: a function of the seed and of the order of the calls alone.
+/// The values that an [`Init`] makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Random,
+    Zeros,
+    /// One zero in place of each tensor.
+    Count,
+}
+
+/// A stream of random initial weights, which depends on the seed and on the order of the calls alone.
 #[derive(Debug, Clone)]
 pub struct Init {
     state: u64,
+    mode: Mode,
+    /// Numbers asked for so far, as a float: no product of sizes overflows it.
+    asked: f64,
 }
 
 impl Init {
     /// A stream that starts at `seed`.
     pub fn seeded(seed: u64) -> Self {
-        Self { state: seed ^ 0x6A09_E667_F3BC_C908 }
+        Self { state: seed ^ 0x6A09_E667_F3BC_C908, mode: Mode::Random, asked: 0.0 }
     }
 
-    /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+    /// A stream that counts the weights of a network without making them: every tensor it returns has one element.
+    pub fn counting() -> Self {
+        Self { mode: Mode::Count, ..Self::seeded(0) }
+    }
+
+    /// A stream of zeros, for a network whose weights are loaded or only looked at.
+    pub fn zeros() -> Self {
+        Self { mode: Mode::Zeros, ..Self::seeded(0) }
+    }
+
+    /// The number of values of the tensors asked for so far.
+    pub fn asked(&self) -> f64 {
+        self.asked
+    }
+
+    /// The next 64 bits of SplitMix64 (Steele, Lea & Flood, "Fast splittable pseudorandom number generators", 2014).
     fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;
@@ -26,22 +53,30 @@ impl Init {
         z ^ (z >> 31)
     }
 
-    /// Uniform in (0, 1): never 0, so that its logarithm is finite.
+    /// A number uniform in (0, 1), never 0, so that its logarithm is finite.
     fn unit(&mut self) -> f64 {
         ((self.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     }
 
+    /// A tensor whose values, in row-major order, are drawn one after the other.
     fn tensor<const D: usize>(
         &mut self,
         shape: [usize; D],
         device: &Device,
         mut draw: impl FnMut(&mut Self) -> f64,
     ) -> Tensor<D> {
-        let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|_| draw(self) as f32).collect();
-        Tensor::from_data(TensorData::new(values, shape), device)
+        self.asked += shape.iter().map(|n| *n as f64).product::<f64>();
+        match self.mode {
+            Mode::Count => Tensor::zeros([1; D], device),
+            Mode::Zeros => Tensor::zeros(shape, device),
+            Mode::Random => {
+                let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|_| draw(self) as f32).collect();
+                Tensor::from_data(TensorData::new(values, shape), device)
+            }
+        }
     }
 
-    /// Normal with mean 0 and deviation `std` (Box-Muller).
+    /// A tensor of normal numbers with mean 0 and standard deviation `std` (the Box-Muller transform).
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], std: f64, device: &Device) -> Tensor<D> {
         self.tensor(shape, device, |s| {
             let (radius, angle) = ((-2.0 * s.unit().ln()).sqrt(), std::f64::consts::TAU * s.unit());
@@ -49,13 +84,15 @@ impl Init {
         })
     }
 
-    /// He's normal with `fan_out` and the gain of ReLU, for weights `[out, in, kernel, kernel]`: torchvision's ResNet.
+    /// Weights `[out_channels, in_channels / groups, kernel, kernel]` by He's normal initialisation with the gain of a
+    /// ReLU and `fan_out = out_channels * kernel^2`, as torchvision's ResNet has them (He et al., arXiv 1502.01852).
     pub fn kaiming_normal_fan_out(&mut self, shape: [usize; 4], device: &Device) -> Tensor<4> {
         let fan_out = (shape[0] * shape[2] * shape[3]) as f64;
         self.normal(shape, (2.0 / fan_out).sqrt(), device)
     }
 
-    /// He's uniform with `fan_in` and a = 1, for weights `[out, in, kernel, kernel]`: torchvision's pyramid.
+    /// Weights `[out_channels, in_channels / groups, kernel, kernel]` by He's uniform initialisation with gain 1
+    /// (torch's `a = 1`) and `fan_in = in_channels / groups * kernel^2`, as torchvision's feature pyramid has them.
     pub fn kaiming_uniform_fan_in(&mut self, shape: [usize; 4], device: &Device) -> Tensor<4> {
         let bound = (3.0 / (shape[1] * shape[2] * shape[3]) as f64).sqrt();
         self.tensor(shape, device, |s| (2.0 * s.unit() - 1.0) * bound)

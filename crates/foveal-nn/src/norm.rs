@@ -7,26 +7,26 @@ use foveal_kernels::{Activation, MapSize, affine, batch_norm_train, group_norm, 
 
 /// torchvision's `eps` for batch, frozen-batch and group norm alike.
 pub const NORM_EPS: f64 = 1e-5;
-/// torch's momentum of running statistics: new = (1 - m) old + m batch.
+/// torch's momentum of running statistics: `new = (1 - momentum) * old + momentum * batch`.
 pub const RUNNING_MOMENTUM: f64 = 0.1;
-/// GroupNorm's group count (Wu and He, arXiv 1803.08494, section 4.1).
+/// Number of groups of a group norm (Wu & He, arXiv 1803.08494, section 4.1).
 pub const NORM_GROUPS: usize = 32;
 
 /// How a [`Norm`] gets the mean and the variance that it divides out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
-    /// Stored statistics, and nothing trained: an affine map per channel.
+    /// Stored statistics, and nothing trained: an affine map of each channel (torchvision's `FrozenBatchNorm2d`).
     Frozen,
-    /// The batch's own statistics in training, the running ones else.
+    /// The batch's own statistics in training, the running ones otherwise (Ioffe & Szegedy, arXiv 1502.03167).
     Batch,
-    /// Statistics of each image over groups of channels.
+    /// Statistics of each image over groups of channels (Wu & He, arXiv 1803.08494).
     Group {
         /// Number of groups; divides the channel count.
         groups: usize,
     },
 }
 
-/// `x * scale + shift`, by channel.
+/// A norm as an affine map `x * scale + shift`, both `[channels]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Folded {
     pub(crate) scale: Tensor<1>,
@@ -44,7 +44,7 @@ pub struct Norm {
     pub running_mean: Option<RunningState<Tensor<1>>>,
     /// Variance of the training data, `[channels]`; none for group norm.
     pub running_var: Option<RunningState<Tensor<1>>>,
-    /// Which statistics divide the input.
+    /// How the mean and the variance are got.
     #[module(skip)]
     pub kind: NormKind,
     /// Added to the variance.
@@ -53,10 +53,10 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Scale 1, shift 0, mean 0, variance 1.
+    /// A norm with scale 1, shift 0, mean 0 and variance 1. A frozen one has parameters that do not learn.
     ///
     /// # Panics
-    /// When the groups do not divide the channels.
+    /// If there are no groups or the groups do not divide the channels.
     pub fn new(channels: usize, kind: NormKind, eps: f64, device: &Device) -> Self {
         if let NormKind::Group { groups } = kind {
             assert!(groups > 0 && channels.is_multiple_of(groups), "{groups} groups do not divide {channels} channels");
@@ -71,10 +71,14 @@ impl Norm {
         Self { weight: param(1.0), bias: param(0.0), running_mean: stats(0.0), running_var: stats(1.0), kind, eps }
     }
 
-    /// `activation(norm(x) + residual)`.
+    /// `activation(norm(x) + residual)`; without a residual nothing is added. A batch norm in training
+    /// ([`keeps_statistics`](Self::keeps_statistics)) adds the batch's statistics to the running ones.
     ///
     /// # Shapes
-    /// - x, residual: `[batch, channels, height, width]`
+    /// - x, residual, result: `[batch, channels, height, width]`
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other.
     pub fn forward(&self, x: Tensor<4>, residual: Option<Tensor<4>>, activation: Activation) -> Tensor<4> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
         match self.kind {
@@ -104,7 +108,15 @@ impl Norm {
         }
     }
 
-    /// Whether a forward pass uses the batch's statistics and adds them to the running ones: a batch norm in training.
+    /// Turns this into a batch norm whose scale and shift are trained.
+    pub fn train(&mut self) {
+        self.kind = NormKind::Batch;
+        self.weight = self.weight.clone().set_require_grad(true);
+        self.bias = self.bias.clone().set_require_grad(true);
+    }
+
+    /// Whether a forward pass uses the batch's statistics and adds them to the running ones: true of a batch norm whose
+    /// weight learns.
     pub fn keeps_statistics(&self) -> bool {
         self.kind == NormKind::Batch && self.weight.is_require_grad()
     }
@@ -112,30 +124,34 @@ impl Norm {
     /// `activation(norm(x))` of several maps in one tensor, each by statistics of its own; for group norms.
     ///
     /// # Shapes
-    /// - x: `[batch, channels, pixels]`, as for [`group_norm_maps`]
+    /// - x, result: `[batch, channels, pixels]`: each channel holds the maps of `sizes`, row by row, one after the other
     ///
     /// # Panics
-    /// If this is another norm.
+    /// If this is not a group norm, or the shapes do not fit each other.
     pub fn forward_maps(&self, x: Tensor<3>, sizes: &[MapSize], activation: Activation) -> Tensor<3> {
         let NormKind::Group { groups } = self.kind else { panic!("several maps: a group norm, not {:?}", self.kind) };
         group_norm_maps(x, sizes, self.weight.val(), self.bias.val(), groups, self.eps, activation)
     }
 
-    /// The norm by its stored statistics.
-    fn by_statistics(&self) -> Folded {
+    /// The affine map that the stored statistics, scale and shift make.
+    ///
+    /// # Panics
+    /// If this is a group norm, which stores no statistics.
+    pub(crate) fn by_statistics(&self) -> Folded {
         let stat = |s: &Option<RunningState<Tensor<1>>>| s.as_ref().expect("statistics").value_sync();
         let scale = self.weight.val() / (stat(&self.running_var) + self.eps).sqrt();
         let shift = self.bias.val() - stat(&self.running_mean) * scale.clone();
         Folded { scale, shift }
     }
 
-    /// The norm as an affine map, where it is one by its stored statistics and does not learn.
-    pub(crate) fn folded(&self) -> Option<Folded> {
+    /// Whether the norm is an affine map by its stored statistics, with neither scale nor shift in training.
+    pub(crate) fn is_fixed_affine(&self) -> bool {
         let learns = self.weight.is_require_grad() || self.bias.is_require_grad();
-        (!matches!(self.kind, NormKind::Group { .. }) && !learns).then(|| self.by_statistics())
+        !matches!(self.kind, NormKind::Group { .. }) && !learns
     }
 }
 
+/// `activation(y + residual)`; without a residual nothing is added.
 fn finish(y: Tensor<4>, residual: Option<Tensor<4>>, activation: Activation) -> Tensor<4> {
     match (residual, activation) {
         (None, Activation::None) => y,

@@ -219,7 +219,7 @@ fn build(model: &ModelConfig, classes: usize, seed: u64, device: &Device) -> Res
     if model.weights.is_some() {
         return Ok(model.build(classes, seed, device)?.model);
     }
-    let mut network = model.skeleton(classes, device);
+    let mut network = model.seeded(classes, 0, device);
     network.backbone.body = network.backbone.body.freeze_stages(model.freeze_stages);
     Ok(network)
 }

@@ -10,6 +10,7 @@ mod device;
 mod error;
 mod evaluate;
 mod first_loss;
+mod memory;
 mod pass;
 mod run;
 mod session;
@@ -24,6 +25,7 @@ pub use config::{BenchConfig, ConfigError, EvalConfig, OptimizerKind, RunConfig,
 pub use device::is_host;
 pub use error::TrainError;
 pub use evaluate::Evaluator;
+pub use memory::TrainingMemory;
 pub use run::{
     Best, EpochEvent, EpochRecord, EpochStart, Evaluated, Evaluation, EvaluationEvent, EvaluationRecord,
     EvaluationReport, MeanLosses, Progress, RunDir, RunLog, Silent, StateMeta, StepRecord, TrainState,

@@ -2,8 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use foveal_backbone::{ResNet, STAGES, StageOutputs};
+use foveal_backbone::{Body, STAGES, StageMaps};
 use foveal_detector::{Dense, RetinaNet};
+use foveal_nn::Eager;
 
 use crate::update::Grads;
 
@@ -37,7 +38,7 @@ struct Stage {
 /// Runs the network.
 ///
 /// Activations that are not kept are computed once more by [`Backward::run`]: the same losses and gradients in less memory
-/// and more time. That ends at the first stage that [keeps statistics](ResNet::keeps_statistics), of which a second pass
+/// and more time. That ends at the first stage that [keeps statistics](Body::keeps_statistics), of which a second pass
 /// would count the batch twice: [`checkpointed_stages`].
 ///
 /// # Shapes
@@ -53,7 +54,7 @@ pub(crate) fn forward(model: &RetinaNet, images: Tensor<4>, activations: Activat
     let [_, c3, c4, c5]: [_; STAGES] = std::array::from_fn(|index| {
         let input = x.clone();
         x = if index < checkpointed {
-            let output = Tensor::from_inner(plain.stage(index, input.clone().without_autodiff()));
+            let output = Tensor::from_inner(plain.stage(&mut Eager, index, input.clone().without_autodiff()));
             // Frozen stages at the beginning have no gradient, and no use for that of their result.
             if again.is_empty() && !body.learns(index) {
                 output
@@ -63,15 +64,15 @@ pub(crate) fn forward(model: &RetinaNet, images: Tensor<4>, activations: Activat
                 output
             }
         } else {
-            body.stage(index, input)
+            body.stage(&mut Eager, index, input)
         };
         x.clone()
     });
-    (model.forward_maps(StageOutputs { c3, c4, c5 }), Backward { again })
+    (model.forward_from_stages(StageMaps { c3, c4, c5 }), Backward { again })
 }
 
 /// How many of the [`STAGES`] checkpointing computes twice.
-pub(crate) fn checkpointed_stages(body: &ResNet) -> usize {
+pub(crate) fn checkpointed_stages(body: &Body) -> usize {
     (0..STAGES).take_while(|stage| !body.keeps_statistics(*stage)).count()
 }
 
@@ -85,7 +86,7 @@ impl Backward {
         let mut from_next: Option<Tensor<4>> = None;
         for (stage, direct) in self.again.into_iter().zip(direct).rev() {
             let Some(grad) = direct.into_iter().chain(from_next.take()).reduce(|a, b| a + b) else { continue };
-            let output = model.backbone.body.stage(stage.index, stage.input.clone());
+            let output = model.backbone.body.stage(&mut Eager, stage.index, stage.input.clone());
             // The gradient of this sum is that of the loss.
             let mut gradients = (output * Tensor::from_inner(grad)).sum().backward();
             from_next = stage.input.grad_remove(&mut gradients);

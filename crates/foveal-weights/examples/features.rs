@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use foveal_backbone::{BackboneKind, NormChoice, ResNet};
-use foveal_nn::Init;
-use foveal_weights::{ResNetFile, WeightsConvention, load_resnet, read_weights};
+use foveal_backbone::{BackboneKind, Body, NormChoice};
+use foveal_nn::{Eager, Init};
+use foveal_weights::{BackboneFile, WeightsConvention, load_backbone, read_weights};
 use safetensors::{Dtype, tensor::TensorView};
 
 fn main() -> ExitCode {
@@ -37,14 +37,14 @@ fn run() -> Result<(), Box<dyn Error>> {
     let images = Tensor::<4>::from_data(TensorData::new(images.values, shape), &device);
 
     let norm = NormChoice::FrozenBatch;
-    let net = ResNet::new(kind, 64, norm, &mut Init::seeded(0), &device);
+    let net = Body::new(kind, 64, norm, &mut Init::seeded(0), &device);
     let net = if convention.stride_in_1x1() { net.with_stride_in_1x1() } else { net };
-    let file = ResNetFile { path: Path::new(weights), kind, norm, convention, input_std: [0.229, 0.224, 0.225] };
-    let loaded = load_resnet(net, &file)?;
+    let file = BackboneFile { path: Path::new(weights), kind, norm, convention, input_std: [0.229, 0.224, 0.225] };
+    let loaded = load_backbone(net, &file)?;
     if let Some(name) = loaded.report.missing.first() {
         return Err(format!("{weights}: no {name}").into());
     }
-    let maps = loaded.net.forward(images);
+    let maps = loaded.body.forward(&mut Eager, images);
     let mut out = Vec::new();
     for (name, map) in [("c3", maps.c3), ("c4", maps.c4), ("c5", maps.c5)] {
         let shape = map.dims().to_vec();

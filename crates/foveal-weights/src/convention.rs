@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::layout::{Body, Layout};
+use crate::layout::{Layout, ResidualNetwork};
 use crate::plain::Refusal;
 use crate::{HostTensor, TensorMap};
 use foveal_backbone::{BackboneKind, BlockKind};
@@ -35,7 +35,7 @@ const FOLDED: f32 = 1e-4;
 const STEM: &str = "conv1.weight";
 
 /// Refuses files whose convention is neither said nor known.
-pub(crate) fn check(body: &Body, kind: BackboneKind, convention: WeightsConvention) -> Result<(), Refusal> {
+pub(crate) fn check(body: &ResidualNetwork, kind: BackboneKind, convention: WeightsConvention) -> Result<(), Refusal> {
     if convention != WeightsConvention::Auto {
         return Ok(());
     }
@@ -46,7 +46,7 @@ pub(crate) fn check(body: &Body, kind: BackboneKind, convention: WeightsConventi
         let found = "Detectron2's names, which do not tell input and strides".to_owned();
         return Err(Refusal { found, advice: advice.to_owned() });
     }
-    if kind.block() == BlockKind::Bottleneck && folded(&body.tensors) {
+    if kind.spec().block == BlockKind::Bottleneck && folded(&body.tensors) {
         let found =
             "norms without data in their statistics (mean 0, variance 1), as converted MSRA weights have them, \
                      which do not tell input and strides"
@@ -105,7 +105,7 @@ mod tests {
     }
 
     fn outcome(layout: Layout, tensors: &TensorMap, kind: BackboneKind, convention: WeightsConvention) -> String {
-        let body = Body { layout, tensors: tensors.clone(), others: Vec::new(), rest: Vec::new() };
+        let body = ResidualNetwork { layout, tensors: tensors.clone(), others: Vec::new(), rest: Vec::new() };
         check(&body, kind, convention).err().map(|r| format!("{}: {}", r.found, r.advice)).unwrap_or_default()
     }
 

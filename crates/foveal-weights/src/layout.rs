@@ -25,7 +25,7 @@ impl Layout {
 
 /// The residual network in a file.
 #[derive(Debug)]
-pub(crate) struct Body {
+pub(crate) struct ResidualNetwork {
     pub layout: Layout,
     /// Under torchvision's names.
     pub tensors: TensorMap,
@@ -37,7 +37,7 @@ pub(crate) struct Body {
 
 /// Why there is not one residual network in a file.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum NoBody {
+pub(crate) enum NoNetwork {
     /// None.
     None,
     /// Several, of equally many tensors: how the names of their first stages begin.
@@ -54,7 +54,7 @@ const DETECTRON_CLASSIFIER: &str = "stem.fc.";
 
 /// Finds the residual network by its stages, whatever stands before their names: `module.`, `backbone.body.`,
 /// `encoder.`, `backbone.bottom_up.`. Of several the one with the most tensors is taken.
-pub(crate) fn body(file: WeightFile) -> Result<Body, NoBody> {
+pub(crate) fn residual_network(file: WeightFile) -> Result<ResidualNetwork, NoNetwork> {
     let (prefix, layout) = find(&file)?;
     let own = |name: &str| -> Option<String> {
         let name = name.strip_prefix(&prefix)?;
@@ -65,7 +65,7 @@ pub(crate) fn body(file: WeightFile) -> Result<Body, NoBody> {
             Layout::Detectron2 => DETECTRON_PARTS.contains(&part).then(|| from_detectron(name)),
         }
     };
-    let mut body = Body { layout, tensors: TensorMap::new(), others: Vec::new(), rest: Vec::new() };
+    let mut body = ResidualNetwork { layout, tensors: TensorMap::new(), others: Vec::new(), rest: Vec::new() };
     for (name, tensor) in file.tensors {
         match own(&name) {
             Some(own) => drop(body.tensors.insert(own, tensor)),
@@ -80,20 +80,20 @@ pub(crate) fn body(file: WeightFile) -> Result<Body, NoBody> {
     Ok(body)
 }
 
-fn find(file: &WeightFile) -> Result<(String, Layout), NoBody> {
+fn find(file: &WeightFile) -> Result<(String, Layout), NoNetwork> {
     let mut counts: BTreeMap<(String, Layout), usize> = BTreeMap::new();
     for name in file.tensors.keys().chain(file.others.iter().map(|o| &o.name)) {
         if let Some(place) = stage(name) {
             *counts.entry(place).or_default() += 1;
         }
     }
-    let most = counts.values().max().copied().ok_or(NoBody::None)?;
+    let most = counts.values().max().copied().ok_or(NoNetwork::None)?;
     let mut places = counts.into_iter().filter(|(_, count)| *count == most).map(|(place, _)| place);
     match (places.next(), places.next()) {
         (Some(place), None) => Ok(place),
         (first, second) => {
             let all = first.into_iter().chain(second).chain(places);
-            Err(NoBody::Several(all.map(|(prefix, layout)| format!("{prefix}{}", layout.stage())).collect()))
+            Err(NoNetwork::Several(all.map(|(prefix, layout)| format!("{prefix}{}", layout.stage())).collect()))
         }
     }
 }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn names(names: &[&str]) -> (Vec<String>, Vec<String>) {
-        let body = body(file(names)).unwrap();
+        let body = residual_network(file(names)).unwrap();
         (body.tensors.into_keys().collect(), body.rest)
     }
 
@@ -194,11 +194,14 @@ mod tests {
 
     #[test]
     fn one_of_several_networks_is_not_guessed() {
-        let several = body(file(&["encoder_q.layer1.0.bn1.bias", "encoder_k.layer1.0.bn1.bias"]));
-        assert_eq!(several.unwrap_err(), NoBody::Several(vec!["encoder_k.layer1".into(), "encoder_q.layer1".into()]));
+        let several = residual_network(file(&["encoder_q.layer1.0.bn1.bias", "encoder_k.layer1.0.bn1.bias"]));
+        assert_eq!(
+            several.unwrap_err(),
+            NoNetwork::Several(vec!["encoder_k.layer1".into(), "encoder_q.layer1".into()])
+        );
         // The larger of two is meant: Detectron2's C4 detectors keep res5 in their heads.
         let (own, rest) = names(&["backbone.res2.0.conv1.weight", "backbone.res2.1.conv1.weight", "roi.res5.0.x"]);
         assert_eq!((own.len(), rest.len()), (2, 1));
-        assert_eq!(body(file(&["a.b", "layers.0.weight"])).unwrap_err(), NoBody::None);
+        assert_eq!(residual_network(file(&["a.b", "layers.0.weight"])).unwrap_err(), NoNetwork::None);
     }
 }

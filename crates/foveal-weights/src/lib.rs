@@ -2,6 +2,7 @@
 #![recursion_limit = "256"]
 
 mod acting;
+mod backbone;
 mod bound;
 mod convention;
 mod error;
@@ -10,13 +11,12 @@ mod layout;
 mod module;
 mod pickle;
 mod plain;
-mod resnet;
 mod tensors;
 mod torch;
 
+pub use backbone::{BackboneFile, LoadedBackbone, load_backbone};
 pub use convention::WeightsConvention;
 pub use error::WeightsError;
 pub use file::{read_weight_file, read_weights, tensors_from_safetensors};
-pub use module::{LoadReport, Mismatch, load_tensors, named_tensors};
-pub use resnet::{LoadedResNet, ResNetFile, load_resnet};
+pub use module::{LoadReport, Mismatch, ParamPath, load_tensors, named_tensors, tensor_shapes};
 pub use tensors::{HostTensor, OtherTensor, TensorMap, WeightFile};

@@ -1,11 +1,12 @@
 //! Whether a file's residual network is the wanted one. Names and shapes can agree where features do not, so what
 //! tells another network is looked for, and said.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::layout::Body;
+use foveal_backbone::{BackboneKind, BlockKind, NormChoice, STAGES};
+
+use crate::layout::ResidualNetwork;
 use crate::{HostTensor, TensorMap};
-use foveal_backbone::{BackboneKind, BlockKind, NormChoice};
 
 /// torch's counter in batch norms, an integer.
 const COUNTER: &str = ".num_batches_tracked";
@@ -27,31 +28,47 @@ fn refuse(found: impl Into<String>, advice: impl Into<String>) -> Result<(), Ref
 /// Advice where nothing but the plain network helps.
 const PLAIN: &str = "take the weights of the plain network";
 
-/// Refuses every network but `kind` with the norms of `norm`. A part of it is enough; `arch` is the name of the
-/// network that the file gives itself.
-pub(crate) fn check(body: &Body, kind: BackboneKind, norm: NormChoice, arch: Option<&str>) -> Result<(), Refusal> {
+/// The wanted network.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    pub kind: BackboneKind,
+    pub norm: NormChoice,
+    /// Names and shapes of its parameters and statistics.
+    pub shapes: &'a BTreeMap<String, Vec<usize>>,
+}
+
+impl Wanted<'_> {
+    /// Whether the network has a tensor of this name with as many axes. The sizes are compared when tensors are loaded.
+    fn has(&self, name: &str, tensor: &HostTensor) -> bool {
+        self.shapes.get(name).is_some_and(|shape| shape.len() == tensor.shape.len())
+    }
+}
+
+/// Refuses every other network than the wanted one. A part of it is enough; `arch` is the name of the network that the
+/// file gives itself.
+pub(crate) fn check(found: &ResidualNetwork, wanted: &Wanted<'_>, arch: Option<&str>) -> Result<(), Refusal> {
     if let Some(arch) = arch
         && UNSEEN.iter().any(|name| arch.to_lowercase().contains(name))
     {
         return refuse(format!("{arch}, which blurs before its strides"), PLAIN);
     }
-    for (name, tensor) in &body.tensors {
-        part(name, tensor)?;
+    for (name, tensor) in found.tensors.iter().filter(|(name, tensor)| !wanted.has(name, tensor)) {
+        foreign(name, tensor)?;
     }
-    if let Some(other) = body.others.iter().find(|o| !o.name.ends_with(COUNTER)) {
+    if let Some(other) = found.others.iter().find(|o| !o.name.ends_with(COUNTER)) {
         let found = format!("{} of type {}, which is no floating-point type", other.name, other.dtype);
         return refuse(found, "take weights that are not quantised");
     }
-    depth(&body.tensors, kind)?;
-    norms(&body.tensors, norm)
+    structure(&found.tensors, wanted.kind)?;
+    norms(&found.tensors, wanted.norm)
 }
 
-/// Whether a tensor is one that a plain ResNet has.
-fn part(name: &str, tensor: &HostTensor) -> Result<(), Refusal> {
+/// Says which other network a tensor belongs to that the wanted one does not have. Tensors that a residual network of
+/// another depth has are left to [`structure`].
+fn foreign(name: &str, tensor: &HostTensor) -> Result<(), Refusal> {
     let parts: Vec<&str> = name.split('.').collect();
     let in_norm = |leaf: &str| ["weight", "bias", "running_mean", "running_var"].contains(&leaf);
     match parts.as_slice() {
-        ["conv1", "weight"] => Ok(()),
         ["bn1", leaf] if in_norm(leaf) => Ok(()),
         ["conv1" | "bn1" | "conv2" | "bn2" | "conv3" | "bn3" | "stem" | "layer0", ..] if name != "conv1.bias" => {
             refuse(
@@ -73,42 +90,66 @@ fn part(name: &str, tensor: &HostTensor) -> Result<(), Refusal> {
     }
 }
 
-/// Blocks in layer1 .. layer4, and whether they are bottlenecks.
-fn shape(tensors: &TensorMap) -> ([usize; 4], BlockKind) {
-    let (mut depths, mut block) = ([0; 4], BlockKind::Basic);
-    for name in tensors.keys() {
-        let parts: Vec<&str> = name.split('.').collect();
-        let [stage, index, module, ..] = parts.as_slice() else { continue };
-        let stage = stage.strip_prefix("layer").and_then(|n| n.parse::<usize>().ok()).unwrap_or_default();
-        if let (Ok(index), Some(depth)) = (index.parse::<usize>(), depths.get_mut(stage.wrapping_sub(1))) {
-            *depth = (*depth).max(index.saturating_add(1));
-        }
-        if ["conv3", "bn3"].contains(module) {
-            block = BlockKind::Bottleneck;
-        }
-    }
-    (depths, block)
+/// What names and shapes say of a residual network.
+#[derive(Debug)]
+struct Structure {
+    depths: [usize; STAGES],
+    block: BlockKind,
+    /// Stage width, inner channels and channels of a group of layer1's first bottleneck, where the file has them.
+    widths: Option<[usize; 3]>,
 }
 
-/// Refuses a network of other depth; stages may be absent, blocks at the end of the last one too.
-fn depth(tensors: &TensorMap, kind: BackboneKind) -> Result<(), Refusal> {
-    let (depths, block) = shape(tensors);
-    let wanted = kind.depths();
-    let same = BackboneKind::ALL.into_iter().find(|k| k.depths() == depths && k.block() == block);
-    if same == Some(kind)
-        || (same.is_none() && block == kind.block() && depths.iter().zip(wanted).all(|(d, w)| *d <= w))
-    {
+impl Structure {
+    fn of(tensors: &TensorMap) -> Self {
+        let (mut depths, mut block) = ([0; STAGES], BlockKind::Basic);
+        for name in tensors.keys() {
+            let parts: Vec<&str> = name.split('.').collect();
+            let [stage, index, module, ..] = parts.as_slice() else { continue };
+            let stage = stage.strip_prefix("layer").and_then(|n| n.parse::<usize>().ok()).unwrap_or_default();
+            if let (Ok(index), Some(depth)) = (index.parse::<usize>(), depths.get_mut(stage.wrapping_sub(1))) {
+                *depth = (*depth).max(index.saturating_add(1));
+            }
+            if ["conv3", "bn3"].contains(module) {
+                block = BlockKind::Bottleneck;
+            }
+        }
+        let shape = |conv: &str| tensors.get(&format!("layer1.0.{conv}.weight")).map(|t| t.shape.as_slice());
+        let widths = match (shape("conv2"), shape("conv3")) {
+            (Some([inner, in_group, ..]), Some([outputs, ..])) => {
+                Some([outputs / BlockKind::Bottleneck.expansion(), *inner, *in_group]).filter(|w| w[0] > 0)
+            }
+            _ => None,
+        };
+        Self { depths, block, widths }
+    }
+
+    /// Whether this is the whole of a network of that kind.
+    fn is(&self, kind: BackboneKind) -> bool {
+        let spec = kind.spec();
+        let fits =
+            |[width, inner, in_group]: [usize; 3]| spec.inner_width(width) == inner && in_group * spec.groups == inner;
+        spec.depths == self.depths && spec.block == self.block && self.widths.is_none_or(fits)
+    }
+}
+
+/// Refuses a network of another depth or width; stages may be absent, blocks at the end of the last one too.
+fn structure(tensors: &TensorMap, kind: BackboneKind) -> Result<(), Refusal> {
+    let found = Structure::of(tensors);
+    let wanted = kind.spec();
+    let same = BackboneKind::ALL.into_iter().find(|k| found.is(*k));
+    let is_part = found.block == wanted.block && found.depths.iter().zip(wanted.depths).all(|(d, w)| *d <= w);
+    if found.is(kind) || (same.is_none() && is_part) {
         return Ok(());
     }
-    let blocks = match block {
+    let blocks = match found.block {
         BlockKind::Basic => "basic blocks",
         BlockKind::Bottleneck => "bottlenecks",
     };
     match same {
         Some(same) => refuse(same.name(), format!("set model.backbone = \"{}\"", same.name())),
         None => refuse(
-            format!("stages of {depths:?} {blocks}"),
-            format!("{} has {wanted:?}; take its weights, or the network of these", kind.name()),
+            format!("stages of {:?} {blocks}", found.depths),
+            format!("{} has {:?}; take its weights, or the network of these", kind.name(), wanted.depths),
         ),
     }
 }
@@ -138,8 +179,12 @@ fn norms(tensors: &TensorMap, norm: NormChoice) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::body;
-    use crate::{OtherTensor, WeightFile};
+    use burn::tensor::Device;
+    use foveal_backbone::Body;
+    use foveal_nn::Init;
+
+    use crate::layout::residual_network;
+    use crate::{OtherTensor, WeightFile, tensor_shapes};
 
     /// Names of a ResNet's tensors.
     fn file(kind: BackboneKind) -> WeightFile {
@@ -147,7 +192,7 @@ mod tests {
         let mut add = |name: String, axes: usize| {
             file.tensors.insert(name, HostTensor { shape: vec![1; axes], values: vec![1.0] });
         };
-        let convs = if kind.block() == BlockKind::Basic { 2 } else { 3 };
+        let convs = if kind.spec().block == BlockKind::Basic { 2 } else { 3 };
         let mut layer = |conv: String, norm: String| {
             add(format!("{conv}.weight"), 4);
             for leaf in ["weight", "bias", "running_mean", "running_var"] {
@@ -155,7 +200,7 @@ mod tests {
             }
         };
         layer("conv1".into(), "bn1".into());
-        for (stage, depth) in kind.depths().into_iter().enumerate() {
+        for (stage, depth) in kind.spec().depths.into_iter().enumerate() {
             for block in 0..depth {
                 let place = format!("layer{}.{block}", stage + 1);
                 for conv in 1..=convs {
@@ -169,10 +214,15 @@ mod tests {
     }
 
     fn outcome(file: WeightFile, kind: BackboneKind, norm: NormChoice) -> String {
-        match check(&body(file).unwrap(), kind, norm, None) {
+        match check_as(file, kind, norm, None) {
             Ok(()) => String::new(),
             Err(Refusal { found, advice }) => format!("{found}: {advice}"),
         }
+    }
+
+    fn check_as(file: WeightFile, kind: BackboneKind, norm: NormChoice, arch: Option<&str>) -> Result<(), Refusal> {
+        let body = Body::new(kind, 64, norm, &mut Init::counting(), &Device::flex());
+        check(&residual_network(file).unwrap(), &Wanted { kind, norm, shapes: &tensor_shapes(&body) }, arch)
     }
 
     /// A ResNet-50's file after a change, as a ResNet-50.
@@ -204,6 +254,15 @@ mod tests {
         ] {
             assert_eq!(other(found, wanted), format!("{0}: set model.backbone = \"{0}\"", found.name()));
         }
+        // Only widths tell a ResNeXt from a ResNet of the same depth.
+        let resize = |name: &str, shape: [usize; 4]| {
+            move |f: &mut WeightFile| f.tensors.get_mut(name).unwrap().shape = shape.to_vec()
+        };
+        let grouped = changed(|f| {
+            resize("layer1.0.conv2.weight", [128, 4, 3, 3])(f);
+            resize("layer1.0.conv3.weight", [256, 128, 1, 1])(f);
+        });
+        assert_eq!(grouped, "resnext50_32x4d: set model.backbone = \"resnext50_32x4d\"");
         let tensor = HostTensor { shape: vec![1; 4], values: vec![1.0] };
         let deeper = changed(|f| drop(f.tensors.insert("layer2.4.conv1.weight".into(), tensor)));
         assert!(deeper.contains("[3, 5, 6, 3] bottlenecks"), "{deeper}");
@@ -235,12 +294,8 @@ mod tests {
         }
         let quantised = OtherTensor { name: "layer1.0.conv1.weight".into(), dtype: "I8".into() };
         assert!(changed(|f| f.others.push(quantised)).contains("layer1.0.conv1.weight of type I8"));
-        let blurred = check(
-            &body(file(BackboneKind::ResNet50)).unwrap(),
-            BackboneKind::ResNet50,
-            NormChoice::FrozenBatch,
-            Some("resnetblur50"),
-        );
+        let kind = BackboneKind::ResNet50;
+        let blurred = check_as(file(kind), kind, NormChoice::FrozenBatch, Some("resnetblur50"));
         assert!(blurred.unwrap_err().found.contains("resnetblur50"));
     }
 

@@ -1,44 +1,31 @@
 //! Files under the names of torchvision, timm and Detectron2, in torchvision's and MSRA's convention, against torch's
 //! features. Golden values: scripts/reference/layouts.py.
 
+mod formula;
+
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
-use foveal_backbone::{BackboneKind, NormChoice, ResNet};
-use foveal_nn::Init;
+use burn::tensor::Device;
+use foveal_backbone::{BackboneKind, Body, NormChoice};
+use foveal_nn::{Eager, Init};
 use foveal_weights::{
-    HostTensor, LoadedResNet, ResNetFile, TensorMap, WeightsConvention, WeightsError, load_resnet, named_tensors,
+    BackboneFile, HostTensor, LoadedBackbone, TensorMap, WeightsConvention, WeightsError, load_backbone, named_tensors,
 };
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::Value;
 
 const KIND: BackboneKind = BackboneKind::ResNet50;
 const WIDTH: usize = 4;
-const SIDE: usize = 64;
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-fn network(convention: WeightsConvention, norm: NormChoice) -> ResNet {
-    let net = ResNet::new(KIND, WIDTH, norm, &mut Init::seeded(1), &Device::flex());
+fn network(convention: WeightsConvention, norm: NormChoice) -> Body {
+    let net = Body::new(KIND, WIDTH, norm, &mut Init::seeded(1), &Device::flex());
     if convention.stride_in_1x1() { net.with_stride_in_1x1() } else { net }
 }
 
 /// layouts.py's weights.
 fn weights() -> TensorMap {
     let mut tensors = named_tensors(&network(WeightsConvention::Auto, NormChoice::FrozenBatch));
-    for (t, (name, tensor)) in tensors.iter_mut().enumerate() {
-        let fan_in: usize = tensor.shape[1..].iter().product();
-        for (i, value) in tensor.values.iter_mut().enumerate() {
-            let wave = (0.37 * i as f64 + 1.7 * t as f64).sin();
-            *value = match name.rsplit('.').next() {
-                _ if tensor.shape.len() == 4 => wave * (2.0 / fan_in as f64).sqrt(),
-                Some("running_var") => 1.0 + 0.4 * wave,
-                Some("weight") if name.contains("bn3") => 0.5 + 0.2 * wave,
-                Some("weight") => 1.0 + 0.2 * wave,
-                _ => 0.2 * wave,
-            } as f32;
-        }
-    }
+    formula::fill(&mut tensors);
     tensors
 }
 
@@ -69,39 +56,29 @@ fn load(
     tensors: &TensorMap,
     name: impl Fn(&str) -> String,
     convention: WeightsConvention,
-) -> Result<LoadedResNet, String> {
+) -> Result<LoadedBackbone, String> {
     let renamed = tensors.iter().map(|(k, t)| (name(k), t.clone())).collect();
     load_as(&renamed, convention, NormChoice::FrozenBatch).map_err(|e| e.to_string())
 }
 
-fn load_as(tensors: &TensorMap, convention: WeightsConvention, norm: NormChoice) -> Result<LoadedResNet, WeightsError> {
+fn load_as(
+    tensors: &TensorMap,
+    convention: WeightsConvention,
+    norm: NormChoice,
+) -> Result<LoadedBackbone, WeightsError> {
     let dir = tempfile::tempdir().unwrap();
     let path: PathBuf = dir.path().join("w.safetensors");
     write(&path, tensors);
-    let file = ResNetFile { path: &path, kind: KIND, norm, convention, input_std: STD };
-    load_resnet(network(convention, norm), &file)
-}
-
-/// layouts.py's image as foveal sees it: RGB, normalised.
-fn image() -> Tensor<4> {
-    let mut values = Vec::new();
-    for c in 0..3 {
-        for y in 0..SIDE {
-            for x in 0..SIDE {
-                let pixel = (37 * c + 5 * y + 3 * x + x * y % 17) % 256;
-                values.push((pixel as f32 / 255.0 - MEAN[c]) / STD[c]);
-            }
-        }
-    }
-    Tensor::from_data(TensorData::new(values, [1, 3, SIDE, SIDE]), &Device::flex())
+    let file = BackboneFile { path: &path, kind: KIND, norm, convention, input_std: formula::STD };
+    load_backbone(network(convention, norm), &file)
 }
 
 /// Whether C5 is torch's, to 1e-4 of its largest value: both sum in f32, in other orders.
 #[track_caller]
-fn same(net: &ResNet, golden: &str) {
+fn same(body: &Body, golden: &str) {
     let all: Value = serde_json::from_str(include_str!("fixtures/layouts.json")).unwrap();
     let expected: Vec<f32> = all[golden].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
-    let found = net.forward(image()).c5.into_data().try_to_vec::<f32>().unwrap();
+    let found = body.forward(&mut Eager, formula::image(&Device::flex())).c5.into_data().try_to_vec::<f32>().unwrap();
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -122,7 +99,7 @@ fn torchvisions_and_timms_names_give_torchs_features_under_any_prefix() {
     for prefix in ["", "module.", "backbone.body.", "encoder.", "model.visual."] {
         let loaded = load(&weights(), |name| format!("{prefix}{name}"), WeightsConvention::Auto).unwrap();
         assert!(loaded.report.missing.is_empty() && loaded.norms_without_statistics.is_empty());
-        same(&loaded.net, "torchvision");
+        same(&loaded.body, "torchvision");
     }
 }
 
@@ -130,12 +107,12 @@ fn torchvisions_and_timms_names_give_torchs_features_under_any_prefix() {
 fn detectrons_names_give_torchs_features_in_the_convention_that_is_said() {
     let name = |name: &str| format!("backbone.bottom_up.{}", detectron(name));
     let loaded = load(&weights(), name, WeightsConvention::Torchvision).unwrap();
-    same(&loaded.net, "torchvision");
+    same(&loaded.body, "torchvision");
     let loaded = load(&msra(), name, WeightsConvention::Msra).unwrap();
     assert!(loaded.report.missing.is_empty() && loaded.report.unused.is_empty());
-    same(&loaded.net, "msra");
+    same(&loaded.body, "msra");
     // Caffe's weights under torchvision's names, as OpenMMLab publishes them.
-    same(&load(&msra(), str::to_owned, WeightsConvention::Msra).unwrap().net, "msra");
+    same(&load(&msra(), str::to_owned, WeightsConvention::Msra).unwrap().body, "msra");
 }
 
 #[test]

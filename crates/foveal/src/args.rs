@@ -52,6 +52,8 @@ pub enum Command {
     Export(ExportArgs),
     /// Prints the resolved configuration
     Config(ConfigArgs),
+    /// Prints layers, parameters, multiply-adds and the memory of a training step
+    Summary(SummaryArgs),
     /// Times training steps, inference and the loss on seeded random data, or loading
     Bench(BenchArgs),
     /// Checks, describes, converts and generates data
@@ -214,6 +216,36 @@ pub struct ConfigArgs {
     /// Print a JSON schema of the configuration
     #[arg(long, conflicts_with = "config")]
     pub schema: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct SummaryArgs {
+    /// A configuration, a TOML file, or a checkpoint, a .safetensors file
+    #[arg(value_name = "CONFIG|CHECKPOINT")]
+    pub input: PathBuf,
+    /// Height and width of the images in pixels, rounded up to multiples of 32 [default: data.fixed_size, or data.min_size
+    /// by data.max_size]
+    #[arg(long, value_name = "HxW", value_parser = size)]
+    pub size: Option<[u32; 2]>,
+    /// Images in a batch [default: train.batch_size of a configuration, 1 for a checkpoint]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub batch: Option<u32>,
+    /// Number of classes [default: those of the training annotations or of the checkpoint]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub classes: Option<u32>,
+    /// Write the summary as JSON; - is stdout
+    #[arg(long, value_name = "F")]
+    pub json: Option<PathBuf>,
+}
+
+/// Reads `800x1344`.
+fn size(text: &str) -> Result<[u32; 2], String> {
+    let sides =
+        text.split_once(['x', 'X']).and_then(|(height, width)| Some([height.parse().ok()?, width.parse().ok()?]));
+    match sides {
+        Some(sides) if sides.iter().all(|side| (1..=65_536).contains(side)) => Ok(sides),
+        _ => Err("expected HEIGHTxWIDTH in pixels, such as 800x1344".to_owned()),
+    }
 }
 
 /// A phase that `bench` times.

@@ -1,7 +1,7 @@
 //! Convolutions, norms and the steps between them.
 
 use burn::tensor::Tensor;
-use foveal_nn::{Conv2d, Norm, NormKind};
+use foveal_nn::{Conv2d, ConvOptions, Norm, NormKind};
 
 use super::builder::{Builder, Value, int_attribute, ints_attribute, text_attribute};
 
@@ -12,6 +12,7 @@ pub(super) struct ConvLayer {
     kernel: i64,
     stride: i64,
     padding: i64,
+    groups: i64,
     group_norm: Option<GroupNorm>,
 }
 
@@ -49,24 +50,15 @@ impl ConvLayer {
         Self { group_norm, ..Self::of(builder, name, conv, folded) }
     }
 
-    /// Puts a convolution into the graph of which `outputs` alone are wanted, in that order.
-    pub fn of_outputs(builder: &mut Builder, name: &str, conv: &Conv2d, outputs: &[usize]) -> Self {
-        let pick = |values: Vec<f32>| -> Vec<f32> {
-            let size = values.len() / conv.weight.dims()[0];
-            outputs.iter().flat_map(|o| &values[o * size..(o + 1) * size]).copied().collect()
-        };
-        let bias = conv.bias.as_ref().map(|b| pick(host(b.val())));
-        Self::of(builder, name, conv, Folded { weight: pick(host(conv.weight.val())), bias })
-    }
-
     /// With `conv`'s geometry and other weights.
     fn of(builder: &mut Builder, name: &str, conv: &Conv2d, values: Folded) -> Self {
         let [_, inputs, height, width] = conv.weight.dims();
         let outputs = values.weight.len() / (inputs * height * width);
         let weight = builder.weight(&format!("{name}.weight"), &[outputs, inputs, height, width], &values.weight);
         let bias = values.bias.map(|b| builder.weight(&format!("{name}.bias"), &[outputs], &b));
-        let [kernel, stride, padding] = [height, conv.options.stride, conv.options.padding].map(|n| n as i64);
-        Self { weight, bias, kernel, stride, padding, group_norm: None }
+        let ConvOptions { stride, padding, groups } = conv.options;
+        let [kernel, stride, padding, groups] = [height, stride, padding, groups].map(|n| n as i64);
+        Self { weight, bias, kernel, stride, padding, groups, group_norm: None }
     }
 
     /// The convolution and its norm.
@@ -76,6 +68,7 @@ impl ConvLayer {
             ints_attribute("kernel_shape", &[self.kernel; 2]),
             ints_attribute("strides", &[self.stride; 2]),
             ints_attribute("pads", &[self.padding; 4]),
+            int_attribute("group", self.groups),
         ];
         let y = builder.node("Conv", &inputs, attributes);
         match &self.group_norm {
@@ -182,11 +175,11 @@ pub(super) fn upsample_add(builder: &mut Builder, lateral: &Value, top: &Value) 
     builder.node("Add", &[lateral, &enlarged], vec![])
 }
 
-/// One level's map in anchor order (y, x, cell), `values` numbers an anchor.
+/// One level's map in anchor order (row, column, anchor of the location), `values` numbers an anchor.
 ///
 /// # Shapes
-/// - map: `[batch, cells * values, height, width]`
-/// - result: `[batch, height * width * cells, values]`
+/// - map: `[batch, anchors_per_location * values, height, width]`
+/// - result: `[batch, height * width * anchors_per_location, values]`
 pub(super) fn flatten_level(builder: &mut Builder, map: &Value, values: usize) -> Value {
     let rows = builder.node("Transpose", &[map], vec![ints_attribute("perm", &[0, 2, 3, 1])]);
     builder.reshape(&rows, &[0, -1, values as i64])

@@ -150,7 +150,7 @@ mod tests {
             ..ModelConfig::default()
         };
         let categories = vec![CategoryInfo { id: 7, name: "ü \"x\"".into() }, CategoryInfo { id: 9, name: "b".into() }];
-        let model = config.skeleton(2, &Device::flex());
+        let model = config.seeded(2, 0, &Device::flex());
         Checkpoint {
             meta: CheckpointMeta::new(config, categories, Preprocess::default(), PostConfig::default()),
             model,

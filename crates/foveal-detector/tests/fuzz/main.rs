@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
-use foveal_backbone::{BackboneKind, NormChoice, ResNet};
+use foveal_backbone::{BackboneKind, Body, NormChoice};
 use foveal_detector::{Checkpoint, ModelConfig, TorchvisionArch, import_torchvision};
 use foveal_image::IMAGENET_STD;
 use foveal_nn::Init;
-use foveal_weights::{ResNetFile, TensorMap, WeightsConvention, load_resnet, read_weight_file, read_weights};
+use foveal_weights::{BackboneFile, TensorMap, WeightsConvention, load_backbone, read_weight_file, read_weights};
 use mutate::{Kind, Random, mutate};
 use safetensors::{Dtype, tensor::TensorView};
 
@@ -80,9 +80,9 @@ fn read(path: &Path) -> Vec<String> {
     }
     for convention in [WeightsConvention::Auto, WeightsConvention::Msra] {
         let (kind, norm) = (BackboneKind::ResNet18, NormChoice::FrozenBatch);
-        let net = ResNet::new(kind, 4, norm, &mut Init::seeded(1), &device);
-        let file = ResNetFile { path, kind, norm, convention, input_std: IMAGENET_STD };
-        errors.extend(load_resnet(net, &file).err().map(|e| e.to_string()));
+        let net = Body::new(kind, 4, norm, &mut Init::seeded(1), &device);
+        let file = BackboneFile { path, kind, norm, convention, input_std: IMAGENET_STD };
+        errors.extend(load_backbone(net, &file).err().map(|e| e.to_string()));
     }
     for arch in [TorchvisionArch::V1, TorchvisionArch::V2] {
         errors.extend(import_torchvision(path, &narrow(arch), None, &device).err().map(|e| e.to_string()));

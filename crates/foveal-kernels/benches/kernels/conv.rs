@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use criterion::{Criterion, Throughput};
-use foveal_kernels::conv2d;
+use foveal_kernels::{ConvOptions, conv2d};
 
 use crate::{Timed, backward, forward, noise};
 
@@ -13,13 +13,19 @@ struct Layer {
     outputs: usize,
     size: usize,
     stride: usize,
+    groups: usize,
 }
 
 const fn layer(kernel: usize, inputs: usize, outputs: usize, size: usize, stride: usize) -> Layer {
-    Layer { kernel, inputs, outputs, size, stride }
+    Layer { kernel, inputs, outputs, size, stride, groups: 1 }
 }
 
-const LAYERS: [Layer; 17] = [
+/// A 3x3 layer of ResNeXt, with as many channels in as out, in 32 groups.
+const fn grouped(channels: usize, size: usize, stride: usize) -> Layer {
+    Layer { groups: 32, ..layer(3, channels, channels, size, stride) }
+}
+
+const LAYERS: [Layer; 21] = [
     // The stem.
     layer(7, 3, 64, 512, 2),
     // Bottlenecks of layer1 .. layer4.
@@ -40,22 +46,29 @@ const LAYERS: [Layer; 17] = [
     layer(3, 256, 256, 4, 1),
     layer(3, 256, 720, 64, 1),
     layer(3, 256, 36, 64, 1),
+    // ResNeXt-50 32x4d: layer1, the first block of layer2, layer3, layer4.
+    grouped(128, 128, 1),
+    grouped(256, 128, 2),
+    grouped(512, 32, 1),
+    grouped(1024, 16, 1),
 ];
 
 impl Layer {
     fn name(&self) -> String {
         let stride = if self.stride > 1 { format!("s{}", self.stride) } else { String::new() };
-        format!("{}to{}at{}{stride}", self.inputs, self.outputs, self.size)
+        let groups = if self.groups > 1 { format!("g{}", self.groups) } else { String::new() };
+        format!("{}to{}at{}{stride}{groups}", self.inputs, self.outputs, self.size)
     }
 
-    /// Of one direction; forward and both gradients take as many.
+    /// Floating-point operations of one direction; forward and both gradients take as many.
     fn flops(&self) -> u64 {
         let out = self.size.div_ceil(self.stride);
-        2 * (self.inputs * self.outputs * self.kernel * self.kernel * out * out) as u64
+        2 * (self.inputs / self.groups * self.outputs * self.kernel * self.kernel * out * out) as u64
     }
 
     fn run(&self, x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
-        conv2d(x, weight, None, self.stride, self.kernel / 2)
+        let options = ConvOptions { stride: self.stride, padding: self.kernel / 2, groups: self.groups };
+        conv2d(x, weight, None, options)
     }
 }
 
@@ -66,7 +79,7 @@ pub fn all(c: &mut Criterion, device: &Device) {
         let timed =
             |direction| Timed { kernel: &kernel, direction, layer: &name, work: Throughput::Elements(layer.flops()) };
         let images = [1, layer.inputs, layer.size, layer.size];
-        let weights = [layer.outputs, layer.inputs, layer.kernel, layer.kernel];
+        let weights = [layer.outputs, layer.inputs / layer.groups, layer.kernel, layer.kernel];
         let (x, w) = (noise(images, device), noise(weights, device));
         forward(c, &timed("forward"), || layer.run(x.clone(), w.clone()));
         let (x, w) = (noise(images, &training), noise(weights, &training));

@@ -2,9 +2,13 @@
 
 use burn::tensor::{Device, Tensor};
 use criterion::{Criterion, Throughput};
-use foveal_kernels::{Activation, NORM_EPS, NORM_GROUPS, affine, group_norm, max_pool_3x3_s2_p1, upsample_add};
+use foveal_kernels::{Activation, affine, group_norm, max_pool_3x3_s2_p1, upsample_add};
 
 use crate::{Timed, backward, forward, noise};
+
+/// Group norm's groups and what it adds to the variance, as the layers of foveal-nn have them.
+const NORM_GROUPS: usize = 32;
+const NORM_EPS: f64 = 1e-5;
 
 /// Bytes of so many `f32`.
 fn bytes(numbers: usize) -> Throughput {

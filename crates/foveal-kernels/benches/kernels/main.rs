@@ -1,4 +1,4 @@
-//! Times of the own kernels on typical layers of a RetinaNet with ResNet-50 on a 512x512 image.
+//! Times of the fused kernels on typical layers of a RetinaNet with ResNet-50 on a 512x512 image.
 //!
 //! ```text
 //! cargo bench --locked --manifest-path crates/foveal-kernels/benches/Cargo.toml -- conv3x3

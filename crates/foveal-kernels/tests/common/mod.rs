@@ -5,10 +5,10 @@ pub mod classes;
 
 use std::sync::{Mutex, MutexGuard};
 
-use burn::tensor::{Device, Tensor, TensorData};
-use foveal_kernels::set_plain;
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use foveal_kernels::set_reference;
 
-/// Largest difference over largest reference value that the own kernels may show in `f32`.
+/// Largest difference over largest reference value that the fused kernels may show in `f32`.
 pub const TOLERANCE: f32 = 1e-4;
 
 /// Values in -1..1 from a counter-based generator (SplitMix64), so that a failure repeats.
@@ -23,12 +23,12 @@ pub fn values(seed: u64, len: usize) -> Vec<f32> {
         .collect()
 }
 
-/// A tensor of such values.
+/// A tensor of the values of [`values`].
 pub fn tensor<const D: usize>(seed: u64, dims: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values(seed, dims.iter().product()), dims), device)
 }
 
-/// The same as a leaf with a gradient, where `tracked`.
+/// A tensor of values of [`values`]: a leaf with a gradient, where `tracked`.
 pub fn leaf<const D: usize>(seed: u64, dims: [usize; D], device: &Device, tracked: bool) -> Tensor<D> {
     let t = tensor(seed, dims, device);
     if tracked { t.require_grad() } else { t }
@@ -68,21 +68,38 @@ pub fn assert_same_on_any_threads(f: impl Fn() -> Vec<Vec<f32>> + Sync) {
     assert_eq!(one, run(3), "3 threads");
 }
 
-/// `set_plain` holds for the whole process, so each test that changes it, or must not be disturbed, takes this lock.
+/// Gives a leaf's gradient, if it has one.
+pub type GradOf = Box<dyn Fn(&Gradients) -> Option<Vec<f32>>>;
+
+/// The gradient of a leaf.
+pub fn grad_of<const D: usize>(t: &Tensor<D>) -> GradOf {
+    let t = t.clone();
+    Box::new(move |grads| t.grad(grads).map(to_vec))
+}
+
+/// The output `y` and the gradients of the leaves that have any, of the sum of `y` times fixed values.
+pub fn with_grads<const D: usize>(y: Tensor<D>, leaves: Vec<GradOf>) -> Vec<Vec<f32>> {
+    let mut out = vec![to_vec(y.clone())];
+    let grads = (y.clone() * tensor(99, y.dims(), &y.device())).sum().backward();
+    out.extend(leaves.iter().filter_map(|leaf| leaf(&grads)));
+    out
+}
+
+/// `set_reference` holds for the whole process, so each test that changes it, or must not be disturbed, takes this lock.
 static SWITCH: Mutex<()> = Mutex::new(());
 
-/// While the guard lives, nobody switches to the plain operations.
-pub fn own_kernels() -> MutexGuard<'static, ()> {
+/// While the guard lives, nobody switches to the reference operations.
+pub fn fused_kernels() -> MutexGuard<'static, ()> {
     SWITCH.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// `f` by the own kernels and by Burn's operations on flex.
+/// Checks that `f` gives the same by the fused kernels, on both CPU backends, and by Burn's operations on flex.
 pub fn compare(what: &str, f: impl Fn(&Device) -> Vec<Vec<f32>>) {
-    let _guard = own_kernels();
-    set_plain(true);
-    let plain = f(&Device::flex().autodiff());
-    set_plain(false);
-    assert_close(&format!("flex, {what}"), &f(&Device::flex().autodiff()), &plain);
-    assert_close(&format!("recomputing, {what}"), &f(&Device::flex().autodiff().gradient_checkpointing()), &plain);
-    assert_close(&format!("ndarray, {what}"), &f(&Device::ndarray().autodiff()), &plain);
+    let _guard = fused_kernels();
+    set_reference(true);
+    let reference = f(&Device::flex().autodiff());
+    set_reference(false);
+    assert_close(&format!("flex, {what}"), &f(&Device::flex().autodiff()), &reference);
+    assert_close(&format!("recomputing, {what}"), &f(&Device::flex().autodiff().gradient_checkpointing()), &reference);
+    assert_close(&format!("ndarray, {what}"), &f(&Device::ndarray().autodiff()), &reference);
 }

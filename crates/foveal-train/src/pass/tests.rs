@@ -24,7 +24,7 @@ fn gradients(model: &RetinaNet, device: &Device, activations: Activations) -> (f
 fn model(change: impl FnOnce(&mut ModelConfig), device: &Device) -> RetinaNet {
     let mut config = tiny().model;
     change(&mut config);
-    let mut model = config.skeleton(3, device);
+    let mut model = config.seeded(3, 0, device);
     model.backbone.body = model.backbone.body.freeze_stages(config.freeze_stages);
     model
 }

@@ -12,6 +12,7 @@ mod lab;
 mod loss;
 mod predict;
 mod score;
+mod summary;
 mod train;
 
 use anyhow::Result;
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> Result<u8> {
         Command::Data(args) => data::run(args, &common),
         Command::Anchors(args) => anchors::run(args, &common),
         Command::Loss(args) => loss::run(args, &common),
+        Command::Summary(args) => summary::run(&args, &common),
         Command::Lab(args) => lab::run(&args, &common),
     }
 }

@@ -1,0 +1,47 @@
+//! Parameters and multiply-adds of torchvision's published detectors.
+
+use foveal_detector::{InputSize, NetworkCount, TorchvisionArch};
+
+/// torchvision's class channels: COCO's 91 ids.
+const CHANNELS: usize = 91;
+
+fn count(arch: TorchvisionArch) -> NetworkCount {
+    arch.model().count(CHANNELS, InputSize { batch: 1, height: 800, width: 800 })
+}
+
+fn sum(count: &NetworkCount, of: fn(&foveal_nn::LayerCount) -> u64) -> u64 {
+    count.layers.iter().map(of).sum()
+}
+
+/// `RetinaNet_ResNet50_FPN_Weights.COCO_V1.meta`: `num_params` 34,014,999 and `_ops` 151.54 (GFLOPS, counted as
+/// multiply-adds). The frozen norms are buffers there: 26,560 channels of four numbers.
+#[test]
+fn v1_has_torchvisions_parameters_and_multiply_adds() {
+    let v1 = count(TorchvisionArch::V1);
+    assert_eq!(sum(&v1, |layer| layer.parameters), 34_014_999);
+    assert_eq!(sum(&v1, |layer| layer.buffers), 106_240);
+    assert_eq!(v1.trained_parameters, 34_014_999);
+    let ratio = sum(&v1, |layer| layer.multiply_adds) as f64 / 151.54e9;
+    assert!((ratio - 1.0).abs() < 0.01, "{ratio}");
+    assert_eq!(v1.anchors, 9 * (100 * 100 + 50 * 50 + 25 * 25 + 13 * 13 + 7 * 7));
+}
+
+/// `RetinaNet_ResNet50_FPN_V2_Weights.COCO_V1.meta`: `num_params` 38,198,935.
+#[test]
+fn v2_has_torchvisions_parameters() {
+    assert_eq!(sum(&count(TorchvisionArch::V2), |layer| layer.parameters), 38_198_935);
+}
+
+/// The maps that a stage keeps grow with the image, and frozen stages keep none.
+#[test]
+fn frozen_stages_keep_no_maps() {
+    let mut model = TorchvisionArch::V1.model();
+    let size = InputSize { batch: 1, height: 64, width: 64 };
+    let all = model.count(2, size);
+    model.freeze_stages = 2;
+    let frozen = model.count(2, size);
+    assert!(all.stage_bytes[0] > 0);
+    assert_eq!(frozen.stage_bytes[0], 0);
+    assert_eq!(frozen.stage_bytes[2..], all.stage_bytes[2..]);
+    assert!(frozen.trained_parameters < all.trained_parameters);
+}

@@ -1,0 +1,101 @@
+//! The instruction set at hand, and calls of generic code on it.
+
+/// Instruction sets with code of their own. The best that the processor has is picked at run time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isa {
+    /// Arrays, left to the compiler.
+    Portable,
+    /// AVX2 with fused multiply-add: 8 lanes.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512F: 16 lanes.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// NEON: 4 lanes.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+}
+
+/// The best instruction set of this processor.
+pub(crate) fn isa() -> Isa {
+    #[cfg(test)]
+    if PORTABLE.load(std::sync::atomic::Ordering::Relaxed) {
+        return Isa::Portable;
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx2 = std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
+        if avx2 && std::is_x86_feature_detected!("avx512f") {
+            return Isa::Avx512;
+        }
+        if avx2 {
+            return Isa::Avx2;
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    return Isa::Neon;
+    #[cfg(not(target_arch = "aarch64"))]
+    Isa::Portable
+}
+
+/// Whether [`isa`] is the portable one whatever the processor has.
+#[cfg(test)]
+static PORTABLE: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Keeps the instruction set as it is for one test: while the guard lives, no other test changes it.
+#[cfg(test)]
+pub(crate) struct Held(#[allow(dead_code)] std::sync::MutexGuard<'static, ()>);
+
+#[cfg(test)]
+impl Drop for Held {
+    fn drop(&mut self) {
+        PORTABLE.store(false, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// Makes the whole process use the portable code, or the best of this processor, until the guard is dropped.
+#[cfg(test)]
+pub(crate) fn hold(portable: bool) -> Held {
+    static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let held = Held(LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    PORTABLE.store(portable, std::sync::atomic::Ordering::Relaxed);
+    held
+}
+
+/// Defines `$name`, which calls the generic function `$generic::<Lanes, VECTORS, WIDE>` on the best instruction set.
+/// `VECTORS` vectors make [`COLUMNS`](super::COLUMNS) elements; `WIDE` is the number of rows that fill the registers.
+macro_rules! on_best_isa {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $generic:ident) => {
+        $(#[$meta])*
+        $vis unsafe fn $name($($arg: $type),*) {
+            use $crate::cpu::matmul::isa::{Isa, isa};
+            #[cfg(target_arch = "x86_64")]
+            use std::arch::x86_64::{__m256, __m512};
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx2,fma")]
+            unsafe fn avx512($($arg: $type),*) {
+                // SAFETY: the caller's promise.
+                unsafe { $generic::<__m512, 1, 12>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2($($arg: $type),*) {
+                // SAFETY: the caller's promise.
+                unsafe { $generic::<__m256, 2, 6>($($arg),*) }
+            }
+            // SAFETY: the caller's promise, and the processor has what `isa` says.
+            unsafe {
+                match isa() {
+                    Isa::Portable => $generic::<[f32; 4], 4, 6>($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx2 => avx2($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx512 => avx512($($arg),*),
+                    #[cfg(target_arch = "aarch64")]
+                    Isa::Neon => $generic::<std::arch::aarch64::float32x4_t, 4, 6>($($arg),*),
+                }
+            }
+        }
+    };
+}
+pub(crate) use on_best_isa;

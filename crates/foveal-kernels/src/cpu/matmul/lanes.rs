@@ -1,0 +1,278 @@
+//! Vectors of `f32` on the instruction set at hand, so that one source serves them all.
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64 as arch;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64 as arch;
+
+/// A vector register.
+///
+/// # Safety
+/// All methods need a processor with the instruction set; pointers must be readable or writable over [`N`](Self::N)
+/// elements, at any alignment.
+#[allow(clippy::missing_safety_doc)] // once, above
+pub(crate) trait Lanes: Copy {
+    /// Number of elements.
+    const N: usize;
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    /// `self * by + plus`; rounded once where the instruction set has that.
+    unsafe fn mul_add(self, by: Self, plus: Self) -> Self;
+    /// `max(self, 0)`; NaN stays NaN.
+    unsafe fn relu(self) -> Self;
+    /// The bits that are set in both.
+    unsafe fn and(self, other: Self) -> Self;
+
+    /// Writes lane `i` of the four vectors, in their order, to four elements at `rows[i]`.
+    ///
+    /// # Safety
+    /// There must be [`N`](Self::N) rows, each writable over four elements.
+    #[inline(always)]
+    unsafe fn scatter(columns: [Self; 4], rows: &[*mut f32]) {
+        let mut buffer = [[0f32; 16]; 4];
+        // SAFETY: the caller's promise, and no vector has over 16 lanes.
+        unsafe {
+            for (column, to) in columns.into_iter().zip(&mut buffer) {
+                column.store(to.as_mut_ptr());
+            }
+            for (lane, row) in rows.iter().enumerate() {
+                for (c, column) in buffer.iter().enumerate() {
+                    *row.add(c) = column[lane];
+                }
+            }
+        }
+    }
+
+    /// Writes column `c` of eight rows to `to + c * stride`, for the first `C` columns (at most 8).
+    ///
+    /// # Safety
+    /// Eight elements must be readable at each row, and writable at each column.
+    #[inline(always)]
+    unsafe fn transpose<const C: usize>(rows: &[*const f32; 8], to: *mut f32, stride: usize) {
+        for (lane, row) in rows.iter().enumerate() {
+            for c in 0..C {
+                // SAFETY: the caller's promise.
+                unsafe { *to.add(c * stride + lane) = *row.add(c) };
+            }
+        }
+    }
+}
+
+impl<const N: usize> Lanes for [f32; N] {
+    const N: usize = N;
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        [value; N]
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the trait's.
+        unsafe { from.cast::<Self>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the trait's.
+        unsafe { to.cast::<Self>().write_unaligned(self) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] + other[i])
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] - other[i])
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] * other[i])
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
+        std::array::from_fn(|i| self[i] * by[i] + plus[i])
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        self.map(|v| if v < 0.0 { 0.0 } else { v })
+    }
+    #[inline(always)]
+    unsafe fn and(self, other: Self) -> Self {
+        std::array::from_fn(|i| f32::from_bits(self[i].to_bits() & other[i].to_bits()))
+    }
+}
+
+/// Defines the methods that are one instruction each.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! one_instruction {
+    ($splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident) => {
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: the trait's, here and below.
+            unsafe { arch::$splat(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: the trait's.
+            unsafe { arch::$load(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: the trait's.
+            unsafe { arch::$store(to, self) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: the trait's.
+            unsafe { arch::$add(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: the trait's.
+            unsafe { arch::$sub(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn mul(self, other: Self) -> Self {
+            // SAFETY: the trait's.
+            unsafe { arch::$mul(self, other) }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Lanes for arch::__m256 {
+    const N: usize = 8;
+    one_instruction!(_mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps);
+    #[inline(always)]
+    unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
+        // SAFETY: the trait's.
+        unsafe { arch::_mm256_fmadd_ps(self, by, plus) }
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // The second operand is returned where either is NaN.
+        // SAFETY: the trait's.
+        unsafe { arch::_mm256_max_ps(arch::_mm256_setzero_ps(), self) }
+    }
+    #[inline(always)]
+    unsafe fn and(self, other: Self) -> Self {
+        // SAFETY: the trait's.
+        unsafe { arch::_mm256_and_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn scatter(columns: [Self; 4], rows: &[*mut f32]) {
+        use arch::*;
+        // SAFETY: the trait's. A 4x4 transposition in each half: tiles 0..4 in the lower, 4..8 in the upper.
+        unsafe {
+            let [c0, c1, c2, c3] = columns;
+            let (a, b) = (_mm256_unpacklo_ps(c0, c1), _mm256_unpackhi_ps(c0, c1));
+            let (c, d) = (_mm256_unpacklo_ps(c2, c3), _mm256_unpackhi_ps(c2, c3));
+            let four = [
+                _mm256_shuffle_ps::<0x44>(a, c),
+                _mm256_shuffle_ps::<0xee>(a, c),
+                _mm256_shuffle_ps::<0x44>(b, d),
+                _mm256_shuffle_ps::<0xee>(b, d),
+            ];
+            for (i, four) in four.into_iter().enumerate() {
+                _mm_storeu_ps(*rows.get_unchecked(i), _mm256_castps256_ps128(four));
+                _mm_storeu_ps(*rows.get_unchecked(i + 4), _mm256_extractf128_ps::<1>(four));
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn transpose<const C: usize>(rows: &[*const f32; 8], to: *mut f32, stride: usize) {
+        // SAFETY: the trait's.
+        unsafe { transpose_avx::<C>(rows, to, stride) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Lanes for arch::__m512 {
+    const N: usize = 16;
+    one_instruction!(_mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps);
+    #[inline(always)]
+    unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
+        // SAFETY: the trait's.
+        unsafe { arch::_mm512_fmadd_ps(self, by, plus) }
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // The second operand is returned where either is NaN.
+        // SAFETY: the trait's.
+        unsafe { arch::_mm512_max_ps(arch::_mm512_setzero_ps(), self) }
+    }
+    #[inline(always)]
+    unsafe fn and(self, other: Self) -> Self {
+        // SAFETY: the trait's.
+        unsafe {
+            let bits = arch::_mm512_and_si512(arch::_mm512_castps_si512(self), arch::_mm512_castps_si512(other));
+            arch::_mm512_castsi512_ps(bits)
+        }
+    }
+    #[inline(always)]
+    unsafe fn transpose<const C: usize>(rows: &[*const f32; 8], to: *mut f32, stride: usize) {
+        // SAFETY: the trait's; AVX-512 includes AVX.
+        unsafe { transpose_avx::<C>(rows, to, stride) }
+    }
+}
+
+/// [`Lanes::transpose`] in AVX instructions.
+///
+/// # Safety
+/// The processor must have AVX; eight elements must be readable at each row, and writable at each of `C` columns.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn transpose_avx<const C: usize>(rows: &[*const f32; 8], to: *mut f32, stride: usize) {
+    use arch::*;
+    // SAFETY: the caller's promise. Pairs, then fours, are interleaved within the halves of registers that were
+    // loaded so that row i and row i + 4 share one.
+    unsafe {
+        let half = |i: usize, at: usize| {
+            let low = _mm256_castps128_ps256(_mm_loadu_ps(rows[i].add(at)));
+            _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(rows[i + 4].add(at)))
+        };
+        let mut at = 0;
+        while at < C {
+            let (r0, r1, r2, r3) = (half(0, at), half(1, at), half(2, at), half(3, at));
+            let (a, b) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
+            let (c, d) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
+            _mm256_storeu_ps(to.add(at * stride), _mm256_shuffle_ps::<0x44>(a, c));
+            if at + 1 < C {
+                _mm256_storeu_ps(to.add((at + 1) * stride), _mm256_shuffle_ps::<0xee>(a, c));
+            }
+            if at + 2 < C {
+                _mm256_storeu_ps(to.add((at + 2) * stride), _mm256_shuffle_ps::<0x44>(b, d));
+            }
+            if at + 3 < C {
+                _mm256_storeu_ps(to.add((at + 3) * stride), _mm256_shuffle_ps::<0xee>(b, d));
+            }
+            at += 4;
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+impl Lanes for arch::float32x4_t {
+    const N: usize = 4;
+    one_instruction!(vdupq_n_f32 vld1q_f32 vst1q_f32 vaddq_f32 vsubq_f32 vmulq_f32);
+    #[inline(always)]
+    unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
+        // SAFETY: the trait's.
+        unsafe { arch::vfmaq_f32(plus, self, by) }
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // `vmaxq` gives NaN where either is.
+        // SAFETY: the trait's.
+        unsafe { arch::vmaxq_f32(self, arch::vdupq_n_f32(0.0)) }
+    }
+    #[inline(always)]
+    unsafe fn and(self, other: Self) -> Self {
+        // SAFETY: the trait's.
+        unsafe {
+            let bits = arch::vandq_u32(arch::vreinterpretq_u32_f32(self), arch::vreinterpretq_u32_f32(other));
+            arch::vreinterpretq_f32_u32(bits)
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Single-threaded matrix products of operands that were packed into panels: rows of the left one [`ROWS`] at a time,
+//! columns of the right one [`COLUMNS`] at a time, so that the innermost loop reads both in the order of memory.
+//!
+//! The packing is the caller's: convolutions write their transformed or unfolded inputs into panels directly.
+pub(crate) mod isa;
+pub(crate) mod lanes;
+
+use std::marker::PhantomData;
+
+use super::parallel::SharedMut;
+use isa::on_best_isa;
+use lanes::Lanes;
+
+/// Rows of a panel of the left operand, `[k, ROWS]`.
+pub(crate) const ROWS: usize = 6;
+/// Columns of a panel of the right operand, `[k, COLUMNS]`.
+pub(crate) const COLUMNS: usize = 16;
+/// Depth at which callers cut a product, so that a panel of the right operand stays in the first-level cache.
+pub(crate) const DEPTH: usize = 256;
+
+/// An operand: panels one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panels<'a> {
+    /// From the first panel's first element on.
+    pub(crate) data: &'a [f32],
+    /// Elements from a panel to the next.
+    pub(crate) stride: usize,
+}
+
+impl Panels<'_> {
+    /// Whether there are so many panels of `depth * width` elements.
+    fn hold(&self, panels: usize, depth: usize, width: usize) -> bool {
+        panels == 0 || (panels - 1) * self.stride + depth * width <= self.data.len()
+    }
+}
+
+/// The place of a product: element `(row, column)` is at `row * row_stride + column / COLUMNS * panel_stride +
+/// column % COLUMNS`. A row-major matrix has a `panel_stride` of [`COLUMNS`].
+#[derive(Debug)]
+pub(crate) struct Target<'a> {
+    data: *mut f32,
+    row_stride: usize,
+    panel_stride: usize,
+    buffer: PhantomData<&'a mut [f32]>,
+}
+
+impl<'a> Target<'a> {
+    /// A target that begins with the first element of `buffer`.
+    pub(crate) fn new(buffer: &'a mut [f32], row_stride: usize, panel_stride: usize) -> Self {
+        Self { data: buffer.as_mut_ptr(), row_stride, panel_stride, buffer: PhantomData }
+    }
+
+    /// A target that begins with element `offset` of a buffer that other tasks write as well.
+    ///
+    /// # Safety
+    /// `offset` must lie within the buffer.
+    pub(crate) unsafe fn shared(buffer: SharedMut<'a>, offset: usize, row_stride: usize, panel_stride: usize) -> Self {
+        // SAFETY: the caller's promise.
+        let data = unsafe { buffer.at(offset) };
+        Self { data, row_stride, panel_stride, buffer: PhantomData }
+    }
+}
+
+/// The sizes of a product.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) depth: usize,
+}
+
+/// Writes row `row` of a right operand of `depth` rows; its last panel is filled up with zeros.
+#[inline]
+pub(crate) fn put_row(panels: &mut [f32], depth: usize, row: usize, values: &[f32]) {
+    let mut to = panels[row * COLUMNS..].chunks_mut(depth * COLUMNS);
+    let chunks = values.chunks_exact(COLUMNS);
+    let rest = chunks.remainder();
+    for (chunk, to) in chunks.zip(&mut to) {
+        to[..COLUMNS].copy_from_slice(chunk);
+    }
+    if !rest.is_empty() {
+        let to = to.next().expect("a panel for the rest");
+        to[..rest.len()].copy_from_slice(rest);
+        to[rest.len()..COLUMNS].fill(0.0);
+    }
+}
+
+on_best_isa! {
+    /// Writes `a * b` to `c`, or adds it, if `accumulate`.
+    ///
+    /// # Safety
+    /// `a` must hold `size.rows` rows and `b` `size.columns` columns, both rounded up to whole panels (of any finite
+    /// values) and `size.depth` deep; `c` must be writable at every element of the result (and initialised, if
+    /// `accumulate`), and nobody else may touch it meanwhile.
+    pub(crate) unsafe fn multiply(size: Size, a: Panels<'_>, b: Panels<'_>, c: Target<'_>, accumulate: bool) = multiply_on
+}
+
+#[inline(always)]
+unsafe fn multiply_on<L: Lanes, const V: usize, const WIDE: usize>(
+    size: Size,
+    a: Panels<'_>,
+    b: Panels<'_>,
+    c: Target<'_>,
+    accumulate: bool,
+) {
+    let Size { rows, columns, depth } = size;
+    debug_assert!(a.hold(rows.div_ceil(ROWS), depth, ROWS), "{size:?}: the left operand is too short");
+    debug_assert!(b.hold(columns.div_ceil(COLUMNS), depth, COLUMNS), "{size:?}: the right operand is too short");
+    for column in (0..columns).step_by(COLUMNS) {
+        let mut row = 0;
+        while row < rows {
+            let tall = WIDE > ROWS && rows - row > ROWS;
+            let height = if tall { WIDE } else { ROWS };
+            // SAFETY: the caller's promise; a panel that is not whole goes through a buffer of its own.
+            unsafe {
+                let a_panel = a.data.as_ptr().add(row / ROWS * a.stride);
+                let b_panel = b.data.as_ptr().add(column / COLUMNS * b.stride);
+                let to = c.data.add(row * c.row_stride + column / COLUMNS * c.panel_stride);
+                let (valid_rows, valid_columns) = ((rows - row).min(height), (columns - column).min(COLUMNS));
+                if valid_rows == height && valid_columns == COLUMNS {
+                    if tall {
+                        tile::<L, V, WIDE>(depth, a_panel, a.stride, b_panel, to, c.row_stride, accumulate);
+                    } else {
+                        tile::<L, V, ROWS>(depth, a_panel, a.stride, b_panel, to, c.row_stride, accumulate);
+                    }
+                } else {
+                    let mut whole = [[0f32; COLUMNS]; WIDE];
+                    let buffer = whole.as_mut_ptr().cast::<f32>();
+                    if tall {
+                        tile::<L, V, WIDE>(depth, a_panel, a.stride, b_panel, buffer, COLUMNS, false);
+                    } else {
+                        tile::<L, V, ROWS>(depth, a_panel, a.stride, b_panel, buffer, COLUMNS, false);
+                    }
+                    for (r, values) in whole.iter().enumerate().take(valid_rows) {
+                        for (i, v) in values.iter().enumerate().take(valid_columns) {
+                            let to = to.add(r * c.row_stride + i);
+                            to.write(if accumulate { to.read() + v } else { *v });
+                        }
+                    }
+                }
+            }
+            row += height;
+        }
+    }
+}
+
+/// One block of the result, held in registers: `R` rows of `V` vectors.
+///
+/// # Safety
+/// `a` must hold the panels of `R` rows and `b` one panel, both `depth` deep; `c` must be writable at `R` rows of
+/// [`COLUMNS`] elements, `c_stride` apart (and initialised, if `accumulate`), and nobody else may touch it meanwhile.
+#[inline(always)]
+unsafe fn tile<L: Lanes, const V: usize, const R: usize>(
+    depth: usize,
+    a: *const f32,
+    a_stride: usize,
+    b: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+    accumulate: bool,
+) {
+    const { assert!(V * L::N == COLUMNS) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [[L::splat(0.0); V]; R];
+        for k in 0..depth {
+            let mut right = [L::splat(0.0); V];
+            for (v, right) in right.iter_mut().enumerate() {
+                *right = L::load(b.add(k * COLUMNS + v * L::N));
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let left = L::splat(*a.add(r / ROWS * a_stride + k * ROWS + r % ROWS));
+                for (sum, right) in sums.iter_mut().zip(right) {
+                    *sum = left.mul_add(right, *sum);
+                }
+            }
+        }
+        for (r, sums) in sums.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                let to = c.add(r * c_stride + v * L::N);
+                let sum = if accumulate { sum.add(L::load(to)) } else { sum };
+                sum.store(to);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(seed: usize, len: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
+    }
+
+    type Multiply = unsafe fn(Size, Panels<'_>, Panels<'_>, Target<'_>, bool);
+
+    /// `[rows, columns]`, with some rows and columns over in the target that must stay as they are.
+    fn check(what: &str, size: Size, multiply: Multiply) {
+        let Size { rows, columns, depth } = size;
+        let (a, b) = (values(1, rows * depth), values(2, depth * columns));
+        let mut left = vec![0.0; rows.next_multiple_of(ROWS) * depth];
+        for row in 0..rows {
+            for k in 0..depth {
+                left[row / ROWS * ROWS * depth + k * ROWS + row % ROWS] = a[row * depth + k];
+            }
+        }
+        let mut right = vec![0.0; columns.next_multiple_of(COLUMNS) * depth];
+        for k in 0..depth {
+            put_row(&mut right, depth, k, &b[k * columns..][..columns]);
+        }
+        let stride = columns + 3;
+        let mut c = values(3, (rows + 1) * stride);
+        let before = c.clone();
+        for accumulate in [false, true] {
+            let a = Panels { data: &left, stride: depth * ROWS };
+            let b = Panels { data: &right, stride: depth * COLUMNS };
+            let c = Target::new(&mut c, stride, COLUMNS);
+            // SAFETY: operands and target have the sizes that they are said to have.
+            unsafe { multiply(size, a, b, c, accumulate) };
+        }
+        for (i, (got, before)) in c.iter().zip(before).enumerate() {
+            let (row, column) = (i / stride, i % stride);
+            let inside = row < rows && column < columns;
+            let expected = if inside {
+                let product = |k: usize| f64::from(a[row * depth + k]) * f64::from(b[k * columns + column]);
+                2.0 * (0..depth).map(product).sum::<f64>()
+            } else {
+                f64::from(before)
+            };
+            let error = (f64::from(*got) - expected).abs();
+            assert!(error <= 1e-5 * depth as f64, "{what} {size:?}, row {row} column {column}: {got}, not {expected}");
+        }
+    }
+
+    /// Products of all instruction sets' shapes: two, four and one vectors a panel, six and twelve rows at once.
+    #[test]
+    fn products_equal_their_definition() {
+        let _isa = isa::hold(false);
+        for rows in [1, 5, 6, 7, 12, 17, 24, 31] {
+            for (columns, depth) in [(1, 3), (16, 1), (33, 40), (64, 7)] {
+                let size = Size { rows, columns, depth };
+                check("best", size, multiply);
+                check("4 lanes", size, multiply_on::<[f32; 4], 4, 6>);
+                check("8 lanes", size, multiply_on::<[f32; 8], 2, 6>);
+                check("16 lanes, tall", size, multiply_on::<[f32; 16], 1, 12>);
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What the fused kernels share: tensors as slices, threaded loops, buffers, matrix products.
+pub(crate) mod matmul;
+pub(crate) mod parallel;
+pub(crate) mod route;
+pub(crate) mod scratch;
+pub(crate) mod statistics;
+mod tensor;
+
+pub(crate) use tensor::{CpuBackend, CpuTensor};

@@ -1,0 +1,184 @@
+//! Threaded loops over buffers, cut by shape alone so that results never depend on the number of threads.
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+use rayon::prelude::*;
+
+use super::CpuTensor;
+
+/// Elements below which a task is not worth handing to another thread.
+pub(crate) const GRAIN: usize = 16_384;
+
+/// A pointer into a buffer that several tasks write at disjoint places.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedMut<'a> {
+    data: *mut f32,
+    len: usize,
+    buffer: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: the pointer is only an address; every use of it states why its writes are disjoint.
+unsafe impl Send for SharedMut<'_> {}
+// SAFETY: the pointer is only an address; every use of it states why its writes are disjoint.
+unsafe impl Sync for SharedMut<'_> {}
+
+impl<'a> SharedMut<'a> {
+    /// A pointer into an initialised buffer.
+    pub(crate) fn new(buffer: &'a mut [f32]) -> Self {
+        Self { data: buffer.as_mut_ptr(), len: buffer.len(), buffer: PhantomData }
+    }
+
+    /// A pointer into a buffer that is to be initialised through it.
+    pub(crate) fn uninit(buffer: &'a mut [MaybeUninit<f32>]) -> Self {
+        Self { data: buffer.as_mut_ptr().cast(), len: buffer.len(), buffer: PhantomData }
+    }
+
+    /// The address of element `offset`.
+    ///
+    /// # Safety
+    /// `offset` must lie within the buffer.
+    pub(crate) unsafe fn at(self, offset: usize) -> *mut f32 {
+        debug_assert!(offset <= self.len, "element {offset} of a buffer of {}", self.len);
+        // SAFETY: the caller's promise.
+        unsafe { self.data.add(offset) }
+    }
+}
+
+/// A new buffer of `planes` pieces of `plane` elements each, piece `i` written by `fill(i, piece)`.
+///
+/// # Safety
+/// `fill` must initialise the whole piece.
+pub(crate) unsafe fn build_planes<F>(planes: usize, plane: usize, fill: F) -> Vec<f32>
+where
+    F: Fn(usize, &mut [MaybeUninit<f32>]) + Sync,
+{
+    let len = planes * plane;
+    let mut out: Vec<f32> = Vec::with_capacity(len);
+    if len > 0 {
+        out.spare_capacity_mut()[..len]
+            .par_chunks_mut(plane)
+            .with_min_len(GRAIN.div_ceil(plane))
+            .enumerate()
+            .for_each(|(i, piece)| fill(i, piece));
+    }
+    // SAFETY: the capacity was reserved, and `fill` initialised all `len` elements.
+    unsafe { out.set_len(len) };
+    out
+}
+
+/// Combines every element of `x` with that of `y`, a contiguous tensor of as many elements: in place where nobody else
+/// holds x's buffer, else on a copy.
+pub(crate) fn zip_flat<T: CpuTensor>(x: T, y: &T, f: impl Fn(&mut f32, f32) + Sync) -> T {
+    let mut x = x.contiguous();
+    let y = y.f32s();
+    assert_eq!(x.f32s().len(), y.len());
+    if x.f32s_mut().is_none() {
+        let (shape, source) = (x.shape(), x.f32s());
+        let mut out: Vec<f32> = Vec::with_capacity(source.len());
+        out.spare_capacity_mut()[..source.len()]
+            .par_chunks_mut(GRAIN)
+            .zip(source.par_chunks(GRAIN).zip(y.par_chunks(GRAIN)))
+            .for_each(|(to, (x, y))| {
+                for (x, y) in to.write_copy_of_slice(x).iter_mut().zip(y) {
+                    f(x, *y);
+                }
+            });
+        // SAFETY: the capacity was reserved, and every chunk was written.
+        unsafe { out.set_len(source.len()) };
+        return T::from_shape(out, shape);
+    }
+    if let Some(values) = x.f32s_mut() {
+        values.par_chunks_mut(GRAIN).zip(y.par_chunks(GRAIN)).for_each(|(x, y)| {
+            x.iter_mut().zip(y).for_each(|(x, y)| f(x, *y));
+        });
+    }
+    x
+}
+
+/// Applies `f` to every element of a matrix: in place where nobody else holds the buffer, else on a copy.
+pub(crate) fn map_matrix<T: CpuTensor>(x: T, f: impl Fn(&mut f32) + Sync) -> T {
+    let [_, width] = x.sizes();
+    map_planes(x, width, |_, row| row.iter_mut().for_each(&f))
+}
+
+/// Applies `f(i, plane)` to every plane of `[batch, channels, ...]`, `piece` elements each: in place where nobody else
+/// holds the buffer, else on a copy.
+pub(crate) fn map_planes<T: CpuTensor>(x: T, piece: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> T {
+    let mut x = x.contiguous();
+    if x.f32s().is_empty() {
+        return x;
+    }
+    if let Some(values) = x.f32s_mut() {
+        values
+            .par_chunks_mut(piece)
+            .with_min_len(GRAIN.div_ceil(piece))
+            .enumerate()
+            .for_each(|(i, values)| f(i, values));
+        return x;
+    }
+    let shape = x.shape();
+    let source = x.f32s();
+    // SAFETY: `write_copy_of_slice` initialises the whole piece.
+    let out = unsafe {
+        build_planes(source.len() / piece, piece, |i, values| {
+            f(i, values.write_copy_of_slice(&source[i * piece..][..piece]));
+        })
+    };
+    T::from_shape(out, shape)
+}
+
+/// Length of the runs that are summed in `f32` before they go into an `f64`.
+const RUN: usize = 4096;
+/// Independent partial sums in a run: wide enough for any vector unit, fixed so that results are.
+const LANES: usize = 16;
+
+/// Sum of `values`, near `f64` accuracy.
+pub(crate) fn sum(values: &[f32]) -> f64 {
+    sum_by(values, |v| v)
+}
+
+/// Sum of `f` of `values`, near `f64` accuracy.
+#[inline(always)]
+pub(crate) fn sum_by(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
+    values
+        .chunks(RUN)
+        .map(|run| {
+            let mut lanes = [0f32; LANES];
+            let chunks = run.chunks_exact(LANES);
+            let rest: f32 = chunks.remainder().iter().map(|v| f(*v)).sum();
+            for chunk in chunks {
+                for (lane, v) in lanes.iter_mut().zip(chunk) {
+                    *lane += f(*v);
+                }
+            }
+            f64::from(lanes.iter().sum::<f32>() + rest)
+        })
+        .sum()
+}
+
+/// Sum of products, near `f64` accuracy.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.chunks(RUN)
+        .zip(b.chunks(RUN))
+        .map(|(a, b)| {
+            let mut lanes = [0f32; LANES];
+            let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+            let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
+            for (a, b) in a.zip(b) {
+                for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+                    *lane += a * b;
+                }
+            }
+            f64::from(lanes.iter().sum::<f32>() + rest)
+        })
+        .sum()
+}
+
+/// For each channel of `[batch, channels, plane]`, the sum over images (in order) of `f(plane index)`.
+pub(crate) fn per_channel(batch: usize, channels: usize, plane: usize, f: impl Fn(usize) -> f64 + Sync) -> Vec<f32> {
+    (0..channels)
+        .into_par_iter()
+        .with_min_len(GRAIN.div_ceil((batch * plane).max(1)))
+        .map(|c| (0..batch).map(|i| f(i * channels + c)).sum::<f64>() as f32)
+        .collect()
+}

@@ -1,0 +1,221 @@
+//! Scale and shift for each channel, an optional residual, an activation: one pass over memory.
+//!
+//! A frozen batch norm is this with its statistics folded into scale and shift.
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
+use burn::tensor::Tensor;
+
+use crate::cpu::parallel::{dot, map_planes, per_channel, sum};
+use crate::cpu::route::fused_kernel;
+use crate::cpu::{CpuBackend, CpuTensor};
+use crate::ops::elementwise::{Activation, masked_scaled, relu};
+
+/// `activation(x * scale + shift + residual)`, with scale and shift by channel; without a residual nothing is added.
+/// Gradients go to all four tensors.
+///
+/// # Shapes
+/// `x`, `residual` and the result `[batch, channels, height, width]`, `scale` and `shift` `[channels]`.
+///
+/// # Panics
+/// If the shapes do not fit each other.
+pub fn affine(
+    x: Tensor<4>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    residual: Option<Tensor<4>>,
+    activation: Activation,
+) -> Tensor<4> {
+    let channels = x.dims()[1];
+    assert_eq!([scale.dims(), shift.dims()], [[channels]; 2], "affine: scale and shift of {channels} channels");
+    if let Some(residual) = &residual {
+        assert_eq!(residual.dims(), x.dims(), "affine: the residual has another shape");
+    }
+    if !fused_kernel(&x) {
+        let by_channel = |t: Tensor<1>| t.reshape([1, channels, 1, 1]);
+        let y = x * by_channel(scale) + by_channel(shift);
+        return activation.reference(match residual {
+            Some(residual) => y + residual,
+            None => y,
+        });
+    }
+    let (x, scale, shift) = (x.into_dispatch(), scale.into_dispatch(), shift.into_dispatch());
+    Tensor::from_dispatch(match residual {
+        Some(residual) => {
+            <Dispatch as AffineOps>::affine_residual(x, scale, shift, residual.into_dispatch(), activation)
+        }
+        None => <Dispatch as AffineOps>::affine(x, scale, shift, activation),
+    })
+}
+
+/// Affine maps that the CPU backends compute themselves.
+#[backend_extension(NdArray, Flex, Autodiff)]
+pub trait AffineOps: Backend {
+    /// The operation of [`affine`] without a residual.
+    fn affine(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self>;
+    /// The operation of [`affine`] with a residual.
+    fn affine_residual(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self>;
+}
+
+impl<B: CpuBackend> AffineOps for B {
+    fn affine(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        forward(x, scale, shift, None, activation)
+    }
+
+    fn affine_residual(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        forward(x, scale, shift, Some(residual), activation)
+    }
+}
+
+/// `activation(x * scale + shift + residual)` in one pass over memory.
+fn forward<T: CpuTensor>(x: T, scale: T, shift: T, residual: Option<T>, activation: Activation) -> T {
+    let [_, channels, height, width] = x.sizes();
+    let plane = height * width;
+    let (scale, shift, residual) = (scale.contiguous(), shift.contiguous(), residual.map(T::contiguous));
+    let (scale, shift) = (scale.f32s(), shift.f32s());
+    let residual = residual.as_ref().map(T::f32s);
+    map_planes(x, plane, |i, values| {
+        let (a, b) = (scale[i % channels], shift[i % channels]);
+        let rest = residual.map(|r| &r[i * plane..][..plane]);
+        match (rest, activation) {
+            (None, Activation::None) => values.iter_mut().for_each(|v| *v = *v * a + b),
+            (None, Activation::Relu) => values.iter_mut().for_each(|v| *v = relu(*v * a + b)),
+            (Some(r), Activation::None) => values.iter_mut().zip(r).for_each(|(v, r)| *v = *v * a + b + r),
+            (Some(r), Activation::Relu) => values.iter_mut().zip(r).for_each(|(v, r)| *v = relu(*v * a + b + r)),
+        }
+    })
+}
+
+/// Gradient to the shift, `[channels]`: the sum of the gradient to the sum over images and pixels.
+fn shift_grad<T: CpuTensor>(grad: T) -> T {
+    let [batch, channels, height, width] = grad.sizes();
+    let (grad, plane) = (grad.contiguous(), height * width);
+    let values = grad.f32s();
+    T::from_f32s(per_channel(batch, channels, plane, |i| sum(&values[i * plane..][..plane])), [channels])
+}
+
+/// Gradient to the scale, `[channels]`: the sum of gradient times input over images and pixels.
+fn scale_grad<T: CpuTensor>(grad: T, x: T) -> T {
+    let [batch, channels, height, width] = grad.sizes();
+    let (grad, x, plane) = (grad.contiguous(), x.contiguous(), height * width);
+    let (g, x) = (grad.f32s(), x.f32s());
+    let sums = per_channel(batch, channels, plane, |i| dot(&g[i * plane..][..plane], &x[i * plane..][..plane]));
+    T::from_f32s(sums, [channels])
+}
+
+/// The autodiff node; parents are input, scale, shift and, with `N = 4`, residual.
+#[derive(Debug)]
+struct AffineNode;
+
+/// What the node keeps: the input only for a scale that learns, the scale only for an input that does, the output
+/// (which the next layer keeps anyway) only for an activation.
+#[derive(Clone, Debug)]
+struct Saved<T> {
+    x: Option<NodeId>,
+    scale: Option<T>,
+    y: Option<T>,
+}
+
+impl<B: CpuBackend, const N: usize> Backward<B, N> for AffineNode {
+    type State = Saved<FloatTensor<B>>;
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let mut grad = grads.consume::<B>(&ops.node);
+        let Saved { x, scale, mut y } = ops.state;
+        let parent = |i: usize| ops.parents.get(i).and_then(Option::as_ref).map(|node| node.id);
+        if (1..N).any(|i| parent(i).is_some()) {
+            grad = masked_scaled(grad, y.take().as_ref(), None);
+        }
+        if let (Some(node), Some(x)) = (parent(1), x) {
+            let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
+            grads.register::<B>(node, scale_grad(grad.clone(), x));
+        }
+        if let Some(node) = parent(2) {
+            grads.register::<B>(node, shift_grad(grad.clone()));
+        }
+        if let Some(node) = parent(3) {
+            grads.register::<B>(node, grad.clone());
+        }
+        if let Some(node) = parent(0) {
+            grads.register::<B>(node, masked_scaled(grad, y.as_ref(), scale.as_ref()));
+        }
+    }
+}
+
+/// The output where the activation's gradient needs it.
+fn keep<T: Clone>(y: &T, activation: Activation) -> Option<T> {
+    (activation == Activation::Relu).then(|| y.clone())
+}
+
+impl<B: CpuBackend, C: CheckpointStrategy> AffineOps for Autodiff<B, C> {
+    fn affine(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), scale.node(), shift.node()];
+        match Backward::<B, 3>::prepare::<C>(AffineNode, nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let saved_x = scale.is_tracked().then(|| prep.checkpoint(&x));
+                let saved_scale = x.is_tracked().then(|| scale.primitive().clone());
+                let y = B::affine(x.into_primitive(), scale.into_primitive(), shift.into_primitive(), activation);
+                prep.finish(Saved { x: saved_x, scale: saved_scale, y: keep(&y, activation) }, y)
+            }
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::affine(x.into_primitive(), scale.into_primitive(), shift.into_primitive(), activation))
+            }
+        }
+    }
+
+    fn affine_residual(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), scale.node(), shift.node(), residual.node()];
+        let prep = Backward::<B, 4>::prepare::<C>(AffineNode, nodes).compute_bound().stateful();
+        let run = |x, scale, shift, residual| B::affine_residual(x, scale, shift, residual, activation);
+        match prep {
+            OpsKind::Tracked(mut prep) => {
+                let saved_x = scale.is_tracked().then(|| prep.checkpoint(&x));
+                let saved_scale = x.is_tracked().then(|| scale.primitive().clone());
+                let y =
+                    run(x.into_primitive(), scale.into_primitive(), shift.into_primitive(), residual.into_primitive());
+                prep.finish(Saved { x: saved_x, scale: saved_scale, y: keep(&y, activation) }, y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(run(
+                x.into_primitive(),
+                scale.into_primitive(),
+                shift.into_primitive(),
+                residual.into_primitive(),
+            )),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The pass over all logits on the CPU backends.
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::element::Focus;
+use super::run::{Terms, loss, measured};
+use super::tally::Tally;
+use super::{Columns, IGNORE, Plan, Weighting};
+use crate::cpu::CpuTensor;
+use crate::cpu::parallel::{GRAIN, map_matrix};
+
+/// The result of one pass over the logits.
+pub(super) struct Pass<T> {
+    pub(super) loss: T,
+    pub(super) sums: T,
+    /// The gradient by the logits, if it was asked for.
+    pub(super) grad: Option<T>,
+}
+
+/// Loss, sums and (where wanted) the gradient of all logits. Blocks of rows run in parallel; their sums are added in
+/// order.
+///
+/// # Shapes
+/// `logits [anchors, classes]` of `f32`, `classes [anchors]` of `i32`.
+///
+/// # Panics
+/// If a class is not below the number of classes.
+pub(super) fn pass<T: CpuTensor, I: CpuTensor>(logits: T, classes: I, plan: &Plan, want_grad: bool) -> Pass<T> {
+    let (logits, classes) = (logits.contiguous(), classes.contiguous());
+    let [anchors, width] = logits.sizes();
+    let (x, classes) = (logits.f32s(), classes.i32s());
+    let rows = (GRAIN / width.max(1)).max(1);
+    let pieces = Pieces::new(plan, width);
+    let mut grad: Vec<f32> = Vec::new();
+    let blocks: Vec<Block> = if anchors * width == 0 {
+        Vec::new()
+    } else if want_grad {
+        grad.reserve_exact(anchors * width);
+        grad.spare_capacity_mut()[..anchors * width]
+            .par_chunks_mut(rows * width)
+            .zip(x.par_chunks(rows * width).zip(classes.par_chunks(rows)))
+            .enumerate()
+            .map(|(i, (grad, (x, classes)))| block(&pieces, i * rows, x, classes, Some(grad)))
+            .collect()
+    } else {
+        let blocks = x.par_chunks(rows * width).zip(classes.par_chunks(rows)).enumerate();
+        blocks.map(|(i, (x, classes))| block(&pieces, i * rows, x, classes, None)).collect()
+    };
+    if want_grad {
+        // SAFETY: reserved above, and each block initialised the gradient of all its rows.
+        unsafe { grad.set_len(anchors * width) };
+    }
+    let mut breakdown = plan.breakdown.map(|_| Tally::new(width, pieces.len));
+    let (mut positive, mut negative) = (0.0, 0.0);
+    for block in &blocks {
+        positive += block.positive;
+        negative += block.negative;
+        if let (Some(all), Some(some)) = (&mut breakdown, &block.tally) {
+            all.add(some);
+        }
+    }
+    let mut sums = vec![positive as f32, negative as f32];
+    sums.extend(breakdown.map(|tally| tally.sums().write()).unwrap_or_default());
+    let length = sums.len();
+    Pass {
+        loss: T::from_f32s(vec![(positive + negative) as f32], [1]),
+        sums: T::from_f32s(sums, [length]),
+        grad: want_grad.then(|| T::from_f32s(grad, [anchors, width])),
+    }
+}
+
+/// Columns that a piece has at least, where pieces are needed.
+const WIDE: usize = 256;
+
+/// How rows are cut where more than the fast loop is needed: each piece has `len` pairs, whole rows, so that the class
+/// of a pair follows from its place in the piece.
+struct Pieces<'a> {
+    plan: &'a Plan,
+    width: usize,
+    len: usize,
+    /// Weights of negatives and exponents, repeated to the length of a piece; empty where all classes are alike.
+    negative: Vec<f32>,
+    gamma: Vec<f32>,
+    focus: Focus,
+}
+
+impl<'a> Pieces<'a> {
+    fn new(plan: &'a Plan, width: usize) -> Self {
+        let len = width * WIDE.div_ceil(width.max(1)).max(1);
+        let each: &[Weighting] = match &plan.columns {
+            Columns::Same(_) => &[],
+            Columns::Each(each) => {
+                assert_eq!(each.len(), width, "class loss: constants for each class");
+                each
+            }
+        };
+        let repeat = |value: fn(&Weighting) -> f32| each.iter().map(value).cycle().take(len).collect::<Vec<f32>>();
+        let (negative, gamma) =
+            if each.is_empty() { Default::default() } else { (repeat(|w| w.negative), repeat(|w| w.gamma)) };
+        if let Some(rows) = &plan.rows {
+            assert_eq!(rows.len(), width, "class loss: a weight for each class");
+        }
+        Self { plan, width, len, negative, gamma, focus: Focus::of(each.iter().map(|w| w.gamma)) }
+    }
+
+    /// The constants of neighbouring pairs from a column on.
+    fn terms(&self, column: usize, positive: bool, factor: f32) -> Terms<'_> {
+        match &self.plan.columns {
+            Columns::Same(w) => Terms::Same { weight: factor * w.side(positive).1, gamma: w.gamma },
+            Columns::Each(each) if positive => {
+                let w = each[column];
+                Terms::Same { weight: factor * w.positive, gamma: w.gamma }
+            }
+            Columns::Each(_) => Terms::Each {
+                weight: &self.negative[column..],
+                gamma: &self.gamma[column..],
+                factor,
+                focus: self.focus,
+            },
+        }
+    }
+}
+
+/// The sums of some rows.
+struct Block {
+    positive: f64,
+    negative: f64,
+    tally: Option<Tally>,
+}
+
+/// Neighbouring pairs of one kind.
+struct Part {
+    /// In the block.
+    pairs: Range<usize>,
+    /// The class of the first.
+    column: usize,
+    positive: bool,
+    /// Factor of their weights.
+    factor: f32,
+    level: usize,
+}
+
+/// Some rows, of which the first is `first` of all; initialises all of their gradient.
+fn block(
+    pieces: &Pieces<'_>,
+    first: usize,
+    x: &[f32],
+    classes: &[i32],
+    mut grad: Option<&mut [MaybeUninit<f32>]>,
+) -> Block {
+    let (plan, width) = (pieces.plan, pieces.width);
+    let tally = plan.breakdown.map(|_| Tally::new(width, pieces.len));
+    let mut sums = Block { positive: 0.0, negative: 0.0, tally };
+    let mut losses = vec![0f32; if plan.is_fast() { 0 } else { pieces.len }];
+    let mut row = 0;
+    while row < classes.len() {
+        let class = classes[row];
+        // neighbours of the same kind without a positive are one run, within a level
+        let mut same = if class < 0 { classes[row..].iter().take_while(|c| **c == class).count() } else { 1 };
+        let level = plan.breakdown.map_or(0, |layout| {
+            let (level, left) = layout.level((first + row) % layout.anchors());
+            same = same.min(left);
+            level
+        });
+        let (from, to) = (row * width, (row + same) * width);
+        if class <= IGNORE {
+            if let Some(grad) = &mut grad {
+                grad[from..to].fill(MaybeUninit::new(0.0));
+            }
+        } else if class < 0 {
+            let part = Part { pairs: from..to, column: 0, positive: false, factor: 1.0, level };
+            sums.add(pieces, part, x, &mut grad, &mut losses);
+        } else {
+            let class = class as usize;
+            assert!(class < width, "class loss: class {class} of {width}");
+            let factor = plan.rows.as_ref().map_or(1.0, |rows| rows[class]);
+            for (columns, positive) in [(0..class, false), (class..class + 1, true), (class + 1..width, false)] {
+                if !columns.is_empty() {
+                    let pairs = from + columns.start..from + columns.end;
+                    let part = Part { pairs, column: columns.start, positive, factor, level };
+                    sums.add(pieces, part, x, &mut grad, &mut losses);
+                }
+            }
+        }
+        row += same;
+    }
+    sums
+}
+
+impl Block {
+    fn add(
+        &mut self,
+        pieces: &Pieces<'_>,
+        part: Part,
+        x: &[f32],
+        grad: &mut Option<&mut [MaybeUninit<f32>]>,
+        losses: &mut [f32],
+    ) {
+        let Part { pairs, column, positive, factor, level } = part;
+        let sum = if positive { &mut self.positive } else { &mut self.negative };
+        if let (Columns::Same(w), None) = (&pieces.plan.columns, &self.tally) {
+            *sum += loss(&x[pairs.clone()], positive, w.times(factor), grad.as_mut().map(|g| &mut g[pairs]));
+            return;
+        }
+        // A part that does not begin with its row ends with it: there is one piece then.
+        let terms = pieces.terms(column, positive, factor);
+        for from in pairs.clone().step_by(pieces.len) {
+            let piece = from..(from + pieces.len).min(pairs.end);
+            let losses = &mut losses[..piece.len()];
+            let grad = grad.as_mut().map(|g| &mut g[piece.clone()]);
+            let found = measured(&x[piece], positive, terms, grad, losses);
+            *sum += found.loss;
+            if let Some(tally) = &mut self.tally {
+                tally.part(level, column, positive, found, losses);
+            }
+        }
+    }
+}
+
+/// The gradient by the logits times the gradient of the loss, `[1]`.
+pub(super) fn scaled<T: CpuTensor>(grad: T, by: T) -> T {
+    let by = by.contiguous().f32s()[0];
+    if by == 1.0 {
+        return grad;
+    }
+    map_matrix(grad, |v| *v *= by)
+}

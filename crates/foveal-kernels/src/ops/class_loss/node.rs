@@ -1,0 +1,123 @@
+//! The class loss as an operation of Burn's backends, with its autodiff node.
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata, backend_extension};
+use burn::tensor::{DType, IntDType, Shape};
+
+use super::Plan;
+use super::kernel::{pass, scaled};
+use super::reference::composed;
+use crate::cpu::CpuBackend;
+
+/// The class loss on every backend; the default bodies are Burn's operations.
+#[backend_extension(NdArray, Flex, Cube: cfg(feature = "wgpu"), Autodiff)]
+pub trait ClassLossOps: Backend {
+    /// Loss `[1]` and sums `[2]`, behind which the breakdown stands where the plan asks for it.
+    fn class_loss(
+        logits: FloatTensor<Self>,
+        classes: IntTensor<Self>,
+        plan: Plan,
+        reference: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let _ = reference;
+        let all = composed::<Self>(logits, classes, &plan);
+        (all.loss, all.sums)
+    }
+
+    /// Loss `[1]`, sums `[2]`, behind which the breakdown stands where the plan asks for it, and the gradient by the logits.
+    fn class_loss_grad(
+        logits: FloatTensor<Self>,
+        classes: IntTensor<Self>,
+        plan: Plan,
+        reference: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let _ = reference;
+        let all = composed::<Self>(logits, classes, &plan);
+        (all.loss, all.sums, all.grad)
+    }
+
+    /// The gradient by the logits times the gradient of the loss, `[1]`.
+    fn class_loss_scaled(grad: FloatTensor<Self>, by: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_mul(grad, Self::float_reshape(by, Shape::from([1, 1])))
+    }
+}
+
+#[cfg(feature = "wgpu")]
+impl ClassLossOps for burn::backend::Cube {}
+
+impl<B: CpuBackend> ClassLossOps for B {
+    fn class_loss(
+        logits: FloatTensor<Self>,
+        classes: IntTensor<Self>,
+        plan: Plan,
+        reference: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        if reference || logits.dtype() != DType::F32 {
+            let all = composed::<Self>(logits, classes, &plan);
+            return (all.loss, all.sums);
+        }
+        let all = pass(logits, Self::int_cast(classes, IntDType::I32), &plan, false);
+        (all.loss, all.sums)
+    }
+
+    fn class_loss_grad(
+        logits: FloatTensor<Self>,
+        classes: IntTensor<Self>,
+        plan: Plan,
+        reference: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        if !reference && logits.dtype() == DType::F32 {
+            // ndarray's integers may be i64
+            let all = pass(logits, Self::int_cast(classes, IntDType::I32), &plan, true);
+            if let Some(grad) = all.grad {
+                return (all.loss, all.sums, grad);
+            }
+            unreachable!("the gradient was asked for");
+        }
+        let all = composed::<Self>(logits, classes, &plan);
+        (all.loss, all.sums, all.grad)
+    }
+
+    fn class_loss_scaled(grad: FloatTensor<Self>, by: FloatTensor<Self>) -> FloatTensor<Self> {
+        if grad.dtype() != DType::F32 {
+            return Self::float_mul(grad, Self::float_reshape(by, Shape::from([1, 1])));
+        }
+        scaled(grad, by)
+    }
+}
+
+/// The autodiff node: its state is the gradient itself.
+#[derive(Debug)]
+struct ClassLossNode;
+
+impl<B: Backend + ClassLossOps> Backward<B, 1> for ClassLossNode {
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let saved = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |by| B::class_loss_scaled(saved, by));
+    }
+}
+
+impl<B: Backend + ClassLossOps, C: CheckpointStrategy> ClassLossOps for Autodiff<B, C> {
+    fn class_loss(
+        logits: FloatTensor<Self>,
+        classes: IntTensor<Self>,
+        plan: Plan,
+        reference: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (logits, guard) = logits.into_parts();
+        match Backward::<B, 1>::prepare::<C>(ClassLossNode, [guard]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let (loss, sums, grad) = B::class_loss_grad(logits, classes, plan, reference);
+                (prep.finish(grad, loss), Self::from_inner(sums))
+            }
+            OpsKind::UnTracked(prep) => {
+                let (loss, sums) = B::class_loss(logits, classes, plan, reference);
+                (prep.finish(loss), Self::from_inner(sums))
+            }
+        }
+    }
+}

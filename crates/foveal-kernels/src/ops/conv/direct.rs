@@ -1,0 +1,129 @@
+//! The convolution as matrix products: a stretch of the output's pixels, unfolded into panels, times the weights.
+use rayon::prelude::*;
+
+use super::epilogue::SliceEpilogue;
+use super::geometry::Geometry;
+use super::packed::{Packed, Strided};
+use super::unfold::unfold_row;
+use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROWS, Size, Target, multiply, put_row};
+use crate::cpu::parallel::SharedMut;
+use crate::cpu::scratch::Scratch;
+use crate::ops::elementwise::relu;
+
+/// Pixels of a task at most: with [`DEPTH`] rows its unfolded input takes a quarter of a megabyte.
+const PIXELS: usize = 256;
+
+/// The convolution of `x` by weights `[out_channels / groups, depth]` of each group.
+///
+/// # Shapes
+/// `x [batch, in_channels, height, width]`; the result is `[batch, out_channels, out_height, out_width]`.
+pub(super) fn convolve(x: &[f32], weight: Strided, epilogue: SliceEpilogue, g: &Geometry) -> Vec<f32> {
+    let plane = g.out_plane();
+    let part_len = g.part_inputs() * g.in_plane();
+    let len = g.batch * g.out_channels * plane;
+    assert_eq!(x.len(), g.parts() * part_len);
+    assert_eq!((weight.groups, weight.rows, weight.depth), (g.groups, g.part_outputs(), g.depth()));
+    assert!(epilogue.residual.is_none_or(|r| r.len() == len));
+    if g.depth() == 0 || len == 0 {
+        return vec![0.0; len];
+    }
+    let weight = Packed::new(weight);
+    let mut y: Vec<f32> = Vec::with_capacity(len);
+    let to = SharedMut::uninit(&mut y.spare_capacity_mut()[..len]);
+    let tasks = tasks(g, rayon::current_num_threads());
+    tasks.into_par_iter().with_max_len(1).for_each(|task| {
+        let input = &x[task.part * part_len..][..part_len];
+        // SAFETY: no other task writes these pixels of these channels.
+        unsafe { run(&task, input, &weight, epilogue, g, to) };
+    });
+    // SAFETY: the tasks cover all pixels of all channels, and each initialised its own.
+    unsafe { y.set_len(len) };
+    y
+}
+
+/// Pixels `first..last` of channels `row..last_row` of a part's output.
+struct Task {
+    part: usize,
+    first: usize,
+    last: usize,
+    row: usize,
+    last_row: usize,
+}
+
+/// A pixel's result does not depend on the task that it is in, so these may follow the number of threads: as many for
+/// each, and channels are divided only where there are too few pixels.
+fn tasks(g: &Geometry, threads: usize) -> Vec<Task> {
+    let panels = g.out_plane().div_ceil(COLUMNS);
+    let (parts, outputs) = (g.parts(), g.part_outputs());
+    let wanted = (parts * panels * COLUMNS).div_ceil(PIXELS).next_multiple_of(threads);
+    let stretches = wanted.div_ceil(parts).min(panels);
+    let row_panels = outputs.div_ceil(ROWS);
+    let splits = threads.div_ceil(parts * stretches).min(row_panels);
+    let mut tasks = Vec::with_capacity(parts * stretches * splits);
+    for part in 0..parts {
+        for stretch in 0..stretches {
+            let [first, last] = [stretch, stretch + 1].map(|s| (s * panels / stretches * COLUMNS).min(g.out_plane()));
+            for split in 0..splits {
+                let [row, last_row] = [split, split + 1].map(|s| (s * row_panels / splits * ROWS).min(outputs));
+                tasks.push(Task { part, first, last, row, last_row });
+            }
+        }
+    }
+    tasks
+}
+
+/// Computes a task's pixels from its part's input.
+///
+/// # Safety
+/// Nobody else may touch the task's pixels of `y` meanwhile.
+unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: SliceEpilogue, g: &Geometry, y: SharedMut<'_>) {
+    let (plane, depth) = (g.out_plane(), g.depth());
+    let Task { part, first, last, row, last_row } = *task;
+    let group = g.group_of(part);
+    let pixels = last - first;
+    let panels = pixels.div_ceil(COLUMNS);
+    let rows = DEPTH.min(depth);
+    let mut buffer = Scratch::of(panels * rows * COLUMNS + pixels);
+    let (columns, line) = buffer.split_at_mut(panels * rows * COLUMNS);
+    let line = &mut line[..pixels];
+    let start = part * g.part_outputs() * plane + first;
+    for k in (0..depth).step_by(DEPTH) {
+        let block = (depth - k).min(DEPTH);
+        for i in 0..block {
+            if g.is_pointwise() {
+                put_row(columns, block, i, &input[(k + i) * plane + first..][..pixels]);
+            } else {
+                unfold_row(g, input, k + i, first, line);
+                put_row(columns, block, i, line);
+            }
+        }
+        let size = Size { rows: last_row - row, columns: pixels, depth: block };
+        let b = Panels { data: columns, stride: block * COLUMNS };
+        // SAFETY: the operands have whole panels, `block` deep; the target is this task's own, initialised by the first
+        // block before the others add to it.
+        unsafe {
+            let c = Target::shared(y, start + row * plane, plane, COLUMNS);
+            multiply(size, weight.from(group, row, k), b, c, k > 0);
+        }
+    }
+    for channel in row..last_row {
+        let at = start + channel * plane;
+        // SAFETY: this task's own pixels, initialised above.
+        let y = unsafe { std::slice::from_raw_parts_mut(y.at(at), pixels) };
+        finish(y, at, group * g.part_outputs() + channel, &epilogue);
+    }
+}
+
+/// Applies the epilogue to some pixels of an output channel, which begin at element `at` of the result.
+fn finish(y: &mut [f32], at: usize, channel: usize, epilogue: &SliceEpilogue) {
+    if epilogue.scale.is_some() || epilogue.shift.is_some() {
+        let (scale, shift) = (epilogue.scale_of(channel), epilogue.shift_of(channel));
+        y.iter_mut().for_each(|y| *y = *y * scale + shift);
+    }
+    if let Some(residual) = epilogue.residual {
+        y.iter_mut().zip(&residual[at..]).for_each(|(y, r)| *y += r);
+    }
+    if epilogue.relu {
+        y.iter_mut().for_each(|y| *y = relu(*y));
+    }
+}

@@ -1,0 +1,55 @@
+//! The convolution itself: by Winograd's minimal filtering where that is faster, else directly.
+use super::direct;
+use super::epilogue::SliceEpilogue;
+use super::packed::Strided;
+use super::spec::ConvSpec;
+use super::winograd::{self, Weights};
+use crate::cpu::CpuTensor;
+use crate::ops::elementwise::Activation;
+
+/// The optional tensors of a convolution, empty where the spec says that they are absent.
+pub(super) struct Extra<T> {
+    pub(super) scale: T,
+    pub(super) shift: T,
+    pub(super) residual: T,
+}
+
+/// `activation(conv(x, weight) * scale + shift + residual)`.
+pub(super) fn forward<T: CpuTensor>(x: T, weight: T, extra: Extra<T>, spec: &ConvSpec) -> T {
+    let (x, weight) = (x.contiguous(), weight.contiguous());
+    let [scale, shift, residual] = [extra.scale, extra.shift, extra.residual].map(T::contiguous);
+    let epilogue = SliceEpilogue {
+        scale: spec.parts.scale.then(|| scale.f32s()),
+        shift: spec.parts.shift.then(|| shift.f32s()),
+        residual: spec.parts.residual.then(|| residual.f32s()),
+        relu: spec.activation == Activation::Relu,
+    };
+    let (g, w) = (&spec.geometry, weight.f32s());
+    let y = match spec.winograd() {
+        Some(maps) => {
+            let weights = Weights {
+                values: w,
+                outputs: g.out_channels,
+                inputs: g.in_channels,
+                output_stride: g.depth(),
+                input_stride: g.taps(),
+                turned: false,
+            };
+            winograd::convolve(x.f32s(), weights, epilogue, &maps)
+        }
+        None => {
+            let (rows, depth) = (g.part_outputs(), g.depth());
+            let weight = Strided {
+                values: w,
+                groups: g.groups,
+                rows,
+                depth,
+                group_stride: rows * depth,
+                row_stride: depth,
+                depth_stride: 1,
+            };
+            direct::convolve(x.f32s(), weight, epilogue, g)
+        }
+    };
+    T::from_shape(y, spec.output_shape())
+}

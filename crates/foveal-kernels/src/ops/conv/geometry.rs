@@ -1,0 +1,116 @@
+//! Sizes of a convolution.
+use burn::tensor::ops;
+
+use super::options::ConvOptions;
+
+/// Sizes of a square-kernel convolution: one stride and one padding for both axes, no dilation.
+///
+/// The kernels see *parts*: the channels of one group of one image. Parts lie one after the other in memory, in the
+/// input as in the output, group by group within image by image, so that a grouped convolution is one over
+/// `batch * groups` images, except that the weights follow the group. With one group a part is an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    pub(crate) batch: usize,
+    /// Input channels of all groups.
+    pub(crate) in_channels: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    /// Output channels of all groups.
+    pub(crate) out_channels: usize,
+    pub(crate) kernel: usize,
+    pub(crate) stride: usize,
+    pub(crate) padding: usize,
+    pub(crate) groups: usize,
+}
+
+impl Geometry {
+    /// Checks that the shapes of the input, the weight and the bias fit each other and the options.
+    ///
+    /// # Panics
+    /// Where they do not: that is a mistake in the model, not in its data.
+    pub(crate) fn new(input: [usize; 4], weight: [usize; 4], bias: Option<[usize; 1]>, options: ConvOptions) -> Self {
+        let [batch, in_channels, height, width] = input;
+        let [out_channels, weight_in, kernel, kernel_width] = weight;
+        let ConvOptions { stride, padding, groups } = options;
+        let what = || format!("conv2d of {input:?} by {weight:?}, stride {stride}, padding {padding}, groups {groups}");
+        assert!(groups > 0, "{}: there must be at least one group", what());
+        assert!(in_channels.is_multiple_of(groups), "{}: the groups do not divide the input channels", what());
+        assert!(out_channels.is_multiple_of(groups), "{}: the groups do not divide the output channels", what());
+        assert_eq!(in_channels / groups, weight_in, "{}: the channels differ", what());
+        assert_eq!(kernel, kernel_width, "{}: the kernel is not square", what());
+        assert!(kernel > 0 && stride > 0, "{}: kernel and stride must be positive", what());
+        assert!(
+            height + 2 * padding >= kernel && width + 2 * padding >= kernel,
+            "{}: the kernel is larger than the padded input",
+            what()
+        );
+        if let Some([length]) = bias {
+            assert_eq!(length, out_channels, "{}: the bias has the wrong length", what());
+        }
+        Self { batch, in_channels, height, width, out_channels, kernel, stride, padding, groups }
+    }
+
+    pub(crate) fn out_height(&self) -> usize {
+        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    pub(crate) fn out_width(&self) -> usize {
+        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    pub(crate) fn in_plane(&self) -> usize {
+        self.height * self.width
+    }
+
+    pub(crate) fn out_plane(&self) -> usize {
+        self.out_height() * self.out_width()
+    }
+
+    pub(crate) fn output_dims(&self) -> [usize; 4] {
+        [self.batch, self.out_channels, self.out_height(), self.out_width()]
+    }
+
+    pub(crate) fn weight_dims(&self) -> [usize; 4] {
+        [self.out_channels, self.part_inputs(), self.kernel, self.kernel]
+    }
+
+    /// Parts of the input and of the output: images times groups.
+    pub(crate) fn parts(&self) -> usize {
+        self.batch * self.groups
+    }
+
+    /// The group that a part belongs to.
+    pub(crate) fn group_of(&self, part: usize) -> usize {
+        part % self.groups
+    }
+
+    /// Input channels of a part.
+    pub(crate) fn part_inputs(&self) -> usize {
+        self.in_channels / self.groups
+    }
+
+    /// Output channels of a part.
+    pub(crate) fn part_outputs(&self) -> usize {
+        self.out_channels / self.groups
+    }
+
+    /// Kernel positions.
+    pub(crate) fn taps(&self) -> usize {
+        self.kernel * self.kernel
+    }
+
+    /// Length of one output channel's weights.
+    pub(crate) fn depth(&self) -> usize {
+        self.part_inputs() * self.taps()
+    }
+
+    /// Whether this is a 1x1 convolution that reads the input as it lies.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        self.kernel == 1 && self.stride == 1 && self.padding == 0
+    }
+
+    /// The options of Burn's own operation.
+    pub(crate) fn burn_options(&self) -> ops::ConvOptions<2> {
+        ops::ConvOptions::new([self.stride; 2], [self.padding; 2], [1; 2], self.groups)
+    }
+}

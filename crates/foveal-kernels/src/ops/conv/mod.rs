@@ -1,0 +1,155 @@
+//! Two-dimensional convolution.
+mod backward;
+mod direct;
+mod epilogue;
+mod forward;
+mod geometry;
+mod maps;
+mod node;
+mod options;
+mod outer;
+mod packed;
+mod spec;
+mod unfold;
+mod winograd;
+
+use burn::backend::Dispatch;
+use burn::tensor::Tensor;
+
+use crate::cpu::route::fused_kernel;
+use crate::ops::affine::affine;
+use crate::ops::elementwise::Activation;
+use geometry::Geometry;
+use node::ConvOps;
+use spec::{ConvSpec, Parts};
+
+pub use epilogue::Epilogue;
+pub use maps::MapSize;
+pub(crate) use maps::{Level, Maps};
+pub use options::ConvOptions;
+
+/// Convolution of `x` by a square kernel, with the same stride and zero padding on both axes.
+///
+/// # Shapes
+/// `x [batch, in_channels, height, width]`, `weight [out_channels, in_channels / groups, kernel, kernel]`,
+/// `bias [out_channels]`; the result is `[batch, out_channels, out_height, out_width]` with
+/// `out = (size + 2 * padding - kernel) / stride + 1`, rounded down.
+///
+/// # Panics
+/// If the shapes do not fit each other, or the groups do not divide the channels.
+pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions) -> Tensor<4> {
+    conv2d_fused(x, weight, Epilogue { shift: bias, ..Epilogue::default() }, options)
+}
+
+/// Convolution of `x` by a square kernel, always by Burn's own operation.
+///
+/// # Shapes
+/// `x [batch, in_channels, height, width]`, `weight [out_channels, in_channels / groups, kernel, kernel]`,
+/// `bias [out_channels]`; the result is `[batch, out_channels, out_height, out_width]`, of the size that [`conv2d`] has.
+///
+/// # Panics
+/// If the shapes do not fit each other, or the groups do not divide the channels.
+pub fn conv2d_reference(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions) -> Tensor<4> {
+    let geometry = Geometry::new(x.dims(), weight.dims(), bias.as_ref().map(Tensor::dims), options);
+    reference(x, weight, bias, geometry)
+}
+
+fn reference(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, geometry: Geometry) -> Tensor<4> {
+    burn::tensor::module::conv2d(x, weight, bias, geometry.burn_options())
+}
+
+/// A convolution and its epilogue, in one operation on the CPU backends. Gradients go to the input, the weight, the
+/// shift and the residual.
+///
+/// # Shapes
+/// `x [batch, in_channels, height, width]`, `weight [out_channels, in_channels / groups, kernel, kernel]`; the result is
+/// `[batch, out_channels, out_height, out_width]`, of the size that [`conv2d`] has.
+///
+/// # Panics
+/// If the shapes do not fit each other, or the groups do not divide the channels.
+pub fn conv2d_fused(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, options: ConvOptions) -> Tensor<4> {
+    let bias = epilogue.shift.as_ref().map(Tensor::dims);
+    let geometry = Geometry::new(x.dims(), weight.dims(), bias, options);
+    fused(x, weight, epilogue, geometry)
+}
+
+/// A convolution and its epilogue, in one operation where the fused kernels take the tensors.
+fn fused(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, geometry: Geometry) -> Tensor<4> {
+    let Epilogue { scale, shift, residual, activation } = epilogue;
+    if let Some(scale) = &scale {
+        assert_eq!(scale.dims(), [geometry.out_channels], "conv2d: the scale has the wrong length");
+    }
+    if let Some(residual) = &residual {
+        assert_eq!(residual.dims(), geometry.output_dims(), "conv2d: the residual has another shape");
+    }
+    if !fused_kernel(&x) || !fused_kernel(&weight) {
+        return match (scale, shift, residual) {
+            (None, shift, None) => activation.reference(reference(x, weight, shift, geometry)),
+            (scale, shift, residual) => {
+                let (channels, device) = (geometry.out_channels, x.device());
+                let scale = scale.unwrap_or_else(|| Tensor::ones([channels], &device));
+                let shift = shift.unwrap_or_else(|| Tensor::zeros([channels], &device));
+                affine(reference(x, weight, None, geometry), scale, shift, residual, activation)
+            }
+        };
+    }
+    let parts = Parts { scale: scale.is_some(), shift: shift.is_some(), residual: residual.is_some() };
+    let device = x.device();
+    let absent = || Tensor::<1>::empty([0], &device).into_dispatch();
+    Tensor::from_dispatch(<Dispatch as ConvOps>::conv(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        scale.map_or_else(absent, Tensor::into_dispatch),
+        shift.map_or_else(absent, Tensor::into_dispatch),
+        residual.map_or_else(absent, Tensor::into_dispatch),
+        ConvSpec { geometry, maps: None, parts, activation },
+    ))
+}
+
+/// 3x3 convolution (stride 1, padding 1, one group) of several maps in one tensor, with the same weights, and an
+/// activation.
+///
+/// # Shapes
+/// `x [batch, in_channels, pixels]`: each channel holds the maps of `sizes`, row by row, one after the other;
+/// `weight [out_channels, in_channels, 3, 3]`, `bias [out_channels]`; the result is `[batch, out_channels, pixels]`.
+///
+/// # Panics
+/// If the shapes do not fit each other.
+pub fn conv2d_maps(
+    x: Tensor<3>,
+    sizes: &[MapSize],
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    activation: Activation,
+) -> Tensor<3> {
+    let [batch, in_channels, pixels] = x.dims();
+    let maps = Maps::new(batch, sizes);
+    assert_eq!(maps.pixels, pixels, "conv2d_maps: the maps' sizes {sizes:?} do not make up {pixels} pixels");
+    let bias_dims = bias.as_ref().map(Tensor::dims);
+    // Of the whole tensor only batch and channels are meant.
+    let options = ConvOptions { stride: 1, padding: 1, groups: 1 };
+    let geometry = Geometry::new([batch, in_channels, 1, pixels], weight.dims(), bias_dims, options);
+    assert_eq!(geometry.kernel, 3, "conv2d_maps: a 3x3 kernel");
+    let fuses = fused_kernel(&x) && fused_kernel(&weight);
+    if !fuses || !winograd::pays(in_channels, geometry.out_channels, &maps) {
+        let each = maps.levels.iter().map(|level| {
+            let map = x.clone().narrow(2, level.offset, level.height * level.width);
+            let map = map.reshape([batch, in_channels, level.height, level.width]);
+            let epilogue = Epilogue { shift: bias.clone(), activation, ..Epilogue::default() };
+            let geometry = Geometry { height: level.height, width: level.width, ..geometry };
+            fused(map, weight.clone(), epilogue, geometry).flatten(2, 3)
+        });
+        return Tensor::cat(each.collect(), 2);
+    }
+    let parts = Parts { shift: bias.is_some(), ..Parts::default() };
+    let device = x.device();
+    let absent = || Tensor::<1>::empty([0], &device).into_dispatch();
+    Tensor::from_dispatch(<Dispatch as ConvOps>::conv(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        absent(),
+        bias.map_or_else(absent, Tensor::into_dispatch),
+        absent(),
+        ConvSpec { geometry, maps: Some(maps), parts, activation },
+    ))
+}

@@ -1,0 +1,223 @@
+//! The weight's gradient as a matrix product over pixels: the output's gradient times the unfolded input.
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::geometry::Geometry;
+use super::unfold::unfold_row;
+use crate::cpu::matmul::isa::on_best_isa;
+use crate::cpu::matmul::lanes::Lanes;
+use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROWS, Size, Target, multiply};
+use crate::cpu::parallel::{GRAIN, SharedMut};
+use crate::cpu::scratch::Scratch;
+
+/// Tasks to aim for; fixed, so that results do not depend on the number of threads.
+const TASKS: usize = 16;
+/// Columns of the result that a task takes at most.
+const BLOCK: usize = 256;
+
+/// The gradient `[out_channels, depth]` of the weight, from the input `[batch, in_channels, height, width]` and the
+/// output's gradient `[batch, out_channels, out_height, out_width]`. A task owns a block of one group's columns and,
+/// where there are few of those, a run of the pixels; the runs' sums are added in order.
+pub(super) fn weight_grad(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
+    let (plane, depth, groups) = (g.out_plane(), g.depth(), g.groups);
+    assert_eq!(x.len(), g.batch * g.in_channels * g.in_plane());
+    assert_eq!(dy.len(), g.batch * g.out_channels * plane);
+    let group_len = g.part_outputs() * depth;
+    let len = groups * group_len;
+    if len == 0 || dy.is_empty() {
+        return vec![0.0; len];
+    }
+    let left = Left::new(dy, g);
+    let panels = depth.div_ceil(COLUMNS);
+    let blocks = panels.div_ceil(BLOCK / COLUMNS).max(TASKS.div_ceil(groups).min(panels));
+    let pieces: Vec<Piece> = (0..g.batch)
+        .flat_map(|image| (0..plane).step_by(DEPTH).map(move |first| (image, first)))
+        .map(|(image, first)| Piece { image, first, pixels: (plane - first).min(DEPTH) })
+        .collect();
+    let runs = TASKS.div_ceil(groups * blocks).min(pieces.len());
+    let mut sums: Vec<f32> = Vec::with_capacity(runs * len);
+    let to = SharedMut::uninit(&mut sums.spare_capacity_mut()[..runs * len]);
+    (0..runs * groups * blocks).into_par_iter().with_max_len(1).for_each(|task| {
+        let (run, group, block) = (task / blocks / groups, task / blocks % groups, task % blocks);
+        let [from, until] = [block, block + 1].map(|b| b * panels / blocks * COLUMNS);
+        let columns = from..until.min(depth);
+        let [first, last] = [run, run + 1].map(|r| r * pieces.len() / runs);
+        let job = Job { pieces: &pieces[first..last], group, columns, x, left: &left, g };
+        // SAFETY: these columns of this run's sums are this task's own, and lie within the buffer.
+        unsafe { job.add_up(to, run * len + group * group_len) };
+    });
+    // SAFETY: the tasks cover all columns of all groups of all runs, and each run has a piece that initialises them.
+    unsafe { sums.set_len(runs * len) };
+    let (total, rest) = sums.split_at_mut(len);
+    if !rest.is_empty() {
+        total.par_chunks_mut(GRAIN).enumerate().for_each(|(i, total)| {
+            for part in rest.chunks_exact(len) {
+                total.iter_mut().zip(&part[i * GRAIN..]).for_each(|(total, part)| *total += part);
+            }
+        });
+    }
+    sums.truncate(len);
+    sums
+}
+
+/// Some pixels of an image, of all its groups alike.
+#[derive(Clone, Copy)]
+struct Piece {
+    image: usize,
+    first: usize,
+    pixels: usize,
+}
+
+/// The output's gradient as a left operand, part by part.
+struct Left {
+    buffer: Scratch,
+    plane: usize,
+    /// Panels of a part.
+    panels: usize,
+    groups: usize,
+}
+
+impl Left {
+    fn new(dy: &[f32], g: &Geometry) -> Self {
+        let (plane, outputs) = (g.out_plane(), g.part_outputs());
+        let (panels, stride) = (outputs.div_ceil(ROWS), plane * ROWS);
+        let mut buffer = Scratch::of(g.parts() * panels * stride);
+        let to = SharedMut::new(&mut buffer);
+        (0..g.parts() * panels).into_par_iter().with_min_len(GRAIN.div_ceil(stride)).for_each(|panel| {
+            let (part, row) = (panel / panels, panel % panels * ROWS);
+            let rows = (outputs - row).min(ROWS);
+            let from = &dy[(part * outputs + row) * plane..][..rows * plane];
+            // SAFETY: a panel is its task's own, and lies within the buffer.
+            unsafe { turn_rows(from, plane, to.at(panel * stride)) };
+        });
+        Self { buffer, plane, panels, groups: g.groups }
+    }
+
+    /// The operand of one group of a piece.
+    fn from(&self, piece: &Piece, group: usize) -> Panels<'_> {
+        let stride = self.plane * ROWS;
+        let at = (piece.image * self.groups + group) * self.panels * stride + piece.first * ROWS;
+        Panels { data: &self.buffer[at..], stride }
+    }
+}
+
+/// Some columns of one group's gradient, over some pieces.
+struct Job<'a> {
+    pieces: &'a [Piece],
+    group: usize,
+    columns: Range<usize>,
+    x: &'a [f32],
+    left: &'a Left,
+    g: &'a Geometry,
+}
+
+impl Job<'_> {
+    /// Writes the sums over the pieces to the columns of `to [out_channels / groups, depth]`, which begins at `start`.
+    ///
+    /// # Safety
+    /// `to` must be writable at the columns, and nobody else may touch those meanwhile.
+    unsafe fn add_up(&self, to: SharedMut<'_>, start: usize) {
+        let Self { pieces, group, x, left, g, .. } = *self;
+        let columns = &self.columns;
+        let (depth, part_len) = (g.depth(), g.part_inputs() * g.in_plane());
+        let panels = columns.len().div_ceil(COLUMNS);
+        let longest = pieces.iter().map(|p| p.pixels).max().unwrap_or(0);
+        let mut buffer = Scratch::of((panels + 1) * longest * COLUMNS);
+        let (right, lines) = buffer.split_at_mut(panels * longest * COLUMNS);
+        for (i, piece) in pieces.iter().enumerate() {
+            let pixels = piece.pixels;
+            let part = &x[(piece.image * g.groups + group) * part_len..][..part_len];
+            for panel in 0..panels {
+                let lines = &mut lines[..COLUMNS * pixels];
+                for (lane, line) in lines.chunks_exact_mut(pixels).enumerate() {
+                    let column = columns.start + panel * COLUMNS + lane;
+                    if column >= columns.end {
+                        line.fill(0.0);
+                    } else if g.is_pointwise() {
+                        line.copy_from_slice(&part[column * g.out_plane() + piece.first..][..pixels]);
+                    } else {
+                        unfold_row(g, part, column, piece.first, line);
+                    }
+                }
+                // SAFETY: a panel of `pixels` rows lies within the buffer.
+                unsafe { turn_columns(lines, pixels, right[panel * pixels * COLUMNS..].as_mut_ptr()) };
+            }
+            let size = Size { rows: g.part_outputs(), columns: columns.len(), depth: pixels };
+            let right = Panels { data: right, stride: pixels * COLUMNS };
+            // SAFETY: the operands have whole panels, `pixels` deep; the caller's promise on the target.
+            unsafe {
+                let c = Target::shared(to, start + columns.start, depth, COLUMNS);
+                multiply(size, left.from(piece, group), right, c, i > 0);
+            }
+        }
+    }
+}
+
+on_best_isa! {
+    /// Turns at most [`ROWS`] lines of `len` into `[len, ROWS]`, zeros for lines that are missing.
+    ///
+    /// # Safety
+    /// `to` must be writable over `len * ROWS` elements.
+    unsafe fn turn_rows(lines: &[f32], len: usize, to: *mut f32) = turn_rows_on
+}
+
+#[inline(always)]
+unsafe fn turn_rows_on<L: Lanes, const V: usize, const WIDE: usize>(lines: &[f32], len: usize, to: *mut f32) {
+    // SAFETY: the caller's promise.
+    unsafe { turn::<L, ROWS>(lines, len, to) };
+}
+
+on_best_isa! {
+    /// Turns [`COLUMNS`] lines of `len` into `[len, COLUMNS]`.
+    ///
+    /// # Safety
+    /// `to` must be writable over `len * COLUMNS` elements.
+    unsafe fn turn_columns(lines: &[f32], len: usize, to: *mut f32) = turn_columns_on
+}
+
+#[inline(always)]
+unsafe fn turn_columns_on<L: Lanes, const V: usize, const WIDE: usize>(lines: &[f32], len: usize, to: *mut f32) {
+    // SAFETY: the caller's promise.
+    unsafe { turn::<L, COLUMNS>(lines, len, to) };
+}
+
+/// Turns at most `WIDTH` lines of `len` into `[len, WIDTH]`, eight elements of eight lines at a time.
+///
+/// # Safety
+/// `to` must be writable over `len * WIDTH` elements.
+#[inline(always)]
+unsafe fn turn<L: Lanes, const WIDTH: usize>(lines: &[f32], len: usize, to: *mut f32) {
+    const STEP: usize = 8;
+    let count = lines.len() / len;
+    let zeros = [0f32; STEP];
+    let mut square = [[0f32; STEP]; STEP];
+    let whole = len / STEP * STEP;
+    for first in (0..WIDTH).step_by(STEP) {
+        let width = (WIDTH - first).min(STEP);
+        for at in (0..whole).step_by(STEP) {
+            let rows: [*const f32; STEP] = std::array::from_fn(|i| match first + i < count {
+                true => lines[(first + i) * len + at..].as_ptr(),
+                false => zeros.as_ptr(),
+            });
+            // SAFETY: eight elements can be read at each row; the caller's promise on `to`.
+            unsafe {
+                if width == STEP {
+                    L::transpose::<STEP>(&rows, to.add(at * WIDTH + first), WIDTH);
+                } else {
+                    L::transpose::<STEP>(&rows, square.as_mut_ptr().cast(), STEP);
+                    for (i, values) in square.iter().enumerate() {
+                        std::ptr::copy_nonoverlapping(values.as_ptr(), to.add((at + i) * WIDTH + first), width);
+                    }
+                }
+            }
+        }
+        for at in whole..len {
+            for i in 0..width {
+                let value = if first + i < count { lines[(first + i) * len + at] } else { 0.0 };
+                // SAFETY: the caller's promise.
+                unsafe { to.add(at * WIDTH + first + i).write(value) };
+            }
+        }
+    }
+}

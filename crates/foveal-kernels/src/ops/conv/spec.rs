@@ -1,0 +1,67 @@
+//! What a convolution of the fused kernels does, and how.
+use burn::tensor::Shape;
+
+use super::geometry::Geometry;
+use super::maps::{MapSize, Maps};
+use super::winograd;
+use crate::ops::elementwise::Activation;
+
+/// A convolution and what follows it at once.
+#[derive(Clone, Debug)]
+pub struct ConvSpec {
+    pub(crate) geometry: Geometry,
+    /// Several maps in one tensor; then the kernel is 3x3, with stride 1, padding 1 and one group.
+    pub(crate) maps: Option<Maps>,
+    pub(crate) parts: Parts,
+    pub(crate) activation: Activation,
+}
+
+/// Which of the optional tensors are present. An operation has a fixed number of tensors, so absent ones are empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Parts {
+    pub(crate) scale: bool,
+    pub(crate) shift: bool,
+    pub(crate) residual: bool,
+}
+
+impl ConvSpec {
+    /// The maps, if Winograd's minimal filtering is the faster way.
+    pub(super) fn winograd(&self) -> Option<Maps> {
+        let g = &self.geometry;
+        let maps = match &self.maps {
+            Some(maps) => maps.clone(),
+            None if (g.kernel, g.stride, g.padding, g.groups) == (3, 1, 1, 1) => {
+                Maps::new(g.batch, &[MapSize { height: g.height, width: g.width }])
+            }
+            None => return None,
+        };
+        (self.maps.is_some() || winograd::pays(g.in_channels, g.out_channels, &maps)).then_some(maps)
+    }
+
+    /// The shape of the input or the output: `[batch, channels, height, width]`, or `[batch, channels, pixels]` of several
+    /// maps.
+    pub(super) fn shape(&self, channels: usize, [height, width]: [usize; 2]) -> Shape {
+        match &self.maps {
+            Some(maps) => Shape::from([maps.batch, channels, maps.pixels]),
+            None => Shape::from([self.geometry.batch, channels, height, width]),
+        }
+    }
+
+    pub(super) fn input_shape(&self) -> Shape {
+        let g = &self.geometry;
+        self.shape(g.in_channels, [g.height, g.width])
+    }
+
+    pub(super) fn output_shape(&self) -> Shape {
+        let g = &self.geometry;
+        match self.maps {
+            Some(_) => self.shape(g.out_channels, [0; 2]),
+            None => self.shape(g.out_channels, [g.out_height(), g.out_width()]),
+        }
+    }
+
+    /// Number of values of an output channel of one image.
+    pub(super) fn out_pixels(&self) -> usize {
+        self.maps.as_ref().map_or_else(|| self.geometry.out_plane(), |maps| maps.pixels)
+    }
+}

@@ -1,0 +1,235 @@
+//! The convolution: input tiles transformed, 36 matrix products, and the products transformed back.
+use rayon::prelude::*;
+
+use super::tiling::{PatchWindows, Spare, Tile};
+use super::transform::{Input, Output, PATCH, POSITIONS, TILE, both_ways};
+use super::weight::{Transformed, Weights};
+use crate::cpu::matmul::isa::on_best_isa;
+use crate::cpu::matmul::lanes::Lanes;
+use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROWS, Size, Target, multiply};
+use crate::cpu::parallel::SharedMut;
+use crate::cpu::scratch::Scratch;
+use crate::ops::conv::epilogue::SliceEpilogue;
+use crate::ops::conv::maps::Maps;
+use crate::ops::elementwise::relu;
+
+/// Panels of tiles that a task takes at most: its transformed input and its products then have a few megabytes.
+const PANELS: usize = 6;
+
+/// The 3x3 convolution, stride 1 and padding 1, of `x [batch, inputs, pixels]`; the result is `[batch, outputs, pixels]`.
+pub(crate) fn convolve(x: &[f32], weights: Weights, epilogue: SliceEpilogue, maps: &Maps) -> Vec<f32> {
+    let Weights { inputs, outputs, .. } = weights;
+    assert_eq!(x.len(), maps.batch * inputs * maps.pixels);
+    let len = maps.batch * outputs * maps.pixels;
+    assert!(epilogue.residual.is_none_or(|r| r.len() == len));
+    assert!(epilogue.scale.is_none_or(|s| s.len() == outputs) && epilogue.shift.is_none_or(|s| s.len() == outputs));
+    if inputs == 0 || len == 0 {
+        return vec![0.0; len];
+    }
+    let transformed = Transformed::new(weights);
+    let tiles = super::tiling::tiles(maps);
+    let mut y: Vec<f32> = Vec::with_capacity(len);
+    let to = SharedMut::uninit(&mut y.spare_capacity_mut()[..len]);
+    // A tile's result does not depend on which task it is in, so tasks may follow the number of threads.
+    let panels = tiles.len().div_ceil(COLUMNS);
+    let threads = rayon::current_num_threads();
+    let tasks = panels.div_ceil(PANELS).next_multiple_of(threads).min(panels);
+    (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
+        let [first, last] = [task, task + 1].map(|t| (t * panels / tasks * COLUMNS).min(tiles.len()));
+        let job = Job { x, inputs, outputs, maps, tiles: &tiles[first..last], epilogue };
+        job.run(&transformed, to);
+    });
+    // SAFETY: the tiles cover every value of every map, and each task writes all output channels of its tiles.
+    unsafe { y.set_len(len) };
+    y
+}
+
+/// Some tiles.
+struct Job<'a> {
+    x: &'a [f32],
+    inputs: usize,
+    outputs: usize,
+    maps: &'a Maps,
+    tiles: &'a [Tile],
+    epilogue: SliceEpilogue<'a>,
+}
+
+impl Job<'_> {
+    fn run(&self, weights: &Transformed, y: SharedMut<'_>) {
+        let panels = self.tiles.len().div_ceil(COLUMNS);
+        let rows = self.outputs.next_multiple_of(ROWS);
+        // One line more than needed, so that positions do not all fall into the same sets of the caches.
+        let (in_panel, out_panel) = (self.inputs * COLUMNS, rows * COLUMNS);
+        let (in_position, out_position) = (panels * in_panel + COLUMNS, panels * out_panel + COLUMNS);
+        let mut buffer = Scratch::of(POSITIONS * (in_position + out_position));
+        let (inputs, products) = buffer.split_at_mut(POSITIONS * in_position);
+        let products = &mut products[..POSITIONS * out_position];
+        for (panel, tiles) in self.tiles.chunks(COLUMNS).enumerate() {
+            let windows = PatchWindows::new(tiles, self.inputs, self.maps.pixels);
+            // SAFETY: `[POSITIONS, inputs, COLUMNS]` of this panel lie within the buffer.
+            unsafe {
+                transform_input(
+                    self.x,
+                    self.inputs,
+                    self.maps.pixels,
+                    &windows,
+                    inputs[panel * in_panel..].as_mut_ptr(),
+                    in_position,
+                );
+            }
+        }
+        for position in 0..POSITIONS {
+            let a = weights.panels(position);
+            for k in (0..self.inputs).step_by(DEPTH) {
+                let size = Size { rows, columns: panels * COLUMNS, depth: (self.inputs - k).min(DEPTH) };
+                let a = Panels { data: &a.data[k * ROWS..], ..a };
+                let b = Panels { data: &inputs[position * in_position + k * COLUMNS..], stride: in_panel };
+                let c = Target::new(&mut products[position * out_position..], COLUMNS, out_panel);
+                // SAFETY: the operands have whole panels, `inputs` deep; the products are this task's own.
+                unsafe { multiply(size, a, b, c, k > 0) };
+            }
+        }
+        for (panel, tiles) in self.tiles.chunks(COLUMNS).enumerate() {
+            let from = products[panel * out_panel..].as_ptr();
+            // SAFETY: `[POSITIONS, outputs, COLUMNS]` of this panel lie within the products, and no other task
+            // writes these tiles.
+            unsafe { transform_output(self, tiles, from, out_position, y) };
+        }
+    }
+}
+
+on_best_isa! {
+    /// Transforms all channels of [`COLUMNS`] tiles.
+    ///
+    /// # Safety
+    /// `[POSITIONS, channels, COLUMNS]` must be writable at `to`, positions `position_stride` apart.
+    unsafe fn transform_input(
+        x: &[f32], channels: usize, pixels: usize, windows: &PatchWindows, to: *mut f32, position_stride: usize,
+    ) = transform_input_on
+}
+
+#[inline(always)]
+unsafe fn transform_input_on<L: Lanes, const V: usize, const WIDE: usize>(
+    x: &[f32],
+    channels: usize,
+    pixels: usize,
+    windows: &PatchWindows,
+    to: *mut f32,
+    position_stride: usize,
+) {
+    let mut spare: Spare<PATCH> = [[[0.0; 8]; COLUMNS]; PATCH];
+    let mut values = [[[0f32; COLUMNS]; PATCH]; PATCH];
+    for channel in 0..channels {
+        let rows = windows.rows(x, channel * pixels, &mut spare);
+        // SAFETY: eight elements can be read at each row; the caller's promise on `to`.
+        unsafe {
+            for (rows, values) in rows.iter().zip(&mut values) {
+                let (low, high) = rows.split_at(8);
+                let to = values.as_mut_ptr().cast::<f32>();
+                L::transpose::<PATCH>(low.try_into().expect("eight rows"), to, COLUMNS);
+                L::transpose::<PATCH>(high.try_into().expect("eight rows"), to.add(8), COLUMNS);
+            }
+            for v in 0..V {
+                let mut square = [[L::splat(0.0); PATCH]; PATCH];
+                for (square, values) in square.iter_mut().zip(&values) {
+                    for (square, value) in square.iter_mut().zip(values) {
+                        *square = L::load(value.as_ptr().add(v * L::N));
+                    }
+                }
+                if let Some(masks) = windows.masks() {
+                    for (c, mask) in masks.iter().enumerate() {
+                        let mask = L::load(mask.as_ptr().add(v * L::N));
+                        for row in &mut square {
+                            row[c] = row[c].and(mask);
+                        }
+                    }
+                }
+                let square = both_ways::<L, Input, PATCH, PATCH>(square);
+                for (position, value) in square.as_flattened().iter().enumerate() {
+                    value.store(to.add(position * position_stride + channel * COLUMNS + v * L::N));
+                }
+            }
+        }
+    }
+}
+
+on_best_isa! {
+    /// Transforms the products of at most [`COLUMNS`] tiles back, and writes them.
+    ///
+    /// # Safety
+    /// `[POSITIONS, outputs, COLUMNS]` must be readable at `from`, positions `position_stride` apart, `y` writable at
+    /// the tiles of all output channels, and nobody else may touch them meanwhile.
+    unsafe fn transform_output(
+        job: &Job<'_>, tiles: &[Tile], from: *const f32, position_stride: usize, y: SharedMut<'_>,
+    ) = transform_output_on
+}
+
+#[inline(always)]
+unsafe fn transform_output_on<L: Lanes, const V: usize, const WIDE: usize>(
+    job: &Job<'_>,
+    tiles: &[Tile],
+    from: *const f32,
+    position_stride: usize,
+    y: SharedMut<'_>,
+) {
+    let (outputs, pixels, epilogue) = (job.outputs, job.maps.pixels, job.epilogue);
+    let residual = epilogue.residual;
+    let mut aside = [[[0f32; TILE]; COLUMNS]; TILE];
+    let whole = |tile: &Tile| tile.rows() == TILE && tile.columns() == TILE;
+    // Tiles that are not whole, or that a residual is added to, are written aside first.
+    let is_direct: [bool; COLUMNS] = std::array::from_fn(|i| residual.is_none() && tiles.get(i).is_some_and(whole));
+    let starts: [usize; COLUMNS] = std::array::from_fn(|i| tiles.get(i).map_or(0, |t| t.start(outputs, pixels)));
+    let widths: [usize; COLUMNS] = std::array::from_fn(|i| tiles.get(i).map_or(0, Tile::width));
+    let all_direct = is_direct.iter().all(|d| *d);
+    for channel in 0..outputs {
+        // SAFETY: the products of this channel are readable; rows are those of this job's tiles, or aside.
+        unsafe {
+            let (scale, shift) = (L::splat(epilogue.scale_of(channel)), L::splat(epilogue.shift_of(channel)));
+            for v in 0..V {
+                let mut square = [[L::splat(0.0); PATCH]; PATCH];
+                for (r, row) in square.iter_mut().enumerate() {
+                    for (c, value) in row.iter_mut().enumerate() {
+                        let position = (r * PATCH + c) * position_stride;
+                        *value = L::load(from.add(position + channel * COLUMNS + v * L::N));
+                    }
+                }
+                let square = both_ways::<L, Output, PATCH, TILE>(square);
+                for (r, mut row) in square.into_iter().enumerate() {
+                    for value in &mut row {
+                        *value = value.mul_add(scale, shift);
+                        if epilogue.relu && residual.is_none() {
+                            *value = value.relu();
+                        }
+                    }
+                    let mut rows = [std::ptr::null_mut(); COLUMNS];
+                    for lane in v * L::N..(v + 1) * L::N {
+                        rows[lane] = if is_direct[lane] {
+                            y.at(starts[lane] + channel * pixels + r * widths[lane])
+                        } else {
+                            aside[r][lane].as_mut_ptr()
+                        };
+                    }
+                    L::scatter(row, &rows[v * L::N..(v + 1) * L::N]);
+                }
+            }
+            if all_direct {
+                continue;
+            }
+            for (lane, tile) in tiles.iter().enumerate().filter(|(lane, _)| !is_direct[*lane]) {
+                for (r, values) in aside.iter().enumerate().take(tile.rows()) {
+                    let at = starts[lane] + channel * pixels + r * widths[lane];
+                    for (c, value) in values[lane].iter().enumerate().take(tile.columns()) {
+                        let value = match residual {
+                            Some(residual) => {
+                                let sum = value + residual[at + c];
+                                if epilogue.relu { relu(sum) } else { sum }
+                            }
+                            None => *value,
+                        };
+                        y.at(at + c).write(value);
+                    }
+                }
+            }
+        }
+    }
+}

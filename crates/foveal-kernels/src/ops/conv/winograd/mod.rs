@@ -1,0 +1,104 @@
+//! 3x3 convolutions, stride 1 and padding 1, by Winograd's minimal filtering F(4x4, 3x3): 36 multiplications for the
+//! 144 of a tile (Lavin & Gray, arXiv 1509.09308). The input's gradient is such a convolution too; the weight's is
+//! F(3x3, 4x4), on the same points.
+mod forward;
+mod gradient;
+mod tiling;
+mod transform;
+mod weight;
+
+pub(crate) use forward::convolve;
+pub(crate) use gradient::weight_grad;
+pub(crate) use weight::Weights;
+
+use super::maps::Maps;
+
+/// Channels below which the transforms cost more than they save.
+const MIN_CHANNELS: usize = 16;
+/// Tiles below which the transforms of the weights cost more than the products save.
+const MIN_TILES: usize = 24;
+
+/// Whether minimal filtering is faster than the direct convolution.
+pub(crate) fn pays(inputs: usize, outputs: usize, maps: &Maps) -> bool {
+    inputs.min(outputs) >= MIN_CHANNELS && tiling::count(maps) >= MIN_TILES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::matmul::isa;
+    use crate::ops::conv::MapSize;
+    use crate::ops::conv::epilogue::SliceEpilogue;
+
+    /// Largest error over the largest value, against sums in `f64`. Measured: 8e-6 with 300 channels.
+    const TOLERANCE: f64 = 2e-5;
+
+    fn values(seed: u64, len: usize) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    /// Calls `f(output index, input index, weight index)` for every product of the convolution.
+    fn each_product(maps: &Maps, inputs: usize, outputs: usize, mut f: impl FnMut(usize, usize, usize)) {
+        for image in 0..maps.batch {
+            for (output, input) in (0..outputs * inputs).map(|i| (i / inputs, i % inputs)) {
+                for level in &maps.levels {
+                    let [y, x] = [(outputs, output), (inputs, input)]
+                        .map(|(channels, c)| (image * channels + c) * maps.pixels + level.offset);
+                    for (row, column) in (0..level.height * level.width).map(|i| (i / level.width, i % level.width)) {
+                        for tap in 0..9 {
+                            let (r, c) = ((row + tap / 3).wrapping_sub(1), (column + tap % 3).wrapping_sub(1));
+                            if r < level.height && c < level.width {
+                                let (to, from) = (y + row * level.width + column, x + r * level.width + c);
+                                f(to, from, (output * inputs + input) * 9 + tap);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn error(got: &[f32], exact: &[f64]) -> f64 {
+        let largest = exact.iter().fold(0f64, |m, v| m.max(v.abs()));
+        got.iter().zip(exact).fold(0f64, |m, (g, e)| m.max((f64::from(*g) - e).abs())) / largest
+    }
+
+    #[test]
+    fn errors_stay_far_below_what_layers_may_differ() {
+        /// Batch, channels in and out, sizes of maps.
+        type Case = (usize, [usize; 2], &'static [[usize; 2]]);
+        let cases: [Case; 4] = [
+            (1, [3, 5], &[[4, 4]]),
+            (2, [17, 19], &[[13, 9], [5, 6], [3, 3], [1, 2]]),
+            (1, [300, 7], &[[20, 21], [1, 1]]),
+            (3, [1, 1], &[[1, 1]]),
+        ];
+        for (batch, [inputs, outputs], sizes) in cases {
+            let sizes: Vec<MapSize> = sizes.iter().map(|&[height, width]| MapSize { height, width }).collect();
+            let maps = Maps::new(batch, &sizes);
+            let x = values(1, batch * inputs * maps.pixels);
+            let w = values(2, outputs * inputs * 9);
+            let dy = values(3, batch * outputs * maps.pixels);
+            let (mut y, mut dw) = (vec![0f64; dy.len()], vec![0f64; w.len()]);
+            each_product(&maps, inputs, outputs, |to, from, tap| {
+                y[to] += f64::from(x[from]) * f64::from(w[tap]);
+                dw[tap] += f64::from(x[from]) * f64::from(dy[to]);
+            });
+            let (output_stride, input_stride) = (inputs * 9, 9);
+            let weights = Weights { values: &w, outputs, inputs, output_stride, input_stride, turned: false };
+            for portable in [false, true] {
+                let _isa = isa::hold(portable);
+                let errors = [
+                    error(&convolve(&x, weights, SliceEpilogue::default(), &maps), &y),
+                    error(&weight_grad(&x, &dy, inputs, outputs, &maps), &dw),
+                ];
+                assert!(errors.iter().all(|e| *e < TOLERANCE), "{inputs} to {outputs} on {sizes:?}: {errors:?}");
+            }
+        }
+    }
+}

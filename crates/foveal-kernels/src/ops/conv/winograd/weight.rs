@@ -1,0 +1,105 @@
+//! Transformed weights.
+use rayon::prelude::*;
+
+use super::transform::{Kernel, POSITIONS, both_ways};
+use crate::cpu::matmul::isa::on_best_isa;
+use crate::cpu::matmul::lanes::Lanes;
+use crate::cpu::matmul::{COLUMNS, Panels, ROWS};
+use crate::cpu::parallel::SharedMut;
+use crate::cpu::scratch::Scratch;
+
+/// 3x3 weights as they lie in memory: tap `t` of the kernel from input `i` to output `o` is at `o * output_stride + i *
+/// input_stride + t`.
+#[derive(Clone, Copy)]
+pub(crate) struct Weights<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) outputs: usize,
+    pub(crate) inputs: usize,
+    pub(crate) output_stride: usize,
+    pub(crate) input_stride: usize,
+    /// Whether the kernel is turned by half a turn.
+    pub(crate) turned: bool,
+}
+
+/// Taps of a 3x3 kernel.
+const TAPS: usize = 9;
+
+/// For each position a left operand `[outputs, inputs]` in panels.
+pub(super) struct Transformed {
+    buffer: Scratch,
+    panel_stride: usize,
+    position_stride: usize,
+}
+
+impl Transformed {
+    pub(super) fn new(w: Weights) -> Self {
+        assert!(
+            w.outputs * w.inputs == 0 || {
+                let last = (w.outputs - 1) * w.output_stride + (w.inputs - 1) * w.input_stride;
+                last + TAPS <= w.values.len()
+            }
+        );
+        let panel_stride = w.inputs * ROWS;
+        let panels = w.outputs.div_ceil(ROWS);
+        let position_stride = panels * panel_stride + COLUMNS;
+        let mut buffer = Scratch::of(POSITIONS * position_stride);
+        let to = SharedMut::new(&mut buffer);
+        (0..panels).into_par_iter().for_each(|panel| {
+            // SAFETY: the panel's first element at position 0; a panel of every position is this task's own.
+            unsafe { transform(&w, panel * ROWS, to.at(panel * panel_stride), position_stride) };
+        });
+        Self { buffer, panel_stride, position_stride }
+    }
+
+    /// The left operand of a position.
+    pub(super) fn panels(&self, position: usize) -> Panels<'_> {
+        Panels { data: &self.buffer[position * self.position_stride..], stride: self.panel_stride }
+    }
+}
+
+on_best_isa! {
+    /// Transforms the weights of outputs `first..first + ROWS`; outputs beyond the last have zeros.
+    ///
+    /// # Safety
+    /// `[POSITIONS, inputs, ROWS]` must be writable at `to`, positions `position_stride` apart.
+    unsafe fn transform(w: &Weights<'_>, first: usize, to: *mut f32, position_stride: usize) = transform_on
+}
+
+#[inline(always)]
+unsafe fn transform_on<L: Lanes, const V: usize, const WIDE: usize>(
+    w: &Weights<'_>,
+    first: usize,
+    to: *mut f32,
+    position_stride: usize,
+) {
+    let rows = (w.outputs - first).min(ROWS);
+    let mut taps = [[0f32; COLUMNS]; TAPS];
+    let mut out = [[0f32; COLUMNS]; POSITIONS];
+    for input in 0..w.inputs {
+        for (lane, output) in (first..first + rows).enumerate() {
+            let at = &w.values[output * w.output_stride + input * w.input_stride..][..TAPS];
+            for (t, value) in at.iter().enumerate() {
+                taps[if w.turned { TAPS - 1 - t } else { t }][lane] = *value;
+            }
+        }
+        // SAFETY: the buffers have room for all vectors; the caller's promise on `to`.
+        unsafe {
+            for v in 0..ROWS.div_ceil(L::N) {
+                let mut kernel = [[L::splat(0.0); 3]; 3];
+                for (r, row) in kernel.iter_mut().enumerate() {
+                    for (c, value) in row.iter_mut().enumerate() {
+                        *value = L::load(taps[r * 3 + c].as_ptr().add(v * L::N));
+                    }
+                }
+                let square = both_ways::<L, Kernel, 3, 6>(kernel);
+                for (out, value) in out.iter_mut().zip(square.as_flattened()) {
+                    value.store(out.as_mut_ptr().add(v * L::N));
+                }
+            }
+            for (position, out) in out.iter().enumerate() {
+                let to = to.add(position * position_stride + input * ROWS);
+                std::ptr::copy_nonoverlapping(out.as_ptr(), to, ROWS);
+            }
+        }
+    }
+}

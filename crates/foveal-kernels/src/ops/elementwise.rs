@@ -1,0 +1,54 @@
+//! The activation, and the gradient through an activation and a scale, which several operations share.
+use burn::tensor::{Tensor, activation};
+
+use crate::cpu::CpuTensor;
+use crate::cpu::parallel::map_planes;
+
+/// The function that an operation applies last to each element.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// The identity.
+    #[default]
+    None,
+    /// `max(x, 0)`; NaN stays NaN.
+    Relu,
+}
+
+impl Activation {
+    /// The activation of `x` by Burn's operation.
+    pub(crate) fn reference<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::None => x,
+            Self::Relu => activation::relu(x),
+        }
+    }
+}
+
+/// `max(x, 0)` that lets NaN through, so that a diverged network shows.
+#[inline(always)]
+pub(crate) fn relu(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
+/// `grad` where `y`, the output of a ReLU, is positive and 0 elsewhere, times `scale` of the channel.
+///
+/// Without `y` there was no activation, and without `scale` the factor is 1.
+///
+/// # Shapes
+/// `grad`, `y` and the result `[batch, channels, height, width]`, `scale` `[channels]`.
+pub(crate) fn masked_scaled<T: CpuTensor>(grad: T, y: Option<&T>, scale: Option<&T>) -> T {
+    let [_, channels, height, width] = grad.sizes();
+    let plane = height * width;
+    let (y, scale) = (y.cloned().map(T::contiguous), scale.cloned().map(T::contiguous));
+    let (y, scale) = (y.as_ref().map(T::f32s), scale.as_ref().map(T::f32s));
+    if y.is_none() && scale.is_none() {
+        return grad;
+    }
+    map_planes(grad, plane, |i, values| {
+        let a = scale.map_or(1.0, |s| s[i % channels]);
+        match y.map(|y| &y[i * plane..][..plane]) {
+            Some(y) => values.iter_mut().zip(y).for_each(|(v, y)| *v = if *y > 0.0 { *v * a } else { 0.0 }),
+            None => values.iter_mut().for_each(|v| *v *= a),
+        }
+    })
+}

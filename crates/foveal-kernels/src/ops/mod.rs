@@ -1,0 +1,12 @@
+//! The operations: each file holds the public function, its reference in Burn's operations, the fused kernel and its
+//! autodiff node.
+pub(crate) mod affine;
+pub(crate) mod batch_norm;
+pub(crate) mod channels_last;
+pub(crate) mod class_loss;
+pub(crate) mod conv;
+pub(crate) mod elementwise;
+pub(crate) mod group_norm;
+pub(crate) mod pool;
+pub(crate) mod relu;
+pub(crate) mod upsample;

@@ -1,0 +1,62 @@
+//! The ReLU, threaded and in place where it can be.
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
+use burn::tensor::{Tensor, activation};
+
+use crate::cpu::parallel::map_planes;
+use crate::cpu::route::fused_kernel;
+use crate::cpu::{CpuBackend, CpuTensor};
+use crate::ops::elementwise::{self, masked_scaled};
+
+/// `max(x, 0)` of each element; NaN stays NaN.
+///
+/// # Shapes
+/// `x` and the result `[batch, channels, height, width]`.
+pub fn relu(x: Tensor<4>) -> Tensor<4> {
+    if fused_kernel(&x) {
+        return Tensor::from_dispatch(<Dispatch as ReluOps>::relu_planes(x.into_dispatch()));
+    }
+    activation::relu(x)
+}
+
+/// The ReLU that the CPU backends compute themselves.
+#[backend_extension(NdArray, Flex, Autodiff)]
+pub trait ReluOps: Backend {
+    /// The operation of [`relu`]. (Burn's backends have a method `relu` already.)
+    fn relu_planes(x: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl<B: CpuBackend> ReluOps for B {
+    fn relu_planes(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [.., height, width] = x.sizes::<4>();
+        map_planes(x, height * width, |_, values| values.iter_mut().for_each(|v| *v = elementwise::relu(*v)))
+    }
+}
+
+/// The autodiff node; its state is the output.
+#[derive(Debug)]
+struct ReluNode;
+
+impl<B: CpuBackend> Backward<B, 1> for ReluNode {
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let y = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |grad| masked_scaled(grad, Some(&y), None));
+    }
+}
+
+impl<B: CpuBackend, C: CheckpointStrategy> ReluOps for Autodiff<B, C> {
+    fn relu_planes(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (x, guard) = x.into_parts();
+        match Backward::<B, 1>::prepare::<C>(ReluNode, [guard]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let y = B::relu_planes(x);
+                prep.finish(y.clone(), y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::relu_planes(x)),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The pyramid's top-down step: the upper level, enlarged, added to the lateral one.
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
+use burn::tensor::{Int, Tensor, TensorData};
+
+use crate::cpu::parallel::map_planes;
+use crate::cpu::route::fused_kernel;
+use crate::cpu::{CpuBackend, CpuTensor};
+
+/// `lateral + top`, with `top` enlarged to lateral's size by nearest neighbours: output `i` reads
+/// `floor(i * in / out)`, torch's rule (Lin et al., arXiv 1612.03144, section 3).
+///
+/// # Shapes
+/// `lateral` and the result `[batch, channels, height, width]`, `top` `[batch, channels, any, any]`.
+///
+/// # Panics
+/// If batch or channels differ, or `top` is empty.
+pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
+    let ([batch, channels, height, width], [top_batch, top_channels, top_height, top_width]) =
+        (lateral.dims(), top.dims());
+    assert_eq!([batch, channels], [top_batch, top_channels], "upsample_add: batch and channels");
+    assert!(top_height > 0 && top_width > 0, "upsample_add: an empty top");
+    if fused_kernel(&lateral) && fused_kernel(&top) {
+        return Tensor::from_dispatch(<Dispatch as UpsampleOps>::upsample_add(
+            lateral.into_dispatch(),
+            top.into_dispatch(),
+        ));
+    }
+    let device = lateral.device();
+    let index = |from: usize, to: usize| -> Tensor<1, Int> {
+        let data = nearest(from, to).into_iter().map(|i| i as i32).collect();
+        Tensor::from_data(TensorData::new::<i32, _>(data, [to]), &device)
+    };
+    lateral + top.select(2, index(top_height, height)).select(3, index(top_width, width))
+}
+
+/// For each of `to` outputs, which of `from` inputs it reads.
+fn nearest(from: usize, to: usize) -> Vec<usize> {
+    (0..to).map(|i| i * from / to).collect()
+}
+
+/// Upsampling that the CPU backends compute themselves.
+#[backend_extension(NdArray, Flex, Autodiff)]
+pub trait UpsampleOps: Backend {
+    /// The operation of [`upsample_add`].
+    fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl<B: CpuBackend> UpsampleOps for B {
+    fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
+        let ([.., height, width], [.., top_height, top_width]) = (lateral.sizes::<4>(), top.sizes::<4>());
+        let (rows, columns) = (nearest(top_height, height), nearest(top_width, width));
+        let top = top.contiguous();
+        let (top, top_plane) = (top.f32s(), top_height * top_width);
+        map_planes(lateral, height * width, |i, plane| {
+            let top = &top[i * top_plane..][..top_plane];
+            for (to, row) in plane.chunks_exact_mut(width).zip(&rows) {
+                let from = &top[row * top_width..][..top_width];
+                for (to, column) in to.iter_mut().zip(&columns) {
+                    *to += from[*column];
+                }
+            }
+        })
+    }
+}
+
+/// Gradient to the top: of each of its pixels, the sum over the outputs that read it.
+fn top_grad<T: CpuTensor>(grad: T, dims: [usize; 4]) -> T {
+    let grad = grad.contiguous();
+    let ([.., height, width], [batch, channels, top_height, top_width]) = (grad.sizes::<4>(), dims);
+    let (rows, columns) = (nearest(top_height, height), nearest(top_width, width));
+    let g = grad.f32s();
+    let top = T::from_f32s(vec![0.0; batch * channels * top_height * top_width], dims);
+    map_planes(top, top_height * top_width, |i, top| {
+        let g = &g[i * height * width..][..height * width];
+        for (from, row) in g.chunks_exact(width.max(1)).zip(&rows) {
+            let to = &mut top[row * top_width..][..top_width];
+            for (from, column) in from.iter().zip(&columns) {
+                to[*column] += from;
+            }
+        }
+    })
+}
+
+/// The autodiff node; parents are lateral and top, the state is top's shape.
+#[derive(Debug)]
+struct UpsampleNode;
+
+impl<B: CpuBackend> Backward<B, 2> for UpsampleNode {
+    type State = [usize; 4];
+
+    fn backward(self, ops: Ops<[usize; 4], 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [lateral, top] = ops.parents;
+        if let Some(node) = top {
+            grads.register::<B>(node.id, top_grad(grad.clone(), ops.state));
+        }
+        if let Some(node) = lateral {
+            grads.register::<B>(node.id, grad);
+        }
+    }
+}
+
+impl<B: CpuBackend, C: CheckpointStrategy> UpsampleOps for Autodiff<B, C> {
+    fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (lateral, lateral_node) = lateral.into_parts();
+        let (top, top_node) = top.into_parts();
+        let dims = top.sizes();
+        let prep = Backward::<B, 2>::prepare::<C>(UpsampleNode, [lateral_node, top_node]);
+        match prep.compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(dims, B::upsample_add(lateral, top)),
+            OpsKind::UnTracked(prep) => prep.finish(B::upsample_add(lateral, top)),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Affine, group norm, batch norm, pooling and upsampling: the fused kernels against Burn's operations.
+#![allow(deprecated)] // burn-ndarray is deprecated upstream and supported here
+
+mod common;
+
+use burn::tensor::{Device, Tensor};
+use common::*;
+use foveal_kernels::*;
+use proptest::prelude::*;
+
+fn affine_case(dims: [usize; 4], act: Activation, residual: bool, tracked: u8, device: &Device) -> Vec<Vec<f32>> {
+    let bit = |i: u8| tracked >> i & 1 == 1;
+    // a constant plus something computed, so that the buffer may be overwritten in place
+    let x = leaf(1, dims, device, bit(0));
+    let (scale, shift) = (leaf(2, [dims[1]], device, bit(1)), leaf(3, [dims[1]], device, bit(2)));
+    let rest = residual.then(|| leaf(4, dims, device, bit(3)));
+    let y = affine(x.clone() * 2.0, scale.clone(), shift.clone(), rest.clone(), act);
+    if !(y.clone().is_require_grad() || tracked & if residual { 15 } else { 7 } != 0) {
+        return vec![to_vec(y)];
+    }
+    let leaves = [Some(grad_of(&x)), rest.as_ref().map(grad_of), Some(grad_of(&scale)), Some(grad_of(&shift))];
+    with_grads(y, leaves.into_iter().flatten().collect())
+}
+
+#[test]
+fn affine_equals_burn_whatever_learns() {
+    for act in [Activation::None, Activation::Relu] {
+        for residual in [false, true] {
+            for tracked in 0..16 {
+                compare(&format!("affine {act:?} residual {residual} tracked {tracked:04b}"), |device| {
+                    affine_case([2, 5, 7, 6], act, residual, tracked, device)
+                });
+            }
+        }
+    }
+}
+
+fn group_norm_case(dims: [usize; 4], groups: usize, act: Activation, tracked: u8, device: &Device) -> Vec<Vec<f32>> {
+    let bit = |i: u8| tracked >> i & 1 == 1;
+    let x = leaf(1, dims, device, bit(0));
+    let (w, b) = (leaf(2, [dims[1]], device, bit(1)), leaf(3, [dims[1]], device, bit(2)));
+    let y = group_norm(x.clone(), w.clone(), b.clone(), groups, 1e-5, act);
+    if tracked & 7 == 0 {
+        return vec![to_vec(y)];
+    }
+    with_grads(y, vec![grad_of(&x), grad_of(&w), grad_of(&b)])
+}
+
+#[test]
+fn group_norm_equals_burn_whatever_learns() {
+    for act in [Activation::None, Activation::Relu] {
+        for tracked in 0..8 {
+            compare(&format!("group norm {act:?} tracked {tracked:03b}"), |device| {
+                group_norm_case([2, 12, 5, 9], 4, act, tracked, device)
+            });
+        }
+    }
+}
+
+fn batch_norm_case(dims: [usize; 4], tracked: u8, device: &Device) -> Vec<Vec<f32>> {
+    let bit = |i: u8| tracked >> i & 1 == 1;
+    let x = leaf(1, dims, device, bit(0));
+    let (w, b) = (leaf(2, [dims[1]], device, bit(1)), leaf(3, [dims[1]], device, bit(2)));
+    let out = batch_norm_train(x.clone(), w.clone(), b.clone(), 1e-5);
+    let statistics = vec![to_vec(out.mean), to_vec(out.var)];
+    if tracked == 0 {
+        return [statistics, vec![to_vec(out.y)]].concat();
+    }
+    [statistics, with_grads(out.y, vec![grad_of(&x), grad_of(&w), grad_of(&b)])].concat()
+}
+
+#[test]
+fn batch_norm_equals_burn_whatever_learns() {
+    for tracked in 0..8 {
+        compare(&format!("batch norm tracked {tracked:03b}"), |device| batch_norm_case([3, 6, 7, 9], tracked, device));
+    }
+}
+
+fn relu_case(dims: [usize; 4], device: &Device) -> Vec<Vec<f32>> {
+    let x = leaf(1, dims, device, true);
+    with_grads(relu(x.clone() * 2.0), vec![grad_of(&x)])
+}
+
+fn pool_case(dims: [usize; 4], device: &Device) -> Vec<Vec<f32>> {
+    let x = leaf(1, dims, device, true);
+    with_grads(max_pool_3x3_s2_p1(x.clone()), vec![grad_of(&x)])
+}
+
+fn upsample_case(lateral: [usize; 4], top: [usize; 2], tracked: u8, device: &Device) -> Vec<Vec<f32>> {
+    let a = leaf(1, lateral, device, tracked & 1 == 1);
+    let b = leaf(2, [lateral[0], lateral[1], top[0], top[1]], device, tracked & 2 == 2);
+    with_grads(upsample_add(a.clone(), b.clone()), vec![grad_of(&a), grad_of(&b)])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn sizes_do_not_matter(batch in 1usize..3, groups in 1usize..4, each in 1usize..5, h in 1usize..12, w in 1usize..40) {
+        let dims = [batch, groups * each, h, w];
+        // No ReLU after sums: some draw has a value that lies closer to zero than both ways agree.
+        compare(&format!("affine {dims:?}"), |d| affine_case(dims, Activation::None, true, 15, d));
+        compare(&format!("pool {dims:?}"), |d| pool_case(dims, d));
+        compare(&format!("relu {dims:?}"), |d| relu_case(dims, d));
+        let top = [h.div_ceil(2), w.div_ceil(2)];
+        compare(&format!("upsample {dims:?}"), |d| upsample_case(dims, top, 3, d));
+        // normalising a handful of values amplifies rounding: those are no case of a network
+        if each * h * w >= 8 {
+            compare(&format!("group norm {dims:?}"), |d| group_norm_case(dims, groups, Activation::None, 7, d));
+        }
+    }
+}
+
+#[test]
+fn upsampling_follows_torchs_rule_for_any_ratio() {
+    for (h, w, th, tw) in [(4, 6, 2, 3), (5, 7, 3, 4), (9, 4, 2, 3), (3, 3, 5, 7), (1, 1, 1, 1)] {
+        for tracked in 1..4 {
+            compare(&format!("upsample {th}x{tw} to {h}x{w}"), |d| upsample_case([2, 3, h, w], [th, tw], tracked, d));
+        }
+    }
+    let device = Device::flex();
+    let top = Tensor::<4>::from_data([[[[1f32, 2., 3.]]]], &device);
+    // floor(i * 3 / 5) = 0 0 1 1 2
+    assert_eq!(to_vec(upsample_add(Tensor::zeros([1, 1, 1, 5], &device), top)), [1., 1., 2., 2., 3.]);
+}
+
+#[test]
+fn equal_values_pass_their_gradient_to_the_first() {
+    let device = Device::flex().autodiff();
+    let x = Tensor::<4>::ones([1, 1, 4, 4], &device).require_grad();
+    let grads = max_pool_3x3_s2_p1(x.clone()).sum().backward();
+    // windows start at -1 and 1; within the map the first pixels are (0,0), (0,1), (1,0), (1,1)
+    let expected = [1., 1., 0., 0., 1., 1., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0.];
+    assert_eq!(to_vec(x.grad(&grads).expect("a gradient")), expected);
+}
+
+#[test]
+fn not_a_number_stays_one() {
+    let device = Device::flex();
+    let x = Tensor::<4>::from_data([[[[f32::NAN, 1.0]]]], &device);
+    let one = Tensor::<1>::ones([1], &device);
+    assert!(to_vec(affine(x.clone(), one.clone(), one, None, Activation::Relu))[0].is_nan());
+    assert!(to_vec(relu(x.clone()))[0].is_nan());
+    assert!(to_vec(max_pool_3x3_s2_p1(x))[0].is_nan());
+    let x = Tensor::<4>::from_data([[[[1.0, 2.0, f32::NAN, 3.0]]]], &device);
+    assert!(to_vec(max_pool_3x3_s2_p1(x))[1].is_nan());
+}
+
+#[test]
+fn batch_norm_normalises_and_reports_its_statistics() {
+    let device = Device::flex().autodiff();
+    let x = leaf(1, [3, 2, 4, 5], &device, true);
+    let (w, b) = (leaf(2, [2], &device, true), leaf(3, [2], &device, true));
+    let out = batch_norm_train(x.clone(), w.clone(), b.clone(), 1e-5);
+    // the channels one after the other, as one group each
+    let swapped = x.clone().swap_dims(0, 1).reshape([1, 2, 12, 5]);
+    let expected = group_norm(swapped, w, b, 2, 1e-5, Activation::None).reshape([2, 3, 4, 5]).swap_dims(0, 1);
+    assert_close("batch norm", &[to_vec(out.y)], &[to_vec(expected)]);
+    let values = to_vec(x.swap_dims(0, 1));
+    for (c, (mean, var)) in to_vec(out.mean).into_iter().zip(to_vec(out.var)).enumerate() {
+        let v = &values[c * 60..][..60];
+        let m = v.iter().sum::<f32>() / 60.0;
+        assert!((m - mean).abs() < 1e-5);
+        assert!((v.iter().map(|v| (v - m).powi(2)).sum::<f32>() / 60.0 - var).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let _guard = fused_kernels();
+    let device = Device::flex().autodiff();
+    let dims = [2, 16, 60, 50];
+    assert_same_on_any_threads(|| affine_case(dims, Activation::Relu, true, 15, &device));
+    assert_same_on_any_threads(|| group_norm_case(dims, 4, Activation::Relu, 7, &device));
+    assert_same_on_any_threads(|| batch_norm_case(dims, 7, &device));
+    assert_same_on_any_threads(|| pool_case(dims, &device));
+    assert_same_on_any_threads(|| upsample_case(dims, [30, 25], 3, &device));
+}

@@ -1,0 +1,297 @@
+//! The interpreter that counts parameters, multiply-adds and memory without computing anything.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use burn::module::Param;
+use burn::tensor::Tensor;
+use foveal_kernels::Activation;
+use serde::Serialize;
+
+use crate::graph::{Graph, Named};
+use crate::{Conv2d, Norm, NormKind};
+
+/// Bytes of an `f32`.
+const F32: u64 = 4;
+
+/// A layer as [`Counter`] met it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerCount {
+    /// The layer's name in the network, as torchvision spells it: `backbone.body.conv1`.
+    pub name: String,
+    /// What it is, such as `3x3 convolution, stride 2`.
+    pub kind: String,
+    /// Shape of its result, `[batch, channels, height, width]`. A layer that several levels share has one shape a level.
+    pub outputs: Vec<[usize; 4]>,
+    /// Numbers that can be trained: weights, biases, scales and shifts. Layers taken out of training count as well.
+    pub parameters: u64,
+    /// Numbers that are stored and never trained: running statistics, and all four vectors of a frozen batch norm.
+    pub buffers: u64,
+    /// Multiply-adds of a forward pass over the whole batch. Only convolutions have any, as in torchvision's and
+    /// fvcore's counts.
+    pub multiply_adds: u64,
+}
+
+/// A feature map that was not computed.
+#[derive(Clone, Debug)]
+pub struct CountedMap {
+    /// Distinguishes this map from all others of the pass.
+    id: usize,
+    /// `[batch, channels, height, width]`
+    shape: [usize; 4],
+    /// Whether a trained parameter had a part in it, so that a backward pass goes through it.
+    tracked: bool,
+}
+
+impl CountedMap {
+    /// `[batch, channels, height, width]`
+    pub fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// Bytes of the map's values.
+    pub fn bytes(&self) -> u64 {
+        F32 * self.shape.iter().map(|n| *n as u64).product::<u64>()
+    }
+}
+
+/// Rows in anchor order that were not computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountedRows {
+    /// `[batch, anchors, values]`
+    pub shape: [usize; 3],
+}
+
+/// Counts what a forward pass takes, and what a backward pass needs of it.
+///
+/// The bytes of activations follow the fused CPU kernels' autodiff nodes: a convolution keeps its input for a weight
+/// that is trained and its output for a ReLU, a norm that is trained keeps its input. A map that two operations keep
+/// counts once.
+#[derive(Debug, Default)]
+pub struct Counter {
+    scopes: Vec<String>,
+    layers: Vec<LayerCount>,
+    maps: usize,
+    kept: BTreeMap<usize, u64>,
+    /// The largest map, in bytes.
+    largest: u64,
+    /// Numbers in parameters that are trained.
+    trained: u64,
+}
+
+impl Counter {
+    /// A counter that has met nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The images of a batch.
+    ///
+    /// # Shapes
+    /// - shape: `[batch, 3, height, width]`
+    pub fn images(&mut self, shape: [usize; 4]) -> CountedMap {
+        self.map(shape, false)
+    }
+
+    /// The layers in the order of the forward pass.
+    pub fn into_layers(self) -> Vec<LayerCount> {
+        self.layers
+    }
+
+    /// Numbers in parameters that are trained.
+    pub fn trained_parameters(&self) -> u64 {
+        self.trained
+    }
+
+    /// Bytes of the maps that stay in memory from the forward to the backward pass.
+    pub fn kept_bytes(&self) -> u64 {
+        self.kept.values().sum()
+    }
+
+    /// Bytes of the largest map.
+    pub fn largest_map_bytes(&self) -> u64 {
+        self.largest
+    }
+
+    fn map(&mut self, shape: [usize; 4], tracked: bool) -> CountedMap {
+        self.maps += 1;
+        let map = CountedMap { id: self.maps, shape, tracked };
+        self.largest = self.largest.max(map.bytes());
+        map
+    }
+
+    fn keep(&mut self, map: &CountedMap) {
+        self.kept.insert(map.id, map.bytes());
+    }
+
+    fn path(&self, name: &str) -> String {
+        let mut path = self.scopes.join(".");
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path + name
+    }
+
+    fn add_conv(&mut self, conv: Named<'_, Conv2d>, outputs: Vec<[usize; 4]>) {
+        let [out_channels, in_group, kernel, _] = conv.layer.weight.dims();
+        let options = conv.layer.options;
+        let weights = (out_channels * in_group * kernel * kernel) as u64;
+        let positions: u64 = outputs.iter().map(|[batch, _, height, width]| (batch * height * width) as u64).sum();
+        let mut kind = format!("{kernel}x{kernel} convolution");
+        if options.stride > 1 {
+            kind += &format!(", stride {}", options.stride);
+        }
+        if options.groups > 1 {
+            kind += &format!(", {} groups", options.groups);
+        }
+        let bias = if conv.layer.bias.is_some() { out_channels as u64 } else { 0 };
+        self.trained += if is_trained(&conv.layer.weight) { weights } else { 0 };
+        self.trained += if conv.layer.bias.as_ref().is_some_and(is_trained) { bias } else { 0 };
+        self.layers.push(LayerCount {
+            name: self.path(conv.name),
+            kind,
+            outputs,
+            parameters: weights + bias,
+            buffers: 0,
+            multiply_adds: weights * positions,
+        });
+    }
+
+    fn add_norm(&mut self, norm: Named<'_, Norm>, outputs: Vec<[usize; 4]>) {
+        let channels = norm.layer.weight.dims()[0] as u64;
+        let (kind, parameters, buffers) = match norm.layer.kind {
+            NormKind::Frozen => ("frozen batch norm".to_owned(), 0, 4 * channels),
+            NormKind::Batch => ("batch norm".to_owned(), 2 * channels, 2 * channels),
+            NormKind::Group { groups } => (format!("group norm, {groups} groups"), 2 * channels, 0),
+        };
+        self.trained += if is_trained(&norm.layer.weight) { parameters } else { 0 };
+        let name = self.path(norm.name);
+        self.layers.push(LayerCount { name, kind, outputs, parameters, buffers, multiply_adds: 0 });
+    }
+
+    /// The convolution's result for one map, and what its autodiff node keeps.
+    fn convolve(&mut self, conv: &Conv2d, x: &CountedMap, also_tracked: bool) -> CountedMap {
+        let learns = is_trained(&conv.weight) || conv.bias.as_ref().is_some_and(is_trained);
+        if is_trained(&conv.weight) {
+            self.keep(x);
+        }
+        self.map(conv_output(conv, x.shape), x.tracked || learns || also_tracked)
+    }
+}
+
+fn is_trained<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    param.is_require_grad()
+}
+
+fn conv_output(conv: &Conv2d, [batch, _, height, width]: [usize; 4]) -> [usize; 4] {
+    let [channels, _, kernel, _] = conv.weight.dims();
+    let side = |n: usize| (n + 2 * conv.options.padding - kernel) / conv.options.stride + 1;
+    [batch, channels, side(height), side(width)]
+}
+
+impl Graph for Counter {
+    type Map = CountedMap;
+    type Levels = Vec<CountedMap>;
+    type Rows = CountedRows;
+
+    fn scope<T>(&mut self, name: fmt::Arguments<'_>, inner: impl FnOnce(&mut Self) -> T) -> T {
+        self.scopes.push(name.to_string());
+        let out = inner(self);
+        self.scopes.pop();
+        out
+    }
+
+    fn conv(&mut self, conv: Named<'_, Conv2d>, x: CountedMap) -> CountedMap {
+        let y = self.convolve(conv.layer, &x, false);
+        self.add_conv(conv, vec![y.shape]);
+        y
+    }
+
+    fn conv_norm(
+        &mut self,
+        conv: Named<'_, Conv2d>,
+        norm: Named<'_, Norm>,
+        x: CountedMap,
+        residual: Option<CountedMap>,
+        activation: Activation,
+    ) -> CountedMap {
+        let norm_learns = is_trained(&norm.layer.weight) || is_trained(&norm.layer.bias);
+        let residual_tracked = residual.as_ref().is_some_and(|r| r.tracked);
+        let mut y = self.convolve(conv.layer, &x, norm_learns || residual_tracked);
+        self.add_conv(conv, vec![y.shape]);
+        self.add_norm(norm, vec![y.shape]);
+        if !conv.layer.runs_as_one(norm.layer) {
+            if y.tracked {
+                self.keep(&y);
+            }
+            y = self.map(y.shape, y.tracked);
+            // Only a group norm alone computes the mask of its ReLU anew from its input.
+            let keeps_no_output = matches!(norm.layer.kind, NormKind::Group { .. }) && residual.is_none();
+            if keeps_no_output {
+                return y;
+            }
+        }
+        if y.tracked && activation == Activation::Relu {
+            self.keep(&y);
+        }
+        y
+    }
+
+    fn max_pool(&mut self, x: CountedMap) -> CountedMap {
+        let [batch, channels, height, width] = x.shape;
+        let y = self.map([batch, channels, height.div_ceil(2), width.div_ceil(2)], x.tracked);
+        self.layers.push(LayerCount {
+            name: self.path("maxpool"),
+            kind: "3x3 max pooling, stride 2".to_owned(),
+            outputs: vec![y.shape],
+            parameters: 0,
+            buffers: 0,
+            multiply_adds: 0,
+        });
+        y
+    }
+
+    fn relu(&mut self, x: CountedMap) -> CountedMap {
+        let y = self.map(x.shape, x.tracked);
+        if y.tracked {
+            self.keep(&y);
+        }
+        y
+    }
+
+    fn upsample_add(&mut self, lateral: CountedMap, top: CountedMap) -> CountedMap {
+        self.map(lateral.shape, lateral.tracked || top.tracked)
+    }
+
+    fn levels(&mut self, maps: &[CountedMap]) -> Vec<CountedMap> {
+        // All levels are copied into one tensor.
+        maps.iter().map(|map| self.map(map.shape, map.tracked)).collect()
+    }
+
+    fn conv_levels(
+        &mut self,
+        conv: Named<'_, Conv2d>,
+        norm: Option<Named<'_, Norm>>,
+        x: Vec<CountedMap>,
+        activation: Activation,
+    ) -> Vec<CountedMap> {
+        let norm_learns = norm.is_some_and(|norm| is_trained(&norm.layer.weight) || is_trained(&norm.layer.bias));
+        let mut y: Vec<CountedMap> = x.iter().map(|x| self.convolve(conv.layer, x, norm_learns)).collect();
+        let shapes: Vec<[usize; 4]> = y.iter().map(|y| y.shape).collect();
+        self.add_conv(conv, shapes.clone());
+        if let Some(norm) = norm {
+            self.add_norm(norm, shapes);
+            y.iter().filter(|y| y.tracked).for_each(|y| self.keep(y));
+            y = y.into_iter().map(|y| self.map(y.shape, y.tracked)).collect();
+        } else if activation == Activation::Relu {
+            y.iter().filter(|y| y.tracked).for_each(|y| self.keep(y));
+        }
+        y
+    }
+
+    fn rows(&mut self, x: Vec<CountedMap>, values: usize) -> CountedRows {
+        let batch = x.first().map_or(0, |map| map.shape[0]);
+        let numbers: usize = x.iter().map(|map| map.shape[1..].iter().product::<usize>()).sum();
+        CountedRows { shape: [batch, numbers / values, values] }
+    }
+}

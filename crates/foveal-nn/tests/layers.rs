@@ -1,0 +1,113 @@
+//! The layers against the functions that they are made of.
+#![allow(deprecated)] // burn-ndarray is deprecated upstream and supported here
+
+#[path = "../../foveal-kernels/tests/common/mod.rs"]
+mod common;
+
+use burn::module::{Module, Param, RunningState};
+use burn::tensor::{Device, Tensor};
+use common::*;
+use foveal_kernels::conv2d;
+use foveal_nn::{Activation, Conv2d, ConvOptions, Norm, NormKind};
+
+/// A frozen norm with statistics of its own.
+fn frozen(channels: usize, device: &Device) -> Norm {
+    let mut norm = Norm::new(channels, NormKind::Frozen, 1e-5, device);
+    let positive = |seed| tensor::<1>(seed, [channels], device).abs() + 0.5;
+    norm.weight = Param::from_tensor(positive(11)).set_require_grad(false);
+    norm.bias = Param::from_tensor(tensor(12, [channels], device)).set_require_grad(false);
+    norm.running_mean = Some(RunningState::new(tensor(13, [channels], device)));
+    norm.running_var = Some(RunningState::new(positive(14)));
+    norm
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Layer {
+    inputs: usize,
+    outputs: usize,
+    size: [usize; 2],
+    kernel: usize,
+    stride: usize,
+    groups: usize,
+    residual: bool,
+    activation: Activation,
+}
+
+const fn layer(channels: [usize; 2], size: [usize; 2], window: [usize; 2], groups: usize) -> Layer {
+    let ([inputs, outputs], [kernel, stride]) = (channels, window);
+    Layer { inputs, outputs, size, kernel, stride, groups, residual: false, activation: Activation::Relu }
+}
+
+const LAYERS: [Layer; 6] = [
+    Layer { residual: true, ..layer([20, 18], [22, 27], [3, 1], 1) },
+    Layer { residual: true, ..layer([20, 30], [9, 13], [1, 1], 1) },
+    layer([5, 7], [12, 9], [3, 2], 1),
+    Layer { activation: Activation::None, ..layer([24, 16], [21, 20], [3, 1], 1) },
+    Layer { residual: true, ..layer([32, 32], [11, 10], [3, 1], 8) },
+    layer([24, 24], [12, 9], [3, 2], 4),
+];
+
+fn conv_norm(l: Layer, tracked: [bool; 3], device: &Device) -> Vec<Vec<f32>> {
+    let x = leaf(1, [2, l.inputs, l.size[0], l.size[1]], device, tracked[0]);
+    let options = ConvOptions { stride: l.stride, padding: l.kernel / 2, groups: l.groups };
+    let conv = Conv2d::new(tensor(2, [l.outputs, l.inputs / l.groups, l.kernel, l.kernel], device), None, options);
+    let conv = if tracked[1] { conv } else { conv.no_grad() };
+    let out = |size: usize| size.div_ceil(l.stride);
+    let rest = leaf(3, [2, l.outputs, out(l.size[0]), out(l.size[1])], device, tracked[2]);
+    let y = conv.forward_norm(x.clone(), &frozen(l.outputs, device), l.residual.then(|| rest.clone()), l.activation);
+    if tracked == [false; 3] {
+        return vec![to_vec(y)];
+    }
+    with_grads(y, vec![grad_of(&x), grad_of(&conv.weight.val()), grad_of(&rest)])
+}
+
+#[test]
+fn a_frozen_norm_in_the_convolution_equals_one_after_it() {
+    for l in LAYERS {
+        for i in 0..8u8 {
+            let tracked = [i & 1 > 0, i & 2 > 0, i & 4 > 0 && l.residual];
+            compare(&format!("{l:?} tracked {tracked:?}"), |device| conv_norm(l, tracked, device));
+        }
+    }
+}
+
+#[test]
+fn a_norm_that_learns_stays_an_operation_of_its_own() {
+    compare("batch norm", |device| {
+        let x = leaf(1, [2, 6, 9, 8], device, true);
+        let conv = Conv2d::same(tensor(2, [4, 6, 3, 3], device), None, 1);
+        let norm = Norm::new(4, NormKind::Batch, 1e-5, device);
+        let y = conv.forward_norm(x.clone(), &norm, None, Activation::Relu);
+        with_grads(y, vec![grad_of(&x), grad_of(&conv.weight.val()), grad_of(&norm.weight.val())])
+    });
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let _guard = fused_kernels();
+    let device = Device::flex().autodiff();
+    for l in LAYERS {
+        assert_same_on_any_threads(|| conv_norm(l, [true; 3], &device));
+    }
+}
+
+#[test]
+fn a_layer_is_its_function() {
+    let device = Device::flex();
+    for groups in [1, 3] {
+        let options = ConvOptions { stride: 2, padding: 1, groups };
+        let (x, b) = (tensor(1, [1, 3, 5, 5], &device), tensor(3, [6], &device));
+        let w: Tensor<4> = tensor(2, [6, 3 / groups, 3, 3], &device);
+        let layer = Conv2d::new(w.clone(), Some(b.clone()), options);
+        assert_eq!(to_vec(layer.forward(x.clone())), to_vec(conv2d(x, w, Some(b), options)));
+    }
+}
+
+#[test]
+fn a_layer_of_the_same_size_has_half_its_kernel_as_padding() {
+    let device = Device::flex();
+    for (kernel, padding) in [(1, 0), (3, 1), (7, 3)] {
+        let layer = Conv2d::same(tensor(2, [4, 3, kernel, kernel], &device), None, 2);
+        assert_eq!(layer.options, ConvOptions { stride: 2, padding, groups: 1 });
+    }
+}

@@ -1,0 +1,229 @@
+//! `foveal summary`.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use foveal_coco::{CocoDataset, LabelMap};
+use foveal_data::Source;
+use foveal_detector::{CheckpointMeta, InputSize, NetworkCount};
+use foveal_image::padded_length;
+use foveal_nn::LayerCount;
+use foveal_train::{RunConfig, TrainingMemory};
+use serde::Serialize;
+
+use crate::args::{Common, SummaryArgs};
+use crate::config::{self, Layer};
+use crate::failure::DONE;
+use crate::output;
+
+const MIB: f64 = (1u64 << 20) as f64;
+
+/// Numbers and multiply-adds of some layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+struct Totals {
+    parameters: u64,
+    buffers: u64,
+    multiply_adds: u64,
+}
+
+impl Totals {
+    fn of<'a>(layers: impl Iterator<Item = &'a LayerCount>) -> Self {
+        layers.fold(Self::default(), |sum, layer| Self {
+            parameters: sum.parameters + layer.parameters,
+            buffers: sum.buffers + layer.buffers,
+            multiply_adds: sum.multiply_adds + layer.multiply_adds,
+        })
+    }
+}
+
+/// The network's parts, by where their layers' names begin.
+#[derive(Debug, Serialize)]
+struct Parts {
+    backbone: Totals,
+    pyramid: Totals,
+    heads: Totals,
+    total: Totals,
+}
+
+impl Parts {
+    fn of(layers: &[LayerCount]) -> Self {
+        let part = |prefix: &str| Totals::of(layers.iter().filter(|layer| layer.name.starts_with(prefix)));
+        Self {
+            backbone: part("backbone.body."),
+            pyramid: part("backbone.fpn."),
+            heads: part("head."),
+            total: Totals::of(layers.iter()),
+        }
+    }
+}
+
+/// The JSON of `--json`.
+#[derive(Debug, Serialize)]
+struct Summary {
+    backbone: &'static str,
+    classes: usize,
+    batch: usize,
+    height: usize,
+    width: usize,
+    anchors: usize,
+    layers: Vec<LayerCount>,
+    parts: Parts,
+    trained_parameters: u64,
+    /// Bytes, by what they are for.
+    training_memory: TrainingMemory,
+    training_memory_total: u64,
+}
+
+/// Prints the layers of a network, their parameters and multiply-adds, and the memory that training it takes.
+///
+/// # Errors
+/// A configuration or checkpoint that cannot be used, a size that is not positive.
+pub fn run(args: &SummaryArgs, common: &Common) -> Result<u8> {
+    let (config, classes, batch) = described(args, common)?;
+    let asked = match args.size {
+        Some(size) => size,
+        None => config.data.fixed_size.unwrap_or([config.data.min_size, config.data.max_size]),
+    };
+    let [height, width] = asked.map(|side| padded_length(side as usize));
+    let size = InputSize { batch, height, width };
+    let count = config.model.count(classes, size);
+    let memory = TrainingMemory::expected(&config, &count, classes, size);
+    let NetworkCount { layers, anchors, trained_parameters, .. } = count;
+    let summary = Summary {
+        backbone: config.model.backbone.name(),
+        classes,
+        batch,
+        height,
+        width,
+        anchors,
+        parts: Parts::of(&layers),
+        layers,
+        trained_parameters,
+        training_memory: memory,
+        training_memory_total: memory.total(),
+    };
+    output::emit(args.json.as_deref(), &summary, &table(&summary))?;
+    Ok(DONE)
+}
+
+/// The configuration, its number of classes and the images of a batch.
+fn described(args: &SummaryArgs, common: &Common) -> Result<(RunConfig, usize, usize)> {
+    if args.input.extension().is_some_and(|extension| extension == "safetensors") {
+        let meta = CheckpointMeta::read(&args.input)?;
+        let mut config = config::with_sets(Vec::new(), &common.set)?;
+        config::adopt(&mut config, &meta)?;
+        let classes = args.classes.map_or(meta.categories.len(), |n| n as usize);
+        return Ok((config, classes, args.batch.unwrap_or(1) as usize));
+    }
+    let config = config::with_sets(vec![Layer::from_file(&args.input)?], &common.set)?;
+    let classes = match args.classes {
+        Some(classes) => classes as usize,
+        None => classes_of(&config, &args.input)?,
+    };
+    let batch = args.batch.map_or(config.train.batch_size, |n| n as usize);
+    Ok((config, classes, batch))
+}
+
+/// The classes of a configuration's training set.
+fn classes_of(config: &RunConfig, file: &Path) -> Result<usize> {
+    let annotations = match (config.data.source, &config.data.train.annotations) {
+        (Source::Shapes, _) => return Ok(config.data.shapes.classes),
+        (Source::Coco, Some(path)) => path,
+        (Source::Coco, None) => bail!(
+            "{}: data.train.annotations names no file to count the classes of; pass their number with --classes N",
+            file.display()
+        ),
+    };
+    Ok(LabelMap::from_categories(&CocoDataset::read(annotations)?.categories)?.len())
+}
+
+/// The table on stdout.
+fn table(summary: &Summary) -> String {
+    let mut rows = vec![["layer", "kind", "output", "parameters", "multiply-adds"].map(str::to_owned)];
+    for layer in &summary.layers {
+        let shapes: Vec<String> = layer.outputs.iter().map(|[_, c, h, w]| format!("{c}x{h}x{w}")).collect();
+        let shape = match shapes.as_slice() {
+            [first, .., last] => format!("{first} .. {last}"),
+            _ => shapes.concat(),
+        };
+        let numbers = if layer.buffers > 0 && layer.parameters == 0 {
+            format!("({})", grouped(layer.buffers))
+        } else {
+            grouped(layer.parameters)
+        };
+        rows.push([layer.name.clone(), layer.kind.clone(), shape, numbers, grouped(layer.multiply_adds)]);
+    }
+    let mut text = columns(&rows, 3);
+    let Summary { batch, height, width, anchors, classes, .. } = summary;
+    text += &format!(
+        "\n{}, {classes} classes, batch {batch}, {height}x{width} pixels (height x width), {anchors} anchors an image\n\n",
+        summary.backbone
+    );
+    let mut rows = vec![["part", "parameters", "frozen numbers", "multiply-adds"].map(str::to_owned)];
+    let parts = &summary.parts;
+    for (name, part) in
+        [("backbone", parts.backbone), ("pyramid", parts.pyramid), ("heads", parts.heads), ("total", parts.total)]
+    {
+        let giga = format!("{:.2} G", part.multiply_adds as f64 / 1e9);
+        rows.push([name.to_owned(), grouped(part.parameters), grouped(part.buffers), giga]);
+    }
+    text += &columns(&rows, 1);
+    text += &format!(
+        "\n{} parameters are trained. Multiply-adds are those of one forward pass over the batch.\n",
+        grouped(summary.trained_parameters)
+    );
+    let memory = &summary.training_memory;
+    text += "\nexpected memory of a training step on the CPU (MiB)\n";
+    for (name, bytes) in [
+        ("weights", memory.weights),
+        ("gradients", memory.gradients),
+        ("optimizer", memory.optimizer),
+        ("moving average", memory.average),
+        ("activations", memory.activations),
+        ("losses", memory.losses),
+        ("working buffers", memory.working),
+        ("program", memory.process),
+        ("total", summary.training_memory_total),
+    ] {
+        text += &format!("  {name:<16} {:>8.0}\n", bytes as f64 / MIB);
+    }
+    text
+}
+
+/// Rows in aligned columns: the first `texts` of them to the left, the others, numbers, to the right.
+fn columns<const N: usize>(rows: &[[String; N]], texts: usize) -> String {
+    let widths: [usize; N] = std::array::from_fn(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0));
+    let mut text = String::new();
+    for row in rows {
+        for (i, (cell, width)) in row.iter().zip(widths).enumerate() {
+            text += &if i < texts { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
+            text += if i + 1 < N { "  " } else { "\n" };
+        }
+    }
+    text
+}
+
+/// A number with its thousands set apart: 34,014,999.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(34_014_999), "34,014,999");
+    }
+}
