@@ -55,7 +55,7 @@ pub(crate) fn start_from(
         config.class_channels = None;
         withheld = tensors.extract_if(.., |name, _| name.starts_with(CLASS_LAYER)).collect();
     }
-    let (mut model, mut report) = load_tensors(config.network(classes, seed, device), &tensors);
+    let (mut model, mut report) = load_tensors(config.seeded(classes, seed, device), &tensors);
     report.unused.extend(withheld.into_keys());
     report.unused.sort();
     if report.loaded.is_empty() {

@@ -136,7 +136,7 @@ fn class_channels(tensors: &TensorMap, anchors_per_location: usize) -> Result<us
     let outputs = bias.values.len();
     if bias.shape.len() != 1 || outputs < 2 * anchors_per_location || !outputs.is_multiple_of(anchors_per_location) {
         return Err(format!(
-            "{CLASS_BIAS} of shape {:?}, no multiple of {cells} anchors with a background and a class at least",
+            "{CLASS_BIAS} of shape {:?}, no multiple of {anchors_per_location} anchors with a background and a class at least",
             bias.shape
         ));
     }
