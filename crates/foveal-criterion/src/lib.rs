@@ -21,7 +21,7 @@ pub use config::{BoxLossKind, ClassWeightRule, ClassWeights, LossConfig, Normali
 pub use foveal_kernels::BreakdownLayout;
 pub use kind::ClassLossKind;
 pub use losses::{Losses, Normalizer, SmoothedPositives};
-pub use start::{Expected, Fault, StartCheck, TOLERANCE};
+pub use start::{Expected, Fault, FirstLossCheck, TOLERANCE};
 pub use weights::{effective_number, inverse_frequency};
 
 // Targets are made by foveal-anchors and read by foveal-kernels, neither of which knows the other.

@@ -35,7 +35,7 @@ const DEVIATIONS: f64 = 3.0;
 
 /// What a first loss depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StartCheck<'a> {
+pub struct FirstLossCheck<'a> {
     /// The loss.
     pub config: &'a LossConfig,
     /// The score that a new class layer gives.
@@ -140,7 +140,7 @@ struct Shift {
     spread: f64,
 }
 
-impl StartCheck<'_> {
+impl FirstLossCheck<'_> {
     /// Deviation of the logits of a new class layer, at most.
     pub fn spread(&self) -> f64 {
         let mean_square = if self.convs == 0 { 1.0 } else { 0.5 };

@@ -216,16 +216,11 @@ impl DataConfig {
         }
     }
 
-    /// The number of loading threads that `workers` means here.
+    /// The number of loading threads: `workers`, or for 0 one less than there are cores, at least one.
     pub fn worker_count(&self) -> usize {
-        worker_count(self.workers)
-    }
-}
-
-/// `workers` as given, or for 0 one less than there are cores, at least one.
-pub(crate) fn worker_count(workers: usize) -> usize {
-    match workers {
-        0 => std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1).max(1)),
-        n => n,
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1).max(1)),
+            n => n,
+        }
     }
 }

@@ -8,9 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use foveal_anchors::{AnchorConfig, Anchors, ImageTargets, MatcherConfig, grid_sizes};
-use foveal_image::{PaddedBatch, pad_staged};
+use foveal_image::{ImageFrame, PaddedBatch, pad_staged};
 
-use crate::config::worker_count;
 use crate::sample::{Sample, SampleMaker};
 use crate::sampler::epoch_order;
 use crate::{DataConfig, DataError, Dataset, OnError, Problem, Skipped, Stream};
@@ -27,16 +26,10 @@ const REPLACE: u64 = 12;
 pub struct ImageInfo {
     /// Position in the data set.
     pub index: usize,
-    /// The file's id.
+    /// The image's COCO id.
     pub image_id: i64,
-    /// Pixels.
-    pub original_width: u32,
-    /// Pixels.
-    pub original_height: u32,
-    /// Pixels after resizing, before padding.
-    pub width: usize,
-    /// Pixels after resizing, before padding.
-    pub height: usize,
+    /// Sizes before and after resizing.
+    pub frame: ImageFrame,
 }
 
 /// What one step of the model needs.
@@ -44,9 +37,9 @@ pub struct ImageInfo {
 pub struct Batch {
     /// `[batch, 3, height, width]`.
     pub images: PaddedBatch,
-    /// One an image; empty without [`LoaderOptions::with_targets`].
+    /// The targets of each image.
     pub targets: Vec<ImageTargets>,
-    /// One an image.
+    /// The origin of each image.
     pub info: Vec<ImageInfo>,
     /// Images that could not be loaded (`on_error = "skip"`): replaced while training, else left out.
     pub skipped: Vec<Skipped>,
@@ -54,27 +47,19 @@ pub struct Batch {
     pub load_seconds: f64,
 }
 
-/// How a set is gone through.
+/// How a set is gone through. The number of threads and of waiting batches is `data.workers` and `data.queue`.
 #[derive(Clone, Debug)]
 pub struct LoaderOptions {
-    /// Images a batch.
+    /// Images of a batch; the last batch may have fewer.
     pub batch_size: usize,
-    /// Of order and augmentation.
+    /// Seed of order and augmentation.
     pub seed: u64,
-    /// Threads; 0 is one less than there are cores, at least one.
-    pub workers: usize,
-    /// Batches that may wait for the model.
-    pub queue: usize,
-    /// Shuffle and augment.
+    /// Whether images are shuffled and augmented.
     pub training: bool,
-    /// Leave out a last batch that is not full.
-    pub drop_last: bool,
-    /// What targets are assigned to.
+    /// The anchors that targets are assigned to.
     pub anchors: AnchorConfig,
-    /// How.
+    /// The rule by which anchors and objects are matched.
     pub matcher: MatcherConfig,
-    /// Whether to assign targets at all.
-    pub with_targets: bool,
 }
 
 /// Batches in order; the same for any number of workers. Dropping it stops them.
@@ -97,15 +82,12 @@ pub fn loader(dataset: Arc<Dataset>, config: &DataConfig, options: LoaderOptions
     } else {
         (0..dataset.len()).collect()
     };
-    let mut batches: Vec<Vec<usize>> = order.chunks(options.batch_size).map(<[usize]>::to_vec).collect();
-    if options.drop_last && batches.last().is_some_and(|b| b.len() < options.batch_size) {
-        batches.pop();
-    }
-    let workers = worker_count(options.workers).min(batches.len());
+    let batches: Vec<Vec<usize>> = order.chunks(options.batch_size).map(<[usize]>::to_vec).collect();
+    let workers = config.worker_count().min(batches.len());
     let shared = Arc::new(Shared {
         maker: SampleMaker::new(config, options.training, options.seed, epoch),
         on_error: config.on_error,
-        ahead: workers + options.queue,
+        ahead: workers + config.queue,
         dataset,
         batches,
         options,
@@ -243,7 +225,7 @@ impl Shared {
         let info = samples.iter().map(|s| self.info(s)).collect();
         let (images, placed): (Vec<_>, Vec<_>) = samples.into_iter().map(|s| (s.image, s.placed)).unzip();
         let images = pad_staged(&images, &self.maker.preprocess);
-        let targets = if self.options.with_targets && images.batch > 0 {
+        let targets = if images.batch > 0 {
             let anchors = self.anchors(images.height, images.width);
             let matcher = &self.options.matcher;
             placed.iter().map(|placed| placed.targets(&anchors.boxes, matcher)).collect()
@@ -281,10 +263,7 @@ impl Shared {
         ImageInfo {
             index: sample.index,
             image_id: self.dataset.record(sample.index).image_id,
-            original_width: sample.image.original_width(),
-            original_height: sample.image.original_height(),
-            width: sample.image.width(),
-            height: sample.image.height(),
+            frame: sample.image.frame(),
         }
     }
 

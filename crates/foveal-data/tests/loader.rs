@@ -7,6 +7,7 @@ use foveal_data::{
     AugmentConfig, Batch, ColorJitter, DataConfig, DataError, Dataset, LoaderOptions, OnError, SetConfig, ShapesConfig,
     Source, loader, write_shapes,
 };
+use foveal_image::ImageFrame;
 
 fn config() -> DataConfig {
     DataConfig {
@@ -14,6 +15,7 @@ fn config() -> DataConfig {
         shapes: ShapesConfig { count: 13, val_count: 5, size: [48, 64], max_object: 0.4, ..ShapesConfig::default() },
         min_size: 48,
         max_size: 100,
+        queue: 2,
         augment: AugmentConfig {
             color_jitter: ColorJitter { brightness: 0.2, contrast: 0.2, saturation: 0.2, hue: 0.05 },
             scale_jitter: [0.7, 1.4],
@@ -24,17 +26,17 @@ fn config() -> DataConfig {
     }
 }
 
-fn options(workers: usize, training: bool) -> LoaderOptions {
+fn with_workers(workers: usize) -> DataConfig {
+    DataConfig { workers, ..config() }
+}
+
+fn options(training: bool) -> LoaderOptions {
     LoaderOptions {
         batch_size: 4,
         seed: 5,
-        workers,
-        queue: 2,
         training,
-        drop_last: false,
         anchors: AnchorConfig::default(),
         matcher: MatcherConfig::default(),
-        with_targets: true,
     }
 }
 
@@ -44,13 +46,13 @@ fn all(data: &Arc<Dataset>, config: &DataConfig, options: LoaderOptions, epoch: 
 
 #[test]
 fn batches_do_not_depend_on_workers_but_on_epoch_and_seed() {
-    let config = config();
+    let config = with_workers(1);
     let data = Arc::new(config.open_train().unwrap().dataset);
-    let one = all(&data, &config, options(1, true), 3);
+    let one = all(&data, &config, options(true), 3);
     let sizes: Vec<usize> = one.iter().map(|b| b.info.len()).collect();
     assert_eq!(sizes, [4, 4, 4, 1]);
     for workers in [2, 7] {
-        let many = all(&data, &config, options(workers, true), 3);
+        let many = all(&data, &with_workers(workers), options(true), 3);
         assert_eq!(many.len(), one.len());
         for (a, b) in one.iter().zip(&many) {
             assert_eq!((&a.images, &a.targets, &a.info), (&b.images, &b.targets, &b.info));
@@ -60,18 +62,19 @@ fn batches_do_not_depend_on_workers_but_on_epoch_and_seed() {
     let mut sorted = order(&one);
     sorted.sort_unstable();
     assert_eq!(sorted, (0..13).collect::<Vec<_>>());
-    assert_ne!(order(&all(&data, &config, options(1, true), 4)), order(&one));
-    assert_ne!(order(&all(&data, &config, LoaderOptions { seed: 6, ..options(1, true) }, 3)), order(&one));
+    assert_ne!(order(&all(&data, &config, options(true), 4)), order(&one));
+    assert_ne!(order(&all(&data, &config, LoaderOptions { seed: 6, ..options(true) }, 3)), order(&one));
 }
 
 #[test]
 fn evaluation_goes_in_order_and_unchanged() {
-    let config = config();
+    let config = with_workers(2);
     let data = Arc::new(config.open_train().unwrap().dataset);
-    let batches = all(&data, &config, options(2, false), 0);
+    let batches = all(&data, &config, options(false), 0);
     let info: Vec<_> = batches.iter().flat_map(|b| &b.info).collect();
     assert_eq!(info.iter().map(|i| i.index).collect::<Vec<_>>(), (0..13).collect::<Vec<_>>());
-    assert!(info.iter().all(|i| (i.width, i.height, i.original_width, i.original_height) == (64, 48, 64, 48)));
+    let frame = ImageFrame { width: 64, height: 48, original_width: 64, original_height: 48 };
+    assert!(info.iter().all(|i| i.frame == frame));
     for batch in &batches {
         assert_eq!((batch.images.height, batch.images.width), (64, 64));
         for (targets, info) in batch.targets.iter().zip(&batch.info) {
@@ -81,23 +84,20 @@ fn evaluation_goes_in_order_and_unchanged() {
             assert!(targets.positives.iter().all(|p| objects.iter().any(|o| o.bbox == p.object && o.class == p.class)));
         }
     }
-    let none = all(&data, &config, LoaderOptions { with_targets: false, drop_last: true, ..options(2, false) }, 0);
-    assert_eq!(none.len(), 3);
-    assert!(none.iter().all(|b| b.targets.is_empty()));
 }
 
 #[test]
 fn dropping_a_loader_early_does_not_hang() {
-    let config = config();
+    let config = DataConfig { queue: 0, ..with_workers(3) };
     let data = Arc::new(config.open_train().unwrap().dataset);
     for taken in [0, 1, 3] {
-        let mut batches =
-            loader(Arc::clone(&data), &config, LoaderOptions { batch_size: 1, queue: 0, ..options(3, true) }, 0);
+        let options = LoaderOptions { batch_size: 1, ..options(true) };
+        let mut batches = loader(Arc::clone(&data), &config, options, 0);
         assert_eq!(batches.batches(), 13);
         assert_eq!(batches.by_ref().take(taken).filter(Result::is_ok).count(), taken);
     }
     let empty = Arc::new(data.subset(0));
-    assert_eq!(loader(empty, &config, options(2, true), 0).count(), 0);
+    assert_eq!(loader(empty, &config, options(true), 0).count(), 0);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_image_that_breaks_during_a_run_fails_or_is_replaced() {
         annotations: Some(dir.path().join("annotations").join(format!("{split}.json"))),
         images: Some(dir.path().join("images").join(split)),
     };
-    let mut config = DataConfig { source: Source::Coco, train: set("train"), val: set("val"), ..config() };
+    let mut config = DataConfig { source: Source::Coco, train: set("train"), val: set("val"), ..with_workers(2) };
     let opened = config.open_train().unwrap();
     assert!(opened.report.is_clean(), "{}", opened.report);
     let data = Arc::new(opened.dataset);
@@ -122,18 +122,18 @@ fn a_image_that_breaks_during_a_run_fails_or_is_replaced() {
     }
     let broken = dir.path().join("images/train/000004.png");
     std::fs::write(&broken, "gone").unwrap();
-    let results: Vec<_> = loader(Arc::clone(&data), &config, options(2, false), 0).collect();
+    let results: Vec<_> = loader(Arc::clone(&data), &config, options(false), 0).collect();
     assert_eq!(results.len(), 2);
     let text = results[1].as_ref().unwrap_err().to_string();
     assert!(text.contains("000004.png") && text.contains("id 5"), "{text}");
     assert!(matches!(results[1], Err(DataError::Image { image_id: 5, .. })));
 
     config.on_error = OnError::Skip;
-    let left_out = all(&data, &config, options(2, false), 0);
+    let left_out = all(&data, &config, options(false), 0);
     let skipped: Vec<_> = left_out.iter().flat_map(|b| &b.skipped).collect();
     assert_eq!((skipped.len(), skipped[0].image_id), (1, 5));
     assert_eq!(left_out.iter().map(|b| b.info.len()).sum::<usize>(), 12);
-    let replaced = all(&data, &config, options(2, true), 0);
+    let replaced = all(&data, &config, options(true), 0);
     assert_eq!(replaced.iter().map(|b| b.info.len()).sum::<usize>(), 13);
     assert!(replaced.iter().flat_map(|b| &b.info).all(|i| i.image_id != 5));
 }

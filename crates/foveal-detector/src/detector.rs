@@ -1,12 +1,12 @@
-//! A checkpoint ready to be asked.
+//! A checkpoint's network with its own preprocessing and thresholds: images in, named detections out.
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use foveal_coco::CategoryInfo;
-use foveal_image::{Prepared, RgbImage, pad_batch};
+use foveal_image::{ImageFrame, Prepared, RgbImage, pad_batch};
 
-use crate::{Checkpoint, Detection, DetectorError, ImageFrame, postprocess};
+use crate::{Checkpoint, Detection, DetectorError, image_tensor, predict};
 
 /// Detects objects in images with a checkpoint's own preprocessing and thresholds.
 ///
@@ -59,7 +59,7 @@ impl Detector {
     /// Loads a checkpoint onto a device.
     ///
     /// # Errors
-    /// As [`Checkpoint::load`].
+    /// When the file cannot be read or is no checkpoint of this version.
     pub fn open(path: &Path, device: &Device) -> Result<Self, DetectorError> {
         Ok(Self::new(Checkpoint::load(path, device)?, device))
     }
@@ -85,15 +85,12 @@ impl Detector {
 
     /// Objects in each of several prepared images, run as one batch.
     pub fn detect_prepared(&self, images: &[Prepared]) -> Vec<Vec<Prediction>> {
-        let meta = &self.checkpoint.meta;
-        let batch = pad_batch(images);
-        let (height, width) = (batch.height, batch.width);
-        let data = TensorData::new(batch.data, [batch.batch, 3, height, width]);
-        let dense = self.checkpoint.model.forward(Tensor::from_data(data, &self.device));
-        let anchors = meta.model.anchor_boxes(height, width, &dense.grids);
+        let Checkpoint { model, meta } = &self.checkpoint;
         let frames: Vec<ImageFrame> = images.iter().map(ImageFrame::from).collect();
+        let batch = image_tensor(pad_batch(images), &self.device);
         let named = |d: Detection| Prediction { category: meta.categories[d.class as usize].clone(), detection: d };
-        postprocess(&dense, &anchors, &frames, &meta.post, meta.model.class_channels.as_ref())
+        predict(model, &meta.model, batch, &frames, &meta.post)
+            .detections
             .into_iter()
             .map(|found| found.into_iter().map(named).collect())
             .collect()

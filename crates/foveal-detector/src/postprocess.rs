@@ -4,7 +4,7 @@
 use burn::tensor::{Tensor, Transaction};
 use foveal_anchors::Anchors;
 use foveal_boxes::{BBox, Delta, class_nms, decode};
-use foveal_image::Prepared;
+use foveal_image::ImageFrame;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -43,32 +43,12 @@ pub struct Detection {
     pub class: u32,
 }
 
-/// An image's size before and after resizing, padding left out; pixels.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ImageFrame {
-    /// Resized width.
-    pub width: usize,
-    /// Resized height.
-    pub height: usize,
-    /// Width of the original.
-    pub original_width: u32,
-    /// Height of the original.
-    pub original_height: u32,
-}
-
-impl From<&Prepared> for ImageFrame {
-    fn from(image: &Prepared) -> Self {
-        Self {
-            width: image.width,
-            height: image.height,
-            original_width: image.original_width,
-            original_height: image.original_height,
-        }
-    }
-}
-
-/// Detections of each image of the batch, best first. `channels` says which class channels stand for a class, where
-/// not all do; the others are left out before the best pairs are taken.
+/// Detections of each image of a batch, best first, from the network's dense predictions. `channels` says which class
+/// channels stand for a class, where not all do; the others are left out before the best pairs are taken.
+///
+/// # Shapes
+/// - dense: logits `[batch, anchors, channels]`, deltas `[batch, anchors, 4]`
+/// - frames: one for each image
 ///
 /// # Panics
 /// When `anchors` or `frames` belong to another batch.

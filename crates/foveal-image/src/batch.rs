@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 
-use crate::{Prepared, Preprocess};
+use crate::{ImageFrame, Prepared, Preprocess};
 
 /// Padded sides are multiples of this many pixels: the stride of P5, the deepest level that halves the backbone's own maps.
 pub const SIZE_DIVISOR: usize = 32;
@@ -53,19 +53,16 @@ impl Staged {
         }
     }
 
-    /// Width in pixels before resizing.
-    pub fn original_width(&self) -> u32 {
+    /// The image's sizes before and after resizing.
+    pub fn frame(&self) -> ImageFrame {
         match self {
-            Self::Bytes { original_width, .. } => *original_width,
-            Self::Prepared(p) => p.original_width,
-        }
-    }
-
-    /// Height in pixels before resizing.
-    pub fn original_height(&self) -> u32 {
-        match self {
-            Self::Bytes { original_height, .. } => *original_height,
-            Self::Prepared(p) => p.original_height,
+            Self::Bytes { original_width, original_height, .. } => ImageFrame {
+                width: self.width(),
+                height: self.height(),
+                original_width: *original_width,
+                original_height: *original_height,
+            },
+            Self::Prepared(prepared) => prepared.into(),
         }
     }
 }

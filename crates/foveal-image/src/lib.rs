@@ -9,10 +9,12 @@ mod batch;
 mod bilinear;
 mod decode;
 mod error;
+mod frame;
 mod preprocess;
 
 pub use batch::{PaddedBatch, SIZE_DIVISOR, Staged, pad_batch, pad_staged, padded_length};
 pub use decode::{Decoded, FileSize, decode, decode_rgb, file_size, load_rgb, load_stored, oriented_size};
 pub use error::ImageError;
+pub use frame::ImageFrame;
 pub use image::RgbImage;
 pub use preprocess::{IMAGENET_MEAN, IMAGENET_STD, Prepared, Preprocess, ResizeMode, resize_antialiased};

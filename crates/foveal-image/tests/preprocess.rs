@@ -1,6 +1,6 @@
 //! Resizing against torchvision and PIL (golden values by scripts/reference/resize.py), padding, settings.
 
-use foveal_image::{Prepared, Preprocess, ResizeMode, RgbImage, SIZE_DIVISOR, pad_batch, pad_staged};
+use foveal_image::{ImageFrame, Prepared, Preprocess, ResizeMode, RgbImage, SIZE_DIVISOR, pad_batch, pad_staged};
 use image::Rgb;
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -146,7 +146,7 @@ fn staging_changes_no_bit() {
         let (prepared, staged): (Vec<_>, Vec<_>) = (0..3).map(|i| (apply(i), stage(i))).unzip();
         for (p, s) in prepared.iter().zip(&staged) {
             assert_eq!((p.width, p.height), (s.width(), s.height()));
-            assert_eq!((p.original_width, p.original_height), (s.original_width(), s.original_height()));
+            assert_eq!(ImageFrame::from(p), s.frame());
         }
         assert_eq!(pad_batch(&prepared), pad_staged(&staged, &preprocess));
     }

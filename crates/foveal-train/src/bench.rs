@@ -1,7 +1,6 @@
 //! `foveal bench`: a training step, inference and the loss alone on seeded random data; loading on a set.
 
 mod loading;
-mod random;
 
 use std::time::Instant;
 
@@ -9,17 +8,16 @@ use burn::module::Module;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use foveal_anchors::{ImageTargets, grid_sizes, image_targets};
 use foveal_boxes::BBox;
-use foveal_criterion::{BreakdownLayout, Normalizer};
-use foveal_detector::{Checkpoint, ImageFrame, ModelConfig, postprocess};
+use foveal_criterion::Normalizer;
+use foveal_data::Stream;
+use foveal_detector::{Checkpoint, ImageFrame, ModelConfig, RetinaNet, predict};
 use foveal_kernels::class_loss;
 use serde::Serialize;
 
 use crate::config::{BenchConfig, RunConfig};
+use crate::device::is_host;
 use crate::error::TrainError;
-use crate::grads::Grads;
-use crate::optim::{DeviceScale, Optimizer, Scale};
-use crate::pass;
-use random::SplitMix;
+use crate::update::{GradientOptions, Learner, Optimizer};
 
 /// What to time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,18 +37,18 @@ pub enum BenchPhases {
     Data,
 }
 
-/// Times in milliseconds, a figure a step, warm-up left out.
+/// Times in milliseconds, one for each step after the warm-up.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BenchReport {
-    /// The device's name; the binary knows it.
+    /// The device's name, which the binary fills in.
     pub device: String,
-    /// Threads; the binary knows them.
+    /// Number of threads, which the binary fills in.
     pub threads: usize,
-    /// Images a step.
+    /// Images of a step.
     pub batch: usize,
-    /// Pixels.
+    /// Height of the images in pixels.
     pub height: usize,
-    /// Pixels.
+    /// Width of the images in pixels.
     pub width: usize,
     /// Training steps.
     pub train_step_ms: Vec<f64>,
@@ -62,7 +60,7 @@ pub struct BenchReport {
     pub peak_rss_mb: f64,
     /// Class losses with their gradients.
     pub focal_ms: Vec<f64>,
-    /// Images a second that the loading workers make ready to train on, a figure a pass.
+    /// Images per second that the loading workers make ready to train on, one number for each pass.
     pub data_images_per_second: Vec<f64>,
 }
 
@@ -113,7 +111,8 @@ struct Setup {
     device: Device,
     images: Tensor<4>,
     targets: Vec<ImageTargets>,
-    anchors: foveal_anchors::Anchors,
+    /// Anchors of an image.
+    anchors: usize,
 }
 
 impl Setup {
@@ -123,54 +122,49 @@ impl Setup {
         device.seed(config.train.seed);
         let images = Tensor::random([b.batch_size, 3, b.height, b.width], Distribution::Normal(0.0, 1.0), &device);
         let anchors = config.model.anchor_boxes(b.height, b.width, &grid_sizes(b.height, b.width));
-        let mut random = SplitMix(config.train.seed);
+        let mut random = Stream::new(&[config.train.seed]);
         let targets = (0..b.batch_size)
             .map(|_| {
-                let objects: Vec<BBox> = (0..b.boxes).map(|_| random.object(b)).collect();
-                let classes: Vec<u32> = (0..b.boxes).map(|_| random.below(b.classes)).collect();
+                let objects: Vec<BBox> = (0..b.boxes).map(|_| random_object(&mut random, b)).collect();
+                let classes: Vec<u32> = (0..b.boxes).map(|_| random.below(b.classes) as u32).collect();
                 image_targets(&anchors.boxes, &objects, &classes, &[], &config.matcher)
             })
             .collect();
-        Self { device, images, targets, anchors }
+        Self { device, images, targets, anchors: anchors.boxes.len() }
     }
 
+    /// The update of training. Nothing is read from the device, as between two lines of the log.
     fn train(&self, config: &RunConfig) -> Result<Vec<f64>, TrainError> {
         let device = self.device.clone().autodiff();
-        let mut model = Some(build(&config.model, config.bench.classes, config.train.seed, &device)?);
-        let mut optimizer = Optimizer::new(&config.train);
+        let model = build(&config.model, config.bench.classes, config.train.seed, &device)?;
+        let mut learner = Learner::new(model, Optimizer::new(&config.train), None);
         let images = Tensor::from_inner(self.images.clone());
-        let normalizer = Normalizer::of(config.loss.normalizer, &self.targets);
-        let on_host = crate::device::is_host(&device);
+        let options = GradientOptions {
+            loss: &config.loss,
+            normalizer: Normalizer::of(config.loss.normalizer, &self.targets),
+            anchors_per_location: config.model.anchors.anchors_per_location(),
+            activations: config.train.activations(),
+            // As in training, where a CPU makes the breakdown of every step.
+            breakdown: is_host(&device),
+            clip_norm: config.train.clip_norm,
+        };
         let lr = config.train.base_lr() * config.train.warmup_factor;
         Ok(times(&config.bench, &device, || {
-            let net = model.take().expect("put back after each step");
-            let (dense, backward) = pass::forward(&net, images.clone(), config.train.activations());
-            // As in training: on a CPU the breakdown is part of every step.
-            let anchors_per_location = config.model.anchors.anchors_per_location();
-            let level_anchors = std::array::from_fn(|l| dense.grids[l].positions() * anchors_per_location);
-            let breakdown = on_host.then_some(BreakdownLayout { level_anchors });
-            let losses = config.loss.forward_with(dense.logits, dense.deltas, &self.targets, normalizer, breakdown);
-            let mut grads = Grads::default();
-            backward.run(&net, losses.total.clone(), &mut grads);
-            let scale = if on_host {
-                Scale::Host(1.0)
-            } else {
-                let total = losses.total.without_autodiff();
-                Scale::Device(Box::new(DeviceScale { factor: total.ones_like(), finite: total.is_finite() }))
-            };
-            model = Some(optimizer.step(net, grads, lr, &scale));
+            let gradients = learner.gradients([(images.clone(), self.targets.clone())], &options, &device);
+            learner.apply(gradients, lr);
         }))
     }
 
     fn infer(&self, config: &RunConfig, detector: Option<&Checkpoint>) -> Result<Vec<f64>, TrainError> {
         let b = &config.bench;
-        let (model, channels, post) = match detector {
-            Some(d) => (d.model.clone(), d.meta.model.class_channels.as_ref(), d.meta.post),
-            None => (build(&config.model, b.classes, config.train.seed, &self.device)?, None, config.eval.post()),
+        let (network, model, post) = match detector {
+            Some(d) => (d.model.clone(), &d.meta.model, d.meta.post),
+            None => {
+                let network = build(&config.model, b.classes, config.train.seed, &self.device)?;
+                (network, &config.model, config.eval.post())
+            }
         };
-        let model = model.valid();
-        let anchors = detector.map(|d| d.meta.model.anchor_boxes(b.height, b.width, &grid_sizes(b.height, b.width)));
-        let anchors = anchors.as_ref().unwrap_or(&self.anchors);
+        let network = network.valid();
         let frame = ImageFrame {
             width: b.width,
             height: b.height,
@@ -179,14 +173,13 @@ impl Setup {
         };
         let frames = vec![frame; b.batch_size];
         Ok(times(b, &self.device, || {
-            let dense = model.forward(self.images.clone());
-            postprocess(&dense, anchors, &frames, &post, channels);
+            predict(&network, model, self.images.clone(), &frames, &post);
         }))
     }
 
     fn loss(&self, config: &RunConfig) -> Vec<f64> {
         let device = self.device.clone().autodiff();
-        let (batch, anchors) = (config.bench.batch_size, self.anchors.boxes.len());
+        let (batch, anchors) = (config.bench.batch_size, self.anchors);
         let noise = Distribution::Normal(0.0, 1.0);
         let logits = Tensor::<3>::random([batch, anchors, config.bench.classes], noise, &device);
         let deltas = Tensor::<3>::random([batch, anchors, 4], noise, &device);
@@ -201,7 +194,7 @@ impl Setup {
 
     fn focal(&self, config: &RunConfig) -> Vec<f64> {
         let device = self.device.clone().autodiff();
-        let rows = config.bench.batch_size * self.anchors.boxes.len();
+        let rows = config.bench.batch_size * self.anchors;
         let noise = Distribution::Normal(0.0, 1.0);
         let logits = Tensor::<2>::random([rows, config.bench.classes], noise, &device).require_grad();
         let classes: Vec<i32> = self.targets.iter().flat_map(|t| t.classes.iter().copied()).collect();
@@ -213,13 +206,16 @@ impl Setup {
     }
 }
 
+/// A box from a twentieth to a half of the image's sides.
+fn random_object(random: &mut Stream, bench: &BenchConfig) -> BBox {
+    let (width, height) = (bench.width as f32, bench.height as f32);
+    let (w, h) = (width * random.range(0.05, 0.5), height * random.range(0.05, 0.5));
+    let (x, y) = ((width - w) * random.uniform(), (height - h) * random.uniform());
+    BBox::new(x, y, x + w, y + h)
+}
+
 /// A network of seeded weights; frozen norms keep their initial statistics, as no file is needed to be timed.
-fn build(
-    model: &ModelConfig,
-    classes: usize,
-    seed: u64,
-    device: &Device,
-) -> Result<foveal_detector::RetinaNet, TrainError> {
+fn build(model: &ModelConfig, classes: usize, seed: u64, device: &Device) -> Result<RetinaNet, TrainError> {
     if model.weights.is_some() {
         return Ok(model.build(classes, seed, device)?.model);
     }

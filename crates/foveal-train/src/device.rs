@@ -5,12 +5,31 @@ use burn::tensor::Device;
 
 /// Whether tensors of the device lie in host memory: reading them waits for nothing, and updates can work on slices.
 pub fn is_host(device: &Device) -> bool {
+    #[cfg(test)]
+    if tests::AS_ACCELERATOR.get() {
+        return false;
+    }
     matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_) | DispatchDevice::NdArray(_))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// Set while a test treats the CPU backends as devices of their own.
+        pub(super) static AS_ACCELERATOR: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Runs `test` with every device taken for an accelerator: updates are made by tensor operations.
+    pub(crate) fn as_accelerator<T>(test: impl FnOnce() -> T) -> T {
+        AS_ACCELERATOR.set(true);
+        let result = test();
+        AS_ACCELERATOR.set(false);
+        result
+    }
 
     #[test]
     fn both_cpu_backends_are_hosts_with_and_without_autodiff() {

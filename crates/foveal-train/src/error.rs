@@ -75,18 +75,18 @@ pub enum TrainError {
         "the first class loss is {found:.6}, of which {positive:.6} from {positives} positives; expected {expected:.6} (from \
          {low:.6} to {high:.6} with the head's random weights): {fault}. --no-step0-check trains all the same"
     )]
-    FirstLoss {
+    FirstLossCheck {
         /// The class loss.
         found: f64,
-        /// Its part from positives.
+        /// The class loss's part from positives.
         positive: f64,
         /// Positive anchors.
         positives: usize,
-        /// Where every score is the prior.
+        /// The class loss where every score is the prior.
         expected: f64,
-        /// The least that is let pass.
+        /// The smallest class loss that passes.
         low: f64,
-        /// The most.
+        /// The largest class loss that passes.
         high: f64,
         /// The likely cause.
         fault: Fault,

@@ -1,54 +1,43 @@
 //! The check of a fresh run's first class loss, before the first update.
 
-use foveal_anchors::ImageTargets;
-use foveal_criterion::{BreakdownRecord, Expected, LossConfig, Normalizer, StartCheck, TOLERANCE};
+use foveal_criterion::{BreakdownRecord, Expected, FirstLossCheck, LossConfig, TOLERANCE};
 use foveal_detector::ModelConfig;
 
 use crate::error::TrainError;
+use crate::run::{Step, read_breakdown};
 
-/// What the first class loss must be.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FirstLoss<'a> {
-    start: StartCheck<'a>,
-    expected: Expected,
+/// The check of a new class head with `classes` channels.
+pub(crate) fn first_loss_check<'a>(loss: &'a LossConfig, model: &ModelConfig, classes: usize) -> FirstLossCheck<'a> {
+    FirstLossCheck {
+        config: loss,
+        prior: model.head.prior,
+        channels: model.fpn_channels,
+        convs: model.head.convs,
+        outputs: model.anchors.anchors_per_location() * classes,
+        classes,
+    }
 }
 
-impl<'a> FirstLoss<'a> {
-    /// For a new class head and the targets of the first update, as the loss sees them.
-    pub(crate) fn new(
-        loss: &'a LossConfig,
-        model: &ModelConfig,
-        classes: usize,
-        targets: &[ImageTargets],
-        normalizer: Normalizer,
-    ) -> Self {
-        let start = StartCheck {
-            config: loss,
-            prior: model.head.prior,
-            channels: model.fpn_channels,
-            convs: model.head.convs,
-            outputs: model.anchors.anchors_per_location() * classes,
-            classes,
-        };
-        Self { start, expected: start.expected(targets, normalizer) }
-    }
+/// Compares the first step with what its targets allow. Waits for the device.
+///
+/// # Errors
+/// [`TrainError::NonFinite`]; [`TrainError::FirstLossCheck`] with the likely cause.
+pub(crate) fn check_first_step(check: &FirstLossCheck<'_>, expected: &Expected, step: &Step) -> Result<(), TrainError> {
+    step.check_finite()?;
+    let breakdown = step.breakdown.as_ref().expect("the first step has a breakdown");
+    compare(check, expected, &read_breakdown(breakdown).record())
+}
 
-    /// Compares.
-    ///
-    /// # Errors
-    /// [`TrainError::FirstLoss`] with the likely cause.
-    pub(crate) fn check(&self, found: &BreakdownRecord) -> Result<(), TrainError> {
-        let Expected { at_prior, low, high, positives, .. } = self.expected;
-        self.start.check(found, &self.expected).map_err(|fault| TrainError::FirstLoss {
-            found: found.positive.loss + found.negative.loss,
-            positive: found.positive.loss,
-            positives,
-            expected: at_prior.total(),
-            low: low.total() / TOLERANCE,
-            high: high.total() * TOLERANCE,
-            fault,
-        })
-    }
+fn compare(check: &FirstLossCheck<'_>, expected: &Expected, found: &BreakdownRecord) -> Result<(), TrainError> {
+    check.check(found, expected).map_err(|fault| TrainError::FirstLossCheck {
+        found: found.positive.loss + found.negative.loss,
+        positive: found.positive.loss,
+        positives: expected.positives,
+        expected: expected.at_prior.total(),
+        low: expected.low.total() / TOLERANCE,
+        high: expected.high.total() * TOLERANCE,
+        fault,
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use foveal_backbone::{Body, STAGES, StageMaps};
 use foveal_detector::{Dense, RetinaNet};
 use foveal_nn::Eager;
 
-use crate::grads::Grads;
+use crate::update::Grads;
 
 #[cfg(test)]
 mod tests;
@@ -80,7 +80,7 @@ impl Backward {
     /// Adds the gradients of `loss`, which the forward pass of `model` led to.
     pub(crate) fn run(self, model: &RetinaNet, loss: Tensor<1>, grads: &mut Grads) {
         let mut gradients = loss.backward();
-        // What pyramid and heads say of each stage's result, before the next stage has its say.
+        // Gradients of the stage outputs from pyramid and heads; the next stage's are added below.
         let direct: Vec<_> = self.again.iter().map(|stage| stage.output.grad_remove(&mut gradients)).collect();
         grads.accumulate(model, gradients);
         let mut from_next: Option<Tensor<4>> = None;

@@ -17,13 +17,9 @@ pub(crate) fn first_batch(config: &RunConfig) -> Batch {
     let options = LoaderOptions {
         batch_size: config.train.batch_size,
         seed: 0,
-        workers: 1,
-        queue: 1,
         training: true,
-        drop_last: false,
         anchors: config.model.anchors.clone(),
         matcher: config.matcher,
-        with_targets: true,
     };
     loader(train, &config.data, options, 0).next().unwrap().unwrap()
 }

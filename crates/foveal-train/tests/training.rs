@@ -113,6 +113,11 @@ fn a_resumed_run_equals_one_that_never_stopped() {
         for file in ["checkpoints/last.safetensors", "state/last.safetensors", "metrics.csv"] {
             assert!(bytes(&whole, file) == bytes(&parts, file), "{name}: {file} differs");
         }
+        // Training losses and rate of every epoch.
+        let metrics = String::from_utf8(bytes(&whole, "metrics.csv")).unwrap();
+        let mut lines = metrics.lines().map(|line| line.rsplitn(5, ',').take(4).collect::<Vec<_>>());
+        assert_eq!(lines.next().unwrap(), ["train/lr", "train/loss", "train/box_loss", "train/class_loss"], "{name}");
+        assert!(lines.all(|cells| cells.iter().all(|cell| cell.parse::<f64>().unwrap() > 0.0)), "{metrics}");
     }
 }
 
@@ -240,15 +245,7 @@ fn a_few_images_are_learnt_and_the_checkpoint_evaluates_alike() {
     let found = summary.evaluation.unwrap();
     let checkpoint = Checkpoint::load(&root.join("checkpoints/last.safetensors"), &Device::flex()).unwrap();
     let dataset = Arc::new(config.data.open_train().unwrap().dataset.subset(2));
-    let evaluator = Evaluator {
-        model: &checkpoint.meta.model,
-        dataset: &dataset,
-        data: &config.data,
-        eval: &config.eval,
-        loss: &config.loss,
-        matcher: &config.matcher,
-        device: &Device::flex(),
-    };
+    let evaluator = Evaluator::new(&config, &checkpoint.meta.model, dataset, &Device::flex());
     let again = evaluator.run(&checkpoint.model, &mut Silent, &AtomicBool::new(false)).unwrap().unwrap();
     assert_eq!(again, found);
 }

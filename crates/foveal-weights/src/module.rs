@@ -150,3 +150,60 @@ pub fn load_tensors<M: Module>(module: M, source: &TensorMap) -> (M, LoadReport)
     report.unused = source.keys().filter(|k| !used.contains(k)).cloned().collect();
     (module, report)
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[derive(Module, Debug)]
+    struct Layer {
+        weight: Param<Tensor<1>>,
+    }
+
+    #[derive(Module, Debug)]
+    struct Pair {
+        index0: Layer,
+        layers: Vec<Layer>,
+    }
+
+    #[derive(Module, Debug)]
+    #[allow(clippy::large_enum_variant, reason = "a test")]
+    enum Body {
+        One(Layer),
+        Two(Pair),
+    }
+
+    #[derive(Module, Debug)]
+    struct Net {
+        body: Body,
+        bias: Param<Tensor<1>>,
+    }
+
+    fn param() -> Param<Tensor<1>> {
+        Param::from_tensor(Tensor::zeros([1], &Device::flex()))
+    }
+
+    fn layer() -> Layer {
+        Layer { weight: param() }
+    }
+
+    #[test]
+    fn the_variant_of_an_enum_is_no_part_of_a_name() {
+        let one = Net { body: Body::One(layer()), bias: param() };
+        let two = Net { body: Body::Two(Pair { index0: layer(), layers: vec![layer(), layer()] }), bias: param() };
+        for (net, expected) in [
+            (one, vec!["bias", "body.weight"]),
+            (two, vec!["bias", "body.0.weight", "body.layers.0.weight", "body.layers.1.weight"]),
+        ] {
+            let tensors = named_tensors(&net);
+            assert_eq!(tensors.keys().collect::<Vec<_>>(), expected);
+            let (_, report) = load_tensors(net, &tensors);
+            assert_eq!(report.loaded.len(), expected.len());
+            assert!(report.missing.is_empty() && report.unused.is_empty(), "{report:?}");
+        }
+        let (_, report) = load_tensors(Body::One(layer()), &TensorMap::new());
+        assert_eq!(report.missing, ["weight"]);
+    }
+}

@@ -11,8 +11,8 @@ use crate::error::TrainError;
 /// Images of a pass: enough that starting and running dry do not count, few enough for large sets.
 const PASS_IMAGES: usize = 1024;
 
-/// Images a second of each pass over the training set, or over so much of it as [`PASS_IMAGES`]; the passes of the
-/// warm-up left out. Nothing else is computed meanwhile.
+/// Images per second of each pass after the warm-up over the training set, or over [`PASS_IMAGES`] of it. Nothing else is
+/// computed meanwhile.
 pub(super) fn images_per_second(config: &RunConfig) -> Result<Vec<f64>, TrainError> {
     let set = Arc::new(config.data.open_train()?.dataset);
     if set.is_empty() {
@@ -24,13 +24,9 @@ pub(super) fn images_per_second(config: &RunConfig) -> Result<Vec<f64>, TrainErr
         let options = LoaderOptions {
             batch_size: config.train.batch_size,
             seed: config.train.seed,
-            workers: config.data.workers,
-            queue: config.data.queue,
             training: true,
-            drop_last: false,
             anchors: config.model.anchors.clone(),
             matcher: config.matcher,
-            with_targets: true,
         };
         let (mut images, started) = (0, Instant::now());
         for batch in loader(Arc::clone(&set), &config.data, options, epoch as u64) {

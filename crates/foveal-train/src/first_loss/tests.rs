@@ -2,12 +2,13 @@
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
-use foveal_criterion::{BreakdownLayout, ClassLossKind, ClassWeights, Fault, NormalizerKind, PerClass, StepLog};
-use foveal_detector::RetinaNet;
+use foveal_criterion::{
+    BreakdownLayout, ClassLossKind, ClassWeights, Fault, LossBreakdown, Normalizer, NormalizerKind, PerClass,
+};
+use foveal_detector::{RetinaNet, image_tensor};
 
 use super::*;
 use crate::config::RunConfig;
-use crate::evaluate::image_tensor;
 use crate::testing::first_batch;
 
 fn tiny() -> RunConfig {
@@ -38,7 +39,8 @@ impl Trial {
         let positives: usize = batch.targets.iter().map(|t| t.positives.len()).sum();
         assert!(positives >= 20, "{positives} positives");
         let normalizer = Normalizer::of(config.loss.normalizer, &batch.targets);
-        let expected = FirstLoss::new(&config.loss, &config.model, 3, &batch.targets, normalizer);
+        let check = first_loss_check(&config.loss, &config.model, 3);
+        let expected = check.expected(&batch.targets, normalizer);
         let dense = self.network.forward(image_tensor(batch.images, &self.device));
         let anchors_per_location = config.model.anchors.anchors_per_location();
         let layout = BreakdownLayout {
@@ -48,12 +50,12 @@ impl Trial {
         let losses = computed.forward_with(dense.logits, dense.deltas, &batch.targets, used, Some(layout));
         let breakdown = losses.breakdown.unwrap();
         let values: Vec<f32> = breakdown.values.into_data().try_to_vec().unwrap();
-        expected.check(&StepLog::read(breakdown.counts, &values).record())
+        compare(&check, &expected, &LossBreakdown::read(breakdown.counts, &values).record())
     }
 
     fn fault(&self, computed: &LossConfig, undivided: bool) -> (Fault, String) {
         match self.check(computed, undivided) {
-            Err(error @ TrainError::FirstLoss { fault, .. }) => (fault, error.to_string()),
+            Err(error @ TrainError::FirstLossCheck { fault, .. }) => (fault, error.to_string()),
             other => panic!("{other:?}"),
         }
     }

@@ -1,12 +1,11 @@
 use burn::tensor::Device;
 use foveal_backbone::NormChoice;
 use foveal_criterion::Normalizer;
-use foveal_detector::ModelConfig;
+use foveal_detector::{ModelConfig, image_tensor};
 
 use super::*;
-use crate::evaluate::image_tensor;
-use crate::params::to_host;
 use crate::testing::{first_batch, tiny};
+use crate::update::to_host;
 
 /// Losses and gradients of one batch.
 fn gradients(model: &RetinaNet, device: &Device, activations: Activations) -> (f32, Vec<(String, Vec<f32>)>) {

@@ -36,15 +36,7 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     same_categories(&args.checkpoint, &checkpoint.meta.categories, dataset.label_map().categories())?;
     let stop = interrupt::flag()?;
     let mut console = Console::new();
-    let evaluator = Evaluator {
-        model: &checkpoint.meta.model,
-        dataset: &dataset,
-        data: &config.data,
-        eval: &config.eval,
-        loss: &config.loss,
-        matcher: &config.matcher,
-        device: &picked.device,
-    };
+    let evaluator = Evaluator::new(&config, &checkpoint.meta.model, dataset, &picked.device);
     let Some(evaluation) = evaluator.run(&checkpoint.model, &mut console, &stop)? else {
         return Ok(INTERRUPTED);
     };

@@ -163,15 +163,7 @@ impl Job {
         let checkpoint = Checkpoint::load(&run.last(), device)?;
         let labels = LabelMap::new(checkpoint.meta.categories.clone())?;
         let dataset = Arc::new(self.config.data.open_val_with(Some(&labels))?.dataset);
-        let evaluator = Evaluator {
-            model: &checkpoint.meta.model,
-            dataset: &dataset,
-            data: &self.config.data,
-            eval: &self.config.eval,
-            loss: &self.config.loss,
-            matcher: &self.config.matcher,
-            device,
-        };
+        let evaluator = Evaluator::new(&self.config, &checkpoint.meta.model, dataset, device);
         Ok(evaluator.run(&checkpoint.model, console, stop)?)
     }
 }

@@ -4,19 +4,19 @@
 //! weight decay short of a regular expression a parameter, and make a tensor an operation. On host memory the
 //! update here is one pass over slices; elsewhere it is composed of tensor operations.
 
-mod device;
 mod groups;
-mod host;
+mod slices;
+mod tensors;
 #[cfg(test)]
 mod tests;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Bool, Tensor};
-
-use crate::config::{OptimizerKind, TrainConfig};
-use crate::grads::Grads;
-use crate::params::{FlatTensors, flat};
+use burn::tensor::Tensor;
 use foveal_weights::ParamPath;
+
+use super::{Clipping, FlatTensors, Grads, params::flat};
+use crate::config::{OptimizerKind, TrainConfig};
+use crate::device::is_host;
 
 pub use groups::LrGroups;
 
@@ -51,24 +51,6 @@ pub struct Optimizer {
     pub second: FlatTensors,
     /// Updates made.
     pub updates: u64,
-}
-
-/// What one update is made with besides the gradients.
-#[derive(Clone, Debug)]
-pub enum Scale {
-    /// The gradients lie in host memory; they are multiplied with the factor.
-    Host(f64),
-    /// They lie on a device.
-    Device(Box<DeviceScale>),
-}
-
-/// A [`Scale`] that is not read.
-#[derive(Clone, Debug)]
-pub struct DeviceScale {
-    /// `[1]`: what gradients are multiplied with.
-    pub factor: Tensor<1>,
-    /// `[1]`: whether losses and gradients are finite; if not, nothing changes.
-    pub finite: Tensor<1, Bool>,
 }
 
 /// One parameter's constants in one update.
@@ -107,10 +89,11 @@ impl Optimizer {
         }
     }
 
-    /// One update of every parameter that has a gradient.
-    pub fn step<M: Module>(&mut self, module: M, grads: Grads, lr: f64, scale: &Scale) -> M {
+    /// One update of every parameter that has a gradient, with clipped gradients. Nothing changes but the count of
+    /// updates where [`Clipping::finite`] is false.
+    pub fn step<M: Module>(&mut self, module: M, grads: Grads, lr: f64, clipping: &Clipping) -> M {
         self.updates += 1;
-        module.map(&mut Step { path: ParamPath::default(), optimizer: self, grads, lr, scale })
+        module.map(&mut Step { path: ParamPath::default(), optimizer: self, grads, lr, clipping })
     }
 
     fn update_for(&self, path: &str, rank: usize, lr: f64) -> Update {
@@ -129,7 +112,7 @@ struct Step<'a> {
     optimizer: &'a mut Optimizer,
     grads: Grads,
     lr: f64,
-    scale: &'a Scale,
+    clipping: &'a Clipping,
 }
 
 impl ModuleMapper for Step<'_> {
@@ -155,9 +138,9 @@ impl ModuleMapper for Step<'_> {
             param: flat(tensor),
             grad,
         };
-        let tensors = match self.scale {
-            Scale::Host(factor) => host::update(tensors, &update, *factor),
-            Scale::Device(scale) => device::update(tensors, &update, scale),
+        let tensors = match is_host(&tensors.param.device()) {
+            true => slices::update(tensors, &update, self.clipping),
+            false => tensors::update(tensors, &update, self.clipping),
         };
         optimizer.first.insert(path.clone(), tensors.first);
         if let Some(second) = tensors.second {

@@ -1,16 +1,15 @@
-//! `skipped.json`: what was left out, by the checks before training or by a worker later.
+//! `skipped.json`: what was left out, by the checks before training or by a loading worker later.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use foveal_data::Skipped;
 
+use super::{Progress, write_atomically};
 use crate::error::TrainError;
-use crate::file::write_atomically;
-use crate::progress::Progress;
 
-/// The set's name under which images stand that could not be loaded although the checks passed.
-pub(crate) const LOADING: &str = "loading";
+/// Key for images that passed the checks but failed to load.
+const LOADING: &str = "loading";
 
 /// Everything left out so far, by set.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ impl SkipList {
         write_atomically(&self.path, json.as_bytes())
     }
 
-    /// The same for images that could not be loaded on the way, with a line for each that is new.
+    /// Adds images that passed the checks but failed to load, with a line for each that is new.
     pub(crate) fn add_loading(&mut self, skipped: &[Skipped], progress: &mut dyn Progress) -> Result<(), TrainError> {
         let known = self.sets.get(LOADING).map_or(&[][..], Vec::as_slice);
         for skipped in skipped.iter().filter(|s| !known.contains(s)) {

@@ -10,8 +10,8 @@ use foveal_weights::{HostTensor, TensorMap, tensors_from_safetensors};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
+use super::write_atomically;
 use crate::error::TrainError;
-use crate::file::write_atomically;
 
 /// The version of the state file; others are refused.
 const FORMAT: u32 = 1;

@@ -1,4 +1,5 @@
-//! Parameters by path: what optimizer, moving average and state files are keyed by. Ids change with every process.
+//! Tensors by parameter path: what optimizer, moving average and state files are keyed by. Burn's own parameter ids
+//! change with every process.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +16,16 @@ pub(crate) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     tensor.reshape([elements])
 }
 
-/// Runs `update` on the elements of a tensor in host memory; neither copies what it alone owns.
-pub(crate) fn on_host(tensor: Tensor<1>, update: impl FnOnce(&mut [f32])) -> Tensor<1> {
+/// Runs `update` on the elements of a tensor in host memory. What the tensor alone owns is not copied.
+pub(crate) fn with_slice(tensor: Tensor<1>, update: impl FnOnce(&mut [f32])) -> Tensor<1> {
     let device = tensor.device();
+    // Host memory: nothing is waited for.
     let mut data = tensor.into_data();
     update(data.as_mut_slice::<f32>().expect("parameters are f32"));
     Tensor::from_data(data, &device)
 }
 
-/// Copies to the host. One device read a tensor.
+/// Copies tensors to the host. Waits for the device once for each tensor.
 pub fn to_host(tensors: &FlatTensors) -> TensorMap {
     let copy = |tensor: &Tensor<1>| {
         let values: Vec<f32> =
@@ -33,7 +35,7 @@ pub fn to_host(tensors: &FlatTensors) -> TensorMap {
     tensors.iter().map(|(path, tensor)| (path.clone(), copy(tensor))).collect()
 }
 
-/// Copies to a device; shapes are flattened.
+/// Copies tensors to a device, each as one row of all its elements.
 pub fn from_host(tensors: &TensorMap, device: &Device) -> FlatTensors {
     let device = device.clone().without_autodiff();
     let copy = |t: &HostTensor| Tensor::from_data(TensorData::new(t.values.clone(), [t.values.len()]), &device);

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::write_atomically;
 use crate::config::RunConfig;
 use crate::error::TrainError;
-use crate::file::write_atomically;
 
 /// A run's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl RunDir {
         self.root.join("log.jsonl")
     }
 
-    /// A row an evaluation.
+    /// Losses and metrics, a row for each epoch.
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.csv")
     }

@@ -3,12 +3,18 @@
 use rayon::prelude::*;
 
 use super::{Rule, Tensors, Update};
+use crate::update::Clipping;
 
 /// Elements a thread takes at once. Updates are elementwise, so that results do not depend on it.
 const CHUNK: usize = 1 << 14;
 
-/// Updates a parameter and its state in place where nothing else holds them.
-pub(super) fn update(tensors: Tensors, update: &Update, factor: f64) -> Tensors {
+/// Updates a parameter and its state, in place where nothing else holds them, or leaves all as it is where `finite` is
+/// false. Everything lies in host memory, so that no device is waited for.
+pub(super) fn update(tensors: Tensors, update: &Update, clipping: &Clipping) -> Tensors {
+    if !clipping.finite.clone().into_scalar::<bool>() {
+        return tensors;
+    }
+    let factor: f32 = clipping.factor.clone().into_scalar();
     let device = tensors.param.device();
     let Tensors { param, grad, first, second } = tensors;
     let (mut p, g, mut m) = (param.into_data(), grad.into_data(), first.into_data());
@@ -18,7 +24,7 @@ pub(super) fn update(tensors: Tensors, update: &Update, factor: f64) -> Tensors 
         let p = p.as_mut_slice::<f32>().expect(expect).par_chunks_mut(CHUNK);
         let g = g.as_slice::<f32>().expect(expect).par_chunks(CHUNK);
         let m = m.as_mut_slice::<f32>().expect(expect).par_chunks_mut(CHUNK);
-        let (lr, decay, factor) = (update.lr as f32, update.weight_decay as f32, factor as f32);
+        let (lr, decay) = (update.lr as f32, update.weight_decay as f32);
         match (update.rule, &mut v) {
             (Rule::AdamW { betas, eps }, Some(v)) => {
                 let v = v.as_mut_slice::<f32>().expect(expect).par_chunks_mut(CHUNK);

@@ -1,13 +1,14 @@
 //! The gradients of a module by parameter path: accumulation and their global norm.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
+use foveal_weights::ParamPath;
 use rayon::prelude::*;
 
-use crate::params::{FlatTensors, flat};
-use foveal_weights::ParamPath;
+use super::params::{FlatTensors, flat, with_slice};
+use crate::device::is_host;
 
-/// Elements a partial sum covers: fixed, so that sums do not depend on the number of threads.
+/// Elements of a partial sum. It is fixed, so that sums do not depend on the number of threads.
 const SUM_CHUNK: usize = 1 << 14;
 
 /// Gradients of all trained parameters.
@@ -47,23 +48,27 @@ impl Grads {
         module.visit(&mut Collect { path: ParamPath::default(), source: &mut gradients, into: &mut self.0 });
     }
 
-    /// Square root of the sum of all squares, in f64, for tensors in host memory.
-    pub fn norm_on_host(&mut self) -> f64 {
-        let mut total = 0.0;
-        for tensor in self.0.values_mut() {
-            let taken = std::mem::replace(tensor, Tensor::empty([0], &tensor.device()));
-            *tensor = crate::params::on_host(taken, |values| total += sum_of_squares(values));
-        }
-        total.sqrt()
-    }
-
-    /// The same, `[1]`, left on the device. `None` without gradients.
-    pub fn norm_on_device(&self) -> Option<Tensor<1>> {
-        self.0.values().map(|g| g.clone().square().sum()).reduce(|a, b| a + b).map(Tensor::sqrt)
+    /// The square root of the sum of all squares, `[1]`, on the gradients' device and not waited for; 0 without
+    /// gradients. In host memory it is computed and returned as f64, elsewhere as f32.
+    pub fn norm(&mut self, device: &Device) -> Tensor<1> {
+        let squares = self.0.values_mut().map(sum_of_squares).reduce(|a, b| a + b);
+        squares.map_or_else(|| Tensor::zeros([1], &device.clone().without_autodiff()), Tensor::sqrt)
     }
 }
 
-fn sum_of_squares(values: &[f32]) -> f64 {
+/// The sum of a tensor's squares, `[1]`. The tensor is taken and put back, so that its memory is not copied.
+fn sum_of_squares(tensor: &mut Tensor<1>) -> Tensor<1> {
+    let device = tensor.device();
+    if !is_host(&device) {
+        return tensor.clone().square().sum();
+    }
+    let mut sum = 0.0;
+    let taken = std::mem::replace(tensor, Tensor::empty([0], &device));
+    *tensor = with_slice(taken, |values| sum = sum_of_slice(values));
+    Tensor::from_data(TensorData::new(vec![sum], [1]), (&device, DType::F64))
+}
+
+fn sum_of_slice(values: &[f32]) -> f64 {
     let partial: Vec<f64> = values
         .par_chunks(SUM_CHUNK)
         .map(|chunk| chunk.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>())

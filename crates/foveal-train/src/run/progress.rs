@@ -1,9 +1,8 @@
-//! What a run tells while it goes on. The library prints nothing.
+//! Progress reports of a run. The library prints nothing itself.
 
 use foveal_eval::Metrics;
 
-use crate::evaluate::MeanLosses;
-use crate::log::StepRecord;
+use super::{MeanLosses, StepRecord};
 
 /// The beginning of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +20,7 @@ pub struct EpochStart {
 pub struct EvaluationReport<'a> {
     /// Finished epochs.
     pub epoch: usize,
-    /// COCO's figures.
+    /// COCO's metrics.
     pub metrics: &'a Metrics,
     /// Losses on the same images.
     pub losses: &'a MeanLosses,

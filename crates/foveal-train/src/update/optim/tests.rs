@@ -5,6 +5,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::*;
+use crate::device::tests::as_accelerator;
 
 #[derive(Module, Debug)]
 struct Tiny {
@@ -41,10 +42,16 @@ fn config(optimizer: OptimizerKind) -> TrainConfig {
     TrainConfig { optimizer, momentum: 0.9, weight_decay: 0.1, ..TrainConfig::default() }
 }
 
-fn on_device(finite: bool, device: &Device) -> Scale {
+fn clipping(factor: f32, finite: bool, device: &Device) -> Clipping {
     let device = device.clone().without_autodiff();
     let finite = Tensor::<1>::from_floats([if finite { 1.0 } else { f32::NAN }], &device).is_finite();
-    Scale::Device(Box::new(DeviceScale { factor: Tensor::from_floats([1.0], &device), finite }))
+    Clipping { factor: Tensor::from_floats([factor], &device), finite }
+}
+
+/// Runs a test with updates by slices, then by tensor operations.
+fn both_ways(test: impl Fn()) {
+    test();
+    as_accelerator(test);
 }
 
 fn close(found: &[f32], expected: &[f32]) {
@@ -59,15 +66,15 @@ fn three_updates_are_torchs() {
     let adamw = [0.6809358, -1.6512348, 0.1957863, 2.621534, 0.5423183, -1.0423183];
     let device = Device::flex().autodiff();
     for (kind, expected) in [(OptimizerKind::Sgd, sgd), (OptimizerKind::AdamW, adamw)] {
-        for scale in [Scale::Host(1.0), on_device(true, &device)] {
+        both_ways(|| {
             let (mut model, mut optimizer) = (tiny(&device), Optimizer::new(&config(kind)));
             for t in 1..=3 {
                 let grads = grads(&model, t as f32, &device);
-                model = optimizer.step(model, grads, 0.1, &scale);
+                model = optimizer.step(model, grads, 0.1, &clipping(1.0, true, &device));
             }
             close(&values(&model), &expected);
             assert!(model.weight.val().is_require_grad());
-        }
+        });
     }
 }
 
@@ -75,12 +82,15 @@ fn three_updates_are_torchs() {
 fn nothing_changes_where_something_is_not_finite() {
     let device = Device::flex().autodiff();
     for kind in [OptimizerKind::Sgd, OptimizerKind::AdamW] {
-        let (mut model, mut optimizer) = (tiny(&device), Optimizer::new(&config(kind)));
-        let before = values(&model);
-        let grads = grads(&model, f32::NAN, &device);
-        model = optimizer.step(model, grads, 0.1, &on_device(false, &device));
-        assert_eq!(values(&model), before);
-        assert!(crate::params::to_host(&optimizer.first).values().all(|t| t.values.iter().all(|v| *v == 0.0)));
+        both_ways(|| {
+            let (mut model, mut optimizer) = (tiny(&device), Optimizer::new(&config(kind)));
+            let before = values(&model);
+            let grads = grads(&model, f32::NAN, &device);
+            model = optimizer.step(model, grads, 0.1, &clipping(1.0, false, &device));
+            assert_eq!(values(&model), before);
+            let first = crate::update::to_host(&optimizer.first);
+            assert!(first.values().all(|t| t.values.iter().all(|v| *v == 0.0)));
+        });
     }
 }
 
@@ -90,15 +100,16 @@ fn the_factor_scales_gradients_and_the_norm_is_global() {
     let model = tiny(&device);
     let mut g = grads(&model, 1.0, &device);
     let expected = (0.01f64 + 0.04 + 0.09 + 0.16 + 0.25 + 0.0025).sqrt();
-    assert!((g.norm_on_host() - expected).abs() < 1e-6);
-    let on_device: f32 = g.norm_on_device().unwrap().into_scalar();
-    assert!((f64::from(on_device) - expected).abs() < 1e-6);
-    let half = Optimizer::new(&config(OptimizerKind::Sgd)).step(tiny(&device), g, 0.1, &Scale::Host(0.5));
+    let mut norm = || -> f64 { g.norm(&device).into_scalar() };
+    let (slices, tensors) = (norm(), as_accelerator(&mut norm));
+    assert!((slices - expected).abs() < 1e-6 && (tensors - expected).abs() < 1e-6, "{slices} {tensors} {expected}");
+    let half = clipping(0.5, true, &device);
+    let half = Optimizer::new(&config(OptimizerKind::Sgd)).step(tiny(&device), g, 0.1, &half);
     let direct = Optimizer::new(&config(OptimizerKind::Sgd)).step(
         tiny(&device),
         grads(&model, 0.5, &device),
         0.1,
-        &Scale::Host(1.0),
+        &clipping(1.0, true, &device),
     );
     close(&values(&half), &values(&direct));
 }
@@ -110,7 +121,7 @@ fn norms_and_biases_decay_by_switch_alone() {
         let config = TrainConfig { decay_norms, ..config(OptimizerKind::Sgd) };
         let model = tiny(&device);
         let grads = grads(&model, 0.0, &device);
-        values(&Optimizer::new(&config).step(model, grads, 0.1, &Scale::Host(1.0)))[4]
+        values(&Optimizer::new(&config).step(model, grads, 0.1, &clipping(1.0, true, &device)))[4]
     };
     assert_eq!(bias_after(false), 0.25);
     assert!((bias_after(true) - 0.25 * 0.99).abs() < 1e-7);
@@ -129,7 +140,7 @@ struct Detector {
 }
 
 /// How far one update with equal gradients everywhere moves body, pyramid and head, the bias of the body being new.
-fn moves(kind: OptimizerKind, scale: impl Fn(&Device) -> Scale, factors: [f64; 2]) -> [Vec<f32>; 3] {
+fn moves(kind: OptimizerKind, factors: [f64; 2]) -> [Vec<f32>; 3] {
     let device = Device::flex().autodiff();
     let [backbone_lr, new_layers_lr] = factors;
     let config = TrainConfig { weight_decay: 0.0, backbone_lr, new_layers_lr, ..config(kind) };
@@ -142,7 +153,7 @@ fn moves(kind: OptimizerKind, scale: impl Fn(&Device) -> Scale, factors: [f64; 2
     let loss = sum(&model.backbone.body) + sum(&model.backbone.fpn) + sum(&model.head);
     let mut grads = Grads::default();
     grads.accumulate(&model, loss.backward());
-    model = optimizer.step(model, grads, 0.1, &scale(&device));
+    model = optimizer.step(model, grads, 0.1, &clipping(1.0, true, &device));
     let before = values(&start());
     let moved = |t: &Tiny| values(t).iter().zip(&before).map(|(a, b)| b - a).collect();
     [moved(&model.backbone.body), moved(&model.backbone.fpn), moved(&model.head)]
@@ -151,15 +162,14 @@ fn moves(kind: OptimizerKind, scale: impl Fn(&Device) -> Scale, factors: [f64; 2
 #[test]
 fn each_group_moves_by_its_factor() {
     for kind in [OptimizerKind::Sgd, OptimizerKind::AdamW] {
-        let host = |_: &Device| Scale::Host(1.0);
-        let device = |d: &Device| on_device(true, d);
-        for [body, fpn, head] in [moves(kind, host, [0.1, 2.0]), moves(kind, device, [0.1, 2.0])] {
+        both_ways(|| {
+            let [body, fpn, head] = moves(kind, [0.1, 2.0]);
             // A gradient of 1 at a rate of 0.1: under SGD, and by Adam's first step, 0.1.
             close(&fpn, &[0.1; 6]);
             close(&body, &[0.01, 0.01, 0.01, 0.01, 0.2, 0.2]);
             close(&head, &[0.2; 6]);
-        }
-        let [body, _, head] = moves(kind, host, [0.0, 0.0]);
-        assert_eq!((body, head), (vec![0.0; 6], vec![0.0; 6]));
+            let [body, _, head] = moves(kind, [0.0, 0.0]);
+            assert_eq!((body, head), (vec![0.0; 6], vec![0.0; 6]));
+        });
     }
 }

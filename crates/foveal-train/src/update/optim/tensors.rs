@@ -1,16 +1,17 @@
-//! Updates by tensor operations: nothing is read from the device.
+//! Updates by tensor operations. Nothing is read from the device.
 
 use burn::tensor::Tensor;
 
-use super::{DeviceScale, Rule, Tensors, Update};
+use super::{Rule, Tensors, Update};
+use crate::update::Clipping;
 
 /// Updates a parameter and its state, or leaves all as it is where `finite` is false.
-pub(super) fn update(tensors: Tensors, update: &Update, scale: &DeviceScale) -> Tensors {
+pub(super) fn update(tensors: Tensors, update: &Update, clipping: &Clipping) -> Tensors {
     let Tensors { param, grad, first, second } = tensors;
     let length = param.dims();
-    let keep = scale.finite.clone().expand(length);
+    let keep = clipping.finite.clone().expand(length);
     let select = |new: Tensor<1>, old: &Tensor<1>| old.clone().mask_where(keep.clone(), new);
-    let g = grad.clone() * scale.factor.clone().expand(length);
+    let g = grad.clone() * clipping.factor.clone().expand(length);
     let (new_param, new_first, new_second) = match (update.rule, &second) {
         (Rule::AdamW { betas: [b1, b2], eps }, Some(second)) => {
             let correction = [b1, b2].map(|b| 1.0 - b.powf(update.count as f64));

@@ -1,0 +1,212 @@
+//! `metrics.csv`: a row for each epoch, evaluated or not. It holds no timings, so that a resumed run and one that never
+//! stopped write the same bytes.
+
+use std::path::PathBuf;
+
+use super::records::{EpochRecord, EvaluationRecord};
+use super::write_atomically;
+use crate::error::TrainError;
+
+/// The losses of an evaluation.
+const LOSSES: [&str; 3] = ["class_loss", "box_loss", "loss"];
+/// COCO's metrics, as `Metrics::to_json` names them.
+const METRICS: [&str; 12] = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
+/// The class loss of the epoch's training steps: means over its steps, except for the shares.
+const BREAKDOWN: [&str; 10] = [
+    "train_positive_loss",
+    "train_negative_loss",
+    "train_positive_share",
+    "train_positive_gradient_share",
+    "train_positive_p_t",
+    "train_negative_p_t",
+    "train_positives",
+    "train_negatives",
+    "train_ignored",
+    "train_half_of_negative_loss",
+];
+/// The losses of the epoch's training steps, means over its steps, and the learning rate of the last.
+const TRAINING: [&str; 4] = ["train/class_loss", "train/box_loss", "train/loss", "train/lr"];
+
+/// The file and its rows, which are written anew with each change.
+#[derive(Debug)]
+pub(super) struct MetricsFile {
+    path: PathBuf,
+    rows: Vec<Row>,
+}
+
+/// An epoch. Cells without a value are empty.
+#[derive(Clone, Debug)]
+struct Row {
+    epoch: usize,
+    step: u64,
+    /// Losses and COCO's metrics.
+    evaluation: Vec<String>,
+    breakdown: Vec<String>,
+    training: Vec<String>,
+}
+
+impl Row {
+    fn new(epoch: usize, step: u64) -> Self {
+        let empty = |n: usize| vec![String::new(); n];
+        let evaluation = empty(LOSSES.len() + METRICS.len());
+        Self { epoch, step, evaluation, breakdown: empty(BREAKDOWN.len()), training: empty(TRAINING.len()) }
+    }
+
+    /// Reads a row; the cells that a file of an earlier version does not have stay empty.
+    fn parse(line: &str) -> Option<Self> {
+        let mut cells = line.split(',');
+        let mut row = Self::new(cells.next()?.parse().ok()?, cells.next()?.parse().ok()?);
+        let own = row.evaluation.iter_mut().chain(&mut row.breakdown).chain(&mut row.training);
+        for (own, cell) in own.zip(cells) {
+            cell.clone_into(own);
+        }
+        Some(row)
+    }
+
+    fn line(&self) -> String {
+        let cells = self.evaluation.iter().chain(&self.breakdown).chain(&self.training);
+        let cells: Vec<&str> = cells.map(String::as_str).collect();
+        format!("{},{},{}\n", self.epoch, self.step, cells.join(","))
+    }
+}
+
+impl MetricsFile {
+    /// The rows of `text`, the file's contents, as far as they are known: rows of steps after `step` and evaluations of
+    /// epochs after `evaluated` are dropped, since both will be made again. Writes the file.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn open(path: PathBuf, text: &str, step: u64, evaluated: usize) -> Result<Self, TrainError> {
+        let rows = text.lines().skip(1).filter_map(Row::parse).filter(|row| row.step <= step);
+        let mut file = Self { path, rows: rows.collect() };
+        for row in file.rows.iter_mut().filter(|row| row.epoch > evaluated) {
+            row.evaluation.iter_mut().for_each(String::clear);
+        }
+        file.write()?;
+        Ok(file)
+    }
+
+    /// Adds what an epoch's training steps gave.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn epoch(&mut self, record: &EpochRecord) -> Result<(), TrainError> {
+        let row = self.row(record.epoch, record.step);
+        if let Some(breakdown) = &record.breakdown {
+            let (positive, negative) = (&breakdown.positive, &breakdown.negative);
+            let values = [
+                positive.loss,
+                negative.loss,
+                breakdown.positive_share,
+                breakdown.positive_gradient_share,
+                positive.mean_p_t,
+                negative.mean_p_t,
+                positive.pairs,
+                negative.pairs,
+                breakdown.ignored,
+                breakdown.half_of_negative_loss,
+            ];
+            // Half of the loss may lie with a millionth of the negatives.
+            row.breakdown = values.iter().map(|v| format!("{v:.9}")).collect();
+        }
+        let losses = [record.mean_class_loss, record.mean_box_loss, record.mean_loss];
+        row.training = losses.iter().map(|loss| format!("{loss:.6}")).collect();
+        // All digits: a rate may be far below a millionth.
+        row.training.push(record.lr.to_string());
+        self.write()
+    }
+
+    /// Adds an evaluation.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn evaluation(&mut self, record: &EvaluationRecord) -> Result<(), TrainError> {
+        let losses = [record.losses.class, record.losses.boxes, record.losses.total].into_iter();
+        let metrics = METRICS.iter().map(|key| record.metrics[key].as_f64().unwrap_or(f64::NAN));
+        self.row(record.epoch, record.step).evaluation = losses.chain(metrics).map(|v| format!("{v:.6}")).collect();
+        self.write()
+    }
+
+    /// The row of an epoch, a new one where there is none.
+    fn row(&mut self, epoch: usize, step: u64) -> &mut Row {
+        let place = self.rows.iter().position(|row| row.epoch == epoch).unwrap_or_else(|| {
+            self.rows.push(Row::new(epoch, step));
+            self.rows.len() - 1
+        });
+        &mut self.rows[place]
+    }
+
+    fn write(&self) -> Result<(), TrainError> {
+        let rows: String = self.rows.iter().map(Row::line).collect();
+        write_atomically(&self.path, format!("{}{rows}", header()).as_bytes())
+    }
+}
+
+/// The file's first line.
+fn header() -> String {
+    let columns = [&LOSSES[..], &METRICS, &BREAKDOWN, &TRAINING].concat();
+    format!("epoch,step,{}\n", columns.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{EpochEvent, EvaluationEvent, MeanLosses};
+
+    /// The columns that files had before the training losses were added.
+    const EARLIER: &str = "epoch,step,class_loss,box_loss,loss,AP,AP50,AP75,APs,APm,APl,AR1,AR10,AR100,ARs,ARm,ARl,\
+                           train_positive_loss,train_negative_loss,train_positive_share,train_positive_gradient_share,\
+                           train_positive_p_t,train_negative_p_t,train_positives,train_negatives,train_ignored,\
+                           train_half_of_negative_loss";
+
+    fn epoch(epoch: usize, step: u64) -> EpochRecord {
+        EpochRecord {
+            event: EpochEvent::Epoch,
+            epoch,
+            step,
+            mean_loss: 1.5,
+            mean_class_loss: 1.25,
+            mean_box_loss: 0.25,
+            lr: 1e-7,
+            seconds: 2.0,
+            breakdown: None,
+        }
+    }
+
+    #[test]
+    fn new_columns_follow_the_earlier_ones() {
+        assert_eq!(header(), format!("{EARLIER},train/class_loss,train/box_loss,train/loss,train/lr\n"));
+    }
+
+    #[test]
+    fn rows_after_the_state_and_later_evaluations_are_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.csv");
+        MetricsFile::open(path.clone(), &format!("{}1,2,0\n2,2,7\n3,4,0\n", header()), 2, 1).unwrap();
+        // Of the second epoch only the steps are known, and the third comes again.
+        let cells = LOSSES.len() + METRICS.len() + BREAKDOWN.len() + TRAINING.len();
+        let (first, second) = (",".repeat(cells - 1), ",".repeat(cells));
+        let expected = format!("{}1,2,0{first}\n2,2{second}\n", header());
+        assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_file_of_an_earlier_version_is_continued_with_empty_cells() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.csv");
+        let cells: Vec<String> = (0..25).map(|n| format!("0.{n}")).collect();
+        let earlier = format!("1,4,{}", cells.join(","));
+        let mut file = MetricsFile::open(path.clone(), &format!("{EARLIER}\n{earlier}\n"), 4, 1).unwrap();
+        file.epoch(&epoch(2, 8)).unwrap();
+        let losses = MeanLosses { class: 1.0, boxes: 2.0, total: 3.0 };
+        let metrics = serde_json::json!({"AP": 0.5});
+        let event = EvaluationEvent::Evaluation;
+        file.evaluation(&EvaluationRecord { event, epoch: 2, step: 8, losses, metrics }).unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1], format!("{earlier},,,,"));
+        assert!(lines[2].starts_with("2,8,1.000000,2.000000,3.000000,0.500000,NaN,"), "{}", lines[2]);
+        assert!(lines[2].ends_with(",,,1.250000,0.250000,1.500000,0.0000001"), "{}", lines[2]);
+        assert!(lines.iter().all(|line| line.split(',').count() == lines[0].split(',').count()));
+    }
+}

@@ -1,0 +1,21 @@
+//! What a run leaves behind and what it reports on the way: its folder, logs, metrics, state.
+
+mod file;
+mod log;
+mod metrics;
+mod progress;
+mod records;
+mod rundir;
+mod skipped;
+mod state;
+mod step_log;
+pub(crate) mod weight_report;
+
+pub(crate) use file::write_atomically;
+pub use log::RunLog;
+pub use progress::{EpochStart, EvaluationReport, Progress, Silent};
+pub use records::{EpochEvent, EpochRecord, Evaluation, EvaluationEvent, EvaluationRecord, MeanLosses, StepRecord};
+pub use rundir::RunDir;
+pub(crate) use skipped::SkipList;
+pub use state::{Best, Evaluated, StateMeta, TrainState};
+pub(crate) use step_log::{Step, StepLog, read_breakdown};

@@ -1,0 +1,124 @@
+//! What a run trains: network, optimizer, moving average, new or as an earlier run left them.
+
+use burn::tensor::Device;
+use foveal_coco::CategoryInfo;
+use foveal_detector::ModelConfig;
+use foveal_weights::{load_tensors, named_tensors};
+
+use crate::config::RunConfig;
+use crate::error::TrainError;
+use crate::run::{Progress, RunDir, StateMeta, TrainState, weight_report};
+use crate::update::{Ema, Learner, LrGroups, Optimizer, from_host, to_host};
+
+/// What a run trains, and how far it is.
+pub(crate) struct Session {
+    pub learner: Learner,
+    /// Counters and the network's configuration. The learner's own counters are taken over when the state is written.
+    pub meta: StateMeta,
+    /// Whether all of the class head is new: nothing of it is from a weight file or an earlier run.
+    pub new_class_head: bool,
+}
+
+/// Part of the paths of the class head's tensors.
+const CLASS_HEAD: &str = "classification_head.";
+
+impl Session {
+    /// The session of a new run: seeded weights, with pretrained ones over them where the config names a file.
+    pub(crate) fn start(
+        config: &RunConfig,
+        categories: &[CategoryInfo],
+        device: &Device,
+        run: &RunDir,
+        progress: &mut dyn Progress,
+    ) -> Result<Self, TrainError> {
+        let built = config.model.build_for(categories, config.train.seed, device)?;
+        if let Some(report) = &built.report {
+            weight_report::write(report, &built.config, run)?;
+            progress.message(&weight_report::summary(report, &built.config, run));
+        }
+        for difference in &built.differences {
+            progress.message(&format!("warning: {difference}; the pretrained weights will give different features"));
+        }
+        let ema = (config.train.ema > 0.0).then(|| Ema::new(config.train.ema, &built.model));
+        let mut optimizer = Optimizer::new(&config.train);
+        optimizer.groups = LrGroups::new(&config.train, &built.new_tensors);
+        if let Some(line) = optimizer.groups.describe() {
+            progress.message(&line);
+        }
+        let new_class_head = !built.report.iter().flat_map(|r| &r.loaded).any(|name| name.contains(CLASS_HEAD));
+        let meta = StateMeta::start(config.train.seed, built.config, built.new_tensors);
+        Ok(Self { learner: Learner::new(built.model, optimizer, ema), meta, new_class_head })
+    }
+
+    /// The session that an earlier run left after its last finished epoch.
+    pub(crate) fn resume(
+        config: &RunConfig,
+        classes: usize,
+        device: &Device,
+        run: &RunDir,
+    ) -> Result<Self, TrainError> {
+        let path = run.state();
+        let state = TrainState::load(&path)?;
+        let bad = |found: String| TrainError::State { path: path.clone(), found };
+        let seed = config.train.seed;
+        if state.meta.seed != seed {
+            return Err(bad(format!("a run with train.seed = {}, resumed with {seed}", state.meta.seed)));
+        }
+        let wanted = ModelConfig {
+            live_norms: state.meta.model.live_norms.clone(),
+            class_channels: state.meta.model.class_channels.clone(),
+            ..config.model.clone()
+        };
+        if (ModelConfig { weights: None, ..wanted }) != (ModelConfig { weights: None, ..state.meta.model.clone() }) {
+            return Err(bad("a run with another [model], which cannot be resumed with this one".into()));
+        }
+        if state.ema.is_empty() == (config.train.ema > 0.0) {
+            return Err(bad("train.ema was switched on or off since; a resumed run must keep it".into()));
+        }
+        let skeleton = state.meta.model.skeleton(classes, device);
+        let (mut model, report) = load_tensors(skeleton, &state.weights);
+        if let Some(name) = report.missing.first().or(report.mismatched.first().map(|m| &m.name)) {
+            return Err(bad(format!("a state without a fitting {name}: the data or the model changed since")));
+        }
+        model.backbone.body = model.backbone.body.freeze_stages(state.meta.model.freeze_stages);
+        let mut optimizer = Optimizer::new(&config.train);
+        optimizer.groups = match &state.meta.new_tensors {
+            Some(new) => LrGroups::new(&config.train, new),
+            None if config.train.new_layers_lr == 1.0 => LrGroups::new(&config.train, &[]),
+            None => return Err(bad("a state that does not say which layers were new: train.new_layers_lr".into())),
+        };
+        optimizer.first = from_host(&state.first, device);
+        optimizer.second = from_host(&state.second, device);
+        optimizer.updates = state.meta.optimizer_updates;
+        let ema = (config.train.ema > 0.0).then(|| {
+            let mut ema = Ema::new(config.train.ema, &model);
+            ema.average = from_host(&state.ema, device);
+            ema.updates = state.meta.ema_updates;
+            ema
+        });
+        Ok(Self { learner: Learner::new(model, optimizer, ema), meta: state.meta, new_class_head: false })
+    }
+
+    /// Class channels of the network for a data set of `classes` classes.
+    pub(crate) fn channels(&self, classes: usize) -> usize {
+        self.meta.model.class_channels.as_ref().map_or(classes, |channels| channels.count)
+    }
+
+    /// Writes the state. Waits for the device: every weight is read.
+    pub(crate) fn save(&self, run: &RunDir) -> Result<(), TrainError> {
+        let (optimizer, ema) = (&self.learner.optimizer, self.learner.ema.as_ref());
+        let meta = StateMeta {
+            optimizer_updates: optimizer.updates,
+            ema_updates: ema.map_or(0, |ema| ema.updates),
+            ..self.meta.clone()
+        };
+        let state = TrainState {
+            meta,
+            weights: named_tensors(self.learner.model()),
+            ema: ema.map(|ema| to_host(&ema.average)).unwrap_or_default(),
+            first: to_host(&optimizer.first),
+            second: to_host(&optimizer.second),
+        };
+        state.save(&run.state())
+    }
+}

@@ -1,0 +1,186 @@
+//! The moving average of the weights, which is what is evaluated and kept.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Bool, Tensor};
+use foveal_weights::ParamPath;
+use rayon::prelude::*;
+
+use super::params::{FlatTensors, flat, with_slice};
+use crate::device::is_host;
+
+/// Elements a thread takes at once. The average is elementwise, so that it does not depend on them.
+const CHUNK: usize = 1 << 14;
+
+/// A moving average of all floating-point tensors of a module, statistics of norms included.
+#[derive(Debug)]
+pub struct Ema {
+    decay: f64,
+    /// The averages.
+    pub average: FlatTensors,
+    /// Updates made.
+    pub updates: u64,
+}
+
+impl Ema {
+    /// An average that starts at the weights of a module.
+    pub fn new<M: Module>(decay: f64, module: &M) -> Self {
+        let mut ema = Self { decay, average: FlatTensors::new(), updates: 0 };
+        module.valid().visit(&mut Start { path: ParamPath::default(), average: &mut ema.average });
+        ema
+    }
+
+    /// One update: `average += (1 - d) (weights - average)`, with d rising as `(1 + n) / (10 + n)` up to the decay,
+    /// so that the first weights are soon forgotten (the rule of TensorFlow's `ExponentialMovingAverage`).
+    /// Where `finite`, `[1]`, is false, no average changes.
+    pub fn update<M: Module>(&mut self, module: &M, finite: &Tensor<1, Bool>) {
+        self.updates += 1;
+        let n = self.updates as f64;
+        let share = 1.0 - self.decay.min((1.0 + n) / (10.0 + n));
+        // `valid` brings running statistics up to date first: an update in flight is not visited.
+        module.valid().visit(&mut Follow { path: ParamPath::default(), average: &mut self.average, share, finite });
+    }
+
+    /// A copy of the module, without autodiff, that has the averages for its weights.
+    pub fn apply<M: Module>(&self, module: &M) -> M {
+        module.valid().map(&mut Fill { path: ParamPath::default(), average: &self.average })
+    }
+}
+
+struct Start<'a> {
+    path: ParamPath,
+    average: &'a mut FlatTensors,
+}
+
+impl ModuleVisitor for Start<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.average.insert(self.path.name(), flat(param.val()));
+    }
+}
+
+struct Follow<'a> {
+    path: ParamPath,
+    average: &'a mut FlatTensors,
+    share: f64,
+    finite: &'a Tensor<1, Bool>,
+}
+
+impl ModuleVisitor for Follow<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.path.name();
+        let value = flat(param.val());
+        let average = match self.average.remove(&path) {
+            None => value,
+            Some(average) if is_host(&average.device()) => by_slices(average, value, self.share, self.finite),
+            Some(average) => by_tensors(average, value, self.share, self.finite),
+        };
+        self.average.insert(path, average);
+    }
+}
+
+/// The new average in host memory: one pass, in place where nothing else holds the average.
+fn by_slices(average: Tensor<1>, value: Tensor<1>, share: f64, finite: &Tensor<1, Bool>) -> Tensor<1> {
+    // Host memory: nothing is waited for.
+    if !finite.clone().into_scalar::<bool>() {
+        return average;
+    }
+    let value = value.into_data();
+    let value = value.as_slice::<f32>().expect("parameters are f32");
+    let share = share as f32;
+    with_slice(average, |average| {
+        let chunks = average.par_chunks_mut(CHUNK).zip(value.par_chunks(CHUNK));
+        chunks.for_each(|(a, v)| a.iter_mut().zip(v).for_each(|(a, v)| *a += share * (v - *a)));
+    })
+}
+
+/// The new average by tensor operations: nothing is read from the device.
+fn by_tensors(average: Tensor<1>, value: Tensor<1>, share: f64, finite: &Tensor<1, Bool>) -> Tensor<1> {
+    let new = average.clone() + (value - average.clone()) * share;
+    let mask = finite.clone().expand(average.dims());
+    average.mask_where(mask, new)
+}
+
+struct Fill<'a> {
+    path: ParamPath,
+    average: &'a FlatTensors,
+}
+
+impl ModuleMapper for Fill<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.average.get(&self.path.name()) {
+            Some(average) => param.map(|tensor| average.clone().reshape(tensor.shape())),
+            None => param,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::tests::as_accelerator;
+    use burn::tensor::Device;
+
+    #[derive(Module, Debug)]
+    struct One {
+        weight: Param<Tensor<1>>,
+    }
+
+    fn one(value: f32, device: &Device) -> One {
+        One { weight: Param::from_tensor(Tensor::from_floats([value], device)) }
+    }
+
+    fn flag(loss: f32) -> Tensor<1, Bool> {
+        Tensor::<1>::from_floats([loss], &Device::flex()).is_finite()
+    }
+
+    fn value(model: &One) -> f32 {
+        model.weight.val().into_scalar()
+    }
+
+    #[test]
+    fn the_average_follows_with_a_rising_decay() {
+        let device = Device::flex().autodiff();
+        let mut ema = Ema::new(0.5, &one(1.0, &device));
+        assert_eq!(value(&ema.apply(&one(7.0, &device))), 1.0);
+        let mut expected = 1.0;
+        for n in 1..=20 {
+            let n = f64::from(n);
+            let decay = ((1.0 + n) / (10.0 + n)).min(0.5);
+            expected = decay * expected + (1.0 - decay) * 3.0;
+            ema.update(&one(3.0, &device), &flag(1.0));
+        }
+        assert!((f64::from(value(&ema.apply(&one(7.0, &device)))) - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn slices_and_tensors_agree_and_a_mask_holds() {
+        let device = Device::flex().autodiff();
+        let run = |loss: f32| {
+            let mut ema = Ema::new(0.9, &one(1.0, &device));
+            for _ in 0..3 {
+                ema.update(&one(2.0, &device), &flag(loss));
+            }
+            value(&ema.apply(&one(0.0, &device)))
+        };
+        let (slices, tensors) = (run(1.0), as_accelerator(|| run(1.0)));
+        assert!((slices - tensors).abs() < 1e-6 && slices > 1.0, "{slices} {tensors}");
+        assert_eq!([run(f32::INFINITY), as_accelerator(|| run(f32::INFINITY))], [1.0, 1.0]);
+    }
+}
