@@ -74,6 +74,8 @@ impl ResNetSpec {
 
 /// `width_per_group` of a plain ResNet.
 const PLAIN_WIDTH: usize = 64;
+/// The narrowest stem that tests use.
+const LEAST_STEP: usize = 4;
 
 impl BackboneKind {
     /// All kinds, plain ResNets by depth first.
@@ -100,6 +102,15 @@ impl BackboneKind {
             Self::ResNeXt101_64x4d => "resnext101_64x4d",
             Self::WideResNet50_2 => "wide_resnet50_2",
         }
+    }
+
+    /// What the stem's width must be a multiple of, so that every convolution and group has whole channels.
+    pub fn width_step(self) -> usize {
+        (1..=PLAIN_WIDTH)
+            .find(|step| {
+                step.is_multiple_of(LEAST_STEP) && (step * self.spec().width_per_group).is_multiple_of(PLAIN_WIDTH)
+            })
+            .unwrap_or(PLAIN_WIDTH)
     }
 
     /// The structure of the network.
@@ -178,6 +189,13 @@ mod tests {
         assert_eq!(layer1(BackboneKind::ResNeXt50_32x4d), 128);
         assert_eq!(layer1(BackboneKind::ResNeXt101_64x4d), 256);
         assert_eq!(layer1(BackboneKind::WideResNet50_2), 128);
+    }
+
+    #[test]
+    fn narrow_networks_have_whole_channels() {
+        assert_eq!(BackboneKind::ResNet50.width_step(), 4);
+        assert_eq!(BackboneKind::ResNeXt50_32x4d.width_step(), 16);
+        assert_eq!(BackboneKind::WideResNet50_2.width_step(), 4);
     }
 
     #[test]

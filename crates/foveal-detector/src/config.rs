@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use foveal_anchors::AnchorConfig;
-use foveal_backbone::{BackboneKind, NormChoice, P6From};
+use foveal_backbone::{BackboneKind, FREEZABLE, NormChoice, P6From};
 use foveal_base::{SettingError, check};
 use foveal_heads::{HeadConfig, HeadNorm};
 use foveal_nn::NORM_EPS;
@@ -69,9 +69,6 @@ impl Default for ModelConfig {
     }
 }
 
-/// The most stages that can be frozen: the stem and four layers.
-const FREEZABLE: usize = 5;
-
 impl ModelConfig {
     /// Refuses values that the types allow and no network has.
     ///
@@ -80,11 +77,11 @@ impl ModelConfig {
     pub fn validate(&self) -> Result<(), SettingError> {
         let freezable = self.freeze_stages <= FREEZABLE;
         check::that(freezable, "freeze_stages", "0 (nothing) to 5 (the whole backbone)", &self.freeze_stages)?;
-        let width = self.base_width;
+        let (width, step) = (self.base_width, self.backbone.width_step());
         check::that(
-            width >= 4 && width.is_multiple_of(4),
+            width > 0 && width.is_multiple_of(step),
             "base_width",
-            "a positive multiple of 4 (64 is ResNet's own)",
+            &format!("a positive multiple of {step} (64 in every published {})", self.backbone.name()),
             &width,
         )?;
         check::not_negative("norm_eps", self.norm_eps)?;

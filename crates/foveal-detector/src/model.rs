@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use foveal_anchors::{Anchors, GridSize};
-use foveal_backbone::{Backbone, Body, FREEZABLE, Fpn, NormChoice, StageMaps};
+use foveal_backbone::{Backbone, Body, Fpn, NormChoice, StageMaps};
 use foveal_coco::CategoryInfo;
 use foveal_heads::{Head, HeadOutput};
 use foveal_image::IMAGENET_STD;

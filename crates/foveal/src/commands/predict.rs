@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use foveal_coco::{CocoDataset, CocoDetection, bbox_to_xywh, write_results};
-use foveal_detector::{Checkpoint, Detector, Prediction};
+use foveal_detector::{Detector, Prediction};
 use foveal_image::{ImageError, Prepared, Preprocess, RgbImage, load_rgb, padded_length};
 use rayon::prelude::*;
 use serde::Serialize;

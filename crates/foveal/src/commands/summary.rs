@@ -5,14 +5,14 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use foveal_coco::{CocoDataset, LabelMap};
 use foveal_data::Source;
-use foveal_detector::{CheckpointMeta, InputSize, NetworkCount};
+use foveal_detector::{InputSize, NetworkCount};
 use foveal_image::padded_length;
 use foveal_nn::LayerCount;
 use foveal_train::{RunConfig, TrainingMemory};
 use serde::Serialize;
 
 use crate::args::{Common, SummaryArgs};
-use crate::config::{self, Layer};
+use crate::config::{self, Layer, checkpoint};
 use crate::failure::DONE;
 use crate::output;
 
@@ -109,9 +109,7 @@ pub fn run(args: &SummaryArgs, common: &Common) -> Result<u8> {
 /// The configuration, its number of classes and the images of a batch.
 fn described(args: &SummaryArgs, common: &Common) -> Result<(RunConfig, usize, usize)> {
     if args.input.extension().is_some_and(|extension| extension == "safetensors") {
-        let meta = CheckpointMeta::read(&args.input)?;
-        let mut config = config::with_sets(Vec::new(), &common.set)?;
-        config::adopt(&mut config, &meta)?;
+        let (meta, config) = checkpoint::read(&args.input, &common.set)?;
         let classes = args.classes.map_or(meta.categories.len(), |n| n as usize);
         return Ok((config, classes, args.batch.unwrap_or(1) as usize));
     }

@@ -27,16 +27,30 @@ pub fn open(
     device: &Device,
 ) -> Result<(Checkpoint, RunConfig)> {
     let mut checkpoint = Checkpoint::load(path, device)?;
+    let config = resolve(path, &checkpoint.meta, sets, score_threshold)?;
+    checkpoint.meta.preprocess = config.data.preprocess();
+    checkpoint.meta.post = config.eval.post();
+    Ok((checkpoint, config))
+}
+
+/// Reads what a checkpoint says of itself without making its network, and gives the whole configuration that results.
+///
+/// # Errors
+/// A checkpoint that cannot be read; values that cannot be used, with where they come from.
+pub fn read(path: &Path, sets: &[String]) -> Result<(CheckpointMeta, RunConfig)> {
+    let meta = CheckpointMeta::read(path)?;
+    let config = resolve(path, &meta, sets, None)?;
+    Ok((meta, config))
+}
+
+fn resolve(path: &Path, meta: &CheckpointMeta, sets: &[String], score_threshold: Option<f32>) -> Result<RunConfig> {
     let mut base = RunConfig::default();
-    adopt(&mut base, &checkpoint.meta)?;
+    adopt(&mut base, meta)?;
     if let Some(score) = score_threshold {
         base.eval.score_threshold = score;
     }
     let layer = super::layer_of(&base, Origin::Checkpoint(path.to_owned()))?;
-    let config = super::with_sets(vec![layer], sets)?;
-    checkpoint.meta.preprocess = config.data.preprocess();
-    checkpoint.meta.post = config.eval.post();
-    Ok((checkpoint, config))
+    super::with_sets(vec![layer], sets)
 }
 
 /// Refuses `--set` keys that would contradict a checkpoint.
