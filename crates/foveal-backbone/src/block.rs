@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use foveal_nn::{Activation, Conv2d, ConvOptions, Graph, Init, NORM_EPS, Norm, named};
 
-use crate::config::{BlockKind, NormChoice};
+use crate::config::{BackboneNorm, BlockKind};
 
 /// The projection on the shortcut: torchvision's `downsample`, a sequence of two.
 #[derive(Module, Debug)]
@@ -48,7 +48,7 @@ pub(crate) struct BlockShape {
 }
 
 impl Block {
-    pub(crate) fn new(shape: BlockShape, norm: NormChoice, init: &mut Init, device: &Device) -> Self {
+    pub(crate) fn new(shape: BlockShape, norm: BackboneNorm, init: &mut Init, device: &Device) -> Self {
         let BlockShape { kind, inputs, inner, outputs, groups, stride } = shape;
         let mut conv = |inputs: usize, outputs: usize, kernel: usize, stride: usize, groups: usize| {
             let weight = init.kaiming_normal_fan_out([outputs, inputs / groups, kernel, kernel], device);

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use foveal_nn::{Graph, Init, Norm};
 
-use crate::config::{BackboneKind, NormChoice, STAGES};
+use crate::config::{BackboneKind, BackboneNorm, STAGES};
 use crate::resnet::ResNet;
 
 /// Parts that [`Body::freeze_stages`] can take out of training: the stem and the [`STAGES`] after it.
@@ -35,7 +35,7 @@ impl Body {
     /// A network with seeded initial weights.
     ///
     /// `base_width` is the stem's width: 64 in every published ResNet; tests take narrower ones.
-    pub fn new(kind: BackboneKind, base_width: usize, norm: NormChoice, init: &mut Init, device: &Device) -> Self {
+    pub fn new(kind: BackboneKind, base_width: usize, norm: BackboneNorm, init: &mut Init, device: &Device) -> Self {
         Self::ResNet(ResNet::new(kind, base_width, norm, init, device))
     }
 

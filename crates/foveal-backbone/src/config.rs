@@ -133,7 +133,7 @@ impl BackboneKind {
 /// The kind of the backbone's norms (`model.norm`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum NormChoice {
+pub enum BackboneNorm {
     /// Stored statistics and scale, nothing trained: for pretrained weights and small batches.
     FrozenBatch,
     /// Batch norm.
@@ -143,7 +143,7 @@ pub enum NormChoice {
     Group,
 }
 
-impl NormChoice {
+impl BackboneNorm {
     /// The layer kind for `channels`; group norm takes 32 groups, or as many as divide the channels.
     pub fn kind(self, channels: usize) -> NormKind {
         match self {

@@ -9,7 +9,7 @@ mod resnet;
 
 pub use block::{Block, Downsample};
 pub use body::{Body, FREEZABLE, StageMaps};
-pub use config::{BackboneKind, BlockKind, NormChoice, P6From, ResNetSpec, STAGES};
+pub use config::{BackboneKind, BackboneNorm, BlockKind, P6From, ResNetSpec, STAGES};
 pub use fpn::{ConvNorm, ExtraBlocks, Fpn};
 pub use resnet::ResNet;
 

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use foveal_nn::{Activation, Conv2d, Graph, Init, NORM_EPS, Norm, named};
 
 use crate::block::{Block, BlockShape};
-use crate::config::{BackboneKind, NormChoice, STAGES};
+use crate::config::{BackboneKind, BackboneNorm, STAGES};
 
 /// Widths of layer1 .. layer4 in the published networks (He et al., table 1).
 const WIDTHS: [usize; STAGES] = [64, 128, 256, 512];
@@ -31,7 +31,7 @@ impl ResNet {
     /// A network with torchvision's initial weights: He's normal, fan out.
     ///
     /// `base_width` is the stem's width: 64 in every published network; tests take narrower ones.
-    pub fn new(kind: BackboneKind, base_width: usize, norm: NormChoice, init: &mut Init, device: &Device) -> Self {
+    pub fn new(kind: BackboneKind, base_width: usize, norm: BackboneNorm, init: &mut Init, device: &Device) -> Self {
         let spec = kind.spec();
         let stem = scaled(WIDTHS[0], base_width);
         let conv1 = Conv2d::same(init.kaiming_normal_fan_out([stem, 3, 7, 7], device), None, 2);

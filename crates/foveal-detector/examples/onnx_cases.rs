@@ -11,7 +11,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use foveal_anchors::{AnchorConfig, Rounding};
-use foveal_backbone::{BackboneKind, NormChoice, P6From};
+use foveal_backbone::{BackboneKind, BackboneNorm, P6From};
 use foveal_boxes::{Delta, decode};
 use foveal_coco::CategoryInfo;
 use foveal_detector::onnx::{self, OnnxOptions};
@@ -75,17 +75,18 @@ fn models() -> [(&'static str, ModelConfig); 6] {
         ..ModelConfig::default()
     };
     // 16 is the least width at which each of ResNeXt's groups has a whole channel.
-    let relative = |backbone| ModelConfig { backbone, base_width: 16, norm: NormChoice::FrozenBatch, ..narrow.clone() };
+    let relative =
+        |backbone| ModelConfig { backbone, base_width: 16, norm: BackboneNorm::FrozenBatch, ..narrow.clone() };
     let torchvision = AnchorConfig { rounding: Rounding::Torchvision, ..AnchorConfig::default() };
     // torchvision's background and an id that is not used.
     let channels = ClassChannels { count: CLASSES + 2, of_class: (1..=CLASSES as u32).map(|c| c + c / 4).collect() };
     let group_heads = HeadConfig { norm: HeadNorm::Group, ..narrow.head.clone() };
     [
-        ("group", ModelConfig { norm: NormChoice::Group, p6_from: P6From::C5, ..narrow.clone() }),
+        ("group", ModelConfig { norm: BackboneNorm::Group, p6_from: P6From::C5, ..narrow.clone() }),
         (
             "frozen",
             ModelConfig {
-                norm: NormChoice::FrozenBatch,
+                norm: BackboneNorm::FrozenBatch,
                 anchors: torchvision,
                 class_channels: Some(channels),
                 ..narrow.clone()
@@ -95,7 +96,7 @@ fn models() -> [(&'static str, ModelConfig); 6] {
             "bottleneck",
             ModelConfig {
                 backbone: BackboneKind::ResNet50,
-                norm: NormChoice::Batch,
+                norm: BackboneNorm::Batch,
                 head: group_heads,
                 p6_from: P6From::C5,
                 ..narrow.clone()

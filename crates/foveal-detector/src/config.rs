@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use foveal_anchors::AnchorConfig;
-use foveal_backbone::{BackboneKind, FREEZABLE, NormChoice, P6From};
+use foveal_backbone::{BackboneKind, BackboneNorm, FREEZABLE, P6From};
 use foveal_base::{SettingError, check};
 use foveal_heads::{HeadConfig, HeadNorm};
 use foveal_nn::NORM_EPS;
@@ -30,7 +30,7 @@ pub struct ModelConfig {
     /// Stages out of training, from the input: 0 none, 1 the stem, 2 stem and layer1, … 5 the whole backbone.
     pub freeze_stages: usize,
     /// Norms of the backbone.
-    pub norm: NormChoice,
+    pub norm: BackboneNorm,
     /// Added to the variance in the backbone's norms. 1e-5, but 0 in torchvision's published `COCO_V1` detector.
     pub norm_eps: f64,
     /// Norms that stay trained batch norms under `frozen_batch`: those whose statistics the weight file lacked.
@@ -57,7 +57,7 @@ impl Default for ModelConfig {
             weights: None,
             weights_convention: WeightsConvention::default(),
             freeze_stages: 0,
-            norm: NormChoice::default(),
+            norm: BackboneNorm::default(),
             norm_eps: NORM_EPS,
             live_norms: Vec::new(),
             p6_from: P6From::default(),

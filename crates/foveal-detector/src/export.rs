@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::f16;
 use foveal_anchors::Rounding;
-use foveal_backbone::{BackboneKind, NormChoice, P6From};
+use foveal_backbone::{BackboneKind, BackboneNorm, P6From};
 use foveal_base::write_atomically;
 use foveal_heads::HeadNorm;
 use foveal_image::ResizeMode;
@@ -70,7 +70,7 @@ pub fn export_weights(
     if counters == Counters::Written {
         let frozen = |name: &str| {
             let norm = name.strip_prefix("backbone.body.").unwrap_or(name);
-            checkpoint.meta.model.norm == NormChoice::FrozenBatch
+            checkpoint.meta.model.norm == BackboneNorm::FrozenBatch
                 && !checkpoint.meta.model.live_norms.iter().any(|live| live == norm)
         };
         for norm in tensors.keys().filter_map(|n| n.strip_suffix(".running_var")).filter(|n| !frozen(n)) {
@@ -163,7 +163,7 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
             && model.head.convs == plain.head.convs
             && (model.head.norm == HeadNorm::None || model.head.groups == plain.head.groups)
             && model.anchors.anchors_per_location() == plain.anchors.anchors_per_location()
-            && model.norm != NormChoice::Group
+            && model.norm != BackboneNorm::Group
             && !model.weights_convention.stride_in_1x1()
     });
     let (Some(arch), true) = (arch, fits) else {
@@ -208,7 +208,7 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
         arch.name(),
         arguments.join(", ")
     );
-    if arch == TorchvisionArch::V1 && model.norm == NormChoice::Batch {
+    if arch == TorchvisionArch::V1 && model.norm == BackboneNorm::Batch {
         note +=
             "# The norms are FrozenBatchNorm2d only with weights_backbone; without, they are BatchNorm2d, as here.\n";
     }

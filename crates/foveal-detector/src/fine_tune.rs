@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use burn::tensor::Device;
-use foveal_backbone::NormChoice;
+use foveal_backbone::BackboneNorm;
 use foveal_coco::CategoryInfo;
 use foveal_weights::{TensorMap, load_tensors};
 
@@ -61,7 +61,7 @@ pub(crate) fn start_from(
     if report.loaded.is_empty() {
         return Err(DetectorError::Import { path: path.to_owned(), found: "no tensor that fits the network".into() });
     }
-    if config.norm == NormChoice::FrozenBatch {
+    if config.norm == BackboneNorm::FrozenBatch {
         let without = report.missing.iter().filter_map(|n| n.strip_prefix(BODY)?.strip_suffix(".running_var"));
         config.live_norms = without.map(str::to_owned).collect();
         model.backbone.body = model.backbone.body.train_norms(&config.live_norms);

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 use foveal_anchors::{AnchorConfig, Rounding};
-use foveal_backbone::{BackboneKind, NormChoice, P6From};
+use foveal_backbone::{BackboneKind, BackboneNorm, P6From};
 use foveal_heads::{HeadConfig, HeadNorm};
 use foveal_image::{Preprocess, ResizeMode};
 use foveal_weights::{TensorMap, load_tensors, read_weight_file};
@@ -41,8 +41,8 @@ impl TorchvisionArch {
     /// The architecture with torchvision's anchors; the class channels are still those of no file.
     pub fn model(self) -> ModelConfig {
         let (norm, p6_from, head_norm) = match self {
-            Self::V1 => (NormChoice::FrozenBatch, P6From::P5, HeadNorm::None),
-            Self::V2 => (NormChoice::Batch, P6From::C5, HeadNorm::Group),
+            Self::V1 => (BackboneNorm::FrozenBatch, P6From::P5, HeadNorm::None),
+            Self::V2 => (BackboneNorm::Batch, P6From::C5, HeadNorm::Group),
         };
         ModelConfig {
             backbone: BackboneKind::ResNet50,

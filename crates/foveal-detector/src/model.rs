@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use foveal_anchors::{Anchors, GridSize};
-use foveal_backbone::{Backbone, Body, Fpn, NormChoice, StageMaps};
+use foveal_backbone::{Backbone, BackboneNorm, Body, Fpn, StageMaps};
 use foveal_coco::CategoryInfo;
 use foveal_heads::{Head, HeadOutput};
 use foveal_image::IMAGENET_STD;
@@ -170,7 +170,7 @@ impl ModelConfig {
                 };
                 let loaded = load_backbone(model.backbone.body, &file)?;
                 model.backbone.body = loaded.body;
-                if self.norm == NormChoice::FrozenBatch {
+                if self.norm == BackboneNorm::FrozenBatch {
                     config.live_norms = loaded.norms_without_statistics;
                     model.backbone.body = model.backbone.body.train_norms(&config.live_norms);
                 }
@@ -181,7 +181,7 @@ impl ModelConfig {
                 new_tensors = all.missing.into_iter().filter(|n| !given.contains(n)).collect();
                 report = Some(loaded.report);
             }
-            None if self.norm == NormChoice::FrozenBatch => return Err(DetectorError::FrozenWithoutWeights),
+            None if self.norm == BackboneNorm::FrozenBatch => return Err(DetectorError::FrozenWithoutWeights),
             None => {}
         }
         model.backbone.body = model.backbone.body.freeze_stages(self.freeze_stages);

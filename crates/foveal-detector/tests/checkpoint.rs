@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use foveal_backbone::{BackboneKind, NormChoice};
+use foveal_backbone::{BackboneKind, BackboneNorm};
 use foveal_coco::CategoryInfo;
 use foveal_detector::{Checkpoint, CheckpointMeta, Detector, DetectorError, ModelConfig, PostprocessConfig};
 use foveal_image::{Preprocess, RgbImage};
@@ -16,7 +16,7 @@ fn config() -> ModelConfig {
         backbone: BackboneKind::ResNet18,
         base_width: 8,
         fpn_channels: 8,
-        norm: NormChoice::Batch,
+        norm: BackboneNorm::Batch,
         ..ModelConfig::default()
     }
 }
@@ -169,6 +169,6 @@ fn a_value_that_is_not_finite_is_named() {
 #[test]
 fn contradictions_in_the_config_are_errors() {
     let build = |c: ModelConfig| c.build(2, 0, &Device::flex()).map(|_| ()).unwrap_err().to_string();
-    assert!(build(ModelConfig { norm: NormChoice::FrozenBatch, ..config() }).contains("model.weights"));
+    assert!(build(ModelConfig { norm: BackboneNorm::FrozenBatch, ..config() }).contains("model.weights"));
     assert!(build(ModelConfig { freeze_stages: 6, ..config() }).contains("model.freeze_stages"));
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use foveal_backbone::{BackboneKind, NormChoice};
+use foveal_backbone::{BackboneKind, BackboneNorm};
 use foveal_coco::CategoryInfo;
 use foveal_detector::{Checkpoint, Detector, Labels, ModelConfig, TorchvisionArch, import_torchvision};
 use foveal_image::RgbImage;
@@ -21,7 +21,7 @@ fn narrow(arch: TorchvisionArch) -> ModelConfig {
     model.backbone = BackboneKind::ResNet18;
     model.base_width = 4;
     model.fpn_channels = 8;
-    model.norm = NormChoice::FrozenBatch;
+    model.norm = BackboneNorm::FrozenBatch;
     model.head.groups = 4;
     model
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use foveal_backbone::{BackboneKind, Body, NormChoice};
+use foveal_backbone::{BackboneKind, BackboneNorm, Body};
 use foveal_nn::{Eager, Init};
 use foveal_weights::{BackboneFile, WeightsConvention, load_backbone, read_weights};
 use safetensors::{Dtype, tensor::TensorView};
@@ -36,7 +36,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let shape: [usize; 4] = images.shape.try_into().map_err(|_| "images of four axes")?;
     let images = Tensor::<4>::from_data(TensorData::new(images.values, shape), &device);
 
-    let norm = NormChoice::FrozenBatch;
+    let norm = BackboneNorm::FrozenBatch;
     let net = Body::new(kind, 64, norm, &mut Init::seeded(0), &device);
     let net = if convention.stride_in_1x1() { net.with_stride_in_1x1() } else { net };
     let file = BackboneFile { path: Path::new(weights), kind, norm, convention, input_std: [0.229, 0.224, 0.225] };

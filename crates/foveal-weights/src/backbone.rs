@@ -6,7 +6,7 @@ use crate::convention::{self, WeightsConvention};
 use crate::layout::{NoNetwork, residual_network};
 use crate::plain::{self, Refusal, Wanted};
 use crate::{LoadReport, WeightsError, load_tensors, read_weight_file, tensor_shapes};
-use foveal_backbone::{BackboneKind, Body, NormChoice};
+use foveal_backbone::{BackboneKind, BackboneNorm, Body};
 
 /// A backbone with a file's weights in it.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct BackboneFile<'a> {
     /// The network.
     pub kind: BackboneKind,
     /// Its norms.
-    pub norm: NormChoice,
+    pub norm: BackboneNorm,
     /// Its strides and its input.
     pub convention: WeightsConvention,
     /// By what the network's input, RGB in 0..1, is divided.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use foveal_backbone::{BackboneKind, BlockKind, NormChoice, STAGES};
+use foveal_backbone::{BackboneKind, BackboneNorm, BlockKind, STAGES};
 
 use crate::layout::ResidualNetwork;
 use crate::{HostTensor, TensorMap};
@@ -32,7 +32,7 @@ const PLAIN: &str = "take the weights of the plain network";
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
     pub kind: BackboneKind,
-    pub norm: NormChoice,
+    pub norm: BackboneNorm,
     /// Names and shapes of its parameters and statistics.
     pub shapes: &'a BTreeMap<String, Vec<usize>>,
 }
@@ -155,18 +155,20 @@ fn structure(tensors: &TensorMap, kind: BackboneKind) -> Result<(), Refusal> {
 }
 
 /// Refuses norms of another kind than `norm`, and statistics that no data has.
-fn norms(tensors: &TensorMap, norm: NormChoice) -> Result<(), Refusal> {
+fn norms(tensors: &TensorMap, norm: BackboneNorm) -> Result<(), Refusal> {
     let statistics: BTreeSet<&str> = tensors.keys().filter_map(|name| name.strip_suffix(".running_var")).collect();
     let is_scale = |name: &String| name.ends_with(".weight") && (name.contains("bn") || name.contains("downsample.1."));
     match norm {
-        NormChoice::Group if !statistics.is_empty() => refuse(
+        BackboneNorm::Group if !statistics.is_empty() => refuse(
             format!("batch norms with statistics, where model.norm is \"group\" ({} of them)", statistics.len()),
             "set model.norm = \"frozen_batch\", or \"batch\" for large batches",
         )?,
-        NormChoice::FrozenBatch | NormChoice::Batch if statistics.is_empty() && tensors.keys().any(is_scale) => refuse(
-            "norms without statistics, as group norms are",
-            "set model.norm = \"group\", or take weights of a network with batch norms",
-        )?,
+        BackboneNorm::FrozenBatch | BackboneNorm::Batch if statistics.is_empty() && tensors.keys().any(is_scale) => {
+            refuse(
+                "norms without statistics, as group norms are",
+                "set model.norm = \"group\", or take weights of a network with batch norms",
+            )?
+        }
         _ => {}
     }
     let negative = |name: &&&str| tensors[&format!("{name}.running_var")].values.iter().any(|v| *v < 0.0);
@@ -213,14 +215,14 @@ mod tests {
         file
     }
 
-    fn outcome(file: WeightFile, kind: BackboneKind, norm: NormChoice) -> String {
+    fn outcome(file: WeightFile, kind: BackboneKind, norm: BackboneNorm) -> String {
         match check_as(file, kind, norm, None) {
             Ok(()) => String::new(),
             Err(Refusal { found, advice }) => format!("{found}: {advice}"),
         }
     }
 
-    fn check_as(file: WeightFile, kind: BackboneKind, norm: NormChoice, arch: Option<&str>) -> Result<(), Refusal> {
+    fn check_as(file: WeightFile, kind: BackboneKind, norm: BackboneNorm, arch: Option<&str>) -> Result<(), Refusal> {
         let body = Body::new(kind, 64, norm, &mut Init::counting(), &Device::flex());
         check(&residual_network(file).unwrap(), &Wanted { kind, norm, shapes: &tensor_shapes(&body) }, arch)
     }
@@ -229,13 +231,13 @@ mod tests {
     fn changed(change: impl FnOnce(&mut WeightFile)) -> String {
         let mut file = file(BackboneKind::ResNet50);
         change(&mut file);
-        outcome(file, BackboneKind::ResNet50, NormChoice::FrozenBatch)
+        outcome(file, BackboneKind::ResNet50, BackboneNorm::FrozenBatch)
     }
 
     #[test]
     fn plain_networks_pass_whole_and_in_part() {
         for kind in BackboneKind::ALL {
-            assert_eq!(outcome(file(kind), kind, NormChoice::Batch), "");
+            assert_eq!(outcome(file(kind), kind, BackboneNorm::Batch), "");
         }
         let part = changed(|f| f.tensors.retain(|name, _| !name.starts_with("layer4.1") && !name.contains("layer4.2")));
         assert_eq!(part, "");
@@ -245,7 +247,7 @@ mod tests {
 
     #[test]
     fn other_depths_are_named() {
-        let other = |found: BackboneKind, wanted: BackboneKind| outcome(file(found), wanted, NormChoice::FrozenBatch);
+        let other = |found: BackboneKind, wanted: BackboneKind| outcome(file(found), wanted, BackboneNorm::FrozenBatch);
         for (found, wanted) in [
             (BackboneKind::ResNet101, BackboneKind::ResNet50),
             (BackboneKind::ResNet50, BackboneKind::ResNet101),
@@ -295,19 +297,19 @@ mod tests {
         let quantised = OtherTensor { name: "layer1.0.conv1.weight".into(), dtype: "I8".into() };
         assert!(changed(|f| f.others.push(quantised)).contains("layer1.0.conv1.weight of type I8"));
         let kind = BackboneKind::ResNet50;
-        let blurred = check_as(file(kind), kind, NormChoice::FrozenBatch, Some("resnetblur50"));
+        let blurred = check_as(file(kind), kind, BackboneNorm::FrozenBatch, Some("resnetblur50"));
         assert!(blurred.unwrap_err().found.contains("resnetblur50"));
     }
 
     #[test]
     fn norms_of_another_kind_are_refused() {
         let kind = BackboneKind::ResNet18;
-        let group = outcome(file(kind), kind, NormChoice::Group);
+        let group = outcome(file(kind), kind, BackboneNorm::Group);
         assert!(group.contains("model.norm = \"frozen_batch\""), "{group}");
         let mut without = file(kind);
         without.tensors.retain(|name, _| !name.contains("running"));
-        assert_eq!(outcome(without.clone(), kind, NormChoice::Group), "");
-        let batch = outcome(without, kind, NormChoice::Batch);
+        assert_eq!(outcome(without.clone(), kind, BackboneNorm::Group), "");
+        let batch = outcome(without, kind, BackboneNorm::Batch);
         assert!(batch.contains("norms without statistics") && batch.contains("model.norm = \"group\""), "{batch}");
         let negative = changed(|f| f.tensors.get_mut("layer1.0.bn2.running_var").unwrap().values[0] = -0.5);
         assert!(negative.contains("negative variance in layer1.0.bn2.running_var"), "{negative}");

@@ -6,7 +6,7 @@ mod formula;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use foveal_backbone::{BackboneKind, Body, NormChoice};
+use foveal_backbone::{BackboneKind, BackboneNorm, Body};
 use foveal_nn::{Eager, Init};
 use foveal_weights::{
     BackboneFile, HostTensor, LoadedBackbone, TensorMap, WeightsConvention, WeightsError, load_backbone, named_tensors,
@@ -17,14 +17,14 @@ use serde_json::Value;
 const KIND: BackboneKind = BackboneKind::ResNet50;
 const WIDTH: usize = 4;
 
-fn network(convention: WeightsConvention, norm: NormChoice) -> Body {
+fn network(convention: WeightsConvention, norm: BackboneNorm) -> Body {
     let net = Body::new(KIND, WIDTH, norm, &mut Init::seeded(1), &Device::flex());
     if convention.stride_in_1x1() { net.with_stride_in_1x1() } else { net }
 }
 
 /// layouts.py's weights.
 fn weights() -> TensorMap {
-    let mut tensors = named_tensors(&network(WeightsConvention::Auto, NormChoice::FrozenBatch));
+    let mut tensors = named_tensors(&network(WeightsConvention::Auto, BackboneNorm::FrozenBatch));
     formula::fill(&mut tensors);
     tensors
 }
@@ -58,13 +58,13 @@ fn load(
     convention: WeightsConvention,
 ) -> Result<LoadedBackbone, String> {
     let renamed = tensors.iter().map(|(k, t)| (name(k), t.clone())).collect();
-    load_as(&renamed, convention, NormChoice::FrozenBatch).map_err(|e| e.to_string())
+    load_as(&renamed, convention, BackboneNorm::FrozenBatch).map_err(|e| e.to_string())
 }
 
 fn load_as(
     tensors: &TensorMap,
     convention: WeightsConvention,
-    norm: NormChoice,
+    norm: BackboneNorm,
 ) -> Result<LoadedBackbone, WeightsError> {
     let dir = tempfile::tempdir().unwrap();
     let path: PathBuf = dir.path().join("w.safetensors");
@@ -165,17 +165,17 @@ fn other_networks_are_refused_by_names_and_shapes() {
 
 #[test]
 fn norms_must_be_of_the_files_kind() {
-    let group = load_as(&weights(), WeightsConvention::Auto, NormChoice::Group).unwrap_err().to_string();
+    let group = load_as(&weights(), WeightsConvention::Auto, BackboneNorm::Group).unwrap_err().to_string();
     assert!(group.contains("model.norm = \"frozen_batch\""), "{group}");
     let mut without = weights();
     without.retain(|name, _| !name.contains("running"));
-    let frozen = load_as(&without, WeightsConvention::Auto, NormChoice::FrozenBatch).unwrap_err().to_string();
+    let frozen = load_as(&without, WeightsConvention::Auto, BackboneNorm::FrozenBatch).unwrap_err().to_string();
     assert!(frozen.contains("model.norm = \"group\""), "{frozen}");
-    assert!(load_as(&without, WeightsConvention::Auto, NormChoice::Group).is_ok());
+    assert!(load_as(&without, WeightsConvention::Auto, BackboneNorm::Group).is_ok());
     // Statistics of some norms alone: those without are told.
     let mut part = weights();
     part.retain(|name, _| !(name.starts_with("layer4.2.bn2.running")));
-    let loaded = load_as(&part, WeightsConvention::Auto, NormChoice::FrozenBatch).unwrap();
+    let loaded = load_as(&part, WeightsConvention::Auto, BackboneNorm::FrozenBatch).unwrap();
     assert_eq!(loaded.norms_without_statistics, ["layer4.2.bn2"]);
 }
 
@@ -184,7 +184,7 @@ fn a_part_of_a_network_says_what_it_left() {
     let mut part = weights();
     part.retain(|name, _| !name.starts_with("layer4.") || name.contains("downsample"));
     part.insert("fc.weight".into(), HostTensor { shape: vec![1], values: vec![0.0] });
-    let loaded = load_as(&part, WeightsConvention::Auto, NormChoice::FrozenBatch).unwrap();
+    let loaded = load_as(&part, WeightsConvention::Auto, BackboneNorm::FrozenBatch).unwrap();
     assert_eq!(loaded.report.unused, ["fc.weight"]);
     assert_eq!(loaded.norms_without_statistics.len(), 9);
     assert!(loaded.report.missing.iter().all(|name| name.starts_with("layer4.")));

@@ -4,7 +4,7 @@ mod formula;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use foveal_backbone::{BackboneKind, Body, NormChoice};
+use foveal_backbone::{BackboneKind, BackboneNorm, Body};
 use foveal_nn::{Eager, Init};
 use foveal_weights::{ParamPath, load_tensors, named_tensors};
 use serde_json::Value;
@@ -52,7 +52,7 @@ impl ModuleVisitor for Gradient<'_> {
 /// layers.
 fn agrees(kind: BackboneKind) {
     let device = Device::flex().autodiff();
-    let body = Body::new(kind, WIDTH, NormChoice::FrozenBatch, &mut Init::zeros(), &device);
+    let body = Body::new(kind, WIDTH, BackboneNorm::FrozenBatch, &mut Init::zeros(), &device);
     let mut tensors = named_tensors(&body);
     formula::fill(&mut tensors);
     let (body, report) = load_tensors(body, &tensors);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
-use foveal_backbone::{BackboneKind, Body, NormChoice};
+use foveal_backbone::{BackboneKind, BackboneNorm, Body};
 use foveal_detector::{Checkpoint, ModelConfig, TorchvisionArch, import_torchvision};
 use foveal_image::IMAGENET_STD;
 use foveal_nn::Init;
@@ -30,7 +30,7 @@ fn fixture(name: &str) -> PathBuf {
 fn narrow(arch: TorchvisionArch) -> ModelConfig {
     let mut model = arch.model();
     (model.backbone, model.base_width, model.fpn_channels, model.norm) =
-        (BackboneKind::ResNet18, 4, 8, NormChoice::FrozenBatch);
+        (BackboneKind::ResNet18, 4, 8, BackboneNorm::FrozenBatch);
     model.head.groups = 4;
     model
 }
@@ -79,7 +79,7 @@ fn read(path: &Path) -> Vec<String> {
         Err(e) => errors.push(e.to_string()),
     }
     for convention in [WeightsConvention::Auto, WeightsConvention::Msra] {
-        let (kind, norm) = (BackboneKind::ResNet18, NormChoice::FrozenBatch);
+        let (kind, norm) = (BackboneKind::ResNet18, BackboneNorm::FrozenBatch);
         let net = Body::new(kind, 4, norm, &mut Init::seeded(1), &device);
         let file = BackboneFile { path, kind, norm, convention, input_std: IMAGENET_STD };
         errors.extend(load_backbone(net, &file).err().map(|e| e.to_string()));

@@ -5,7 +5,7 @@ mod train;
 pub use train::{OptimizerKind, ScheduleKind, TrainConfig};
 
 use foveal_anchors::MatcherConfig;
-use foveal_backbone::NormChoice;
+use foveal_backbone::BackboneNorm;
 use foveal_base::{SettingError, check};
 use foveal_criterion::LossConfig;
 use foveal_data::DataConfig;
@@ -86,7 +86,7 @@ impl RunConfig {
             &new_layers,
         )?;
         check::that(
-            !self.train.activation_checkpointing || self.model.norm != NormChoice::Batch,
+            !self.train.activation_checkpointing || self.model.norm != BackboneNorm::Batch,
             "train.activation_checkpointing",
             "false where model.norm is \"batch\": a second forward pass would count each batch twice in its statistics",
             &true,
@@ -237,7 +237,7 @@ mod tests {
             (wrong(|c| c.train.milestones = vec![8.0, 3.0]), "train.milestones: ", "rising order", "[8.0, 3.0]"),
             (wrong(|c| c.train.ema = 1.0), "train.ema: ", "below 1", "1.0"),
             (
-                wrong(|c| (c.train.activation_checkpointing, c.model.norm) = (true, NormChoice::Batch)),
+                wrong(|c| (c.train.activation_checkpointing, c.model.norm) = (true, BackboneNorm::Batch)),
                 "train.activation_checkpointing: ",
                 "model.norm",
                 "true",

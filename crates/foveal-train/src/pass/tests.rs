@@ -1,5 +1,5 @@
 use burn::tensor::Device;
-use foveal_backbone::NormChoice;
+use foveal_backbone::BackboneNorm;
 use foveal_criterion::Normalizer;
 use foveal_detector::{ModelConfig, image_tensor};
 
@@ -35,14 +35,14 @@ fn gradients_are_those_of_the_whole_graph() {
     type Change = fn(&mut ModelConfig);
     let cases: [(&str, Change, usize); 6] = [
         ("group norms", |_| (), 4),
-        ("frozen norms", |m| m.norm = NormChoice::FrozenBatch, 4),
+        ("frozen norms", |m| m.norm = BackboneNorm::FrozenBatch, 4),
         ("two stages frozen", |m| m.freeze_stages = 2, 4),
         ("all frozen", |m| m.freeze_stages = 5, 4),
-        ("frozen batch norms", |m| (m.norm, m.freeze_stages) = (NormChoice::Batch, 3), 2),
+        ("frozen batch norms", |m| (m.norm, m.freeze_stages) = (BackboneNorm::Batch, 3), 2),
         (
             "one trained batch norm",
             |m| {
-                m.norm = NormChoice::FrozenBatch;
+                m.norm = BackboneNorm::FrozenBatch;
                 m.live_norms = vec!["layer3.1.bn2".into()];
             },
             2,
