@@ -8,4 +8,5 @@ mod export;
 mod lab;
 mod loss;
 mod round_trip;
+mod summary;
 mod support;

@@ -1,6 +1,6 @@
 //! The memory that a training step is expected to take on a CPU.
 
-use foveal_detector::{InputSize, NetworkCount};
+use foveal_detector::{BOX_VALUES, InputSize, NetworkCount};
 use serde::Serialize;
 
 use crate::config::{OptimizerKind, RunConfig};
@@ -8,8 +8,6 @@ use crate::pass::Activations;
 
 /// Bytes of an `f32`.
 const F32: u64 = 4;
-/// Numbers of a box delta.
-const BOX_VALUES: u64 = 4;
 /// Bytes of the program itself, its threads and their buffers, as measured on Linux with two threads.
 const PROCESS: u64 = 64 << 20;
 
@@ -42,7 +40,7 @@ impl TrainingMemory {
         let numbers: u64 = count.layers.iter().map(|layer| layer.parameters + layer.buffers).sum();
         let trained = F32 * count.trained_parameters;
         let rows = (size.batch * count.anchors) as u64;
-        let outputs = rows * (config.model.channels(classes) as u64 + BOX_VALUES);
+        let outputs = rows * (config.model.channels(classes) as u64 + BOX_VALUES as u64);
         let moments = match config.train.optimizer {
             OptimizerKind::Sgd => 1,
             OptimizerKind::AdamW => 2,
