@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SizeBucket {
-    /// Area below 32 * 32 square pixels.
+    /// Small objects, with an area below 32 * 32 square pixels.
     Small,
-    /// Area from 32 * 32 to below 96 * 96 square pixels.
+    /// Medium objects, with an area from 32 * 32 to below 96 * 96 square pixels.
     Medium,
-    /// Area of 96 * 96 square pixels and above.
+    /// Large objects, with an area of at least 96 * 96 square pixels.
     Large,
 }
 
@@ -20,7 +20,7 @@ impl SizeBucket {
     /// All size ranges, smallest first.
     pub const ALL: [SizeBucket; 3] = [SizeBucket::Small, SizeBucket::Medium, SizeBucket::Large];
 
-    /// The size range of an area in square pixels.
+    /// The size range of an object whose box has the given area in square pixels.
     pub fn of(area: f32) -> Self {
         if area < 32.0 * 32.0 {
             SizeBucket::Small
@@ -89,7 +89,7 @@ pub fn coverage(anchors: &[BBox], objects: &[BBox]) -> Coverage {
 }
 
 impl Coverage {
-    /// Appends the objects of another image.
+    /// Appends the coverage of the objects of another image.
     pub fn merge(&mut self, other: Coverage) {
         self.objects.extend(other.objects);
     }

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 /// The training target of an anchor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// The anchor is trained as background.
+    /// The anchor is a negative: it is trained as background.
     Background,
     /// The anchor is ignored: it has no part in the loss.
     Ignore,
-    /// The anchor is trained to detect the object with this index.
+    /// The anchor is a positive: it is trained to detect the object with this index.
     Object(u32),
 }
 

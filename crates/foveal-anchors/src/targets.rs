@@ -23,7 +23,7 @@ pub struct ImageTargets {
 pub struct Positive {
     /// Index of the anchor among all anchors of the image.
     pub anchor: u32,
-    /// Class of the object.
+    /// Class of the object, from 0 to the number of classes minus 1.
     pub class: u32,
     /// Box of the anchor in pixels of the padded image.
     pub anchor_box: BBox,

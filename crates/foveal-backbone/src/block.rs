@@ -19,14 +19,14 @@ pub struct Downsample {
 /// (He et al., arXiv 1512.03385, section 4.1).
 #[derive(Module, Debug)]
 pub struct Block {
-    /// The first convolution: 3x3 in a basic block, 1x1 in a bottleneck.
+    /// The first convolution: 3x3 with the block's stride in a basic block, 1x1 in a bottleneck.
     pub conv1: Conv2d,
-    /// The norm after the first convolution.
+    /// The norm after the first convolution, over the inner channels of the block.
     pub bn1: Norm,
     /// The second convolution, 3x3. In a bottleneck it has the block's stride, except in networks of MSRA, where the
     /// first convolution has it.
     pub conv2: Conv2d,
-    /// The norm after the second convolution.
+    /// The norm after the second convolution, over its output channels.
     pub bn2: Norm,
     /// The third convolution of a bottleneck, 1x1, which increases the number of channels; `None` in a basic block.
     pub conv3: Option<Conv2d>,
@@ -71,7 +71,7 @@ impl Block {
         Self { conv1, bn1: norm(inner), conv2, bn2: norm(inner), conv3, bn3, downsample }
     }
 
-    /// Computes the output of the block.
+    /// Computes the output of the block, `relu(convolutions(x) + shortcut(x))`.
     ///
     /// # Shapes
     /// - x: `[batch, inputs, height, width]`

@@ -36,9 +36,10 @@ pub enum BackboneKind {
 /// The kind of residual block of a network (He et al., arXiv 1512.03385, section 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockKind {
-    /// Two 3x3 convolutions.
+    /// A basic block: two 3x3 convolutions with the width of the stage as channels.
     Basic,
-    /// Three convolutions, 1x1, 3x3 and 1x1, of which the last one has four times the width of the stage as channels.
+    /// A bottleneck: three convolutions, 1x1, 3x3 and 1x1, of which the last one has four times the width of the stage
+    /// as channels.
     Bottleneck,
 }
 
@@ -55,7 +56,7 @@ impl BlockKind {
 /// The structure of a residual network: its blocks, their numbers, groups and widths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResNetSpec {
-    /// The kind of block of all stages.
+    /// The kind of residual block that all stages consist of.
     pub block: BlockKind,
     /// Numbers of blocks in layer1, layer2, layer3 and layer4.
     pub depths: [usize; STAGES],
@@ -74,7 +75,7 @@ impl ResNetSpec {
     }
 }
 
-/// `width_per_group` of a plain ResNet.
+/// The `width_per_group` of a plain ResNet, which has one group.
 const PLAIN_WIDTH: usize = 64;
 /// Smallest multiple that [`BackboneKind::width_step`] returns: the width of the narrowest stem in tests.
 const LEAST_STEP: usize = 4;

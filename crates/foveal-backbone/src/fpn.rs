@@ -20,9 +20,9 @@ pub struct ConvNorm {
 /// `LastLevelP6P7`).
 #[derive(Module, Debug)]
 pub struct ExtraBlocks {
-    /// The convolution that makes P6 from P5 or C5.
+    /// The convolution that makes P6 from P5 or C5, 3x3 with stride 2.
     pub p6: Conv2d,
-    /// The convolution that makes P7 from the ReLU of P6.
+    /// The convolution that makes P7 from the ReLU of P6, 3x3 with stride 2.
     pub p7: Conv2d,
 }
 

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 /// image, x grows to the right, y grows downwards, and `x2 - x1` is the width (no "+ 1").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BBox {
-    /// Left edge in pixels.
+    /// Left edge: x coordinate in pixels from the left edge of the image.
     pub x1: f32,
-    /// Top edge in pixels.
+    /// Top edge: y coordinate in pixels from the top edge of the image.
     pub y1: f32,
-    /// Right edge in pixels.
+    /// Right edge: x coordinate in pixels from the left edge of the image.
     pub x2: f32,
-    /// Bottom edge in pixels.
+    /// Bottom edge: y coordinate in pixels from the top edge of the image.
     pub y2: f32,
 }
 
@@ -32,7 +32,7 @@ impl BBox {
         self.y2 - self.y1
     }
 
-    /// Area in square pixels: width times height.
+    /// Area in square pixels: width times height. It is negative if exactly one of the two is negative.
     pub fn area(&self) -> f32 {
         self.width() * self.height()
     }

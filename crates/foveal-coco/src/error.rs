@@ -36,12 +36,12 @@ pub enum CocoError {
          and `categories`"
     )]
     MissingSection {
-        /// Path of the annotation file.
+        /// Path of the annotation file that lacks the list.
         path: PathBuf,
         /// Key of the absent list: `images`, `annotations` or `categories`.
         section: &'static str,
     },
-    /// Two categories share an id.
+    /// Two categories share an id, so that the class of an annotation would be ambiguous.
     #[error("category id {id} is used twice: by {first:?} and {second:?}")]
     DuplicateCategory {
         /// The category id that occurs twice.

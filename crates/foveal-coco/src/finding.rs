@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Finding {
-    /// Two categories share an id.
+    /// Two categories share an id, so that it is unknown to which of them an annotation belongs.
     DuplicateCategory {
         /// The category id that occurs more than once.
         category_id: i64,
@@ -16,7 +16,7 @@ pub enum Finding {
         /// The image id that occurs more than once.
         image_id: i64,
     },
-    /// An image has no file name.
+    /// An image has no file name, so that it cannot be loaded.
     NoFileName {
         /// Id of the image without a file name.
         image_id: i64,
@@ -26,7 +26,7 @@ pub enum Finding {
         /// Id of the image without a size.
         image_id: i64,
     },
-    /// Two annotations share an id.
+    /// Two annotations share an id, which has to be unique in a COCO annotation file.
     DuplicateAnnotation {
         /// The annotation id that occurs more than once.
         annotation_id: i64,
@@ -35,14 +35,14 @@ pub enum Finding {
     },
     /// The image of an annotation is not in the file.
     UnknownImage {
-        /// Id of the annotation.
+        /// Id of the annotation with the unknown image.
         annotation_id: i64,
         /// The image id that the annotation refers to.
         image_id: i64,
     },
     /// The category of an annotation is not in the file.
     UnknownCategory {
-        /// Id of the annotation.
+        /// Id of the annotation with the unknown category.
         annotation_id: i64,
         /// Id of the image of the annotation.
         image_id: i64,
@@ -51,14 +51,14 @@ pub enum Finding {
     },
     /// An annotation has no box, or a number of its box is NaN or infinite.
     NotFinite {
-        /// Id of the annotation.
+        /// Id of the annotation without a finite box.
         annotation_id: i64,
         /// Id of the image of the annotation.
         image_id: i64,
     },
     /// The width or height of the box of an annotation is zero or negative.
     EmptyBox {
-        /// Id of the annotation.
+        /// Id of the annotation with the empty box.
         annotation_id: i64,
         /// Id of the image of the annotation.
         image_id: i64,

@@ -65,7 +65,7 @@ fn zero_or_one<S: Serializer>(flag: &bool, serializer: S) -> Result<S::Ok, S::Er
     serializer.serialize_u8(u8::from(*flag))
 }
 
-/// A detection of COCO's results format.
+/// A detection: an entry of a COCO results file.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawDetection")]
 pub struct CocoDetection {

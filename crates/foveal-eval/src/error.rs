@@ -29,7 +29,7 @@ pub enum EvalError {
     UnknownImage {
         /// Index of the detection in the list, counted from 0.
         index: usize,
-        /// Image id of the detection.
+        /// Image id of the detection, which the ground truth does not list.
         image_id: i64,
         /// Number of images of the ground truth.
         images: usize,
@@ -37,7 +37,7 @@ pub enum EvalError {
     /// A number of the box or the area of an annotation is NaN or infinite.
     #[error("annotation {annotation_id} (image {image_id}) has a box or area that is not finite")]
     AnnotationNotFinite {
-        /// Id of the annotation.
+        /// Id of the annotation that is not finite.
         annotation_id: i64,
         /// Id of the image of the annotation.
         image_id: i64,

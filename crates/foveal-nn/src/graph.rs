@@ -11,7 +11,7 @@ use crate::{Conv2d, Norm};
 pub struct Named<'a, L> {
     /// Name of the layer, such as `conv1` or `downsample.0`.
     pub name: &'a str,
-    /// Reference to the layer.
+    /// Reference to the layer with its parameters.
     pub layer: &'a L,
 }
 

@@ -40,9 +40,9 @@ pub(crate) struct Folded {
 /// follow it.
 #[derive(Module, Debug)]
 pub struct Norm {
-    /// Scale of each channel, `[channels]`.
+    /// Scale by which the normalised values of each channel are multiplied, `[channels]`.
     pub weight: Param<Tensor<1>>,
-    /// Shift of each channel, `[channels]`.
+    /// Shift that is added to the scaled values of each channel, `[channels]`.
     pub bias: Param<Tensor<1>>,
     /// Running mean of each channel over the training data, `[channels]`; `None` for group norm.
     pub running_mean: Option<RunningState<Tensor<1>>>,
