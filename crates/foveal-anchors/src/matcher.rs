@@ -28,8 +28,8 @@ pub struct MatcherConfig {
     /// between `negative_iou` and `positive_iou` is ignored.
     pub negative_iou: f32,
     /// Whether the best anchors of an object are positive even if their IoU is below `positive_iou` (default true).
-    /// Each anchor that has the highest IoU of all anchors with some object is matched with the object with which the
-    /// anchor itself has its highest IoU, which may be another one.
+    /// An anchor that has the highest IoU of all anchors with some object becomes positive. It is then matched with the
+    /// object that it overlaps most, which can be another object.
     pub low_quality: bool,
     /// Whether an anchor is ignored if it is not positive and at least half of its area lies in a crowd region (default
     /// true).

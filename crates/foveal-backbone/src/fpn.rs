@@ -45,8 +45,8 @@ pub struct Fpn {
 }
 
 impl Fpn {
-    /// Makes a pyramid with new weights, initialised as in torchvision: He's uniform initialisation (`a = 1`), biases
-    /// 0.
+    /// Makes a pyramid with new weights, initialised as in torchvision: He's uniform initialisation (`a = 1`) and zero
+    /// biases.
     ///
     /// `inputs` are the numbers of channels of C3, C4 and C5, `channels` is that of every level of the pyramid.
     pub fn new(inputs: [usize; 3], channels: usize, p6_from: P6From, init: &mut Init, device: &Device) -> Self {

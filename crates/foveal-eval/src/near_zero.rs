@@ -18,13 +18,15 @@ const NEAR_ZERO: f64 = 0.02;
 const LIMIT: usize = 100;
 /// Fraction of the objects that must be found under a reading of the detections for it to be reported.
 const ENOUGH: f64 = 0.25;
-/// Ratio of this fraction to that of the unchanged detections from which a reading is reported.
+/// Ratio of the objects found under a reading to those found by the unchanged detections from which the reading is
+/// reported.
 const TIMES: f64 = 3.0;
 /// IoU from which a detection fits an object, as in AP50.
 const FITS: f32 = 0.5;
 /// IoU from which a detection overlaps an object, without necessarily fitting it.
 const TOUCHES: f32 = 0.1;
-/// Fraction of the images with detections below which the detections are taken for those of other images.
+/// Fraction of the images with objects that must have detections. Below it, the detections are taken for those of other
+/// images.
 const FEW_IMAGES: f64 = 0.2;
 /// Fraction of the confused classes, or of the sizes, that a rule must explain to be reported.
 const MOSTLY: f64 = 0.8;
@@ -243,7 +245,7 @@ fn confused_classes(truth: &CocoDataset, images: &[ImageBoxes]) -> String {
     if let Some((shift, count)) = most.filter(|(shift, count)| **shift != 0 && **count as f64 >= MOSTLY * all as f64) {
         let (by, where_to) = (shift.unsigned_abs(), if *shift > 0 { "above" } else { "below" });
         return format!(
-            "The category_id of {count} of {all} detections that fit an object is {by} {where_to} the one of the object: \
+            "The category_id of {count} of {all} detections that fit an object is {by} {where_to} that of the object: \
              the list of classes is shifted"
         );
     }
