@@ -25,8 +25,7 @@ impl ModelConfig {
         init.requested()
     }
 
-    /// Weights of the layers that grow fastest with each size in the config. In floating point, which no size
-    /// overflows.
+    /// Weights of the layers that grow fastest with each size in the config. In floating point, which no size overflows.
     fn large_layers(&self, classes: usize) -> f64 {
         let spec = self.backbone.spec();
         let plain_width = 64.0;
