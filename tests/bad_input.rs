@@ -58,8 +58,11 @@ fn annotations_that_mean_nothing() {
     spoiled(|v| v["images"][1]["id"] = json!(1), &["image id 1 is used more than once"]);
     spoiled(|v| v["annotations"][2]["bbox"] = json!([1, 2, 3]), &["bad.json", "bbox"]);
     spoiled(|v| v["annotations"][2]["bbox"] = json!("wide"), &["bad.json", "bbox"]);
-    spoiled(|v| v["annotations"][2]["category_id"] = json!(4), &["annotation 3 (image 2) is of category 4"]);
-    spoiled(|v| v["annotations"][2]["image_id"] = json!(999), &["annotation 3 is on image 999"]);
+    spoiled(
+        |v| v["annotations"][2]["category_id"] = json!(4),
+        &["annotation 3 (image 2) has category 4, which is not in the file"],
+    );
+    spoiled(|v| v["annotations"][2]["image_id"] = json!(999), &["annotation 3 belongs to image 999"]);
     spoiled(|v| v["images"] = json!([]), &["image"]);
     spoiled(|v| v["categories"] = json!([]), &["categories"]);
     spoiled(|v| v["images"][0]["file_name"] = json!("gone.png"), &["gone.png"]);

@@ -22,7 +22,7 @@ impl ModelConfig {
         }
         let mut init = Init::counting();
         self.network_from(classes, &mut init, &Device::flex());
-        init.asked()
+        init.requested()
     }
 
     /// Weights of the layers that grow fastest with each size in the config. In floating point, which no size overflows.

@@ -76,7 +76,7 @@ impl Resamples {
     pub fn new(seeds: &[Option<Matched>], rare: &[usize], count: usize) -> Self {
         let finished: Vec<&Matched> = seeds.iter().flatten().collect();
         let images = finished.first().map_or(0, |matched| matched.images().len());
-        let on = |counts: &[u32], matched: &Matched| Point::of(&matched.figures(counts), rare);
+        let on = |counts: &[u32], matched: &Matched| Point::of(&matched.metrics(counts), rare);
         let once = vec![1; images];
         let whole: Vec<Point> = finished.iter().map(|matched| on(&once, matched)).collect();
         let draw = |sample: usize| {
