@@ -95,6 +95,10 @@ fn a_messy_but_sound_set_opens_clean() {
     assert_eq!((opened.report.crowds, opened.dataset.len()), (0, 1));
 }
 
+fn annotation(id: i64, image: i64, category: i64, bbox: Value) -> Value {
+    json!({"id": id, "image_id": image, "category_id": category, "bbox": bbox})
+}
+
 #[test]
 fn everything_wrong_is_in_one_summary() {
     let folder = Folder::new();
@@ -102,9 +106,6 @@ fn everything_wrong_is_in_one_summary() {
     std::fs::write(folder.path("text.jpg"), "no image").unwrap();
     std::fs::copy(fixture("truncated.jpg"), folder.path("truncated.jpg")).unwrap();
     let image = |id: i64, name: &str| json!({"id": id, "file_name": name, "width": 40, "height": 30});
-    let annotation = |id: i64, image: i64, category: i64, bbox: Value| {
-        json!({"id": id, "image_id": image, "category_id": category, "bbox": bbox})
-    };
     folder.write(
         "train.json",
         &json!({
