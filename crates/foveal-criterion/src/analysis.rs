@@ -20,9 +20,9 @@ pub struct PairLoss {
 /// logit, from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scores {
-    /// Number of positive pairs.
+    /// Number of positive pairs: an anchor and the class of its object.
     pub positives: f64,
-    /// Number of negative pairs.
+    /// Number of negative pairs: all other pairs of an anchor and a class.
     pub negatives: f64,
     /// Score of every positive pair, which is its `p_t`.
     pub of_positives: f64,
@@ -33,9 +33,9 @@ pub struct Scores {
 /// A sum of losses or gradients over all pairs of anchor and class, in its parts from positive and negative pairs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
-    /// Sum over the positive pairs.
+    /// Sum over the positive pairs: an anchor and the class of its object.
     pub positive: f64,
-    /// Sum over the negative pairs.
+    /// Sum over the negative pairs: all other pairs of an anchor and a class.
     pub negative: f64,
 }
 

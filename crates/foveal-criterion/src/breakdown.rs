@@ -48,7 +48,7 @@ impl BatchBreakdown {
 pub struct LevelCounts {
     /// Number of positive anchors, which were matched with an object.
     pub positive: u64,
-    /// Number of background anchors.
+    /// Number of background anchors, which were matched with no object and take part in the loss.
     pub background: u64,
     /// Number of ignored anchors, which take no part in the loss.
     pub ignored: u64,
@@ -119,7 +119,7 @@ pub struct LossBreakdown {
     pub counts: AnchorCounts,
     /// Sums of losses, gradients and scores over the steps. Losses and gradients are divided by the normalizer.
     pub sums: BreakdownSums,
-    /// Number of steps.
+    /// Number of training steps that the counts and sums cover.
     pub steps: usize,
 }
 

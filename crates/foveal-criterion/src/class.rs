@@ -12,10 +12,11 @@ use crate::{mining, quality};
 
 /// The class loss of a batch, already divided by the normalizer.
 pub(crate) struct ClassPart {
-    /// `[1]`.
+    /// The class loss, `[1]`.
     pub(crate) loss: Tensor<1>,
     /// The loss of positive pairs and of all other pairs, `[2]`, without autodiff.
     pub(crate) sums: Tensor<1>,
+    /// The breakdown, if a layout was given.
     pub(crate) breakdown: Option<BatchBreakdown>,
 }
 

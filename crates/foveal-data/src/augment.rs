@@ -15,7 +15,9 @@ const MIN_VISIBLE_FRACTION: f32 = 0.25;
 /// The geometric changes of one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Geometry {
+    /// Whether left and right are swapped.
     pub flip_horizontal: bool,
+    /// Whether top and bottom are swapped.
     pub flip_vertical: bool,
     /// Size in pixels that the image is resized to.
     pub resized: Size,

@@ -41,18 +41,22 @@ pub struct SetConfig {
     pub images: Option<PathBuf>,
 }
 
-/// Random changes of colour of training images, as in torchvision's `ColorJitter`. Brightness, contrast and saturation
-/// are changed by a factor from `1 - value` to `1 + value`. By default all values are 0, which turns them off.
+/// Random changes of colour of training images, as in torchvision's `ColorJitter`. By default all values are 0, which
+/// turns them off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ColorJitter {
-    /// Range of the factor of all channels, from 0 (off) to 1.
+    /// Change of brightness, from 0 (off) to 1: all channels are multiplied by a random factor from `1 - brightness` to
+    /// `1 + brightness`.
     pub brightness: f32,
-    /// Range of the factor of the distance from the mean grey level of the image, from 0 (off) to 1.
+    /// Change of contrast, from 0 (off) to 1: the difference from the mean grey level of the image is multiplied by a
+    /// random factor from `1 - contrast` to `1 + contrast`.
     pub contrast: f32,
-    /// Range of the factor of the distance from the grey level of each pixel, from 0 (off) to 1.
+    /// Change of saturation, from 0 (off) to 1: the difference from the grey level of each pixel is multiplied by a
+    /// random factor from `1 - saturation` to `1 + saturation`.
     pub saturation: f32,
-    /// Largest shift of the hue as a fraction of the colour circle, from 0 (off) to 0.5.
+    /// Change of hue, from 0 (off) to 0.5: the hue is shifted by a random fraction of the colour circle from `-hue` to
+    /// `hue`.
     pub hue: f32,
 }
 

@@ -14,7 +14,7 @@ pub enum DataError {
     /// A path that the configuration must set is missing.
     #[error("`{key}` is not set: expected {expected}")]
     Missing {
-        /// The full configuration key.
+        /// The full configuration key, for example `data.train.images`.
         key: &'static str,
         /// What the key must be set to.
         expected: &'static str,
@@ -28,7 +28,7 @@ pub enum DataError {
     /// The categories of an annotation file cannot be used, for example because two have the same id.
     #[error("{}: {source}", path.display())]
     Categories {
-        /// The annotation file.
+        /// Path of the annotation file.
         path: PathBuf,
         /// The defect of the categories.
         source: CocoError,
@@ -36,7 +36,7 @@ pub enum DataError {
     /// A category of an annotation file has an id or a name that differs from the training set.
     #[error("{}: category {id} is named {found:?}, but {expected}; expected the same ids and names", path.display())]
     Labels {
-        /// The annotation file.
+        /// Path of the annotation file.
         path: PathBuf,
         /// The id of the category in the annotation file.
         id: i64,
@@ -51,7 +51,7 @@ pub enum DataError {
     /// The folder of the images does not exist, or the path is not a folder.
     #[error("`{key}`: expected an existing folder, found {}", path.display())]
     NoFolder {
-        /// The full configuration key.
+        /// The full configuration key, for example `data.train.images`.
         key: &'static str,
         /// The path that the key is set to.
         path: PathBuf,
@@ -72,7 +72,7 @@ pub enum DataError {
     Size {
         /// The COCO id of the image.
         image_id: i64,
-        /// The image file.
+        /// Path of the image file.
         path: PathBuf,
         /// The size of the file now, `WIDTHxHEIGHT` in pixels.
         found: String,
@@ -92,7 +92,7 @@ pub enum DataError {
         path.display()
     )]
     NoImageSize {
-        /// The annotation file.
+        /// Path of the annotation file.
         path: PathBuf,
         /// The COCO id of the image.
         image_id: i64,
@@ -104,7 +104,7 @@ pub enum DataError {
     /// A file or folder cannot be read or created.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
         /// The reason that the operating system gives.
         source: std::io::Error,
@@ -123,7 +123,7 @@ pub enum DataError {
     /// A data set in another format cannot be converted to COCO.
     #[error("{}: {reason}", path.display())]
     Convert {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
         /// What was expected and what was found.
         reason: String,

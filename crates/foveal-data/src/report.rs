@@ -94,7 +94,7 @@ pub struct Skipped {
     /// The id of the annotation; `None` if the whole image was left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotation_id: Option<i64>,
-    /// The kind of defect.
+    /// The kind of defect that is the reason.
     pub problem: Problem,
     /// Description of the defect, with the id and, for an image, the file.
     pub reason: String,

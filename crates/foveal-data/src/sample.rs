@@ -9,7 +9,9 @@ use crate::{AugmentConfig, DataConfig, DataError, Dataset, Stream, color};
 #[derive(Clone, Debug)]
 pub(crate) struct SampleMaker {
     pub preprocess: Preprocess,
+    /// The augmentation; `None` outside training.
     pub augment: Option<AugmentConfig>,
+    /// Smallest side of an object in pixels after resizing.
     pub min_box: f32,
     pub seed: u64,
     pub epoch: u64,

@@ -28,13 +28,13 @@ pub struct ClassStats {
 /// Statistics of a data set. `Display` writes them as tables; `foveal data stats` prints them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stats {
-    /// Number of images.
+    /// Number of images of the data set.
     pub images: usize,
     /// Number of images without objects.
     pub empty_images: usize,
     /// Number of objects, without crowd regions.
     pub objects: usize,
-    /// Number of crowd regions.
+    /// Number of crowd regions (`iscrowd`).
     pub crowds: usize,
     /// The statistics of each class, in class order.
     pub classes: Vec<ClassStats>,

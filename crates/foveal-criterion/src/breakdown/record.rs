@@ -31,7 +31,7 @@ pub struct BreakdownRecord {
 /// The positive pairs or the negative pairs of a [`BreakdownRecord`], as means over its steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SideRecord {
-    /// Number of pairs.
+    /// Number of pairs of an anchor and a class.
     pub pairs: f64,
     /// Class loss of these pairs, divided by the normalizer.
     pub loss: f64,
@@ -48,9 +48,9 @@ pub struct LevelRecord {
     pub level: usize,
     /// Number of positive pairs, which equals the number of positive anchors.
     pub positives: f64,
-    /// Number of negative pairs.
+    /// Number of negative pairs of an anchor and a class; ignored anchors have no pairs.
     pub negatives: f64,
-    /// Number of ignored anchors.
+    /// Number of ignored anchors, which take no part in the loss.
     pub ignored: f64,
     /// Class loss of the positive pairs, divided by the normalizer.
     pub positive_loss: f64,
@@ -76,7 +76,7 @@ pub struct BinRecord {
     /// Lower bound of the loss of a pair in this bin; 0 for the first bin. Bounds are powers of two and 1.5 times
     /// powers of two, so the upper bound is a third or a half above.
     pub from: f64,
-    /// Number of pairs in this bin.
+    /// Number of negative pairs in this bin.
     pub count: f64,
     /// Class loss of the pairs in this bin, divided by the normalizer.
     pub loss: f64,

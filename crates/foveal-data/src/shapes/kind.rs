@@ -5,21 +5,21 @@ use std::f32::consts::{PI, TAU};
 /// A kind of figure. Each kind is a class of the generated data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A filled circle.
+    /// A filled circle (category `disc`).
     Disc,
-    /// A filled square.
+    /// A filled square (category `square`).
     Square,
-    /// An equilateral triangle.
+    /// A filled equilateral triangle (category `triangle`).
     Triangle,
-    /// A plus sign. The width of its arms is a third of its width.
+    /// A plus sign whose arms have a third of its width (category `cross`).
     Cross,
-    /// A circle with a hole whose radius is 0.55 of the radius of the circle.
+    /// A circle with a hole whose radius is 0.55 of the radius of the circle (category `ring`).
     Ring,
-    /// A five-pointed star.
+    /// A filled star with five points (category `star`).
     Star,
-    /// A rhombus whose length is 2.5 times its width.
+    /// A filled rhombus whose length is 2.5 times its width (category `diamond`).
     Diamond,
-    /// A rectangle whose length is four times its width.
+    /// A filled rectangle whose length is four times its width (category `bar`).
     Bar,
 }
 
