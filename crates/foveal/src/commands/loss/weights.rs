@@ -29,7 +29,7 @@ impl Repeats {
     pub fn new(counts: &TargetCounts, threshold: f64) -> Self {
         let factor = |on: usize| match on {
             0 => 1.0,
-            _ => Sampler::RepeatFactor.asks(on, counts.images, threshold),
+            _ => Sampler::RepeatFactor.class_repeat_factor(on, counts.images, threshold),
         };
         let factors: Vec<f64> = counts.classes.iter().map(|class| factor(class.images)).collect();
         let mut objects = vec![0.0; factors.len()];
