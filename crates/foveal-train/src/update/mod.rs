@@ -80,7 +80,8 @@ impl Learner {
         }
     }
 
-    /// Forward, loss and backward of each batch, then the norm of the sum of all gradients and what clipping makes of it.
+    /// Forward, loss and backward of each batch, then the norm of the sum of all gradients and what clipping makes of
+    /// it.
     ///
     /// # Shapes
     /// - batches: images `[batch, 3, height, width]` on `device`, which has autodiff, and targets for each image
