@@ -36,11 +36,11 @@ struct RecomputedStage {
     output: Tensor<4>,
 }
 
-/// Runs the network.
+/// Runs the forward pass of the network and returns its output with the matching backward pass.
 ///
-/// Activations that are not kept are computed once more by [`Backward::run`]: the same losses and gradients in less
-/// memory and more time. That ends at the first stage that [keeps statistics](Body::keeps_statistics), of which a
-/// second pass would count the batch twice: [`checkpointed_stages`].
+/// With [`Activations::Recomputed`], [`Backward::run`] computes the activations of the first [`checkpointed_stages`]
+/// stages a second time, which gives the same losses and gradients with less memory and more time. Later stages store
+/// their activations, because a second pass would count the batch twice in the statistics of their trained batch norms.
 ///
 /// # Shapes
 /// - images: `[batch, 3, height, width]`, on an autodiff device

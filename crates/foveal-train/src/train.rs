@@ -101,7 +101,7 @@ struct Trainer<'a> {
 }
 
 impl Trainer<'_> {
-    /// Trains epoch by epoch, until all are done, `train.max_steps` is reached, or `stop` is set.
+    /// Trains epoch by epoch until all epochs are done, `train.max_steps` is reached, or `stop` is set.
     fn run(mut self) -> Result<Outcome, TrainError> {
         // If a run stopped between an epoch's last step and its evaluation, only the evaluation is redone.
         let trained = self.session.meta.epoch;

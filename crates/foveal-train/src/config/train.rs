@@ -43,8 +43,8 @@ pub struct TrainConfig {
     /// Number of images in a forward pass; at least 1. Default: `4`.
     pub batch_size: usize,
     /// Number of batches whose gradients are summed for one optimizer step; at least 1. The losses are normalised over
-    /// all of them, so that without batch norms the step equals one with `batch_size * accumulate` images. Default:
-    /// `1`.
+    /// all of them, so that without batch norms the step equals one with `batch_size * accumulate` images.
+    /// Default: `1`.
     pub accumulate: usize,
     /// Recompute the activations of the backbone's stages in the backward pass instead of storing them, which takes
     /// less memory and more time (arXiv 1604.06174). It cannot be combined with `model.norm = "batch"`, whose running
@@ -55,8 +55,8 @@ pub struct TrainConfig {
     /// Learning rate after the warm-up, above 0. With `scale_lr` it is the learning rate for 16 images in an optimizer
     /// step. Default: `0.01`.
     pub lr: f64,
-    /// Multiply `lr` by `batch_size * accumulate / 16` (linear scaling rule, arXiv 1706.02677, section 2.1). Default:
-    /// `true`.
+    /// Multiply `lr` by `batch_size * accumulate / 16` (linear scaling rule, arXiv 1706.02677, section 2.1).
+    /// Default: `true`.
     pub scale_lr: bool,
     /// Momentum of SGD, from 0 to below 1; AdamW does not use it. Default: `0.9`.
     pub momentum: f64,
@@ -65,8 +65,8 @@ pub struct TrainConfig {
     /// Apply weight decay to biases and to the parameters of norm layers too, not only to the weights of convolutions.
     /// Default: `false`.
     pub decay_norms: bool,
-    /// Decay rates of AdamW's first and second moment, each from 0 to below 1; SGD does not use them. Default: `[0.9,
-    /// 0.999]`.
+    /// Decay rates of AdamW's first and second moment, each from 0 to below 1; SGD does not use them.
+    /// Default: `[0.9, 0.999]`.
     pub betas: [f64; 2],
     /// Added to the root of AdamW's second moment, above 0; SGD does not use it. Default: `1e-8`.
     pub eps: f64,
@@ -82,14 +82,14 @@ pub struct TrainConfig {
     /// Numbers of epochs after which the `step` schedule multiplies the learning rate by `gamma`, above 0 and in rising
     /// order. Fractions of an epoch are allowed. Default: `[8, 11]`.
     pub milestones: Vec<f64>,
-    /// Factor by which the `step` schedule multiplies the learning rate at each of `milestones`, above 0. Default:
-    /// `0.1`.
+    /// Factor by which the `step` schedule multiplies the learning rate at each of `milestones`, above 0.
+    /// Default: `0.1`.
     pub gamma: f64,
     /// Number of optimizer steps of the linear learning rate warm-up at the start of the run; 0 means no warm-up.
     /// Default: `500`.
     pub warmup_steps: usize,
-    /// Factor of the learning rate at the first step of the warm-up, from 0 to 1; it rises linearly to 1. Default:
-    /// `0.001`.
+    /// Factor of the learning rate at the first step of the warm-up, from 0 to 1; it rises linearly to 1.
+    /// Default: `0.001`.
     pub warmup_factor: f64,
     /// Largest L2 norm of all gradients together; larger gradients are scaled down to it
     /// (`torch.nn.utils.clip_grad_norm_`). 0 means no clipping. Default: `0`.
@@ -99,8 +99,8 @@ pub struct TrainConfig {
     pub ema: f64,
     /// Seed of the initial weights, the order of the images and their augmentation. Default: `0`.
     pub seed: u64,
-    /// Number of epochs between evaluations on the validation set; 0 means none before the end. The end of
-    /// the run is always evaluated. Default: `1`.
+    /// Number of epochs between evaluations on the validation set; 0 means none before the end of the run, which is
+    /// always evaluated. Default: `1`.
     pub eval_every: usize,
     /// Train and evaluate on only this many training images, without augmentation, to test that the network can fit
     /// them; 0 means the whole sets. Default: `0`.

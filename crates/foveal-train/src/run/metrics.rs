@@ -88,7 +88,7 @@ impl MetricsFile {
         Ok(file)
     }
 
-    /// Writes the losses of an epoch's training steps into the epoch's row.
+    /// Writes the losses of an epoch's training steps, their breakdown and the learning rate into the epoch's row.
     ///
     /// # Errors
     /// When the file cannot be written.

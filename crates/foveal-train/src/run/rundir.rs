@@ -108,7 +108,7 @@ impl RunDir {
         self.root.join("checkpoints/best.safetensors")
     }
 
-    /// Path of the checkpoint of `epoch`, counted from 1, which is kept where `train.keep` says so.
+    /// Path of the checkpoint of `epoch`, counted from 1. It exists only for the last `train.keep` epochs.
     pub fn epoch(&self, epoch: usize) -> PathBuf {
         self.root.join(format!("checkpoints/epoch-{epoch}.safetensors"))
     }

@@ -8,7 +8,7 @@ use foveal_data::Skipped;
 use super::{Progress, write_atomically};
 use crate::error::TrainError;
 
-/// Key for images that passed the checks but failed to load.
+/// Key of the list of images that passed the checks but failed to load.
 const LOADING: &str = "loading";
 
 /// Images and boxes left out so far: `training` and `validation` by the checks, `loading` by failures to load.

@@ -95,7 +95,8 @@ impl Evaluated {
     }
 }
 
-/// A training state on the host.
+/// Everything that is needed to resume a run exactly after a finished epoch, in host memory: the content of
+/// `state/last.safetensors`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainState {
     /// Counters, seed and the configuration of the network.
@@ -111,7 +112,8 @@ pub struct TrainState {
 }
 
 impl StateMeta {
-    /// The numbers of a new run, before its first step.
+    /// The counters of a new run before its first step, with all counts 0. `new_tensors` holds the names of the tensors
+    /// that were not loaded from `model.weights`.
     pub fn start(seed: u64, model: ModelConfig, new_tensors: Vec<String>) -> Self {
         Self {
             format: FORMAT,
@@ -195,7 +197,7 @@ impl TrainState {
         };
         for (name, tensor) in tensors {
             let Some((part, path)) = name.split_once('/') else {
-                return Err(bad(format!("expected tensors named weights/, ema/, first/ or second/, found {name}")));
+                return Err(bad(format!("expected tensor names in weights/, ema/, first/ or second/, found {name}")));
             };
             let map = match part {
                 "weights" => &mut state.weights,
@@ -203,7 +205,9 @@ impl TrainState {
                 "first" => &mut state.first,
                 "second" => &mut state.second,
                 _ => {
-                    return Err(bad(format!("expected tensors named weights/, ema/, first/ or second/, found {name}")));
+                    return Err(bad(format!(
+                        "expected tensor names in weights/, ema/, first/ or second/, found {name}"
+                    )));
                 }
             };
             map.insert(path.to_owned(), tensor);

@@ -115,7 +115,8 @@ fn warn_of_warm_up(config: &RunConfig, steps_per_epoch: usize, progress: &mut dy
     if 2 * warm_up > steps {
         let warm_up = warm_up.min(steps);
         progress.message(&format!(
-            "warning: the learning rate warm-up covers {warm_up} of the {steps} steps of the run; set a lower train.warmup_steps"
+            "warning: the learning rate warm-up covers {warm_up} of the {steps} steps of the run; set a lower \
+             train.warmup_steps"
         ));
     }
 }
@@ -128,8 +129,8 @@ fn report_checkpointing(config: &RunConfig, session: &Session, progress: &mut dy
     let stages = pass::checkpointed_stages(&session.learner.model().backbone.body);
     if stages < STAGES {
         progress.message(&format!(
-            "train.activation_checkpointing: {stages} of the backbone's {STAGES} stages are recomputed; the activations from \
-             layer{} on are stored, because these stages have trained batch norms",
+            "train.activation_checkpointing: {stages} of the backbone's {STAGES} stages are recomputed; the \
+             activations from layer{} on are stored, because these stages have trained batch norms",
             stages + 1
         ));
     }
