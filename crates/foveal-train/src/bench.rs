@@ -20,7 +20,7 @@ use crate::device::is_host;
 use crate::error::TrainError;
 use crate::update::{GradientOptions, Learner, Optimizer};
 
-/// Which phases a benchmark measures.
+/// Which phases [`bench`](bench()) measures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BenchPhases {
     /// All phases that need no data set, one after the other: `Train`, `Infer`, `Loss` and `Focal`.
@@ -46,22 +46,22 @@ pub struct BenchReport {
     pub device: String,
     /// Number of CPU threads. [`bench`](bench()) leaves it 0, and the program fills it in.
     pub threads: usize,
-    /// Number of images in a step.
+    /// Number of images in a step; with [`BenchPhases::Data`] in a batch of the training set.
     pub batch: usize,
     /// Height of the random images in pixels.
     pub height: usize,
     /// Width of the random images in pixels.
     pub width: usize,
-    /// Times of training steps: forward pass, losses, backward pass and optimizer update.
+    /// Times of training steps in milliseconds: forward pass, losses, backward pass and optimizer update.
     pub train_step_ms: Vec<f64>,
-    /// Times of inference on a batch: forward pass and post-processing.
+    /// Times of inference on a batch in milliseconds: forward pass and post-processing.
     pub infer_ms: Vec<f64>,
-    /// Times of class loss and box loss with their gradients.
+    /// Times of class loss and box loss with their gradients in milliseconds.
     pub loss_ms: Vec<f64>,
     /// Largest resident memory of the process up to the end of the training steps, in MiB. -1 where training was not
     /// measured or the operating system does not report it (only Linux does).
     pub peak_rss_mb: f64,
-    /// Times of the class loss alone with its gradient.
+    /// Times of the class loss alone with its gradient in milliseconds.
     pub focal_ms: Vec<f64>,
     /// Speed of the loading workers in images per second, one number for each pass over the training set.
     pub data_images_per_second: Vec<f64>,

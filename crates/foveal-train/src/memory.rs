@@ -69,7 +69,7 @@ impl TrainingMemory {
         }
     }
 
-    /// Sum of all parts in bytes.
+    /// Expected peak memory of a training step in bytes: the sum of all parts.
     pub fn total(&self) -> u64 {
         self.weights
             + self.gradients

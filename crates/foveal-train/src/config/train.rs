@@ -170,6 +170,10 @@ impl TrainConfig {
         if self.activation_checkpointing { Activations::Recomputed } else { Activations::Kept }
     }
 
+    /// Checks that all values are in their ranges.
+    ///
+    /// # Errors
+    /// The first invalid key of the section, the values that are possible and the value found.
     pub(super) fn validate(&self) -> Result<(), SettingError> {
         check::at_least_one("epochs", self.epochs)?;
         check::at_least_one("batch_size", self.batch_size)?;

@@ -4,7 +4,7 @@ use foveal_eval::Metrics;
 
 use super::{MeanLosses, StepRecord};
 
-/// Report at the beginning of an epoch.
+/// Report at the beginning of a training epoch (see [`Progress::epoch_start`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochStart {
     /// Number of the epoch, counted from 1.
@@ -15,14 +15,14 @@ pub struct EpochStart {
     pub steps: usize,
 }
 
-/// Report of a finished evaluation on the validation set.
+/// Report of a finished evaluation on the validation set (see [`Progress::evaluation`]).
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvaluationReport<'a> {
     /// Number of the epoch after which the network was evaluated, counted from 1.
     pub epoch: usize,
-    /// COCO metrics on the validation set.
+    /// COCO metrics on the validation set, as pycocotools' `COCOeval` defines them.
     pub metrics: &'a Metrics,
-    /// Mean losses on the validation set.
+    /// Mean class, box and total loss on the validation set.
     pub losses: &'a MeanLosses,
     /// Whether the AP is the highest of all evaluations of the run so far.
     pub best: bool,

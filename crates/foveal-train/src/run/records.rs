@@ -21,9 +21,9 @@ pub struct MeanLosses {
 /// The result of evaluating a network on a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// COCO metrics of the detections.
+    /// COCO metrics of the detections, as pycocotools' `COCOeval` defines them.
     pub metrics: Metrics,
-    /// Mean losses on the same images.
+    /// Mean class, box and total loss on the data set.
     pub losses: MeanLosses,
     /// All detections in COCO's results format, image by image in the order of the data set, the highest score of an
     /// image first.
@@ -34,19 +34,19 @@ pub struct Evaluation {
 /// gradient norm are means over these steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// Number of the last of these steps, counted from 1 over the whole run.
+    /// Number of the line's last optimizer step, counted from 1 over the whole run.
     pub step: u64,
     /// Number of the epoch, counted from 1.
     pub epoch: usize,
-    /// Learning rate of the last of these steps.
+    /// Learning rate of the line's last optimizer step.
     pub lr: f64,
-    /// Total loss, which training minimises: `class_loss + loss.box_weight * box_loss`.
+    /// Mean total loss, which training minimises: `class_loss + loss.box_weight * box_loss`.
     pub loss: f64,
-    /// Class loss over all anchors and classes that take part, divided by the normalizer.
+    /// Mean class loss over all anchors and classes that take part, divided by the normalizer.
     pub class_loss: f64,
-    /// Box loss over positive anchors, divided by the normalizer, before it is multiplied by `loss.box_weight`.
+    /// Mean box loss over positive anchors, divided by the normalizer, before it is multiplied by `loss.box_weight`.
     pub box_loss: f64,
-    /// Number of positive anchors in a step.
+    /// Mean number of positive anchors in an optimizer step of the line.
     pub positives: f64,
     /// Part of the class loss that comes from positive pairs (an anchor and the class of its object).
     pub positive_loss: f64,
@@ -55,7 +55,7 @@ pub struct StepRecord {
     /// Fraction of the class loss that comes from positive pairs, from 0 to 1:
     /// `positive_loss / (positive_loss + negative_loss)`.
     pub positive_share: f64,
-    /// L2 norm of all gradients together, before clipping.
+    /// Mean L2 norm of all gradients together, before clipping.
     pub grad_norm: f64,
     /// Training speed in images per second. It is a timing and differs between runs.
     pub images_per_second: f64,

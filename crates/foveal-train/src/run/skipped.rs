@@ -24,6 +24,9 @@ impl SkipList {
     }
 
     /// Adds the entries that are not yet in the list. If there are any, rewrites the file.
+    ///
+    /// # Errors
+    /// [`TrainError::Write`] when the file cannot be written.
     pub(crate) fn add(&mut self, set: &'static str, skipped: &[Skipped]) -> Result<(), TrainError> {
         let known = self.sets.get(set).map_or(&[][..], Vec::as_slice);
         let new: Vec<Skipped> = skipped.iter().filter(|s| !known.contains(s)).cloned().collect();
@@ -36,6 +39,9 @@ impl SkipList {
     }
 
     /// Adds images that passed the checks but failed to load, and reports a warning for each new one.
+    ///
+    /// # Errors
+    /// [`TrainError::Write`] when the file cannot be written.
     pub(crate) fn add_loading(&mut self, skipped: &[Skipped], progress: &mut dyn Progress) -> Result<(), TrainError> {
         let known = self.sets.get(LOADING).map_or(&[][..], Vec::as_slice);
         for skipped in skipped.iter().filter(|s| !known.contains(s)) {

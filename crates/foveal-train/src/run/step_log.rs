@@ -22,7 +22,7 @@ pub(crate) struct Step {
     pub lr: f64,
     /// Number of positive anchors.
     pub positives: usize,
-    /// COCO ids of the images.
+    /// COCO ids of the images of the step.
     pub images: Vec<i64>,
     /// `[6]`: class loss, box loss, total loss, class loss of positives, class loss of all other pairs, gradient norm.
     pub values: Tensor<1>,

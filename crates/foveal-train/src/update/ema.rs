@@ -16,9 +16,9 @@ const CHUNK: usize = 1 << 14;
 #[derive(Debug)]
 pub struct Ema {
     decay: f64,
-    /// The averages, flat, by parameter path.
+    /// The averages by parameter path, each flattened to `[elements]`.
     pub average: FlatTensors,
-    /// Number of updates made.
+    /// Number of updates of the average made so far.
     pub updates: u64,
 }
 
