@@ -112,8 +112,8 @@ pub struct TrainState {
 }
 
 impl StateMeta {
-    /// The counters of a new run before its first step, with all counts 0. `new_tensors` holds the names of the tensors
-    /// that were not loaded from `model.weights`.
+    /// The counters of a new run before its first step: all 0, and the moving average of the positives at its start
+    /// value. `new_tensors` holds the names of the tensors that were not loaded from `model.weights`.
     pub fn start(seed: u64, model: ModelConfig, new_tensors: Vec<String>) -> Self {
         Self {
             format: FORMAT,

@@ -20,7 +20,7 @@ fn warmup_at(config: &TrainConfig, step: u64) -> f64 {
     config.warmup_factor + (1.0 - config.warmup_factor) * step as f64 / steps as f64
 }
 
-/// Factor of the schedule at a step, from 0 to 1.
+/// Factor of the learning rate that the schedule gives at a step.
 fn schedule_at(config: &TrainConfig, steps_per_epoch: usize, step: u64) -> f64 {
     match config.schedule {
         ScheduleKind::Constant => 1.0,
