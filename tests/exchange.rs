@@ -35,7 +35,11 @@ fn fine_tuning_takes_all_but_the_class_layer_of_other_classes() {
         place.write(&format!("{set}.json"), value.to_string());
     }
     let other = place.run(&["train", "tiny.toml", "--out", "other", "--set", &weights]).succeeds();
-    assert!(other.stderr.contains("2 rebuilt (head.classification_head.cls_logits"), "{}", other.stderr);
+    assert!(
+        other.stderr.contains("2 rebuilt with new weights (head.classification_head.cls_logits"),
+        "{}",
+        other.stderr
+    );
     let fates = place.json("other/weights.json");
     assert_eq!(
         (names(&fates, "rebuilt"), names(&fates, "left")),

@@ -159,7 +159,10 @@ mod tests {
         assert_eq!(at("/$schema"), "https://json-schema.org/draft/2020-12/schema");
         let epochs = at("/properties/train/properties/epochs");
         assert_eq!((&epochs["type"], &epochs["default"]), (&json!("integer"), &json!(12)));
-        assert_eq!(epochs["description"], "Passes over the training set.");
+        assert_eq!(
+            epochs["description"],
+            "Number of passes over the training set (epochs); at least 1. Default: `12`."
+        );
         assert_eq!(at("/properties/eval/properties/score_threshold/default"), &json!(0.05));
         assert_eq!(at("/properties/data/properties/mean/default"), &json!([0.485, 0.456, 0.406]));
         let kind = at("/properties/loss/properties/kind");
