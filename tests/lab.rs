@@ -36,7 +36,7 @@ fn steps(place: &Workplace, run: &str) -> Vec<Value> {
 fn a_lab_compares_and_goes_on() {
     let place = place();
     let first = place.run(&[&LAB[..], &["-", "--seeds", "2"]].concat()).succeeds();
-    assert!(first.stderr.contains("0 of 4 runs are there"), "{}", first.stderr);
+    assert!(first.stderr.contains("0 of 4 runs are finished"), "{}", first.stderr);
     let json = first.json();
     assert_eq!((&json["images"], &json["reference"]), (&IMAGES.into(), &"focal".into()));
     assert_eq!(json["rarest"].as_array().unwrap().len(), 1);
@@ -71,7 +71,7 @@ fn a_lab_compares_and_goes_on() {
     let log = std::fs::read_to_string(place.path("lab/focal/seed-2/log.jsonl")).unwrap();
     std::fs::remove_file(place.path("lab/focal/seed-2/outcome.json")).unwrap();
     let again = place.run(&[&LAB[..], &["-", "--seeds", "2"]].concat()).succeeds();
-    assert!(again.stderr.contains("3 of 4 runs are there"), "{}", again.stderr);
+    assert!(again.stderr.contains("3 of 4 runs are finished"), "{}", again.stderr);
     assert_eq!(again.json(), json);
     assert_eq!(std::fs::read_to_string(place.path("lab/focal/seed-2/log.jsonl")).unwrap(), log);
 
@@ -79,7 +79,11 @@ fn a_lab_compares_and_goes_on() {
     let more =
         place.run(&["lab", "tiny.toml", "--arms", "arms.toml", "--out", "lab", "--seeds", "1,2,5", "--only", "ce"]);
     let more = more.succeeds();
-    assert!(more.stderr.contains("2 of 3 runs are there") && more.stdout.contains("CE | no prior"), "{}", more.stderr);
+    assert!(
+        more.stderr.contains("2 of 3 runs are finished") && more.stdout.contains("CE | no prior"),
+        "{}",
+        more.stderr
+    );
     let other = [&LAB[..], &["-", "--seeds", "2", "--set", "train.lr=0.5"]].concat();
     place.run(&other).fails(1, &["lab/ce/seed-1", "train.lr", "0.5", "--out"]);
 }
@@ -102,7 +106,7 @@ fn an_arm_that_diverges_is_a_result() {
     assert_eq!(json["arms"][1]["runs"][0]["status"], "finished");
     // It stays a result.
     let again = place.run(&[&LAB[..], &["-"]].concat()).succeeds();
-    assert!(again.stderr.contains("2 of 2 runs are there"), "{}", again.stderr);
+    assert!(again.stderr.contains("2 of 2 runs are finished"), "{}", again.stderr);
     assert_eq!(again.json(), json);
 }
 

@@ -105,8 +105,8 @@ fn what_suggest_proposes_is_a_configuration() {
     place.write("rare.json", rare);
     let run = place.run(&["loss", "suggest", "tiny.toml", "--annotations", "rare.json"]).succeeds();
     assert!(run.stdout.contains("15.0 times") && run.stdout.contains("Heuristic"), "{}", run.stdout);
-    let (_, snippet) = run.stdout.split_once("To put into the configuration:").unwrap();
-    let (snippet, _) = snippet.split_once("To settle it").unwrap();
+    let (_, snippet) = run.stdout.split_once("Proposed settings for the configuration:").unwrap();
+    let (snippet, _) = snippet.split_once("To compare settings").unwrap();
     place.write("proposed.toml", snippet);
     let resolved = place.run(&["config", "proposed.toml"]).succeeds();
     assert!(resolved.stdout.contains("prior = 0.01"), "{}", resolved.stdout);
