@@ -15,7 +15,7 @@ fn gzipped(place: &Workplace) -> Vec<u8> {
 
 /// Changes the training annotations, and expects that training on them fails with these words in the message.
 #[track_caller]
-fn changed_annotations_fail(change: impl FnOnce(&mut Value), words: &[&str]) {
+fn spoiled(change: impl FnOnce(&mut Value), words: &[&str]) {
     let place = Workplace::new();
     place.write("bad.json", place.changed(change));
     training_fails(&place, words);
@@ -50,22 +50,19 @@ fn annotations_that_cannot_be_read() {
 #[test]
 fn annotations_with_invalid_content() {
     let remove = |key: &'static str| move |v: &mut Value| drop(v.as_object_mut().unwrap().remove(key));
-    changed_annotations_fail(remove("categories"), &["bad.json", "categories"]);
-    changed_annotations_fail(remove("images"), &["bad.json", "images"]);
-    changed_annotations_fail(remove("annotations"), &["bad.json", "annotations"]);
-    changed_annotations_fail(|v| v["categories"][1]["id"] = json!(3), &["bad.json", "category id 3 is used twice"]);
-    changed_annotations_fail(|v| v["categories"][1]["name"] = json!("červená"), &["červená"]);
-    changed_annotations_fail(|v| v["images"][1]["id"] = json!(1), &["image id 1 is used more than once"]);
-    changed_annotations_fail(|v| v["annotations"][2]["bbox"] = json!([1, 2, 3]), &["bad.json", "bbox"]);
-    changed_annotations_fail(|v| v["annotations"][2]["bbox"] = json!("wide"), &["bad.json", "bbox"]);
-    changed_annotations_fail(
-        |v| v["annotations"][2]["category_id"] = json!(4),
-        &["annotation 3 (image 2) is of category 4"],
-    );
-    changed_annotations_fail(|v| v["annotations"][2]["image_id"] = json!(999), &["annotation 3 is on image 999"]);
-    changed_annotations_fail(|v| v["images"] = json!([]), &["image"]);
-    changed_annotations_fail(|v| v["categories"] = json!([]), &["categories"]);
-    changed_annotations_fail(|v| v["images"][0]["file_name"] = json!("gone.png"), &["gone.png"]);
+    spoiled(remove("categories"), &["bad.json", "categories"]);
+    spoiled(remove("images"), &["bad.json", "images"]);
+    spoiled(remove("annotations"), &["bad.json", "annotations"]);
+    spoiled(|v| v["categories"][1]["id"] = json!(3), &["bad.json", "category id 3 is used twice"]);
+    spoiled(|v| v["categories"][1]["name"] = json!("červená"), &["červená"]);
+    spoiled(|v| v["images"][1]["id"] = json!(1), &["image id 1 is used more than once"]);
+    spoiled(|v| v["annotations"][2]["bbox"] = json!([1, 2, 3]), &["bad.json", "bbox"]);
+    spoiled(|v| v["annotations"][2]["bbox"] = json!("wide"), &["bad.json", "bbox"]);
+    spoiled(|v| v["annotations"][2]["category_id"] = json!(4), &["annotation 3 (image 2) is of category 4"]);
+    spoiled(|v| v["annotations"][2]["image_id"] = json!(999), &["annotation 3 is on image 999"]);
+    spoiled(|v| v["images"] = json!([]), &["image"]);
+    spoiled(|v| v["categories"] = json!([]), &["categories"]);
+    spoiled(|v| v["images"][0]["file_name"] = json!("gone.png"), &["gone.png"]);
 }
 
 #[test]
@@ -94,7 +91,7 @@ fn images_that_cannot_be_read() {
 
 #[test]
 fn an_image_of_another_size_is_named() {
-    changed_annotations_fail(|v| v["images"][0]["width"] = json!(50), &["1.png", "50x64", "64x64"]);
+    spoiled(|v| v["images"][0]["width"] = json!(50), &["1.png", "50x64", "64x64"]);
 }
 
 #[test]
