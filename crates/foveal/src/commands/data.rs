@@ -87,7 +87,7 @@ fn voc(folder: &Path, split: String, out: &Path, classes: Vec<String>) -> Result
     let classes = (!classes.is_empty()).then_some(classes);
     let converted = convert_voc(folder, &VocOptions { split: Some(split), classes })?;
     for note in &converted.notes {
-        eprintln!("{note}");
+        eprintln!("warning: {note}");
     }
     output::create_parent(out)?;
     let dataset = &converted.dataset;

@@ -14,7 +14,7 @@ use crate::output;
 pub fn run(args: &ScoreArgs) -> Result<u8> {
     let (scored, times) = score_files_timed(&args.annotations, &args.detections)?;
     for note in scored.notes.iter().chain(&scored.near_zero) {
-        eprintln!("{note}");
+        eprintln!("warning: {note}");
     }
     if args.times {
         eprintln!("read in {:.3} s, evaluated in {:.3} s", times.read.as_secs_f64(), times.evaluate.as_secs_f64());
