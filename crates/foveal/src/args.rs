@@ -298,7 +298,7 @@ pub struct BenchArgs {
 
 /// The two data sets of a configuration.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Split {
+pub enum SplitArg {
     /// Training set (data.train)
     Train,
     /// Validation set (data.val)
@@ -337,7 +337,7 @@ pub struct DataSetArgs {
     pub images: Option<PathBuf>,
     /// Data set of the configuration [default: both]
     #[arg(long, conflicts_with = "annotations")]
-    pub split: Option<Split>,
+    pub split: Option<SplitArg>,
     /// Write the result as JSON to FILE; - writes to stdout
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -371,7 +371,7 @@ pub enum AnchorsCommand {
         config: PathBuf,
         /// Data set of the configuration
         #[arg(long, default_value = "train")]
-        split: Split,
+        split: SplitArg,
         /// Write the result as JSON to FILE; - writes to stdout
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::args::Split;
+use crate::args::SplitArg;
 
 /// Subcommands of `foveal loss`.
 #[derive(Subcommand, Debug)]
@@ -85,7 +85,7 @@ pub struct SuggestArgs {
     pub annotations: Option<PathBuf>,
     /// Data set of the configuration
     #[arg(long, default_value = "train", conflicts_with = "annotations")]
-    pub split: Split,
+    pub split: SplitArg,
     /// Highest number of images to match anchors on; classes are counted on all images
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     pub images: u32,

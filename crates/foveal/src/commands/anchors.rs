@@ -8,7 +8,7 @@ use foveal_coco::LabelMap;
 use foveal_data::{Opened, SetCoverage};
 use serde_json::{Map, Value, json};
 
-use crate::args::{AnchorsCommand, Common, Split};
+use crate::args::{AnchorsCommand, Common, SplitArg};
 use crate::failure::DONE;
 use crate::{config, output};
 
@@ -22,11 +22,11 @@ pub fn run(command: AnchorsCommand, common: &Common) -> Result<u8> {
     }
 }
 
-fn report(path: &Path, split: Split, json: Option<&Path>, common: &Common) -> Result<u8> {
+fn report(path: &Path, split: SplitArg, json: Option<&Path>, common: &Common) -> Result<u8> {
     let config = config::load(Some(path), &common.set)?;
     let Opened { dataset, report } = match split {
-        Split::Train => config.data.open_train()?,
-        Split::Val => config.data.open_val()?,
+        SplitArg::Train => config.data.open_train()?,
+        SplitArg::Val => config.data.open_val()?,
     };
     if !report.is_clean() {
         eprintln!("warning: {}: {}", report.set, report.summary());

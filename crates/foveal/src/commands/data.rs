@@ -7,7 +7,7 @@ use foveal_data::{OnError, Opened, Source, Stats, VocOptions, convert_voc, write
 use foveal_train::RunConfig;
 use serde_json::{Map, Value};
 
-use crate::args::{Common, ConvertCommand, DataCommand, DataSetArgs, Split};
+use crate::args::{Common, ConvertCommand, DataCommand, DataSetArgs, SplitArg};
 use crate::failure::{DONE, FAILED};
 use crate::{config, output};
 
@@ -68,11 +68,11 @@ fn open(args: &DataSetArgs, common: &Common) -> Result<Vec<(&'static str, Opened
         sets.push(("set", config.data.open_val_with(None)?));
         return Ok(sets);
     }
-    if args.split != Some(Split::Val) {
+    if args.split != Some(SplitArg::Val) {
         sets.push(("train", config.data.open_train()?));
     }
     let both = args.split.is_none();
-    if args.split == Some(Split::Val) || (both && names_val(&config)) {
+    if args.split == Some(SplitArg::Val) || (both && names_val(&config)) {
         sets.push(("val", config.data.open_val()?));
     }
     Ok(sets)

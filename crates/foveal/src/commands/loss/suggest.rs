@@ -5,13 +5,13 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use foveal_criterion::{PairLoss, Scores, effective_number, inverse_frequency, prior_bias};
-use foveal_data::shapes::Split as Half;
+use foveal_data::shapes::Split;
 use foveal_data::{Opened, Source, TargetCounts};
 use foveal_train::RunConfig;
 use serde_json::{Value, json};
 
 use super::weights::{Repeats, beta_for, imbalance};
-use crate::args::{Common, Split, SuggestArgs};
+use crate::args::{Common, SplitArg, SuggestArgs};
 use crate::failure::DONE;
 use crate::output::significant;
 use crate::{config, output};
@@ -26,7 +26,8 @@ const UNDECIDED: f64 = 0.5;
 const EASY: f64 = 0.99;
 /// Ratio of the most frequent to the rarest class below which no remedy is proposed.
 const BALANCED: f64 = 10.0;
-/// Factor by which sampling must reduce that ratio to be proposed.
+/// Repeat factor sampling is proposed if it reduces the ratio of the most frequent to the rarest class by at least this
+/// factor.
 const ENOUGH: f64 = 1.5;
 
 /// Counts the objects and anchors of a data set, and prints proposals with their reasons.
@@ -63,21 +64,21 @@ pub fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
 }
 
 /// Opens a data set of the configuration, or the given annotations instead, without reading images.
-fn open(config: &RunConfig, file: Option<&Path>, split: Split) -> Result<Opened> {
-    let (set, half, key) = match split {
-        Split::Train => (&config.data.train, Half::Train, "data.train.annotations"),
-        Split::Val => (&config.data.val, Half::Val, "data.val.annotations"),
+fn open(config: &RunConfig, file: Option<&Path>, split: SplitArg) -> Result<Opened> {
+    let (set, part, key) = match split {
+        SplitArg::Train => (&config.data.train, Split::Train, "data.train.annotations"),
+        SplitArg::Val => (&config.data.val, Split::Val, "data.val.annotations"),
     };
     let path = match (file, config.data.source) {
         (Some(file), _) => file,
-        (None, Source::Shapes) if split == Split::Train => return Ok(config.data.open_train()?),
+        (None, Source::Shapes) if split == SplitArg::Train => return Ok(config.data.open_train()?),
         (None, Source::Shapes) => return Ok(config.data.open_val()?),
         (None, Source::Coco) => match &set.annotations {
             Some(path) => path,
             None => bail!("the configuration does not set {key}; pass a file with --annotations"),
         },
     };
-    Ok(config.data.open_annotations(path, half)?)
+    Ok(config.data.open_annotations(path, part)?)
 }
 
 /// The first lines of the output: the counts of the set.
