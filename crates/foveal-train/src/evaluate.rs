@@ -107,7 +107,7 @@ impl Evaluator {
         }
         let Scored { metrics, near_zero, .. } = foveal_eval::score(self.dataset.coco(), &detections)?;
         if let Some(reason) = near_zero {
-            progress.message(&reason);
+            progress.message(&format!("warning: {reason}"));
         }
         Ok(Some(Evaluation { metrics, losses: sums.mean(&self.loss), detections }))
     }
