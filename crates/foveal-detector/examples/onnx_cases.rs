@@ -180,10 +180,10 @@ impl Cases {
         let meta = &checkpoint.meta;
         let name = format!("{batch}x{height}x{width}");
         let images: Vec<RgbImage> = (0..batch).map(|seed| image(seed as u64, height, width)).collect();
-        let bytes = images.iter().flat_map(|p| (0..3).map(move |channel| (p, channel)));
-        let images: Vec<f32> =
-            bytes.flat_map(|(p, channel)| p.pixels().map(move |v| f32::from(v.0[channel]) / 255.0)).collect();
-        self.put(format!("{name}.images"), &[batch, 3, height, width], &images);
+        let planes = images.iter().flat_map(|p| (0..3).map(move |channel| (p, channel)));
+        let values: Vec<f32> =
+            planes.flat_map(|(p, channel)| p.pixels().map(move |v| f32::from(v.0[channel]) / 255.0)).collect();
+        self.put(format!("{name}.images"), &[batch, 3, height, width], &values);
 
         let prepared: Vec<_> =
             images.iter().map(|p| meta.preprocess.apply_at(p, width as u32, height as u32)).collect();
