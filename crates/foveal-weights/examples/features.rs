@@ -1,7 +1,8 @@
-//! Features of a ResNet weight file: `features WEIGHTS NETWORK CONVENTION IN OUT`.
+//! Computes the features of a ResNet weight file: `features WEIGHTS NETWORK CONVENTION IN OUT`.
 //!
-//! IN is a safetensors file with a tensor `images [batch, 3, height, width]`, normalised as torchvision's images are; OUT
-//! gets `c3`, `c4`, `c5`. For scripts/reference/check_backbones, which compares them with torch's.
+//! IN is a safetensors file with a tensor `images [batch, 3, height, width]`, normalised as torchvision's images are.
+//! The feature maps `c3`, `c4` and `c5` are written to OUT. `scripts/reference/check_backbones` compares them with
+//! torch's.
 
 use std::error::Error;
 use std::path::Path;

@@ -135,7 +135,7 @@ fn other_networks_are_refused_by_names_and_shapes() {
         let conv = t.get_mut("layer2.0.conv2.weight").unwrap();
         (conv.shape, conv.values) = (vec![8, 1, 3, 3], vec![0.0; 72]);
     });
-    assert!(grouped.contains("layer2.0.conv2.weight of shape [8, 1, 3, 3] in place of [8, 8, 3, 3]"), "{grouped}");
+    assert!(grouped.contains("layer2.0.conv2.weight of shape [8, 1, 3, 3] instead of [8, 8, 3, 3]"), "{grouped}");
     let renamed = spoiled(&|t| {
         let conv = t.remove("layer3.1.conv2.weight").unwrap();
         t.insert("layer3.1.convolution.weight".into(), conv);
@@ -145,7 +145,7 @@ fn other_networks_are_refused_by_names_and_shapes() {
         let tensor = t["layer1.0.downsample.0.weight"].clone();
         t.insert("layer1.1.downsample.0.weight".into(), tensor);
     });
-    assert!(extra.contains("layer1.1.downsample.0.weight, which it has not"), "{extra}");
+    assert!(extra.contains("layer1.1.downsample.0.weight, which that network does not have"), "{extra}");
     let two = spoiled(&|t| {
         let copy: TensorMap = t.iter().map(|(k, v)| (format!("teacher.{k}"), v.clone())).collect();
         t.extend(copy);

@@ -1,8 +1,9 @@
 //! Damaged weight files of every kind through every reader: an answer or an error that names the file, never a panic,
 //! and no more memory than the file justifies.
 //!
-//! A short run is among the tests. The long one: `FOVEAL_FUZZ_SECONDS=600 cargo test --release -p foveal-detector --test
-//! fuzz -- --ignored --nocapture`, `FOVEAL_FUZZ_FIRST` for another first case. A case is a function of its number.
+//! A short run is among the tests. The long one:
+//! `FOVEAL_FUZZ_SECONDS=600 cargo test --release -p foveal-detector --test fuzz -- --ignored --nocapture`,
+//! `FOVEAL_FUZZ_FIRST` for another first case. A case is a function of its number.
 
 mod mutate;
 
