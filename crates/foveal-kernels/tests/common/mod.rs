@@ -85,7 +85,8 @@ pub fn with_grads<const D: usize>(y: Tensor<D>, leaves: Vec<GradOf>) -> Vec<Vec<
     out
 }
 
-/// `set_reference` holds for the whole process, so each test that changes it, or must not be disturbed, takes this lock.
+/// `set_reference` holds for the whole process, so each test that changes it, or must not be disturbed, takes this
+/// lock.
 static SWITCH: Mutex<()> = Mutex::new(());
 
 /// While the guard lives, nobody switches to the reference operations.
