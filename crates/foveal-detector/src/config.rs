@@ -47,7 +47,7 @@ pub struct ModelConfig {
     /// Channels of the feature pyramid's maps and of the heads' hidden layers. Default: 256 (arXiv 1708.02002,
     /// section 4).
     pub fpn_channels: usize,
-    /// Class head and box head.
+    /// Class head and box head: number of convolutions, norms, and the initial probability of an object.
     pub head: HeadConfig,
     /// Sizes, aspect ratios and rounding of the anchors.
     pub anchors: AnchorConfig,

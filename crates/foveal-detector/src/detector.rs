@@ -46,7 +46,7 @@ pub struct Detector {
     device: Device,
 }
 
-/// One detected object with its category.
+/// One detected object with the category of its class. Returned by [`Detector`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
     /// Box in pixels of the original image, score in 0..1 and class index.

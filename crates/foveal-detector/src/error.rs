@@ -10,7 +10,7 @@ pub enum DetectorError {
     /// A weight file could not be read, or holds the weights of another network.
     #[error(transparent)]
     Weights(#[from] foveal_weights::WeightsError),
-    /// An image could not be read.
+    /// An image file could not be read or decoded.
     #[error(transparent)]
     Image(#[from] foveal_image::ImageError),
     /// An output file could not be written.

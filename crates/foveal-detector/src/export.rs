@@ -15,7 +15,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use crate::torch_file::{TorchTensor, TorchType, torch_file};
 use crate::{Checkpoint, DetectorError, TorchvisionArch};
 
-/// Floating-point type of exported weights.
+/// Floating-point type in which [`export_weights`] stores the weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// 32-bit floating point, an exact copy of the weights. The default.
@@ -25,10 +25,10 @@ pub enum Precision {
     F16,
 }
 
-/// File format of exported weights.
+/// File format of exported weights, chosen by the extension of the path (see [`Container::of`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Container {
-    /// A `.safetensors` file.
+    /// A `.safetensors` file, as read by the `safetensors` libraries of Rust and Python.
     SafeTensors,
     /// PyTorch's zip file (`.pth`, `.pt`), readable with `torch.load(path, weights_only=True)`.
     Torch,

@@ -6,8 +6,8 @@ use foveal_coco::{CategoryInfo, LabelMap, coco_names};
 
 use crate::{ClassChannels, DetectorError};
 
-/// Number of class channels of torchvision's COCO detectors: the background and the category ids 1 to 90, ten of which
-/// COCO does not use.
+/// Number of class channels per anchor of torchvision's COCO detectors: the background and the category ids 1 to 90,
+/// ten of which COCO does not use.
 pub const COCO_CHANNELS: usize = 91;
 /// torchvision's name for channels without a category.
 const UNUSED: &str = "N/A";

@@ -35,7 +35,7 @@ impl Default for PostprocessConfig {
     }
 }
 
-/// One detected object.
+/// One detected object: box, score and class index.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Detection {
     /// Bounding box in pixels of the original image.

@@ -35,8 +35,11 @@ impl TorchType {
 /// A row-major tensor as little-endian bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TorchTensor {
+    /// Element type.
     pub kind: TorchType,
+    /// Shape, outermost axis first.
     pub shape: Vec<usize>,
+    /// Elements in row-major order as little-endian bytes.
     pub bytes: Vec<u8>,
 }
 

@@ -26,6 +26,7 @@ impl Layout {
 /// The residual network found in a file.
 #[derive(Debug)]
 pub(crate) struct ResidualNetwork {
+    /// Naming scheme of the tensors in the file.
     pub layout: Layout,
     /// The network's tensors, under torchvision's names.
     pub tensors: TensorMap,

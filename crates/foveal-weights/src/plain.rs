@@ -18,7 +18,9 @@ const UNSEEN: [&str; 2] = ["resnetblur", "resnetaa"];
 /// Why a file is refused (`found`) and what the user can do (`advice`).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
+    /// What the file contains instead of the wanted network.
     pub found: String,
+    /// What the user can do, as an imperative.
     pub advice: String,
 }
 
@@ -32,7 +34,9 @@ const PLAIN: &str = "use the weights of the plain network";
 /// The network that a file should contain.
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
+    /// Architecture of the backbone.
     pub kind: BackboneKind,
+    /// Kind of the backbone's normalisation layers.
     pub norm: BackboneNorm,
     /// Names and shapes of the network's parameters and statistics.
     pub shapes: &'a BTreeMap<String, Vec<usize>>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{bf16, f16};
 
-/// Tensor in host memory, row-major.
+/// Tensor in host memory: a shape and `f32` values in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostTensor {
     /// Shape of the tensor, outermost axis first; empty for a scalar.
@@ -16,7 +16,7 @@ pub struct HostTensor {
 /// Tensors by full parameter name, such as `layer1.0.conv1.weight`, sorted by name.
 pub type TensorMap = BTreeMap<String, HostTensor>;
 
-/// Contents of a weight file.
+/// Contents of a weight file, as returned by [`read_weight_file`](crate::read_weight_file).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WeightFile {
     /// Floating-point tensors, converted to `f32`.

@@ -39,14 +39,14 @@ impl Builder {
         self.graph
     }
 
-    /// Adds an operation with one output.
+    /// Adds an operation of the operator `op` with one output and returns the output.
     pub fn node(&mut self, op: &'static str, inputs: &[&Value], attributes: Vec<AttributeProto>) -> Value {
         let name = self.fresh(op);
         self.push(op, inputs, attributes, vec![name.clone()]);
         Value(name)
     }
 
-    /// Adds an operation with two outputs.
+    /// Adds an operation of the operator `op` with two outputs and returns them.
     pub fn node2(&mut self, op: &'static str, inputs: &[&Value], attributes: Vec<AttributeProto>) -> [Value; 2] {
         let name = self.fresh(op);
         let names = [format!("{name}.0"), format!("{name}.1")];

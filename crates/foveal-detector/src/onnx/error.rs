@@ -12,7 +12,7 @@ pub enum OnnxError {
         /// The first fault in the graph, as the end of a sentence: `two definitions of the value ...`.
         found: String,
     },
-    /// The file could not be written.
+    /// The output file could not be written.
     #[error(transparent)]
     Write(#[from] foveal_base::WriteError),
 }

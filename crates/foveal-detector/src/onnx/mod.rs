@@ -36,7 +36,7 @@ pub const OPSET: i64 = 17;
 /// Version of ONNX's file format that was released with opset 17.
 const IR_VERSION: i64 = 8;
 
-/// Options of an export to ONNX.
+/// Options of [`export`]: the outputs of the graph and the precision of the stored weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OnnxOptions {
     /// Whether the graph includes post-processing with non-maximum suppression. If true, the outputs are the

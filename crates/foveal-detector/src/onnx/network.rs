@@ -10,11 +10,11 @@ use crate::Checkpoint;
 
 /// Feature map, class logits and box deltas of one pyramid level.
 pub(super) struct LevelOutput {
-    /// `[batch, channels, height, width]`
+    /// Feature map of the level, `[batch, channels, height, width]`.
     pub map: Value,
-    /// `[batch, anchors of the level, classes]`
+    /// Class logits, `[batch, anchors of the level, classes]`.
     pub logits: Value,
-    /// `[batch, anchors of the level, 4]`
+    /// Box deltas, `[batch, anchors of the level, 4]`.
     pub deltas: Value,
 }
 

@@ -8,7 +8,7 @@ use prost::{Enumeration, Message, Oneof};
 /// Top-level message of an ONNX file (`ModelProto`).
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {
-    /// Version of ONNX's file format.
+    /// Version of ONNX's file format (IR version) that the file uses.
     #[prost(int64, tag = "1")]
     pub ir_version: i64,
     /// Name of the program that wrote the file.
@@ -26,7 +26,7 @@ pub struct ModelProto {
     /// Operator sets that the graph uses, with their versions.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
-    /// Metadata for users and serving software.
+    /// Metadata entries for users and serving software, such as the class names.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
@@ -42,7 +42,7 @@ pub struct OperatorSetIdProto {
     pub version: i64,
 }
 
-/// Metadata entry (`StringStringEntryProto`).
+/// Metadata entry of a file (`StringStringEntryProto`): a key and a value.
 #[derive(Clone, PartialEq, Message)]
 pub struct StringStringEntryProto {
     /// Key of the metadata entry.
@@ -68,7 +68,7 @@ pub struct GraphProto {
     /// Inputs of the graph, which the caller supplies.
     #[prost(message, repeated, tag = "11")]
     pub input: Vec<ValueInfoProto>,
-    /// Outputs of the graph.
+    /// Outputs of the graph, which the runtime returns.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
 }
@@ -79,10 +79,10 @@ pub struct NodeProto {
     /// Names of the input values; an empty name leaves an optional input out.
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
-    /// Names of the output values.
+    /// Names of the values that the node defines.
     #[prost(string, repeated, tag = "2")]
     pub output: Vec<String>,
-    /// Name of the node.
+    /// Name of the node, unique in the graph.
     #[prost(string, tag = "3")]
     pub name: String,
     /// Name of the operator, such as `Conv`.
@@ -227,7 +227,7 @@ pub struct DimensionProto {
 /// Length of an axis: fixed, or free and identified by a name.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum Dimension {
-    /// Fixed length.
+    /// Fixed length of the axis.
     #[prost(int64, tag = "1")]
     Value(i64),
     /// Name of a free length, which is known when the graph runs.

@@ -7,23 +7,23 @@ use crate::PostprocessConfig;
 
 /// Candidate detections of one level, or of all levels.
 struct Candidates {
-    /// `[batch, candidates]`
+    /// Scores, `[batch, candidates]`.
     scores: Value,
-    /// `[batch, candidates]`
+    /// Class indices, `[batch, candidates]`.
     classes: Value,
-    /// `[batch, candidates, 4]`
+    /// Boxes, `[batch, candidates, 4]`.
     boxes: Value,
 }
 
 /// The detections of all images of the batch: image by image, each in descending order of score.
 pub(super) struct Selected {
-    /// `[detections, 4]`
+    /// Boxes x1, y1, x2, y2 in pixels of the input, `[detections, 4]`.
     pub boxes: Value,
-    /// `[detections]`
+    /// Scores, `[detections]`.
     pub scores: Value,
-    /// `[detections]`, integers
+    /// Class indices, integers `[detections]`.
     pub classes: Value,
-    /// `[detections]`, integers
+    /// Index of the image of each detection, integers `[detections]`.
     pub batch_index: Value,
 }
 

@@ -42,7 +42,7 @@ pub enum ClassLossKind {
 /// Formula of a class loss and its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClassLossParams {
-    /// Formula of the loss.
+    /// Formula of the loss, such as focal loss or cross entropy.
     pub kind: ClassLossKind,
     /// Weight of the positives, at most 1; negatives have the weight `1 - alpha`. A negative number gives all pairs the
     /// weight 1.
@@ -63,7 +63,7 @@ pub struct ClassTerms {
     pub weight: Vec<f32>,
 }
 
-/// Result of [`class_loss`] and [`class_loss_with`].
+/// Result of [`class_loss`] and [`class_loss_with`]: the loss, its two parts and, if requested, its breakdown.
 #[derive(Clone, Debug)]
 pub struct ClassLoss {
     /// Sum of the loss over all classes and all anchors that are not ignored, `[1]`. Differentiable.

@@ -4,9 +4,9 @@ use burn::tensor::Tensor;
 /// Height and width of a feature map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapSize {
-    /// Number of rows.
+    /// Number of rows of the feature map.
     pub height: usize,
-    /// Number of columns.
+    /// Number of columns of the feature map.
     pub width: usize,
 }
 
