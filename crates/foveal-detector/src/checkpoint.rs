@@ -163,7 +163,7 @@ fn read_meta(bytes: &[u8]) -> Result<CheckpointMeta, String> {
         .metadata()
         .as_ref()
         .and_then(|m| m.get(KEY))
-        .ok_or("a safetensors file without it, that is, plain weights; to train from them, set model.weights")?;
+        .ok_or("a safetensors file without that entry (plain weights; set model.weights to train from them)")?;
     #[derive(Deserialize)]
     struct Version {
         format: u32,
