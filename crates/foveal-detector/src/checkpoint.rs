@@ -88,13 +88,13 @@ impl CheckpointMeta {
             .collect();
         let meta =
             Self { checksum: checksum(bytes.iter().map(|(n, _, b)| (n.as_str(), b.as_slice()))), ..self.clone() };
-        let json = serde_json::to_string(&meta).expect("plain data is JSON");
+        let json = serde_json::to_string(&meta).expect("metadata can be written as JSON");
         let views = bytes.iter().map(|(name, shape, data)| {
-            let view = TensorView::new(Dtype::F32, shape.to_vec(), data).expect("four bytes a value");
+            let view = TensorView::new(Dtype::F32, shape.to_vec(), data).expect("four bytes per value");
             (name.as_str(), view)
         });
         let file = safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
-            .expect("names are unique and sizes right");
+            .expect("names are unique and sizes match");
         Ok(write_atomically(path, &file)?)
     }
 }

@@ -142,11 +142,11 @@ fn safetensors_file(tensors: &BTreeMap<String, TorchTensor>) -> Vec<u8> {
             TorchType::F16 => Dtype::F16,
             TorchType::I64 => Dtype::I64,
         };
-        (name.as_str(), TensorView::new(kind, t.shape.clone(), &t.bytes).expect("sizes are right"))
+        (name.as_str(), TensorView::new(kind, t.shape.clone(), &t.bytes).expect("the bytes match shape and type"))
     });
     // Hugging Face's libraries expect this entry.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(views, Some(metadata)).expect("names are unique and sizes right")
+    safetensors::serialize(views, Some(metadata)).expect("names are unique and sizes match")
 }
 
 /// Returns Python code that builds the same network with torchvision and loads the state dict exported to `path` into

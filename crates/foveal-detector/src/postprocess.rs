@@ -65,10 +65,10 @@ pub fn postprocess(
     channels: Option<&ClassChannels>,
 ) -> Vec<Vec<Detection>> {
     let [batch, count, classes] = dense.logits.dims();
-    assert_eq!(count, anchors.boxes.len(), "anchors of another grid");
-    assert_eq!(batch, frames.len(), "a frame for each image");
+    assert_eq!(count, anchors.boxes.len(), "postprocess: as many anchors as rows of logits");
+    assert_eq!(batch, frames.len(), "postprocess: one frame per image");
     let class_of = channels.map_or_else(|| (0..classes as u32).map(Some).collect(), ClassChannels::classes);
-    assert_eq!(class_of.len(), classes, "channels of another head");
+    assert_eq!(class_of.len(), classes, "postprocess: as many channels as columns of logits");
     // The only device read of inference.
     let [logits, deltas] = read_both(dense.logits.clone(), dense.deltas.clone());
     let logits = logits.par_chunks(count * classes);
@@ -80,7 +80,7 @@ fn read_both(logits: Tensor<3>, deltas: Tensor<3>) -> [Vec<f32>; 2] {
     let data = Transaction::default().register(logits).register(deltas).execute();
     let read: Vec<Vec<f32>> =
         data.into_iter().map(|d| d.convert::<f32>().try_to_vec().expect("floats are readable as f32")).collect();
-    read.try_into().expect("two tensors in, two out")
+    read.try_into().expect("a transaction of two tensors returns two")
 }
 
 fn one_image(

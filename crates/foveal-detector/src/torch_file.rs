@@ -51,8 +51,8 @@ pub(crate) fn torch_file(tensors: &BTreeMap<String, TorchTensor>) -> Vec<u8> {
         .last_modified_time(DateTime::default())
         .with_alignment(ALIGNMENT);
     let mut entry = |name: &str, bytes: &[u8]| {
-        zip.start_file(format!("{ROOT}/{name}"), options).expect("memory takes entries");
-        zip.write_all(bytes).expect("memory takes bytes");
+        zip.start_file(format!("{ROOT}/{name}"), options).expect("writing to memory does not fail");
+        zip.write_all(bytes).expect("writing to memory does not fail");
     };
     entry("data.pkl", &pickle(tensors));
     entry("byteorder", b"little");
@@ -60,7 +60,7 @@ pub(crate) fn torch_file(tensors: &BTreeMap<String, TorchTensor>) -> Vec<u8> {
         entry(&format!("data/{i}"), &tensor.bytes);
     }
     entry("version", VERSION.as_bytes());
-    zip.finish().expect("memory takes the directory").into_inner()
+    zip.finish().expect("writing to memory does not fail").into_inner()
 }
 
 /// A pickle of protocol 2 with a dict of

@@ -29,9 +29,9 @@ pub fn affine(
     activation: Activation,
 ) -> Tensor<4> {
     let channels = x.dims()[1];
-    assert_eq!([scale.dims(), shift.dims()], [[channels]; 2], "affine: scale and shift of {channels} channels");
+    assert_eq!([scale.dims(), shift.dims()], [[channels]; 2], "affine: scale and shift must have {channels} channels");
     if let Some(residual) = &residual {
-        assert_eq!(residual.dims(), x.dims(), "affine: the residual has another shape");
+        assert_eq!(residual.dims(), x.dims(), "affine: the residual must have the shape of x");
     }
     if !fused_kernel(&x) {
         let by_channel = |t: Tensor<1>| t.reshape([1, channels, 1, 1]);

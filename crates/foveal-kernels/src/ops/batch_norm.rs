@@ -36,7 +36,11 @@ pub struct BatchNormOutput {
 /// If the shapes do not fit each other.
 pub fn batch_norm_train(x: Tensor<4>, weight: Tensor<1>, bias: Tensor<1>, eps: f64) -> BatchNormOutput {
     let channels = x.dims()[1];
-    assert_eq!([weight.dims(), bias.dims()], [[channels]; 2], "batch norm: weight and bias of {channels} channels");
+    assert_eq!(
+        [weight.dims(), bias.dims()],
+        [[channels]; 2],
+        "batch norm: weight and bias must have {channels} channels"
+    );
     if fused_kernel(&x) {
         let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
         let (y, mean, var) = <Dispatch as BatchNormOps>::normalise_batch(x, weight, bias, eps);

@@ -83,8 +83,15 @@ pub fn group_norm_maps(
 }
 
 fn check(channels: usize, groups: usize, weight: &Tensor<1>, bias: &Tensor<1>) {
-    assert!(groups > 0 && channels.is_multiple_of(groups), "group norm: {channels} channels in {groups} groups");
-    assert_eq!([weight.dims(), bias.dims()], [[channels]; 2], "group norm: weight and bias of {channels} channels");
+    assert!(
+        groups > 0 && channels.is_multiple_of(groups),
+        "group norm: {groups} groups do not divide {channels} channels"
+    );
+    assert_eq!(
+        [weight.dims(), bias.dims()],
+        [[channels]; 2],
+        "group norm: weight and bias must have {channels} channels"
+    );
 }
 
 fn fused<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, config: GroupNorm) -> Tensor<D> {

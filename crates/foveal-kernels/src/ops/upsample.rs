@@ -21,8 +21,8 @@ use crate::cpu::{CpuBackend, CpuTensor};
 pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
     let ([batch, channels, height, width], [top_batch, top_channels, top_height, top_width]) =
         (lateral.dims(), top.dims());
-    assert_eq!([batch, channels], [top_batch, top_channels], "upsample_add: batch and channels");
-    assert!(top_height > 0 && top_width > 0, "upsample_add: an empty top");
+    assert_eq!([batch, channels], [top_batch, top_channels], "upsample_add: batch and channels must agree");
+    assert!(top_height > 0 && top_width > 0, "upsample_add: top must not be empty");
     if fused_kernel(&lateral) && fused_kernel(&top) {
         return Tensor::from_dispatch(<Dispatch as UpsampleOps>::upsample_add(
             lateral.into_dispatch(),

@@ -80,7 +80,7 @@ pub(crate) fn put_row(panels: &mut [f32], depth: usize, row: usize, values: &[f3
         to[..COLUMNS].copy_from_slice(chunk);
     }
     if !rest.is_empty() {
-        let to = to.next().expect("a panel for the rest");
+        let to = to.next().expect("the last panel holds the rest");
         to[..rest.len()].copy_from_slice(rest);
         to[rest.len()..COLUMNS].fill(0.0);
     }

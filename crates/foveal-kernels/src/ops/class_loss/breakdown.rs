@@ -34,7 +34,7 @@ pub(super) fn bin(loss: f32) -> usize {
 /// # Panics
 /// If `bin` is not below [`BREAKDOWN_BINS`].
 pub fn breakdown_bin_start(bin: usize) -> f32 {
-    assert!(bin < BREAKDOWN_BINS, "bin {bin} of {BREAKDOWN_BINS}");
+    assert!(bin < BREAKDOWN_BINS, "breakdown: bin {bin} of {BREAKDOWN_BINS} bins");
     if bin == 0 { 0.0 } else { f32::from_bits(((FIRST + bin as i32 - 1) as u32) << SHIFT) }
 }
 
@@ -66,7 +66,7 @@ impl BreakdownLayout {
                 return (level, end - anchor);
             }
         }
-        panic!("class loss: anchor {anchor} of an image of {end}");
+        panic!("class loss: anchor {anchor} of an image of {end} anchors");
     }
 
     /// Returns the number of values of a flat breakdown for `classes` classes that scale with the loss. They come first
@@ -136,7 +136,11 @@ impl BreakdownSums {
     /// # Panics
     /// If the number of values is not [`BreakdownLayout::values`] for that number of classes.
     pub fn read(values: &[f32], classes: usize) -> Self {
-        assert_eq!(values.len(), BreakdownLayout::values(classes), "a breakdown of {classes} classes");
+        assert_eq!(
+            values.len(),
+            BreakdownLayout::values(classes),
+            "breakdown: wrong number of values for {classes} classes"
+        );
         let mut rest = values;
         let mut next = |n: usize| {
             let (taken, after) = rest.split_at(n);

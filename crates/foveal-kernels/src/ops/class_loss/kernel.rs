@@ -93,7 +93,7 @@ impl<'a> Pieces<'a> {
         let each: &[Weighting] = match &plan.columns {
             Columns::Same(_) => &[],
             Columns::Each(each) => {
-                assert_eq!(each.len(), width, "class loss: constants for each class");
+                assert_eq!(each.len(), width, "class loss: one set of constants per class");
                 each
             }
         };
@@ -101,7 +101,7 @@ impl<'a> Pieces<'a> {
         let (negative, gamma) =
             if each.is_empty() { Default::default() } else { (repeat(|w| w.negative), repeat(|w| w.gamma)) };
         if let Some(rows) = &plan.rows {
-            assert_eq!(rows.len(), width, "class loss: a weight for each class");
+            assert_eq!(rows.len(), width, "class loss: one weight per class");
         }
         Self { plan, width, len, negative, gamma, focus: Focus::of(each.iter().map(|w| w.gamma)) }
     }

@@ -87,7 +87,7 @@ impl Weighting {
     fn new(p: ClassLossParams) -> Self {
         let focal = matches!(p.kind, ClassLossKind::Focal | ClassLossKind::FocalNegatives);
         let gamma = if focal { p.gamma } else { 0.0 };
-        assert!(gamma >= 0.0 && gamma.is_finite(), "class loss: gamma must be at least 0, is {gamma}");
+        assert!(gamma >= 0.0 && gamma.is_finite(), "class loss: gamma must be finite and at least 0, is {gamma}");
         if p.kind == ClassLossKind::FocalNegatives {
             return Self { positive: 0.0, negative: 1.0, gamma };
         }
@@ -129,7 +129,7 @@ impl Plan {
     fn new(p: ClassLossParams, terms: &ClassTerms, breakdown: Option<BreakdownLayout>, classes: usize) -> Self {
         for (name, list) in [("alpha", &terms.alpha), ("gamma", &terms.gamma), ("weight", &terms.weight)] {
             let fits = list.is_empty() || list.len() == classes;
-            assert!(fits, "class loss: {name} of {} classes, but there are {classes}", list.len());
+            assert!(fits, "class loss: {name} has {} values, but there are {classes} classes", list.len());
         }
         let columns = if terms.alpha.is_empty() && terms.gamma.is_empty() {
             Columns::Same(Weighting::new(p))
@@ -187,7 +187,7 @@ pub fn class_loss_with(
     breakdown: Option<BreakdownLayout>,
 ) -> ClassLoss {
     let [anchors, width] = logits.dims();
-    assert_eq!(anchors, classes.dims()[0], "class loss: logits and classes of as many anchors");
+    assert_eq!(anchors, classes.dims()[0], "class loss: logits and classes must have as many anchors");
     if let Some(layout) = breakdown {
         let image = layout.anchors();
         assert!(

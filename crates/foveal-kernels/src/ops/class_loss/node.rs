@@ -76,7 +76,7 @@ impl<B: CpuBackend> ClassLossOps for B {
             if let Some(grad) = all.grad {
                 return (all.loss, all.sums, grad);
             }
-            unreachable!("the gradient was asked for");
+            unreachable!("the gradient was requested");
         }
         let all = composed::<Self>(logits, classes, &plan);
         (all.loss, all.sums, all.grad)

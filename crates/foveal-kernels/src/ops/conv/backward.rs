@@ -154,7 +154,7 @@ fn fold(g: &Geometry, columns: &[f32], rows: std::ops::Range<usize>, planes: &mu
     for plane in planes.chunks_exact_mut(g.in_plane()) {
         for kh in 0..g.kernel {
             for kw in 0..g.kernel {
-                let column = columns.next().expect("one piece for each channel and tap");
+                let column = columns.next().expect("one column per channel and tap");
                 let (lo, hi) = inside(g, kw);
                 if hi == lo {
                     continue;

@@ -83,7 +83,7 @@ fn fused(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, geometry: Geometry
         assert_eq!(scale.dims(), [geometry.out_channels], "conv2d: the scale has the wrong length");
     }
     if let Some(residual) = &residual {
-        assert_eq!(residual.dims(), geometry.output_dims(), "conv2d: the residual has another shape");
+        assert_eq!(residual.dims(), geometry.output_dims(), "conv2d: the residual must have the output's shape");
     }
     if !fused_kernel(&x) || !fused_kernel(&weight) {
         return match (scale, shift, residual) {
@@ -132,7 +132,7 @@ pub fn conv2d_maps(
     // Only the batch and the channels of this geometry are used; the maps have their own heights and widths.
     let options = ConvOptions { stride: 1, padding: 1, groups: 1 };
     let geometry = Geometry::new([batch, in_channels, 1, pixels], weight.dims(), bias_dims, options);
-    assert_eq!(geometry.kernel, 3, "conv2d_maps: a 3x3 kernel");
+    assert_eq!(geometry.kernel, 3, "conv2d_maps: the kernel must be 3x3");
     let fuses = fused_kernel(&x) && fused_kernel(&weight);
     if !fuses || !winograd::pays(in_channels, geometry.out_channels, &maps) {
         let each = maps.levels.iter().map(|level| {
