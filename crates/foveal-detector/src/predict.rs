@@ -15,7 +15,7 @@ pub struct Predicted {
     pub detections: Vec<Vec<Detection>>,
 }
 
-/// Detects objects in a batch of images: forward pass, anchors and [`postprocess`]. Waits for the device once, to read
+/// Detects objects in a batch of images: forward pass, anchors and [`postprocess()`]. Waits for the device once, to read
 /// logits and deltas.
 ///
 /// `model` is the config from which `network` was built; it determines the anchors and the class channels.

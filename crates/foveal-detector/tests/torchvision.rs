@@ -171,7 +171,7 @@ fn tiny_on_flex() {
     whole("retinanet_tiny", Device::flex());
 }
 
-/// Any adapter; where there is no GPU, scripts/check sets a software Vulkan up.
+/// Runs on any adapter. Without a GPU, scripts/check sets up a software Vulkan implementation.
 #[cfg(feature = "wgpu")]
 #[test]
 fn tiny_on_wgpu() {
