@@ -1,7 +1,7 @@
 //! The part of ONNX's schema (`onnx.proto`, IR version 8) that exports use, with the same field numbers.
 //!
-//! The scalar fields of an attribute are `optional`, because readers tell by presence which one is set, even if it is
-//! 0.
+//! The scalar fields of an attribute are `optional`, because readers tell by presence which one is set, even if its
+//! value is 0.
 
 use prost::{Enumeration, Message, Oneof};
 
