@@ -30,8 +30,8 @@ pub(crate) fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 
-/// The gradient through a ReLU with the output `y` and a scale per channel: `grad * scale` where `y` is positive, else
-/// 0.
+/// The gradient through a ReLU with the output `y` and a scale per channel: `grad * scale` where `y` is positive, 0
+/// elsewhere.
 ///
 /// Without `y` there is no ReLU, and without `scale` the factor is 1.
 ///
