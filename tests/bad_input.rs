@@ -1,4 +1,4 @@
-//! Bad input: each kind ends with exit code 1 or 2 and one clear message, never with a panic.
+//! Invalid input: every kind ends with exit code 1 or 2 and one error message, never with a panic.
 
 use std::io::Write;
 
@@ -6,26 +6,26 @@ use serde_json::{Value, json};
 
 use crate::support::Workplace;
 
-/// The annotations as gzip.
+/// The training annotations, compressed with gzip.
 fn gzipped(place: &Workplace) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(&std::fs::read(place.path("train.json")).unwrap()).unwrap();
     encoder.finish().unwrap()
 }
 
-/// Trains on annotations that a change has spoiled.
+/// Changes the training annotations, and expects that training on them fails with these words in the message.
 #[track_caller]
 fn spoiled(change: impl FnOnce(&mut Value), words: &[&str]) {
     let place = Workplace::new();
     place.write("bad.json", place.changed(change));
-    trains_badly(&place, words);
+    training_fails(&place, words);
 }
 
-/// Trains on `bad.json`.
+/// Expects that training on `bad.json` fails before the first step, with these words in the message.
 #[track_caller]
-fn trains_badly(place: &Workplace, words: &[&str]) {
+fn training_fails(place: &Workplace, words: &[&str]) {
     place.run(&["train", "tiny.toml", "--set", "data.train.annotations=bad.json"]).fails(1, words);
-    // Before the first step: there is no log.
+    // Training failed before the first step, so there is no log.
     let runs = std::fs::read_dir(place.path("runs")).into_iter().flatten();
     let logs: Vec<_> = runs.map(|run| run.unwrap().path().join("log.jsonl")).filter(|log| log.exists()).collect();
     assert!(logs.is_empty(), "{logs:?}");
@@ -36,19 +36,19 @@ fn annotations_that_cannot_be_read() {
     let place = Workplace::new();
     place.run(&["train", "tiny.toml", "--set", "data.train.annotations=none.json"]).fails(1, &["none.json"]);
     place.write("bad.json", "this is no JSON");
-    trains_badly(&place, &["bad.json"]);
+    training_fails(&place, &["bad.json"]);
     let whole = std::fs::read(place.path("train.json")).unwrap();
     place.write("bad.json", &whole[..whole.len() / 2]);
-    trains_badly(&place, &["bad.json"]);
+    training_fails(&place, &["bad.json"]);
     let packed = gzipped(&place);
     place.write("bad.json", &packed[..packed.len() / 2]);
-    trains_badly(&place, &["bad.json"]);
+    training_fails(&place, &["bad.json"]);
     place.write("bad.json", "[]");
-    trains_badly(&place, &["bad.json"]);
+    training_fails(&place, &["bad.json"]);
 }
 
 #[test]
-fn annotations_that_mean_nothing() {
+fn annotations_with_invalid_content() {
     let remove = |key: &'static str| move |v: &mut Value| drop(v.as_object_mut().unwrap().remove(key));
     spoiled(remove("categories"), &["bad.json", "categories"]);
     spoiled(remove("images"), &["bad.json", "images"]);
@@ -58,69 +58,72 @@ fn annotations_that_mean_nothing() {
     spoiled(|v| v["images"][1]["id"] = json!(1), &["image id 1 is used more than once"]);
     spoiled(|v| v["annotations"][2]["bbox"] = json!([1, 2, 3]), &["bad.json", "bbox"]);
     spoiled(|v| v["annotations"][2]["bbox"] = json!("wide"), &["bad.json", "bbox"]);
-    spoiled(|v| v["annotations"][2]["category_id"] = json!(4), &["annotation 3 (image 2) is of category 4"]);
-    spoiled(|v| v["annotations"][2]["image_id"] = json!(999), &["annotation 3 is on image 999"]);
+    spoiled(
+        |v| v["annotations"][2]["category_id"] = json!(4),
+        &["annotation 3 (image 2) has category 4, which is not in the file"],
+    );
+    spoiled(|v| v["annotations"][2]["image_id"] = json!(999), &["annotation 3 belongs to image 999"]);
     spoiled(|v| v["images"] = json!([]), &["image"]);
     spoiled(|v| v["categories"] = json!([]), &["categories"]);
     spoiled(|v| v["images"][0]["file_name"] = json!("gone.png"), &["gone.png"]);
 }
 
 #[test]
-fn a_box_of_no_numbers_is_named() {
+fn an_annotation_with_a_box_that_is_not_finite_is_named() {
     let place = Workplace::new();
     let text = place.changed(|v| v["annotations"][2]["bbox"][0] = json!("HERE"));
     place.write("bad.json", text.replace("\"HERE\"", "NaN"));
-    trains_badly(&place, &["annotation 3 (image 2) has no box of four finite numbers"]);
+    training_fails(&place, &["annotation 3 (image 2) has no box of four finite numbers"]);
 }
 
 #[test]
 fn images_that_cannot_be_read() {
     for (name, content) in [("text.jpg", &b"this is text"[..]), ("empty.jpg", b"")] {
         let place = Workplace::new();
-        place.write(&format!("pictures/{name}"), content);
+        place.write(&format!("images/{name}"), content);
         place.write("bad.json", place.changed(|v| v["images"][0]["file_name"] = json!(name)));
-        trains_badly(&place, &[name]);
+        training_fails(&place, &[name]);
     }
     let place = Workplace::new();
-    image::open(place.path("pictures/1.png")).unwrap().to_rgb8().save(place.path("pictures/cut.jpg")).unwrap();
-    let whole = std::fs::read(place.path("pictures/cut.jpg")).unwrap();
-    place.write("pictures/cut.jpg", &whole[..whole.len() * 2 / 3]);
+    image::open(place.path("images/1.png")).unwrap().to_rgb8().save(place.path("images/cut.jpg")).unwrap();
+    let whole = std::fs::read(place.path("images/cut.jpg")).unwrap();
+    place.write("images/cut.jpg", &whole[..whole.len() * 2 / 3]);
     place.write("bad.json", place.changed(|v| v["images"][0]["file_name"] = json!("cut.jpg")));
-    trains_badly(&place, &["cut.jpg"]);
+    training_fails(&place, &["cut.jpg"]);
 }
 
 #[test]
-fn a_image_of_another_size_is_named() {
+fn an_image_of_another_size_is_named() {
     spoiled(|v| v["images"][0]["width"] = json!(50), &["1.png", "50x64", "64x64"]);
 }
 
 #[test]
-fn a_image_without_pixels_is_named() {
+fn an_image_without_pixels_is_named() {
     let place = Workplace::new();
-    let mut png = std::fs::read(place.path("pictures/1.png")).unwrap();
-    // The width in the header; its checksum is made to fit, so that the size alone is wrong.
+    let mut png = std::fs::read(place.path("images/1.png")).unwrap();
+    // Sets the width in the header to 0 and corrects the checksum, so that only the size is wrong.
     png[16..20].fill(0);
     let mut crc = flate2::Crc::new();
     crc.update(&png[12..29]);
     png[29..33].copy_from_slice(&crc.sum().to_be_bytes());
-    place.write("pictures/1.png", png);
+    place.write("images/1.png", png);
     place.run(&["train", "tiny.toml"]).fails(1, &["1.png"]);
 }
 
 #[test]
-fn sets_that_do_not_fit_each_other() {
+fn sets_with_different_categories() {
     let place = Workplace::new();
     let other = place.json("val.json").to_string().replace("červená", "modrá");
     place.write("other.json", other);
     place.run(&["train", "tiny.toml", "--set", "data.val.annotations=other.json"]).fails(1, &["červená", "modrá"]);
     place.train();
     place
-        .run(&["eval", "run/checkpoints/last.safetensors", "--annotations", "other.json", "--images", "pictures"])
+        .run(&["eval", "run/checkpoints/last.safetensors", "--annotations", "other.json", "--images", "images"])
         .fails(1, &["červená", "modrá"]);
 }
 
 #[test]
-fn configurations_that_cannot_be() {
+fn invalid_configurations() {
     let place = Workplace::new();
     place.run(&["train", "none.toml"]).fails(1, &["none.toml"]);
     place.write("bad.toml", "[train\nepochs = 3");
@@ -151,21 +154,21 @@ fn configurations_that_cannot_be() {
 }
 
 #[test]
-fn devices_that_are_not_there() {
+fn unavailable_devices() {
     let place = Workplace::new();
     for device in ["gpu", "flex:1", "wgpu:x", ""] {
         place.run_on(device, &["train", "tiny.toml"]).fails(2, &["device", "flex"]);
     }
     place.run_on("wgpu:99", &["train", "tiny.toml"]).fails(1, &["wgpu"]);
-    assert!(!place.path("runs").exists(), "a run that cannot begin leaves nothing");
+    assert!(!place.path("runs").exists(), "a run that cannot start leaves no folder");
 }
 
 #[test]
-fn checkpoints_that_are_none() {
+fn invalid_checkpoints_and_weight_files() {
     let place = Workplace::new();
     place.train();
     let whole = std::fs::read(place.path("run/checkpoints/last.safetensors")).unwrap();
-    let predict = |words: &[&str]| place.run(&["predict", "bad.safetensors", "pictures"]).fails(1, words);
+    let predict = |words: &[&str]| place.run(&["predict", "bad.safetensors", "images"]).fails(1, words);
     predict(&["bad.safetensors"]);
     for end in [0, 5, whole.len() / 2, whole.len() - 1] {
         place.write("bad.safetensors", &whole[..end]);
@@ -180,7 +183,7 @@ fn checkpoints_that_are_none() {
     place.write("bad.safetensors", safetensors::serialize([("w", tensor)], None).unwrap());
     predict(&["bad.safetensors", "foveal"]);
     place.run(&["eval", "bad.safetensors"]).fails(1, &["bad.safetensors"]);
-    // Such files are no pretrained weights either.
+    // The same files are not accepted as pretrained weights.
     let train = |file: &str, words: &[&str]| {
         place.run(&["train", "tiny.toml", "--set", &format!("model.weights={file}")]).fails(1, words);
     };
@@ -188,11 +191,11 @@ fn checkpoints_that_are_none() {
     train("none.pth", &["none.pth"]);
     place.write("text.pth", "this is text");
     train("text.pth", &["text.pth"]);
-    // Nothing in a pickle runs, and its function is named.
+    // Reading a pickle executes nothing, and the message names the function that it would call.
     place.write("call.pth", "cposix\nsystem\n(Vtouch executed\ntR.");
     train("call.pth", &["call.pth", "posix.system"]);
     assert!(!place.path("executed").exists());
-    // A file of another network, and one whose convention nobody said.
+    // A file of another network, a file whose input convention is unknown, and a file with a wrong shape.
     let backbone = |name: &str, file: &str, words: &[&str]| {
         let tensor = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2], &values).unwrap();
         place.write(file, safetensors::serialize([(name, tensor)], None).unwrap());
@@ -201,16 +204,16 @@ fn checkpoints_that_are_none() {
     backbone("layer1.0.se.fc1.weight", "se.safetensors", &["se.safetensors", "resnet18", "`se`"]);
     backbone("res2.0.conv1.weight", "d2.safetensors", &["d2.safetensors", "model.weights_convention"]);
     backbone("layer1.0.conv1.weight", "shape.safetensors", &["shape.safetensors", "of shape [2]"]);
-    // A checkpoint away from its run names no data.
+    // A checkpoint outside its run directory does not determine the data.
     std::fs::copy(place.path("run/checkpoints/last.safetensors"), place.path("alone.safetensors")).unwrap();
     place.run(&["eval", "alone.safetensors"]).fails(1, &["alone.safetensors", "--annotations"]);
     place
-        .run(&["predict", "alone.safetensors", "pictures", "--set", "model.backbone=resnet50"])
+        .run(&["predict", "alone.safetensors", "images", "--set", "model.backbone=resnet50"])
         .fails(2, &["model.backbone"]);
 }
 
 #[test]
-fn folders_that_cannot_be_used() {
+fn unusable_folders() {
     let place = Workplace::new();
     place.train();
     place.run(&["train", "tiny.toml", "--out", "run"]).fails(1, &["run", "--resume"]);
@@ -223,27 +226,27 @@ fn folders_that_cannot_be_used() {
     std::fs::write(&state, &half[..half.len() / 2]).unwrap();
     place.run(&["train", "tiny.toml", "--resume", "--out", "run"]).fails(1, &["last.safetensors"]);
     place
-        .run(&["predict", "run/checkpoints/last.safetensors", "pictures", "--json", "tiny.toml/out.json"])
+        .run(&["predict", "run/checkpoints/last.safetensors", "images", "--json", "tiny.toml/out.json"])
         .fails(1, &["tiny.toml"]);
 }
 
 #[test]
-fn inputs_that_are_none() {
+fn invalid_arguments() {
     let place = Workplace::new();
     place.train();
     let checkpoint = "run/checkpoints/last.safetensors";
     place.run(&["predict", checkpoint]).fails(2, &["INPUT"]);
     place.run(&["predict", checkpoint, "none.png"]).fails(1, &["none.png"]);
     place.run(&["predict", checkpoint, "none/*.png"]).fails(1, &["none/*.png"]);
-    place.run(&["predict", checkpoint, "run"]).fails(1, &["run", "pictures"]);
-    place.run(&["predict", checkpoint, "pictures", "--score-threshold", "2"]).fails(2, &["--score-threshold"]);
+    place.run(&["predict", checkpoint, "run"]).fails(1, &["run", "contains no images"]);
+    place.run(&["predict", checkpoint, "images", "--score-threshold", "2"]).fails(2, &["--score-threshold"]);
     place.run(&["eval", checkpoint, "--annotations", "val.json"]).fails(2, &["--images"]);
     place.run(&["fly"]).fails(2, &["fly"]);
     place.run(&["train", "tiny.toml", "--overfit", "0"]).fails(2, &["--overfit"]);
 }
 
 #[test]
-fn results_that_do_not_fit() {
+fn invalid_results_files() {
     let place = Workplace::new();
     let score = |results: &str, words: &[&str]| {
         place.write("results.json", results);

@@ -1,13 +1,13 @@
-//! `foveal config`, `--set` and help.
+//! `foveal config`, `--set` and `--help`.
 
 use crate::support::Workplace;
 
 #[test]
-fn what_config_prints_is_a_config_that_prints_itself() {
+fn the_printed_configuration_resolves_to_itself() {
     let place = Workplace::new();
     let first = place.run(&["config", "tiny.toml", "--set", "train.lr=0.125"]).succeeds();
     assert!(first.stdout.contains("lr = 0.125") && first.stdout.contains("name = \"tiny\""), "{}", first.stdout);
-    let absolute = place.path("pictures");
+    let absolute = place.path("images");
     assert!(first.stdout.contains(absolute.to_str().unwrap()), "{}", first.stdout);
     place.write("again.toml", &first.stdout);
     let second = place.run(&["config", "again.toml"]).succeeds();
@@ -15,7 +15,7 @@ fn what_config_prints_is_a_config_that_prints_itself() {
 }
 
 #[test]
-fn the_printed_defaults_change_nothing() {
+fn the_printed_defaults_are_the_defaults() {
     let place = Workplace::new();
     let defaults = place.run(&["config", "--defaults"]).succeeds();
     place.write("defaults.toml", &defaults.stdout);
@@ -27,9 +27,9 @@ fn the_printed_defaults_change_nothing() {
 }
 
 #[test]
-fn the_schema_names_every_fixed_key() {
+fn the_schema_contains_every_key_that_other_programs_use() {
     let schema = Workplace::new().run(&["config", "--schema"]).succeeds().json();
-    // The keys that DESIGN promises to other programs.
+    // Other programs use these keys, so they must keep their names.
     for key in [
         "data.train.annotations",
         "data.train.images",
@@ -76,12 +76,12 @@ fn the_schema_names_every_fixed_key() {
 }
 
 #[test]
-fn paths_in_a_file_start_from_the_file_and_set_paths_from_here() {
+fn paths_are_relative_to_the_file_or_for_set_to_the_working_directory() {
     let place = Workplace::new();
     std::fs::create_dir(place.path("deep")).unwrap();
     place.write("deep/c.toml", "[data.train]\nimages = \"../images\"\n[model]\nweights = \"w.pth\"\n");
     let printed = place.run(&["config", "deep/c.toml", "--set", "data.val.images=images"]).succeeds().stdout;
-    let images = format!("images = \"{}\"", place.path("pictures").display());
+    let images = format!("images = \"{}\"", place.path("images").display());
     assert_eq!(printed.matches(&images).count(), 2, "{printed}");
     assert!(printed.contains(&format!("weights = \"{}\"", place.path("deep/w.pth").display())), "{printed}");
 }

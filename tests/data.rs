@@ -3,7 +3,7 @@
 use crate::support::{IMAGES, Workplace, keys};
 
 #[test]
-fn the_generated_set_is_a_coco_folder_that_checks_out() {
+fn the_generated_set_is_a_valid_coco_folder() {
     let place = Workplace::new();
     let size =
         ["--set", "data.shapes.count=5", "--set", "data.shapes.val_count=3", "--set", "data.shapes.size=[96, 128]"];
@@ -18,27 +18,27 @@ fn the_generated_set_is_a_coco_folder_that_checks_out() {
 }
 
 #[test]
-fn check_lists_what_is_wrong_and_says_so_by_its_exit_code() {
+fn check_lists_problems_and_returns_exit_code_1() {
     let place = Workplace::new();
     let good = place.run(&["data", "check", "tiny.toml", "--json", "-"]).succeeds().json();
     assert_eq!(keys(&good), ["train", "val"]);
     assert_eq!(good["train"]["images"], IMAGES);
-    std::fs::remove_file(place.path("pictures/2.png")).unwrap();
+    std::fs::remove_file(place.path("images/2.png")).unwrap();
     let bad = place.run(&["data", "check", "tiny.toml"]);
     assert_eq!(bad.code, Some(1), "{}", bad.stderr);
     assert!(bad.stdout.contains("2.png"), "{}", bad.stdout);
-    // With `on_error = "skip"` training goes on without it and keeps a list.
+    // With `on_error = "skip"`, training leaves out the image and lists it in skipped.json.
     place.run(&["train", "tiny.toml", "--out", "run", "--set", "data.on_error=skip"]).succeeds();
     assert!(place.json("run/skipped.json").to_string().contains("2.png"));
 }
 
 #[test]
-fn voc_becomes_coco() {
+fn voc_is_converted_to_coco() {
     let place = Workplace::new();
     for folder in ["voc/Annotations", "voc/ImageSets/Main", "voc/JPEGImages"] {
         std::fs::create_dir_all(place.path(folder)).unwrap();
     }
-    image::open(place.path("pictures/1.png")).unwrap().to_rgb8().save(place.path("voc/JPEGImages/a.jpg")).unwrap();
+    image::open(place.path("images/1.png")).unwrap().to_rgb8().save(place.path("voc/JPEGImages/a.jpg")).unwrap();
     place.write("voc/ImageSets/Main/val.txt", "a\n");
     place.write(
         "voc/Annotations/a.xml",

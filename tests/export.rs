@@ -1,16 +1,16 @@
-//! Checkpoints for other programs.
+//! `foveal export` to ONNX.
 
 use crate::support::Workplace;
 
 const CHECKPOINT: &str = "run/checkpoints/last.safetensors";
 
-/// Whether the bytes hold a text.
-fn holds(bytes: &[u8], text: &str) -> bool {
+/// Whether the bytes contain a text.
+fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|w| w == text.as_bytes())
 }
 
 #[test]
-fn onnx_files_carry_classes_and_thresholds() {
+fn onnx_files_contain_classes_and_thresholds() {
     let place = Workplace::new();
     place.train();
     let export = |flags: &[&str], file: &str| {
@@ -20,12 +20,12 @@ fn onnx_files_carry_classes_and_thresholds() {
         std::fs::read(place.path(file)).unwrap()
     };
     let raw = export(&[], "raw.onnx");
-    assert!(holds(&raw, r#"["červená","青"]"#) && holds(&raw, "[3,70]"));
-    assert!(holds(&raw, "logits") && !holds(&raw, "NonMaxSuppression"));
+    assert!(contains(&raw, r#"["červená","青"]"#) && contains(&raw, "[3,70]"));
+    assert!(contains(&raw, "logits") && !contains(&raw, "NonMaxSuppression"));
     assert!(export(&["--half"], "new/folder/half.onnx").len() < raw.len() * 2 / 3);
-    assert!(holds(&raw, r#""max_detections":100"#));
+    assert!(contains(&raw, r#""max_detections":100"#));
     let nms = export(&["--nms", "--no-verify", "--set", "eval.max_detections=7"], "nms.onnx");
-    assert!(holds(&nms, "NonMaxSuppression") && holds(&nms, r#""max_detections":7"#));
+    assert!(contains(&nms, "NonMaxSuppression") && contains(&nms, r#""max_detections":7"#));
 
     let refuse = |flags: &[&str], words: &[&str]| place.run(&[&["export", CHECKPOINT], flags].concat()).fails(2, words);
     refuse(&["--format", "safetensors", "--nms", "-o", "x"], &["--nms", "--format onnx"]);

@@ -26,17 +26,17 @@ fn place() -> Workplace {
     place
 }
 
-/// The lines of a run's log that are steps.
+/// The step records in the log of a run.
 fn steps(place: &Workplace, run: &str) -> Vec<Value> {
     let lines = crate::support::lines(&place.path(run).join("log.jsonl"));
     lines.into_iter().filter(|line| line.get("loss").is_some()).collect()
 }
 
 #[test]
-fn a_lab_compares_and_goes_on() {
+fn a_lab_compares_arms_and_can_be_resumed_and_extended() {
     let place = place();
     let first = place.run(&[&LAB[..], &["-", "--seeds", "2"]].concat()).succeeds();
-    assert!(first.stderr.contains("0 of 4 runs are there"), "{}", first.stderr);
+    assert!(first.stderr.contains("0 of 4 runs are finished"), "{}", first.stderr);
     let json = first.json();
     assert_eq!((&json["images"], &json["reference"]), (&IMAGES.into(), &"focal".into()));
     assert_eq!(json["rarest"].as_array().unwrap().len(), 1);
@@ -50,7 +50,7 @@ fn a_lab_compares_and_goes_on() {
         assert!((ap["mean"].as_f64().unwrap() - (seeds[0] + seeds[1]) / 2.0).abs() < 1e-12, "{arm}");
         assert!(ap["low"].as_f64() <= ap["high"].as_f64());
     }
-    // What the log of the two first steps says, both seeds together.
+    // The share in the first step, computed from the logs of both seeds.
     let parts: Vec<[f64; 2]> = [1, 2]
         .map(|seed| steps(&place, &format!("lab/ce/seed-{seed}")).swap_remove(0))
         .map(|line| ["positive_loss", "negative_loss"].map(|key| line[key].as_f64().unwrap()))
@@ -58,7 +58,7 @@ fn a_lab_compares_and_goes_on() {
     let (positive, negative) = (parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]);
     let share = arms[0]["positive_share"]["first"].as_f64().unwrap();
     assert!((share - positive / (positive + negative)).abs() < 1e-12, "{share}");
-    // With a prior of one half nearly all of the loss is the negatives'; with focal loss and .01 it is not.
+    // Nearly all of the loss comes from negatives with a prior of 0.5, but not with the focal loss and a prior of 0.01.
     assert!(share < 0.1 && arms[1]["positive_share"]["first"].as_f64().unwrap() > 0.5, "{json}");
 
     for file in ["lab.json", "lab.md", "lab.svg", "lab.png"] {
@@ -67,19 +67,23 @@ fn a_lab_compares_and_goes_on() {
     let markdown = std::fs::read_to_string(place.path("lab/lab.md")).unwrap();
     assert!(markdown.contains("| CE \\| no prior |") && markdown.contains("lab.svg"), "{markdown}");
 
-    // Again: nothing is trained. A run without its outcome is evaluated, not trained again.
+    // A second call trains nothing. A run without its outcome is evaluated, not trained again.
     let log = std::fs::read_to_string(place.path("lab/focal/seed-2/log.jsonl")).unwrap();
     std::fs::remove_file(place.path("lab/focal/seed-2/outcome.json")).unwrap();
     let again = place.run(&[&LAB[..], &["-", "--seeds", "2"]].concat()).succeeds();
-    assert!(again.stderr.contains("3 of 4 runs are there"), "{}", again.stderr);
+    assert!(again.stderr.contains("3 of 4 runs are finished"), "{}", again.stderr);
     assert_eq!(again.json(), json);
     assert_eq!(std::fs::read_to_string(place.path("lab/focal/seed-2/log.jsonl")).unwrap(), log);
 
-    // One more seed and a selection of arms; then another configuration in the same folder.
+    // One more seed with a selection of arms; then another configuration in the same folder, which is refused.
     let more =
         place.run(&["lab", "tiny.toml", "--arms", "arms.toml", "--out", "lab", "--seeds", "1,2,5", "--only", "ce"]);
     let more = more.succeeds();
-    assert!(more.stderr.contains("2 of 3 runs are there") && more.stdout.contains("CE | no prior"), "{}", more.stderr);
+    assert!(
+        more.stderr.contains("2 of 3 runs are finished") && more.stdout.contains("CE | no prior"),
+        "{}",
+        more.stderr
+    );
     let other = [&LAB[..], &["-", "--seeds", "2", "--set", "train.lr=0.5"]].concat();
     place.run(&other).fails(1, &["lab/ce/seed-1", "train.lr", "0.5", "--out"]);
 }
@@ -100,14 +104,14 @@ fn an_arm_that_diverges_is_a_result() {
         (&"diverged".into(), &Value::Null)
     );
     assert_eq!(json["arms"][1]["runs"][0]["status"], "finished");
-    // It stays a result.
+    // A second call keeps the outcome.
     let again = place.run(&[&LAB[..], &["-"]].concat()).succeeds();
-    assert!(again.stderr.contains("2 of 2 runs are there"), "{}", again.stderr);
+    assert!(again.stderr.contains("2 of 2 runs are finished"), "{}", again.stderr);
     assert_eq!(again.json(), json);
 }
 
 #[test]
-fn what_a_lab_cannot_do_is_said_before_it_starts() {
+fn invalid_labs_are_refused_before_they_start() {
     let place = place();
     let lab = |arms: &'static str| ["lab", "tiny.toml", "--out", "lab", "--arms", arms];
     place.run(&lab("table2")).fails(2, &["table2", "table1", "gamma"]);

@@ -3,19 +3,19 @@
 use crate::support::{IMAGES, Workplace, keys};
 
 #[test]
-fn share_gives_the_published_figures() {
+fn share_prints_the_published_values() {
     let place = Workplace::new();
     let example = ["loss", "share", "--positives", "10", "--negatives", "1000000", "--p-positive", "0.01"];
     let rest = ["--p-negative", "0.99", "--alpha", "0.25", "--gamma", "2"];
     let text = place.run(&[&example[..], &rest[..]].concat()).succeeds().stdout;
     assert!(text.contains("0.004561206") && text.contains("0.9373816"), "{text}");
-    // Of the gradient: 10 x .99 against 1e6 x .01.
+    // The share of the gradient: 10 x .99 for positives, 1e6 x .01 for negatives.
     let plain = text.lines().find(|line| line.trim_start().starts_with("cross entropy")).unwrap();
     assert!(plain.ends_with("0.0009890"), "{plain}");
     assert_eq!(place.run(&["loss", "share"]).succeeds().stdout, text);
     let json = place.run(&[&example[..], &rest[..], &["--json", "-"]].concat()).succeeds().json();
     assert_eq!(keys(&json), ["cross_entropy", "balanced", "focal"]);
-    // By hand: 10 ln 100 against 1e6 ln(1 / .99), without and with the weights .25 and .75.
+    // Computed by hand: 10 ln 100 for positives and 1e6 ln(1 / .99) for negatives, then with the weights .25 and .75.
     let (positives, negatives) = (10.0 * 100f64.ln(), 1e6 * -(0.99f64.ln()));
     for (key, share) in [
         ("cross_entropy", positives / (positives + negatives)),
@@ -27,7 +27,7 @@ fn share_gives_the_published_figures() {
 }
 
 #[test]
-fn share_draws_its_curves() {
+fn share_draws_the_curves() {
     let place = Workplace::new();
     place.run(&["loss", "share", "--draw", "new/curves.svg", "--gamma", "3"]).succeeds();
     let svg = std::fs::read_to_string(place.path("new/curves.svg")).unwrap();
@@ -68,17 +68,17 @@ fn prior_prints_the_step_0_table() {
 #[test]
 fn suggest_counts_without_images() {
     let place = Workplace::new();
-    std::fs::remove_dir_all(place.path("pictures")).unwrap();
+    std::fs::remove_dir_all(place.path("images")).unwrap();
     let json = place.run(&["loss", "suggest", "tiny.toml", "--json", "-"]).succeeds().json();
     let counts = &json["counts"];
     assert_eq!((&counts["pictures"], &counts["objects"]), (&IMAGES.into(), &(2 * IMAGES).into()));
-    // 64 x 64 pixels: grids of 8, 4, 2, 1 and 1 cells a side, nine anchors each.
+    // Images of 64x64 pixels have grids with sides of 8, 4, 2, 1 and 1 cells, with nine anchors per cell.
     let all: u64 = ["positives", "background", "ignored"].iter().map(|key| counts[key].as_u64().unwrap()).sum();
     assert_eq!(all as usize, IMAGES * 9 * (64 + 16 + 4 + 1 + 1));
     let of_classes = counts["classes"].as_array().unwrap().iter().map(|class| class["positives"].as_u64().unwrap());
     assert_eq!(of_classes.sum::<u64>(), counts["positives"].as_u64().unwrap());
     assert_eq!(counts["classes"][1]["name"], "青");
-    // Both classes are on every image: nothing to remedy.
+    // Both classes are in every image, so no remedy is proposed.
     assert_eq!((json["imbalance"].as_f64(), json["remedy"].as_str()), (Some(1.0), Some("none")));
     let other = ["loss", "suggest", "tiny.toml", "--annotations", "val.json", "--images", "2", "--json", "-"];
     let other = place.run(&other).succeeds().json();
@@ -88,9 +88,9 @@ fn suggest_counts_without_images() {
 }
 
 #[test]
-fn what_suggest_proposes_is_a_configuration() {
+fn the_proposals_of_suggest_are_a_valid_configuration() {
     let place = Workplace::new();
-    // One class on one image of six, the other fifteen times as often.
+    // One class has one object, the other has fifteen.
     let rare = place.changed(|train| {
         let annotations = train["annotations"].as_array_mut().unwrap();
         let mut frequent: Vec<_> = annotations.iter().filter(|a| a["category_id"] == 3).cloned().collect();
@@ -105,12 +105,12 @@ fn what_suggest_proposes_is_a_configuration() {
     place.write("rare.json", rare);
     let run = place.run(&["loss", "suggest", "tiny.toml", "--annotations", "rare.json"]).succeeds();
     assert!(run.stdout.contains("15.0 times") && run.stdout.contains("Heuristic"), "{}", run.stdout);
-    let (_, snippet) = run.stdout.split_once("To put into the configuration:").unwrap();
-    let (snippet, _) = snippet.split_once("To settle it").unwrap();
+    let (_, snippet) = run.stdout.split_once("Proposed settings for the configuration:").unwrap();
+    let (snippet, _) = snippet.split_once("To compare settings").unwrap();
     place.write("proposed.toml", snippet);
     let resolved = place.run(&["config", "proposed.toml"]).succeeds();
     assert!(resolved.stdout.contains("prior = 0.01"), "{}", resolved.stdout);
     assert!(run.stdout.contains("Proposal: "), "{}", run.stdout);
-    // The remedy is a part of it.
+    // The proposals include a remedy for the rare class.
     assert!(snippet.contains("sampler = \"repeat_factor\"") || snippet.contains("effective_number"), "{snippet}");
 }

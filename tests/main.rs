@@ -1,4 +1,4 @@
-//! End-to-end tests: each runs the real binary as a person or a program would.
+//! End-to-end tests, which run the real binary.
 
 mod bad_input;
 mod configuration;
@@ -8,4 +8,5 @@ mod export;
 mod lab;
 mod loss;
 mod round_trip;
+mod summary;
 mod support;

@@ -1,4 +1,4 @@
-//! Training, evaluation, prediction and scoring, one after the other.
+//! Training, evaluation, prediction and scoring in sequence, resumed runs, and `foveal bench`.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::support::{IMAGES, Workplace, keys, lines};
 
-/// The longest that a test waits for a run to get under way.
+/// Longest time that a test waits for the first epoch of a run.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// COCO's figures in their order.
-const FIGURES: [&str; 12] = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
+/// The keys of the COCO metrics, in their order.
+const METRICS: [&str; 12] = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
 
 #[test]
 fn train_eval_predict_score() {
@@ -22,15 +22,13 @@ fn train_eval_predict_score() {
         assert!(place.path("run").join(file).exists(), "{file}");
     }
 
-    // The figures of `eval`, by the run's own validation set and by named files, are those of the training.
+    // `eval` gives the metrics of the training, both with the validation set of the run and with explicit files.
     let last = "run/checkpoints/last.safetensors";
     let own = place.run(&["eval", last, "--json", "-", "--coco", "own.json"]).succeeds().json();
-    let named = place
-        .run(&["eval", last, "--annotations", "val.json", "--images", "pictures", "--json", "-"])
-        .succeeds()
-        .json();
+    let named =
+        place.run(&["eval", last, "--annotations", "val.json", "--images", "images", "--json", "-"]).succeeds().json();
     assert_eq!(own, named);
-    let mut expected = FIGURES.to_vec();
+    let mut expected = METRICS.to_vec();
     expected.extend(["per_category", "losses"]);
     assert_eq!(keys(&own), expected);
     assert_eq!(keys(&own["losses"]), ["class", "box", "total"]);
@@ -40,9 +38,9 @@ fn train_eval_predict_score() {
     let logged = lines(&place.path("run/log.jsonl")).pop().unwrap();
     assert_eq!(logged["metrics"]["AP"], own["AP"]);
 
-    // `predict` finds what `eval` found, and `score` measures the same.
+    // `predict` gives the detections of `eval`, and `score` gives the same metrics.
     let predicted = place
-        .run(&["predict", last, "pictures/10*.png", "--json", "-", "--coco", "predicted.json", "--draw", "drawn"])
+        .run(&["predict", last, "images/10*.png", "--json", "-", "--coco", "predicted.json", "--draw", "drawn"])
         .succeeds()
         .json();
     let list = predicted.as_array().unwrap();
@@ -61,19 +59,19 @@ fn train_eval_predict_score() {
         place.run(&["score", "--annotations", "val.json", "--detections", "own.json", "--json", "-"]).succeeds();
     let score = score.json();
     assert_eq!(keys(&score), &expected[..13]);
-    for figure in FIGURES {
-        let (a, b) = (score[figure].as_f64().unwrap(), own[figure].as_f64().unwrap());
-        assert!((a - b).abs() < 1e-12, "{figure}: {a} {b}");
+    for metric in METRICS {
+        let (a, b) = (score[metric].as_f64().unwrap(), own[metric].as_f64().unwrap());
+        assert!((a - b).abs() < 1e-12, "{metric}: {a} {b}");
     }
 }
 
 #[test]
-fn detections_have_the_promised_keys() {
+fn detections_have_the_documented_keys() {
     let place = Workplace::new();
     place.train();
     let checkpoint = "run/checkpoints/last.safetensors";
-    // A network that has hardly learned scores about its prior, 0.01: a lower threshold lets detections through.
-    let arguments = ["predict", checkpoint, "pictures", "--json", "out.json", "--score-threshold", "0.001"];
+    // After one epoch the scores are near the prior of 0.01, so a lower threshold is needed to get detections.
+    let arguments = ["predict", checkpoint, "images", "--json", "out.json", "--score-threshold", "0.001"];
     let quiet = place.run(&arguments).succeeds();
     assert_eq!(quiet.stdout, "");
     let out = place.json("out.json");
@@ -84,20 +82,19 @@ fn detections_have_the_promised_keys() {
     let bbox: Vec<f64> = detection["bbox"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
     assert!(bbox[0] >= 0.0 && bbox[0] + bbox[2] <= 64.001 && bbox[1] + bbox[3] <= 64.001, "{bbox:?}");
     assert!([3, 70].contains(&detection["category_id"].as_i64().unwrap()));
-    let few = place.run(&[&arguments[..], &["--set", "eval.max_detections=2"]].concat()).succeeds();
-    assert_eq!(few.code, Some(0));
+    let limited = place.run(&[&arguments[..], &["--set", "eval.max_detections=2"]].concat()).succeeds();
+    assert_eq!(limited.code, Some(0));
     let most =
         place.json("out.json").as_array().unwrap().iter().map(|p| p["detections"].as_array().unwrap().len()).max();
     assert_eq!(most, Some(2));
 }
 
 #[test]
-fn a_broken_image_stops_no_other() {
+fn a_broken_image_does_not_stop_the_others() {
     let place = Workplace::new();
     place.train();
     place.write("broken.jpg", "this is text");
-    let inputs =
-        ["predict", "run/checkpoints/last.safetensors", "broken.jpg", "pictures/101.png", "--json", "out.json"];
+    let inputs = ["predict", "run/checkpoints/last.safetensors", "broken.jpg", "images/101.png", "--json", "out.json"];
     let run = place.run(&inputs);
     assert_eq!(run.code, Some(1), "{}", run.stderr);
     assert!(run.stderr.contains("broken.jpg") && run.stderr.contains("1 of 2"), "{}", run.stderr);
@@ -130,14 +127,14 @@ fn runs_are_numbered_and_never_overwritten() {
 }
 
 #[test]
-fn overfit_evaluates_what_it_trains_on() {
+fn overfit_evaluates_the_images_that_it_trains_on() {
     let place = Workplace::new();
     let run = place.run(&["train", "tiny.toml", "--out", "run", "--overfit", "2"]).succeeds();
     assert!(run.stderr.contains("overfitting 2"), "{}", run.stderr);
 }
 
 #[test]
-fn bench_writes_the_promised_keys() {
+fn bench_writes_the_documented_keys() {
     let place = Workplace::new();
     let arguments = ["bench", "tiny.toml", "--steps", "2", "--json", "-", "--set", "bench.height=64", "--set"];
     let report = place.run(&[&arguments[..], &["bench.width=96"]].concat()).succeeds().json();
@@ -165,21 +162,24 @@ fn ndarray_and_flex_agree() {
     let (flex, ndarray) = (losses("flex"), losses("ndarray"));
     assert_eq!(flex.len(), 2);
     for (a, b) in flex.iter().zip(&ndarray) {
-        // Two backends add in different orders.
+        // The backends add in different orders.
         assert!((a - b).abs() <= 1e-4 * a.abs(), "{flex:?} {ndarray:?}");
     }
 }
 
 #[cfg(unix)]
 #[test]
-fn an_interrupted_run_leaves_with_130_and_resumes() {
+fn an_interrupted_run_exits_with_130_and_can_be_resumed() {
     let place = Workplace::new();
     let mut child = place.start(&["train", "tiny.toml", "--out", "run", "--set", "train.epochs=100000"]);
-    // Interrupted once it is under way: a first epoch has been logged.
+    // Interrupts the run after the first epoch is in the log.
     let begun = Instant::now();
     let log = place.path("run/log.jsonl");
     while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains("\"event\":\"epoch\"")) {
-        assert!(child.try_wait().unwrap().is_none() && begun.elapsed() < LIMIT, "the run never got under way");
+        assert!(
+            child.try_wait().unwrap().is_none() && begun.elapsed() < LIMIT,
+            "the run did not finish an epoch in time"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());

@@ -1,4 +1,4 @@
-//! A small set of images, a small network, and the binary.
+//! A temporary folder with a small data set and configuration, and functions that run the binary in it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -7,12 +7,12 @@ use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Pixels of a side of the test images.
+/// Side length of the test images in pixels.
 const SIDE: u32 = 64;
-/// Images in each set.
+/// Number of images in each set.
 pub const IMAGES: usize = 6;
 
-/// The network and the recipe of all tests: everything as small as it goes.
+/// The configuration of all tests: a very small network and short training.
 const RECIPE: &str = r#"
 [data]
 min_size = 64
@@ -38,16 +38,16 @@ annotations = "val.json"
 images = "images"
 "#;
 
-/// A folder with a data set and a config.
+/// A temporary folder with a data set and a configuration.
 pub struct Workplace {
     folder: TempDir,
 }
 
 impl Workplace {
-    /// `images/`, `train.json`, `val.json` and `tiny.toml`.
+    /// Creates a folder with `images/`, `train.json`, `val.json` and `tiny.toml`.
     pub fn new() -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
-        std::fs::create_dir(place.path("pictures")).unwrap();
+        std::fs::create_dir(place.path("images")).unwrap();
         for (set, first) in [("train", 1), ("val", 101)] {
             let annotations = place.annotations(first);
             place.write(&format!("{set}.json"), annotations.to_string());
@@ -56,7 +56,7 @@ impl Workplace {
         place
     }
 
-    /// A path in the folder.
+    /// The path of a file in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -68,20 +68,20 @@ impl Workplace {
         path
     }
 
-    /// A JSON file of the folder.
+    /// Reads a JSON file in the folder.
     pub fn json(&self, name: &str) -> Value {
         let text = std::fs::read_to_string(self.path(name)).unwrap();
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}: {text}"))
     }
 
-    /// `train.json` after a change.
+    /// The text of `train.json` after a change.
     pub fn changed(&self, change: impl FnOnce(&mut Value)) -> String {
         let mut value = self.json("train.json");
         change(&mut value);
         value.to_string()
     }
 
-    /// Runs the binary in the folder on the CPU.
+    /// Runs the binary in the folder on the device `flex`.
     pub fn run(&self, arguments: &[&str]) -> Run {
         self.run_on("flex", arguments)
     }
@@ -97,7 +97,7 @@ impl Workplace {
         Run::new(arguments, output)
     }
 
-    /// Starts the binary in the folder on the CPU and does not wait for it.
+    /// Starts the binary in the folder on the device `flex`, without waiting for its end.
     pub fn start(&self, arguments: &[&str]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_foveal"))
             .args(arguments)
@@ -109,12 +109,13 @@ impl Workplace {
             .unwrap()
     }
 
-    /// Trains the tiny recipe into `run`.
+    /// Trains with `tiny.toml` into the folder `run`.
     pub fn train(&self) {
         self.run(&["train", "tiny.toml", "--out", "run"]).succeeds();
     }
 
-    /// Images with a red and a blue square each, and their annotations; ids with gaps.
+    /// Writes images with one red and one blue square each, and returns their annotations. Image ids start from
+    /// `first`; category ids have gaps.
     fn annotations(&self, first: usize) -> Value {
         let (mut images, mut annotations) = (Vec::new(), Vec::new());
         for id in first..first + IMAGES {
@@ -133,7 +134,7 @@ impl Workplace {
                     "bbox": [x, y, side, side], "area": side * side, "iscrowd": 0,
                 }));
             }
-            image.save(self.path("pictures").join(&name)).unwrap();
+            image.save(self.path("images").join(&name)).unwrap();
             images.push(json!({"id": id, "file_name": name, "width": SIDE, "height": SIDE}));
         }
         json!({
@@ -143,11 +144,15 @@ impl Workplace {
     }
 }
 
-/// What a run of the binary left.
+/// The result of a run of the binary.
 pub struct Run {
+    /// The arguments, joined by spaces.
     pub line: String,
+    /// The exit code; `None` if a signal ended the process.
     pub code: Option<i32>,
+    /// The text on stdout.
     pub stdout: String,
+    /// The text on stderr.
     pub stderr: String,
 }
 
@@ -161,14 +166,15 @@ impl Run {
         }
     }
 
-    /// Exit code 0.
+    /// Asserts that the exit code is 0.
     #[track_caller]
     pub fn succeeds(self) -> Self {
         assert_eq!(self.code, Some(0), "foveal {}\n{}", self.line, self.stderr);
         self
     }
 
-    /// An exit code, one message on stderr, no panic, nothing on stdout; the message holds all of `words`.
+    /// Asserts an exit code, exactly one error message on stderr that contains all of `words`, no panic, and an empty
+    /// stdout.
     #[track_caller]
     pub fn fails(self, code: i32, words: &[&str]) {
         let Self { line, stderr, .. } = &self;
@@ -182,19 +188,19 @@ impl Run {
         }
     }
 
-    /// Stdout as JSON.
+    /// Parses stdout as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("foveal {}: {e}: {}", self.line, self.stdout))
     }
 }
 
-/// The keys of a JSON object in their order.
+/// The keys of a JSON object, in the order of the text.
 pub fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-/// The lines of a JSON-lines file.
+/// Reads a file with one JSON value per line.
 pub fn lines(path: &Path) -> Vec<Value> {
     std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -159,12 +159,12 @@ def scoring(part):
 
     def make(place):
         truth, results = coco_files.results_set(place.cache / "score")
-        out, figures = place.cache / "score" / "figures.json", {}
+        out, values = place.cache / "score" / "metrics.json", {}
 
         def foveal():
             _, told, seconds = place.foveal.run("score", "--annotations", truth, "--detections", results, "--json", out,
                                                 "--times", "--threads", place.options.threads)
-            figures["foveal"] = json.loads(out.read_text())["AP"]
+            values["foveal"] = json.loads(out.read_text())["AP"]
             words = next(l for l in told.splitlines() if l.startswith("read in ")).split()
             return [seconds if whole else float(words[2]) + float(words[6])]
 
@@ -178,16 +178,16 @@ def scoring(part):
                 if done.returncode != 0:
                     raise Failed(done.stderr)
                 told = json.loads(done.stdout)
-                figures[tool] = told["AP"]
-                if abs(told["AP"] - figures.get("foveal", told["AP"])) > 1e-9:
-                    raise Failed(f"the AP values differ: {figures}")
+                values[tool] = told["AP"]
+                if abs(told["AP"] - values.get("foveal", told["AP"])) > 1e-9:
+                    raise Failed(f"the AP values differ: {values}")
                 return [seconds if whole else told["load"] + told["evaluate"]]
             return turn
 
         what = "whole process" if whole else "reading, evaluating, accumulating"
         return Case("score_process" if whole else "score", f"COCO metrics of 5000 images, {what}", "s",
                     {"foveal": foveal, **{t: rival(t) for t in ("pycocotools", "faster_coco_eval")}},
-                    {"pycocotools": 0.05}, notes=[figures])
+                    {"pycocotools": 0.05}, notes=[values])
     return make
 
 
@@ -216,7 +216,7 @@ CASES = {
     "loss": losses,
     "memory512": memory,
     "data": loading,
-    "score": scoring("figures"),
+    "score": scoring("evaluation"),
     "score_process": scoring("process"),
     "ndarray320": devices,
     "scaling320": scaling,
@@ -231,7 +231,7 @@ def measure(make, options, foveal, say):
         for pair in range(options.pairs):
             # The order alternates, so that a drift of the machine's speed affects all sides equally.
             order = list(case.turns) if pair % 2 == 0 else list(case.turns)[::-1]
-            figures = {side: case.turns[side]() for side in order}
-            pairs.append({side: figures[side] for side in case.turns})
+            values = {side: case.turns[side]() for side in order}
+            pairs.append({side: values[side] for side in case.turns})
             say(case, pair + 1, options.pairs, pairs[-1])
         return case, pairs

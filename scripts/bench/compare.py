@@ -36,10 +36,10 @@ def parse():
     return options
 
 
-def say(case, pair, count, figures):
-    ours = statistics.median(figures["foveal"])
+def say(case, pair, count, values):
+    ours = statistics.median(values["foveal"])
     others = ", ".join(f"{rival} {statistics.median(f):.4g} (ratio {ours / statistics.median(f):.3f})"
-                       for rival, f in figures.items() if rival != "foveal")
+                       for rival, f in values.items() if rival != "foveal")
     print(f"{case.name} {pair}/{count}: foveal {ours:.4g} {case.unit}, {others}", file=sys.stderr, flush=True)
 
 

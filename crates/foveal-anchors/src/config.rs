@@ -1,4 +1,4 @@
-//! Which anchors stand on a cell, and how they tile an image.
+//! The configuration of the anchors, and the boxes of the anchors over an image.
 
 use crate::{GridSize, LEVELS, STRIDES};
 use foveal_base::{SettingError, check};
@@ -6,34 +6,38 @@ use foveal_boxes::BBox;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How sizes and strides are rounded.
+/// Rounding of anchor sizes and strides (`model.anchors.rounding`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Rounding {
-    /// Not at all: sizes `base * 2^(k/scales)`, strides `2^level`. For new models.
+    /// No rounding: sizes are `base * 2^(k/scales)` and strides are `2^level` pixels. This is for new models.
     #[default]
     Exact,
-    /// As torchvision does, for its weights: sizes cut to integers, half extents rounded half to even, and the stride of
-    /// each axis is the padded size divided by the grid size in integers (P7 of a 320 px wide image: 106, not 128).
+    /// The rounding of torchvision, for use with its weights: sizes are truncated to integers, half extents are rounded
+    /// half to even, and the stride of each axis is the integer quotient of the padded image size and the size of the
+    /// feature map (for P7 of an image 320 pixels wide: 106 instead of 128).
     Torchvision,
 }
 
-/// The anchors of every level.
+/// The sizes, scales and aspect ratios of the anchors on each pyramid level.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AnchorConfig {
-    /// Side of a level's smallest square anchor in pixels, P3 first.
+    /// Side in pixels of the smallest square anchor on each of the five levels P3 to P7 (default 32, 64, 128, 256,
+    /// 512).
     pub base_sizes: Vec<f32>,
-    /// Sizes an octave: `2^(k/scales)` for `k` in `0..scales`.
+    /// Number of anchor sizes per octave: on each level the base size is multiplied by `2^(k/scales)` for `k` from 0 to
+    /// `scales - 1` (at least 1, default 3).
     pub scales: usize,
-    /// Ratios of height to width.
+    /// Aspect ratios of the anchors, height divided by width (default 0.5, 1, 2).
     pub ratios: Vec<f32>,
-    /// How sizes and strides are rounded.
+    /// Rounding of anchor sizes and strides (default `exact`).
     pub rounding: Rounding,
 }
 
 impl Default for AnchorConfig {
-    /// Lin et al., arXiv 1708.02002, section 4: 32 to 512 px, three octave scales, three ratios.
+    /// The anchors of Lin et al., arXiv 1708.02002, section 4: base sizes from 32 to 512 pixels, three scales per
+    /// octave and three aspect ratios.
     fn default() -> Self {
         Self {
             base_sizes: vec![32.0, 64.0, 128.0, 256.0, 512.0],
@@ -44,27 +48,29 @@ impl Default for AnchorConfig {
     }
 }
 
-/// All anchors of a padded image.
+/// The boxes of all anchors of a padded image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Anchors {
-    /// In the order level, row, column, cell; in pixels of the padded image; they may reach beyond it.
+    /// Boxes in pixels of the padded image, in the order level, row, column, anchor of the location. They may extend
+    /// beyond the image.
     pub boxes: Vec<BBox>,
-    /// Where each level begins in `boxes`, and the end: levels + 1 entries.
+    /// Index in `boxes` of the first anchor of each level, followed by the number of all anchors: `[levels + 1]`.
     pub level_offsets: Vec<usize>,
-    /// Anchors at each position.
+    /// Number of anchors at each location of a feature map.
     pub anchors_per_location: usize,
 }
 
 impl AnchorConfig {
-    /// Anchors at each position: scales times ratios.
+    /// Number of anchors at each location of a feature map: scales times aspect ratios.
     pub fn anchors_per_location(&self) -> usize {
         self.scales * self.ratios.len()
     }
 
-    /// Refuses anchors that no network could use.
+    /// Checks the sizes, scales and aspect ratios.
     ///
     /// # Errors
-    /// Another number of levels than [`LEVELS`], no scale or ratio, a size or ratio that is not positive.
+    /// [`SettingError`] if there are not [`LEVELS`] base sizes, there is no scale or no aspect ratio, or a size or
+    /// ratio is not positive and finite.
     pub fn validate(&self) -> Result<(), SettingError> {
         let positive = |values: &[f32]| values.iter().all(|v| *v > 0.0 && v.is_finite());
         check::that(
@@ -73,7 +79,7 @@ impl AnchorConfig {
             "five positive sizes in pixels, one for each of P3..P7",
             &self.base_sizes,
         )?;
-        check::that(self.scales > 0, "scales", "at least 1 scale an octave", &self.scales)?;
+        check::that(self.scales > 0, "scales", "at least 1 scale per octave", &self.scales)?;
         check::that(
             !self.ratios.is_empty() && positive(&self.ratios),
             "ratios",
@@ -82,20 +88,21 @@ impl AnchorConfig {
         )
     }
 
-    /// The anchors of one position of a level, centred on the origin, in cell order: ratio outer, scale inner.
+    /// The anchors of one location of a level, centred on the origin, in pixels. The aspect ratios are the outer loop
+    /// and the scales the inner loop. The result has the shape `[anchors_per_location]`.
     ///
     /// # Panics
-    /// If `level` (0 is P3) has no base size.
+    /// If there is no base size for `level` (0 is P3).
     pub fn base_anchors(&self, level: usize) -> Vec<BBox> {
         let base = f64::from(self.base_sizes[level]);
         let sizes: Vec<f64> = (0..self.scales).map(|k| base * 2f64.powf(k as f64 / self.scales as f64)).collect();
         let around_origin = |x: f32, y: f32| BBox::new(-x, -y, x, y);
-        let cell = |ratio: f32, size: f64| match self.rounding {
+        let anchor = |ratio: f32, size: f64| match self.rounding {
             Rounding::Exact => {
                 let root = f64::from(ratio).sqrt();
                 around_origin((size / root / 2.0) as f32, (size * root / 2.0) as f32)
             }
-            // In f32 from here on, in the order of torchvision's `AnchorGenerator.generate_anchors`.
+            // From here on in f32 and in the order of operations of torchvision's `AnchorGenerator.generate_anchors`.
             Rounding::Torchvision => {
                 let size = size.trunc() as f32;
                 let height_ratio = ratio.sqrt();
@@ -103,19 +110,21 @@ impl AnchorConfig {
                 around_origin(half((1.0 / height_ratio) * size), half(height_ratio * size))
             }
         };
-        self.ratios.iter().flat_map(|&ratio| sizes.iter().map(move |&size| cell(ratio, size))).collect()
+        self.ratios.iter().flat_map(|&ratio| sizes.iter().map(move |&size| anchor(ratio, size))).collect()
     }
 
-    /// Tiles a padded image. The anchors of cell `(x, y)` are centred on `(x * stride, y * stride)`, the cell's top
-    /// left corner and not its middle, as in torchvision and Detectron2.
+    /// Computes the boxes of all anchors over a padded image of the given height and width in pixels.
+    ///
+    /// The anchors of the location in column `x` and row `y` are centred on the pixel `(x * stride, y * stride)`: the
+    /// top left corner of the location, not its middle, as in torchvision and Detectron2.
     ///
     /// # Shapes
-    /// `grids`: the sizes of the levels, see [`grid_sizes`](crate::grid_sizes).
+    /// - grids: the sizes of the feature maps, P3 first, as [`grid_sizes`](crate::grid_sizes) returns them: `[levels]`
     ///
     /// # Panics
-    /// If there is not one grid for each base size, or more than [`LEVELS`].
+    /// If there is not one grid for each base size, or there are more than [`LEVELS`].
     pub fn anchors(&self, padded_height: usize, padded_width: usize, grids: &[GridSize]) -> Anchors {
-        assert_eq!(grids.len(), self.base_sizes.len(), "a grid for each base size");
+        assert_eq!(grids.len(), self.base_sizes.len(), "expected one grid for each base size");
         let total: usize = grids.iter().map(GridSize::positions).sum();
         let mut boxes = Vec::with_capacity(total * self.anchors_per_location());
         let mut level_offsets = vec![0];
@@ -144,7 +153,7 @@ mod tests {
     use crate::grid_sizes;
 
     #[test]
-    fn exact_cells() {
+    fn exact_anchors() {
         let base = AnchorConfig::default().base_anchors(0);
         assert_eq!(base.len(), 9);
         for (i, anchor) in base.iter().enumerate() {
@@ -175,8 +184,8 @@ mod tests {
         for (level, grid) in grids.iter().enumerate() {
             let first = anchors.level_offsets[level];
             assert_eq!(anchors.level_offsets[level + 1] - first, grid.positions() * 9);
-            let (y, x, cell) = (grid.height - 1, grid.width - 1, 4);
-            let anchor = anchors.boxes[first + (y * grid.width + x) * 9 + cell];
+            let (y, x, index) = (grid.height - 1, grid.width - 1, 4);
+            let anchor = anchors.boxes[first + (y * grid.width + x) * 9 + index];
             let stride = STRIDES[level] as f32;
             assert_eq!(anchor.center(), (x as f32 * stride, y as f32 * stride));
         }
@@ -198,7 +207,7 @@ mod tests {
             "ratios: expected one or more positive ratios of height to width, found [0.5, -1.0, 2.0]"
         );
         assert!(check(|c| c.ratios.clear()).ends_with("found []"));
-        assert_eq!(check(|c| c.scales = 0), "scales: expected at least 1 scale an octave, found 0");
+        assert_eq!(check(|c| c.scales = 0), "scales: expected at least 1 scale per octave, found 0");
         assert!(AnchorConfig::default().validate().is_ok());
     }
 

@@ -1,25 +1,26 @@
-//! How well a set of anchors covers a set of objects.
+//! Anchor coverage: how well a set of anchors overlaps a set of objects.
 
 use foveal_boxes::{BBox, iou};
 use serde::{Deserialize, Serialize};
 
-/// COCO's size classes by box area: below 32x32 px, below 96x96 px, and above.
+/// COCO's size range of an object by the area of its box: below 32x32 pixels, from there to below 96x96 pixels, and
+/// from 96x96 pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SizeBucket {
-    /// Area below 32 * 32 square pixels.
+    /// Small objects, with an area below 32 * 32 square pixels.
     Small,
-    /// Area from 32 * 32 to below 96 * 96 square pixels.
+    /// Medium objects, with an area from 32 * 32 to below 96 * 96 square pixels.
     Medium,
-    /// Area of 96 * 96 square pixels and above.
+    /// Large objects, with an area of at least 96 * 96 square pixels.
     Large,
 }
 
 impl SizeBucket {
-    /// All of them, smallest first.
+    /// All size ranges, smallest first.
     pub const ALL: [SizeBucket; 3] = [SizeBucket::Small, SizeBucket::Medium, SizeBucket::Large];
 
-    /// The bucket of an area in square pixels.
+    /// The size range of an object whose box has the given area in square pixels.
     pub fn of(area: f32) -> Self {
         if area < 32.0 * 32.0 {
             SizeBucket::Small
@@ -31,45 +32,47 @@ impl SizeBucket {
     }
 }
 
-/// How one object fares.
+/// Coverage of one object by the anchors of its image.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ObjectCoverage {
-    /// The object in pixels of the padded image.
+    /// Box of the object in pixels of the padded image.
     pub object: BBox,
-    /// The highest IoU that any anchor has with it; 0 if none touches it.
+    /// Highest IoU of any anchor with the object, from 0 to 1; 0 if no anchor overlaps it.
     pub best_iou: f32,
-    /// The anchor with that IoU, the first if several.
+    /// Index of the anchor with the highest IoU, the first one if there are several; `None` if no anchor overlaps the
+    /// object.
     pub best_anchor: Option<usize>,
-    /// How many anchors reach the IoU that makes them positive.
+    /// Number of anchors with an IoU of at least [`POSITIVE_IOU`] with the object.
     pub positives: usize,
 }
 
-/// Coverage of objects, of one image or (by [`Coverage::merge`]) of many.
+/// Coverage of the objects of one image or, after [`Coverage::merge`], of several images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Coverage {
-    /// One entry an object, in the order given.
+    /// The coverage of each object, in the order in which the objects were given.
     pub objects: Vec<ObjectCoverage>,
 }
 
-/// Figures of a group of objects.
+/// Summary of the coverage of a group of objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CoverageSummary {
-    /// How many objects.
+    /// Number of objects in the group.
     pub objects: usize,
-    /// How many of them have an anchor with an IoU of at least [`POSITIVE_IOU`].
+    /// Number of objects that have an anchor with an IoU of at least [`POSITIVE_IOU`].
     pub covered: usize,
-    /// How many of them no anchor touches.
+    /// Number of objects that no anchor overlaps.
     pub untouched: usize,
-    /// Mean of the highest IoUs; 0 without objects.
+    /// Mean over the objects of the highest IoU of any anchor, from 0 to 1; 0 if there are no objects.
     pub mean_best_iou: f32,
-    /// Mean number of anchors that reach [`POSITIVE_IOU`]; 0 without objects.
+    /// Mean number per object of anchors with an IoU of at least [`POSITIVE_IOU`]; 0 if there are no objects.
     pub mean_positives: f32,
 }
 
 /// The IoU from which an anchor is positive (Lin et al., arXiv 1708.02002, section 4).
 pub const POSITIVE_IOU: f32 = 0.5;
 
-/// Measures how well the anchors of one image cover its objects.
+/// Measures how well the anchors of one image cover its objects. All boxes are in pixels of the padded image. The cost
+/// is proportional to the number of anchors times the number of objects.
 pub fn coverage(anchors: &[BBox], objects: &[BBox]) -> Coverage {
     let of = |object: &BBox| {
         let mut found = ObjectCoverage { object: *object, best_iou: 0.0, best_anchor: None, positives: 0 };
@@ -86,17 +89,17 @@ pub fn coverage(anchors: &[BBox], objects: &[BBox]) -> Coverage {
 }
 
 impl Coverage {
-    /// Adds another image's objects.
+    /// Appends the coverage of the objects of another image.
     pub fn merge(&mut self, other: Coverage) {
         self.objects.extend(other.objects);
     }
 
-    /// Figures of all objects.
+    /// Summarises the coverage of all objects.
     pub fn summary(&self) -> CoverageSummary {
         summarise(self.objects.iter())
     }
 
-    /// Figures of the objects in one size bucket, by the size they have after resizing.
+    /// Summarises the coverage of the objects in one size range, by the area of their boxes in the resized image.
     pub fn bucket(&self, bucket: SizeBucket) -> CoverageSummary {
         summarise(self.objects.iter().filter(|o| SizeBucket::of(o.object.area()) == bucket))
     }

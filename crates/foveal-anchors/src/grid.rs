@@ -1,31 +1,33 @@
-//! The sizes of the pyramid's levels.
+//! The sizes of the feature maps of the pyramid levels.
 
 use serde::{Deserialize, Serialize};
 
-/// Number of pyramid levels, P3 to P7 (Lin et al., arXiv 1708.02002, section 4).
+/// Number of pyramid levels: five, P3 to P7 (Lin et al., arXiv 1708.02002, section 4).
 pub const LEVELS: usize = 5;
 
-/// Nominal stride of each level in pixels, 2^level for P3..P7.
+/// Nominal stride in pixels of each pyramid level, P3 to P7: 2^level, from 8 to 128.
 pub const STRIDES: [usize; LEVELS] = [8, 16, 32, 64, 128];
 
-/// Size of one pyramid level's feature map in cells.
+/// Height and width of the feature map of one pyramid level, in locations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GridSize {
-    /// Rows.
+    /// Number of rows of the feature map.
     pub height: usize,
-    /// Columns.
+    /// Number of columns of the feature map.
     pub width: usize,
 }
 
 impl GridSize {
-    /// Rows times columns.
+    /// Number of locations of the feature map: rows times columns.
     pub const fn positions(&self) -> usize {
         self.height * self.width
     }
 }
 
-/// The sizes of P3..P7 for a padded image in pixels: each level halves the one before, rounding up, as a 3x3
-/// convolution of stride 2 and padding 1 does; P3 is the third halving.
+/// The sizes of the feature maps P3 to P7 for a padded image of the given height and width in pixels.
+///
+/// Each level halves the height and width of the level below it and rounds up, as a 3x3 convolution with stride 2 and
+/// padding 1 does. P3 is halved three times.
 pub fn grid_sizes(padded_height: usize, padded_width: usize) -> [GridSize; LEVELS] {
     let halve = |n: usize, times: usize| (0..times).fold(n, |n, _| n.div_ceil(2));
     std::array::from_fn(|level| GridSize {

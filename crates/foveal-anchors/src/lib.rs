@@ -1,7 +1,8 @@
-//! Anchors: how they tile an image, which object each one answers for, and how well they cover a data set.
+//! Anchors: their boxes over an image ([`AnchorConfig`]), their matching with objects ([`MatcherConfig`]), the training
+//! targets ([`image_targets`]), and their coverage of a data set ([`coverage()`]).
 //!
-//! Anchor order is defined here, once: level (P3 first), then row, then column, then cell; within a cell the ratios are
-//! the outer loop and the octave scales the inner one, as in torchvision.
+//! The order of anchors in the whole workspace is: level (P3 first), then row, then column, then the anchors of the
+//! location. At a location the aspect ratios are the outer loop and the scales the inner loop, as in torchvision.
 
 mod config;
 mod coverage;

@@ -1,37 +1,42 @@
-//! Which object each anchor answers for.
+//! Matching of anchors with objects: which object each anchor is trained to detect.
 
 use foveal_base::{SettingError, check};
 use foveal_boxes::{BBox, iou};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What an anchor is trained as.
+/// The training target of an anchor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
-    /// No object.
+    /// The anchor is a negative: it is trained as background.
     Background,
-    /// Nothing: left out of the loss.
+    /// The anchor is ignored: it has no part in the loss.
     Ignore,
-    /// The object of that index.
+    /// The anchor is a positive: it is trained to detect the object with this index.
     Object(u32),
 }
 
-/// The assignment rule (Lin et al., arXiv 1708.02002, section 4; low-quality matches as in torchvision and Detectron2).
+/// The rule that matches anchors with objects by their IoU (Lin et al., arXiv 1708.02002, section 4; low-quality
+/// matches as in torchvision's and Detectron2's `Matcher`).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MatcherConfig {
-    /// From this IoU on an anchor belongs to its best object.
+    /// IoU from which an anchor is positive: it is trained to detect the object with the highest IoU (0 to 1, default
+    /// 0.5).
     pub positive_iou: f32,
-    /// Below this IoU an anchor is background; between the two it is ignored.
+    /// IoU below which an anchor is background (0 to `positive_iou`, default 0.4). An anchor whose highest IoU lies
+    /// between `negative_iou` and `positive_iou` is ignored.
     pub negative_iou: f32,
-    /// Whether the anchors nearest to an object are kept for training even below `positive_iou`: each anchor that
-    /// reaches some object's highest IoU gets its *own* best object.
+    /// Whether the best anchors of an object are positive even if their IoU is below `positive_iou` (default true).
+    /// An anchor that has the highest IoU of all anchors with some object becomes positive. It is then matched with the
+    /// object that it overlaps most, which can be another object.
     pub low_quality: bool,
-    /// Whether an anchor that is not positive and lies at least half within a crowd region is ignored.
+    /// Whether an anchor is ignored if it is not positive and at least half of its area lies in a crowd region (default
+    /// true).
     pub ignore_crowds: bool,
 }
 
-/// Share of an anchor inside a crowd region from which it is ignored.
+/// Fraction of the area of an anchor in a crowd region from which the anchor is ignored.
 const CROWD_SHARE: f32 = 0.5;
 
 impl Default for MatcherConfig {
@@ -41,10 +46,10 @@ impl Default for MatcherConfig {
 }
 
 impl MatcherConfig {
-    /// Refuses thresholds that contradict each other.
+    /// Checks the IoU thresholds.
     ///
     /// # Errors
-    /// A threshold that is not from 0 to 1, or `negative_iou` above `positive_iou`.
+    /// [`SettingError`] if a threshold is not from 0 to 1, or `negative_iou` is above `positive_iou`.
     pub fn validate(&self) -> Result<(), SettingError> {
         check::fraction("positive_iou", self.positive_iou)?;
         check::that(
@@ -55,18 +60,24 @@ impl MatcherConfig {
         )
     }
 
-    /// Assigns every anchor. Of two objects with the same IoU the first wins. An object that no anchor touches (highest
-    /// IoU 0) claims none; torchvision would make every anchor without overlap positive.
+    /// Matches every anchor of an image with an object, with background or with nothing.
+    ///
+    /// Of two objects with the same IoU, the first is taken. An object that overlaps no anchor gets none; in
+    /// torchvision, every anchor without overlap would become positive for it.
     ///
     /// # Shapes
-    /// One entry an anchor; all boxes in pixels of the same image.
+    /// - anchors, in pixels of the padded image: `[anchors]`
+    /// - objects, in pixels of the padded image: `[objects]`
+    /// - crowds, the crowd regions in pixels of the padded image: `[crowds]`
+    /// - result, in the order of the anchors: `[anchors]`
     pub fn assign(&self, anchors: &[BBox], objects: &[BBox], crowds: &[BBox]) -> Vec<Match> {
-        let mut best = vec![Best { iou: 0.0, object: 0 }; anchors.len()];
+        let mut best = vec![BestObject { iou: 0.0, object: 0 }; anchors.len()];
         let mut nearest: Vec<u32> = Vec::new();
-        let idle = objects.is_empty() && crowds.is_empty();
-        let hulls: Vec<BBox> = if idle { Vec::new() } else { anchors.chunks(TILE).map(hull).collect() };
+        let nothing_to_match = objects.is_empty() && crowds.is_empty();
+        let tile_boxes: Vec<BBox> =
+            if nothing_to_match { Vec::new() } else { anchors.chunks(TILE).map(enclosing_box).collect() };
         for (index, object) in objects.iter().enumerate() {
-            let tied = update(&mut best, anchors, &hulls, object, index as u32);
+            let tied = update(&mut best, anchors, &tile_boxes, object, index as u32);
             if self.low_quality {
                 nearest.extend(tied);
             }
@@ -76,13 +87,13 @@ impl MatcherConfig {
             matches[anchor as usize] = Match::Object(best[anchor as usize].object);
         }
         if self.ignore_crowds {
-            ignore_within(&mut matches, anchors, &hulls, crowds);
+            ignore_within(&mut matches, anchors, &tile_boxes, crowds);
         }
         matches
     }
 
-    /// The assignment by the two thresholds alone.
-    fn by_threshold(&self, objects: &[BBox], best: Best) -> Match {
+    /// The match of an anchor by the two thresholds, without low-quality matches.
+    fn by_threshold(&self, objects: &[BBox], best: BestObject) -> Match {
         if objects.is_empty() || best.iou < self.negative_iou {
             Match::Background
         } else if best.iou < self.positive_iou {
@@ -93,43 +104,46 @@ impl MatcherConfig {
     }
 }
 
-/// An anchor's best object so far.
+/// The object with the highest IoU with an anchor so far.
 #[derive(Clone, Copy)]
-struct Best {
+struct BestObject {
     iou: f32,
     object: u32,
 }
 
-/// So many consecutive anchors are passed over at once where all of them lie beside an object.
+/// Number of consecutive anchors that are skipped together if the box around them does not overlap an object.
 const TILE: usize = 64;
 
-/// The smallest box around all.
-fn hull(boxes: &[BBox]) -> BBox {
+/// The smallest box that contains all boxes.
+fn enclosing_box(boxes: &[BBox]) -> BBox {
     let first = BBox::new(f32::INFINITY, f32::INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY);
     boxes.iter().fold(first, |h, b| BBox::new(h.x1.min(b.x1), h.y1.min(b.y1), h.x2.max(b.x2), h.y2.max(b.y2)))
 }
 
-/// Whether the two do not even touch from inside: their intersection has no area.
-fn beside(a: &BBox, b: &BBox) -> bool {
+/// Whether the intersection of two boxes has no area.
+fn disjoint(a: &BBox, b: &BBox) -> bool {
     a.x2 <= b.x1 || a.x1 >= b.x2 || a.y2 <= b.y1 || a.y1 >= b.y2
 }
 
-/// Enters one object into all anchors' best; returns the anchors that reach this object's highest IoU, none if it is 0.
-fn update(best: &mut [Best], anchors: &[BBox], hulls: &[BBox], object: &BBox, index: u32) -> Vec<u32> {
+/// Updates the best objects of all anchors with one object. Returns the indices of the anchors with the highest IoU
+/// with this object, or none if no anchor overlaps it.
+fn update(best: &mut [BestObject], anchors: &[BBox], tile_boxes: &[BBox], object: &BBox, index: u32) -> Vec<u32> {
     let mut highest = 0.0;
     let mut tied = Vec::new();
-    for (tile, ((best, anchors), hull)) in best.chunks_mut(TILE).zip(anchors.chunks(TILE)).zip(hulls).enumerate() {
-        if beside(hull, object) {
+    for (tile, ((best, anchors), tile_box)) in
+        best.chunks_mut(TILE).zip(anchors.chunks(TILE)).zip(tile_boxes).enumerate()
+    {
+        if disjoint(tile_box, object) {
             continue;
         }
         for (i, (best, anchor)) in best.iter_mut().zip(anchors).enumerate() {
-            // Most anchors do not touch the object: their IoU is 0 and changes nothing.
-            if beside(anchor, object) {
+            // Most anchors do not overlap the object; their IoU of 0 changes nothing.
+            if disjoint(anchor, object) {
                 continue;
             }
             let iou = iou(object, anchor);
             if iou > best.iou {
-                *best = Best { iou, object: index };
+                *best = BestObject { iou, object: index };
             }
             if iou > highest {
                 highest = iou;
@@ -143,16 +157,16 @@ fn update(best: &mut [Best], anchors: &[BBox], hulls: &[BBox], object: &BBox, in
     tied
 }
 
-/// Ignores the anchors that lie half or more within a crowd region, unless they have an object.
-fn ignore_within(matches: &mut [Match], anchors: &[BBox], hulls: &[BBox], crowds: &[BBox]) {
+/// Ignores the background anchors of which at least half lies within a crowd region.
+fn ignore_within(matches: &mut [Match], anchors: &[BBox], tile_boxes: &[BBox], crowds: &[BBox]) {
     for crowd in crowds {
-        for ((matches, anchors), hull) in matches.chunks_mut(TILE).zip(anchors.chunks(TILE)).zip(hulls) {
-            if beside(hull, crowd) {
+        for ((matches, anchors), tile_box) in matches.chunks_mut(TILE).zip(anchors.chunks(TILE)).zip(tile_boxes) {
+            if disjoint(tile_box, crowd) {
                 continue;
             }
             for (matched, anchor) in matches.iter_mut().zip(anchors) {
-                let free = *matched == Match::Background;
-                if free && anchor.intersection(crowd) >= CROWD_SHARE * anchor.area() && anchor.area() > 0.0 {
+                let background = *matched == Match::Background;
+                if background && anchor.intersection(crowd) >= CROWD_SHARE * anchor.area() && anchor.area() > 0.0 {
                     *matched = Match::Ignore;
                 }
             }
@@ -181,8 +195,8 @@ mod tests {
 
     #[test]
     fn nearest_anchors_get_their_own_best_object() {
-        // Anchor 0 is the nearest of object 1 (IoU 0.1), but overlaps object 0 better (IoU 0.3): object 0 it is.
-        // Anchor 1 is object 0's nearest.
+        // Anchor 0 has the highest IoU with object 1 (0.1), but its own highest IoU is with object 0 (0.3), so it is
+        // matched with object 0. Anchor 1 has the highest IoU with object 0.
         let anchors = [A, wide(0.0, 3.0)];
         let objects = [wide(0.0, 3.0), wide(9.0, 1.0)];
         let matches = MatcherConfig::default().assign(&anchors, &objects, &[]);

@@ -1,43 +1,46 @@
-//! What the criterion needs to know of one image.
+//! The training targets of the anchors of one image.
 
 use crate::{Match, MatcherConfig};
 use foveal_boxes::{BBox, Delta, encode};
 
-/// The class of an anchor without an object in [`ImageTargets::classes`].
+/// The value in [`ImageTargets::classes`] of an anchor that is trained as background.
 pub const BACKGROUND: i32 = -1;
 
-/// The class of an anchor that the loss leaves out in [`ImageTargets::classes`].
+/// The value in [`ImageTargets::classes`] of an anchor that has no part in the loss.
 pub const IGNORE: i32 = -2;
 
-/// The targets of one image, made on the host by the loading workers.
+/// The training targets of the anchors of one image, which the loading workers compute on the host.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImageTargets {
-    /// `[anchors]`: the class of each, [`BACKGROUND`] or [`IGNORE`].
+    /// The class of each anchor, or [`BACKGROUND`] or [`IGNORE`]: `[anchors]`.
     pub classes: Vec<i32>,
-    /// The anchors with an object, in anchor order.
+    /// The anchors that are matched with an object, in the order of the anchors.
     pub positives: Vec<Positive>,
 }
 
-/// An anchor with its object.
+/// A positive anchor with the object that it is matched with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Positive {
-    /// Index of the anchor.
+    /// Index of the anchor among all anchors of the image.
     pub anchor: u32,
-    /// The object's class.
+    /// Class of the object, from 0 to the number of classes minus 1.
     pub class: u32,
-    /// The anchor in pixels of the padded image.
+    /// Box of the anchor in pixels of the padded image.
     pub anchor_box: BBox,
-    /// The object in pixels of the padded image.
+    /// Box of the object in pixels of the padded image.
     pub object: BBox,
-    /// The object relative to the anchor: what the box head learns.
+    /// Box of the object relative to the anchor: the regression target of the box head.
     pub delta: Delta,
 }
 
-/// Matches the anchors of one image with its objects. Degenerate objects (no extent, not finite) are matched with
-/// nothing.
+/// Matches the anchors of one image with its objects and computes the training targets. Degenerate objects (without
+/// width or height, or not finite) get no anchor.
 ///
 /// # Shapes
-/// `objects` and `classes` have one entry an object; all boxes are in pixels of the padded image.
+/// - anchors, in pixels of the padded image: `[anchors]`
+/// - objects, in pixels of the padded image: `[objects]`
+/// - classes of the objects: `[objects]`
+/// - crowds, the crowd regions in pixels of the padded image: `[crowds]`
 ///
 /// # Panics
 /// If `objects` and `classes` differ in length.
@@ -48,7 +51,7 @@ pub fn image_targets(
     crowds: &[BBox],
     matcher: &MatcherConfig,
 ) -> ImageTargets {
-    assert_eq!(objects.len(), classes.len(), "a class for each object");
+    assert_eq!(objects.len(), classes.len(), "expected one class for each object");
     let mut targets = ImageTargets { classes: Vec::with_capacity(anchors.len()), positives: Vec::new() };
     for (index, matched) in matcher.assign(anchors, objects, crowds).into_iter().enumerate() {
         let class = match matched {

@@ -1,10 +1,10 @@
-//! The matcher against its definition, written down plainly over the whole IoU matrix.
+//! The matcher against its definition, computed over the whole matrix of IoUs.
 
 use foveal_anchors::{AnchorConfig, Match, MatcherConfig, grid_sizes};
 use foveal_boxes::{BBox, iou_matrix};
 use proptest::prelude::*;
 
-/// torchvision's `Matcher` step by step, with the guard for objects that nothing touches.
+/// torchvision's `Matcher` step by step, except that objects that no anchor overlaps get none.
 fn oracle(config: &MatcherConfig, anchors: &[BBox], objects: &[BBox]) -> Vec<Match> {
     let quality = iou_matrix(objects, anchors);
     let at = |object: usize, anchor: usize| quality[object * anchors.len() + anchor];

@@ -1,4 +1,4 @@
-//! The residual block, basic or bottleneck.
+//! The residual blocks of ResNet: basic and bottleneck.
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -6,35 +6,37 @@ use foveal_nn::{Activation, Conv2d, ConvOptions, Graph, Init, NORM_EPS, Norm, na
 
 use crate::config::{BackboneNorm, BlockKind};
 
-/// The projection on the shortcut: torchvision's `downsample`, a sequence of two.
+/// The projection on the shortcut of a residual block, with the parameter name `downsample` in torchvision.
 #[derive(Module, Debug)]
 pub struct Downsample {
-    /// 1x1 convolution, torchvision's `downsample.0`.
+    /// The 1x1 convolution, with the parameter name `downsample.0` in torchvision.
     pub index0: Conv2d,
-    /// Its norm, torchvision's `downsample.1`.
+    /// The norm after the convolution, with the parameter name `downsample.1` in torchvision.
     pub index1: Norm,
 }
 
-/// `relu(convs(x) + shortcut(x))`.
+/// A residual block, `relu(convolutions(x) + shortcut(x))`: basic (two 3x3 convolutions) or bottleneck (1x1, 3x3, 1x1)
+/// (He et al., arXiv 1512.03385, section 4.1).
 #[derive(Module, Debug)]
 pub struct Block {
-    /// First convolution: 3x3 (basic) or 1x1.
+    /// The first convolution: 3x3 with the block's stride in a basic block, 1x1 in a bottleneck.
     pub conv1: Conv2d,
-    /// Norm of `conv1`.
+    /// The norm after the first convolution, over the inner channels of the block.
     pub bn1: Norm,
-    /// 3x3; carries the stride in a bottleneck, unless `conv1` does (MSRA).
+    /// The second convolution, 3x3. In a bottleneck it has the block's stride, except in networks of MSRA, where the
+    /// first convolution has it.
     pub conv2: Conv2d,
-    /// Norm of `conv2`.
+    /// The norm after the second convolution, over its output channels.
     pub bn2: Norm,
-    /// 1x1 that widens; bottleneck only.
+    /// The third convolution of a bottleneck, 1x1, which increases the number of channels; `None` in a basic block.
     pub conv3: Option<Conv2d>,
-    /// Norm of `conv3`.
+    /// The norm after the third convolution of a bottleneck; `None` in a basic block.
     pub bn3: Option<Norm>,
-    /// Where the shape changes.
+    /// The projection on the shortcut; `None` if the block keeps the number of channels and the resolution.
     pub downsample: Option<Downsample>,
 }
 
-/// The sizes of one block.
+/// The sizes of one residual block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockShape {
     pub kind: BlockKind,
@@ -69,7 +71,7 @@ impl Block {
         Self { conv1, bn1: norm(inner), conv2, bn2: norm(inner), conv3, bn3, downsample }
     }
 
-    /// The block's output.
+    /// Computes the output of the block, `relu(convolutions(x) + shortcut(x))`.
     ///
     /// # Shapes
     /// - x: `[batch, inputs, height, width]`
@@ -94,12 +96,12 @@ impl Block {
         }
     }
 
-    /// Every norm of the block.
+    /// All norms of the block.
     pub(crate) fn norms(&self) -> impl Iterator<Item = &Norm> {
         [&self.bn1, &self.bn2].into_iter().chain(&self.bn3).chain(self.downsample.as_ref().map(|d| &d.index1))
     }
 
-    /// Every norm of the block, for switching kinds.
+    /// All norms of the block, mutable, with their names in torchvision.
     pub(crate) fn norms_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Norm)> {
         [("bn1", &mut self.bn1), ("bn2", &mut self.bn2)]
             .into_iter()

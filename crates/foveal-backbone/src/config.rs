@@ -1,31 +1,31 @@
-//! The choices that make a backbone.
+//! The configuration of a backbone: its kind, its norms, and the source of P6.
 
 use foveal_nn::{NORM_GROUPS, NormKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Stages of every backbone. Their results have the strides 4, 8, 16 and 32.
+/// Number of stages of every backbone: four, whose outputs have the strides 4, 8, 16 and 32 pixels.
 pub const STAGES: usize = 4;
 
-/// A backbone (`model.backbone`), named as in torchvision.
+/// The backbone network (`model.backbone`). The names are those of torchvision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BackboneKind {
-    /// ResNet-18: basic blocks (He et al., arXiv 1512.03385, table 1).
+    /// ResNet-18, with basic blocks (He et al., arXiv 1512.03385, table 1).
     ResNet18,
-    /// ResNet-34: basic blocks.
+    /// ResNet-34, with basic blocks (He et al., arXiv 1512.03385, table 1).
     ResNet34,
-    /// ResNet-50: bottlenecks.
+    /// ResNet-50, with bottlenecks (He et al., arXiv 1512.03385, table 1).
     #[default]
     ResNet50,
-    /// ResNet-101: bottlenecks.
+    /// ResNet-101, with bottlenecks (He et al., arXiv 1512.03385, table 1).
     ResNet101,
-    /// ResNet-152: bottlenecks.
+    /// ResNet-152, with bottlenecks (He et al., arXiv 1512.03385, table 1).
     ResNet152,
     /// ResNeXt-50 with 32 groups of 4 channels (Xie et al., arXiv 1611.05431, table 1).
     #[serde(rename = "resnext50_32x4d")]
     ResNeXt50_32x4d,
-    /// ResNeXt-101 with 64 groups of 4 channels.
+    /// ResNeXt-101 with 64 groups of 4 channels, as in torchvision (Xie et al., arXiv 1611.05431).
     #[serde(rename = "resnext101_64x4d")]
     ResNeXt101_64x4d,
     /// ResNet-50 with twice the inner channels in its bottlenecks (Zagoruyko and Komodakis, arXiv 1605.07146).
@@ -33,17 +33,18 @@ pub enum BackboneKind {
     WideResNet50_2,
 }
 
-/// The two residual blocks.
+/// The kind of residual block of a network (He et al., arXiv 1512.03385, section 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockKind {
-    /// Two 3x3 convolutions.
+    /// A basic block: two 3x3 convolutions with the width of the stage as channels.
     Basic,
-    /// Convolutions of 1x1, 3x3 and 1x1; the last one widens the output fourfold.
+    /// A bottleneck: three convolutions, 1x1, 3x3 and 1x1, of which the last one has four times the width of the stage
+    /// as channels.
     Bottleneck,
 }
 
 impl BlockKind {
-    /// Output channels over the stage's width.
+    /// Ratio of the output channels of a block to the width of its stage: 1 for a basic block, 4 for a bottleneck.
     pub fn expansion(self) -> usize {
         match self {
             Self::Basic => 1,
@@ -52,33 +53,35 @@ impl BlockKind {
     }
 }
 
-/// The structure of a residual network.
+/// The structure of a residual network: its blocks, their numbers, groups and widths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResNetSpec {
-    /// The block that all stages are made of.
+    /// The kind of residual block that all stages consist of.
     pub block: BlockKind,
-    /// Blocks in layer1 .. layer4.
+    /// Numbers of blocks in layer1, layer2, layer3 and layer4.
     pub depths: [usize; STAGES],
-    /// Groups of the 3x3 convolutions in bottlenecks (ResNeXt's cardinality).
+    /// Number of groups of the 3x3 convolutions in bottlenecks (the cardinality of ResNeXt); 1 in a ResNet.
     pub groups: usize,
-    /// Inner channels of a group in layer1, which doubles with each stage: 64 in a plain ResNet.
+    /// Number of inner channels of a group in layer1 (torchvision's `width_per_group`), which doubles with each stage;
+    /// 64 in a plain ResNet.
     pub width_per_group: usize,
 }
 
 impl ResNetSpec {
-    /// Inner channels of a block in a stage of `width` channels (64, 128, 256, 512 in the published networks).
+    /// Number of inner channels of a block in a stage of the given width (64, 128, 256 or 512 in the published
+    /// networks), by the formula of torchvision's `Bottleneck`.
     pub fn inner_width(&self, width: usize) -> usize {
         width * self.width_per_group / PLAIN_WIDTH * self.groups
     }
 }
 
-/// `width_per_group` of a plain ResNet.
+/// The `width_per_group` of a plain ResNet, which has one group.
 const PLAIN_WIDTH: usize = 64;
-/// The narrowest stem that tests use.
+/// Smallest multiple that [`BackboneKind::width_step`] returns: the width of the narrowest stem in tests.
 const LEAST_STEP: usize = 4;
 
 impl BackboneKind {
-    /// All kinds, plain ResNets by depth first.
+    /// All backbones: the plain ResNets by depth, then the others.
     pub const ALL: [Self; 8] = [
         Self::ResNet18,
         Self::ResNet34,
@@ -90,7 +93,7 @@ impl BackboneKind {
         Self::WideResNet50_2,
     ];
 
-    /// The name in configs and in torchvision: `resnet50`.
+    /// The name of the backbone in configurations and in torchvision, such as `resnet50`.
     pub fn name(self) -> &'static str {
         match self {
             Self::ResNet18 => "resnet18",
@@ -104,7 +107,8 @@ impl BackboneKind {
         }
     }
 
-    /// What the stem's width must be a multiple of, so that every convolution and group has whole channels.
+    /// The number of which the width of the stem (`model.base_width`) must be a multiple, so that every group of every
+    /// convolution has a whole number of channels.
     pub fn width_step(self) -> usize {
         (1..=PLAIN_WIDTH)
             .find(|step| {
@@ -113,7 +117,7 @@ impl BackboneKind {
             .unwrap_or(PLAIN_WIDTH)
     }
 
-    /// The structure of the network.
+    /// The structure of the network, as in torchvision.
     pub fn spec(self) -> ResNetSpec {
         use BlockKind::{Basic, Bottleneck};
         let plain = |block, depths| ResNetSpec { block, depths, groups: 1, width_per_group: PLAIN_WIDTH };
@@ -130,21 +134,24 @@ impl BackboneKind {
     }
 }
 
-/// The kind of the backbone's norms (`model.norm`).
+/// Normalisation in the backbone (`model.norm`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BackboneNorm {
-    /// Stored statistics and scale, nothing trained: for pretrained weights and small batches.
+    /// Batch norm with fixed statistics, scale and shift, none of which is trained. This is for pretrained weights and
+    /// small batches.
     FrozenBatch,
-    /// Batch norm.
+    /// Batch norm with trained scale and shift, which normalises by the statistics of the batch during training.
     Batch,
-    /// Group norm: independent of the batch size, the default from scratch.
+    /// Group norm, which is independent of the batch size (arXiv 1803.08494). This is the default, for training from
+    /// random weights.
     #[default]
     Group,
 }
 
 impl BackboneNorm {
-    /// The layer kind for `channels`; group norm takes 32 groups, or as many as divide the channels.
+    /// The kind of norm layer for a number of channels. A group norm has the largest number of groups up to 32 that
+    /// divides the channels.
     pub fn kind(self, channels: usize) -> NormKind {
         match self {
             Self::FrozenBatch => NormKind::Frozen,
@@ -159,14 +166,15 @@ fn groups_for(channels: usize, wanted: usize) -> usize {
     (1..=wanted.min(channels)).rev().find(|g| channels.is_multiple_of(*g)).unwrap_or(1)
 }
 
-/// What the sixth pyramid level is made from (`model.p6_from`).
+/// The map from which the pyramid level P6 is computed (`model.p6_from`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum P6From {
-    /// The fifth pyramid level: torchvision's v1, Detectron2's P6 of P5.
+    /// The pyramid level P5, as in torchvision's `retinanet_resnet50_fpn`.
     #[default]
     P5,
-    /// The backbone's last map: the paper (section 4) and torchvision's v2.
+    /// The last map of the backbone, C5, as in the paper (arXiv 1708.02002, section 4) and in torchvision's
+    /// `retinanet_resnet50_fpn_v2`.
     C5,
 }
 

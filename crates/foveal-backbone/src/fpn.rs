@@ -7,40 +7,48 @@ use foveal_nn::{Conv2d, Graph, Init, Norm, named};
 use crate::body::StageMaps;
 use crate::config::P6From;
 
-/// A convolution and, perhaps, its norm: torchvision's `Conv2dNormActivation`, a sequence of `0` and `1`.
+/// A convolution with an optional norm: torchvision's `Conv2dNormActivation` without an activation.
 #[derive(Module, Debug)]
 pub struct ConvNorm {
-    /// torchvision's `0`.
+    /// The convolution, with the parameter name `0` in torchvision.
     pub index0: Conv2d,
-    /// torchvision's `1`.
+    /// The norm, with the parameter name `1` in torchvision; `None` without a norm.
     pub index1: Option<Norm>,
 }
 
-/// P6 and P7, by 3x3 convolutions of stride 2.
+/// The convolutions that make the levels P6 and P7: 3x3 with stride 2 (arXiv 1708.02002, section 4; torchvision's
+/// `LastLevelP6P7`).
 #[derive(Module, Debug)]
 pub struct ExtraBlocks {
-    /// From P5 or C5.
+    /// The convolution that makes P6 from P5 or C5, 3x3 with stride 2.
     pub p6: Conv2d,
-    /// From ReLU(P6).
+    /// The convolution that makes P7 from the ReLU of P6, 3x3 with stride 2.
     pub p7: Conv2d,
 }
 
-/// Lateral 1x1, nearest upsampling to the lateral's own size, 3x3 on each sum.
+/// The feature pyramid network, P3 to P7 (Lin et al., arXiv 1612.03144, section 3).
+///
+/// A 1x1 convolution brings each of C3, C4 and C5 to the channels of the pyramid. From the top down, each map is
+/// enlarged to the size of the next one by nearest-neighbour interpolation and added to it. A 3x3 convolution of each
+/// sum gives P3, P4 and P5; P6 and P7 are computed from the top.
 #[derive(Module, Debug)]
 pub struct Fpn {
-    /// Lateral 1x1 convolutions of C3, C4, C5.
+    /// The lateral 1x1 convolutions of C3, C4 and C5, in this order.
     pub inner_blocks: Vec<ConvNorm>,
-    /// Output 3x3 convolutions of P3, P4, P5.
+    /// The 3x3 output convolutions of P3, P4 and P5, in this order.
     pub layer_blocks: Vec<ConvNorm>,
-    /// P6 and P7.
+    /// The convolutions of P6 and P7.
     pub extra_blocks: ExtraBlocks,
-    /// What P6 reads.
+    /// The map from which P6 is computed.
     #[module(skip)]
     pub p6_from: P6From,
 }
 
 impl Fpn {
-    /// A pyramid with torchvision's initial weights: He's uniform (a = 1), biases 0.
+    /// Makes a pyramid with new weights, initialised as in torchvision: He's uniform initialisation (`a = 1`) and zero
+    /// biases.
+    ///
+    /// `inputs` are the numbers of channels of C3, C4 and C5, `channels` is that of every level of the pyramid.
     pub fn new(inputs: [usize; 3], channels: usize, p6_from: P6From, init: &mut Init, device: &Device) -> Self {
         let mut conv = |inputs: usize, kernel: usize, stride: usize| {
             let weight = init.kaiming_uniform_fan_in([channels, inputs, kernel, kernel], device);
@@ -59,9 +67,10 @@ impl Fpn {
         }
     }
 
-    /// The levels P3 to P7, finest first.
+    /// Computes the levels P3 to P7, P3 first.
     ///
     /// # Shapes
+    /// - maps: C3, C4 and C5 of images `[batch, 3, height, width]`
     /// - result: level l is `[batch, channels, ceil(height / 2^l), ceil(width / 2^l)]`
     pub fn forward<G: Graph>(&self, graph: &mut G, maps: StageMaps<G::Map>) -> Vec<G::Map> {
         let StageMaps { c3, c4, c5 } = maps;
@@ -84,13 +93,13 @@ impl Fpn {
         vec![p3, p4, p5, p6, p7]
     }
 
-    /// The 1x1 convolution that brings a map of the backbone to the pyramid's channels.
+    /// Applies the 1x1 convolution that brings a map of the backbone to the channels of the pyramid.
     fn lateral<G: Graph>(&self, graph: &mut G, i: usize, x: G::Map) -> G::Map {
         let conv = named("0", &self.inner_blocks[i].index0);
         graph.scope(format_args!("inner_blocks.{i}"), |graph| graph.conv(conv, x))
     }
 
-    /// The 3x3 convolution that makes a level of the pyramid.
+    /// Applies the 3x3 convolution that makes a level of the pyramid.
     fn output<G: Graph>(&self, graph: &mut G, i: usize, x: G::Map) -> G::Map {
         let conv = named("0", &self.layer_blocks[i].index0);
         graph.scope(format_args!("layer_blocks.{i}"), |graph| graph.conv(conv, x))

@@ -1,4 +1,4 @@
-//! Residual networks without their classifier: ResNet, ResNeXt and wide ResNet.
+//! Residual networks without the classifier: ResNet, ResNeXt and wide ResNet.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
@@ -7,30 +7,32 @@ use foveal_nn::{Activation, Conv2d, Graph, Init, NORM_EPS, Norm, named};
 use crate::block::{Block, BlockShape};
 use crate::config::{BackboneKind, BackboneNorm, STAGES};
 
-/// Widths of layer1 .. layer4 in the published networks (He et al., table 1).
+/// Widths of layer1 to layer4 in the published networks (He et al., arXiv 1512.03385, table 1).
 const WIDTHS: [usize; STAGES] = [64, 128, 256, 512];
 
-/// The stem and four stages, under torchvision's names.
+/// A ResNet, ResNeXt or wide ResNet without the classifier: a stem and four stages, with torchvision's parameter names
+/// (He et al., arXiv 1512.03385).
 #[derive(Module, Debug)]
 pub struct ResNet {
-    /// 7x7 convolution with stride 2.
+    /// The convolution of the stem: 7x7 with stride 2. A 3x3 max pooling with stride 2 follows it.
     pub conv1: Conv2d,
-    /// Norm of the stem.
+    /// The norm after the convolution of the stem.
     pub bn1: Norm,
-    /// Blocks at stride 4.
+    /// Blocks of the first stage, whose output has stride 4.
     pub layer1: Vec<Block>,
-    /// Blocks at stride 8.
+    /// Blocks of the second stage, whose output has stride 8 (C3).
     pub layer2: Vec<Block>,
-    /// Blocks at stride 16.
+    /// Blocks of the third stage, whose output has stride 16 (C4).
     pub layer3: Vec<Block>,
-    /// Blocks at stride 32.
+    /// Blocks of the fourth stage, whose output has stride 32 (C5).
     pub layer4: Vec<Block>,
 }
 
 impl ResNet {
-    /// A network with torchvision's initial weights: He's normal, fan out.
+    /// Makes a network with new weights, initialised as in torchvision: He's normal initialisation with fan out.
     ///
-    /// `base_width` is the stem's width: 64 in every published network; tests take narrower ones.
+    /// `base_width` is the number of channels of the stem, 64 in every published network. Smaller values make a network
+    /// that is narrower in all stages, for tests.
     pub fn new(kind: BackboneKind, base_width: usize, norm: BackboneNorm, init: &mut Init, device: &Device) -> Self {
         let spec = kind.spec();
         let stem = scaled(WIDTHS[0], base_width);
@@ -48,24 +50,24 @@ impl ResNet {
                 })
                 .collect::<Vec<_>>()
         });
-        let mut next = || stages.next().expect("four stages");
+        let mut next = || stages.next().expect("there are four stages");
         let (layer1, layer2, layer3, layer4) = (next(), next(), next(), next());
         Self { conv1, bn1: Norm::new(stem, norm.kind(stem), NORM_EPS, device), layer1, layer2, layer3, layer4 }
     }
 
-    /// Output channels of layer1 .. layer4.
+    /// Numbers of output channels of layer1 to layer4.
     pub(crate) fn channels(kind: BackboneKind, base_width: usize) -> [usize; STAGES] {
         WIDTHS.map(|width| scaled(width, base_width) * kind.spec().block.expansion())
     }
 
-    /// One stage by itself; stage 0 is the stem with layer1.
+    /// Computes one stage, 0 to 3. Stage 0 consists of the stem and layer1, the others of layer2, layer3 and layer4.
     ///
     /// # Shapes
-    /// - x: the images for stage 0, `[batch, 3, height, width]`; the map of the stage before for the others
-    /// - result: at stride `4 << stage`
+    /// - x: the images `[batch, 3, height, width]` for stage 0, else the output of the stage before
+    /// - result: `[batch, channels, height / stride, width / stride]`, rounded up, with stride `4 << stage`
     ///
     /// # Panics
-    /// When there is no such stage.
+    /// If `stage` is above 3.
     pub fn stage<G: Graph>(&self, graph: &mut G, stage: usize, x: G::Map) -> G::Map {
         let mut x = x;
         if stage == 0 {
@@ -78,13 +80,20 @@ impl ResNet {
         x
     }
 
-    /// Whether a forward pass of this stage changes running statistics: it has trained batch norms.
+    /// Whether a forward pass of a stage (0 to 3) updates running statistics, because the stage contains batch norms
+    /// that are trained. Stage 0 includes the stem.
+    ///
+    /// # Panics
+    /// If `stage` is above 3.
     pub fn keeps_statistics(&self, stage: usize) -> bool {
         let stem = (stage == 0).then_some(&self.bn1);
         stem.into_iter().chain(self.layer(stage).iter().flat_map(Block::norms)).any(Norm::keeps_statistics)
     }
 
-    /// Whether this stage has a trained parameter.
+    /// Whether a stage (0 to 3) has a parameter that is trained. Stage 0 includes the stem.
+    ///
+    /// # Panics
+    /// If `stage` is above 3.
     pub fn learns(&self, stage: usize) -> bool {
         struct Any(bool);
         impl ModuleVisitor for Any {
@@ -105,8 +114,9 @@ impl ResNet {
         [&self.layer1, &self.layer2, &self.layer3, &self.layer4][stage]
     }
 
-    /// Takes the first `stages` stages out of training: 0 none, 1 the stem, 2 stem and layer1, … 5 everything
-    /// (Detectron2's `FREEZE_AT`). Their norms then use the stored statistics.
+    /// Freezes the stem and the stages nearest to the input, as Detectron2's `FREEZE_AT` does: 0 freezes nothing, 1 the
+    /// stem, 2 the stem and layer1, and so on up to 5, the whole network. Batch norms in the frozen part use their
+    /// stored statistics.
     pub fn freeze_stages(mut self, stages: usize) -> Self {
         if stages >= 1 {
             self.conv1 = self.conv1.no_grad();
@@ -121,7 +131,8 @@ impl ResNet {
         self
     }
 
-    /// Moves the strides of bottlenecks from the 3x3 to the 1x1 before it, where MSRA's networks have them.
+    /// Moves the stride of each bottleneck from its 3x3 convolution to the 1x1 convolution before it, as in the
+    /// networks of MSRA (Detectron2's `STRIDE_IN_1X1`). Basic blocks stay unchanged.
     pub fn with_stride_in_1x1(mut self) -> Self {
         let layers = [&mut self.layer1, &mut self.layer2, &mut self.layer3, &mut self.layer4];
         for block in layers.into_iter().flatten().filter(|block| block.conv3.is_some()) {
@@ -130,7 +141,7 @@ impl ResNet {
         self
     }
 
-    /// Calls `act` with each norm and its torchvision name.
+    /// Calls `act` with each norm and its name in torchvision.
     pub(crate) fn each_norm(&mut self, mut act: impl FnMut(&str, &mut Norm)) {
         act("bn1", &mut self.bn1);
         let layers = [&mut self.layer1, &mut self.layer2, &mut self.layer3, &mut self.layer4];

@@ -1,54 +1,54 @@
-//! Checks of single values that several sections of a configuration share.
+//! Checks of single configuration values that several sections of the configuration share.
 
 use std::fmt::Debug;
 
 use crate::SettingError;
 
-/// Accepts a value if `ok` holds.
+/// Accepts the value `found` of the configuration key `key` if `ok` is true.
 ///
 /// # Errors
-/// The key with `expected` and the value.
+/// [`SettingError`] with the key, the description `expected` of the possible values, and the value, if `ok` is false.
 pub fn that(ok: bool, key: &str, expected: &str, found: &dyn Debug) -> Result<(), SettingError> {
     if ok { Ok(()) } else { Err(SettingError::new(key, expected, found)) }
 }
 
-/// Accepts a number of things, if there is one at least.
+/// Accepts a count of at least 1.
 ///
 /// # Errors
-/// The key of a zero.
+/// [`SettingError`] with the key if the value is 0.
 pub fn at_least_one(key: &str, value: usize) -> Result<(), SettingError> {
     that(value >= 1, key, "at least 1", &value)
 }
 
-/// Accepts numbers from 0 to 1.
+/// Accepts numbers from 0 to 1, both included.
 ///
 /// # Errors
-/// The key of any other number, NaN included.
+/// [`SettingError`] with the key and the value if the number is below 0, above 1 or NaN.
 pub fn fraction(key: &str, value: impl Into<f64> + Debug + Copy) -> Result<(), SettingError> {
     that((0.0..=1.0).contains(&value.into()), key, "a number from 0 to 1", &value)
 }
 
-/// Accepts numbers from 0 to below 1.
+/// Accepts numbers that are at least 0 and less than 1.
 ///
 /// # Errors
-/// The key of any other number, NaN included.
+/// [`SettingError`] with the key and the value if the number is below 0, is 1 or more, or is NaN.
 pub fn below_one(key: &str, value: impl Into<f64> + Debug + Copy) -> Result<(), SettingError> {
-    that((0.0..1.0).contains(&value.into()), key, "a number from 0 to below 1", &value)
+    that((0.0..1.0).contains(&value.into()), key, "a number that is at least 0 and less than 1", &value)
 }
 
-/// Accepts finite numbers from 0 on.
+/// Accepts finite numbers that are 0 or greater.
 ///
 /// # Errors
-/// The key of any other number, NaN included.
+/// [`SettingError`] with the key and the value if the number is negative, infinite or NaN.
 pub fn not_negative(key: &str, value: impl Into<f64> + Debug + Copy) -> Result<(), SettingError> {
     let number = value.into();
     that(number >= 0.0 && number.is_finite(), key, "a finite number, 0 or more", &value)
 }
 
-/// Accepts finite numbers above 0.
+/// Accepts finite numbers that are greater than 0.
 ///
 /// # Errors
-/// The key of any other number, NaN included.
+/// [`SettingError`] with the key and the value if the number is 0, negative, infinite or NaN.
 pub fn positive(key: &str, value: impl Into<f64> + Debug + Copy) -> Result<(), SettingError> {
     let number = value.into();
     that(number > 0.0 && number.is_finite(), key, "a finite number above 0", &value)
@@ -69,7 +69,7 @@ mod tests {
         for check in all {
             assert!(check("k", f64::NAN).is_err() && check("k", f64::INFINITY).is_err());
         }
-        // A number of single precision is told as it was written.
+        // A number in single precision is shown with the digits that were written.
         assert_eq!(fraction("k", 1.1f32).unwrap_err().found, "1.1");
     }
 }

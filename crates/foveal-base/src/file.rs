@@ -1,35 +1,41 @@
-//! Files that are whole or not there.
+//! Atomic writing: a file has either its old content or the complete new content.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 
-/// A file that could not be written.
+/// The error of a file that could not be written. The message names the path and the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {source}", path.display())]
 pub struct WriteError {
-    /// The file.
+    /// Path of the file that was to be written, as the caller gave it.
     pub path: PathBuf,
-    /// The system's reason.
+    /// Error of the operating system, or of the function that produced the content.
     pub source: io::Error,
 }
 
-/// Writes a file so that a reader sees the old content or the whole new one: under a temporary name in the same folder,
-/// synced, then renamed. A link is followed, and its target replaced. What is no file, such as a pipe or a terminal,
-/// is written to directly.
+/// Writes `bytes` to the file `path` atomically: a reader sees either the old content or the complete new content.
+///
+/// The content goes to a temporary file in the same folder, which is synced to the disk and then renamed. A symbolic
+/// link is followed, and the file that it points to is replaced. A path that exists and is not a regular file, such as
+/// a pipe or a terminal, is written directly.
 ///
 /// # Errors
-/// When the folder or the file cannot be written; the temporary file is then removed and the old content stands.
+/// [`WriteError`] if the folder does not exist or the file cannot be written. The temporary file is then removed, and
+/// the old content remains.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     write_atomically_with(path, |out| out.write_all(bytes))
 }
 
-/// Writes a file like [`write_atomically`], with content that `fill` produces piece by piece.
+/// Writes the file `path` atomically, with content that the function `fill` writes piece by piece to a buffered writer.
+///
+/// A reader sees either the old content or the complete new content: a temporary file in the same folder is filled,
+/// synced to the disk and then renamed. A symbolic link is followed; a pipe or a terminal is written directly.
 ///
 /// # Errors
-/// When the folder or the file cannot be written, or `fill` fails; the temporary file is then removed and the old
-/// content stands.
+/// [`WriteError`] if the folder does not exist, the file cannot be written, or `fill` returns an error. The temporary
+/// file is then removed, and the old content remains.
 pub fn write_atomically_with(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -43,17 +49,17 @@ pub fn write_atomically_with(
     let temporary = temporary_name(&target);
     let result = write_to(&temporary, fill, Sync::Wait).and_then(|()| fs::rename(&temporary, &target));
     result.map_err(|source| {
-        // Best effort: the error that matters is the one at hand.
+        // An error of the removal is ignored: the first error is the one to report.
         let _ = fs::remove_file(&temporary);
         error(source)
     })
 }
 
-/// Whether the disk must have the content before a function returns.
+/// Whether a function waits until the content is on the disk.
 #[derive(PartialEq)]
 enum Sync {
     Wait,
-    /// For pipes and devices, which have no disk behind them.
+    /// For pipes and devices, which cannot be synced.
     Skip,
 }
 

@@ -1,11 +1,9 @@
-//! The base of the workspace: what crates of every level need and no tensor library has a part in.
+//! The base of the workspace: types and functions that crates of every level use and that need no tensor library.
 //!
-//! - [`SettingError`] says which key of a configuration cannot be used. Every section of a configuration, from the
-//!   anchors to the training loop, reports its mistakes by it, so that the program can say where a value came from.
-//! - [`write_atomically`] is how every file of the project is written, except the log, which only grows.
-//!
-//! The crate is called `foveal-base` and not after either of the two, since both lie below all other crates for the same
-//! reason: they depend on nothing but the standard library.
+//! - [`SettingError`] reports a configuration value that cannot be used. Every section of the configuration, from the
+//!   anchors to the training loop, reports invalid values by it, so that the program can add where the value was set.
+//! - [`check`] holds the range checks that several sections share.
+//! - [`write_atomically`] writes every file of the project except the log, to which lines are appended.
 
 pub mod check;
 mod file;

@@ -1,26 +1,28 @@
-//! The error of a configuration value.
+//! The error of a configuration value that cannot be used.
 
 use std::fmt::Debug;
 
-/// A value of a configuration that cannot be used: which key, what would do, and what was found.
+/// A configuration value that cannot be used. The message names the key, the values that are possible and the value
+/// that was found: `model.head.prior: expected a number between 0 and 1, found 1.5`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: expected {expected}, found {found}")]
 pub struct SettingError {
-    /// The key, with the sections it lies in: `model.head.prior`.
+    /// The key, prefixed with the sections that contain it, such as `model.head.prior`.
     pub key: String,
-    /// What values are possible.
+    /// Description of the possible values, such as `a number from 0 to 1`.
     pub expected: String,
-    /// The value.
+    /// The value that was found, in Rust's `Debug` format.
     pub found: String,
 }
 
 impl SettingError {
-    /// The error of a key, named as the struct that checks it names it.
+    /// Makes the error of the value `found` of a key. `key` is the name of the field in the struct that checks it;
+    /// [`SettingError::within`] adds the sections.
     pub fn new(key: impl Into<String>, expected: impl Into<String>, found: &dyn Debug) -> Self {
         Self { key: key.into(), expected: expected.into(), found: format!("{found:?}") }
     }
 
-    /// The error with its key inside a section: `prior` within `model.head` is `model.head.prior`.
+    /// Returns the error with its key prefixed by a section: the key `prior` within `model.head` is `model.head.prior`.
     pub fn within(self, section: &str) -> Self {
         Self { key: format!("{section}.{}", self.key), ..self }
     }

@@ -1,77 +1,78 @@
-//! The box type.
+//! The type of an axis-aligned box.
 
 use serde::{Deserialize, Serialize};
 
-/// An axis-aligned box in absolute pixels: left, top, right, bottom. The origin is the image's top left corner and
-/// `x2 - x1` is the width (no "+ 1").
+/// An axis-aligned box in absolute pixels: left, top, right and bottom edge. The origin is the top left corner of the
+/// image, x grows to the right, y grows downwards, and `x2 - x1` is the width (no "+ 1").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BBox {
-    /// Left edge in pixels.
+    /// Left edge: x coordinate in pixels from the left edge of the image.
     pub x1: f32,
-    /// Top edge in pixels.
+    /// Top edge: y coordinate in pixels from the top edge of the image.
     pub y1: f32,
-    /// Right edge in pixels.
+    /// Right edge: x coordinate in pixels from the left edge of the image.
     pub x2: f32,
-    /// Bottom edge in pixels.
+    /// Bottom edge: y coordinate in pixels from the top edge of the image.
     pub y2: f32,
 }
 
 impl BBox {
-    /// A box from its four edges in pixels.
+    /// Makes a box from its left, top, right and bottom edges in pixels. The order of the edges is not checked.
     pub const fn new(x1: f32, y1: f32, x2: f32, y2: f32) -> Self {
         Self { x1, y1, x2, y2 }
     }
 
-    /// Width in pixels; negative for an inverted box.
+    /// Width `x2 - x1` in pixels; negative if the right edge is left of the left edge.
     pub fn width(&self) -> f32 {
         self.x2 - self.x1
     }
 
-    /// Height in pixels; negative for an inverted box.
+    /// Height `y2 - y1` in pixels; negative if the bottom edge is above the top edge.
     pub fn height(&self) -> f32 {
         self.y2 - self.y1
     }
 
-    /// Width times height in square pixels.
+    /// Area in square pixels: width times height. It is negative if exactly one of the two is negative.
     pub fn area(&self) -> f32 {
         self.width() * self.height()
     }
 
-    /// The centre `(x, y)` in pixels.
+    /// The centre of the box, `(x, y)` in pixels.
     pub fn center(&self) -> (f32, f32) {
         (self.x1 + 0.5 * self.width(), self.y1 + 0.5 * self.height())
     }
 
-    /// Area common to both boxes in square pixels, 0 where they do not overlap.
+    /// Area of the intersection of both boxes in square pixels; 0 if they do not overlap.
     pub fn intersection(&self, other: &BBox) -> f32 {
         let width = (self.x2.min(other.x2) - self.x1.max(other.x1)).max(0.0);
         let height = (self.y2.min(other.y2) - self.y1.max(other.y1)).max(0.0);
         width * height
     }
 
-    /// The part inside an image of `width` by `height` pixels. A box outside of it becomes degenerate.
+    /// The part of the box that lies inside an image of `width` by `height` pixels, as in torchvision's
+    /// `clip_boxes_to_image`. A box that lies outside the image becomes degenerate, with a width or height of 0.
     pub fn clip(&self, width: f32, height: f32) -> BBox {
         let x = |v: f32| v.max(0.0).min(width);
         let y = |v: f32| v.max(0.0).min(height);
         BBox::new(x(self.x1), y(self.y1), x(self.x2), y(self.y2))
     }
 
-    /// The box in an image resized by the factors `sx` and `sy`.
+    /// The box after the image was resized: x coordinates are multiplied by `sx`, y coordinates by `sy`.
     pub fn scale(&self, sx: f32, sy: f32) -> BBox {
         BBox::new(self.x1 * sx, self.y1 * sy, self.x2 * sx, self.y2 * sy)
     }
 
-    /// The box in the left-right mirrored image of that width in pixels.
+    /// The box after an image of `width` pixels was mirrored left to right.
     pub fn flip_horizontal(&self, width: f32) -> BBox {
         BBox::new(width - self.x2, self.y1, width - self.x1, self.y2)
     }
 
-    /// The box in the upside-down mirrored image of that height in pixels.
+    /// The box after an image of `height` pixels was mirrored top to bottom.
     pub fn flip_vertical(&self, height: f32) -> BBox {
         BBox::new(self.x1, height - self.y2, self.x2, height - self.y1)
     }
 
-    /// Whether the box cannot hold an object: no width, no height, or an edge that is not finite.
+    /// Whether the box cannot contain an object: its width or height is not positive, or an edge is not finite.
     pub fn is_degenerate(&self) -> bool {
         let finite = [self.x1, self.y1, self.x2, self.y2].iter().all(|v| v.is_finite());
         !(finite && self.x2 > self.x1 && self.y2 > self.y1)

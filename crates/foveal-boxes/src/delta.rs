@@ -4,35 +4,39 @@
 use crate::BBox;
 use serde::{Deserialize, Serialize};
 
-/// Upper bound of `dw` and `dh` when decoding: ln(1000 / 16), as in Detectron and torchvision; keeps `exp` finite.
+/// Upper bound of `dw` and `dh` when a box is decoded: ln(1000 / 16), as in Detectron and torchvision. It keeps the
+/// exponential finite.
 pub const MAX_LOG_RATIO: f32 = 4.135_166_6;
 
-/// A box relative to an anchor: the centre's shift in anchor widths and heights, and the logarithms of the size ratios.
+/// A box relative to an anchor: the shift of the centre in anchor widths and heights, and the logarithms of the ratios
+/// of the sizes (arXiv 1311.2524, appendix C).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Delta {
     /// Shift of the centre to the right, as a fraction of the anchor's width.
     pub dx: f32,
     /// Shift of the centre downwards, as a fraction of the anchor's height.
     pub dy: f32,
-    /// Natural logarithm of box width over anchor width.
+    /// Natural logarithm of the box width divided by the anchor width.
     pub dw: f32,
-    /// Natural logarithm of box height over anchor height.
+    /// Natural logarithm of the box height divided by the anchor height.
     pub dh: f32,
 }
 
 impl Delta {
-    /// In the order of a model's output: `[dx, dy, dw, dh]`.
+    /// Returns the four values in the order of a model's output: `[dx, dy, dw, dh]`.
     pub const fn to_array(self) -> [f32; 4] {
         [self.dx, self.dy, self.dw, self.dh]
     }
 
-    /// From the order of a model's output: `[dx, dy, dw, dh]`.
+    /// Makes a delta from four values in the order of a model's output: `[dx, dy, dw, dh]`.
     pub const fn from_array([dx, dy, dw, dh]: [f32; 4]) -> Self {
         Self { dx, dy, dw, dh }
     }
 }
 
-/// The object's box relative to the anchor. Neither may be degenerate, else the result is not finite.
+/// Encodes the box of an object relative to an anchor: the regression target of the box head (arXiv 1311.2524,
+/// appendix C; torchvision's `BoxCoder` with weights 1). Both boxes are in pixels of the same image. The result is not
+/// finite if either box is degenerate.
 pub fn encode(anchor: &BBox, object: &BBox) -> Delta {
     let ((ax, ay), (ox, oy)) = (anchor.center(), object.center());
     Delta {
@@ -43,7 +47,9 @@ pub fn encode(anchor: &BBox, object: &BBox) -> Delta {
     }
 }
 
-/// The box that a delta describes; `dw` and `dh` are bounded by [`MAX_LOG_RATIO`]. A NaN stays one.
+/// Decodes a delta relative to an anchor into a box in pixels, the inverse of [`encode`] (torchvision's `BoxCoder` with
+/// weights 1). Before the exponential, `dw` and `dh` are limited to [`MAX_LOG_RATIO`]. A NaN in the delta gives NaN in
+/// the box.
 pub fn decode(anchor: &BBox, delta: Delta) -> BBox {
     let (width, height) = (anchor.width(), anchor.height());
     let (x, y) = anchor.center();

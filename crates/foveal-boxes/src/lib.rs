@@ -1,5 +1,5 @@
-//! Boxes and what detectors do with them: overlap measures, the coding of a box relative to an anchor,
-//! and non-maximum suppression. Everything is plain `f32` on the host; a box is absolute `x1, y1, x2, y2` in pixels.
+//! Boxes and the operations of detectors on them: overlap measures, the coding of a box relative to an anchor, and
+//! non-maximum suppression. All values are `f32` on the host. A box is `x1, y1, x2, y2` in absolute pixels.
 //!
 //! ```
 //! use foveal_boxes::{BBox, decode, encode, iou};

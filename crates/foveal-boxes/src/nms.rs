@@ -3,28 +3,42 @@
 use crate::{BBox, iou};
 use std::cmp::Ordering;
 
-/// Keeps the best box, drops all whose IoU with it is above the threshold, and so on with what is left.
+/// Greedy non-maximum suppression over boxes of one class, as `torchvision.ops.nms` computes it.
 ///
-/// Returns the indices of the kept boxes, best first; of equal scores the lower index counts as better. A NaN score
-/// counts as the worst.
+/// Repeatedly keeps the remaining box with the highest score and drops all boxes whose IoU with it is above
+/// `iou_threshold` (0 to 1). Returns the indices of the kept boxes in descending order of score; among equal scores,
+/// the lower index comes first. A NaN score counts as the lowest.
+///
+/// # Shapes
+/// - boxes, in pixels: `[n]`
+/// - scores: `[n]`
 ///
 /// # Panics
 /// If `boxes` and `scores` differ in length.
 pub fn nms(boxes: &[BBox], scores: &[f32], iou_threshold: f32) -> Vec<usize> {
-    assert_eq!(boxes.len(), scores.len(), "a score for each box");
+    assert_eq!(boxes.len(), scores.len(), "expected one score for each box");
     let mut order: Vec<usize> = (0..boxes.len()).collect();
     order.sort_by(|&a, &b| by_score(scores, a, b));
     suppress(boxes, &order, iou_threshold)
 }
 
-/// [`nms`] within each class; boxes of different classes never suppress each other. The kept indices of all classes
-/// come merged, best first.
+/// Greedy non-maximum suppression within each class, as `torchvision.ops.batched_nms` computes it: boxes of different
+/// classes never suppress each other.
+///
+/// Within a class, a box is dropped if its IoU with a kept box of a higher score is above `iou_threshold` (0 to 1).
+/// Returns the indices of the kept boxes of all classes in descending order of score; among equal scores, the lower
+/// index comes first. A NaN score counts as the lowest.
+///
+/// # Shapes
+/// - boxes, in pixels: `[n]`
+/// - scores: `[n]`
+/// - classes: `[n]`
 ///
 /// # Panics
 /// If `boxes`, `scores` and `classes` differ in length.
 pub fn class_nms(boxes: &[BBox], scores: &[f32], classes: &[u32], iou_threshold: f32) -> Vec<usize> {
-    assert_eq!(boxes.len(), scores.len(), "a score for each box");
-    assert_eq!(boxes.len(), classes.len(), "a class for each box");
+    assert_eq!(boxes.len(), scores.len(), "expected one score for each box");
+    assert_eq!(boxes.len(), classes.len(), "expected one class for each box");
     let mut order: Vec<usize> = (0..boxes.len()).collect();
     order.sort_by(|&a, &b| classes[a].cmp(&classes[b]).then_with(|| by_score(scores, a, b)));
     let mut kept: Vec<usize> = order
@@ -35,13 +49,13 @@ pub fn class_nms(boxes: &[BBox], scores: &[f32], classes: &[u32], iou_threshold:
     kept
 }
 
-/// Best score first, then the lower index.
+/// Orders the indices `a` and `b` by descending score, then by ascending index. A NaN score comes last.
 fn by_score(scores: &[f32], a: usize, b: usize) -> Ordering {
     let value = |i: usize| if scores[i].is_nan() { f32::NEG_INFINITY } else { scores[i] };
     value(b).partial_cmp(&value(a)).unwrap_or(Ordering::Equal).then(a.cmp(&b))
 }
 
-/// The indices of `order` that no earlier kept box suppresses.
+/// The indices of `order` whose boxes have no IoU above the threshold with an earlier box that was kept.
 fn suppress(boxes: &[BBox], order: &[usize], iou_threshold: f32) -> Vec<usize> {
     let mut kept: Vec<usize> = Vec::new();
     for &candidate in order {

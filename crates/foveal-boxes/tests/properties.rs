@@ -3,7 +3,7 @@
 use foveal_boxes::{BBox, ciou, class_nms, decode, diou, encode, giou, iou, nms};
 use proptest::prelude::*;
 
-/// Boxes a detector meets: 1 to 500 px, near an image.
+/// Boxes as a detector handles them: sides of 1 to 500 pixels, in or near an image.
 fn boxes() -> impl Strategy<Value = BBox> {
     (-50.0f32..1000.0, -50.0f32..1000.0, 1.0f32..500.0, 1.0f32..500.0)
         .prop_map(|(x, y, w, h)| BBox::new(x, y, x + w, y + h))
@@ -58,7 +58,7 @@ proptest! {
         for (i, &a) in kept.iter().enumerate() {
             prop_assert!(kept[..i].iter().all(|&k| iou(&b[k], &b[a]) <= threshold));
         }
-        // Whatever was dropped overlaps a better kept one.
+        // Each dropped box overlaps a kept box with a higher score.
         for dropped in (0..b.len()).filter(|i| !kept.contains(i)) {
             prop_assert!(kept.iter().any(|&k| s[k] >= s[dropped] && iou(&b[k], &b[dropped]) > threshold));
         }

@@ -1,4 +1,4 @@
-//! A COCO annotation file: images, annotations, categories.
+//! COCO annotation files: images, annotations and categories.
 
 use std::{collections::HashSet, fmt, io, path::Path};
 
@@ -10,18 +10,19 @@ use serde::{
 
 use crate::{Annotation, Category, CocoError, Finding, Image, file};
 
-/// The content of a COCO annotation file, in the file's order.
+/// The content of a COCO annotation file. Each list is in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CocoDataset {
-    /// All images, also those without objects.
+    /// All images, including those without annotations.
     pub images: Vec<Image>,
-    /// All objects and crowd regions.
+    /// All objects and crowd regions of all images.
     pub annotations: Vec<Annotation>,
-    /// All kinds, also those without objects.
+    /// All categories, including those without annotations.
     pub categories: Vec<Category>,
 }
 
-/// The three lists where present; a derived reader would also take a list for the object.
+/// The three lists, if present. The reader is written by hand because a derived one would also accept a JSON list in
+/// place of the object.
 #[derive(Default)]
 struct Sections {
     images: Option<Vec<Image>>,
@@ -61,20 +62,26 @@ impl<'de> Visitor<'de> for SectionsVisitor {
 }
 
 impl CocoDataset {
-    /// Reads an annotation file, gzipped or not (told by its first bytes).
+    /// Reads a COCO annotation file. A gzipped file is recognised by its first bytes.
+    ///
+    /// Defects of single records, such as an unknown category, are not errors here; see [`CocoDataset::findings`].
     ///
     /// # Errors
-    /// [`CocoError`] naming the file and, where there is one, the line, the record's id and the
-    /// field: unreadable, no JSON, a list missing, a field of another type, a box that has not
-    /// four numbers. Defects of content are left to [`CocoDataset::findings`].
+    /// - [`CocoError::Read`] if the file cannot be read or unpacked.
+    /// - [`CocoError::Json`] with the file, line, record and field if the text is not JSON, a field has another type,
+    ///   or a box does not have four numbers.
+    /// - [`CocoError::MissingSection`] if `images`, `annotations` or `categories` is absent.
     pub fn read(path: &Path) -> Result<Self, CocoError> {
         Self::from_bytes(&file::read(path)?, path)
     }
 
-    /// Parses the content of an annotation file; `path` only names it in errors.
+    /// Parses the content of a COCO annotation file, gzipped or not. `path` is only used in error messages.
     ///
     /// # Errors
-    /// As [`CocoDataset::read`].
+    /// - [`CocoError::Read`] if gzipped content cannot be unpacked.
+    /// - [`CocoError::Json`] with the line, record and field if the text is not JSON, a field has another type, or a
+    ///   box does not have four numbers.
+    /// - [`CocoError::MissingSection`] if `images`, `annotations` or `categories` is absent.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, CocoError> {
         let sections: Sections = file::parse(bytes, path)?;
         let missing = |section| CocoError::MissingSection { path: path.to_owned(), section };
@@ -85,16 +92,16 @@ impl CocoDataset {
         })
     }
 
-    /// Writes the set as COCO JSON that pycocotools reads; atomically.
+    /// Writes the data set as a COCO annotation file, which pycocotools can read. The file is written atomically.
     ///
     /// # Errors
-    /// [`CocoError::Write`].
+    /// [`CocoError::Write`] if the file cannot be written; an existing file is then unchanged.
     pub fn write(&self, path: &Path) -> Result<(), CocoError> {
         Ok(write_atomically_with(path, |out| serde_json::to_writer(out, self).map_err(io::Error::from))?)
     }
 
-    /// Everything in the set that cannot be trained on or evaluated as it stands, in the order
-    /// categories, images, annotations. One record can have several.
+    /// Lists the defects of single records that prevent training or evaluation with them: first those of the
+    /// categories, then of the images, then of the annotations. A record can have several defects.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut categories = HashSet::with_capacity(self.categories.len());

@@ -1,74 +1,77 @@
-//! What can go wrong with a COCO file.
+//! The errors of reading and writing COCO files.
 
 use std::path::PathBuf;
 
 use foveal_base::WriteError;
 
-/// A COCO or results file that cannot be used, or written.
+/// The error of a COCO annotation or results file that cannot be read, used or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CocoError {
-    /// The file cannot be opened, read or unpacked.
+    /// The file cannot be opened, read, or unpacked with gzip.
     #[error("cannot read {path}: {source}")]
     Read {
-        /// The file.
+        /// Path of the file that cannot be read.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system or of the gzip decoder.
         source: std::io::Error,
     },
-    /// The file cannot be written.
+    /// The file cannot be written; see [`WriteError`].
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The text is no JSON, or a record in it is not what COCO defines.
+    /// The text is not JSON, or a record does not follow the COCO format.
     #[error("{path}, line {line}, column {column}: {message}")]
     Json {
-        /// The file.
+        /// Path of the file with the defect.
         path: PathBuf,
-        /// Line of the defect, or of the end of the record that has it; from 1.
+        /// Line of the defect, or of the end of the record that contains it, counted from 1.
         line: usize,
-        /// Column in that line, from 1.
+        /// Column of the defect in its line, counted from 1.
         column: usize,
-        /// The record, the field, what was expected and what was found.
+        /// Description of the defect: the record, the field, the expected and the found value.
         message: String,
     },
-    /// One of the three lists that a COCO file consists of is absent or null.
-    #[error("{path} has no `{section}`: a COCO file holds the lists `images`, `annotations` and `categories`")]
+    /// One of the three lists of a COCO annotation file (`images`, `annotations`, `categories`) is absent or null.
+    #[error(
+        "{path} has no `{section}`: a COCO annotation file must contain the lists `images`, `annotations` \
+         and `categories`"
+    )]
     MissingSection {
-        /// The file.
+        /// Path of the annotation file that lacks the list.
         path: PathBuf,
-        /// The absent list.
+        /// Key of the absent list: `images`, `annotations` or `categories`.
         section: &'static str,
     },
-    /// Two categories share an id.
+    /// Two categories share an id, so that the class of an annotation would be ambiguous.
     #[error("category id {id} is used twice: by {first:?} and {second:?}")]
     DuplicateCategory {
-        /// The id.
+        /// The category id that occurs twice.
         id: i64,
-        /// Name of the first.
+        /// Name of the first category with the id.
         first: String,
-        /// Name of the second.
+        /// Name of the second category with the id.
         second: String,
     },
-    /// Two categories share a name, so that a table or a label file could not tell them apart.
-    #[error("category name {name:?} is used twice: by the ids {first} and {second}")]
+    /// Two categories share a name, so that tables and label files could not distinguish them.
+    #[error("category name {name:?} is used twice: by the category ids {first} and {second}")]
     DuplicateName {
-        /// The name.
+        /// The category name that occurs twice.
         name: String,
-        /// Id of the first.
+        /// Id of the first category with the name.
         first: i64,
-        /// Id of the second.
+        /// Id of the second category with the name.
         second: i64,
     },
-    /// There is no category at all.
-    #[error("the list of categories is empty, expected at least one")]
+    /// The list of categories is empty, so that there is no class to detect.
+    #[error("the list of categories is empty, expected at least one category")]
     NoCategories,
-    /// A number that JSON cannot hold.
+    /// A detection has a NaN or infinite value, which JSON cannot represent.
     #[error("cannot write {path}: detection {index} (image {image_id}) has a box or score that is not finite")]
     NotFinite {
-        /// The file that was to be written.
+        /// Path of the results file that was to be written.
         path: PathBuf,
-        /// Position in the list.
+        /// Index of the detection in the list, counted from 0.
         index: usize,
-        /// Its image.
+        /// Id of the image of the detection.
         image_id: i64,
     },
 }

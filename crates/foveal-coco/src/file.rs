@@ -1,4 +1,4 @@
-//! JSON from disk: gzip, byte order marks, Python's `NaN`.
+//! Reading of JSON files, including gzipped files, byte order marks and Python's `NaN`.
 
 use std::{
     borrow::Cow,
@@ -14,17 +14,18 @@ use crate::CocoError;
 
 /// The first bytes of a gzip stream (RFC 1952, section 2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// U+FEFF in UTF-8, which some Windows programs put first.
+/// U+FEFF in UTF-8, which some Windows programs write at the start of a file.
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
-/// What Python's `json` writes for numbers that JSON lacks; longest first where one ends another.
+/// The literals that Python's `json` writes for numbers that JSON cannot represent. `-Infinity` comes before
+/// `Infinity`, which is its ending.
 const NON_FINITE: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
 
-/// The whole file.
+/// Reads the whole file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CocoError> {
     fs::read(path).map_err(|source| CocoError::Read { path: path.to_owned(), source })
 }
 
-/// Parses JSON text, gzipped or not. `path` is for messages only.
+/// Parses JSON text, gzipped or not. `path` is only used in error messages.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, CocoError> {
     let plain = unpack(bytes).map_err(|source| CocoError::Read { path: path.to_owned(), source })?;
     let text = plain.strip_prefix(&BYTE_ORDER_MARK).unwrap_or(&plain);
@@ -57,7 +58,7 @@ fn unpack(bytes: &[u8]) -> io::Result<Cow<'_, [u8]>> {
     Ok(Cow::Owned(plain))
 }
 
-/// `NaN` and infinities outside strings become `null`; `None` where there are none.
+/// Replaces `NaN` and infinities outside strings by `null`. Returns `None` if the text contains none.
 fn without_non_finite(text: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let (mut at, mut in_string, mut found) = (0, false, false);

@@ -1,74 +1,75 @@
-//! Defects of a set's content that a run can step over.
+//! Defects of single records in a data set, which a training run can skip.
 
 use std::fmt;
 
-/// A record that cannot be used as it stands.
+/// A defect of one record of a COCO annotation file. The record cannot be used, but the rest of the file can.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Finding {
-    /// Two categories share this id.
+    /// Two categories share an id, so that it is unknown to which of them an annotation belongs.
     DuplicateCategory {
-        /// The id.
+        /// The category id that occurs more than once.
         category_id: i64,
     },
-    /// Two images share this id, so that annotations cannot tell which is meant.
+    /// Two images share an id, so that it is unknown to which of them an annotation belongs.
     DuplicateImage {
-        /// The id.
+        /// The image id that occurs more than once.
         image_id: i64,
     },
-    /// The image has no file name.
+    /// An image has no file name, so that it cannot be loaded.
     NoFileName {
-        /// The image.
+        /// Id of the image without a file name.
         image_id: i64,
     },
-    /// The image's width or height is absent or 0.
+    /// The width or height of an image is absent or 0.
     NoSize {
-        /// The image.
+        /// Id of the image without a size.
         image_id: i64,
     },
-    /// Two annotations share this id.
+    /// Two annotations share an id, which has to be unique in a COCO annotation file.
     DuplicateAnnotation {
-        /// The id.
+        /// The annotation id that occurs more than once.
         annotation_id: i64,
-        /// The image of the later one.
+        /// Id of the image of the later annotation.
         image_id: i64,
     },
-    /// The annotation is on an image that is not in the file.
+    /// The image of an annotation is not in the file.
     UnknownImage {
-        /// The annotation.
+        /// Id of the annotation with the unknown image.
         annotation_id: i64,
-        /// The image it names.
+        /// The image id that the annotation refers to.
         image_id: i64,
     },
-    /// The annotation is of a category that is not in the file.
+    /// The category of an annotation is not in the file.
     UnknownCategory {
-        /// The annotation.
+        /// Id of the annotation with the unknown category.
         annotation_id: i64,
-        /// Its image.
+        /// Id of the image of the annotation.
         image_id: i64,
-        /// The category it names.
+        /// The category id that the annotation refers to.
         category_id: i64,
     },
-    /// The annotation has no box, or a coordinate is NaN or infinite.
+    /// An annotation has no box, or a number of its box is NaN or infinite.
     NotFinite {
-        /// The annotation.
+        /// Id of the annotation without a finite box.
         annotation_id: i64,
-        /// Its image.
+        /// Id of the image of the annotation.
         image_id: i64,
     },
-    /// The box's width or height is zero or negative.
+    /// The width or height of the box of an annotation is zero or negative.
     EmptyBox {
-        /// The annotation.
+        /// Id of the annotation with the empty box.
         annotation_id: i64,
-        /// Its image.
+        /// Id of the image of the annotation.
         image_id: i64,
-        /// x, y, width, height as in the file.
+        /// `[x, y, width, height]` in pixels as in the file.
         bbox: [f64; 4],
     },
 }
 
 impl Finding {
-    /// The image concerned, where it is one (it need not be in the file).
+    /// Id of the image that the defect concerns, or `None` if it concerns a category. The image need not be in the
+    /// file.
     pub fn image_id(&self) -> Option<i64> {
         match *self {
             Finding::DuplicateCategory { .. } => None,
@@ -83,7 +84,7 @@ impl Finding {
         }
     }
 
-    /// The annotation concerned, where it is one.
+    /// Id of the annotation that the defect concerns, or `None` if it concerns an image or a category.
     pub fn annotation_id(&self) -> Option<i64> {
         match *self {
             Finding::DuplicateAnnotation { annotation_id, .. }
@@ -111,11 +112,11 @@ impl fmt::Display for Finding {
                 write!(f, "annotation id {annotation_id} is used more than once (image {image_id})")
             }
             Finding::UnknownImage { annotation_id, image_id } => {
-                write!(f, "annotation {annotation_id} is on image {image_id}, which is not in the file")
+                write!(f, "annotation {annotation_id} belongs to image {image_id}, which is not in the file")
             }
             Finding::UnknownCategory { annotation_id, image_id, category_id } => write!(
                 f,
-                "annotation {annotation_id} (image {image_id}) is of category {category_id}, which is not in the file"
+                "annotation {annotation_id} (image {image_id}) has category {category_id}, which is not in the file"
             ),
             Finding::NotFinite { annotation_id, image_id } => {
                 write!(f, "annotation {annotation_id} (image {image_id}) has no box of four finite numbers")

@@ -1,4 +1,4 @@
-//! From a file's category ids to the contiguous classes of a model, and back.
+//! The map between the category ids of a COCO file and the contiguous classes of a model.
 
 use std::collections::HashMap;
 
@@ -6,16 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Category, CocoError};
 
-/// What a class of a model stands for.
+/// The category that a class of a model stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CategoryInfo {
-    /// The id in COCO files.
+    /// The id of the category in COCO files; any integer.
     pub id: i64,
-    /// For people.
+    /// The name of the category, as shown to users.
     pub name: String,
 }
 
-/// Category ids (any integers, with gaps) to classes `0..len` and back.
+/// A one-to-one map between category ids (any integers, gaps allowed) and the classes `0..len` of a model. It has at
+/// least one category, and ids and names are unique.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelMap {
     categories: Vec<CategoryInfo>,
@@ -23,10 +24,11 @@ pub struct LabelMap {
 }
 
 impl LabelMap {
-    /// Classes in the order of the ids, whatever the file's order.
+    /// Numbers the categories of a data set in ascending order of their ids; their order in the file does not matter.
     ///
     /// # Errors
-    /// [`CocoError::NoCategories`], [`CocoError::DuplicateCategory`], [`CocoError::DuplicateName`].
+    /// [`CocoError::NoCategories`] if there is no category, [`CocoError::DuplicateCategory`] if two categories share an
+    /// id, [`CocoError::DuplicateName`] if two share a name.
     pub fn from_categories(categories: &[Category]) -> Result<Self, CocoError> {
         let mut infos: Vec<CategoryInfo> =
             categories.iter().map(|c| CategoryInfo { id: c.id, name: c.name.clone() }).collect();
@@ -34,10 +36,11 @@ impl LabelMap {
         Self::new(infos)
     }
 
-    /// Classes in the given order: that of a model's channels.
+    /// Numbers the categories in the given order, which is the order of the class channels of a model.
     ///
     /// # Errors
-    /// [`CocoError::NoCategories`], [`CocoError::DuplicateCategory`], [`CocoError::DuplicateName`].
+    /// [`CocoError::NoCategories`] if there is no category, [`CocoError::DuplicateCategory`] if two categories share an
+    /// id, [`CocoError::DuplicateName`] if two share a name.
     pub fn new(categories: Vec<CategoryInfo>) -> Result<Self, CocoError> {
         if categories.is_empty() {
             return Err(CocoError::NoCategories);
@@ -59,18 +62,18 @@ impl LabelMap {
         Ok(LabelMap { categories, classes })
     }
 
-    /// The number of classes, at least 1.
+    /// The number of classes in the map, at least 1.
     #[allow(clippy::len_without_is_empty)] // never empty
     pub fn len(&self) -> usize {
         self.categories.len()
     }
 
-    /// The class of a category id, or `None` for an id that is not in the map.
+    /// The class (0 to `len() - 1`) of a category id, or `None` if the id is not in the map.
     pub fn class_of(&self, id: i64) -> Option<u32> {
         self.classes.get(&id).copied()
     }
 
-    /// The category of a class.
+    /// The id and name of the category that a class stands for.
     ///
     /// # Panics
     /// If `class >= len()`.
@@ -78,7 +81,7 @@ impl LabelMap {
         &self.categories[class as usize]
     }
 
-    /// All categories, by class.
+    /// All categories in the order of the classes: index `i` is class `i`.
     pub fn categories(&self) -> &[CategoryInfo] {
         &self.categories
     }

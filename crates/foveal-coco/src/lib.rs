@@ -1,14 +1,13 @@
-//! COCO JSON as others write it, and back.
+//! Reading and writing of COCO JSON: annotation files ([`CocoDataset`]), results files ([`read_results`],
+//! [`write_results`]), and the map between category ids and classes ([`LabelMap`]).
 //!
-//! The schema keeps the file's own numbers: ids as `i64`, boxes as `f64`
-//! `[x, y, width, height]`. This is the only crate that knows that layout;
-//! everywhere else boxes are absolute corners ([`foveal_boxes::BBox`]), and
-//! [`xywh_to_bbox`] / [`bbox_to_xywh`] stand between the two.
+//! The types keep the numbers of the file: ids are `i64`, boxes are `[x, y, width, height]` in `f64`. This is the only
+//! crate that uses that layout. Everywhere else, boxes are absolute corners ([`foveal_boxes::BBox`]);
+//! [`xywh_to_bbox`] and [`bbox_to_xywh`] convert between the two.
 //!
-//! Reading is tolerant of what tools differ in (missing optional fields, nulls,
-//! integral floats as ids, crowd flags of any kind, gzip, a byte order mark,
-//! Python's `NaN`) and strict about what has no meaning; defects that a
-//! training run can step over are reported by [`CocoDataset::findings`].
+//! The reader accepts the differences between tools (missing optional fields, nulls, integral floats as ids, crowd
+//! flags of several types, gzip, a byte order mark, Python's `NaN`) and refuses values without a meaning. Defects of
+//! single records, which a training run can skip, are reported by [`CocoDataset::findings`].
 
 mod dataset;
 mod error;

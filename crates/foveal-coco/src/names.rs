@@ -1,8 +1,8 @@
-//! The categories of COCO 2014/2017 detection.
+//! The 80 categories of the COCO 2014 and 2017 detection data sets.
 
 use crate::CategoryInfo;
 
-/// Ids and names as in `instances_val2017.json`: 80 of 1..=90, ten ids are unused.
+/// Ids and names as in `instances_val2017.json`: 80 of the ids 1 to 90, of which ten are unused.
 const COCO: [(i64, &str); 80] = [
     (1, "person"),
     (2, "bicycle"),
@@ -86,7 +86,8 @@ const COCO: [(i64, &str); 80] = [
     (90, "toothbrush"),
 ];
 
-/// The 80 COCO categories in the order of their ids.
+/// The ids and names of the 80 categories of COCO 2014 and 2017 (as in `instances_val2017.json`), in ascending order of
+/// their ids, which run from 1 to 90 with ten gaps.
 pub fn coco_names() -> Vec<CategoryInfo> {
     COCO.iter().map(|&(id, name)| CategoryInfo { id, name: name.to_owned() }).collect()
 }

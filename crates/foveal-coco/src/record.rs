@@ -1,79 +1,83 @@
-//! The records of COCO files: images, annotations, categories and detections, and how they are read from JSON whatever
-//! that holds. Every message names the record.
+//! The records of COCO files: images, annotations, categories and detections. Each is read through a raw form that
+//! accepts any JSON value, so that an error message can name the record and the field.
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::scalar::{Numbers, Scalar};
 
-/// An image of the set.
+/// An image of a COCO annotation file (an entry of `images`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawImage")]
 pub struct Image {
-    /// Unique in the file; any integer.
+    /// Id of the image; any integer, unique in a valid file.
     pub id: i64,
-    /// Relative to the image folder; empty where the file has none.
+    /// Path of the image file relative to the image folder; empty if the annotation file gives none.
     pub file_name: String,
-    /// Pixels; 0 where the file has none.
+    /// Width in pixels; 0 if the annotation file gives none.
     pub width: u32,
-    /// Pixels; 0 where the file has none.
+    /// Height in pixels; 0 if the annotation file gives none.
     pub height: u32,
 }
 
-/// An object, or a crowd region, on an image.
+/// An object, or a crowd region, in an image (an entry of `annotations` of a COCO annotation file).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawAnnotation")]
 pub struct Annotation {
-    /// Unique in the file; any integer.
+    /// Id of the annotation; any integer, unique in a valid file.
     pub id: i64,
-    /// The image it is on.
+    /// Id of the image that contains the object.
     pub image_id: i64,
-    /// What it is.
+    /// Id of the object's category.
     pub category_id: i64,
-    /// x, y (of the upper left corner), width, height in pixels, as in the file; NaN where it has
-    /// no box or a value is not a number.
+    /// `[x, y, width, height]` in pixels as in the file, where (x, y) is the top left corner. All four values are NaN
+    /// if the file gives no box; a single value is NaN if the file has `null`, `NaN` or an infinity in its place.
     #[serde(serialize_with = "finite_or_null")]
     pub bbox: [f64; 4],
-    /// Square pixels: of the mask where the file says so, else of the box.
+    /// Area in square pixels: the value of the file, which is usually the area of the mask, or else the area of the
+    /// box.
     pub area: f64,
-    /// A region of many objects, none of them outlined: neither object nor background.
+    /// Whether this is a crowd region: many objects that are not outlined one by one. A crowd region counts neither as
+    /// an object nor as background.
     #[serde(serialize_with = "zero_or_one")]
     pub iscrowd: bool,
 }
 
-/// A kind of object.
+/// A category of objects (an entry of `categories` of a COCO annotation file).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawCategory")]
 pub struct Category {
-    /// Unique in the file; any integer, gaps allowed.
+    /// Id of the category; any integer, gaps allowed, unique in a valid file.
     pub id: i64,
-    /// For people; `category_<id>` where the file has none.
+    /// Name of the category, as shown to users; `category_<id>` if the file gives none.
     pub name: String,
-    /// The group it belongs to.
+    /// Name of the group of categories that this one belongs to, such as `animal`; `None` if the file gives none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub supercategory: Option<String>,
 }
 
-/// Boxes that the reader found unusable are written back as such.
+/// Writes a box that is not finite as `null`, since JSON has no NaN.
 fn finite_or_null<S: Serializer>(bbox: &[f64; 4], serializer: S) -> Result<S::Ok, S::Error> {
     bbox.iter().all(|v| v.is_finite()).then_some(bbox).serialize(serializer)
 }
 
-/// pycocotools computes with the flag.
+/// Writes the flag as 0 or 1, because pycocotools computes with it.
 fn zero_or_one<S: Serializer>(flag: &bool, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u8(u8::from(*flag))
 }
 
-/// A detection as COCO's results format has it.
+/// A detection: an entry of a COCO results file.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawDetection")]
 pub struct CocoDetection {
-    /// The image.
+    /// Id of the image in which the object was detected.
     pub image_id: i64,
-    /// What it is said to be.
+    /// Id of the detected category.
     pub category_id: i64,
-    /// x, y (of the upper left corner), width, height in pixels of the original image.
+    /// `[x, y, width, height]` in pixels of the original image, where (x, y) is the top left corner. All values are
+    /// finite.
     pub bbox: [f64; 4],
-    /// Confidence; only its order matters.
+    /// Confidence of the detection, a finite number, usually from 0 to 1. COCO's metrics depend only on the order of
+    /// the scores.
     pub score: f64,
 }
 
@@ -85,7 +89,7 @@ fn integer(record: &str, field: &str, value: &Scalar) -> Result<i64, String> {
     value.integer().ok_or_else(|| wrong(record, field, "an integer", value))
 }
 
-/// Pixels; absent sizes are 0.
+/// A size in pixels; a missing size is 0.
 fn size(record: &str, field: &str, value: &Scalar) -> Result<u32, String> {
     if value.is_missing() {
         return Ok(0);
@@ -105,7 +109,7 @@ fn text(record: &str, field: &str, value: Scalar) -> Result<Option<String>, Stri
     }
 }
 
-/// Four numbers, or four NaN for an absent box.
+/// The four numbers of a box, or four NaN if the box is missing.
 fn xywh(record: &str, value: &Numbers) -> Result<[f64; 4], String> {
     const EXPECTED: &str = "four numbers (x, y, width, height)";
     let list = match value {
@@ -119,7 +123,7 @@ fn xywh(record: &str, value: &Numbers) -> Result<[f64; 4], String> {
     }
     let mut out = [0.0; 4];
     for (slot, v) in out.iter_mut().zip(list) {
-        *slot = v.number().ok_or_else(|| format!("{record}: `bbox` holds {v}, expected {EXPECTED}"))?;
+        *slot = v.number().ok_or_else(|| format!("{record}: `bbox` contains {v}, expected {EXPECTED}"))?;
     }
     Ok(out)
 }
@@ -181,7 +185,10 @@ impl TryFrom<RawAnnotation> for Annotation {
             category_id: integer(&record, "category_id", &raw.category_id)?,
             bbox,
             area,
-            iscrowd: raw.iscrowd.flag().ok_or_else(|| wrong(&record, "iscrowd", "0, 1 or a bool", &raw.iscrowd))?,
+            iscrowd: raw
+                .iscrowd
+                .flag()
+                .ok_or_else(|| wrong(&record, "iscrowd", "0, 1, true or false", &raw.iscrowd))?,
         })
     }
 }
@@ -229,7 +236,7 @@ impl TryFrom<RawDetection> for CocoDetection {
         let bbox = xywh(&record, &raw.bbox)?;
         if bbox.iter().any(|v| !v.is_finite()) {
             return Err(format!(
-                "{record}: `bbox` is absent or not finite, expected four numbers (x, y, width, height)"
+                "{record}: `bbox` is missing or not finite, expected four finite numbers (x, y, width, height)"
             ));
         }
         Ok(CocoDetection {

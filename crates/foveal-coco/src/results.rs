@@ -1,4 +1,4 @@
-//! COCO results files: one list of detections.
+//! COCO results files: a JSON list of detections.
 
 use std::{fmt, io, path::Path};
 
@@ -10,7 +10,7 @@ use serde::{
 
 use crate::{CocoDetection, CocoError, file};
 
-/// A list, so that another top level gets an error that says what was expected.
+/// The top-level list of a results file; a type of its own, so that the error for another value says what was expected.
 struct Results(Vec<CocoDetection>);
 
 impl<'de> Deserialize<'de> for Results {
@@ -37,20 +37,22 @@ impl<'de> Visitor<'de> for ResultsVisitor {
     }
 }
 
-/// Reads a results file, gzipped or not; its numbers come through bit for bit.
+/// Reads a COCO results file, gzipped or not. Numbers that [`write_results`] wrote are read back bit for bit.
 ///
 /// # Errors
-/// [`CocoError`] naming the file, the line and the detection's image: unreadable, no JSON list, a
-/// field of another type, a box that has not four finite numbers, a score that is not finite.
+/// - [`CocoError::Read`] if the file cannot be read or unpacked.
+/// - [`CocoError::Json`] with the file, line, column and image id if the text is not a JSON list, a field has another
+///   type, a box is not four finite numbers, or a score is not finite.
 pub fn read_results(path: &Path) -> Result<Vec<CocoDetection>, CocoError> {
     file::parse::<Results>(&file::read(path)?, path).map(|r| r.0)
 }
 
-/// Writes a results file that pycocotools and `foveal score` read; atomically.
+/// Writes detections to a COCO results file, which pycocotools and `foveal score` can read. The file is written
+/// atomically.
 ///
 /// # Errors
-/// [`CocoError::NotFinite`] for a number that JSON cannot hold, before anything is written;
-/// [`CocoError::Write`].
+/// - [`CocoError::NotFinite`] if a box or score is NaN or infinite; nothing is then written.
+/// - [`CocoError::Write`] if the file cannot be written; an existing file is then unchanged.
 pub fn write_results(path: &Path, detections: &[CocoDetection]) -> Result<(), CocoError> {
     for (index, detection) in detections.iter().enumerate() {
         if !detection.score.is_finite() || detection.bbox.iter().any(|v| !v.is_finite()) {

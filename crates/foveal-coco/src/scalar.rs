@@ -1,10 +1,10 @@
-//! A JSON value before its meaning is checked, so that an error can name the record it stands in.
+//! JSON values before their meaning is checked, so that an error can name the record that contains them.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A scalar as found in a file; lists and objects are noted and dropped.
+/// A scalar as found in a file. Of lists and objects, only the kind is kept.
 #[derive(Debug, Default)]
 pub(crate) enum Scalar {
     /// Absent or null.
@@ -18,7 +18,7 @@ pub(crate) enum Scalar {
     Object,
 }
 
-/// Integral floats up to here are exact (2^53).
+/// The largest magnitude up to which every integer is exact as an `f64` (2^53).
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl Scalar {
@@ -26,7 +26,7 @@ impl Scalar {
         matches!(self, Scalar::Missing)
     }
 
-    /// The integer, also when spelled as an integral float (`3.0`, as pandas writes).
+    /// The value as an integer, also if it is written as an integral float (`3.0`, as pandas writes).
     pub(crate) fn integer(&self) -> Option<i64> {
         match *self {
             Scalar::Int(v) => Some(v),
@@ -35,7 +35,7 @@ impl Scalar {
         }
     }
 
-    /// The number; an absent one is NaN, which is how `NaN` in a file arrives here.
+    /// The value as a number. A missing value is NaN, because `NaN` in a file is replaced by `null` before parsing.
     pub(crate) fn number(&self) -> Option<f64> {
         match *self {
             Scalar::Int(v) => Some(v as f64),
@@ -45,7 +45,7 @@ impl Scalar {
         }
     }
 
-    /// A flag given as a bool or as a number.
+    /// The value as a flag, which may be written as a Boolean or as a whole number; a missing flag is false.
     pub(crate) fn flag(&self) -> Option<bool> {
         match *self {
             Scalar::Missing => Some(false),
@@ -60,7 +60,7 @@ impl Scalar {
 impl fmt::Display for Scalar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Scalar::Missing => f.write_str("nothing"),
+            Scalar::Missing => f.write_str("missing"),
             Scalar::Bool(v) => write!(f, "{v}"),
             Scalar::Int(v) => write!(f, "{v}"),
             Scalar::Float(v) => write!(f, "{v:?}"),
@@ -121,7 +121,7 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 }
 
-/// A list of numbers as found in a file, or what stands in its place.
+/// A list of numbers as found in a file, or the value that was found instead of a list.
 #[derive(Debug, Default)]
 pub(crate) enum Numbers {
     /// Absent or null.

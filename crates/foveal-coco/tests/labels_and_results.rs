@@ -63,7 +63,10 @@ fn bad_results_are_refused_with_the_place() {
     let path = folder.path().join("results.json");
     for (text, parts) in [
         (r#"[{"image_id": 42, "category_id": 1, "bbox": [1, 2, 3], "score": 1}]"#, &["image 42", "`bbox` has 3"][..]),
-        (r#"[{"image_id": 42, "category_id": 1, "bbox": [1, 2, 3, 4]}]"#, &["image 42", "`score` is nothing"]),
+        (
+            r#"[{"image_id": 42, "category_id": 1, "bbox": [1, 2, 3, 4]}]"#,
+            &["image 42", "`score` is missing, expected a finite number"],
+        ),
         (r#"[{"image_id": 42, "category_id": 1, "bbox": [1, 2, 3, 4], "score": NaN}]"#, &["image 42", "`score`"]),
         (r#"[{"image_id": 42, "category_id": 1, "score": 0.5}]"#, &["image 42", "`bbox`"]),
         (r#"[{"image_id": "a.jpg", "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]"#, &["`image_id`", "a.jpg"]),

@@ -1,4 +1,4 @@
-//! What other tools write is read; what has no meaning is refused with the place named.
+//! Files of other tools are read; files without a meaning are refused with an error that names the place.
 
 use std::{fs, io::Write, path::Path};
 
@@ -96,9 +96,12 @@ fn errors_name_file_place_record_and_field() {
             r#"{"id": "5", "image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1]}"#,
             &["annotation", "`id`", "string \"5\""],
         ),
-        (r#"{"image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1]}"#, &["`id` is nothing"]),
+        (r#"{"image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1]}"#, &["`id` is missing, expected an integer"]),
         (r#"{"id": 5, "image_id": 7.5, "category_id": 3, "bbox": [0, 0, 1, 1]}"#, &["annotation 5", "7.5"]),
-        (r#"{"id": 5, "image_id": 7, "bbox": [0, 0, 1, 1]}"#, &["annotation 5", "`category_id` is nothing"]),
+        (
+            r#"{"id": 5, "image_id": 7, "bbox": [0, 0, 1, 1]}"#,
+            &["annotation 5", "`category_id` is missing, expected an integer"],
+        ),
         (
             r#"{"id": 6, "image_id": 7, "category_id": 3, "bbox": [0, 0, 1]}"#,
             &["annotation 6", "`bbox` has 3 numbers", "four"],
@@ -106,7 +109,7 @@ fn errors_name_file_place_record_and_field() {
         (r#"{"id": 6, "image_id": 7, "category_id": 3, "bbox": "0 0 1 1"}"#, &["annotation 6", "`bbox` is the string"]),
         (
             r#"{"id": 6, "image_id": 7, "category_id": 3, "bbox": [0, 0, "w", 1]}"#,
-            &["annotation 6", "`bbox` holds the string \"w\""],
+            &["annotation 6", "`bbox` contains the string \"w\""],
         ),
         (
             r#"{"id": 6, "image_id": 7, "category_id": 3, "bbox": [0, 0, 1, 1], "iscrowd": "no"}"#,
@@ -135,7 +138,7 @@ fn a_file_of_another_kind_is_refused() {
     assert!(error("{").contains("line 1"));
     assert!(error("").contains("EOF"));
     let missing = error(r#"{"images": [], "annotations": []}"#);
-    assert!(missing.contains("set.json has no `categories`"), "{missing}");
+    assert!(missing.contains("set.json has no `categories`: a COCO annotation file must contain"), "{missing}");
     assert!(error(r#"{"images": null, "annotations": [], "categories": []}"#).contains("no `images`"));
     let nowhere = CocoDataset::read(Path::new("no/such.json")).unwrap_err().to_string();
     assert!(nowhere.contains("no/such.json"), "{nowhere}");

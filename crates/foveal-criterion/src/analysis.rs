@@ -1,87 +1,90 @@
-//! What a class loss comes to where all scores are known: in closed form and `f64`.
+//! The class loss in closed form, in `f64`, for known scores.
 //!
-//! The formulas are those of the kernels ([`foveal_kernels::class_loss`]), which a test of this crate compares; natural
-//! logarithms throughout. `foveal loss` prints these numbers, and the check of a run's first loss expects them.
+//! The formulas are the same as in the kernels ([`foveal_kernels::class_loss`]); a test of this crate compares the two.
+//! All logarithms are natural. `foveal loss` prints these numbers, and the check of a run's first loss uses them.
 
-/// The loss of one pair of anchor and class: `weight * (1 - p_t)^gamma * -ln(p_t)` with `p_t` the probability given to
-/// the truth (Lin et al., arXiv 1708.02002, equations 1, 3 and 5).
+/// The loss of one pair of an anchor and a class in closed form: `weight * (1 - p_t)^gamma * -ln(p_t)`, where `p_t` is
+/// the probability that the network gives to the truth (Lin et al., arXiv 1708.02002, equations 1, 3 and 5). A pair is
+/// positive if the anchor was matched with an object of the class, otherwise negative.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairLoss {
-    /// Weight of pairs whose object is there.
+    /// Weight of positive pairs (the paper's alpha).
     pub positive_weight: f64,
-    /// Weight of all other pairs.
+    /// Weight of negative pairs (the paper's 1 - alpha).
     pub negative_weight: f64,
-    /// Exponent of the focal factor; 0 leaves it out.
+    /// Exponent of the focusing factor `(1 - p_t)^gamma`; 0 turns the factor off.
     pub gamma: f64,
 }
 
-/// How many pairs there are, and the score (sigmoid of the logit) that each gets.
+/// Numbers of positive and negative pairs of anchor and class, and the score of each kind. A score is the sigmoid of a
+/// logit, from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scores {
-    /// Pairs whose object is there.
+    /// Number of positive pairs: an anchor and the class of its object.
     pub positives: f64,
-    /// All other pairs.
+    /// Number of negative pairs: all other pairs of an anchor and a class.
     pub negatives: f64,
-    /// Score of each positive; its `p_t`.
+    /// Score of every positive pair, which is its `p_t`.
     pub of_positives: f64,
-    /// Score of each negative; `1 - p_t`.
+    /// Score of every negative pair, which is `1 - p_t`.
     pub of_negatives: f64,
 }
 
-/// Sums over positives and negatives.
+/// A sum of losses or gradients over all pairs of anchor and class, in its parts from positive and negative pairs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
-    /// Of the pairs whose object is there.
+    /// Sum over the positive pairs: an anchor and the class of its object.
     pub positive: f64,
-    /// Of all other pairs.
+    /// Sum over the negative pairs: all other pairs of an anchor and a class.
     pub negative: f64,
 }
 
 impl Sums {
-    /// Both.
+    /// Returns the sum over all pairs.
     pub fn total(&self) -> f64 {
         self.positive + self.negative
     }
 
-    /// The positives' share of both, a fraction; 0 where there is nothing.
+    /// Returns the fraction of the total that comes from the positives, from 0 to 1; 0 if the total is 0.
     pub fn positive_share(&self) -> f64 {
         if self.total() > 0.0 { self.positive / self.total() } else { 0.0 }
     }
 }
 
 impl PairLoss {
-    /// Plain cross entropy (equation 1).
+    /// Cross entropy (arXiv 1708.02002, equation 1).
     pub const fn cross_entropy() -> Self {
         Self { positive_weight: 1.0, negative_weight: 1.0, gamma: 0.0 }
     }
 
-    /// Alpha-balanced cross entropy (equation 3).
+    /// Balanced cross entropy with the weights `alpha` and `1 - alpha` (arXiv 1708.02002, equation 3).
     pub const fn balanced(alpha: f64) -> Self {
         Self { positive_weight: alpha, negative_weight: 1.0 - alpha, gamma: 0.0 }
     }
 
-    /// Focal loss (equation 5).
+    /// Focal loss with the weights `alpha` and `1 - alpha` and the exponent `gamma` (arXiv 1708.02002, equation 5).
     pub const fn focal(alpha: f64, gamma: f64) -> Self {
         Self { positive_weight: alpha, negative_weight: 1.0 - alpha, gamma }
     }
 
-    /// The loss of a pair whose object is there, by its score.
+    /// Returns the loss of a positive pair with this score (the sigmoid of its logit, from 0 to 1).
     pub fn positive(&self, score: f64) -> f64 {
         self.positive_weight * (1.0 - score).powf(self.gamma) * -score.ln()
     }
 
-    /// The loss of any other pair, by its score.
+    /// Returns the loss of a negative pair with this score (the sigmoid of its logit, from 0 to 1).
     pub fn negative(&self, score: f64) -> f64 {
         self.negative_weight * score.powf(self.gamma) * -(-score).ln_1p()
     }
 
-    /// How fast the unweighted loss falls with the logit of the truth, by `p_t`; the gradient's magnitude.
+    /// Returns the magnitude of the derivative of the unweighted loss by the logit, for a pair with `p_t = truth`:
+    /// `(1 - p_t)^gamma * ((1 - p_t) - gamma * p_t * ln(p_t))`.
     pub fn slope(&self, truth: f64) -> f64 {
         let other = 1.0 - truth;
         other.powf(self.gamma) * (other - self.gamma * truth * truth.ln())
     }
 
-    /// The sums over all pairs.
+    /// Returns the sums of the losses over all pairs.
     pub fn sums(&self, scores: &Scores) -> Sums {
         Sums {
             positive: scores.positives * self.positive(scores.of_positives),
@@ -89,7 +92,7 @@ impl PairLoss {
         }
     }
 
-    /// The gradients' magnitudes by the logits, summed over all pairs.
+    /// Returns the sums of the magnitudes of the gradients by the logits over all pairs.
     pub fn gradients(&self, scores: &Scores) -> Sums {
         Sums {
             positive: scores.positives * self.positive_weight * self.slope(scores.of_positives),
@@ -97,15 +100,17 @@ impl PairLoss {
         }
     }
 
-    /// The sums where every score is `prior`, as before the first update: `anchors` are those that take part in the
-    /// loss, `positives` of them hold an object, and each has as many pairs as there are `classes`.
+    /// Returns the sums of the losses over all pairs if every score equals `prior`, as before the first update
+    /// (arXiv 1708.02002, section 4.1). `anchors` is the number of anchors that take part in the loss, `positives` the
+    /// number of those that are positive, and each anchor has one pair per class.
     pub fn at_prior(&self, prior: f64, anchors: f64, classes: f64, positives: f64) -> Sums {
         let negatives = anchors * classes - positives;
         self.sums(&Scores { positives, negatives, of_positives: prior, of_negatives: prior })
     }
 }
 
-/// The bias that gives every pair the score `prior` (section 4.1): `-ln((1 - prior) / prior)`.
+/// Returns the bias of the class layer that gives every pair the score `prior`: `-ln((1 - prior) / prior)`
+/// (arXiv 1708.02002, section 4.1). `prior` is between 0 and 1.
 pub fn prior_bias(prior: f64) -> f64 {
     prior.ln() - (-prior).ln_1p()
 }
@@ -126,7 +131,7 @@ mod tests {
         close(PairLoss::balanced(0.25).negative(0.5), 0.75 * ln2);
         close(PairLoss::focal(0.25, 2.0).positive(0.25), 0.25 * 0.5625 * 4f64.ln());
         close(PairLoss::focal(0.25, 2.0).negative(0.75), 0.75 * 0.5625 * 4f64.ln());
-        // Half of cross entropy, as alpha = 0.5 and gamma = 0 must be.
+        // With alpha = 0.5 and gamma = 0, the focal loss is half of the cross entropy.
         close(PairLoss::focal(0.5, 0.0).negative(0.3), 0.5 * PairLoss::cross_entropy().negative(0.3));
         close(prior_bias(0.5) + 1.0, 1.0);
         assert!((prior_bias(0.01) + 4.59512).abs() < 5e-6);
@@ -141,7 +146,7 @@ mod tests {
                 let step = 1e-5;
                 let rise = loss.positive(sigmoid(logit + step)) - loss.positive(sigmoid(logit - step));
                 let found = loss.slope(sigmoid(logit));
-                // Central differences: their own error is of the order of step squared.
+                // The error of central differences is of the order of the step squared.
                 assert!((found + rise / (2.0 * step)).abs() < 1e-8, "{gamma} {logit}: {found}");
             }
         }

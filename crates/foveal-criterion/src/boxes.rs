@@ -6,10 +6,10 @@ use foveal_boxes::{BBox, MAX_LOG_RATIO};
 
 use crate::config::BoxLossKind;
 
-/// torchvision's `eps` in `generalized_box_iou_loss`.
+/// `eps` of torchvision's `generalized_box_iou_loss`.
 const GIOU_EPS: f64 = 1e-7;
 
-/// The positives of a batch with their images, and their predicted deltas.
+/// The positive anchors of a batch, each with the index of its image, and their predicted deltas.
 struct Positives<'a> {
     each: Vec<(usize, &'a Positive)>,
     /// `[positives, 4]`
@@ -17,7 +17,7 @@ struct Positives<'a> {
 }
 
 impl<'a> Positives<'a> {
-    /// `None` where there are none. `deltas [batch, anchors, 4]`.
+    /// Collects the positives; `None` if there are none. `deltas` is `[batch, anchors, 4]`.
     fn of(deltas: &Tensor<3>, targets: &'a [ImageTargets]) -> Option<Self> {
         let [batch, anchors, _] = deltas.dims();
         let each: Vec<(usize, &Positive)> =
@@ -31,7 +31,7 @@ impl<'a> Positives<'a> {
         Some(Self { each, deltas })
     }
 
-    /// Four numbers of each, `[positives, 4]`.
+    /// A tensor of four numbers per positive anchor, `[positives, 4]`.
     fn column(&self, f: impl Fn(&Positive) -> [f32; 4]) -> Tensor<2> {
         let values: Vec<f32> = self.each.iter().flat_map(|(_, p)| f(p)).collect();
         Tensor::from_data(TensorData::new(values, [self.each.len(), 4]), &self.deltas.device())
@@ -41,7 +41,7 @@ impl<'a> Positives<'a> {
         self.column(|p| corners(p.object))
     }
 
-    /// The predicted boxes, `[positives, 4]` corners.
+    /// The predicted boxes as corners in pixels, `[positives, 4]`.
     fn boxes(&self) -> Tensor<2> {
         decode(self.deltas.clone(), self.column(|p| corners(p.anchor_box)))
     }
@@ -51,11 +51,12 @@ fn corners(b: BBox) -> [f32; 4] {
     [b.x1, b.y1, b.x2, b.y2]
 }
 
-/// The weighted sum of the box loss over all positives; 0, attached to the graph, where there are none.
+/// The weighted sum of the box loss over all positive anchors, `[1]`. Without positives it is 0 and still part of the
+/// autodiff graph.
 ///
 /// # Shapes
 /// - deltas: `[batch, anchors, 4]`
-/// - weights: one an image
+/// - weights: one number per image
 pub(crate) fn weighted(
     deltas: Tensor<3>,
     targets: &[ImageTargets],
@@ -77,8 +78,8 @@ pub(crate) fn weighted(
     (each * weight).sum()
 }
 
-/// The overlap (IoU) of each positive's predicted box with its object, `[positives]`, in the order of the images. `None`
-/// where there are no positives.
+/// The IoU of the predicted box of each positive anchor with its object, `[positives]`, in the order of the images.
+/// `None` if there are no positives.
 ///
 /// # Shapes
 /// - deltas: `[batch, anchors, 4]`, without autodiff
@@ -87,15 +88,16 @@ pub(crate) fn overlap_of_positives(deltas: &Tensor<3>, targets: &[ImageTargets])
     Some(overlap(&positives.boxes(), &positives.objects()).iou.reshape([positives.each.len()]))
 }
 
-/// 0.5 d² / beta below beta, |d| - 0.5 beta from there on (Girshick, arXiv 1504.08083, equation 3).
+/// Smooth L1: `0.5 d^2 / beta` for `|d| < beta`, otherwise `|d| - 0.5 beta` (Girshick, arXiv 1504.08083, equation 3).
 fn smooth_l1(difference: Tensor<2>, beta: f64) -> Tensor<2> {
     let d = difference.abs();
     let low = d.clone().clamp_max(beta);
-    // low * (d - low / 2) / beta is both branches: below beta low = d, above it low = beta.
+    // low * (d - low / 2) / beta equals both branches: low is d below beta, and beta above.
     low.clone() * (d - low * 0.5) / beta
 }
 
-/// Anchors moved by deltas; `[n, 4]` corners each. The log ratios are clamped as in inference.
+/// Decodes deltas `[n, 4]` relative to anchors `[n, 4]` to boxes `[n, 4]`; anchors and boxes are corners in pixels. The
+/// log ratios are clamped as in inference.
 fn decode(deltas: Tensor<2>, anchors: Tensor<2>) -> Tensor<2> {
     let size = anchors.clone().narrow(1, 2, 2) - anchors.clone().narrow(1, 0, 2);
     let center = anchors.narrow(1, 0, 2) + size.clone() * 0.5;
@@ -104,7 +106,7 @@ fn decode(deltas: Tensor<2>, anchors: Tensor<2>) -> Tensor<2> {
     Tensor::cat(vec![center.clone() - half.clone(), center + half], 1)
 }
 
-/// Of each pair of boxes, `[n, 1]`.
+/// IoU and area of the union of each pair of boxes, `[n, 1]` each.
 struct Overlap {
     iou: Tensor<2>,
     union: Tensor<2>,
@@ -118,7 +120,7 @@ fn high(t: &Tensor<2>) -> Tensor<2> {
     t.clone().narrow(1, 2, 2)
 }
 
-/// Width times height.
+/// The product of the two columns of `[n, 2]` (width times height), `[n, 1]`.
 fn product(size: Tensor<2>) -> Tensor<2> {
     size.clone().narrow(1, 0, 1) * size.narrow(1, 1, 1)
 }
@@ -130,10 +132,10 @@ fn overlap(a: &Tensor<2>, b: &Tensor<2>) -> Overlap {
     Overlap { iou: intersection / (union.clone() + GIOU_EPS), union }
 }
 
-/// 1 - GIoU of each pair (Rezatofighi et al., arXiv 1902.09630), `[n, 1]`.
+/// `1 - GIoU` of each pair of boxes (Rezatofighi et al., arXiv 1902.09630), `[n, 1]`.
 fn giou_loss(a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
     let Overlap { iou, union } = overlap(a, b);
-    let hull = product(high(a).max_pair(high(b)) - low(a).min_pair(low(b)));
-    let giou = iou - (hull.clone() - union) / (hull + GIOU_EPS);
+    let enclosing = product(high(a).max_pair(high(b)) - low(a).min_pair(low(b)));
+    let giou = iou - (enclosing.clone() - union) / (enclosing + GIOU_EPS);
     (giou - 1.0) * -1.0
 }

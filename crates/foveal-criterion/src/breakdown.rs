@@ -1,7 +1,8 @@
-//! The breakdown on the host: where the class loss of some steps came from.
+//! The breakdown of the class loss on the host: which pairs of anchor and class it came from.
 //!
-//! A *pair* is an anchor and a class. Positives are pairs of an anchor and its object's class; negatives are all other
-//! pairs of anchors that take part. Numbers of anchors are counted from the targets, sums come from the device.
+//! A *pair* is an anchor and a class. Positives are the pairs of an anchor and the class of its object; negatives are
+//! all other pairs of anchors that are not ignored. Anchors are counted on the host from the targets; the sums of
+//! losses, gradients and scores are computed on the device.
 
 use burn::tensor::Tensor;
 use foveal_kernels::{BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, IGNORE, PairSums, breakdown_bin_start};
@@ -10,27 +11,29 @@ mod record;
 
 pub use record::{BinRecord, BreakdownRecord, ClassRecord, LevelRecord, SideRecord};
 
-/// Number of P3, the first level.
+/// The number in the name of the first pyramid level, P3.
 const FIRST_LEVEL: usize = 3;
-/// Digits of the figures by class in a log: there are hundreds of them a line.
+/// Digits of the numbers by class in a log. A line can have hundreds of them.
 const CLASS_DIGITS: usize = 5;
 
-/// A batch's breakdown, its sums still on the device.
+/// The breakdown of the class loss of one batch. Its sums are still on the device.
 #[derive(Clone, Debug)]
 pub struct BatchBreakdown {
-    /// Counted on the host.
+    /// Numbers of positive, background and ignored anchors, counted on the host.
     pub counts: AnchorCounts,
-    /// The flat form of [`BreakdownSums`], losses and gradients already divided by the normalizer. No autodiff.
+    /// The sums in the flat form that [`LossBreakdown::read`] takes, `[values]`. Losses and gradients are already
+    /// divided by the normalizer. The tensor is not part of the autodiff graph.
     pub values: Tensor<1>,
 }
 
 impl BatchBreakdown {
-    /// The same cut off from the graph.
+    /// Returns this breakdown with its tensor detached from the autodiff graph.
     pub fn without_autodiff(self) -> Self {
         Self { counts: self.counts, values: self.values.without_autodiff() }
     }
 
-    /// The sum with that of an earlier batch of the same update.
+    /// Returns the sum of this breakdown and that of an earlier batch of the same update, or this breakdown unchanged
+    /// if there is no earlier batch.
     pub fn after(mut self, earlier: Option<Self>) -> Self {
         if let Some(earlier) = earlier {
             self.counts.add(&earlier.counts);
@@ -40,39 +43,43 @@ impl BatchBreakdown {
     }
 }
 
-/// Anchors of a level.
+/// Numbers of anchors of one pyramid level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LevelCounts {
-    /// That show an object.
+    /// Number of positive anchors, which were matched with an object.
     pub positive: u64,
-    /// That show none.
+    /// Number of background anchors, which were matched with no object and take part in the loss.
     pub background: u64,
-    /// That take no part.
+    /// Number of ignored anchors, which take no part in the loss.
     pub ignored: u64,
 }
 
-/// Numbers of anchors.
+/// Numbers of anchors by pyramid level and by class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnchorCounts {
-    /// P3 to P7.
+    /// The pyramid levels P3 to P7, in this order.
     pub levels: [LevelCounts; BREAKDOWN_LEVELS],
-    /// Positive anchors of each class.
+    /// Number of positive anchors of each class, in class order.
     pub by_class: Vec<u64>,
 }
 
 impl AnchorCounts {
-    /// Counts `ids`, the classes of all anchors of some images.
+    /// Counts the anchors of one or more images.
+    ///
+    /// # Shapes
+    /// `ids` is `[images * anchors]`: the class of each anchor, `BACKGROUND` or `IGNORE`, with the anchors of each
+    /// image in the order of `layout`.
     ///
     /// # Panics
-    /// If a class is not below `classes`.
+    /// If a class is not below `classes`, or if the length of `ids` is not a multiple of the anchors of `layout`.
     pub fn of(ids: &[i32], layout: BreakdownLayout, classes: usize) -> Self {
         let mut counts = Self { levels: Default::default(), by_class: vec![0; classes] };
         let mut rest = ids;
         while !rest.is_empty() {
             for (level, anchors) in counts.levels.iter_mut().zip(layout.level_anchors) {
-                let (own, after) = rest.split_at(anchors);
+                let (of_level, after) = rest.split_at(anchors);
                 rest = after;
-                for id in own {
+                for id in of_level {
                     match usize::try_from(*id) {
                         Ok(class) => {
                             level.positive += 1;
@@ -87,7 +94,7 @@ impl AnchorCounts {
         counts
     }
 
-    /// Adds others.
+    /// Adds the numbers of other images.
     pub fn add(&mut self, other: &Self) {
         for (own, other) in self.levels.iter_mut().zip(&other.levels) {
             own.positive += other.positive;
@@ -97,35 +104,36 @@ impl AnchorCounts {
         self.by_class.iter_mut().zip(&other.by_class).for_each(|(a, b)| *a += b);
     }
 
-    /// Positive and negative pairs of a level.
+    /// The numbers of positive and negative pairs of a level.
     fn pairs(&self, level: &LevelCounts) -> [f64; 2] {
         let classes = self.by_class.len() as u64;
         [level.positive as f64, (level.background * classes + level.positive * classes.saturating_sub(1)) as f64]
     }
 }
 
-/// The breakdown of one or more steps.
+/// The breakdown of the class loss of one or more steps, on the host: numbers of anchors, and sums of losses, gradients
+/// and scores by pyramid level, by class and by the size of the loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossBreakdown {
-    /// Of all steps together.
+    /// Numbers of anchors, summed over the steps.
     pub counts: AnchorCounts,
-    /// Of all steps together.
+    /// Sums of losses, gradients and scores over the steps. Losses and gradients are divided by the normalizer.
     pub sums: BreakdownSums,
-    /// Steps.
+    /// Number of training steps that the counts and sums cover.
     pub steps: usize,
 }
 
 impl LossBreakdown {
-    /// Of one step, out of the flat form.
+    /// Reads the breakdown of one step from the values of [`BatchBreakdown::values`].
     ///
     /// # Panics
-    /// If the values are those of another number of classes.
+    /// If the number of values does not fit the number of classes in `counts`.
     pub fn read(counts: AnchorCounts, values: &[f32]) -> Self {
         let sums = BreakdownSums::read(values, counts.by_class.len());
         Self { counts, sums, steps: 1 }
     }
 
-    /// Adds other steps.
+    /// Adds the breakdown of other steps.
     pub fn add(&mut self, other: &Self) {
         self.counts.add(&other.counts);
         let pairs = |own: &mut [PairSums], other: &[PairSums]| {
@@ -147,10 +155,13 @@ impl LossBreakdown {
         self.steps += other.steps;
     }
 
-    /// The part of the negatives, a fraction of their number, that carries half of their loss when the costliest come
-    /// first (arXiv 1708.02002, figure 4). Within the bin where the half is reached, losses are taken as equal; they differ
-    /// by at most a factor of 1.5, so that of the negatives counted from that bin at least two thirds are needed.
-    pub fn half(&self) -> f64 {
+    /// Returns the smallest fraction of the negative pairs, from 0 to 1, that contributes half of the negatives' loss,
+    /// when pairs are counted from the highest loss (arXiv 1708.02002, figure 4). It is 0 if there are no negatives or
+    /// their loss is 0.
+    ///
+    /// The result comes from a histogram. In the bin where half of the loss is reached, all losses are taken as equal.
+    /// They differ by a factor of at most 1.5, so at least two thirds of the pairs counted from that bin are needed.
+    pub fn half_loss_fraction(&self) -> f64 {
         let bins = &self.sums.bins;
         let (count, loss) = bins.iter().fold((0.0, 0.0), |(c, l), bin| (c + bin.count, l + bin.loss));
         if count == 0.0 || loss == 0.0 {
@@ -167,7 +178,7 @@ impl LossBreakdown {
         1.0
     }
 
-    /// As a log has it: means over the steps.
+    /// Returns the record for a log, with means over the steps and without the histogram of the negatives' losses.
     pub fn record(&self) -> BreakdownRecord {
         let steps = self.steps.max(1) as f64;
         let (mut pairs, mut ignored) = ([0.0; 2], 0.0);
@@ -202,7 +213,7 @@ impl LossBreakdown {
         BreakdownRecord {
             positive_share: share(positive.loss, negative.loss),
             positive_gradient_share: share(positive.gradient, negative.gradient),
-            half_of_negative_loss: self.half(),
+            half_of_negative_loss: self.half_loss_fraction(),
             ignored: ignored / steps,
             positive,
             negative,
@@ -216,7 +227,7 @@ impl LossBreakdown {
         }
     }
 
-    /// The same with the histogram of the negatives' losses.
+    /// Returns the record for a log, with means over the steps and with the histogram of the negatives' losses.
     pub fn record_with_bins(&self) -> BreakdownRecord {
         let filled = self.sums.bins.iter().enumerate().filter(|(_, bin)| bin.count > 0.0);
         let bins = filled.map(|(i, bin)| BinRecord {
@@ -228,7 +239,7 @@ impl LossBreakdown {
     }
 }
 
-/// To [`CLASS_DIGITS`] digits.
+/// Rounds to [`CLASS_DIGITS`] digits.
 fn rounded(value: f64) -> f64 {
     format!("{value:.*e}", CLASS_DIGITS - 1).parse().unwrap_or(value)
 }
@@ -259,12 +270,12 @@ mod tests {
 
     #[test]
     fn half_of_the_loss_is_counted_from_the_costliest() {
-        // One negative has 6 of 10, ninety-nine share the rest: 5/6 of one.
-        assert!((breakdown(&[(70, 1.0, 6.0), (30, 99.0, 4.0)]).half() - 0.01 * 5.0 / 6.0).abs() < 1e-12);
-        // All alike: half of them.
-        assert_eq!(breakdown(&[(40, 10.0, 3.0)]).half(), 0.5);
-        assert_eq!(breakdown(&[]).half(), 0.0);
-        assert_eq!(breakdown(&[(0, 10.0, 0.0)]).half(), 0.0);
+        // One negative has a loss of 6 of 10, ninety-nine share the rest. Half of the loss is 5/6 of the first.
+        assert!((breakdown(&[(70, 1.0, 6.0), (30, 99.0, 4.0)]).half_loss_fraction() - 0.01 * 5.0 / 6.0).abs() < 1e-12);
+        // All losses are equal, so half of the negatives are needed.
+        assert_eq!(breakdown(&[(40, 10.0, 3.0)]).half_loss_fraction(), 0.5);
+        assert_eq!(breakdown(&[]).half_loss_fraction(), 0.0);
+        assert_eq!(breakdown(&[(0, 10.0, 0.0)]).half_loss_fraction(), 0.0);
     }
 
     #[test]

@@ -10,16 +10,18 @@ use crate::kind::{Participants, Positives};
 use crate::predicted::{Predicted, int_tensor};
 use crate::{mining, quality};
 
-/// The class loss of a batch, weighted.
+/// The class loss of a batch, already divided by the normalizer.
 pub(crate) struct ClassPart {
+    /// The class loss, `[1]`.
     pub(crate) loss: Tensor<1>,
-    /// `[2]`: positives, all else.
+    /// The loss of positive pairs and of all other pairs, `[2]`, without autodiff.
     pub(crate) sums: Tensor<1>,
+    /// The breakdown, if a layout was given.
     pub(crate) breakdown: Option<BatchBreakdown>,
 }
 
 impl LossConfig {
-    /// The class loss, each image weighted: `weights` has one an image, or a single one for the whole batch.
+    /// Computes the class loss. `weights` has one factor per image, or a single factor for the whole batch.
     pub(crate) fn class_part(
         &self,
         predicted: &Predicted<'_>,
@@ -30,7 +32,7 @@ impl LossConfig {
         let [batch, anchors, classes] = predicted.logits.dims();
         let device = predicted.logits.device();
         let mut ids: Vec<i32> = targets.iter().flat_map(|t| t.classes.iter().copied()).collect();
-        assert_eq!(ids.len(), batch * anchors, "targets belong to another anchor grid");
+        assert_eq!(ids.len(), batch * anchors, "the targets must have one class per anchor of the batch");
         let form = self.kind.form();
         if form.anchors == Participants::Hardest {
             mining::keep_hardest(predicted.logits, &mut ids, self.ohem_ratio);
@@ -42,7 +44,7 @@ impl LossConfig {
         let all = if let [weight] = weights {
             of(predicted.logits.clone().reshape([batch * anchors, classes]), &ids, *weight)
         } else {
-            assert_eq!(weights.len(), batch, "one weight an image");
+            assert_eq!(weights.len(), batch, "there must be one weight per image");
             let images = (0..batch).map(|i| {
                 let rows = predicted.logits.clone().narrow(0, i, 1).reshape([anchors, classes]);
                 of(rows, &ids[i * anchors..(i + 1) * anchors], weights[i])
@@ -64,8 +66,8 @@ impl LossConfig {
         ClassPart { loss: all.loss, sums: all.sums, breakdown }
     }
 
-    /// The unweighted loss of the pair of a positive anchor and its class, where its score is known and its predicted box
-    /// is the anchor itself.
+    /// The loss of the pair of a positive anchor and its class, without class weight, for a given score and with the
+    /// anchor as the predicted box.
     pub(crate) fn positive_at(&self, positive: &Positive, class: usize, score: f64) -> f64 {
         match self.kind.form().positives {
             Positives::Kernel => self.pair_loss(class).positive(score),
@@ -74,7 +76,7 @@ impl LossConfig {
     }
 }
 
-/// All that scales with the loss, times `weight`.
+/// Multiplies by `weight` all values that are proportional to the loss; scores and counts stay as they are.
 fn scaled(loss: ClassLoss, weight: f64, classes: usize) -> ClassLoss {
     let breakdown = loss.breakdown.map(|breakdown| {
         let (scaled, values) = (BreakdownLayout::scaled(classes), BreakdownLayout::values(classes));
@@ -84,6 +86,7 @@ fn scaled(loss: ClassLoss, weight: f64, classes: usize) -> ClassLoss {
     ClassLoss { loss: loss.loss * weight, sums: loss.sums * weight, breakdown }
 }
 
+/// The sum of two class losses and their breakdowns.
 fn added(a: ClassLoss, b: ClassLoss) -> ClassLoss {
     let breakdown = a.breakdown.zip(b.breakdown).map(|(a, b)| a + b);
     ClassLoss { loss: a.loss + b.loss, sums: a.sums + b.sums, breakdown }

@@ -1,4 +1,4 @@
-//! `[loss]`.
+//! The `loss` section of a configuration.
 
 use foveal_base::{SettingError, check};
 use foveal_kernels::{ClassLossParams, ClassTerms};
@@ -9,13 +9,13 @@ use crate::analysis::PairLoss;
 use crate::kind::ClassLossKind;
 use crate::weights::{effective_number, inverse_frequency};
 
-/// A number for all classes, or one for each in class order.
+/// A constant of the class loss: one number for all classes, or a list with one number per class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected a number, or a list with one for each class")]
+#[serde(untagged, expecting = "expected a number, or a list with one number for each class")]
 pub enum PerClass {
-    /// For all.
+    /// One number that applies to all classes.
     Same(f64),
-    /// For each.
+    /// One number per class channel of the network, in class order.
     Each(Vec<f64>),
 }
 
@@ -26,7 +26,7 @@ impl From<f64> for PerClass {
 }
 
 impl PerClass {
-    /// All numbers that occur.
+    /// Returns the numbers as a slice: one for [`PerClass::Same`], the whole list for [`PerClass::Each`].
     pub fn values(&self) -> &[f64] {
         match self {
             Self::Same(value) => std::slice::from_ref(value),
@@ -34,94 +34,116 @@ impl PerClass {
         }
     }
 
-    /// That of a class; of classes beyond the list, the first.
+    /// Returns the number for a class. A class beyond the end of the list gets the first number, and 0 if the list is
+    /// empty.
     pub fn of(&self, class: usize) -> f64 {
         let values = self.values();
         values.get(class).or(values.first()).copied().unwrap_or_default()
     }
 }
 
-/// Where class weights come from.
+/// A rule that computes class weights from the number of training objects of each class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClassWeightRule {
-    /// No weights.
+    /// Every class has the weight 1. This is the default.
     #[default]
     None,
-    /// One over the class's number of training objects.
+    /// The weight of a class is `1 / n`, where `n` is its number of training objects. The weights are scaled to a mean
+    /// of 1.
     InverseFrequency,
-    /// `(1 - beta) / (1 - beta^n)` of its number n (Cui et al., arXiv 1901.05555, equation 2).
+    /// The weight of a class with `n` training objects is `(1 - beta) / (1 - beta^n)` (Cui et al., arXiv 1901.05555,
+    /// equation 2), with `beta` from `loss.class_weight_beta`. The weights are scaled to a mean of 1.
     EffectiveNumber,
 }
 
-/// Factors of the class loss of anchors that show an object, by its class; background has 1 (`loss.class_weights`).
+/// Class weights (`loss.class_weights`): the class loss of a positive anchor is multiplied by the weight of its
+/// object's class. Background anchors have the weight 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected none, inverse_frequency, effective_number, or a list with one for each class")]
+#[serde(
+    untagged,
+    expecting = "expected none, inverse_frequency, effective_number, or a list with one number for each class"
+)]
 pub enum ClassWeights {
-    /// From the training set's numbers of objects, with a mean of 1.
+    /// Weights that are computed from the number of training objects of each class.
     Rule(ClassWeightRule),
-    /// As given.
+    /// One weight per class channel of the network, in class order; each is greater than 0.
     Each(Vec<f64>),
 }
 
-/// The loss over positive anchors (`loss.box`).
+/// The box loss (`loss.box`). It is computed for each positive anchor, either on the four deltas or on the decoded
+/// boxes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BoxLossKind {
-    /// Quadratic below `beta`, linear above, on deltas: Detectron2's.
+    /// Smooth L1 on the deltas: `0.5 d^2 / beta` for differences `d` below `beta`, and `d - 0.5 beta` from there on
+    /// (Girshick, arXiv 1504.08083, equation 3). Detectron2's RetinaNet uses it.
     SmoothL1,
-    /// Absolute difference of deltas: torchvision's v1.
+    /// Absolute difference of the deltas. This is the default, and torchvision's `retinanet_resnet50_fpn` uses it.
     #[default]
     L1,
-    /// 1 - GIoU of the decoded boxes (arXiv 1902.09630): torchvision's v2.
+    /// `1 - GIoU` of the decoded boxes (Rezatofighi et al., arXiv 1902.09630). torchvision's
+    /// `retinanet_resnet50_fpn_v2` uses it.
     Giou,
 }
 
-/// What the sums are divided by (`loss.normalizer`).
+/// The normalizer (`loss.normalizer`): the number that the sums of the class loss and the box loss are divided by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NormalizerKind {
-    /// Positive anchors of the whole batch, at least 1: the paper (section 4.1).
+    /// The number of positive anchors of all images of an update, at least 1 (arXiv 1708.02002, section 4.1). This is
+    /// the default.
     #[default]
     Batch,
-    /// Each image by its own positive anchors, then the mean over images: torchvision.
+    /// The sums of each image are divided by its own number of positive anchors, at least 1, and the results are
+    /// averaged over the images, as in torchvision.
     PerImage,
-    /// A moving average of the updates' positive anchors, from 100 on, with a momentum of 0.9: Detectron2.
+    /// A moving average of the number of positive anchors per update, as in Detectron2. It starts at 100 and has a
+    /// momentum of 0.9.
     Ema,
 }
 
-/// Both losses and what they are divided by.
+/// The `loss` section of a configuration: the class loss, the box loss and their normalizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LossConfig {
-    /// Class loss.
+    /// The class loss. Default: `focal`.
     pub kind: ClassLossKind,
-    /// Weight of positives; negatives have 1 - alpha.
+    /// Weight of the positive pairs of anchor and class, from 0 to 1; negative pairs have the weight `1 - alpha`
+    /// (arXiv 1708.02002, equation 3). A number for all classes, or a list with one number per class. Only `focal` and
+    /// `balanced_cross_entropy` use it. Default: 0.25.
     pub alpha: PerClass,
-    /// Exponent that turns easy anchors down; focal losses only.
+    /// Exponent of the focusing factor `(1 - p_t)^gamma`, 0 or more; a larger value gives easy pairs less weight
+    /// (arXiv 1708.02002, equation 4). A number for all classes, or a list with one number per class. Only `focal` and
+    /// `quality_focal` use it. Default: 2.
     pub gamma: PerClass,
-    /// Background anchors for each positive one of an image; OHEM only.
+    /// Number of background anchors that `ohem` keeps for each positive anchor of an image, greater than 0. Other class
+    /// losses do not use it. Default: 3.
     pub ohem_ratio: f64,
-    /// Weights of the classes.
+    /// Factors of the class loss of positive anchors by class: `none`, `inverse_frequency`, `effective_number`, or a
+    /// list with one number per class. Default: `none`.
     pub class_weights: ClassWeights,
-    /// Beta of the effective number of objects.
+    /// The constant `beta` of `class_weights = "effective_number"`, from 0 to below 1; a larger value increases the
+    /// weights of rare classes (arXiv 1901.05555, equation 2). Default: 0.999.
     pub class_weight_beta: f64,
-    /// Box loss.
+    /// The box loss. Default: `l1`.
     #[serde(rename = "box")]
     pub box_kind: BoxLossKind,
-    /// Where smooth L1 turns linear.
+    /// Difference of the deltas from which `box = "smooth_l1"` is linear instead of quadratic. Other box losses do not
+    /// use it. Default: 0.1.
     pub beta: f64,
-    /// Factor of the box loss in the total.
+    /// Factor of the box loss in the total loss, 0 or more. Default: 1.
     pub box_weight: f64,
-    /// The divisor.
+    /// The number that both losses are divided by. Default: `batch`.
     pub normalizer: NormalizerKind,
 }
 
-/// Smooth L1's beta of the paper's code (Detectron: 1/9; kept by Detectron2's RetinaNet as 0.1).
+/// The `beta` of smooth L1 in Detectron2's RetinaNet. The paper's code (Detectron) has 1/9.
 const SMOOTH_L1_BETA: f64 = 0.1;
-/// SSD's and the paper's ratio of negatives to positives (section 5.1: 1:3).
+/// Ratio of negatives to positives in SSD (arXiv 1512.02325, section 2.2) and in the comparison of arXiv 1708.02002,
+/// section 5.1.
 const OHEM_RATIO: f64 = 3.0;
-/// The middle one of the betas that Cui et al. try.
+/// A middle one of the values that Cui et al. try (arXiv 1901.05555): 0.9, 0.99, 0.999 and 0.9999.
 const CLASS_WEIGHT_BETA: f64 = 0.999;
 
 impl Default for LossConfig {
@@ -142,10 +164,12 @@ impl Default for LossConfig {
 }
 
 impl LossConfig {
-    /// Refuses constants that no loss has.
+    /// Checks that every constant is in its range. Lengths of lists are checked by [`LossConfig::validate_lists`].
     ///
     /// # Errors
-    /// The first such key below `loss`, what is possible, and the value.
+    /// A [`SettingError`] with the first invalid key (relative to the `loss` section), the expected range and the value
+    /// found: `alpha` outside 0 to 1; `gamma`, `beta` or `box_weight` negative or not finite; `ohem_ratio` or an entry
+    /// of `class_weights` not positive; `class_weight_beta` outside 0 to below 1.
     pub fn validate(&self) -> Result<(), SettingError> {
         self.alpha.values().iter().try_for_each(|alpha| check::fraction("alpha", *alpha))?;
         self.gamma.values().iter().try_for_each(|gamma| check::not_negative("gamma", *gamma))?;
@@ -158,10 +182,11 @@ impl LossConfig {
         check::not_negative("box_weight", self.box_weight)
     }
 
-    /// Refuses lists with another number of entries than the network has class channels.
+    /// Checks that the lists `alpha`, `gamma` and `class_weights` have as many entries as the network has class
+    /// channels.
     ///
     /// # Errors
-    /// The first such key below `loss`, and how many entries it has.
+    /// A [`SettingError`] with the first list of another length, the expected length and the length found.
     pub fn validate_lists(&self, channels: usize) -> Result<(), SettingError> {
         let length = |value: &PerClass| match value {
             PerClass::Same(_) => None,
@@ -181,7 +206,8 @@ impl LossConfig {
         Ok(())
     }
 
-    /// The loss of a pair of anchor and class in closed form: its weights and its exponent.
+    /// Returns the closed form of the loss of one pair of an anchor and this class: its weights and its exponent,
+    /// without class weights. For [`ClassLossKind::QualityFocal`] it holds for negative pairs only.
     pub fn pair_loss(&self, class: usize) -> PairLoss {
         let form = self.kind.form();
         let alpha = self.alpha.of(class);
@@ -189,13 +215,14 @@ impl LossConfig {
         PairLoss { positive_weight, negative_weight, gamma: if form.has_gamma { self.gamma.of(class) } else { 0.0 } }
     }
 
-    /// The class loss as the kernel takes it; the positives of the quality focal loss are no part of it.
+    /// Returns the parameters of the class loss kernel ([`foveal_kernels::class_loss`]). If `alpha` or `gamma` is a
+    /// list, its first number is used. For [`ClassLossKind::QualityFocal`] the kernel computes the negatives only.
     pub fn class_params(&self) -> ClassLossParams {
         let kind = self.kind.form().kernel;
         ClassLossParams { kind, alpha: self.alpha.of(0) as f32, gamma: self.gamma.of(0) as f32 }
     }
 
-    /// What differs between classes.
+    /// The constants of the kernel that differ between classes; empty lists where one number applies to all classes.
     pub(crate) fn class_terms(&self) -> ClassTerms {
         let list = |values: &[f64]| values.iter().map(|v| *v as f32).collect::<Vec<f32>>();
         let each = |value: &PerClass| match value {
@@ -213,7 +240,7 @@ impl LossConfig {
         }
     }
 
-    /// The factor of anchors that show a class.
+    /// The class weight of a class; 1 where no list of weights is given.
     pub(crate) fn class_weight(&self, class: usize) -> f64 {
         match &self.class_weights {
             ClassWeights::Rule(_) => 1.0,
@@ -221,7 +248,8 @@ impl LossConfig {
         }
     }
 
-    /// The config with class weights in numbers, by the number of training objects of each class.
+    /// Returns the configuration with the class weight rule replaced by a list of weights. `objects` is the number of
+    /// training objects of each class, in class order. Without a rule the configuration is returned unchanged.
     pub fn with_counts(&self, objects: &[usize]) -> Self {
         let weights = match self.class_weights {
             ClassWeights::Rule(ClassWeightRule::InverseFrequency) => inverse_frequency(objects),

@@ -1,74 +1,78 @@
-//! The class losses there are, and what each is made of.
+//! The available class losses and the components of each.
 //!
-//! [`ClassLossKind::form`] is the one place that says which constants a loss reads; the call of the kernel, the closed
-//! forms ([`LossConfig::pair_loss`](crate::LossConfig::pair_loss)) and the check of a run's first loss all follow it. A
-//! new class loss touches three files:
+//! [`ClassLossKind::form`] is the only place that states which constants a loss uses. The call of the kernel, the
+//! closed form ([`LossConfig::pair_loss`](crate::LossConfig::pair_loss)) and the check of a run's first loss follow it.
+//! To add a class loss, change three files:
 //!
-//! 1. this one: a variant of [`ClassLossKind`] and its row in `form`;
-//! 2. a file of its own for what the kernel does not compute, with its tensors and its closed form, as `quality.rs`;
-//! 3. `class.rs`, which calls that file for the positives, once for tensors and once for the closed form.
+//! 1. this file: add a variant of [`ClassLossKind`] and its arm in `form`;
+//! 2. a new file such as `quality.rs`, with the part that the kernel does not compute, on tensors and in closed form;
+//! 3. `class.rs`, which calls the new file for the positives, once for tensors and once for the closed form.
 //!
-//! A loss whose pairs all cost `weight * (1 - p_t)^gamma * -ln(p_t)` needs the first alone.
+//! If the loss of every pair is `weight * (1 - p_t)^gamma * -ln(p_t)`, only the first step is needed.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use foveal_kernels::ClassLossKind as KernelLoss;
 
-/// The loss over anchors and classes (`loss.kind`; arXiv 1708.02002, section 3).
+/// The class loss (`loss.kind`): a sum over all pairs of an anchor and a class, without ignored anchors (arXiv
+/// 1708.02002, section 3). `p_t` is the probability that the network gives to the truth: the score `p` of a positive
+/// pair, `1 - p` of a negative pair. `alpha_t` is `alpha` for a positive pair and `1 - alpha` for a negative pair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClassLossKind {
-    /// -alpha_t (1 - p_t)^gamma ln p_t.
+    /// Focal loss: `-alpha_t (1 - p_t)^gamma ln(p_t)` (arXiv 1708.02002, equation 5). This is the default.
     #[default]
     Focal,
-    /// -ln p_t.
+    /// Cross entropy: `-ln(p_t)` (arXiv 1708.02002, equation 1).
     CrossEntropy,
-    /// -alpha_t ln p_t.
+    /// Balanced cross entropy: `-alpha_t ln(p_t)` (arXiv 1708.02002, equation 3).
     BalancedCrossEntropy,
-    /// -ln p_t over the positives and, for each of an image's positives, the `ohem_ratio` background anchors that cost
-    /// most (OHEM, arXiv 1604.03540, as SSD has it and section 5.1 compares with).
+    /// Online hard example mining (OHEM, arXiv 1604.03540): cross entropy, `-ln(p_t)`, over the positive anchors and
+    /// the background anchors with the highest loss, `ohem_ratio` for each positive anchor of an image, as in SSD
+    /// (arXiv 1512.02325, section 2.2).
     Ohem,
-    /// |q - p|^gamma times the cross entropy with q, the overlap of the predicted box with the object, in place of 1
-    /// (quality focal loss, arXiv 2006.04388, equation 2; its beta is `gamma`).
+    /// Quality focal loss (arXiv 2006.04388, equation 2): `|q - p|^gamma` times the cross entropy of the score `p` with
+    /// the target `q`. For positives `q` is the IoU of the predicted box with the object, for negatives it is 0. The
+    /// paper's `beta` is `gamma` here.
     QualityFocal,
 }
 
-/// What a class loss is made of.
+/// The components of a class loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Form {
-    /// What the kernel computes.
+    /// The loss that the kernel computes.
     pub kernel: KernelLoss,
-    /// Whether positives weigh `alpha` and negatives `1 - alpha`; else both weigh 1.
+    /// Whether positives have the weight `alpha` and negatives `1 - alpha`; otherwise both have the weight 1.
     pub has_alpha: bool,
-    /// Whether `gamma` is read; else it is 0.
+    /// Whether the loss uses `gamma`; otherwise the exponent is 0.
     pub has_gamma: bool,
-    /// Which anchors take part.
+    /// The anchors that take part in the loss.
     pub anchors: Participants,
-    /// Who computes the positives.
+    /// The code that computes the loss of the positives.
     pub positives: Positives,
 }
 
 /// The anchors that take part in a class loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Participants {
-    /// All that are not ignored.
+    /// All anchors that are not ignored.
     All,
-    /// The positives, and the background anchors that cost most (`mining.rs`).
+    /// The positive anchors, and the background anchors with the highest loss (`mining.rs`).
     Hardest,
 }
 
-/// Where the loss of positive pairs comes from.
+/// The code that computes the loss of the positive pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Positives {
-    /// The kernel, together with the negatives.
+    /// The kernel computes them together with the negatives.
     Kernel,
-    /// The quality focal loss (`quality.rs`).
+    /// `quality.rs` computes them (quality focal loss).
     Quality,
 }
 
 impl ClassLossKind {
-    /// What the loss is made of.
+    /// The components of this loss.
     pub(crate) const fn form(self) -> Form {
         let plain = Form {
             kernel: KernelLoss::CrossEntropy,

@@ -1,4 +1,9 @@
-//! What RetinaNet is trained on: a class loss over all anchors and a box loss over those that hold an object.
+//! The losses that RetinaNet is trained with (arXiv 1708.02002): a class loss over all anchors and a box loss over the
+//! positive anchors, which are those that were matched with an object.
+//!
+//! [`LossConfig`] is the `loss` section of a configuration, and [`LossConfig::forward`] computes both losses of a
+//! batch. [`LossBreakdown`] shows where the class loss comes from, [`PairLoss`] gives it in closed form, and
+//! [`FirstLossCheck`] compares the first loss of a run with the closed form.
 
 mod analysis;
 mod boxes;
@@ -24,7 +29,8 @@ pub use losses::{Losses, Normalizer, SmoothedPositives};
 pub use start::{Expected, Fault, FirstLossCheck, TOLERANCE};
 pub use weights::{effective_number, inverse_frequency};
 
-// Targets are made by foveal-anchors and read by foveal-kernels, neither of which knows the other.
+// foveal-anchors makes the targets and foveal-kernels reads them. Neither crate depends on the other, so their
+// constants are compared here.
 const _: () = assert!(foveal_anchors::BACKGROUND == foveal_kernels::BACKGROUND);
 const _: () = assert!(foveal_anchors::IGNORE == foveal_kernels::IGNORE);
 const _: () = assert!(foveal_anchors::LEVELS == foveal_kernels::BREAKDOWN_LEVELS);

@@ -1,4 +1,4 @@
-//! Both losses of a batch.
+//! The class loss and the box loss of a batch, and the normalizer that they are divided by.
 
 use burn::tensor::Tensor;
 use foveal_anchors::ImageTargets;
@@ -9,24 +9,32 @@ use crate::breakdown::BatchBreakdown;
 use crate::config::{LossConfig, NormalizerKind};
 use crate::predicted::Predicted;
 
-/// What the sums of a batch are divided by. Targets are made on the host, so it is known before the forward pass
-/// and can span several batches: k batches of b with one normalizer give the gradients of one batch of k * b.
+/// The number that the sums of the losses are divided by.
+///
+/// Targets are made on the host, so the normalizer is known before the forward pass and can cover several accumulated
+/// batches: `k` batches of `b` images that share one normalizer give the same gradients as one batch of `k * b` images.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Normalizer {
-    /// Positive anchors of all that shares an update.
+    /// Divides by the number of positive anchors of all images of an update, at least 1 (arXiv 1708.02002, section
+    /// 4.1).
     Positives(usize),
-    /// Images of all that shares an update; each is divided by its own positives first.
+    /// Divides the sums of each image by its own number of positive anchors, at least 1, and by this number of images
+    /// of an update, as in torchvision.
     Images(usize),
-    /// A number that [`SmoothedPositives`] gave.
+    /// Divides by a moving average of the number of positive anchors, which [`SmoothedPositives::update`] returns.
     Smoothed(f64),
 }
 
-/// The moving average of the positives of an update, `loss.normalizer = "ema"`: Detectron2's, so that an update with few
-/// positives is not blown up. Part of a run's state.
+/// The moving average of the number of positive anchors per update, used with `loss.normalizer = "ema"`. It keeps the
+/// gradients of an update with few positives from becoming large. It starts at 100 and has a momentum of 0.9, as
+/// `loss_normalizer` of Detectron2's RetinaNet. It is saved with the state of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SmoothedPositives(pub f64);
+pub struct SmoothedPositives(
+    /// The average number of positive anchors per update.
+    pub f64,
+);
 
-/// Detectron2's start and momentum (RetinaNet's `loss_normalizer`).
+/// Start and momentum of `loss_normalizer` in Detectron2's RetinaNet.
 const SMOOTHED_START: f64 = 100.0;
 const SMOOTHED_MOMENTUM: f64 = 0.9;
 
@@ -37,7 +45,8 @@ impl Default for SmoothedPositives {
 }
 
 impl SmoothedPositives {
-    /// Takes in the positives of an update, at least 1, and gives the average.
+    /// Adds the number of positive anchors of an update to the average and returns the new average. A `positives` of 0
+    /// counts as 1.
     pub fn update(&mut self, positives: usize) -> f64 {
         self.0 = SMOOTHED_MOMENTUM * self.0 + (1.0 - SMOOTHED_MOMENTUM) * positives.max(1) as f64;
         self.0
@@ -45,8 +54,10 @@ impl SmoothedPositives {
 }
 
 impl Normalizer {
-    /// The normalizer of all `targets` that share one update. The moving average is another matter
-    /// ([`SmoothedPositives`]); where there is none, all positives are its stead.
+    /// Returns the normalizer for `targets`, which are the targets of all images of one update.
+    ///
+    /// The moving average of [`NormalizerKind::Ema`] needs the state in [`SmoothedPositives`]. Without it, this
+    /// function returns the number of positive anchors, as for [`NormalizerKind::Batch`].
     pub fn of<'a>(kind: NormalizerKind, targets: impl IntoIterator<Item = &'a ImageTargets>) -> Self {
         let targets = targets.into_iter();
         match kind {
@@ -55,7 +66,7 @@ impl Normalizer {
         }
     }
 
-    /// What an image's sums are multiplied by.
+    /// The factor that the sums of an image are multiplied by.
     pub(crate) fn weight(self, targets: &ImageTargets) -> f64 {
         match self {
             Self::Positives(n) => 1.0 / n.max(1) as f64,
@@ -64,39 +75,41 @@ impl Normalizer {
         }
     }
 
-    /// That of every image, where they all have the same.
+    /// The factor of all images; `None` if it differs between images.
     fn shared(self) -> Option<f64> {
         (!matches!(self, Self::Images(_))).then(|| self.weight(&ImageTargets::default()))
     }
 }
 
-/// The losses of a batch, each `[1]` and already divided.
+/// The losses of a batch, already divided by the normalizer.
 #[derive(Debug, Clone)]
 pub struct Losses {
-    /// Over anchors and classes.
+    /// The class loss, `[1]`.
     pub class: Tensor<1>,
-    /// Over positive anchors.
+    /// The box loss, `[1]`, without the factor `loss.box_weight`.
     pub boxes: Tensor<1>,
-    /// `class + box_weight * boxes`: what is differentiated.
+    /// The total loss, `class + box_weight * boxes`, `[1]`. Call `backward` on this tensor.
     pub total: Tensor<1>,
-    /// `[2]`: the class loss's part from positives (the object's own class) and from all else. No gradient.
+    /// The class loss in two parts, `[2]`: the loss of the positive pairs (an anchor and the class of its object) and
+    /// the loss of all other pairs. It carries no gradient.
     pub class_sums: Tensor<1>,
-    /// Positive anchors of the batch.
+    /// Number of positive anchors of the batch.
     pub positives: usize,
-    /// Where it was asked for.
+    /// The breakdown of the class loss, if a layout was given to [`LossConfig::forward_with`].
     pub breakdown: Option<BatchBreakdown>,
 }
 
 impl LossConfig {
-    /// Both losses over one batch.
+    /// Computes the class loss and the box loss of one batch.
     ///
     /// # Shapes
     /// - logits: `[batch, anchors, classes]`
     /// - deltas: `[batch, anchors, 4]`
-    /// - targets: one an image
+    /// - targets: one entry per image
     ///
     /// # Panics
-    /// When the targets were made for another number of anchors or images.
+    /// If the targets were made for another number of images or anchors, or if `alpha`, `gamma` or `class_weights` is a
+    /// list with another number of entries than there are classes.
     pub fn forward(
         &self,
         logits: Tensor<3>,
@@ -107,13 +120,17 @@ impl LossConfig {
         self.forward_with(logits, deltas, targets, normalizer, None)
     }
 
-    /// The same with the class loss's breakdown, for which the anchors of each level are needed.
+    /// Computes the class loss and the box loss of one batch and, if `breakdown` gives the number of anchors of each
+    /// pyramid level, the breakdown of the class loss.
     ///
     /// # Shapes
-    /// As [`LossConfig::forward`].
+    /// - logits: `[batch, anchors, classes]`
+    /// - deltas: `[batch, anchors, 4]`
+    /// - targets: one entry per image
     ///
     /// # Panics
-    /// As [`LossConfig::forward`], and when the config has lists for another number of classes.
+    /// If the targets were made for another number of images or anchors, if the layout has another number of anchors,
+    /// or if `alpha`, `gamma` or `class_weights` is a list with another number of entries than there are classes.
     pub fn forward_with(
         &self,
         logits: Tensor<3>,
@@ -122,9 +139,9 @@ impl LossConfig {
         normalizer: Normalizer,
         breakdown: Option<BreakdownLayout>,
     ) -> Losses {
-        assert_eq!(logits.dims()[0], targets.len(), "targets for each image");
+        assert_eq!(logits.dims()[0], targets.len(), "the targets must have one entry per image of the batch");
         let weights: Vec<f64> = targets.iter().map(|t| normalizer.weight(t)).collect();
-        // With one number for all, the class loss takes the batch in one pass.
+        // If all images have the same factor, the class loss of the batch is computed in one pass.
         let class_weights = normalizer.shared().map_or_else(|| weights.clone(), |weight| vec![weight]);
         let class =
             self.class_part(&Predicted { logits: &logits, deltas: &deltas }, targets, &class_weights, breakdown);

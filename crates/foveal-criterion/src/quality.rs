@@ -1,6 +1,6 @@
-//! The positives of the quality focal loss (Li et al., arXiv 2006.04388, equation 2): with `q` the overlap of the predicted
-//! box with the object, `|q - p|^beta * -((1 - q) ln(1 - p) + q ln p)`. Negatives have `q = 0`, which is the kernel's
-//! focal loss without weights.
+//! The positives of the quality focal loss (Li et al., arXiv 2006.04388, equation 2):
+//! `|q - p|^beta * -((1 - q) ln(1 - p) + q ln p)`, where `p` is the score and `q` the IoU of the predicted box with the
+//! object. For negatives `q` is 0; the kernel computes them as a focal loss without weights.
 
 use burn::tensor::{Int, Tensor, TensorData};
 use foveal_anchors::{ImageTargets, Positive};
@@ -11,11 +11,11 @@ use crate::boxes::overlap_of_positives;
 use crate::config::LossConfig;
 use crate::predicted::{Predicted, int_tensor};
 
-/// Keeps the power of a vanishing difference differentiable.
-const LEAST: f64 = 1e-12;
+/// Lower limit of `|q - p|`, which keeps the logarithm of the difference finite.
+const MIN_DISTANCE: f64 = 1e-12;
 
-/// Their weighted loss; `None` where there are none. Of the breakdown only losses and gradients are filled: the kernel counts
-/// scores.
+/// The weighted loss of the positives; `None` if there are none. In the breakdown only losses and gradients are filled,
+/// because the kernel sums the scores.
 pub(crate) fn positives(
     config: &LossConfig,
     predicted: &Predicted<'_>,
@@ -28,7 +28,7 @@ pub(crate) fn positives(
     let (mut pairs, mut weight, mut beta, mut places) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (image, targets) in targets.iter().enumerate() {
         for positive in &targets.positives {
-            // The class channel: of a network with more channels than classes, not the object's own class.
+            // The class channel. In a network with more channels than classes it differs from the object's class.
             let class = targets.classes[positive.anchor as usize] as usize;
             pairs.push(((image * anchors + positive.anchor as usize) * classes + class) as i32);
             let of_image = weights.get(image).or(weights.first()).copied().unwrap_or(1.0);
@@ -51,7 +51,7 @@ pub(crate) fn positives(
     let entropy =
         |x: &Tensor<1>| x.clone().clamp_min(0.0) + x.clone().abs().neg().exp().log1p() - x.clone() * quality.clone();
     let score = |x: &Tensor<1>| burn::tensor::activation::sigmoid(x.clone());
-    let distance = (quality.clone() - score(&logits)).abs().clamp_min(LEAST);
+    let distance = (quality.clone() - score(&logits)).abs().clamp_min(MIN_DISTANCE);
     let factor = |power: Tensor<1>| (distance.clone().log() * power).exp();
     let each = factor(beta.clone()) * entropy(&logits) * weight.clone();
     let loss = each.clone().sum();
@@ -61,7 +61,7 @@ pub(crate) fn positives(
         let plain = logits.clone().without_autodiff();
         let (p, ce) = (score(&plain), entropy(&plain).without_autodiff());
         let power = |p: Tensor<1>| factor(p).without_autodiff();
-        // Both terms of the derivative point the same way.
+        // Both terms of the derivative have the same sign.
         let toward = beta.clone() * power(beta.clone() - 1.0) * p.clone() * (p.neg() + 1.0) * ce;
         let slope = (toward + power(beta.clone() + 1.0)) * weight.clone();
         breakdown(&each, &slope.without_autodiff(), &places, layout, classes)
@@ -69,7 +69,8 @@ pub(crate) fn positives(
     Some(ClassLoss { loss, sums, breakdown })
 }
 
-/// Losses and slopes, `[positives]` each, where a breakdown has them.
+/// The flat form of a breakdown with the losses and slopes of the positives, `[positives]` each; all other values are
+/// 0. `places` has the anchor and the class channel of each positive.
 fn breakdown(
     loss: &Tensor<1>,
     slope: &Tensor<1>,
@@ -110,7 +111,7 @@ fn breakdown(
     Tensor::cat(values, 0)
 }
 
-/// IoU in `f64`, so that the closed form is not limited by the precision of boxes.
+/// IoU of two boxes in `f64`, so that the closed form is not limited by the precision of `f32`.
 fn overlap(a: &BBox, b: &BBox) -> f64 {
     let shared =
         f64::from((a.x2.min(b.x2) - a.x1.max(b.x1)).max(0.0)) * f64::from((a.y2.min(b.y2) - a.y1.max(b.y1)).max(0.0));
@@ -118,7 +119,7 @@ fn overlap(a: &BBox, b: &BBox) -> f64 {
     shared / (area(a) + area(b) - shared).max(f64::MIN_POSITIVE)
 }
 
-/// The loss of one positive in closed form and `f64`, with the anchor as the predicted box.
+/// The loss of one positive in closed form, in `f64`, with the anchor as the predicted box.
 pub(crate) fn positive_at(positive: &Positive, score: f64, beta: f64) -> f64 {
     let quality = overlap(&positive.anchor_box, &positive.object);
     (quality - score).abs().powf(beta) * -((1.0 - quality) * (-score).ln_1p() + quality * score.ln())

@@ -1,17 +1,21 @@
-//! What the class loss must be before the first update, and what may be wrong where it is not.
+//! The class loss that is expected before the first update, and the likely cause if the first loss is another.
 //!
-//! A new class layer gives every pair the logit `b + n`: `b` is the prior's bias, and the noise `n` comes from its random
-//! weights. With weights of deviation 0.01 over `9 * channels` inputs of mean square 1/2 (a norm and a ReLU before it;
-//! without norms towers shrink their input, which makes less), `n` has the deviation `s = 0.01 * sqrt(9 * channels / 2)`
-//! or less. A negative's loss goes with `exp((1 + gamma) n)` where scores are small, so that
+//! A new class layer gives every pair of anchor and class the logit `b + n`, where `b` is the bias of the prior and the
+//! noise `n` comes from the random weights. The weights have the standard deviation 0.01 and each output sums
+//! `9 * channels` inputs. After a norm and a ReLU the inputs have a mean square of 1/2; without norms, the layers of
+//! the head make it smaller. The standard deviation of `n` is therefore `s = 0.01 * sqrt(9 * channels / 2)` or less.
 //!
-//! - its mean lies between the loss at `b` and `exp(((1 + gamma) s)^2 / 2)` times that (the mean of a log-normal; for
-//!   larger scores the loss grows slower),
-//! - all positions of one output of the layer share its weights: their common part deviates by `0.564 s` (a ReLU's mean
-//!   over its root mean square), and the mean over all outputs by that over the root of their number. Three deviations
-//!   are allowed. Positives have `-ln(p)`, nearly the noise itself: three deviations of their mean too.
+//! - Where scores are small, the loss of a negative pair is proportional to `exp((1 + gamma) n)`. Its mean lies between
+//!   the loss at `b` and `exp(((1 + gamma) s)^2 / 2)` times that value, which is the mean of a log-normal variable. For
+//!   larger scores the loss grows more slowly.
+//! - All positions of one output of the layer share its weights. Their common part has the standard deviation
+//!   `0.564 s`, where 0.564 is the mean of a ReLU's output over its root mean square. The mean over all outputs has
+//!   that standard deviation over the square root of their number. Three standard deviations are allowed.
+//! - The loss of a positive pair is `-ln(p)`, which is nearly linear in the noise. Three standard deviations of the
+//!   mean are allowed here too.
 //!
-//! What remains (features that are not normal, boxes that are not quite their anchors) has [`TOLERANCE`], either way.
+//! [`TOLERANCE`] covers the rest, in both directions: features that are not normally distributed, and predicted boxes
+//! that differ slightly from their anchors.
 
 use foveal_anchors::{BACKGROUND, ImageTargets};
 
@@ -21,139 +25,148 @@ use crate::config::LossConfig;
 use crate::kind::Participants;
 use crate::losses::Normalizer;
 
-/// Factor around the range of the head's own spread.
+/// Factor by which the first class loss may be outside the expected range: [`FirstLossCheck::check`] accepts losses
+/// from `low / TOLERANCE` to `high * TOLERANCE` of [`Expected`].
 pub const TOLERANCE: f64 = 1.5;
-/// Fewer positives say too little for their part to be checked by itself.
-const ENOUGH: usize = 20;
-/// Deviation of new weights of the class layer (section 4.1), and the pixels that each sees.
+/// With fewer positives, only the whole class loss is checked, not its two parts.
+const MIN_POSITIVES: usize = 20;
+/// Standard deviation of the new weights of the class layer (arXiv 1708.02002, section 4.1).
 const WEIGHT_STD: f64 = 0.01;
+/// Positions of a 3x3 convolution.
 const PIXELS: f64 = 9.0;
-/// Mean over root mean square of a normal number's positive part.
+/// Mean over root mean square of the ReLU of a normally distributed variable.
 const RELU_MEAN: f64 = 0.564;
-/// Deviations that are allowed.
+/// Number of standard deviations that are allowed.
 const DEVIATIONS: f64 = 3.0;
 
-/// What a first loss depends on.
+/// Check of the first class loss of a run with a new class layer: before the first update, the loss follows from the
+/// prior, the loss configuration and the targets (arXiv 1708.02002, section 4.1). A value outside the expected range
+/// points to an error, for example a prior that is not applied. The fields are what the loss depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FirstLossCheck<'a> {
-    /// The loss.
+    /// The `loss` section of the configuration.
     pub config: &'a LossConfig,
-    /// The score that a new class layer gives.
+    /// The prior: the score from 0 to 1 that a new class layer gives every pair (`model.head.prior`).
     pub prior: f64,
-    /// Channels before the class layer.
+    /// Number of input channels of the class layer.
     pub channels: usize,
-    /// Layers before it; without any, its input is no ReLU's.
+    /// Number of convolutions before the class layer (`model.head.convs`). If it is 0, the input of the class layer
+    /// does not come from a ReLU.
     pub convs: usize,
-    /// Outputs of the class layer: cells times classes.
+    /// Number of output channels of the class layer: anchors per location times classes.
     pub outputs: usize,
-    /// Class channels.
+    /// Number of class channels of the network.
     pub classes: usize,
 }
 
-/// Class losses before the first update, divided by the normalizer.
+/// The class loss that is expected before the first update, in its parts from positives and negatives, divided by the
+/// normalizer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expected {
-    /// Every score equal to the prior.
+    /// The loss if every score equals the prior.
     pub at_prior: Sums,
-    /// The least that the head's spread allows.
+    /// The lowest loss that the random weights of the class layer explain, without [`TOLERANCE`].
     pub low: Sums,
-    /// The most.
+    /// The highest loss that the random weights of the class layer explain, without [`TOLERANCE`].
     pub high: Sums,
-    /// Positive anchors.
+    /// Number of positive anchors of all images of the update.
     pub positives: usize,
-    /// What the sums should be divided by.
+    /// The number that the sums of the loss should be divided by. With [`Normalizer::Images`], it is the mean number of
+    /// positive anchors per image.
     pub divisor: f64,
 }
 
-/// The likely cause of a first loss that cannot be.
+/// The likely cause of a first class loss outside the expected range. The message states the cause and its numbers.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum Fault {
-    /// Scores are not the prior's.
+    /// The scores do not equal the prior, so the bias of the class layer is wrong.
     #[error(
-        "the prior is not applied: negatives have a mean score of {found:.3}, the prior is {prior}; the class layer's bias \
-         is about {bias:.2} and should be {expected:.3}"
+        "the prior is not applied: the mean score of negatives is {found:.3}, expected the prior {prior}; the bias of \
+         the class layer is about {bias:.2}, expected {expected:.3}"
     )]
     Prior {
-        /// Mean score of the negatives.
+        /// Mean score of the negatives, from 0 to 1.
         found: f64,
-        /// The score wanted.
+        /// The prior, from 0 to 1.
         prior: f64,
-        /// The bias that such a score comes from.
+        /// The bias of the class layer that gives the mean score of the negatives.
         bias: f64,
-        /// The prior's.
+        /// The bias of the class layer that gives the prior.
         expected: f64,
     },
-    /// The class layer has learnt.
+    /// The class layer is already trained: its scores differ between positives and negatives.
     #[error(
-        "the weights are trained already: positives have a mean score of {positive:.3}, negatives of {negative:.2e}, and a \
-         new class layer gives both {prior}"
+        "the class layer is already trained: the mean score of positives is {positive:.3} and of negatives \
+         {negative:.2e}, but a new class layer gives both the prior {prior}"
     )]
     Trained {
-        /// Mean score of the positives.
+        /// Mean score of the positives, from 0 to 1.
         positive: f64,
-        /// Mean score of the negatives.
+        /// Mean score of the negatives, from 0 to 1.
         negative: f64,
-        /// What both should be.
+        /// The prior, from 0 to 1, which both mean scores should equal.
         prior: f64,
     },
-    /// Scores are right, sums are not divided.
+    /// The scores equal the prior, but the loss is divided by a wrong number or not divided at all.
     #[error(
-        "the normalizer is missing or another: scores are the prior's, but both parts of the loss are {factor:.3} times \
-         what they should be; the divisor should be {divisor:.1}"
+        "the normalizer is missing or wrong: the scores equal the prior, but the losses of positives and negatives are \
+         {factor:.3} times the expected values; the loss should be divided by {divisor:.1}"
     )]
     Normalizer {
-        /// Found over expected.
+        /// The loss found over the loss expected.
         factor: f64,
-        /// What should have been divided by.
+        /// The number that the loss should be divided by.
         divisor: f64,
     },
-    /// Positives weigh what negatives should.
+    /// The weights of positives and negatives, `alpha` and `1 - alpha`, are swapped.
     #[error(
-        "alpha and 1 - alpha are swapped: scores are the prior's, but positives have {positive:.3} times the loss that they \
-         should have and negatives {negative:.3} times"
+        "alpha and 1 - alpha are swapped: the scores equal the prior, but the loss of positives is {positive:.3} \
+         times and the loss of negatives {negative:.3} times the expected value"
     )]
     AlphaSwapped {
-        /// Found over expected.
+        /// The loss of the positives found over the loss expected.
         positive: f64,
-        /// Found over expected.
+        /// The loss of the negatives found over the loss expected.
         negative: f64,
     },
-    /// None of these.
+    /// The loss is outside the expected range, and no known cause explains it.
     #[error(
-        "no known cause: scores are the prior's, but positives have {positive:.3} times and negatives {negative:.3} times \
-             the loss that they should have"
+        "no known cause: the scores equal the prior, but the loss of positives is {positive:.3} times and the loss of \
+         negatives {negative:.3} times the expected value"
     )]
     Unknown {
-        /// Found over expected.
+        /// The loss of the positives found over the loss expected.
         positive: f64,
-        /// Found over expected.
+        /// The loss of the negatives found over the loss expected.
         negative: f64,
     },
 }
 
-/// Where logits are taken to be, from the prior's bias.
+/// Assumed distance of the logits from the bias of the prior.
 #[derive(Clone, Copy, Default)]
 struct Shift {
     positives: f64,
     negatives: f64,
-    /// A factor of each class's negatives by its gamma: the deviation that it comes from.
+    /// Standard deviation of the logits, from which a factor for the negatives of each class follows by its gamma.
     spread: f64,
 }
 
 impl FirstLossCheck<'_> {
-    /// Deviation of the logits of a new class layer, at most.
+    /// Returns the highest standard deviation of the logits of a new class layer around the bias of the prior:
+    /// `0.01 * sqrt(9 * channels / 2)`, without the factor 1/2 if there are no convolutions before the class layer.
     pub fn spread(&self) -> f64 {
         let mean_square = if self.convs == 0 { 1.0 } else { 0.5 };
         WEIGHT_STD * (PIXELS * self.channels as f64 * mean_square).sqrt()
     }
 
-    /// The range of the first class loss over `targets`, all images of an update.
+    /// Returns the range of the first class loss for `targets`, which are the targets of all images of the first
+    /// update, divided by `normalizer`.
     pub fn expected(&self, targets: &[ImageTargets], normalizer: Normalizer) -> Expected {
         let positives: usize = targets.iter().map(|t| t.positives.len()).sum();
         let spread = self.spread();
         let common = DEVIATIONS * RELU_MEAN * spread / (self.outputs.max(1) as f64).sqrt();
         let own = common + DEVIATIONS * spread / (positives.max(1) as f64).sqrt();
-        // The hardest of n normal numbers reach sqrt(2 ln n) deviations.
+        // The largest of n normally distributed values is about sqrt(2 ln n) standard deviations above the mean.
         let anchors = targets.first().map_or(1, |t| t.classes.len()).max(2) as f64;
         let hardest = if self.config.kind.form().anchors == Participants::Hardest {
             spread * (2.0 * (anchors * self.classes as f64).ln()).sqrt()
@@ -171,6 +184,7 @@ impl FirstLossCheck<'_> {
         Expected { at_prior: sums(Shift::default()), low, high, positives, divisor }
     }
 
+    /// The class loss of the positives and of the negatives if the logits differ from the bias of the prior by `shift`.
     fn sums(&self, targets: &[ImageTargets], normalizer: Normalizer, shift: Shift) -> Sums {
         let config = self.config;
         let bias = prior_bias(self.prior);
@@ -199,27 +213,29 @@ impl FirstLossCheck<'_> {
         sums
     }
 
-    /// Compares a first breakdown with what it must be.
+    /// Compares the breakdown of the first step with the expected loss. The whole class loss must be in the range of
+    /// `expected` widened by [`TOLERANCE`], and with 20 positives or more also its parts from positives and negatives.
     ///
     /// # Errors
-    /// The likely cause, where it cannot be.
+    /// The likely cause of a loss outside the range: [`Fault`].
     pub fn check(&self, found: &BreakdownRecord, expected: &Expected) -> Result<(), Fault> {
         let is_inside = |value: f64, of: fn(&Sums) -> f64| {
             (of(&expected.low) / TOLERANCE..=of(&expected.high) * TOLERANCE).contains(&value)
         };
         let (positive, negative) = (found.positive.loss, found.negative.loss);
         let whole = is_inside(positive + negative, Sums::total);
-        let parts =
-            expected.positives < ENOUGH || is_inside(positive, |s| s.positive) && is_inside(negative, |s| s.negative);
-        if whole && parts { Ok(()) } else { Err(self.cause(found, expected)) }
+        let parts = expected.positives < MIN_POSITIVES
+            || is_inside(positive, |s| s.positive) && is_inside(negative, |s| s.negative);
+        if whole && parts { Ok(()) } else { Err(self.likely_fault(found, expected)) }
     }
 
-    fn cause(&self, found: &BreakdownRecord, expected: &Expected) -> Fault {
+    /// The likely cause of a first loss outside the expected range.
+    fn likely_fault(&self, found: &BreakdownRecord, expected: &Expected) -> Fault {
         let prior = self.prior;
         let bias = prior_bias(prior);
         let (of_positives, of_negatives) = (found.positive.mean_p_t, 1.0 - found.negative.mean_p_t);
         let logit = |score: f64| prior_bias(score.clamp(1e-12, 1.0 - 1e-12));
-        // A mean of scores is that of log-normal numbers.
+        // Scores are log-normally distributed, so their mean lies above the score at the mean logit.
         let spread = self.spread();
         let margin = TOLERANCE.ln() + DEVIATIONS * spread;
         let apart = logit(of_positives) - logit(of_negatives);
@@ -233,7 +249,7 @@ impl FirstLossCheck<'_> {
         let ratio = |found: f64, of: fn(&Sums) -> f64| found / of(&expected.at_prior);
         let (positive, negative) =
             (ratio(found.positive.loss, |s| s.positive), ratio(found.negative.loss, |s| s.negative));
-        // How far the negatives' ratio may be from 1 by the spread alone.
+        // The factor by which the ratio of the negatives may differ from 1 through the random weights alone.
         let allowed = TOLERANCE * expected.high.negative / expected.at_prior.negative;
         let near = |found: f64, wanted: f64| (wanted / allowed..=wanted * allowed).contains(&found);
         let alpha = self.config.alpha.of(0);

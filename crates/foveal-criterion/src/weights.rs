@@ -1,16 +1,25 @@
-//! Class weights from numbers of objects.
+//! Class weights computed from the number of objects of each class.
 
-/// Weights of classes with these numbers of objects: one over the number, with a mean of 1 over the classes that have any;
-/// 1 for the others.
+/// Returns the class weights by inverse frequency: `1 / n` for a class with `n` objects, scaled so that the mean over
+/// the classes that have objects is 1. A class without objects gets the weight 1.
+///
+/// `objects` is the number of objects of each class, in class order; the result has the same order and length.
 pub fn inverse_frequency(objects: &[usize]) -> Vec<f64> {
     normalised(objects, |n| 1.0 / n)
 }
 
-/// By effective number: `(1 - beta) / (1 - beta^n)` (Cui et al., arXiv 1901.05555, equation 2), with a mean of 1.
+/// Returns the class weights by effective number of objects: `(1 - beta) / (1 - beta^n)` for a class with `n` objects
+/// (Cui et al., arXiv 1901.05555, equation 2), scaled so that the mean over the classes that have objects is 1. A class
+/// without objects gets the weight 1.
+///
+/// `objects` is the number of objects of each class, in class order; `beta` is from 0 to below 1. The result has the
+/// same order and length as `objects`.
 pub fn effective_number(objects: &[usize], beta: f64) -> Vec<f64> {
     normalised(objects, |n| (1.0 - beta) / (1.0 - beta.powf(n)))
 }
 
+/// Applies `weight` to the number of objects of each class and scales the weights to a mean of 1 over the classes that
+/// have objects.
 fn normalised(objects: &[usize], weight: impl Fn(f64) -> f64) -> Vec<f64> {
     let present: Vec<f64> = objects.iter().filter(|n| **n > 0).map(|n| weight(*n as f64)).collect();
     let mean = present.iter().sum::<f64>() / present.len().max(1) as f64;

@@ -1,11 +1,11 @@
-//! The closed form against the criterion itself, and against the published figures to every digit they have.
+//! The closed form against the losses of the criterion, and against published values in all their digits.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use foveal_anchors::{BACKGROUND, ImageTargets, Positive};
 use foveal_boxes::{BBox, Delta};
 use foveal_criterion::{ClassLossKind, LossConfig, Normalizer, PairLoss, Scores};
 
-/// Equal to as many digits as the published figure has: half a unit of its last digit.
+/// Asserts equality in all digits of a published value: the difference is at most half a unit of the last digit.
 #[track_caller]
 fn same_digits(found: f64, published: &str) {
     let value: f64 = published.parse().unwrap();
@@ -37,7 +37,7 @@ fn the_step_0_table() {
     }
 }
 
-/// Seven anchors of two classes, three of them positive; all scores of a kind alike.
+/// Seven anchors and two classes; three anchors are positive. All positives have one score and all negatives another.
 #[test]
 fn the_closed_form_is_the_criterions() {
     let unit = BBox::new(0.0, 0.0, 1.0, 1.0);
@@ -65,7 +65,7 @@ fn the_closed_form_is_the_criterions() {
                 let scores = Scores { positives: 3.0, negatives: 11.0, of_positives, of_negatives };
                 let sums = pair.sums(&scores);
                 for (found, expected) in found.into_iter().zip([sums.positive, sums.negative]) {
-                    // The kernel computes each pair in f32, to some units of its last place.
+                    // The kernel computes each pair in f32 with an error of a few units in the last place.
                     assert!((f64::from(found) - expected).abs() <= 2e-6 * expected, "{config:?}: {found}, {expected}");
                 }
             }

@@ -1,4 +1,4 @@
-//! How losses of several images add up.
+//! Losses of several images: accumulation, images without objects, ignored anchors, and box losses by hand.
 
 use burn::tensor::{Device, Tensor};
 use foveal_anchors::{BACKGROUND, IGNORE, ImageTargets, Positive};
@@ -78,8 +78,9 @@ fn ignored_anchors_have_no_gradient() {
     }
 }
 
-/// By hand: anchor 10 x 20 at the origin; the object starts 1 px further right and ends 1 px further right,
-/// so its width is 10, dx = 0.1 and all else 0; predicted deltas 0. The boxes share 9 of 11 columns.
+/// Computed by hand: the anchor has 10 x 20 pixels and lies at the origin. The object has the same size and lies 1
+/// pixel to the right, so dx is 0.1 and the other deltas are 0. The predicted deltas are 0. The boxes share 9 of 11
+/// columns.
 #[test]
 fn box_losses_equal_hand_computed_values() {
     let device = Device::flex();

@@ -1,4 +1,4 @@
-//! Constants that `foveal-kernels` and `foveal-anchors` both have, since neither crate depends on the other.
+//! Constants that both `foveal-kernels` and `foveal-anchors` define, because neither crate depends on the other.
 
 #[test]
 fn kernels_and_anchors_agree() {

@@ -1,4 +1,4 @@
-//! Each remedy for imbalance against values computed by hand or in `f64`.
+//! Each remedy for class imbalance against values computed by hand or in `f64`.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use foveal_anchors::{BACKGROUND, IGNORE, ImageTargets, Positive};
@@ -16,7 +16,8 @@ fn positive(anchor: u32, class: u32, object: BBox) -> Positive {
     Positive { anchor, class, anchor_box: BBox::new(0.0, 0.0, 10.0, 10.0), object, delta }
 }
 
-/// Anchor 0 shows class 1, anchor 3 class 0, anchor 5 is ignored. The objects overlap their anchors by 1/2 and 1.
+/// Anchor 0 has an object of class 1, anchor 3 one of class 0, and anchor 5 is ignored. The IoUs of the objects with
+/// their anchors are 1/2 and 1.
 fn image() -> ImageTargets {
     let objects = [BBox::new(0.0, 0.0, 10.0, 5.0), BBox::new(0.0, 0.0, 10.0, 10.0)];
     ImageTargets {
@@ -48,13 +49,13 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// One pair's loss by its definition.
+/// The loss of one pair by its definition.
 fn pair(x: f32, is: bool, alpha: f64, gamma: f64) -> f64 {
     let p = sigmoid(f64::from(x));
     if is { -alpha * (1.0 - p).powf(gamma) * p.ln() } else { -(1.0 - alpha) * p.powf(gamma) * (1.0 - p).ln() }
 }
 
-/// Sum over the pairs of those anchors, each `of(anchor, class, is positive)`, over two positives.
+/// The sum of `of(anchor, class, is positive)` over all pairs of the given anchors, divided by the two positives.
 fn sum(anchors: &[usize], of: impl Fn(usize, usize, bool) -> f64) -> f64 {
     let classes = &image().classes;
     let pairs = anchors.iter().flat_map(|a| (0..CLASSES).map(move |c| (*a, c)));
@@ -70,7 +71,7 @@ const ALL: [usize; 5] = [0, 1, 2, 3, 4];
 
 #[test]
 fn ohem_keeps_the_costliest_background_anchors() {
-    // By softplus: anchor 2 has 0.826 + 0.018, anchor 1 has 0.049 + 0.127, anchor 4 has 0.007 + 0.002.
+    // The sums of softplus are 0.826 + 0.018 for anchor 2, 0.049 + 0.127 for anchor 1, 0.007 + 0.002 for anchor 4.
     for (ratio, kept) in [(0.5, vec![0, 2, 3]), (1.0, vec![0, 1, 2, 3]), (3.0, ALL.to_vec())] {
         let config = LossConfig { kind: ClassLossKind::Ohem, ohem_ratio: ratio, ..LossConfig::default() };
         let (losses, grad) = run(&config, &[image()]);
@@ -85,12 +86,12 @@ fn ohem_keeps_the_costliest_background_anchors() {
 }
 
 #[test]
-fn ohem_chooses_in_each_image_and_keeps_some_where_nothing_is() {
+fn ohem_selects_in_each_image_and_keeps_background_of_images_without_objects() {
     let config = LossConfig { kind: ClassLossKind::Ohem, ohem_ratio: 1.0, ..LossConfig::default() };
     let empty = ImageTargets { classes: vec![BACKGROUND; ANCHORS], positives: Vec::new() };
     let (_, grad) = run(&config, &[image(), empty]);
     let with: Vec<usize> = (0..2 * ANCHORS).filter(|a| grad[a * CLASSES] != 0.0).collect();
-    // Two of the first image, beside its positives; of the second the one with logits of 9.
+    // Two background anchors of the first image in addition to its positives; the one with logits of 9 of the second.
     assert_eq!(with, [0, 1, 2, 3, ANCHORS + 5]);
 }
 
@@ -104,7 +105,7 @@ fn alpha_and_gamma_by_class() {
     };
     let (losses, _) = run(&config, &[image()]);
     near(value(&losses), sum(&ALL, |a, c, is| pair(LOGITS[a * CLASSES + c], is, alpha[c], gamma[c])));
-    // A list of equals is the number.
+    // A list of equal numbers gives the same loss as the number.
     let list = LossConfig { alpha: PerClass::Each(vec![0.25; 2]), gamma: PerClass::Each(vec![2.0; 2]), ..config };
     near(value(&run(&list, &[image()]).0), value(&run(&LossConfig::default(), &[image()]).0));
 }
@@ -117,7 +118,7 @@ fn class_weights_scale_the_anchors_of_a_class() {
     let classes = image().classes;
     let of_anchor = |a: usize| usize::try_from(classes[a]).map_or(1.0, |c| weights[c]);
     near(value(&losses), sum(&ALL, |a, c, is| of_anchor(a) * pair(LOGITS[a * CLASSES + c], is, 0.25, 2.0)));
-    // Numbers from counts: 1/30 and 1/10 over their mean are 0.5 and 1.5.
+    // Weights from counts of 30 and 10 objects: 1/30 and 1/10 over their mean are 0.5 and 1.5.
     let rule = |rule| LossConfig { class_weights: ClassWeights::Rule(rule), ..LossConfig::default() };
     let inverse = rule(ClassWeightRule::InverseFrequency).with_counts(&[30, 10]);
     let ClassWeights::Each(found) = inverse.class_weights else { panic!("{inverse:?}") };
@@ -130,7 +131,7 @@ fn class_weights_scale_the_anchors_of_a_class() {
     assert!((found[0] - 0.8).abs() < 1e-12 && (found[1] - 1.2).abs() < 1e-12, "{found:?}");
 }
 
-/// Equation 2 of arXiv 2006.04388.
+/// Quality focal loss (arXiv 2006.04388, equation 2).
 fn quality_focal(x: f64, quality: f64, beta: f64) -> f64 {
     let p = sigmoid(x);
     (quality - p).abs().powf(beta) * -((1.0 - quality) * (1.0 - p).ln() + quality * p.ln())
@@ -152,7 +153,7 @@ fn quality_focal_loss_is_its_definition_with_its_derivative() {
                 (Some(weights), Ok(class)) => weights[class],
                 _ => 1.0,
             };
-            // Boxes are predicted on their anchors: overlaps of 1/2 (anchor 0) and 1 (anchor 3).
+            // The predicted boxes equal the anchors, so the IoUs are 1/2 (anchor 0) and 1 (anchor 3).
             let quality = |a: usize, is: bool| if !is { 0.0 } else { [0.5, 0.0, 0.0, 1.0][a] };
             let at = |a: usize, c: usize, is: bool, step: f64| {
                 of_anchor(a) * quality_focal(f64::from(LOGITS[a * CLASSES + c]) + step, quality(a, is), beta)
@@ -180,7 +181,7 @@ fn quality_focal_loss_is_its_definition_with_its_derivative() {
             near(record.positive.loss + record.negative.loss, value(&losses));
             assert!((record.positive.gradient - slopes[0]).abs() <= 1e-5 * slopes[0], "{record:?} {slopes:?}");
             assert!((record.negative.gradient - slopes[1]).abs() <= 1e-5 * slopes[1], "{record:?} {slopes:?}");
-            // Anchor 0 is of the first level, anchor 3 of the second; classes 1 and 0.
+            // Anchor 0 is on the first level and has class 1; anchor 3 is on the second level and has class 0.
             near(breakdown.sums.positive[0].loss, breakdown.sums.positive_by_class[1]);
             near(breakdown.sums.positive[1].loss, breakdown.sums.positive_by_class[0]);
             near(record.positive.mean_p_t, (sigmoid(0.5) + sigmoid(1.5)) / 2.0);
@@ -190,7 +191,8 @@ fn quality_focal_loss_is_its_definition_with_its_derivative() {
 
 #[test]
 fn the_moving_normalizer_is_detectron2s() {
-    // _ema_update("loss_normalizer", max(num_pos, 1), 100): 0.9 * 100 + 0.1 * 20 = 92, then 0.9 * 92 + 0.1 * 1.
+    // Detectron2: _ema_update("loss_normalizer", max(num_pos, 1), 100), so 0.9 * 100 + 0.1 * 20 = 92, then
+    // 0.9 * 92 + 0.1 * 1 = 82.9.
     let mut average = SmoothedPositives::default();
     assert!((average.update(20) - 92.0).abs() < 1e-12);
     assert!((average.update(0) - 82.9).abs() < 1e-12);
@@ -226,7 +228,8 @@ fn breakdowns_of_images_add_up_under_every_normalizer() {
         near(levels, class);
         let classes = record.classes.positive_loss.iter().chain(&record.classes.negative_loss).sum::<f64>();
         assert!((classes - class).abs() <= 1e-4 * class, "{classes} {class}");
-        // Pairs: two positives; three and six background anchors, and the other class of the two.
+        // Two positive pairs. Negative pairs: two classes of three and six background anchors, and the other class of
+        // the two positive anchors.
         assert_eq!((record.positive.pairs, record.negative.pairs, record.ignored), (2.0, 20.0, 1.0));
     }
 }

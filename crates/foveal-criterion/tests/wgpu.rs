@@ -1,7 +1,7 @@
-//! Every class loss trains a tiny model on wgpu: one convolution whose outputs are the logits, three steps of descent.
+//! Every class loss trains a tiny model on wgpu: one convolution gives the logits and is trained for three steps.
 //!
-//! Without an adapter this fails, as the wgpu tests of the kernels do; `scripts/swiftshader` sets up a software one. All
-//! losses share their shapes, since a software adapter compiles anew for each.
+//! Without an adapter the test fails, as the wgpu tests of the kernels do; `scripts/swiftshader` sets up a software
+//! adapter. All losses use the same shapes, because a software adapter compiles its programs for each shape.
 #![cfg(feature = "wgpu")]
 
 use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
@@ -32,7 +32,7 @@ fn ramp<const D: usize>(dims: [usize; D], scale: f32, device: &Device) -> Tensor
     Tensor::from_data(TensorData::new(values, dims), device)
 }
 
-/// Losses of three steps; the last step's breakdown is read.
+/// Returns the losses of three steps. The breakdown of the last step is checked.
 fn descend(config: &LossConfig, normalizer: Normalizer, device: &Device) -> Vec<f32> {
     let x = ramp([1, 4, 8, 8], 0.1, device);
     let layout = BreakdownLayout { level_anchors: [32, 16, 8, 8, 0] };
@@ -57,7 +57,7 @@ fn descend(config: &LossConfig, normalizer: Normalizer, device: &Device) -> Vec<
         let slope = weight.grad(&grads).unwrap();
         let norm: f32 = slope.clone().square().sum().into_scalar();
         assert!(norm.is_finite() && norm > 0.0, "{config:?}: gradient {norm}");
-        // A step of fixed length, whatever the loss's scale.
+        // A step of fixed length, so that it does not depend on the scale of the loss.
         let slope = Tensor::from_inner(slope * (0.05 / norm.sqrt()));
         weight = (weight - slope).detach().require_grad();
     }

@@ -1,4 +1,4 @@
-//! Random geometry of a training image: all decisions first, then their effect on pixels and boxes.
+//! Geometric augmentation of a training image. All random values are chosen first and then applied to pixels and boxes.
 
 use std::collections::BTreeMap;
 
@@ -8,76 +8,81 @@ use foveal_image::{Prepared, Preprocess, RgbImage, Staged, padded_length};
 
 use crate::{AugmentConfig, DataConfig, Object, Record, Stream};
 
-/// An object of which less than this fraction is left by a crop is ignored instead of learnt.
-const LEAST_LEFT: f32 = 0.25;
+/// Smallest fraction of the area of an object that must remain after a crop. With less, the object is ignored in
+/// training.
+const MIN_VISIBLE_FRACTION: f32 = 0.25;
 
-/// What happens to one image.
+/// The geometric changes of one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Geometry {
+    /// Whether left and right are swapped.
     pub flip_horizontal: bool,
+    /// Whether top and bottom are swapped.
     pub flip_vertical: bool,
     /// Size in pixels that the image is resized to.
     pub resized: Size,
     /// Size in pixels of the result.
     pub canvas: Size,
-    /// Where the resized image's corner lies on the canvas; negative crops.
+    /// Horizontal position in pixels of the resized image's left edge on the canvas. Negative values crop the image.
     pub offset_x: i64,
-    /// As `offset_x`.
+    /// Vertical position in pixels of the resized image's top edge on the canvas. Negative values crop the image.
     pub offset_y: i64,
 }
 
+/// A size in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
     pub width: u32,
     pub height: u32,
 }
 
-/// Objects and regions to be ignored, in pixels of the canvas.
+/// The objects of an image and the regions to be ignored (`crowds`), in pixels of the canvas.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Placed {
+pub(crate) struct PlacedObjects {
     pub boxes: Vec<BBox>,
     pub classes: Vec<u32>,
     pub crowds: Vec<BBox>,
 }
 
-impl Placed {
-    /// What each anchor is trained as.
+impl PlacedObjects {
+    /// The training targets of each anchor.
     pub fn targets(&self, anchors: &[BBox], matcher: &MatcherConfig) -> ImageTargets {
         image_targets(anchors, &self.boxes, &self.classes, &self.crowds, matcher)
     }
 }
 
-/// An image of several, as it is without augmentation.
-pub(crate) struct Resized {
-    /// Which of them.
+/// The objects of an image that is resized without augmentation.
+pub(crate) struct UnaugmentedImage {
+    /// Index of the image among those given to [`by_padded_size`].
     pub index: usize,
-    pub placed: Placed,
+    pub placed: PlacedObjects,
 }
 
-/// Images without augmentation by `[height, width]` after padding: those of one padded size share their anchors.
+/// Groups images without augmentation by their `[height, width]` in pixels after padding. The images of a group share
+/// their anchors.
 pub(crate) fn by_padded_size<'a>(
     records: impl IntoIterator<Item = &'a Record>,
     config: &DataConfig,
-) -> BTreeMap<[usize; 2], Vec<Resized>> {
-    let mut by_size: BTreeMap<[usize; 2], Vec<Resized>> = BTreeMap::new();
+) -> BTreeMap<[usize; 2], Vec<UnaugmentedImage>> {
+    let mut by_size: BTreeMap<[usize; 2], Vec<UnaugmentedImage>> = BTreeMap::new();
     for (index, record) in records.into_iter().enumerate() {
         let geometry = Geometry::plain(&config.preprocess(), record);
         let padded = [geometry.canvas.height, geometry.canvas.width].map(|side| padded_length(side as usize));
         let placed = geometry.place(record, config.min_box);
-        by_size.entry(padded).or_default().push(Resized { index, placed });
+        by_size.entry(padded).or_default().push(UnaugmentedImage { index, placed });
     }
     by_size
 }
 
 impl Geometry {
-    /// Resizing alone.
+    /// Resizing without augmentation.
     pub fn plain(preprocess: &Preprocess, record: &Record) -> Self {
         let (width, height) = preprocess.target_size(record.width, record.height);
         let size = Size { width, height };
         Self { flip_horizontal: false, flip_vertical: false, resized: size, canvas: size, offset_x: 0, offset_y: 0 }
     }
 
-    /// Draws all decisions for an image.
+    /// Chooses all random values for an image.
     pub fn random(preprocess: &Preprocess, record: &Record, config: &AugmentConfig, random: &mut Stream) -> Self {
         let flip_horizontal = random.chance(config.flip_horizontal);
         let flip_vertical = random.chance(config.flip_vertical);
@@ -94,7 +99,7 @@ impl Geometry {
         let canvas = plain.canvas;
         let side = |n: u32| ((n as f32 * factor).round() as u32).max(1);
         let resized = Size { width: side(canvas.width), height: side(canvas.height) };
-        // Anywhere that wastes neither canvas nor image: both a crop (negative) and a placement (positive).
+        // The offset is random, but a smaller image stays inside the canvas, and a larger image fills it.
         let mut offset = |canvas: u32, resized: u32| {
             let slack = i64::from(canvas) - i64::from(resized);
             let along = random.below(slack.unsigned_abs() as usize + 1) as i64;
@@ -104,7 +109,8 @@ impl Geometry {
         Self { resized, offset_x, offset_y, ..plain }
     }
 
-    /// The image on its canvas; zeros (the mean colour, once normalised) where there is no image.
+    /// Flips, resizes and places the image on its canvas. The rest of the canvas is 0, which is the mean colour after
+    /// normalisation.
     pub fn apply(&self, mut image: RgbImage, preprocess: &Preprocess) -> Staged {
         if self.flip_horizontal {
             image::imageops::flip_horizontal_in_place(&mut image);
@@ -130,8 +136,9 @@ impl Geometry {
         Staged::Prepared(Prepared { data, width, height, ..prepared })
     }
 
-    /// The record's boxes on the canvas; what is mostly cut off or below `min_box` pixels is to be ignored.
-    pub fn place(&self, record: &Record, min_box: f32) -> Placed {
+    /// Places the boxes of the record on the canvas. Objects that are mostly cut off or smaller than `min_box` pixels
+    /// are to be ignored.
+    pub fn place(&self, record: &Record, min_box: f32) -> PlacedObjects {
         let sx = self.resized.width as f32 / record.width as f32;
         let sy = self.resized.height as f32 / record.height as f32;
         let (x, y) = (self.offset_x as f32, self.offset_y as f32);
@@ -147,7 +154,7 @@ impl Geometry {
             let b = b.scale(sx, sy);
             BBox::new(b.x1 + x, b.y1 + y, b.x2 + x, b.y2 + y)
         };
-        let mut placed = Placed::default();
+        let mut placed = PlacedObjects::default();
         for Object { bbox, class, .. } in &record.objects {
             let full = full(bbox);
             let seen = full.clip(width, height);
@@ -155,7 +162,7 @@ impl Geometry {
                 continue;
             }
             let large_enough = seen.width() >= min_box && seen.height() >= min_box;
-            if large_enough && seen.area() >= LEAST_LEFT * full.area() {
+            if large_enough && seen.area() >= MIN_VISIBLE_FRACTION * full.area() {
                 placed.boxes.push(seen);
                 placed.classes.push(*class);
             } else {
@@ -168,7 +175,7 @@ impl Geometry {
     }
 }
 
-/// The part of an axis where image and canvas meet.
+/// The range of an axis where image and canvas overlap: its start in the image, its start on the canvas, its length.
 struct Overlap {
     from: usize,
     to: usize,
@@ -208,7 +215,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is drawn, the box stays on the rectangle.
+        /// For all random values, the box stays on the rectangle.
         #[test]
         fn boxes_follow_pixels(seed in 0u64..5000, x in 4u32..40, y in 4u32..24, w in 8u32..18, h in 8u32..14) {
             let bbox = BBox::new(x as f32, y as f32, (x + w) as f32, (y + h) as f32);
@@ -224,8 +231,9 @@ mod tests {
             let geometry = Geometry::random(&preprocess, &record, &config, &mut Stream::new(&[seed]));
             let staged = geometry.apply(image(&bbox), &preprocess);
             let placed = geometry.place(&record, 1.0);
-            prop_assert_eq!((staged.width() as u32, staged.height() as u32), (geometry.canvas.width, geometry.canvas.height));
-            // Padding is black.
+            let found = Size { width: staged.width() as u32, height: staged.height() as u32 };
+            prop_assert_eq!(found, geometry.canvas);
+            // The padding is black.
             let prepared = foveal_image::pad_staged(&[staged], &preprocess);
             let bright: Vec<(usize, usize)> = (0..prepared.height)
                 .flat_map(|y| (0..prepared.width).map(move |x| (x, y)))
@@ -237,7 +245,7 @@ mod tests {
                 let max = |v: &dyn Fn(&(usize, usize)) -> usize| bright.iter().map(v).max().unwrap() as f32 + 1.0;
                 let found = [min(&|p| p.0), min(&|p| p.1), max(&|p| p.0), max(&|p| p.1)];
                 for (want, got) in [b.x1, b.y1, b.x2, b.y2].into_iter().zip(found) {
-                    // The edge of the smoothed rectangle crosses one half within a pixel of the box.
+                    // The smoothed edge of the rectangle reaches one half within a pixel of the box.
                     prop_assert!((want - got).abs() <= 1.01, "{:?} {:?}", b, found);
                 }
             }
@@ -264,9 +272,9 @@ mod tests {
             offset_x: -20,
             offset_y: 0,
         };
-        let mut few = record(BBox::new(4.0, 5.0, 24.0, 25.0));
-        few.crowds.clear();
-        let placed = plain.place(&few, 1.0);
+        let mut cut_off = record(BBox::new(4.0, 5.0, 24.0, 25.0));
+        cut_off.crowds.clear();
+        let placed = plain.place(&cut_off, 1.0);
         assert!(placed.boxes.is_empty());
         assert_eq!(placed.crowds, vec![BBox::new(0.0, 5.0, 4.0, 25.0)]);
     }

@@ -1,4 +1,4 @@
-//! The checks of a set: everything that could stop a run later is looked for before it starts.
+//! The checks of a data set before a run starts. They find every defect that could stop the run later.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -11,7 +11,8 @@ use crate::dataset::{Dataset, ImageSource, Object, Opened, Record};
 use crate::{CheckReport, DataConfig, DataError, Problem};
 
 impl DataConfig {
-    /// Checks a set whatever `on_error` says, and leaves out what cannot be used.
+    /// Checks a data set and leaves out the images and boxes that cannot be used, whatever `on_error` is. The classes
+    /// are those of `labels`, or the categories of the data set if `labels` is `None`.
     pub(crate) fn check(
         &self,
         mut coco: CocoDataset,
@@ -23,53 +24,53 @@ impl DataConfig {
         let labels = match labels {
             None => own,
             Some(labels) => {
-                agree(&own, labels, path)?;
+                check_categories(&own, labels, path)?;
                 labels.clone()
             }
         };
         let mut report = CheckReport { set: path.display().to_string(), ..CheckReport::default() };
-        let refused = note_findings(&coco, &mut report);
+        let refused = report_findings(&coco, &mut report);
         let mut seen = HashSet::new();
         coco.images.retain(|image| !image.file_name.is_empty() && seen.insert(image.id));
 
-        // Headers are read in parallel; results keep the file's order.
+        // Image headers are read in parallel. The results keep the order of the annotation file.
         let sizes: Vec<Result<FileSize, ImageError>> = coco.images.par_iter().map(|image| images.size(image)).collect();
         let mut records = Vec::new();
         let mut sources = Vec::new();
-        let mut place: HashMap<i64, usize> = HashMap::new();
+        let mut record_of: HashMap<i64, usize> = HashMap::new();
         for (image, size) in coco.images.iter_mut().zip(sizes) {
-            let Some(placed) = place_image(image, size, &mut report) else { continue };
-            image.width = placed.width;
-            image.height = placed.height;
-            place.insert(image.id, records.len());
-            sources.push(images.source(image, placed.stored));
+            let Some(checked) = check_image(image, size, &mut report) else { continue };
+            image.width = checked.width;
+            image.height = checked.height;
+            record_of.insert(image.id, records.len());
+            sources.push(images.source(image, checked.stored));
             records.push(Record {
                 image_id: image.id,
                 file_name: image.file_name.clone(),
-                width: placed.width,
-                height: placed.height,
+                width: checked.width,
+                height: checked.height,
                 objects: Vec::new(),
                 crowds: Vec::new(),
             });
         }
-        coco.images.retain(|image| place.contains_key(&image.id));
+        coco.images.retain(|image| record_of.contains_key(&image.id));
 
         let mut index = 0;
         let mut ids = HashSet::new();
         coco.annotations.retain(|annotation| {
-            let keep = !refused.contains(&index) && place.contains_key(&annotation.image_id);
+            let keep = !refused.contains(&index) && record_of.contains_key(&annotation.image_id);
             index += 1;
             keep && ids.insert(annotation.id)
         });
         for annotation in &coco.annotations {
-            let record = &mut records[place[&annotation.image_id]];
+            let record = &mut records[record_of[&annotation.image_id]];
             let class = labels.class_of(annotation.category_id).expect("unknown categories are refused");
-            self.place_object(annotation, class, record, &mut report);
+            self.add_box(annotation, class, record, &mut report);
         }
         let outside = report.skipped.iter().filter(|s| s.problem == Problem::OutsideBox);
         let outside: HashSet<i64> = outside.filter_map(|s| s.annotation_id).collect();
         coco.annotations.retain(|annotation| !outside.contains(&annotation.id));
-        // A category that only the model has still gets its line in an evaluation.
+        // Categories that only `labels` has are added, so that an evaluation lists them too.
         for category in labels.categories() {
             if !coco.categories.iter().any(|c| c.id == category.id) {
                 coco.categories.push(Category { id: category.id, name: category.name.clone(), supercategory: None });
@@ -82,8 +83,9 @@ impl DataConfig {
         Ok(Opened { dataset: Dataset { records, sources, labels, coco }, report })
     }
 
-    /// Files a box under its record: clipped, and dropped when nothing is left of it.
-    fn place_object(&self, annotation: &Annotation, class: u32, record: &mut Record, report: &mut CheckReport) {
+    /// Adds a box to the record of its image as an object or a crowd region. The box is clipped to the image; it is
+    /// left out if it lies outside.
+    fn add_box(&self, annotation: &Annotation, class: u32, record: &mut Record, report: &mut CheckReport) {
         let full = xywh_to_bbox(&annotation.bbox);
         let bbox = full.clip(record.width as f32, record.height as f32);
         let name = || {
@@ -94,7 +96,7 @@ impl DataConfig {
         if bbox.is_degenerate() {
             return report.skip(record.image_id, Some(annotation.id), Problem::OutsideBox, name());
         }
-        // File coordinates carry rounding of two decimals or less.
+        // Clipping by up to half a pixel is not reported, because coordinates in annotation files are rounded.
         const EDGE: f32 = 0.5;
         let moved = [bbox.x1 - full.x1, bbox.y1 - full.y1, full.x2 - bbox.x2, full.y2 - bbox.y2];
         if moved.iter().any(|d| *d > EDGE) {
@@ -112,11 +114,12 @@ impl DataConfig {
     }
 }
 
-/// Where a set's images are.
+/// The source of the images of a data set.
 #[derive(Clone, Copy)]
 pub(crate) enum Images<'a> {
+    /// A folder of image files.
     Folder(&'a Path),
-    /// They are not looked for: the sizes in the annotations are believed.
+    /// The image files are not read, and the sizes in the annotation file are used.
     Unread,
 }
 
@@ -139,21 +142,22 @@ impl Images<'_> {
     }
 }
 
+/// Makes classes of the categories of an annotation file.
 pub(crate) fn label_map(categories: &[Category], path: &Path) -> Result<LabelMap, DataError> {
     LabelMap::from_categories(categories)
         .map_err(|source: CocoError| DataError::Categories { path: path.to_owned(), source })
 }
 
-/// Every category of a set must be one of the model's, by id and by name: a misspelt or shifted one would silently
-/// teach or measure something else.
-fn agree(own: &LabelMap, labels: &LabelMap, path: &Path) -> Result<(), DataError> {
+/// Checks that every category of a data set is one of `labels`, by id and by name. With a misspelt or shifted category,
+/// another class would be trained or evaluated without notice.
+fn check_categories(own: &LabelMap, labels: &LabelMap, path: &Path) -> Result<(), DataError> {
     for category in own.categories() {
         let expected = match labels.class_of(category.id) {
             Some(class) if labels.category(class).name == category.name => continue,
-            Some(class) => format!("{:?} by that id in the training set", labels.category(class).name),
+            Some(class) => format!("{:?} in the training set", labels.category(class).name),
             None => match labels.categories().iter().find(|c| c.name == category.name) {
-                Some(known) => format!("that name has id {} in the training set", known.id),
-                None => "the training set has no such category".to_owned(),
+                Some(known) => format!("that name has the id {} in the training set", known.id),
+                None => "the training set has neither this id nor this name".to_owned(),
             },
         };
         return Err(DataError::Labels {
@@ -166,13 +170,14 @@ fn agree(own: &LabelMap, labels: &LabelMap, path: &Path) -> Result<(), DataError
     Ok(())
 }
 
-/// Puts the reader's findings into the report; returns the positions of annotations that cannot be used.
-fn note_findings(coco: &CocoDataset, report: &mut CheckReport) -> HashSet<usize> {
+/// Adds the defects that the COCO reader found to the report. Returns the indices of the annotations that cannot be
+/// used.
+fn report_findings(coco: &CocoDataset, report: &mut CheckReport) -> HashSet<usize> {
     for finding in coco.findings() {
         let problem = match finding {
             Finding::DuplicateImage { .. } => Problem::DuplicateImage,
             Finding::NoFileName { .. } => Problem::NoFileName,
-            // Measured below.
+            // The size is read from the image file later.
             Finding::NoSize { .. } => continue,
             Finding::DuplicateAnnotation { .. } => Problem::DuplicateAnnotation,
             Finding::UnknownImage { .. } => Problem::UnknownImage,
@@ -192,15 +197,16 @@ fn note_findings(coco: &CocoDataset, report: &mut CheckReport) -> HashSet<usize>
     coco.annotations.iter().enumerate().filter(|(_, a)| unusable(a)).map(|(index, _)| index).collect()
 }
 
-/// How an image's pixels lie under its boxes.
-struct Placed {
+/// The size of an image in the orientation that its boxes refer to.
+struct CheckedSize {
     width: u32,
     height: u32,
+    /// Whether the boxes refer to the pixels as stored, without the EXIF orientation.
     stored: bool,
 }
 
-/// Compares the annotated size with the file's; `None` when the image cannot be used.
-fn place_image(image: &Image, size: Result<FileSize, ImageError>, report: &mut CheckReport) -> Option<Placed> {
+/// Compares the size in the annotation file with the size of the image file. `None` if the image cannot be used.
+fn check_image(image: &Image, size: Result<FileSize, ImageError>, report: &mut CheckReport) -> Option<CheckedSize> {
     let size = match size {
         Ok(size) => size,
         Err(error) => {
@@ -213,18 +219,18 @@ fn place_image(image: &Image, size: Result<FileSize, ImageError>, report: &mut C
     };
     let FileSize { width, height, stored_width, stored_height } = size;
     if image.width == 0 || image.height == 0 {
-        report.add(Problem::NoSize, format!("image {}: {} is {width}x{height}", image.id, image.file_name));
+        report.add(Problem::NoSize, format!("image {}: {} has {width}x{height} pixels", image.id, image.file_name));
     } else if (image.width, image.height) != (width, height) {
         let text = format!(
-            "image {}: {} is {width}x{height}, annotated as {}x{}",
+            "image {}: {} has {width}x{height} pixels, but the annotation file says {}x{}",
             image.id, image.file_name, image.width, image.height
         );
         if (image.width, image.height) == (stored_width, stored_height) {
             report.add(Problem::StoredOrientation, text);
-            return Some(Placed { width: stored_width, height: stored_height, stored: true });
+            return Some(CheckedSize { width: stored_width, height: stored_height, stored: true });
         }
         report.skip(image.id, None, Problem::SizeMismatch, text);
         return None;
     }
-    Some(Placed { width, height, stored: false })
+    Some(CheckedSize { width, height, stored: false })
 }

@@ -1,14 +1,14 @@
-//! Colour jitter on 8-bit images, as torchvision's `ColorJitter`.
+//! Colour jitter on 8-bit images, as in torchvision's `ColorJitter`.
 
 use foveal_image::RgbImage;
 
 use crate::{ColorJitter, Stream};
 
-/// ITU-R 601 luma, as PIL and torchvision take a pixel's grey.
+/// Weights of red, green and blue in the grey level of a pixel (ITU-R 601 luma), as in PIL and torchvision.
 const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 
-/// Applies brightness, contrast, saturation and hue in random order, each by a random amount; always draws the same
-/// number of random values, so that what follows does not depend on which are on.
+/// Changes brightness, contrast, saturation and hue in random order, each by a random amount. The number of random
+/// values is always the same, so that later values do not depend on which changes are turned on.
 pub(crate) fn jitter(image: &mut RgbImage, config: &ColorJitter, random: &mut Stream) {
     let mut order = [0, 1, 2, 3];
     random.shuffle(&mut order);
@@ -36,17 +36,19 @@ pub(crate) fn jitter(image: &mut RgbImage, config: &ColorJitter, random: &mut St
     }
 }
 
+/// The grey level of a pixel.
 fn luma(p: [f32; 3]) -> f32 {
     LUMA[0] * p[0] + LUMA[1] * p[1] + LUMA[2] * p[2]
 }
 
+/// Applies `change` to every pixel and rounds the channels to 0..=255.
 fn each(image: &mut RgbImage, change: impl Fn([f32; 3]) -> [f32; 3]) {
     for pixel in image.pixels_mut() {
         pixel.0 = change(pixel.0.map(f32::from)).map(|v| v.round().clamp(0.0, 255.0) as u8);
     }
 }
 
-/// RGB to hue and saturation in 0..1 and a value in the unit of `p`.
+/// Converts RGB to hue, saturation and value. Hue and saturation are from 0 to 1; the value has the range of `p`.
 pub(crate) fn hsv(p: [f32; 3]) -> [f32; 3] {
     let [r, g, b] = p;
     let (high, low) = (r.max(g).max(b), r.min(g).min(b));
@@ -64,7 +66,7 @@ pub(crate) fn hsv(p: [f32; 3]) -> [f32; 3] {
     [(sixth / 6.0).rem_euclid(1.0), spread / high, high]
 }
 
-/// The inverse of [`hsv`].
+/// Converts hue, saturation and value to RGB, the inverse of [`hsv`].
 pub(crate) fn rgb([hue, saturation, value]: [f32; 3]) -> [f32; 3] {
     [5.0, 3.0, 1.0].map(|offset: f32| {
         let k = (offset + hue * 6.0) % 6.0;

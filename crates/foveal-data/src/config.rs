@@ -1,4 +1,4 @@
-//! The `data` part of a config.
+//! The `data` section of a configuration.
 
 use std::path::PathBuf;
 
@@ -9,70 +9,78 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Sampler, ShapesConfig};
 
-/// Where images come from.
+/// The kind of data set (`data.source`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// COCO annotation files and image folders.
+    /// COCO annotation files and folders of images. This is the default.
     #[default]
     Coco,
-    /// The generated set.
+    /// The generated data set of geometric shapes (`data.shapes`), which needs no files.
     Shapes,
 }
 
-/// What a broken image or box does.
+/// What happens if images or boxes cannot be used (`data.on_error`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
-    /// All are named, and nothing starts.
+    /// The run does not start, and the error lists all defects. This is the default.
     #[default]
     Fail,
-    /// They are left out and listed.
+    /// The images and boxes are left out, and a list of them is kept.
     Skip,
 }
 
-/// One COCO set.
+/// The files of one COCO data set (`data.train` or `data.val`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SetConfig {
-    /// The annotation file, JSON or gzipped JSON.
+    /// Path of the COCO annotation file, JSON or gzipped JSON.
     pub annotations: Option<PathBuf>,
-    /// The folder that `file_name` is relative to.
+    /// Path of the folder with the images; `file_name` in the annotation file is relative to it.
     pub images: Option<PathBuf>,
 }
 
-/// Random changes of colour, as torchvision's `ColorJitter`: factors from `1 - value` to `1 + value`; 0 is off.
+/// Random changes of colour of training images, as in torchvision's `ColorJitter`. By default all values are 0, which
+/// turns them off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ColorJitter {
-    /// Times all channels.
+    /// Change of brightness, from 0 (off) to 1: all channels are multiplied by a random factor from `1 - brightness` to
+    /// `1 + brightness`.
     pub brightness: f32,
-    /// Away from or to the mean grey.
+    /// Change of contrast, from 0 (off) to 1: the difference from the mean grey level of the image is multiplied by a
+    /// random factor from `1 - contrast` to `1 + contrast`.
     pub contrast: f32,
-    /// Away from or to each pixel's grey.
+    /// Change of saturation, from 0 (off) to 1: the difference from the grey level of each pixel is multiplied by a
+    /// random factor from `1 - saturation` to `1 + saturation`.
     pub saturation: f32,
-    /// Turned by up to this fraction of the colour circle, at most 0.5.
+    /// Change of hue, from 0 (off) to 0.5: the hue is shifted by a random fraction of the colour circle from `-hue` to
+    /// `hue`.
     pub hue: f32,
 }
 
-/// Random changes of training images.
+/// Augmentation: random changes of training images and their boxes (`data.augment`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
-    /// Probability of a left-right flip.
+    /// Probability that an image is flipped horizontally (left and right swapped), from 0 to 1. Default: 0.5.
     pub flip_horizontal: f32,
-    /// Probability of an upside-down flip.
+    /// Probability that an image is flipped vertically (top and bottom swapped), from 0 to 1. Default: 0.
     pub flip_vertical: f32,
-    /// Colours.
+    /// Random changes of brightness, contrast, saturation and hue. Default: off.
     pub color_jitter: ColorJitter,
-    /// The image is scaled by a factor from this range, log-uniform, then cropped or padded back to its size.
+    /// Range `[low, high]` of a log-uniform random factor that the resized image is scaled by. The image is then
+    /// cropped or padded back to its size before scaling. Requires `0 < low <= high`. Default: `[1, 1]`, which turns it
+    /// off.
     pub scale_jitter: [f32; 2],
-    /// Short sides, one of which replaces `min_size` for each image; empty is off.
+    /// Lengths of the shorter side in pixels, at least 1. For each image, one of them is chosen at random in place of
+    /// `data.min_size`. Default: empty, which turns it off.
     pub min_sizes: Vec<u32>,
 }
 
 impl AugmentConfig {
-    /// No augmentation at all.
+    /// Returns the settings without any augmentation.
     pub fn off() -> Self {
         Self {
             flip_horizontal: 0.0,
@@ -85,10 +93,12 @@ impl AugmentConfig {
 }
 
 impl AugmentConfig {
-    /// Refuses probabilities and ranges that make no sense.
+    /// Checks that every value is in its range.
     ///
     /// # Errors
-    /// The first such key below `data.augment`, what is possible, and the value.
+    /// A [`SettingError`] with the first invalid key (relative to `data.augment`), the expected range and the value
+    /// found: a probability, brightness, contrast or saturation outside 0 to 1; a hue outside 0 to 0.5; a
+    /// `scale_jitter` that is not a rising range of positive numbers; a side of 0 pixels in `min_sizes`.
     pub fn validate(&self) -> Result<(), SettingError> {
         check::fraction("flip_horizontal", self.flip_horizontal)?;
         check::fraction("flip_vertical", self.flip_vertical)?;
@@ -105,58 +115,66 @@ impl AugmentConfig {
 }
 
 impl Default for AugmentConfig {
-    /// The paper's: horizontal flips alone.
+    /// The augmentation of arXiv 1708.02002, section 4.1: horizontal flips only.
     fn default() -> Self {
         Self { flip_horizontal: 0.5, ..Self::off() }
     }
 }
 
-/// Where data come from, how they are checked, and how they become batches.
+/// The `data` section of a configuration: the data sets, their checks, preprocessing, sampling, augmentation and
+/// loading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// COCO files or the generated set.
+    /// Whether images come from COCO files or from the generated data set. Default: `coco`.
     pub source: Source,
-    /// The training set (`source = "coco"`).
+    /// The files of the training set, for `source = "coco"`.
     pub train: SetConfig,
-    /// The validation set (`source = "coco"`).
+    /// The files of the validation set, for `source = "coco"`.
     pub val: SetConfig,
-    /// The generated sets (`source = "shapes"`).
+    /// The generated training and validation sets, for `source = "shapes"`.
     pub shapes: ShapesConfig,
-    /// Pixels of the shorter side.
+    /// Length in pixels that the shorter side of an image is resized to, at least 1. Default: 800.
     pub min_size: u32,
-    /// Most pixels of the longer side.
+    /// Largest length in pixels of the longer side after resizing, at least `min_size`. An image that would exceed it
+    /// is made smaller. Default: 1333.
     pub max_size: u32,
-    /// `[height, width]` for every image instead.
+    /// Size `[height, width]` in pixels that every image is resized to, whatever its aspect ratio. It replaces
+    /// `min_size` and `max_size`. Default: not set.
     pub fixed_size: Option<[u32; 2]>,
-    /// The filter.
+    /// Interpolation used to resize images. Default: `antialias`.
     pub resize: ResizeMode,
-    /// Subtracted from each channel in 0..1.
+    /// Mean of the red, green and blue channel, which is subtracted from the channel values in 0 to 1. Default: the
+    /// means of ImageNet, `[0.485, 0.456, 0.406]`.
     pub mean: [f32; 3],
-    /// Each channel is divided by it afterwards.
+    /// Standard deviation of the red, green and blue channel, which the channels are divided by after the mean is
+    /// subtracted; greater than 0. Default: the standard deviations of ImageNet, `[0.229, 0.224, 0.225]`.
     pub std: [f32; 3],
-    /// Loading threads; 0 is one less than there are cores, at least one.
+    /// Number of loading threads. 0 stands for the number of processor cores minus one, but at least one. Default: 0.
     pub workers: usize,
-    /// Batches that may wait for the model.
+    /// Number of batches that the loading threads may prepare in advance, in addition to one per thread. Default: 4.
     pub queue: usize,
-    /// What a broken image or box does.
+    /// What happens if images or boxes cannot be used. Default: `fail`.
     pub on_error: OnError,
-    /// Crowd regions become background instead of being ignored (torchvision and Detectron2 do so).
+    /// Whether crowd regions (`iscrowd`) are dropped, so that anchors in them are background, as in torchvision and
+    /// Detectron2. Otherwise the anchors in them are ignored in training. Default: false.
     pub drop_crowds: bool,
-    /// Objects with a side below this many pixels of the file are dropped; those that resizing or augmentation brings
-    /// below it are ignored: neither object nor background.
+    /// Smallest width and height of an object in pixels, 0 or more. Objects that are smaller in the annotation file are
+    /// dropped. Objects that become smaller through resizing or augmentation are ignored in training: their anchors are
+    /// neither positive nor background. Default: 1.
     pub min_box: f32,
-    /// Training images without objects are dropped.
+    /// Whether training images without objects are left out. Otherwise they are used as background. Default: false.
     pub filter_empty: bool,
-    /// How often training images are shown.
+    /// How often each training image is used in an epoch. Default: `uniform`.
     pub sampler: Sampler,
-    /// The fraction of images with a class from which on the sampler takes it for rare or frequent.
+    /// Fraction of the training images above 0 and up to 1. For the sampler, classes on a smaller fraction of the
+    /// images are rare, and the others are frequent. Default: 0.001.
     pub repeat_threshold: f64,
-    /// Random changes of training images.
+    /// Augmentation of the training images. Default: horizontal flips with a probability of 0.5.
     pub augment: AugmentConfig,
 }
 
-/// LVIS's threshold of repeat-factor sampling (arXiv 1908.03195, section 5.1).
+/// Threshold of repeat factor sampling in LVIS (Gupta et al., arXiv 1908.03195, section 5.1).
 const REPEAT_THRESHOLD: f64 = 0.001;
 
 impl Default for DataConfig {
@@ -186,7 +204,7 @@ impl Default for DataConfig {
 }
 
 impl DataConfig {
-    /// The preprocessing, as a checkpoint carries it.
+    /// Returns the preprocessing of images (size, resizing and normalisation), which is also stored in checkpoints.
     pub fn preprocess(&self) -> Preprocess {
         Preprocess {
             min_size: self.min_size,
@@ -198,10 +216,10 @@ impl DataConfig {
         }
     }
 
-    /// Refuses values that no run could work with.
+    /// Checks that every value is in its range. No file is read. `data.shapes` is checked only if it is the source.
     ///
     /// # Errors
-    /// The first such key below `data`, what is possible, and the value.
+    /// A [`SettingError`] with the first invalid key (relative to `data`), the expected range and the value found.
     pub fn validate(&self) -> Result<(), SettingError> {
         self.preprocess().validate()?;
         self.augment.validate().map_err(|e| e.within("augment"))?;
@@ -216,7 +234,8 @@ impl DataConfig {
         }
     }
 
-    /// The number of loading threads: `workers`, or for 0 one less than there are cores, at least one.
+    /// Returns the number of loading threads: `workers`, or if that is 0 the number of processor cores minus one, but
+    /// at least one.
     pub fn worker_count(&self) -> usize {
         match self.workers {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1).max(1)),

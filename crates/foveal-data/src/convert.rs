@@ -1,4 +1,4 @@
-//! Annotations of other formats to COCO JSON: Pascal VOC.
+//! Conversion of annotations in other formats to COCO: Pascal VOC.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,30 +8,37 @@ use foveal_image::oriented_size;
 
 use crate::DataError;
 
-/// How a VOC folder is read.
+/// Options of [`convert_voc`]: which images and classes of a Pascal VOC folder are converted.
 #[derive(Clone, Debug, Default)]
 pub struct VocOptions {
-    /// `ImageSets/Main/<split>.txt` names the images; `None` takes all of `Annotations`.
+    /// Name of a split. Only the images listed in `ImageSets/Main/<split>.txt` are converted. `None` converts all files
+    /// of `Annotations`.
     pub split: Option<String>,
-    /// Category names, ids from 1 in this order; `None` takes all names in the folder, sorted.
+    /// Names of the categories, which get the ids 1, 2, ... in this order. `None` takes all names in `Annotations`,
+    /// sorted.
     pub classes: Option<Vec<String>>,
 }
 
-/// A converted set.
+/// The result of [`convert_voc`]: a data set in COCO format.
 #[derive(Clone, Debug)]
 pub struct Converted {
-    /// Ready to be written.
+    /// The data set. [`CocoDataset::write`] writes it to a file.
     pub dataset: CocoDataset,
-    /// A line for each box that was left out.
+    /// One message for each box that was left out, with its file, class and coordinates.
     pub notes: Vec<String>,
 }
 
-/// Reads a Pascal VOC folder (`Annotations/*.xml`, `ImageSets/Main/*.txt`, `JPEGImages/`). Boxes are
-/// `[xmin, ymin, xmax - xmin, ymax - ymin]`; those without area are left out and noted. Sizes come from the XML, or
-/// from the image where it has none; file names are relative to `JPEGImages`.
+/// Converts a Pascal VOC folder (`Annotations/*.xml`, `ImageSets/Main/*.txt`, `JPEGImages/`) to COCO.
+///
+/// Boxes become `[xmin, ymin, xmax - xmin, ymax - ymin]` in pixels. Boxes without area are left out and listed in
+/// [`Converted::notes`]. The size of an image comes from its XML file, or from the image file if the XML file has none.
+/// File names are relative to `JPEGImages`.
 ///
 /// # Errors
-/// A missing or damaged file, or a class that is not in [`VocOptions::classes`]; each names the file.
+/// - [`DataError::Io`] for a folder or text file that cannot be read
+/// - [`DataError::Convert`] for a damaged XML file, a missing image, a class that is not in [`VocOptions::classes`], or
+///   a folder without images or classes
+/// - [`DataError::Image`] for an image whose size cannot be read
 pub fn convert_voc(folder: &Path, options: &VocOptions) -> Result<Converted, DataError> {
     let annotations = folder.join("Annotations");
     let stems = match &options.split {
@@ -43,8 +50,11 @@ pub fn convert_voc(folder: &Path, options: &VocOptions) -> Result<Converted, Dat
         None => all_classes(&annotations)?,
     };
     if stems.is_empty() || classes.is_empty() {
-        let what = if stems.is_empty() { "pictures" } else { "classes" };
-        return Err(DataError::Convert { path: folder.to_owned(), reason: format!("no {what} found") });
+        let what = if stems.is_empty() { "annotated images" } else { "classes" };
+        return Err(DataError::Convert {
+            path: folder.to_owned(),
+            reason: format!("found no {what}, expected a Pascal VOC folder"),
+        });
     }
     let mut converted = Converted { dataset: CocoDataset::default(), notes: Vec::new() };
     let categories = (1..).zip(&classes).map(|(id, name)| Category { id, name: name.clone(), supercategory: None });
@@ -55,9 +65,10 @@ pub fn convert_voc(folder: &Path, options: &VocOptions) -> Result<Converted, Dat
     Ok(converted)
 }
 
+/// Converts the annotation file of one image.
 fn add(converted: &mut Converted, folder: &Path, path: &Path, stem: &str, image_id: i64) -> Result<(), DataError> {
     let voc = read(path)?;
-    // The name inside is at times that of another extension or folder.
+    // The file name in the XML file sometimes has another extension or folder than the image.
     let inside = voc.file_name.as_deref().and_then(|name| Path::new(name).file_name()).map(PathBuf::from);
     let images = folder.join("JPEGImages");
     let candidates =
@@ -65,7 +76,7 @@ fn add(converted: &mut Converted, folder: &Path, path: &Path, stem: &str, image_
     let file_name = inside.into_iter().chain(candidates).find(|name| images.join(name).is_file());
     let file_name = file_name.ok_or_else(|| DataError::Convert {
         path: path.to_owned(),
-        reason: format!("no image {stem}.jpg (or .png, …) in {}", images.display()),
+        reason: format!("found no image {stem} (.jpg, .png, .bmp or .webp) in {}", images.display()),
     })?;
     let (width, height) = match voc.size {
         Some(size) => size,
@@ -79,12 +90,13 @@ fn add(converted: &mut Converted, folder: &Path, path: &Path, stem: &str, image_
             let known: Vec<&str> = dataset.categories.iter().map(|c| c.name.as_str()).collect();
             DataError::Convert {
                 path: path.to_owned(),
-                reason: format!("class {name:?} is none of {}", known.join(", ")),
+                reason: format!("found an object of class {name:?}, expected one of {}", known.join(", ")),
             }
         })?;
         let bbox = [x1, y1, x2 - x1, y2 - y1];
         if bbox[2] <= 0.0 || bbox[3] <= 0.0 {
-            converted.notes.push(format!("{}: {name} without area [{x1}, {y1}, {x2}, {y2}] left out", path.display()));
+            let corners = format!("[{x1}, {y1}, {x2}, {y2}]");
+            converted.notes.push(format!("{}: left out {name:?} {corners}, whose box has no area", path.display()));
             continue;
         }
         dataset.annotations.push(Annotation {
@@ -100,22 +112,26 @@ fn add(converted: &mut Converted, folder: &Path, path: &Path, stem: &str, image_
     Ok(())
 }
 
+/// The contents of an annotation file.
 struct VocFile {
     file_name: Option<String>,
     size: Option<(u32, u32)>,
     objects: Vec<VocObject>,
 }
 
+/// An object of an annotation file.
 struct VocObject {
     name: String,
-    /// xmin, ymin, xmax, ymax.
+    /// `xmin`, `ymin`, `xmax`, `ymax` in pixels.
     corners: [f64; 4],
 }
 
+/// Reads a text file.
 fn text(path: &Path) -> Result<String, DataError> {
     std::fs::read_to_string(path).map_err(|source| DataError::Io { path: path.to_owned(), source })
 }
 
+/// Reads an annotation file.
 fn read(path: &Path) -> Result<VocFile, DataError> {
     let wrong = |reason: String| DataError::Convert { path: path.to_owned(), reason };
     let text = text(path)?;
@@ -126,9 +142,9 @@ fn read(path: &Path) -> Result<VocFile, DataError> {
         found.and_then(|n| n.text()).map(|t| t.trim().to_owned())
     };
     let number = |node, name: &str| -> Result<f64, DataError> {
-        let value = child(node, name).ok_or_else(|| wrong(format!("a box without {name}")))?;
+        let value = child(node, name).ok_or_else(|| wrong(format!("a <bndbox> has no <{name}>, expected a number")))?;
         let parsed = value.parse::<f64>().ok().filter(|v| v.is_finite());
-        parsed.ok_or_else(|| wrong(format!("{name} is {value:?}, expected a number")))
+        parsed.ok_or_else(|| wrong(format!("<{name}> is {value:?}, expected a number")))
     };
     let size = root.children().find(|n| n.has_tag_name("size")).and_then(|size| {
         let side = |name| child(size, name)?.parse::<u32>().ok().filter(|side| *side > 0);
@@ -136,9 +152,11 @@ fn read(path: &Path) -> Result<VocFile, DataError> {
     });
     let mut objects = Vec::new();
     for node in root.children().filter(|n| n.has_tag_name("object")) {
-        let name = child(node, "name").ok_or_else(|| wrong("an object without a name".to_owned()))?;
+        let name = child(node, "name")
+            .ok_or_else(|| wrong("an <object> has no <name>, expected the name of its class".to_owned()))?;
         let bndbox = node.children().find(|n| n.has_tag_name("bndbox"));
-        let bndbox = bndbox.ok_or_else(|| wrong(format!("{name} without bndbox")))?;
+        let bndbox =
+            bndbox.ok_or_else(|| wrong(format!("an <object> of class {name:?} has no <bndbox>, expected its box")))?;
         let corners =
             [number(bndbox, "xmin")?, number(bndbox, "ymin")?, number(bndbox, "xmax")?, number(bndbox, "ymax")?];
         objects.push(VocObject { name, corners });
@@ -146,11 +164,12 @@ fn read(path: &Path) -> Result<VocFile, DataError> {
     Ok(VocFile { file_name: child(root, "filename"), size, objects })
 }
 
-/// The first word of each line; a second one is VOC's per-class flag.
+/// The first word of each line of a split file. A second word would be a flag that VOC uses in files for one class.
 fn split_stems(path: &Path) -> Result<Vec<String>, DataError> {
     Ok(text(path)?.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
 }
 
+/// The names of all annotation files without extension, sorted.
 fn all_stems(annotations: &Path) -> Result<Vec<String>, DataError> {
     let error = |source| DataError::Io { path: annotations.to_owned(), source };
     let mut stems = Vec::new();
@@ -164,6 +183,7 @@ fn all_stems(annotations: &Path) -> Result<Vec<String>, DataError> {
     Ok(stems)
 }
 
+/// The names of all classes in the annotation files, sorted.
 fn all_classes(annotations: &Path) -> Result<Vec<String>, DataError> {
     let mut names = BTreeSet::new();
     for stem in all_stems(annotations)? {

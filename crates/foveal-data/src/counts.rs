@@ -1,4 +1,4 @@
-//! What the class loss has to do with on a set: anchors, positives and classes as training makes them. No image is read.
+//! Numbers of objects and anchors of a data set by class, with the same targets as in training. No image is read.
 
 use std::collections::BTreeMap;
 
@@ -6,54 +6,56 @@ use foveal_anchors::{AnchorConfig, BACKGROUND, IGNORE, MatcherConfig, grid_sizes
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::augment::{Placed, by_padded_size};
+use crate::augment::{PlacedObjects, by_padded_size};
 use crate::{DataConfig, Opened};
 
-/// A class of a set.
+/// The counts of one class of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassCounts {
-    /// The category's name.
+    /// The name of the category.
     pub name: String,
-    /// Objects, crowd regions left out.
+    /// Number of objects of the class, without crowd regions.
     pub objects: usize,
-    /// Images with at least one object of the class.
+    /// Number of images with at least one object of the class.
     #[serde(rename = "pictures")]
     pub images: usize,
-    /// Positive anchors on the images whose anchors were matched.
+    /// Number of positive anchors of the class on the images whose anchors were matched.
     pub positives: usize,
 }
 
-/// Counts of a set. Objects are those of the annotations, which class weights and the sampler go by; anchors are those of
-/// the targets, where an object that resizing brings below `data.min_box` is ignored.
+/// Numbers of images, objects and anchors of a data set.
+///
+/// Objects are counted as in the annotations, which class weights and the sampler use too. Anchors are counted as in
+/// the targets of training, where an object that resizing makes smaller than `data.min_box` is ignored.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TargetCounts {
-    /// Images of the set.
+    /// Number of images of the data set.
     #[serde(rename = "pictures")]
     pub images: usize,
-    /// Images without objects, also where `data.filter_empty` leaves them out of the set.
+    /// Number of images without objects. They are counted even if `data.filter_empty` leaves them out of the data set.
     #[serde(rename = "empty_pictures")]
     pub empty_images: usize,
-    /// Objects of the set.
+    /// Number of objects of the data set, without crowd regions.
     pub objects: usize,
-    /// Images whose anchors were matched.
+    /// Number of images whose anchors were matched with their objects.
     #[serde(rename = "matched_pictures")]
     pub matched_images: usize,
-    /// Anchors of the matched images that have an object.
+    /// Number of positive anchors of the matched images.
     pub positives: usize,
-    /// Anchors of the matched images that show none.
+    /// Number of background anchors of the matched images.
     pub background: usize,
-    /// Anchors of the matched images that take no part in the loss.
+    /// Number of ignored anchors of the matched images, which take no part in the loss.
     pub ignored: usize,
-    /// The classes, in class order.
+    /// The counts of each class, in class order.
     pub classes: Vec<ClassCounts>,
-    /// The class of each object, image by image.
+    /// The classes of the objects of each image, in the order of the images.
     #[serde(skip)]
     pub by_image: Vec<Vec<u32>>,
 }
 
 impl TargetCounts {
-    /// Counts a set without augmentation. Anchors are matched on at most `limit` images, evenly chosen, each padded by
-    /// itself.
+    /// Counts a data set without augmentation. Anchors are matched on at most `limit` evenly spaced images. Each image
+    /// is resized and padded on its own, not in a batch.
     pub fn new(
         opened: &Opened,
         config: &DataConfig,
@@ -86,7 +88,7 @@ impl TargetCounts {
         let chosen = (0..matched).map(|i| dataset.record(i * dataset.len() / matched));
         for ([height, width], members) in by_padded_size(chosen, config) {
             let anchors = anchors.anchors(height, width, &grid_sizes(height, width)).boxes;
-            let tally = |placed: &Placed| {
+            let tally = |placed: &PlacedObjects| {
                 let mut tally: BTreeMap<i32, usize> = BTreeMap::new();
                 placed.targets(&anchors, matcher).classes.into_iter().for_each(|c| *tally.entry(c).or_default() += 1);
                 tally
@@ -97,7 +99,7 @@ impl TargetCounts {
         counts
     }
 
-    /// Files anchors under what they are trained as.
+    /// Adds a number of anchors that are trained as `class`, `BACKGROUND` or `IGNORE`.
     fn add(&mut self, class: i32, anchors: usize) {
         match class {
             BACKGROUND => self.background += anchors,
@@ -109,7 +111,8 @@ impl TargetCounts {
         }
     }
 
-    /// Negative pairs of anchor and class for each positive anchor.
+    /// Returns the number of negative pairs of anchor and class for each positive anchor, on the matched images.
+    /// Without positive anchors it is the number of negative pairs.
     pub fn negatives_per_positive(&self) -> f64 {
         let anchors = (self.positives + self.background) as f64;
         (anchors * self.classes.len() as f64 - self.positives as f64) / self.positives.max(1) as f64

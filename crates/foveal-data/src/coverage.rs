@@ -1,27 +1,27 @@
-//! How well anchors cover the objects of a set, by the sizes that the network sees. No image is read.
+//! Coverage of the objects of a data set by anchors, after resizing. No image is read.
 
 use foveal_anchors::{AnchorConfig, Coverage, CoverageSummary, SizeBucket, coverage, grid_sizes};
 use rayon::prelude::*;
 
-use crate::augment::{Resized, by_padded_size};
+use crate::augment::{UnaugmentedImage, by_padded_size};
 use crate::{DataConfig, Dataset};
 
-/// Coverage of a set's objects, in groups.
+/// Coverage of the objects of a data set by anchors: their highest IoUs and numbers of positive anchors, by group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SetCoverage {
-    /// All objects.
+    /// The coverage of all objects.
     pub all: CoverageSummary,
-    /// Objects of each size, in the order of [`SizeBucket::ALL`].
+    /// The coverage of small, medium and large objects, in the order of [`SizeBucket::ALL`].
     pub by_size: [CoverageSummary; 3],
-    /// Objects of each class, in class order.
+    /// The coverage of the objects of each class, in class order.
     pub by_class: Vec<CoverageSummary>,
 }
 
 impl SetCoverage {
-    /// Measures the objects that training learns without augmentation: those that resizing brings below `data.min_box`
-    /// are ignored there, and left out here.
+    /// Computes the coverage of the objects that are trained without augmentation. Objects that resizing makes smaller
+    /// than `data.min_box` are left out, because training ignores them. Each image is resized and padded on its own.
     pub fn new(dataset: &Dataset, config: &DataConfig, anchors: &AnchorConfig) -> Self {
-        let mut measured: Vec<(Resized, Coverage)> = Vec::with_capacity(dataset.len());
+        let mut measured: Vec<(UnaugmentedImage, Coverage)> = Vec::with_capacity(dataset.len());
         for ([height, width], members) in by_padded_size(dataset.records(), config) {
             let anchors = anchors.anchors(height, width, &grid_sizes(height, width)).boxes;
             measured.par_extend(members.into_par_iter().map(|image| {

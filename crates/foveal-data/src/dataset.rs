@@ -1,4 +1,4 @@
-//! A set of images with their objects, checked.
+//! A checked data set: images with their objects.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,46 +10,47 @@ use foveal_image::{RgbImage, load_rgb, load_stored};
 use crate::shapes::ShapeImages;
 use crate::{CheckReport, DataError};
 
-/// One object on an image.
+/// One object of an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Object {
-    /// Pixels of the image, inside it.
+    /// The bounding box in pixels of the original image, clipped to the image.
     pub bbox: BBox,
-    /// Contiguous class.
+    /// The class, from 0 without gaps; [`Dataset::label_map`] gives the category.
     pub class: u32,
-    /// Square pixels, of the mask where the file says so.
+    /// The `area` of the annotation in square pixels (in COCO files the area of the mask), or the area of the box if
+    /// the annotation has none.
     pub area: f32,
 }
 
-/// One image's annotation.
+/// The annotation of one image: its file, size, objects and crowd regions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// The file's id.
+    /// The COCO id of the image.
     pub image_id: i64,
-    /// As in the file.
+    /// The file name as in the annotation file, relative to the image folder.
     pub file_name: String,
-    /// Pixels, in the coordinates of the boxes.
+    /// Width of the image in pixels, in the orientation that the boxes refer to.
     pub width: u32,
-    /// Pixels, in the coordinates of the boxes.
+    /// Height of the image in pixels, in the orientation that the boxes refer to.
     pub height: u32,
-    /// Its objects; none is fine.
+    /// The objects of the image; empty for a background image.
     pub objects: Vec<Object>,
-    /// Regions that are neither object nor background.
+    /// Crowd regions (`iscrowd`) in pixels of the image. Anchors in them are neither positive nor background.
     pub crowds: Vec<BBox>,
 }
 
-/// Where an image's pixels come from.
+/// The source of the pixels of an image.
 #[derive(Clone, Debug)]
 pub(crate) enum ImageSource {
-    /// A file; `stored` leaves its EXIF orientation aside.
+    /// An image file. If `stored` is true, its EXIF orientation is not applied.
     File { path: PathBuf, stored: bool },
-    /// None: the set was opened by its annotations alone.
+    /// No source, because the data set was opened from its annotations alone.
     Unknown,
-    /// A generated one.
+    /// An image of the generated data set.
     Shape { set: Arc<ShapeImages>, index: usize },
 }
 
-/// A checked set, in the file's order.
+/// A checked data set. The images are in the order of the annotation file, and their indices are from 0 to `len() - 1`.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     pub(crate) records: Vec<Record>,
@@ -58,64 +59,66 @@ pub struct Dataset {
     pub(crate) coco: CocoDataset,
 }
 
-/// A set and what the checks found.
+/// An opened data set together with the result of its checks.
 #[derive(Clone, Debug)]
 pub struct Opened {
-    /// What can be used.
+    /// The images and objects that can be used.
     pub dataset: Dataset,
-    /// What was found and left out.
+    /// The defects that were found and the images and boxes that were left out.
     pub report: CheckReport,
 }
 
 impl Dataset {
-    /// The number of images.
+    /// Returns the number of images.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether there is no image.
+    /// Returns whether the data set has no images.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Classes and categories.
+    /// Returns the map between classes (from 0, without gaps) and categories (ids and names of the annotation file).
     pub fn label_map(&self) -> &LabelMap {
         &self.labels
     }
 
-    /// The annotation of image `index`.
+    /// Returns the annotation of image `index`.
     ///
     /// # Panics
-    /// `index >= len()`.
+    /// If `index` is not below [`Dataset::len`].
     pub fn record(&self, index: usize) -> &Record {
         &self.records[index]
     }
 
-    /// All annotations.
+    /// Returns the annotations of all images, in the order of their indices.
     pub fn records(&self) -> &[Record] {
         &self.records
     }
 
-    /// The number of objects of each class, in class order.
+    /// Returns the number of objects of each class, in class order. Crowd regions are not counted.
     pub fn objects_by_class(&self) -> Vec<usize> {
         let mut objects = vec![0; self.labels.len()];
         self.records.iter().flat_map(|r| &r.objects).for_each(|o| objects[o.class as usize] += 1);
         objects
     }
 
-    /// Ground truth for an evaluation: the images of this set with their annotations as the file has them.
+    /// Returns the ground truth for an evaluation: the images of this data set and their annotations with the boxes of
+    /// the annotation file, including crowd regions and objects below `data.min_box`.
     pub fn coco(&self) -> &CocoDataset {
         &self.coco
     }
 
-    /// The pixels of image `index`, in the coordinates of its boxes.
+    /// Reads or draws image `index`, in the orientation that its boxes refer to.
     ///
     /// # Errors
-    /// [`DataError::Image`], or [`DataError::Size`] when the file changed since the checks; [`DataError::NoImages`] for a
-    /// set that was opened by its annotations alone.
+    /// - [`DataError::Image`] if the file cannot be read or decoded
+    /// - [`DataError::Size`] if the size of the file has changed since the checks
+    /// - [`DataError::NoImages`] if the data set was opened from its annotations alone
     ///
     /// # Panics
-    /// `index >= len()`.
+    /// If `index` is not below [`Dataset::len`].
     pub fn load(&self, index: usize) -> Result<RgbImage, DataError> {
         let record = &self.records[index];
         match &self.sources[index] {
@@ -137,7 +140,8 @@ impl Dataset {
         }
     }
 
-    /// The first `n` images with objects (all images count when none has any), as a set of its own.
+    /// Returns a data set of the first `n` images that have objects. If no image has objects, it has the first `n`
+    /// images. If there are fewer than `n`, it has all of them.
     pub fn subset(&self, n: usize) -> Dataset {
         let with_objects = self.records.iter().any(|r| !r.objects.is_empty());
         let keep = |r: &Record| !with_objects || !r.objects.is_empty();
@@ -145,7 +149,7 @@ impl Dataset {
         self.select(&kept)
     }
 
-    /// The images of these indices, as a set of its own.
+    /// Returns a data set of the images with these indices.
     pub(crate) fn select(&self, indices: &[usize]) -> Dataset {
         let records: Vec<Record> = indices.iter().map(|&i| self.records[i].clone()).collect();
         let ids: std::collections::HashSet<i64> = records.iter().map(|r| r.image_id).collect();

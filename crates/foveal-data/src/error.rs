@@ -1,4 +1,4 @@
-//! What can go wrong between a config and a batch.
+//! Errors of opening, checking, loading, converting and writing data sets.
 
 use std::path::PathBuf;
 
@@ -8,119 +8,124 @@ use foveal_image::ImageError;
 
 use crate::CheckReport;
 
-/// A data set that cannot be opened or loaded.
+/// An error of opening, loading, converting or writing a data set.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// A path that the config must give.
-    #[error("`{key}` is not set: {expected}")]
+    /// A path that the configuration must set is missing.
+    #[error("`{key}` is not set: expected {expected}")]
     Missing {
-        /// The key.
+        /// The full configuration key, for example `data.train.images`.
         key: &'static str,
-        /// What belongs there.
+        /// What the key must be set to.
         expected: &'static str,
     },
-    /// A setting outside its range.
+    /// A value of the configuration is outside its range.
     #[error(transparent)]
     Setting(#[from] SettingError),
-    /// The annotation file.
+    /// The annotation file cannot be read, or it is not a valid COCO file.
     #[error(transparent)]
     Coco(#[from] CocoError),
-    /// The categories of an annotation file.
+    /// The categories of an annotation file cannot be used, for example because two have the same id.
     #[error("{}: {source}", path.display())]
     Categories {
-        /// The annotation file.
+        /// Path of the annotation file.
         path: PathBuf,
-        /// What is wrong with them.
+        /// The defect of the categories.
         source: CocoError,
     },
-    /// A category that the training set does not know, or knows by another name.
-    #[error("{}: category {id} is {found:?}, but {expected}", path.display())]
+    /// A category of an annotation file has an id or a name that differs from the training set.
+    #[error("{}: category {id} is named {found:?}, but {expected}; expected the same ids and names", path.display())]
     Labels {
-        /// The annotation file.
+        /// Path of the annotation file.
         path: PathBuf,
-        /// The category.
+        /// The id of the category in the annotation file.
         id: i64,
-        /// Its name there.
+        /// The name of the category in the annotation file.
         found: String,
-        /// What the training set or the model says.
+        /// The id or name of the category in the training set.
         expected: String,
     },
-    /// `on_error = "fail"` and the checks found something.
-    #[error("{0}\nset data.on_error = \"skip\" to leave these out")]
+    /// The checks found images or boxes that cannot be used, and `data.on_error` is `fail`.
+    #[error("{0}\nset data.on_error = \"skip\" to leave these images and boxes out")]
     Check(Box<CheckReport>),
-    /// An image folder that is not there.
-    #[error("{} is no folder (`{key}`)", path.display())]
+    /// The folder of the images does not exist, or the path is not a folder.
+    #[error("`{key}`: expected an existing folder, found {}", path.display())]
     NoFolder {
-        /// The key.
+        /// The full configuration key, for example `data.train.images`.
         key: &'static str,
-        /// Its value.
+        /// The path that the key is set to.
         path: PathBuf,
     },
-    /// An image that failed while a batch was made.
+    /// An image cannot be read or decoded.
     #[error("image id {image_id}: {source}")]
     Image {
-        /// Its id.
+        /// The COCO id of the image.
         image_id: i64,
-        /// Why.
+        /// The reason, with the path of the file.
         source: ImageError,
     },
-    /// An image whose size changed since the checks.
-    #[error("image id {image_id}: {} is {found}, expected {expected}", path.display())]
+    /// The size of an image file has changed since the data set was checked.
+    #[error(
+        "image id {image_id}: {} has {found} pixels, expected {expected}; the file has changed since the checks",
+        path.display()
+    )]
     Size {
-        /// Its id.
+        /// The COCO id of the image.
         image_id: i64,
-        /// Its file.
+        /// Path of the image file.
         path: PathBuf,
-        /// `width x height`.
+        /// The size of the file now, `WIDTHxHEIGHT` in pixels.
         found: String,
-        /// `width x height`.
+        /// The size when the data set was checked, `WIDTHxHEIGHT` in pixels.
         expected: String,
     },
-    /// An image of a set that was opened by its annotations alone.
-    #[error("image id {image_id}: the set was opened by its annotations alone, expected a folder of images")]
+    /// An image cannot be loaded, because the data set was opened from its annotations alone
+    /// ([`DataConfig::open_annotations`](crate::DataConfig::open_annotations)).
+    #[error("image id {image_id}: the data set was opened from its annotations alone, expected a folder of images")]
     NoImages {
-        /// Its id.
+        /// The COCO id of the image.
         image_id: i64,
     },
-    /// An image whose size nothing tells.
+    /// The annotation file does not give the size of an image, and the image files are not read.
     #[error(
-        "{}: image {image_id} has no width or height, expected both, since no image is read to measure them",
+        "{}: image {image_id} has no width or height; expected both, because the image files are not read here",
         path.display()
     )]
     NoImageSize {
-        /// The annotation file.
+        /// Path of the annotation file.
         path: PathBuf,
-        /// Its id.
+        /// The COCO id of the image.
         image_id: i64,
     },
-    /// A defect of the program, not of the data.
-    #[error("a loading thread panicked: {0}")]
+    /// A loading thread panicked. This is a defect of the program, not of the data. The field is the message of the
+    /// panic.
+    #[error("a loading thread panicked, which is a defect of foveal: {0}")]
     Worker(String),
-    /// A file or folder that cannot be read or written.
+    /// A file or folder cannot be read or created.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// Why.
+        /// The reason that the operating system gives.
         source: std::io::Error,
     },
-    /// A file that cannot be written.
+    /// A file cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// An image that cannot be encoded.
+    /// An image cannot be encoded.
     #[error("cannot encode {}: {reason}", path.display())]
     Encode {
-        /// The file.
+        /// The file that the image was to be written to.
         path: PathBuf,
-        /// Why.
+        /// The reason that the encoder gives.
         reason: String,
     },
-    /// An annotation file of another format that cannot be converted.
+    /// A data set in another format cannot be converted to COCO.
     #[error("{}: {reason}", path.display())]
     Convert {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// What was expected and found.
+        /// What was expected and what was found.
         reason: String,
     },
 }

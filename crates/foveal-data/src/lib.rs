@@ -1,11 +1,13 @@
-//! From a config to batches: data sets and their checks, augmentation, target assignment, the loading pipeline, the
-//! generated `shapes` set, and converters.
+//! Data sets from a configuration to batches: opening and checking a set, augmentation, target assignment, loading in
+//! worker threads, the generated `shapes` data set, and a converter from Pascal VOC.
 //!
 //! ```text
-//! DataConfig::open_train -> Opened { dataset, report } -> loader(dataset, seed, epoch) -> Batch { images, targets, info }
+//! DataConfig::open_train -> Opened { dataset, report }
+//! loader(dataset, config, options, epoch) -> Loader, an iterator over Batch { images, targets, info }
 //! ```
 //!
-//! Every random decision is a function of (seed, epoch, index) alone, never of threads or time.
+//! Every random value is a function of the seed, the epoch and the index of the image. It does not depend on the number
+//! of threads or on time.
 
 mod augment;
 mod check;
@@ -34,6 +36,6 @@ pub use error::DataError;
 pub use loader::{Batch, ImageInfo, Loader, LoaderOptions, loader};
 pub use random::Stream;
 pub use report::{CheckReport, Findings, Problem, Skipped};
-pub use sampler::{Sampler, epoch_len, epoch_order, repeats};
+pub use sampler::{Sampler, epoch_len, epoch_order, image_repeat_factors};
 pub use shapes::{ShapesConfig, write_shapes};
 pub use stats::Stats;

@@ -1,4 +1,4 @@
-//! Worker threads that make batches ahead of the model, in order.
+//! Worker threads that prepare batches in advance and deliver them in order.
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
@@ -14,55 +14,59 @@ use crate::sample::{Sample, SampleMaker};
 use crate::sampler::epoch_order;
 use crate::{DataConfig, DataError, Dataset, OnError, Problem, Skipped, Stream};
 
-/// Padded sizes whose anchors are kept; at 800 pixels one takes some 3 MB.
+/// Number of padded image sizes whose anchors are cached. The anchors of one size of 800 pixels take about 3 MB.
 const CACHED_SIZES: usize = 16;
-/// So many other images are tried in place of one that cannot be loaded.
+/// Number of other images that are tried in training in place of an image that cannot be loaded.
 const REPLACEMENTS: u64 = 10;
-/// Separates the replacements' random stream from those of the samples.
+/// Key that separates the random stream of the replacements from those of the samples.
 const REPLACE: u64 = 12;
 
-/// Where an image of a batch comes from and what became of its size.
+/// The origin of an image of a batch: its index, its id and its sizes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageInfo {
-    /// Position in the data set.
+    /// Index of the image in the data set, from 0.
     pub index: usize,
-    /// The image's COCO id.
+    /// The COCO id of the image.
     pub image_id: i64,
-    /// Sizes before and after resizing.
+    /// Sizes of the image in pixels before and after resizing, without padding.
     pub frame: ImageFrame,
 }
 
-/// What one step of the model needs.
+/// One batch: normalised images and their training targets.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    /// `[batch, 3, height, width]`.
+    /// The images, normalised and padded to one size, `[batch, 3, height, width]`.
     pub images: PaddedBatch,
-    /// The targets of each image.
+    /// The targets of each image, one entry per image of the batch. The anchors are those of the padded size.
     pub targets: Vec<ImageTargets>,
-    /// The origin of each image.
+    /// The origin of each image, one entry per image of the batch.
     pub info: Vec<ImageInfo>,
-    /// Images that could not be loaded (`on_error = "skip"`): replaced while training, else left out.
+    /// The images that could not be loaded, with `data.on_error = "skip"`. In training they are replaced by other
+    /// images, otherwise they are left out of the batch.
     pub skipped: Vec<Skipped>,
-    /// Seconds that a worker took to make the batch.
+    /// Time in seconds that a loading thread needed to prepare the batch.
     pub load_seconds: f64,
 }
 
-/// How a set is gone through. The number of threads and of waiting batches is `data.workers` and `data.queue`.
+/// Options of [`loader`]. The numbers of threads and of batches prepared in advance are `data.workers` and `data.queue`
+/// of the configuration.
 #[derive(Clone, Debug)]
 pub struct LoaderOptions {
-    /// Images of a batch; the last batch may have fewer.
+    /// Number of images per batch, at least 1. The last batch of an epoch can have fewer.
     pub batch_size: usize,
-    /// Seed of order and augmentation.
+    /// Seed of the order of the images and of the augmentation.
     pub seed: u64,
-    /// Whether images are shuffled and augmented.
+    /// Whether images are sampled, shuffled and augmented. Otherwise each image is used once, in the order of the data
+    /// set.
     pub training: bool,
-    /// The anchors that targets are assigned to.
+    /// The anchors that are matched with the objects.
     pub anchors: AnchorConfig,
-    /// The rule by which anchors and objects are matched.
+    /// The rule that matches anchors with objects.
     pub matcher: MatcherConfig,
 }
 
-/// Batches in order; the same for any number of workers. Dropping it stops them.
+/// An iterator over the batches of one epoch, made by [`loader`]. The batches and their order do not depend on the
+/// number of loading threads. After an error the iterator ends. Dropping the loader stops its threads.
 pub struct Loader {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -71,12 +75,16 @@ pub struct Loader {
     waited: Duration,
 }
 
-/// Starts the workers of one epoch. Order and augmentation depend on the seed, the epoch and the index alone.
+/// Starts the loading threads of one epoch and returns an iterator over its batches. The order of the images and their
+/// augmentation depend only on the seed, the epoch and the index of the image.
+///
+/// The items are `Result`s. With `data.on_error = "fail"`, an image that cannot be loaded gives [`DataError::Image`] or
+/// [`DataError::Size`]; a panic in a thread gives [`DataError::Worker`].
 ///
 /// # Panics
-/// The batch size is 0.
+/// If the batch size is 0, or if a threshold of the sampler is not positive.
 pub fn loader(dataset: Arc<Dataset>, config: &DataConfig, options: LoaderOptions, epoch: u64) -> Loader {
-    assert!(options.batch_size > 0, "a batch of no images");
+    assert!(options.batch_size > 0, "the batch size must be at least 1");
     let order: Vec<usize> = if options.training {
         epoch_order(&dataset, config, options.seed, epoch)
     } else {
@@ -104,12 +112,12 @@ pub fn loader(dataset: Arc<Dataset>, config: &DataConfig, options: LoaderOptions
 }
 
 impl Loader {
-    /// The number of batches of the epoch.
+    /// Returns the number of batches of the epoch.
     pub fn batches(&self) -> usize {
         self.shared.batches.len()
     }
 
-    /// How long the caller has waited for data so far.
+    /// Returns the time that the caller has waited for batches so far.
     pub fn waited(&self) -> Duration {
         self.waited
     }
@@ -136,7 +144,7 @@ impl Iterator for Loader {
         self.shared.changed.notify_all();
         self.waited += started.elapsed();
         match batch {
-            // Nothing of it could be loaded.
+            // No image of the batch could be loaded.
             Ok(batch) if batch.info.is_empty() => self.next(),
             Ok(batch) => Some(Ok(batch)),
             Err(error) => {
@@ -154,40 +162,45 @@ impl Drop for Loader {
         lock(&self.shared.progress).stopped = true;
         self.shared.changed.notify_all();
         for worker in self.workers.drain(..) {
-            // A worker's panic was caught and delivered as an error.
+            // The panic of a worker was caught before and delivered as an error.
             let _ = worker.join();
         }
     }
 }
 
-/// What workers and consumer share.
+/// The state that the loading threads and the consumer share.
 struct Shared {
     dataset: Arc<Dataset>,
     maker: SampleMaker,
     on_error: OnError,
     options: LoaderOptions,
     batches: Vec<Vec<usize>>,
-    /// Batches that may be begun beyond the one that is wanted next.
+    /// Number of batches that may be started in advance of the next one to be delivered.
     ahead: usize,
     anchors: Mutex<HashMap<(usize, usize), Arc<Anchors>>>,
-    progress: Mutex<Progress>,
+    progress: Mutex<QueueState>,
     changed: Condvar,
 }
 
+/// The batches that were started, finished and delivered.
 #[derive(Default)]
-struct Progress {
+struct QueueState {
+    /// Number of batches that a worker has started.
     begun: usize,
+    /// Number of batches that the consumer has taken.
     delivered: usize,
+    /// Finished batches that the consumer has not taken, by their position in the epoch.
     ready: BTreeMap<usize, Result<Batch, DataError>>,
     stopped: bool,
 }
 
-/// A panic while the lock was held cannot leave the plain values behind it half changed.
+/// Locks a mutex. The lock of a thread that panicked is taken too, since no panic can leave the values half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
+    /// Makes batches until none are left; the body of a loading thread.
     fn work(&self) {
         while let Some(task) = self.next_task() {
             let made = catch_unwind(AssertUnwindSafe(|| self.make(&self.batches[task])));
@@ -197,7 +210,7 @@ impl Shared {
         }
     }
 
-    /// Waits until there is room in the queue; `None` at the end.
+    /// Waits until another batch may be started and returns its position. `None` after the last batch.
     fn next_task(&self) -> Option<usize> {
         let mut progress = lock(&self.progress);
         loop {
@@ -212,6 +225,7 @@ impl Shared {
         }
     }
 
+    /// Makes the batch of these images.
     fn make(&self, indices: &[usize]) -> Result<Batch, DataError> {
         let started = Instant::now();
         let mut skipped = Vec::new();
@@ -235,7 +249,8 @@ impl Shared {
         Ok(Batch { images, targets, info, skipped, load_seconds: started.elapsed().as_secs_f64() })
     }
 
-    /// The sample of an image, or where it cannot be loaded and `on_error` allows: another's while training, none else.
+    /// Makes the sample of an image. If the image cannot be loaded and `on_error` is `skip`, the result is a sample of
+    /// another image in training, otherwise `None`.
     fn sample(&self, index: usize, skipped: &mut Vec<Skipped>) -> Result<Option<Sample>, DataError> {
         let SampleMaker { seed, epoch, .. } = self.maker;
         let mut random = Stream::new(&[seed, epoch, index as u64, REPLACE]);
@@ -267,6 +282,7 @@ impl Shared {
         }
     }
 
+    /// The anchors of a padded size in pixels, from the cache if possible.
     fn anchors(&self, height: usize, width: usize) -> Arc<Anchors> {
         if let Some(anchors) = lock(&self.anchors).get(&(height, width)) {
             return Arc::clone(anchors);
@@ -281,6 +297,7 @@ impl Shared {
     }
 }
 
+/// The message of a panic.
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown".to_owned())

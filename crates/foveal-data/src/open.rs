@@ -1,4 +1,4 @@
-//! Opening a set: by annotations and images, by annotations alone, or a generated one.
+//! Opening a data set: from annotations and images, from annotations alone, or generated.
 
 use std::path::Path;
 
@@ -10,11 +10,13 @@ use crate::shapes::{self, Split};
 use crate::{DataConfig, DataError, OnError, SetConfig, Source};
 
 impl DataConfig {
-    /// Opens and checks the training set.
+    /// Opens and checks the training set. With `filter_empty`, images without objects are left out.
     ///
     /// # Errors
-    /// Settings, files and categories that cannot be used; with `on_error = "fail"` also [`DataError::Check`] with all
-    /// that was found.
+    /// - [`DataError::Setting`] for a value outside its range
+    /// - [`DataError::Missing`] or [`DataError::NoFolder`] for a path that is not set or is not a folder
+    /// - [`DataError::Coco`] or [`DataError::Categories`] for an annotation file that cannot be used
+    /// - [`DataError::Check`] with all defects that were found, if `on_error` is `fail`
     pub fn open_train(&self) -> Result<Opened, DataError> {
         self.validate().map_err(|e| e.within("data"))?;
         let opened = match self.source {
@@ -24,10 +26,15 @@ impl DataConfig {
         Ok(self.without_empty(opened))
     }
 
-    /// Opens and checks the validation set, with the classes of the training set where the config names one.
+    /// Opens and checks the validation set. If the annotation file of the training set exists, the classes are those of
+    /// the training set; otherwise they are the categories of the validation set.
     ///
     /// # Errors
-    /// As [`DataConfig::open_train`], and [`DataError::Labels`] for a category that the training set does not know.
+    /// - [`DataError::Setting`] for a value outside its range
+    /// - [`DataError::Missing`] or [`DataError::NoFolder`] for a path that is not set or is not a folder
+    /// - [`DataError::Coco`] or [`DataError::Categories`] for an annotation file that cannot be used
+    /// - [`DataError::Labels`] for a category whose id or name differs from the training set
+    /// - [`DataError::Check`] with all defects that were found, if `on_error` is `fail`
     pub fn open_val(&self) -> Result<Opened, DataError> {
         let labels = match (self.source, &self.train.annotations) {
             (Source::Coco, Some(path)) if path.exists() => Some(label_map(&CocoDataset::read(path)?.categories, path)?),
@@ -36,10 +43,15 @@ impl DataConfig {
         self.open_val_with(labels.as_ref())
     }
 
-    /// Opens and checks the validation set with the classes of a model; `None` takes the set's own.
+    /// Opens and checks the validation set with the classes of a model, given by `labels`. With `None`, the classes are
+    /// the categories of the validation set.
     ///
     /// # Errors
-    /// As [`DataConfig::open_val`].
+    /// - [`DataError::Setting`] for a value outside its range
+    /// - [`DataError::Missing`] or [`DataError::NoFolder`] for a path that is not set or is not a folder
+    /// - [`DataError::Coco`] or [`DataError::Categories`] for an annotation file that cannot be used
+    /// - [`DataError::Labels`] for a category whose id or name differs from `labels`
+    /// - [`DataError::Check`] with all defects that were found, if `on_error` is `fail`
     pub fn open_val_with(&self, labels: Option<&LabelMap>) -> Result<Opened, DataError> {
         self.validate().map_err(|e| e.within("data"))?;
         match self.source {
@@ -48,11 +60,14 @@ impl DataConfig {
         }
     }
 
-    /// Opens a set by its annotations alone, to count what is in it: no image is read, and none can be loaded. What
-    /// cannot be used is left out whatever `on_error` says.
+    /// Opens a data set from its annotation file alone, to count its images, objects and anchors. No image file is
+    /// read, and [`Dataset::load`](crate::Dataset::load) fails. Images and boxes that cannot be used are left out,
+    /// whatever `on_error` is. With [`Split::Train`] and `filter_empty`, images without objects are left out too.
     ///
     /// # Errors
-    /// Settings, a file or categories that cannot be used; [`DataError::NoImageSize`] for an image without a size.
+    /// - [`DataError::Setting`] for a value outside its range
+    /// - [`DataError::Coco`] or [`DataError::Categories`] for an annotation file that cannot be used
+    /// - [`DataError::NoImageSize`] for an image without width or height in the annotation file
     pub fn open_annotations(&self, path: &Path, split: Split) -> Result<Opened, DataError> {
         self.validate().map_err(|e| e.within("data"))?;
         let coco = CocoDataset::read(path)?;
@@ -63,7 +78,7 @@ impl DataConfig {
         Ok(if split == Split::Train { self.without_empty(opened) } else { opened })
     }
 
-    /// Leaves images without objects out of a training set, where `filter_empty` says so.
+    /// Removes the images without objects from a training set if `filter_empty` is set.
     fn without_empty(&self, mut opened: Opened) -> Opened {
         if self.filter_empty {
             let data = &opened.dataset;
@@ -76,8 +91,9 @@ impl DataConfig {
     fn open_coco(&self, set: &SetConfig, keys: Keys, labels: Option<&LabelMap>) -> Result<Opened, DataError> {
         let missing = |key, expected| DataError::Missing { key, expected };
         let annotations = set.annotations.as_deref();
-        let annotations = annotations.ok_or_else(|| missing(keys.annotations, "a COCO annotation file"))?;
-        let images = set.images.as_deref().ok_or_else(|| missing(keys.images, "the folder of the images"))?;
+        let annotations = annotations.ok_or_else(|| missing(keys.annotations, "the path of a COCO annotation file"))?;
+        let images =
+            set.images.as_deref().ok_or_else(|| missing(keys.images, "the path of the folder with the images"))?;
         let coco = CocoDataset::read(annotations)?;
         if !images.is_dir() {
             return Err(DataError::NoFolder { key: keys.images, path: images.to_owned() });
@@ -90,7 +106,7 @@ impl DataConfig {
     }
 }
 
-/// The config keys of a set, for messages.
+/// The configuration keys of a data set, for error messages.
 #[derive(Clone, Copy)]
 struct Keys {
     annotations: &'static str,

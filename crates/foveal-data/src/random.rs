@@ -1,15 +1,16 @@
-//! Counter-based randomness: a stream is a function of its keys.
+//! Random numbers as a function of keys such as seed, epoch and index.
 
-/// Increment of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+/// Increment of SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
 const GOLDEN_GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// Random numbers that depend on the keys it was made of, and on nothing else.
+/// A stream of pseudorandom numbers that depends only on the keys given to [`Stream::new`]. The generator is SplitMix64
+/// (Steele, Lea, Flood, 2014). It is not suitable for cryptography.
 #[derive(Clone, Debug)]
 pub struct Stream {
     state: u64,
 }
 
-/// splitmix64's finalizer.
+/// The finaliser of SplitMix64.
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -17,43 +18,44 @@ fn mix(mut z: u64) -> u64 {
 }
 
 impl Stream {
-    /// The stream of these keys, for example seed, epoch and index; their order matters.
+    /// Creates the stream of these keys, for example seed, epoch and index. Other keys or another order give another
+    /// stream.
     pub fn new(keys: &[u64]) -> Self {
         Self { state: keys.iter().fold(GOLDEN_GAMMA, |state, key| mix(state ^ mix(key.wrapping_add(GOLDEN_GAMMA)))) }
     }
 
-    /// 64 random bits.
+    /// Returns 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(GOLDEN_GAMMA);
         mix(self.state)
     }
 
-    /// Uniform in [0, 1).
+    /// Returns a random number that is uniformly distributed in `[0, 1)`.
     pub fn uniform(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1u64 << 24) as f32
     }
 
-    /// Uniform in [low, high).
+    /// Returns a random number that is uniformly distributed from `low` to `high`.
     pub fn range(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.uniform()
     }
 
-    /// Uniform in 0..n.
+    /// Returns a random integer that is uniformly distributed in `0..n`.
     ///
     /// # Panics
-    /// `n` is 0.
+    /// If `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
-        assert!(n > 0, "a choice among nothing");
-        // The high half of the product (Lemire): its bias is below n / 2^64.
+        assert!(n > 0, "cannot choose one of 0 items");
+        // The high half of the product (Lemire, arXiv 1805.10941). Its bias is below n / 2^64.
         ((u128::from(self.bits()) * n as u128) >> 64) as usize
     }
 
-    /// True with this probability.
+    /// Returns true with this probability, from 0 to 1.
     pub fn chance(&mut self, probability: f32) -> bool {
         self.uniform() < probability
     }
 
-    /// Fisher-Yates.
+    /// Shuffles the items in place with the algorithm of Fisher and Yates.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
@@ -80,7 +82,7 @@ mod tests {
         let mut stream = Stream::new(&[7]);
         let n = 20_000;
         let mean: f32 = (0..n).map(|_| stream.uniform()).sum::<f32>() / n as f32;
-        // The mean's deviation is 0.289 / sqrt(n) = 0.002.
+        // The standard deviation of the mean is 0.289 / sqrt(n) = 0.002.
         assert!((mean - 0.5).abs() < 0.01, "{mean}");
         let mut counts = [0; 5];
         (0..n).for_each(|_| counts[stream.below(5)] += 1);

@@ -1,138 +1,142 @@
-//! What the checks before a run found, in one summary.
+//! The result of the checks of a data set before a run: all defects in one report.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-/// So many cases of a kind are spelt out in a summary.
+/// Number of examples that a report keeps for each kind of defect.
 const SHOWN: usize = 5;
 
-/// A kind of defect.
+/// A kind of defect of a data set. In JSON it is written in snake case, for example `missing_image`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Problem {
-    /// The image file is not there.
+    /// The image file does not exist.
     MissingImage,
     /// The image file cannot be decoded or is truncated.
     BrokenImage,
-    /// The annotation file gives another size than the image file has.
+    /// The size of an image in the annotation file differs from the size of the image file.
     SizeMismatch,
-    /// Two images share an id.
+    /// Two images of the annotation file have the same id. The first is used.
     DuplicateImage,
-    /// An image without a file name.
+    /// An image of the annotation file has no file name.
     NoFileName,
-    /// Two annotations share an id.
+    /// Two annotations have the same id. The first is used.
     DuplicateAnnotation,
-    /// An annotation on an image that is not in the file.
+    /// An annotation refers to an image that is not in the annotation file.
     UnknownImage,
-    /// An annotation of a category that is not in the file.
+    /// An annotation refers to a category that is not in the annotation file.
     UnknownCategory,
-    /// A box with a coordinate that is no number.
+    /// A box has a coordinate that is not a finite number.
     NotFinite,
-    /// A box without area.
+    /// A box has a width or height of 0 or less.
     EmptyBox,
-    /// A box that lies outside its image.
+    /// A box lies completely outside its image.
     OutsideBox,
-    /// Another defect of the annotation file.
+    /// The annotation file has another defect.
     Other,
-    /// A box that reaches over its image's edge: clipped.
+    /// A box extends beyond the edge of its image by more than half a pixel. It is clipped and used.
     ClippedBox,
-    /// A box below `min_box`: dropped.
+    /// The width or height of an object is below `data.min_box`. The object is dropped.
     SmallBox,
-    /// An image whose boxes were drawn before its EXIF rotation: decoded as stored.
+    /// The boxes of an image refer to its pixels as stored, without the EXIF orientation. The image is used without the
+    /// EXIF orientation.
     StoredOrientation,
-    /// An image without a size in the annotation file: its file's is taken.
+    /// The annotation file does not give the size of an image. The size of the image file is used.
     NoSize,
 }
 
 impl Problem {
-    /// Whether it stops a run with `on_error = "fail"`; the others are handled and only told.
+    /// Returns whether a defect of this kind stops a run with `data.on_error = "fail"`. The others are corrected and
+    /// only reported.
     pub fn is_error(self) -> bool {
         self < Problem::ClippedBox
     }
 
+    /// The plural noun that follows a count in a report.
     fn describe(self) -> &'static str {
         match self {
             Problem::MissingImage => "images not found",
             Problem::BrokenImage => "images that cannot be decoded",
-            Problem::SizeMismatch => "images of another size than annotated",
-            Problem::DuplicateImage => "image ids used twice",
+            Problem::SizeMismatch => "images whose size differs from the annotation file",
+            Problem::DuplicateImage => "image ids that are used more than once",
             Problem::NoFileName => "images without a file name",
-            Problem::DuplicateAnnotation => "annotation ids used twice",
-            Problem::UnknownImage => "annotations on unknown images",
-            Problem::UnknownCategory => "annotations of unknown categories",
-            Problem::NotFinite => "boxes that are not numbers",
+            Problem::DuplicateAnnotation => "annotation ids that are used more than once",
+            Problem::UnknownImage => "annotations of images that are not in the file",
+            Problem::UnknownCategory => "annotations of categories that are not in the file",
+            Problem::NotFinite => "boxes with a coordinate that is not a finite number",
             Problem::EmptyBox => "boxes without area",
-            Problem::OutsideBox => "boxes outside their image",
-            Problem::Other => "other defects",
-            Problem::ClippedBox => "boxes clipped at the image's edge",
-            Problem::SmallBox => "boxes below data.min_box dropped",
-            Problem::StoredOrientation => "rotated images whose boxes refer to the stored pixels: decoded as stored",
-            Problem::NoSize => "images without a size in the file: measured",
+            Problem::OutsideBox => "boxes completely outside their image",
+            Problem::Other => "other defects of the annotation file",
+            Problem::ClippedBox => "boxes that extend beyond the edge of their image: clipped",
+            Problem::SmallBox => "objects smaller than data.min_box: dropped",
+            Problem::StoredOrientation => "images whose boxes ignore the EXIF orientation: used without it",
+            Problem::NoSize => "images without a size in the annotation file: read from the image files",
         }
     }
 }
 
-/// All cases of one kind.
+/// The defects of one kind in a [`CheckReport`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Findings {
-    /// How many.
+    /// Number of defects of this kind.
     pub count: usize,
-    /// The first few, spelt out.
+    /// Descriptions of the first five defects, with image or annotation id.
     pub examples: Vec<String>,
 }
 
-/// An image or annotation that was left out.
+/// An image or annotation that was left out of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Skipped {
-    /// The image.
+    /// The COCO id of the image.
     pub image_id: i64,
-    /// The annotation, where it is not the whole image.
+    /// The id of the annotation; `None` if the whole image was left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotation_id: Option<i64>,
-    /// Why.
+    /// The kind of defect that is the reason.
     pub problem: Problem,
-    /// The case spelt out.
+    /// Description of the defect, with the id and, for an image, the file.
     pub reason: String,
 }
 
-/// What the checks of one set found.
+/// The result of the checks of one data set. `Display` writes it in several lines.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CheckReport {
-    /// The set, by its annotation file.
+    /// Path of the annotation file, or the name of a generated data set.
     pub set: String,
-    /// Images that can be used.
+    /// Number of images that can be used.
     pub images: usize,
-    /// Of these, images without objects.
+    /// Number of images that can be used and have no objects.
     pub empty_images: usize,
-    /// Objects that can be used.
+    /// Number of objects that can be used, without crowd regions.
     pub objects: usize,
-    /// Crowd regions.
+    /// Number of crowd regions that can be used.
     pub crowds: usize,
-    /// Everything found, by kind.
+    /// The defects that were found, by kind.
     pub findings: BTreeMap<Problem, Findings>,
-    /// Everything left out.
+    /// The images and annotations that were left out.
     pub skipped: Vec<Skipped>,
 }
 
 impl CheckReport {
-    /// Whether nothing was left out and nothing stands against a run with `on_error = "fail"`.
+    /// Returns whether nothing was left out and no defect stops a run with `data.on_error = "fail"`.
     pub fn is_clean(&self) -> bool {
         self.errors() == 0 && self.skipped.is_empty()
     }
 
-    /// The number of defects that stop a run with `on_error = "fail"`.
+    /// Returns the number of defects that stop a run with `data.on_error = "fail"`.
     pub fn errors(&self) -> usize {
         self.findings.iter().filter(|(problem, _)| problem.is_error()).map(|(_, found)| found.count).sum()
     }
 
-    /// The number of defects of one kind.
+    /// Returns the number of defects of one kind.
     pub fn count(&self, problem: Problem) -> usize {
         self.findings.get(&problem).map_or(0, |found| found.count)
     }
 
-    /// One line.
+    /// Returns one line with the numbers of images, objects and defects of each kind, and the first example of each
+    /// kind that stops a run.
     pub fn summary(&self) -> String {
         let mut text = format!("{} images, {} objects", self.images, self.objects);
         for (problem, found) in &self.findings {
@@ -144,6 +148,7 @@ impl CheckReport {
         text
     }
 
+    /// Counts a defect.
     pub(crate) fn add(&mut self, problem: Problem, text: impl fmt::Display) {
         let found = self.findings.entry(problem).or_default();
         found.count += 1;
@@ -152,6 +157,7 @@ impl CheckReport {
         }
     }
 
+    /// Counts a defect and lists the image or annotation as left out.
     pub(crate) fn skip(&mut self, image_id: i64, annotation_id: Option<i64>, problem: Problem, reason: String) {
         self.add(problem, &reason);
         self.skipped.push(Skipped { image_id, annotation_id, problem, reason });
@@ -166,7 +172,7 @@ impl fmt::Display for CheckReport {
             self.set, self.images, self.empty_images, self.objects, self.crowds
         )?;
         if self.findings.is_empty() {
-            return write!(f, "\n  nothing found");
+            return write!(f, "\n  no defects found");
         }
         for (problem, found) in &self.findings {
             write!(

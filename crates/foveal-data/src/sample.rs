@@ -1,28 +1,30 @@
-//! One image of a batch: loaded, augmented, resized, with its objects.
+//! One image of a batch: loaded, augmented and resized, with its objects.
 
 use foveal_image::{Preprocess, Staged};
 
-use crate::augment::{Geometry, Placed};
+use crate::augment::{Geometry, PlacedObjects};
 use crate::{AugmentConfig, DataConfig, DataError, Dataset, Stream, color};
 
-/// What makes a sample out of a record.
+/// Makes samples of the images of a data set.
 #[derive(Clone, Debug)]
 pub(crate) struct SampleMaker {
     pub preprocess: Preprocess,
+    /// The augmentation; `None` outside training.
     pub augment: Option<AugmentConfig>,
+    /// Smallest side of an object in pixels after resizing.
     pub min_box: f32,
     pub seed: u64,
     pub epoch: u64,
 }
 
-/// An image ready to be padded.
+/// An image with its objects, ready to be padded.
 pub(crate) struct Sample {
     pub index: usize,
     pub image: Staged,
-    pub placed: Placed,
+    pub placed: PlacedObjects,
 }
 
-/// Separates the random streams of geometry and colour, so that switching one leaves the other alone.
+/// Keys that separate the random streams of geometry and colour, so that turning one off does not change the other.
 const GEOMETRY: u64 = 1;
 const COLOR: u64 = 2;
 
@@ -37,6 +39,8 @@ impl SampleMaker {
         }
     }
 
+    /// Loads, augments and resizes image `index` and its boxes.
+    ///
     /// # Errors
     /// The image cannot be loaded.
     pub fn make(&self, dataset: &Dataset, index: usize) -> Result<Sample, DataError> {

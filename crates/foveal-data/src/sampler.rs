@@ -1,17 +1,17 @@
-//! Which images an epoch shows, how often and in what order: a function of seed and epoch.
+//! The images of an epoch: which images are used, how often and in which order, as a function of seed and epoch.
 //!
-//! With `f(c)` the fraction of images that have class `c`, and the threshold `t` (`data.repeat_threshold`), an image is
-//! shown as often as the rarest of its classes asks for:
+//! Each class has a repeat factor. It depends on the fraction `f(c)` of the images that have class `c` and on the
+//! threshold `t` (`data.repeat_threshold`). The repeat factor of an image is the largest repeat factor of its classes:
 //!
-//! | sampler | a class asks for |
+//! | sampler | repeat factor of a class |
 //! |---|---|
 //! | `uniform` | 1 |
 //! | `repeat_factor` | `max(1, sqrt(t / f(c)))` (Gupta et al., LVIS, arXiv 1908.03195, section 5.1) |
-//! | `oversample` | `max(1, t / f(c))`: classes below the threshold are brought up to it |
-//! | `undersample` | `min(1, t / f(c))`: classes above it are brought down to it |
+//! | `oversample` | `max(1, t / f(c))`: classes with a fraction below the threshold are repeated up to it |
+//! | `undersample` | `min(1, t / f(c))`: classes with a fraction above the threshold are reduced to it |
 //!
-//! Images without objects count as a class of their own under `undersample`, and are shown once else. A fractional
-//! number is met on average over the epochs: of `r` copies, `floor(r)` or one more come in each.
+//! Images without objects are used once per epoch; with `undersample` they count as a class of their own. A fractional
+//! repeat factor `r` is reached on average over the epochs: each epoch has `floor(r)` or `floor(r) + 1` copies.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,30 +19,35 @@ use serde::{Deserialize, Serialize};
 use crate::random::Stream;
 use crate::{DataConfig, Dataset};
 
-/// Separates the shuffle's and the rounding's random streams from those of the samples.
+/// Keys that separate the random streams of shuffling and rounding from those of the samples.
 const SHUFFLE: u64 = 11;
 const ROUNDING: u64 = 13;
 
-/// How often images are shown (`data.sampler`).
+/// The rule for how often each training image is used in an epoch (`data.sampler`). Classes are rare or frequent by the
+/// fraction of the images that have them, compared with `data.repeat_threshold`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sampler {
-    /// Each once an epoch.
+    /// Each image is used once per epoch. This is the default.
     #[default]
     Uniform,
-    /// Rare classes more often, by the square root.
+    /// Repeat factor sampling: images with rare classes are repeated by the square root of threshold over fraction
+    /// (Gupta et al., LVIS, arXiv 1908.03195, section 5.1).
     RepeatFactor,
-    /// Rare classes as often as the threshold.
+    /// Images with rare classes are repeated by threshold over fraction, so that each class reaches the threshold.
     Oversample,
-    /// Frequent classes no more often than the threshold.
+    /// Images that have frequent classes only are left out in some epochs, so that the fraction of frequent classes
+    /// falls to the threshold.
     Undersample,
 }
 
 impl Sampler {
-    /// How often a class that is on `on` of `images` images asks to be shown: the table above. One that is on none is
-    /// taken to be on one.
-    pub fn asks(self, on: usize, images: usize, threshold: f64) -> f64 {
-        let rarity = threshold * images as f64 / on.max(1) as f64;
+    /// Returns the repeat factor of a class that occurs on `images_with_class` of `images` images, where `threshold` is
+    /// `data.repeat_threshold`. With the fraction `f = images_with_class / images` and the threshold `t`, it is 1 for
+    /// `Uniform`, `max(1, sqrt(t / f))` for `RepeatFactor`, `max(1, t / f)` for `Oversample` and `min(1, t / f)` for
+    /// `Undersample`. A class without images counts as a class on one image.
+    pub fn class_repeat_factor(self, images_with_class: usize, images: usize, threshold: f64) -> f64 {
+        let rarity = threshold * images as f64 / images_with_class.max(1) as f64;
         match self {
             Self::Uniform => 1.0,
             Self::RepeatFactor => rarity.sqrt().max(1.0),
@@ -52,12 +57,14 @@ impl Sampler {
     }
 }
 
-/// How often an image is shown in an epoch, for each image.
+/// Returns how often each image of a data set is used in an epoch on average: the largest repeat factor of its classes
+/// ([`Sampler::class_repeat_factor`]). Images without objects get 1, or with [`Sampler::Undersample`] the repeat factor
+/// of a class of their own.
 ///
 /// # Panics
-/// The threshold is not positive.
-pub fn repeats(dataset: &Dataset, sampler: Sampler, threshold: f64) -> Vec<f64> {
-    assert!(threshold > 0.0, "a threshold of {threshold}");
+/// If the threshold is not positive.
+pub fn image_repeat_factors(dataset: &Dataset, sampler: Sampler, threshold: f64) -> Vec<f64> {
+    assert!(threshold > 0.0, "the repeat threshold must be positive, found {threshold}");
     let images: Vec<Vec<usize>> = dataset
         .records()
         .iter()
@@ -71,30 +78,34 @@ pub fn repeats(dataset: &Dataset, sampler: Sampler, threshold: f64) -> Vec<f64> 
     factors(&images, dataset.label_map().len(), sampler, threshold)
 }
 
-/// The same from the classes of each image, without repetition.
+/// The repeat factor of each image. `images` has the classes of each image, without duplicates.
 fn factors(images: &[Vec<usize>], classes: usize, sampler: Sampler, threshold: f64) -> Vec<f64> {
-    // The last is that of images without objects.
-    let mut on = vec![0usize; classes + 1];
+    // The number of images with each class; the last entry counts the images without objects.
+    let mut with_class = vec![0usize; classes + 1];
     for of_image in images {
-        of_image.iter().for_each(|class| on[*class] += 1);
-        on[classes] += usize::from(of_image.is_empty());
+        of_image.iter().for_each(|class| with_class[*class] += 1);
+        with_class[classes] += usize::from(of_image.is_empty());
     }
-    let asks = |class: usize| match sampler {
+    let factor = |class: usize| match sampler {
         Sampler::RepeatFactor | Sampler::Oversample if class == classes => 1.0,
-        _ => sampler.asks(on[class], images.len(), threshold),
+        _ => sampler.class_repeat_factor(with_class[class], images.len(), threshold),
     };
-    let of = |image: &Vec<usize>| image.iter().map(|class| asks(*class)).fold(0.0, f64::max);
-    images.iter().map(|image| if image.is_empty() { asks(classes) } else { of(image) }).collect()
+    let of = |image: &Vec<usize>| image.iter().map(|class| factor(*class)).fold(0.0, f64::max);
+    images.iter().map(|image| if image.is_empty() { factor(classes) } else { of(image) }).collect()
 }
 
-/// The images of an epoch in order. All epochs have the same number, the rounded sum of what images ask for, at least
-/// one.
+/// Returns the indices of the training images of an epoch, in random order. Indices can be repeated or missing,
+/// depending on `config.sampler`. The result is a function of the seed and the epoch. Every epoch has [`epoch_len`]
+/// images.
+///
+/// # Panics
+/// If `config.repeat_threshold` is not positive and the sampler is not [`Sampler::Uniform`].
 pub fn epoch_order(dataset: &Dataset, config: &DataConfig, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..dataset.len()).collect();
     if config.sampler != Sampler::Uniform && !order.is_empty() {
-        // Shuffled before the rounding as well, so that neighbours in the file do not depend on each other.
+        // The order is also shuffled before rounding, so that the copies of neighbouring images are independent.
         Stream::new(&[seed, epoch, ROUNDING]).shuffle(&mut order);
-        let repeats = repeats(dataset, config.sampler, config.repeat_threshold);
+        let repeats = image_repeat_factors(dataset, config.sampler, config.repeat_threshold);
         let start = f64::from(Stream::new(&[seed, epoch, ROUNDING, 1]).uniform());
         order = copies(&order, &repeats, start);
     }
@@ -102,23 +113,29 @@ pub fn epoch_order(dataset: &Dataset, config: &DataConfig, seed: u64, epoch: u64
     order
 }
 
-/// The number of images of an epoch.
+/// Returns the number of images of an epoch, with repetitions: the number of images of the data set for
+/// [`Sampler::Uniform`], otherwise the rounded sum of the repeat factors of the images, at least 1. An empty data set
+/// has 0.
+///
+/// # Panics
+/// If `config.repeat_threshold` is not positive and the sampler is not [`Sampler::Uniform`].
 pub fn epoch_len(dataset: &Dataset, config: &DataConfig) -> usize {
     match config.sampler {
         Sampler::Uniform => dataset.len(),
         _ if dataset.is_empty() => 0,
-        sampler => whole(&repeats(dataset, sampler, config.repeat_threshold)),
+        sampler => rounded_sum(&image_repeat_factors(dataset, sampler, config.repeat_threshold)),
     }
 }
 
-fn whole(repeats: &[f64]) -> usize {
+/// The rounded sum of the repeat factors, at least 1.
+fn rounded_sum(repeats: &[f64]) -> usize {
     (repeats.iter().sum::<f64>().round() as usize).max(1)
 }
 
-/// Systematic sampling: a comb with teeth at `start`, `start + 1`, … falls on the images laid end to end, each as long
-/// as its number of repeats, all together scaled to a whole length.
+/// Systematic sampling: the images are laid out on a line, each with its repeat factor as length, and the line is
+/// scaled to an integer length. The positions `start`, `start + 1`, ... select the copies.
 fn copies(order: &[usize], repeats: &[f64], start: f64) -> Vec<usize> {
-    let count = whole(repeats);
+    let count = rounded_sum(repeats);
     let scale = count as f64 / repeats.iter().sum::<f64>();
     let (mut copies, mut end) = (Vec::with_capacity(count), 0.0);
     for image in order {
@@ -127,7 +144,7 @@ fn copies(order: &[usize], repeats: &[f64], start: f64) -> Vec<usize> {
             copies.push(*image);
         }
     }
-    // Rounding of the sum may leave the last tooth just beyond the end.
+    // Rounding errors can leave the last position just beyond the end.
     copies.extend(std::iter::repeat_n(order[order.len() - 1], count - copies.len()));
     copies
 }
@@ -136,7 +153,7 @@ fn copies(order: &[usize], repeats: &[f64], start: f64) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    /// Four images: class 0 on all but the empty one, class 1 on one.
+    /// Four images: class 0 on three of them, class 1 on one of these, and one image without objects.
     fn images() -> Vec<Vec<usize>> {
         vec![vec![0], vec![0, 1], vec![0], vec![]]
     }
@@ -144,15 +161,15 @@ mod tests {
     #[test]
     fn factors_by_hand() {
         let of = |sampler, threshold| factors(&images(), 2, sampler, threshold);
-        // f = 3/4 and 1/4; t = 1: sqrt(4/3), sqrt(4) = 2.
+        // The fractions are 3/4 and 1/4. With t = 1 the factors are sqrt(4/3) and sqrt(4) = 2.
         let root = (4f64 / 3.0).sqrt();
         assert_eq!(of(Sampler::RepeatFactor, 1.0), [root, 2.0, root, 1.0]);
         assert_eq!(of(Sampler::RepeatFactor, 0.5), [1.0, 2f64.sqrt(), 1.0, 1.0]);
         assert_eq!(of(Sampler::Oversample, 0.5), [1.0, 2.0, 1.0, 1.0]);
-        // t = 3/8 halves class 0, but not on the image with class 1; the empty images are 1/4 of all.
+        // t = 3/8 halves class 0, except on the image with class 1. The images without objects are 1/4 of all.
         assert_eq!(of(Sampler::Undersample, 0.375), [0.5, 1.0, 0.5, 1.0]);
         assert_eq!(of(Sampler::Uniform, 0.001), [1.0; 4]);
-        // LVIS's own example: with t = 0.001, a class on 1 of 10000 images is repeated sqrt(10) times.
+        // The example of LVIS: with t = 0.001, a class on 1 of 10000 images is repeated sqrt(10) times.
         let mut many = vec![vec![0]; 9999];
         many.push(vec![1]);
         let factors = factors(&many, 2, Sampler::RepeatFactor, 0.001);

@@ -1,4 +1,4 @@
-//! What is in a set: objects by class, sizes, objects on an image.
+//! Statistics of a data set: objects by class, sizes, and objects per image.
 
 use std::fmt;
 
@@ -6,54 +6,55 @@ use serde::Serialize;
 
 use crate::Dataset;
 
-/// COCO's bounds between small, medium and large objects, square pixels.
+/// Bounds between small, medium and large objects in COCO's evaluation, in square pixels.
 const SMALL: f32 = 32.0 * 32.0;
 const LARGE: f32 = 96.0 * 96.0;
-/// Percentiles that are told.
+/// Percentiles that are reported.
 const PERCENTILES: [usize; 5] = [0, 10, 50, 90, 100];
 
-/// One class of a set.
+/// The statistics of one class of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassStats {
-    /// Category id.
+    /// The id of the category.
     pub id: i64,
-    /// Category name.
+    /// The name of the category.
     pub name: String,
-    /// Objects.
+    /// Number of objects of the class, without crowd regions.
     pub objects: usize,
-    /// Images with at least one.
+    /// Number of images with at least one object of the class.
     pub images: usize,
 }
 
-/// What is in a set.
+/// Statistics of a data set. `Display` writes them as tables; `foveal data stats` prints them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Stats {
-    /// Images.
+    /// Number of images of the data set.
     pub images: usize,
-    /// Images without objects.
+    /// Number of images without objects.
     pub empty_images: usize,
-    /// Objects.
+    /// Number of objects, without crowd regions.
     pub objects: usize,
-    /// Crowd regions.
+    /// Number of crowd regions (`iscrowd`).
     pub crowds: usize,
-    /// By class.
+    /// The statistics of each class, in class order.
     pub classes: Vec<ClassStats>,
-    /// Objects below 32x32, between, and from 96x96 pixels on.
+    /// Numbers of small objects (area below 32x32 pixels), medium objects, and large objects (area of 96x96 pixels or
+    /// more), with COCO's bounds.
     pub small_medium_large: [usize; 3],
-    /// Square root of the boxes' area in pixels: smallest, 10 %, median, 90 %, largest.
+    /// Square root of the area of the boxes in pixels: minimum, 10th percentile, median, 90th percentile, maximum.
     pub sides: [f32; 5],
-    /// Boxes' height over width: smallest, 10 %, median, 90 %, largest.
+    /// Height over width of the boxes: minimum, 10th percentile, median, 90th percentile, maximum.
     pub ratios: [f32; 5],
-    /// Objects on an image: fewest, 10 %, median, 90 %, most.
+    /// Number of objects per image: minimum, 10th percentile, median, 90th percentile, maximum.
     pub objects_per_image: [f32; 5],
-    /// Images' width: smallest, 10 %, median, 90 %, largest.
+    /// Width of the images in pixels: minimum, 10th percentile, median, 90th percentile, maximum.
     pub widths: [f32; 5],
-    /// Images' height: smallest, 10 %, median, 90 %, largest.
+    /// Height of the images in pixels: minimum, 10th percentile, median, 90th percentile, maximum.
     pub heights: [f32; 5],
 }
 
 impl Stats {
-    /// Counts a set.
+    /// Computes the statistics of a data set. No image is read.
     pub fn of(dataset: &Dataset) -> Self {
         let records = dataset.records();
         let mut classes: Vec<ClassStats> = dataset
@@ -89,7 +90,7 @@ impl Stats {
     }
 }
 
-/// Nearest-rank percentiles; zeros of nothing.
+/// Percentiles of sorted values, each one of the values; zeros if there are no values.
 fn percentiles(values: impl Iterator<Item = f32>) -> [f32; 5] {
     let mut values: Vec<f32> = values.collect();
     values.sort_by(f32::total_cmp);
@@ -104,7 +105,10 @@ impl fmt::Display for Stats {
             self.images, self.empty_images, self.objects, self.crowds
         )?;
         let [small, medium, large] = self.small_medium_large;
-        writeln!(f, "small (below 32x32) {small}, medium {medium}, large (from 96x96) {large}\n")?;
+        writeln!(
+            f,
+            "objects by area: {small} small (below 32x32 px), {medium} medium, {large} large (96x96 px or more)\n"
+        )?;
         writeln!(f, "{:<24}{:>9}{:>9}{:>9}{:>9}{:>9}", "", "min", "10 %", "median", "90 %", "max")?;
         for (name, values) in [
             ("object side, px", self.sides),

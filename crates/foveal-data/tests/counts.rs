@@ -1,4 +1,4 @@
-//! Counts from annotations alone are those of the targets that the loader makes.
+//! Counts from annotations alone equal the counts of the targets that the loader makes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,17 +10,23 @@ use foveal_data::{
 use image::RgbImage;
 use serde_json::{Value, json};
 
-/// Anchors small enough to lie within a crowd region of a few pixels.
+/// Anchors that are small enough to lie within a crowd region of a few pixels.
 fn anchors() -> AnchorConfig {
     AnchorConfig { base_sizes: vec![4.0, 8.0, 16.0, 32.0, 64.0], scales: 1, ..AnchorConfig::default() }
 }
 
-/// Two images that both become 200x200: the first is doubled, the second halved.
+/// Two images that are resized to 200x200 pixels, by factors of 2 and 1/2, and an image without objects.
 ///
-/// With `min_box` 4 the first has an object of class 1 and a crowd region of 3x3, below `min_box` in the file; the
-/// second has an object of class 0, one of 6 pixels that is 3 after resizing, and one of 2 pixels in the file.
+/// With `min_box` 4, the first image has an object of class 1 and a crowd region of 3x3 pixels, which is below
+/// `min_box` in the file. The second image has an object of class 0, an object of 6 pixels that has 3 after resizing,
+/// and an object of 2 pixels in the file.
 fn annotations() -> Value {
-    let annotation = |id: i64, image: i64, category: i64, bbox: [f32; 4], crowd: i64| json!({"id": id, "image_id": image, "category_id": category, "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": crowd});
+    let annotation = |id: i64, image: i64, category: i64, bbox: [f32; 4], crowd: i64| {
+        let area = bbox[2] * bbox[3];
+        json!({
+            "id": id, "image_id": image, "category_id": category, "bbox": bbox, "area": area, "iscrowd": crowd,
+        })
+    };
     json!({
         "images": [
             {"id": 1, "file_name": "small.png", "width": 100, "height": 100},
@@ -55,6 +61,8 @@ impl Place {
             min_box: 4.0,
             filter_empty: true,
             augment: AugmentConfig::off(),
+            workers: 1,
+            queue: 1,
             ..DataConfig::default()
         };
         Self { dir, config }
@@ -65,7 +73,7 @@ impl Place {
         TargetCounts::new(&opened, &self.config, &anchors(), &MatcherConfig::default(), usize::MAX)
     }
 
-    /// What the loader of a training run makes, by class.
+    /// The numbers of anchors by class in the targets of a training run.
     fn trained(&self) -> BTreeMap<i32, usize> {
         for (name, side) in [("small.png", 100), ("large.png", 400), ("empty.png", 100)] {
             RgbImage::new(side, side).save(self.dir.path().join(name)).unwrap();
@@ -73,13 +81,9 @@ impl Place {
         let options = LoaderOptions {
             batch_size: 1,
             seed: 0,
-            workers: 1,
-            queue: 1,
             training: true,
-            drop_last: false,
             anchors: anchors(),
             matcher: MatcherConfig::default(),
-            with_targets: true,
         };
         let dataset = Arc::new(self.config.open_train().unwrap().dataset);
         let mut tally = BTreeMap::new();
@@ -92,7 +96,7 @@ impl Place {
 }
 
 #[test]
-fn counts_are_those_of_the_loaders_targets() {
+fn counts_equal_those_of_the_targets_in_training() {
     let place = Place::new(&annotations());
     let counts = place.counts();
     let trained = place.trained();
@@ -101,7 +105,8 @@ fn counts_are_those_of_the_loaders_targets() {
     let positives: Vec<usize> = counts.classes.iter().map(|class| class.positives).collect();
     assert_eq!(positives, [of(0), of(1)]);
     assert!(positives.iter().all(|n| *n > 0) && counts.ignored > 0, "{counts:?}");
-    // Objects as in the annotations, but for the one below `min_box` there; the image without objects is left out.
+    // Objects are counted as in the annotations, without the one below `min_box`. The image without objects is left
+    // out.
     assert_eq!((counts.images, counts.empty_images, counts.objects), (2, 1, 3));
     assert_eq!(counts.classes.iter().map(|class| (class.objects, class.images)).collect::<Vec<_>>(), [(2, 1), (1, 1)]);
     assert_eq!(counts.by_image, [vec![1], vec![0, 0]]);
@@ -115,13 +120,13 @@ fn small_crowds_and_shrunken_objects_are_ignored() {
         Place::new(&changed).counts().ignored
     };
     let all = ignored(0);
-    assert!(ignored(2) < all, "the crowd region hides anchors");
-    assert!(ignored(4) < all, "the object of 3 pixels hides anchors");
-    assert_eq!(ignored(5), all, "the object of 2 pixels in the file is dropped");
+    assert!(ignored(2) < all, "the crowd region must make anchors ignored");
+    assert!(ignored(4) < all, "the object of 3 pixels must make anchors ignored");
+    assert_eq!(ignored(5), all, "the object of 2 pixels in the file must be dropped");
 }
 
 #[test]
-fn coverage_measures_what_is_learnt() {
+fn coverage_has_the_objects_that_are_trained() {
     let place = Place::new(&annotations());
     let opened = place.config.open_annotations(&place.dir.path().join("train.json"), Split::Train).unwrap();
     let found = SetCoverage::new(&opened.dataset, &place.config, &anchors());
@@ -131,7 +136,7 @@ fn coverage_measures_what_is_learnt() {
 }
 
 #[test]
-fn without_images_sizes_must_be_known() {
+fn without_image_files_the_annotations_must_have_sizes() {
     let mut changed = annotations();
     changed["images"][1]["width"] = Value::Null;
     let place = Place::new(&changed);

@@ -1,4 +1,4 @@
-//! The loading pipeline on the generated set: order, determinism, errors, an early end.
+//! The loading pipeline on the generated data set: order, determinism, errors, and dropping a loader early.
 
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ fn batches_do_not_depend_on_workers_but_on_epoch_and_seed() {
 }
 
 #[test]
-fn evaluation_goes_in_order_and_unchanged() {
+fn evaluation_uses_the_order_of_the_set_without_augmentation() {
     let config = with_workers(2);
     let data = Arc::new(config.open_train().unwrap().dataset);
     let batches = all(&data, &config, options(false), 0);
@@ -79,7 +79,7 @@ fn evaluation_goes_in_order_and_unchanged() {
         assert_eq!((batch.images.height, batch.images.width), (64, 64));
         for (targets, info) in batch.targets.iter().zip(&batch.info) {
             let objects = &data.record(info.index).objects;
-            // Low-quality matches give every object an anchor of its own, unless two share their best.
+            // Low-quality matches give every object an anchor, unless two objects have the same best anchor.
             assert_eq!(targets.positives.is_empty(), objects.is_empty());
             assert!(targets.positives.iter().all(|p| objects.iter().any(|o| o.bbox == p.object && o.class == p.class)));
         }
@@ -101,7 +101,7 @@ fn dropping_a_loader_early_does_not_hang() {
 }
 
 #[test]
-fn a_image_that_breaks_during_a_run_fails_or_is_replaced() {
+fn an_image_that_breaks_during_a_run_fails_or_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let shapes = config().shapes;
     write_shapes(&shapes, dir.path()).unwrap();
@@ -113,7 +113,7 @@ fn a_image_that_breaks_during_a_run_fails_or_is_replaced() {
     let opened = config.open_train().unwrap();
     assert!(opened.report.is_clean(), "{}", opened.report);
     let data = Arc::new(opened.dataset);
-    // Written and read back it is the set in memory.
+    // The data set that was written equals the data set in memory.
     let memory = DataConfig { source: Source::Shapes, ..config.clone() }.open_train().unwrap().dataset;
     assert_eq!(data.len(), memory.len());
     for i in 0..data.len() {

@@ -1,4 +1,4 @@
-//! Opening sets as people have them: tolerant reading, one summary of all that is wrong.
+//! Opening real-world data sets: tolerant reading, and one report of all defects.
 
 use std::path::{Path, PathBuf};
 
@@ -80,19 +80,23 @@ fn a_messy_but_sound_set_opens_clean() {
     );
     let first = data.record(0);
     assert_eq!((first.image_id, first.objects.len(), first.crowds.len()), (900, 2, 1));
-    // Classes go by id: 3, 7.
+    // Classes are in the order of the category ids, 3 and 7.
     assert_eq!((first.objects[0].class, first.objects[1].class), (0, 1));
     assert_eq!(first.objects[0].bbox, BBox::new(1.0, 2.0, 11.0, 14.5));
     assert_eq!(first.objects[1].bbox, BBox::new(30.0, 20.0, 40.0, 30.0));
     assert_eq!(data.label_map().category(0).name, "猫");
     assert_eq!((data.record(1).width, data.record(1).height), (20, 20));
     assert!((0..3).all(|i| data.load(i).is_ok()));
-    // An evaluation gets the file's own boxes, small ones as well.
+    // An evaluation uses the boxes of the file, including small ones.
     assert_eq!((data.coco().images.len(), data.coco().annotations.len()), (3, 4));
     assert_eq!(data.subset(1).len(), 1);
     let crowds_dropped = DataConfig { drop_crowds: true, filter_empty: true, ..folder.config(OnError::Fail) };
     let opened = crowds_dropped.open_train().unwrap();
     assert_eq!((opened.report.crowds, opened.dataset.len()), (0, 1));
+}
+
+fn annotation(id: i64, image: i64, category: i64, bbox: Value) -> Value {
+    json!({"id": id, "image_id": image, "category_id": category, "bbox": bbox})
 }
 
 #[test]
@@ -102,7 +106,6 @@ fn everything_wrong_is_in_one_summary() {
     std::fs::write(folder.path("text.jpg"), "no image").unwrap();
     std::fs::copy(fixture("truncated.jpg"), folder.path("truncated.jpg")).unwrap();
     let image = |id: i64, name: &str| json!({"id": id, "file_name": name, "width": 40, "height": 30});
-    let annotation = |id: i64, image: i64, category: i64, bbox: Value| json!({"id": id, "image_id": image, "category_id": category, "bbox": bbox});
     folder.write(
         "train.json",
         &json!({
@@ -153,7 +156,7 @@ fn everything_wrong_is_in_one_summary() {
 }
 
 #[test]
-fn rotated_images_lie_under_their_boxes() {
+fn rotated_images_match_their_boxes() {
     let folder = Folder::new();
     std::fs::copy(fixture("rotated.jpg"), folder.path("rotated.jpg")).unwrap();
     for (width, height, notes) in [(24, 16, 0), (16, 24, 1)] {
@@ -171,7 +174,7 @@ fn rotated_images_lie_under_their_boxes() {
 }
 
 #[test]
-fn validation_must_speak_of_the_same_classes() {
+fn validation_must_have_the_categories_of_training() {
     let folder = Folder::new();
     folder.image("a.png", 40, 30);
     let set = |categories: Value| {
@@ -195,7 +198,7 @@ fn validation_must_speak_of_the_same_classes() {
 }
 
 #[test]
-fn settings_and_paths_that_cannot_work_name_their_key() {
+fn errors_of_settings_and_paths_name_the_key() {
     let folder = Folder::new();
     folder.write("train.json", &json!({"images": [], "annotations": [], "categories": categories()}));
     let good = folder.config(OnError::Fail);
@@ -217,7 +220,7 @@ fn settings_and_paths_that_cannot_work_name_their_key() {
     assert_eq!(round, DataConfig::default());
 }
 
-/// All of two real sets: run with FOVEAL_SHARED naming the folder that holds `data/`.
+/// Loads two real data sets completely. FOVEAL_SHARED names the folder that contains `data/`.
 #[test]
 #[ignore = "needs data outside the repository"]
 fn real_sets_load_completely() {

@@ -1,4 +1,5 @@
-//! The generated set is what it says: frequencies, sizes, overlaps, one image independent of the others.
+//! The generated data set has the documented frequencies, sizes and overlaps, and each image is independent of the
+//! others.
 
 use foveal_data::shapes::{Scene, Split};
 use foveal_data::{DataConfig, ShapesConfig, Source, Stats};
@@ -36,7 +37,7 @@ fn the_default_set_is_long_tailed_crowded_and_of_all_sizes() {
 }
 
 #[test]
-fn a_image_depends_on_seed_split_and_index_alone() {
+fn an_image_depends_on_seed_split_and_index_alone() {
     let config = ShapesConfig { count: 3, ..ShapesConfig::default() };
     let more = ShapesConfig { count: 300, ..config.clone() };
     assert_eq!(Scene::new(&config, Split::Train, 2), Scene::new(&more, Split::Train, 2));
@@ -48,7 +49,7 @@ fn a_image_depends_on_seed_split_and_index_alone() {
 
 #[test]
 fn boxes_fit_the_drawn_pixels() {
-    // A figure alone on the image: the pixels that differ from the bare background are its box.
+    // With one figure on the image, the pixels that differ from the background fill its box.
     let config = ShapesConfig { max_objects: 1, classes: 8, imbalance: 1.0, count: 30, ..ShapesConfig::default() };
     let mut seen = 0;
     for index in 0..30 {
@@ -69,7 +70,7 @@ fn boxes_fit_the_drawn_pixels() {
         };
         let ((x1, x2), (y1, y2)) = (fold(|p| p.0), fold(|p| p.1));
         let b = figure.bbox;
-        // Sharp tips cover too little of their last pixels to show.
+        // Sharp tips cover too little of their last pixels to change them.
         for (want, got) in [(b.x1, x1), (b.y1, y1), (b.x2, x2), (b.y2, y2)] {
             assert!((want - got).abs() <= 2.0, "{:?} {index}: {want} {got}", figure.class);
         }

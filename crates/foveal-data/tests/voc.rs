@@ -1,4 +1,4 @@
-//! Pascal VOC folders to COCO.
+//! Conversion of Pascal VOC folders to COCO.
 
 use foveal_data::{VocOptions, convert_voc};
 use image::RgbImage;

@@ -27,6 +27,7 @@ pub use count::{InputSize, NetworkCount};
 pub use detector::{Detector, Prediction};
 pub use error::DetectorError;
 pub use export::{Container, Counters, Precision, export_weights, torchvision_note, verify_weights};
+pub use foveal_heads::BOX_VALUES;
 pub use foveal_image::ImageFrame;
 pub use foveal_weights::LoadReport;
 pub use import::{TorchvisionArch, import_torchvision, torchvision_post, torchvision_preprocess};

@@ -23,7 +23,7 @@ impl ModelConfig {
         }
         let mut init = Init::counting();
         self.network_from(classes, &mut init, &Device::flex());
-        init.asked()
+        init.requested()
     }
 
     /// A lower bound of the number of weights, from the layers that grow fastest with each size in the config. It is

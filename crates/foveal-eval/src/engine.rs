@@ -1,4 +1,4 @@
-//! Ground truth and detections into hotcoco, and its figures out.
+//! Evaluation with hotcoco: conversion of the ground truth and the detections, and of the resulting metrics.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -11,54 +11,62 @@ use hotcoco::{AccumulatedEval, COCO, COCOeval, IouType};
 
 use crate::{CategoryMetrics, EvalError, Metrics, near_zero};
 
-/// Index of IoU 0.50 among the ten thresholds.
+/// Index of IoU 0.50 among the ten IoU thresholds.
 const IOU_50: usize = 0;
 /// Index of "all" among the four area ranges.
 const AREA_ALL: usize = 0;
-/// Index of 100 among the limits 1, 10, 100.
+/// Index of 100 among the limits 1, 10 and 100 of the number of detections per image.
 const LIMIT_100: usize = 2;
 
-/// Figures, and what a reader of them should know.
+/// The metrics of detections, with notes on how they were computed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scored {
-    /// The figures.
+    /// COCO's twelve metrics and the metrics of each category.
     pub metrics: Metrics,
-    /// What was done to the input that may make another tool's figures differ; a line each.
+    /// Changes to the input that can make the metrics differ from those of another tool, as sentences for the user; one
+    /// entry for each change.
     pub notes: Vec<String>,
-    /// The likely reason where the figures are [near zero](near_zero).
+    /// The likely reason for a low AP50, as a sentence for the user; `None` if AP50 is not low. See [`near_zero()`].
     pub near_zero: Option<String>,
 }
 
-/// COCO's figures of detections in memory. An empty list gives zeros.
+/// Computes COCO's metrics of detections against a ground truth, both in memory. Without detections, the metrics are 0.
+///
+/// Annotations and detections whose image or category the ground truth does not list are handled as in [`score`], which
+/// also returns notes about them.
 ///
 /// # Errors
-/// As [`score`].
+/// - [`EvalError::UnknownImage`] if a detection is on an image that the ground truth does not list.
+/// - [`EvalError::AnnotationNotFinite`], [`EvalError::DetectionNotFinite`] if a box, area or score is not finite.
+/// - [`EvalError::Engine`] if hotcoco reports an error.
 pub fn evaluate(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result<Metrics, EvalError> {
     score(ground_truth, detections).map(|scored| scored.metrics)
 }
 
-/// How long scoring two files took.
+/// The duration of the two parts of scoring a results file.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ScoreTimes {
-    /// Reading and parsing both.
+    /// Time for reading and parsing the annotation file and the results file.
     pub read: Duration,
-    /// All that follows.
+    /// Time for matching the detections and computing the metrics.
     pub evaluate: Duration,
 }
 
-/// COCO's figures of a results file; both files may be gzipped.
+/// Computes COCO's metrics of a results file (`detections`) against an annotation file. Both files may be gzipped.
 ///
 /// # Errors
-/// [`EvalError::File`] for a file that is not what it should be (`images`, `annotations` or
-/// `categories` missing, wrong types), [`EvalError::Pair`] with the errors of [`score`].
+/// - [`EvalError::File`] if a file cannot be read or does not follow the COCO format.
+/// - [`EvalError::Pair`] with the error of [`score`] if the detections cannot be evaluated against the annotations.
 pub fn score_files(annotations: &Path, detections: &Path) -> Result<Scored, EvalError> {
     score_files_timed(annotations, detections).map(|(scored, _)| scored)
 }
 
-/// As [`score_files`], and how long it took.
+/// Computes COCO's metrics of a results file (`detections`) against an annotation file and measures the time. Both
+/// files may be gzipped.
 ///
 /// # Errors
-/// As [`score_files`].
+/// - [`EvalError::File`] if a file cannot be read or does not follow the COCO format.
+/// - [`EvalError::Pair`] with the error of [`score`] if the detections cannot be evaluated against the annotations.
 pub fn score_files_timed(annotations: &Path, detections: &Path) -> Result<(Scored, ScoreTimes), EvalError> {
     let started = Instant::now();
     let ground_truth = CocoDataset::read(annotations)?;
@@ -72,57 +80,61 @@ pub fn score_files_timed(annotations: &Path, detections: &Path) -> Result<(Score
     Ok((scored, ScoreTimes { read, evaluate: started.elapsed() - read }))
 }
 
-/// As [`evaluate`], with notes.
+/// Computes COCO's metrics of detections against a ground truth, both in memory, with notes for the user. Without
+/// detections, the metrics are 0.
 ///
-/// Annotations on images or of categories that the ground truth does not list, and detections of
-/// such categories, are left out, as pycocotools does; a note says so.
+/// As in pycocotools, annotations whose image or category the ground truth does not list and detections of such
+/// categories are ignored; a note gives their number.
 ///
 /// # Errors
-/// [`EvalError::UnknownImage`], [`EvalError::AnnotationNotFinite`],
-/// [`EvalError::DetectionNotFinite`].
+/// - [`EvalError::UnknownImage`] if a detection is on an image that the ground truth does not list.
+/// - [`EvalError::AnnotationNotFinite`], [`EvalError::DetectionNotFinite`] if a box, area or score is not finite.
+/// - [`EvalError::Engine`] if hotcoco reports an error.
 pub fn score(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result<Scored, EvalError> {
-    let Prepared { mut eval, ids, objects, notes } = Prepared::new(ground_truth, detections)?;
+    let EvalInput { mut eval, ids, objects, notes } = EvalInput::new(ground_truth, detections)?;
     eval.evaluate()?;
     eval.accumulate();
     // The printing variant, `summarize`, would write to stdout.
     eval.summarize_lines();
     let stats = eval.stats().unwrap_or_default();
-    let figure = |i: usize| stats.get(i).copied().unwrap_or(-1.0);
+    let metric = |i: usize| stats.get(i).copied().unwrap_or(-1.0);
     let per_category = match eval.accumulated() {
         Some(accumulated) => ids.categories(accumulated, &objects),
         None => Vec::new(),
     };
     let metrics = Metrics {
-        ap: figure(0),
-        ap50: figure(1),
-        ap75: figure(2),
-        ap_small: figure(3),
-        ap_medium: figure(4),
-        ap_large: figure(5),
-        ar1: figure(6),
-        ar10: figure(7),
-        ar100: figure(8),
-        ar_small: figure(9),
-        ar_medium: figure(10),
-        ar_large: figure(11),
+        ap: metric(0),
+        ap50: metric(1),
+        ap75: metric(2),
+        ap_small: metric(3),
+        ap_medium: metric(4),
+        ap_large: metric(5),
+        ar1: metric(6),
+        ar10: metric(7),
+        ar100: metric(8),
+        ar_small: metric(9),
+        ar_medium: metric(10),
+        ar_large: metric(11),
         per_category,
     };
     let near_zero = near_zero(ground_truth, detections, metrics.ap50);
     Ok(Scored { metrics, notes, near_zero })
 }
 
-/// Ground truth and detections as hotcoco has them, not yet matched.
-pub(crate) struct Prepared {
+/// Ground truth and detections in the types of hotcoco, not matched yet.
+pub(crate) struct EvalInput {
     pub(crate) eval: COCOeval,
     pub(crate) ids: Ids,
-    /// Objects of each category that has any, by the file's id.
+    /// Number of objects of each category that has any, by the category id of the file.
     objects: HashMap<i64, usize>,
     notes: Vec<String>,
 }
 
-impl Prepared {
+impl EvalInput {
+    /// Converts a ground truth and detections to the types of hotcoco.
+    ///
     /// # Errors
-    /// As [`score`].
+    /// As for [`score`].
     pub(crate) fn new(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result<Self, EvalError> {
         let ids = Ids::of(ground_truth);
         let mut notes = Vec::new();
@@ -134,12 +146,12 @@ impl Prepared {
     }
 }
 
-/// Ids as files have them (any `i64`) to 1, 2, … as hotcoco wants them (`u64`). The order is
-/// kept: score ties between images are broken by it.
+/// Maps from the ids of files (any `i64`) to the ids 1, 2, … of hotcoco (`u64`). The order of the ids is kept, because
+/// it decides between equal scores of different images.
 pub(crate) struct Ids {
     pub(crate) images: HashMap<i64, u64>,
     categories: HashMap<i64, u64>,
-    /// By ascending id; the first name of an id that stands twice.
+    /// Names by category id; the first name if an id occurs twice.
     pub(crate) names: BTreeMap<i64, String>,
 }
 
@@ -180,7 +192,7 @@ impl Ids {
     }
 }
 
-/// Mean over the recall thresholds that are defined, or -1.
+/// Mean precision over the defined recall thresholds, or -1 if none is defined.
 fn mean_precision(eval: &AccumulatedEval, ious: std::ops::Range<usize>, category: usize) -> f64 {
     let (mut sum, mut count) = (0.0, 0usize);
     for iou in ious {
@@ -195,7 +207,7 @@ fn mean_precision(eval: &AccumulatedEval, ious: std::ops::Range<usize>, category
     if count == 0 { -1.0 } else { sum / count as f64 }
 }
 
-/// The ground truth as hotcoco has it, and the number of objects of each category.
+/// Converts the ground truth to the types of hotcoco and counts the objects of each category.
 fn truth_of(
     truth: &CocoDataset,
     ids: &Ids,
@@ -230,32 +242,30 @@ fn truth_of(
     if zero {
         notes.push(
             "annotation ids were renumbered from 1: the ground truth has an annotation with id 0, and pycocotools \
-             counts a match to id 0 as a false alarm"
+             counts a detection that matches it as a false positive"
                 .to_owned(),
         );
     }
     if repeated > 0 {
         notes.push(format!(
-            "annotation ids were renumbered: {repeated} of the ground truth's stand more than once, and pycocotools \
-             takes the last of them for all"
+            "annotation ids were renumbered: {repeated} annotations of the ground truth have the id of an earlier one, \
+             and pycocotools uses the last annotation with such an id in place of the others"
         ));
     }
     if left_out > 0 {
-        notes.push(format!(
-            "left out {left_out} annotations on images or of categories that the ground truth does not list"
-        ));
+        notes.push(format!("ignored {left_out} annotations whose image or category the ground truth does not list"));
     }
     let images = (1..=ids.images.len() as u64).map(|id| hotcoco::Image { id, ..Default::default() }).collect();
     let categories = (1..=ids.names.len() as u64).map(category).collect();
     Ok((hotcoco::Dataset { images, annotations, categories, ..Default::default() }, objects))
 }
 
-/// The name is not used, but hotcoco warns on stderr of one that is empty.
+/// A category of hotcoco. The name is not used, but hotcoco warns on stderr about an empty name.
 fn category(id: u64) -> hotcoco::Category {
     hotcoco::Category { id, name: id.to_string(), ..Default::default() }
 }
 
-/// The detections as hotcoco has them, in the given order, which breaks score ties.
+/// Converts the detections to the types of hotcoco. Their order is kept, because it decides between equal scores.
 fn detections_of(
     detections: &[CocoDetection],
     ids: &Ids,
@@ -287,7 +297,7 @@ fn detections_of(
         let named: Vec<String> = unknown.keys().take(10).map(|id| id.to_string()).collect();
         let more = if unknown.len() > named.len() { ", …" } else { "" };
         notes.push(format!(
-            "left out {count} detections of categories that the ground truth does not list: {}{more}",
+            "ignored {count} detections whose category the ground truth does not list: {}{more}",
             named.join(", ")
         ));
     }

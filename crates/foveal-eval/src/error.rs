@@ -1,56 +1,56 @@
-//! What can go wrong with an evaluation.
+//! The errors of an evaluation.
 
 use std::path::PathBuf;
 
 use foveal_coco::CocoError;
 
-/// An evaluation that has no meaning.
+/// The error of detections or a ground truth that cannot be evaluated.
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
-    /// A file cannot be read as what it should be.
+    /// An annotation or results file cannot be read or does not follow the COCO format.
     #[error(transparent)]
     File(#[from] CocoError),
-    /// The detections of a file do not fit the ground truth of another.
-    #[error("{detections} against {annotations}: {source}")]
+    /// The detections of a results file cannot be evaluated against an annotation file.
+    #[error("cannot evaluate {detections} against {annotations}: {source}")]
     Pair {
-        /// The ground truth.
+        /// Path of the annotation file.
         annotations: PathBuf,
-        /// The results file.
+        /// Path of the results file.
         detections: PathBuf,
-        /// What does not fit.
+        /// The reason why the detections cannot be evaluated.
         source: Box<EvalError>,
     },
-    /// A detection on an image that the ground truth lacks; pycocotools refuses it as well, as
-    /// it mostly means that the two are of different sets.
+    /// A detection is on an image that the ground truth does not list. Usually the detections belong to another data
+    /// set. pycocotools refuses them as well.
     #[error(
-        "detection {index} is on image {image_id}, which is none of the ground truth's {images} images \
-         (the results are of another set?)"
+        "detection {index} has image_id {image_id}, which is not among the {images} images of the ground truth; check \
+         that the detections belong to this data set"
     )]
     UnknownImage {
-        /// Position in the list of detections, from 0.
+        /// Index of the detection in the list, counted from 0.
         index: usize,
-        /// The unknown image.
+        /// Image id of the detection, which the ground truth does not list.
         image_id: i64,
-        /// How many images there are.
+        /// Number of images of the ground truth.
         images: usize,
     },
-    /// An object's box or area is no number, so that nothing can match it.
-    #[error("annotation {annotation_id} (image {image_id}) has no box and area of finite numbers")]
+    /// A number of the box or the area of an annotation is NaN or infinite.
+    #[error("annotation {annotation_id} (image {image_id}) has a box or area that is not finite")]
     AnnotationNotFinite {
-        /// The annotation.
+        /// Id of the annotation that is not finite.
         annotation_id: i64,
-        /// Its image.
+        /// Id of the image of the annotation.
         image_id: i64,
     },
-    /// A detection's box or score is no number.
+    /// A number of the box or the score of a detection is NaN or infinite.
     #[error("detection {index} (image {image_id}) has a box or score that is not finite")]
     DetectionNotFinite {
-        /// Position in the list of detections, from 0.
+        /// Index of the detection in the list, counted from 0.
         index: usize,
-        /// Its image.
+        /// Id of the image of the detection.
         image_id: i64,
     },
-    /// hotcoco refused the input.
+    /// hotcoco, the library that computes the metrics, reported an error.
     #[error("the COCO evaluation failed: {0}")]
     Engine(#[from] hotcoco::Error),
 }

@@ -1,7 +1,7 @@
-//! COCO's detection figures, on [`hotcoco`], which equals pycocotools digit by digit.
+//! COCO's detection metrics, computed by [`hotcoco`], whose results equal those of pycocotools.
 //!
-//! [`evaluate`] takes a ground truth and detections in memory, [`score_files`] two files. The
-//! boxes and scores go in as they are, in `f64`; only ids are renumbered, in an order-keeping way.
+//! [`evaluate`] and [`score`] take a ground truth and detections in memory, [`score_files`] takes two files. Boxes and
+//! scores are passed on unchanged in `f64`. Ids are renumbered, which keeps their order.
 
 mod engine;
 mod error;

@@ -1,56 +1,60 @@
-//! The figures, and their JSON.
+//! The metrics and their JSON.
 
 use serde_json::{Map, Value, json};
 
-/// COCO's twelve figures and two for each class: fractions in 0..=1, or -1 where COCO leaves a
-/// figure undefined (no object of that kind).
+/// COCO's twelve detection metrics, and AP and AP50 of each category. All are fractions from 0 to 1, or -1 if the
+/// metric is undefined because there is no object of that kind, as in pycocotools.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metrics {
-    /// Average precision, mean over IoU 0.50:0.05:0.95 and classes.
+    /// Average precision (AP): the mean over the IoU thresholds 0.50, 0.55, …, 0.95 and the categories.
     pub ap: f64,
-    /// Average precision at IoU 0.50.
+    /// Average precision at an IoU threshold of 0.50 (AP50).
     pub ap50: f64,
-    /// Average precision at IoU 0.75.
+    /// Average precision at an IoU threshold of 0.75 (AP75).
     pub ap75: f64,
-    /// As `ap`, objects below 32 x 32 pixels.
+    /// Average precision (APs) of small objects, with an area below 32 x 32 pixels.
     pub ap_small: f64,
-    /// As `ap`, objects from 32 x 32 to 96 x 96 pixels.
+    /// Average precision (APm) of medium objects, with an area from 32 x 32 to 96 x 96 pixels.
     pub ap_medium: f64,
-    /// As `ap`, objects above 96 x 96 pixels.
+    /// Average precision (APl) of large objects, with an area above 96 x 96 pixels.
     pub ap_large: f64,
-    /// Average recall with one detection an image and class.
+    /// Average recall with at most 1 detection per image and category (AR1).
     pub ar1: f64,
-    /// Average recall with ten detections an image and class.
+    /// Average recall with at most 10 detections per image and category (AR10).
     pub ar10: f64,
-    /// Average recall with a hundred detections an image and class.
+    /// Average recall with at most 100 detections per image and category (AR100).
     pub ar100: f64,
-    /// As `ar100`, objects below 32 x 32 pixels.
+    /// Average recall (ARs) of small objects, with an area below 32 x 32 pixels, and at most 100 detections per image
+    /// and category.
     pub ar_small: f64,
-    /// As `ar100`, objects from 32 x 32 to 96 x 96 pixels.
+    /// Average recall (ARm) of medium objects, with an area from 32 x 32 to 96 x 96 pixels, and at most 100 detections
+    /// per image and category.
     pub ar_medium: f64,
-    /// As `ar100`, objects above 96 x 96 pixels.
+    /// Average recall (ARl) of large objects, with an area above 96 x 96 pixels, and at most 100 detections per image
+    /// and category.
     pub ar_large: f64,
-    /// By ascending category id; all categories of the ground truth.
+    /// Metrics of all categories of the ground truth, in ascending order of the category ids.
     pub per_category: Vec<CategoryMetrics>,
 }
 
-/// The figures of one class.
+/// The metrics of one category: fractions from 0 to 1, or -1 if the category has no objects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CategoryMetrics {
-    /// The category's id in the ground truth.
+    /// Id of the category in the ground truth.
     pub id: i64,
-    /// Its name there.
+    /// Name of the category in the ground truth.
     pub name: String,
-    /// Average precision, mean over IoU 0.50:0.05:0.95; -1 without objects.
+    /// Average precision (AP), the mean over the IoU thresholds 0.50, 0.55, …, 0.95; -1 if the category has no objects.
     pub ap: f64,
-    /// Average precision at IoU 0.50; -1 without objects.
+    /// Average precision at an IoU threshold of 0.50 (AP50); -1 if the category has no objects.
     pub ap50: f64,
-    /// Objects in the ground truth, crowd regions not counted.
+    /// Number of objects of the category in the ground truth, without crowd regions.
     pub objects: usize,
 }
 
-/// One of the twelve lines: key in JSON, what it is, and its conditions as COCO prints them.
-pub(crate) struct Figure {
+/// One of the twelve metrics: its key in JSON, whether it is a recall, its conditions as COCO prints them, and its
+/// value.
+pub(crate) struct MetricLine {
     pub key: &'static str,
     pub recall: bool,
     pub iou: &'static str,
@@ -60,12 +64,19 @@ pub(crate) struct Figure {
 }
 
 impl Metrics {
-    /// The twelve in COCO's order.
-    pub(crate) fn figures(&self) -> [Figure; 12] {
+    /// The twelve metrics in COCO's order.
+    pub(crate) fn lines(&self) -> [MetricLine; 12] {
         const RANGE: &str = "0.50:0.95";
-        let precision = |key, iou, area, value| Figure { key, recall: false, iou, area, max_detections: 100, value };
-        let recall =
-            |key, area, max_detections, value| Figure { key, recall: true, iou: RANGE, area, max_detections, value };
+        let precision =
+            |key, iou, area, value| MetricLine { key, recall: false, iou, area, max_detections: 100, value };
+        let recall = |key, area, max_detections, value| MetricLine {
+            key,
+            recall: true,
+            iou: RANGE,
+            area,
+            max_detections,
+            value,
+        };
         [
             precision("AP", RANGE, "all", self.ap),
             precision("AP50", "0.50", "all", self.ap50),
@@ -82,11 +93,10 @@ impl Metrics {
         ]
     }
 
-    /// `{"AP": …, …, "ARl": …, "per_category": {"<id>": {"name": …, "AP": …, "AP50": …}}}`, the
-    /// keys in COCO's order.
+    /// The metrics as a JSON object with the keys in COCO's order:
+    /// `{"AP": …, …, "ARl": …, "per_category": {"<id>": {"name": …, "AP": …, "AP50": …}}}`.
     pub fn to_json(&self) -> Value {
-        let mut object: Map<String, Value> =
-            self.figures().iter().map(|f| (f.key.to_owned(), json!(f.value))).collect();
+        let mut object: Map<String, Value> = self.lines().iter().map(|f| (f.key.to_owned(), json!(f.value))).collect();
         let classes: Map<String, Value> = self
             .per_category
             .iter()

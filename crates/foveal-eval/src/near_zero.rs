@@ -1,4 +1,4 @@
-//! Why figures are near zero: what the detections would find if they meant something else.
+//! The likely reason for metrics near zero, found by testing common misreadings of boxes, classes and images.
 
 mod layout;
 
@@ -9,49 +9,55 @@ use foveal_boxes::{BBox, iou};
 use foveal_coco::{Annotation, CocoDataset, CocoDetection, Image, xywh_to_bbox};
 use layout::Layout;
 
-/// AP50 below which it is tried whether detections mean something else, which may leave some right by chance …
+/// AP50 below which misreadings are tested. It is above [`NEAR_ZERO`], because some misread detections are right by
+/// chance.
 const LOW: f64 = 0.1;
-/// … and below which something is said in any case.
+/// AP50 below which a message is returned even if no misreading explains it.
 const NEAR_ZERO: f64 = 0.02;
-/// Detections an image that count, as in COCO's figures.
+/// Number of detections per image that count, as in COCO's metrics.
 const LIMIT: usize = 100;
-/// The part of the objects that must be found for a reading to be taken for the right one …
+/// Fraction of the objects that must be found under a reading of the detections for it to be reported.
 const ENOUGH: f64 = 0.25;
-/// … and how many times as many as with the detections as they are.
+/// Ratio of the objects found under a reading to those found by the unchanged detections from which the reading is
+/// reported.
 const TIMES: f64 = 3.0;
-/// IoU of a detection that fits, as in AP50.
+/// IoU from which a detection fits an object, as in AP50.
 const FITS: f32 = 0.5;
-/// IoU of a detection that lies where the object is, and does not fit.
+/// IoU from which a detection overlaps an object, without necessarily fitting it.
 const TOUCHES: f32 = 0.1;
-/// The part of the images below which the detections are of other images.
+/// Fraction of the images with objects that must have detections. Below it, the detections are taken for those of other
+/// images.
 const FEW_IMAGES: f64 = 0.2;
-/// The part of mistaken classes, or sizes, that a rule must explain.
+/// Fraction of the confused classes, or of the sizes, that a rule must explain to be reported.
 const MOSTLY: f64 = 0.8;
-/// Sizes that differ by less have one factor: images resized to one length of their shorter side.
+/// Largest ratio between resize factors that count as one factor. The factors of a data set differ if the shorter sides
+/// of its images were resized to one length.
 const ALIKE: f64 = 1.4;
 
-/// The likely reason, in words for the user, why an AP50 is near zero: below 0.02 always, below 0.1 where there is one;
-/// `None` above and without objects.
+/// The likely reason for a low AP50, as text for the user.
 ///
-/// Nothing is assumed about where the detections come from: each way to misread boxes, classes or images is tried, and
-/// named where it finds many more objects than the detections as they are.
+/// Returns a text for every AP50 below 0.02 and, if a reason was found, for an AP50 below 0.1. Returns `None` for a
+/// higher AP50 and for a negative one, which means that there are no objects. `ap50` is a fraction from 0 to 1.
+///
+/// The function tests common misreadings of boxes, classes and images: other box layouts, boxes of resized images,
+/// other class ids, and results of other images. It reports the one under which many more objects are found.
 pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -> Option<String> {
     if !(0.0..LOW).contains(&ap50) {
         return None;
     }
     if detections.is_empty() {
         return Some(
-            "AP is 0: there is not one detection. Training has hardly begun or gone astray, or the score threshold is \
-             too high"
+            "AP is 0 because there are no detections. Training has barely started or has diverged, or the score \
+             threshold is too high"
                 .into(),
         );
     }
     let images = images(truth, detections);
     let objects: usize = images.iter().map(|p| p.objects.len()).sum();
-    let found = |layout, iou, class| part(&images, layout, iou, class);
+    let found = |layout, iou, class| fraction_found(&images, layout, iou, class);
     let as_they_are = found(Layout::Coco, FITS, Class::Same);
     let start = format!(
-        "AP50 is {ap50:.4}: {} of {objects} objects have a detection of their class with an IoU of {FITS} or more",
+        "AP50 is {ap50:.4}: {} of {objects} objects have a detection of their class with an IoU of at least {FITS}",
         percent(as_they_are)
     );
     let better = |part: f64| part >= ENOUGH && part >= TIMES * as_they_are;
@@ -59,8 +65,8 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
     let covered = images.iter().filter(|p| !p.detections.is_empty()).count();
     if (covered as f64) < FEW_IMAGES * images.len() as f64 {
         return Some(format!(
-            "{start}; only {covered} of {} images with objects have detections at all: are image_ids those of these \
-             annotations?",
+            "{start}. Only {covered} of {} images with objects have any detections. Check that the image_id of each \
+             detection is the id of its image in the annotation file",
             images.len()
         ));
     }
@@ -69,52 +75,58 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
         readings.into_iter().filter(|(_, part)| better(*part)).max_by(|a, b| a.1.total_cmp(&b.1))
     {
         return Some(format!(
-            "{start}; {} if bbox is read as {}. It must be [x, y, width, height] in pixels of the original image",
-            percent(part),
-            layout.name()
+            "{start}. If bbox is read as {}, it is {} of the objects. bbox must be [x, y, width, height] in pixels of \
+             the original image",
+            layout.name(),
+            percent(part)
         ));
     }
     let (scaled, factor) = rescaled(&images);
     if better(scaled) {
         return Some(format!(
-            "{start}; {} once boxes are divided by {factor:.2} or so: are they boxes of a resized image? They must be in \
-             pixels of the original one",
+            "{start}. If the boxes are divided by about {factor:.2}, it is {} of the objects. They seem to be boxes of \
+             resized images; they must be in pixels of the original images",
             percent(scaled)
         ));
     }
     let any_class = found(Layout::Coco, FITS, Class::Any);
     if better(any_class) {
-        return Some(format!("{start}; {} of any class. {}", percent(any_class), mistaken(truth, &images)));
+        return Some(format!(
+            "{start}. If classes are ignored, it is {} of the objects. {}",
+            percent(any_class),
+            confused_classes(truth, &images)
+        ));
     }
     if ap50 >= NEAR_ZERO {
         return None;
     }
     if as_they_are >= ENOUGH {
         return Some(format!(
-            "{start}, and they are outranked by false alarms: scores do not tell objects from background yet"
+            "{start}, but false positives have higher scores. The scores do not separate objects from background yet"
         ));
     }
     let touched = found(Layout::Coco, TOUCHES, Class::Same);
     if better(touched) {
         return Some(format!(
-            "{start}; {} with {TOUCHES} or more: objects are seen, and the boxes do not fit. Do the anchors (`foveal \
-             anchors coverage`)?",
+            "{start}. With an IoU of at least {TOUCHES}, it is {} of the objects: they are found, but the boxes do not \
+             fit. Check the fit of the anchors with `foveal anchors coverage`",
             percent(touched)
         ));
     }
     let highest = detections.iter().map(|d| d.score).fold(f64::NEG_INFINITY, f64::max);
     Some(format!(
-        "{start}, no more if boxes or classes are read otherwise; the highest score is {highest:.3}. Early in training that \
-         is so; later, `foveal train --overfit 8` tells whether data and settings can be learned at all"
+        "{start}. Other readings of the boxes or classes do not explain this. The highest score is {highest:.3}. This \
+         is normal early in training. Later, check with `foveal train --overfit 8` whether the model can learn a few \
+         images of the data with these settings"
     ))
 }
 
-/// An image with objects.
+/// An image that has objects, with its detections.
 struct ImageBoxes<'a> {
     image: &'a Image,
-    /// Without crowds.
+    /// The objects of the image, without crowd regions.
     objects: Vec<&'a Annotation>,
-    /// The best ones.
+    /// The detections with the highest scores, at most [`LIMIT`], in descending order of score.
     detections: Vec<&'a CocoDetection>,
 }
 
@@ -142,14 +154,14 @@ fn images<'a>(truth: &'a CocoDataset, detections: &'a [CocoDetection]) -> Vec<Im
     images
 }
 
-/// Which detections count for an object.
+/// The detections that count for an object: those of its class, or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Same,
     Any,
 }
 
-/// The detection that fits an object best, with its IoU.
+/// The detection with the highest IoU with an object, and the IoU.
 fn best<'a>(
     entry: &ImageBoxes<'a>,
     boxes: &[BBox],
@@ -166,7 +178,7 @@ fn best<'a>(
         .max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-/// Calls `f` with every object and the detection that fits it best, where that does by `threshold`.
+/// Calls `f` with every object that has a detection with an IoU of at least `threshold`, and with its best detection.
 fn each_found(
     images: &[ImageBoxes],
     layout: Layout,
@@ -185,21 +197,21 @@ fn each_found(
     }
 }
 
-/// The part of the objects that are found.
-fn part(images: &[ImageBoxes], layout: Layout, threshold: f32, class: Class) -> f64 {
+/// The fraction of the objects that have a detection with an IoU of at least `threshold`.
+fn fraction_found(images: &[ImageBoxes], layout: Layout, threshold: f32, class: Class) -> f64 {
     let objects: usize = images.iter().map(|p| p.objects.len()).sum();
     let mut found = 0usize;
     each_found(images, layout, threshold, class, |_, _| found += 1);
     found as f64 / objects.max(1) as f64
 }
 
-/// The part of the objects that the best detections find once their sizes are made equal, and by how much they are too
-/// large in the middle; 0 where that differs from box to box.
+/// The fraction of the objects that are found after the boxes of the best detections are divided by a common factor,
+/// and the median of the factor. The fraction is 0 if the factors of the boxes differ too much.
 fn rescaled(images: &[ImageBoxes]) -> (f64, f64) {
     let objects: usize = images.iter().map(|p| p.objects.len()).sum();
     let mut factors = Vec::new();
     for entry in images {
-        // Among many detections some would fit by chance.
+        // Only the best detections are used, since among many some would fit by chance.
         let detections = &entry.detections[..entry.detections.len().min(2 * entry.objects.len())];
         for object in &entry.objects {
             let place = xywh_to_bbox(&object.bbox);
@@ -219,8 +231,8 @@ fn rescaled(images: &[ImageBoxes]) -> (f64, f64) {
     (found / objects.max(1) as f64, middle)
 }
 
-/// What is wrong with the classes.
-fn mistaken(truth: &CocoDataset, images: &[ImageBoxes]) -> String {
+/// Describes for the user how the classes of detections and objects differ.
+fn confused_classes(truth: &CocoDataset, images: &[ImageBoxes]) -> String {
     let (mut shifts, mut pairs) = (BTreeMap::<i64, usize>::new(), BTreeMap::<(i64, i64), usize>::new());
     each_found(images, Layout::Coco, FITS, Class::Any, |object, detection| {
         *shifts.entry(detection.category_id.wrapping_sub(object.category_id)).or_default() += 1;
@@ -233,8 +245,8 @@ fn mistaken(truth: &CocoDataset, images: &[ImageBoxes]) -> String {
     if let Some((shift, count)) = most.filter(|(shift, count)| **shift != 0 && **count as f64 >= MOSTLY * all as f64) {
         let (by, where_to) = (shift.unsigned_abs(), if *shift > 0 { "above" } else { "below" });
         return format!(
-            "Category ids of detections are {by} {where_to} those of the objects that they lie on ({count} of {all}): the \
-             list of classes is shifted"
+            "The category_id of {count} of {all} detections that fit an object is {by} {where_to} that of the object: \
+             the list of classes is shifted"
         );
     }
     let name = |id: i64| {
@@ -246,9 +258,12 @@ fn mistaken(truth: &CocoDataset, images: &[ImageBoxes]) -> String {
     let shown: Vec<String> = pairs
         .iter()
         .take(3)
-        .map(|((object, detection), count)| format!("{} as {} ({count})", name(*object), name(*detection)))
+        .map(|((object, detection), count)| format!("{} detected as {} ({count})", name(*object), name(*detection)))
         .collect();
-    format!("Most often mistaken: {}. Are both lists of classes in the same order?", shown.join(", "))
+    format!(
+        "The most frequent confusions are: {}. Check that both lists of classes are in the same order",
+        shown.join(", ")
+    )
 }
 
 fn percent(part: f64) -> String {

@@ -1,16 +1,18 @@
-//! COCO's figures on resampled images: for bootstrap intervals.
+//! COCO's metrics on resampled images, for bootstrap intervals.
 //!
-//! Detections are matched with objects image by image, whatever other images there are. So they are matched once;
-//! what a resample changes is how often an image's detections and objects count. hotcoco's own bootstrap leaves the
-//! multiplicity of a draw out and thereby takes subsets of 63 % of the images; this one keeps it.
+//! The matching of detections with objects in one image does not depend on other images. So all images are matched
+//! once, and a resample only changes how often the detections and objects of each image count. hotcoco's own bootstrap
+//! ignores how often an image was drawn, which evaluates subsets of about 63 % of the images; this one counts repeated
+//! images.
 
 use foveal_coco::{CocoDataset, CocoDetection};
 use hotcoco::metrics::counts::{PrCurveScratch, precision_recall_curve_into};
 
 use crate::EvalError;
-use crate::engine::Prepared;
+use crate::engine::EvalInput;
 
-/// Detections matched with the objects of a set.
+/// Detections of a data set, matched with its objects. [`Matched::metrics`] computes metrics of resampled images from
+/// it.
 #[derive(Clone, Debug)]
 pub struct Matched {
     images: Vec<i64>,
@@ -19,17 +21,17 @@ pub struct Matched {
     ious: usize,
 }
 
-/// One category over all images.
+/// The matched detections and the objects of one category in all images.
 #[derive(Clone, Debug, Default)]
 struct Category {
     id: i64,
-    /// Best first.
+    /// Detections in descending order of score.
     detections: Vec<Ranked>,
-    /// Images with objects that count: index and number.
+    /// Index of each image with objects that are not ignored, and their number.
     objects: Vec<(usize, usize)>,
 }
 
-/// A detection: a bit for each IoU threshold.
+/// A detection; `matched` and `ignored` have one bit for each IoU threshold.
 #[derive(Clone, Copy, Debug)]
 struct Ranked {
     image: usize,
@@ -38,52 +40,56 @@ struct Ranked {
     ignored: u32,
 }
 
-/// Figures of a resample, fractions; `None` where COCO leaves a figure undefined (no object that counts).
+/// Metrics of resampled images, as fractions from 0 to 1. A metric is `None` if it is undefined because the resampled
+/// images contain no object for it (crowd regions are not objects).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resampled {
-    /// Average precision, mean over IoU 0.50:0.05:0.95 and classes.
+    /// Average precision (AP), the mean over the IoU thresholds 0.50, 0.55, …, 0.95 and the categories.
     pub ap: Option<f64>,
-    /// Average precision at IoU 0.50.
+    /// Average precision at an IoU threshold of 0.50 (AP50), the mean over the categories.
     pub ap50: Option<f64>,
-    /// Average recall with a hundred detections an image and class.
+    /// Average recall with at most 100 detections per image and category (AR100), the mean over the IoU thresholds and
+    /// the categories.
     pub ar100: Option<f64>,
-    /// Average precision of each category, by ascending id.
+    /// Average precision of each category, the mean over the IoU thresholds, in ascending order of the category ids.
     pub per_category: Vec<Option<f64>>,
 }
 
-/// Label of the range that takes in objects of all areas.
+/// hotcoco's label of the size range that contains objects of all areas.
 const ALL_AREAS: &str = "all";
 
 impl Matched {
-    /// Matches detections with a ground truth, as COCO does.
+    /// Matches detections with the objects of a ground truth by COCO's rules.
     ///
     /// # Errors
-    /// As [`crate::score`].
+    /// - [`EvalError::UnknownImage`] if a detection is on an image that the ground truth does not list.
+    /// - [`EvalError::AnnotationNotFinite`], [`EvalError::DetectionNotFinite`] if a box, area or score is not finite.
+    /// - [`EvalError::Engine`] if hotcoco reports an error.
     pub fn new(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result<Self, EvalError> {
-        let Prepared { mut eval, ids, .. } = Prepared::new(ground_truth, detections)?;
+        let EvalInput { mut eval, ids, .. } = EvalInput::new(ground_truth, detections)?;
         eval.params.area_ranges.retain(|range| range.label == ALL_AREAS);
         eval.evaluate()?;
         let mut images: Vec<i64> = ids.images.keys().copied().collect();
         images.sort_unstable();
-        // hotcoco's ids are 1, 2, … in the order of the file's.
+        // hotcoco's ids are 1, 2, … in the order of the ids in the file.
         let mut categories: Vec<Category> =
             ids.names.keys().map(|&id| Category { id, ..Category::default() }).collect();
         let ious = eval.params.iou_thrs.len();
-        let mut cells: Vec<_> = eval.eval_imgs().iter().flatten().collect();
-        // Ties between images are broken by the images' ids.
-        cells.sort_by_key(|cell| cell.image_id);
-        for cell in cells {
-            let (image, category) = (cell.image_id as usize - 1, &mut categories[cell.category_id as usize - 1]);
+        let mut results: Vec<_> = eval.eval_imgs().iter().flatten().collect();
+        // Among equal scores of different images, the lower image id comes first.
+        results.sort_by_key(|result| result.image_id);
+        for result in results {
+            let (image, category) = (result.image_id as usize - 1, &mut categories[result.category_id as usize - 1]);
             let bits = |flags: &hotcoco::ThreshMatrix<bool>, detection: usize| -> u32 {
                 (0..ious).map(|t| u32::from(flags[(t, detection)]) << t).sum()
             };
-            category.detections.extend(cell.dt_scores.iter().enumerate().map(|(d, &score)| Ranked {
+            category.detections.extend(result.dt_scores.iter().enumerate().map(|(d, &score)| Ranked {
                 image,
                 score,
-                matched: bits(&cell.dt_matched, d),
-                ignored: bits(&cell.dt_ignore, d),
+                matched: bits(&result.dt_matched, d),
+                ignored: bits(&result.dt_ignore, d),
             }));
-            let objects = cell.num_gt_in_denominator();
+            let objects = result.num_gt_in_denominator();
             if objects > 0 {
                 category.objects.push((image, objects));
             }
@@ -94,25 +100,28 @@ impl Matched {
         Ok(Self { images, categories, recalls: eval.params.rec_thrs.clone(), ious })
     }
 
-    /// The ids of all images, ascending.
+    /// The ids of all images of the ground truth, in ascending order.
     pub fn images(&self) -> &[i64] {
         &self.images
     }
 
-    /// The ids of all categories, ascending.
+    /// The ids of all categories of the ground truth, in ascending order.
     pub fn categories(&self) -> Vec<i64> {
         self.categories.iter().map(|category| category.id).collect()
     }
 
-    /// The figures of a set in which image `i` of [`Matched::images`] stands `counts[i]` times.
+    /// Computes the metrics of a data set that contains image `i` of [`Matched::images`] `counts[i]` times.
+    ///
+    /// # Shapes
+    /// - counts: `[images]`, in ascending order of the image ids
     ///
     /// # Panics
     /// If there is not one count for each image.
-    pub fn figures(&self, counts: &[u32]) -> Resampled {
-        assert_eq!(counts.len(), self.images.len(), "a count for each image");
-        let each: Vec<Option<CategoryFigures>> =
+    pub fn metrics(&self, counts: &[u32]) -> Resampled {
+        assert_eq!(counts.len(), self.images.len(), "expected one count for each image");
+        let each: Vec<Option<CategoryValues>> =
             self.categories.iter().map(|category| self.category(category, counts)).collect();
-        let mean = |of: fn(&CategoryFigures) -> f64| {
+        let mean = |of: fn(&CategoryValues) -> f64| {
             let values: Vec<f64> = each.iter().flatten().map(of).collect();
             (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
         };
@@ -124,12 +133,12 @@ impl Matched {
         }
     }
 
-    fn category(&self, category: &Category, counts: &[u32]) -> Option<CategoryFigures> {
+    fn category(&self, category: &Category, counts: &[u32]) -> Option<CategoryValues> {
         let objects: usize = category.objects.iter().map(|&(image, n)| n * counts[image] as usize).sum();
         if objects == 0 {
             return None;
         }
-        // Copies of an image follow each other among equal scores, as in a set in which the image stands so often.
+        // Among equal scores, the copies of an image follow each other, as in a data set with that many copies.
         let equal = |a: &Ranked, b: &Ranked| a.image == b.image && a.score == b.score;
         let drawn: Vec<&Ranked> = category
             .detections
@@ -138,7 +147,7 @@ impl Matched {
             .collect();
         let (mut tp, mut fp) = (Vec::with_capacity(drawn.len()), Vec::with_capacity(drawn.len()));
         let (mut scratch, mut curve) = (PrCurveScratch::default(), Vec::new());
-        let mut figures = CategoryFigures::default();
+        let mut values = CategoryValues::default();
         for iou in 0..self.ious {
             tp.clear();
             fp.clear();
@@ -152,19 +161,19 @@ impl Matched {
             }
             let recall = precision_recall_curve_into(&tp, &fp, objects, &self.recalls, &mut scratch, &mut curve);
             let ap = curve.iter().map(|(_, precision, _)| precision).sum::<f64>() / self.recalls.len() as f64;
-            figures.ap += ap / self.ious as f64;
-            figures.recall += recall / self.ious as f64;
+            values.ap += ap / self.ious as f64;
+            values.recall += recall / self.ious as f64;
             if iou == 0 {
-                figures.ap50 = ap;
+                values.ap50 = ap;
             }
         }
-        Some(figures)
+        Some(values)
     }
 }
 
-/// One category's figures.
+/// The metrics of one category.
 #[derive(Clone, Copy, Debug, Default)]
-struct CategoryFigures {
+struct CategoryValues {
     ap: f64,
     ap50: f64,
     recall: f64,

@@ -1,4 +1,4 @@
-//! The figures for people.
+//! The metrics as a table of text.
 
 use std::fmt::Write;
 
@@ -6,17 +6,18 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::Metrics;
 
-/// Columns that a class name may take before it is cut.
+/// Largest width of a class name in terminal columns; longer names are shortened.
 const MAX_NAME_WIDTH: usize = 40;
-/// Heading of the names' column.
+/// Heading of the column of class names.
 const CLASS: &str = "class";
 
 impl Metrics {
-    /// COCO's twelve lines, then a line a class: name, id, objects, AP, AP50. A class without
-    /// objects has `-` for its figures. Ends with a line break.
+    /// The metrics as a table of text: the twelve lines that COCO's tools print, then one line per category with its
+    /// name, id, number of objects, AP and AP50. A category without objects has `-` in place of AP and AP50. The text
+    /// ends with a line break.
     pub fn table(&self) -> String {
         let mut out = String::new();
-        for f in self.figures() {
+        for f in self.lines() {
             let title = if f.recall { "Average Recall     (AR)" } else { "Average Precision  (AP)" };
             let _ = writeln!(
                 out,
@@ -41,17 +42,17 @@ impl Metrics {
         line("", "", "", "", "");
         line(CLASS, "id", "objects", "AP", "AP50");
         for (c, name) in self.per_category.iter().zip(&names) {
-            line(name, &c.id.to_string(), &c.objects.to_string(), &figure(c.ap), &figure(c.ap50));
+            line(name, &c.id.to_string(), &c.objects.to_string(), &metric(c.ap), &metric(c.ap50));
         }
         out.lines().flat_map(|l| [l.trim_end(), "\n"]).collect()
     }
 }
 
-fn figure(value: f64) -> String {
+fn metric(value: f64) -> String {
     if value < 0.0 { "-".to_owned() } else { format!("{value:.3}") }
 }
 
-/// On one line, cut to [`MAX_NAME_WIDTH`] columns.
+/// The name on one line, shortened to [`MAX_NAME_WIDTH`] columns.
 fn shorten(name: &str) -> String {
     let clean: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if clean.width() <= MAX_NAME_WIDTH {

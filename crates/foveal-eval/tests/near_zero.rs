@@ -1,4 +1,4 @@
-//! Each way to get everything wrong is named.
+//! The likely reason for a low AP50 is named for each kind of mistake.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ fn truth() -> CocoDataset {
     CocoDataset::from_bytes(file.to_string().as_bytes(), Path::new("truth")).unwrap()
 }
 
-/// A perfect detection for each object, then changed.
+/// A perfect detection for each object, changed by `change`.
 fn detections(change: impl Fn(&mut CocoDetection)) -> Vec<CocoDetection> {
     let perfect = truth().annotations.into_iter().map(|a| CocoDetection {
         image_id: a.image_id,
@@ -39,7 +39,7 @@ fn detections(change: impl Fn(&mut CocoDetection)) -> Vec<CocoDetection> {
         .collect()
 }
 
-/// What is said of them.
+/// The reason that is given for the low AP50 of the detections.
 fn reason(detections: &[CocoDetection]) -> String {
     let scored = score(&truth(), detections).unwrap();
     assert!(scored.metrics.ap50 < 0.1, "{:?}", scored.metrics);
@@ -47,7 +47,7 @@ fn reason(detections: &[CocoDetection]) -> String {
 }
 
 #[test]
-fn good_figures_have_no_reason() {
+fn good_metrics_have_no_reason() {
     let scored = score(&truth(), &detections(|_| ())).unwrap();
     assert!(scored.metrics.ap50 > 0.99 && scored.notes.is_empty() && scored.near_zero.is_none(), "{scored:?}");
     let mut without = truth();
@@ -59,7 +59,7 @@ fn good_figures_have_no_reason() {
 fn misread_boxes_are_named() {
     let corners = detections(|d| d.bbox = [d.bbox[0], d.bbox[1], d.bbox[0] + d.bbox[2], d.bbox[1] + d.bbox[3]]);
     let text = reason(&corners);
-    assert!(text.contains("100 % if bbox is read as corners, [x1, y1, x2, y2]."), "{text}");
+    assert!(text.contains("If bbox is read as corners, [x1, y1, x2, y2], it is 100 % of the objects."), "{text}");
     let swapped = reason(&detections(|d| d.bbox = [d.bbox[1], d.bbox[0], d.bbox[3], d.bbox[2]]));
     assert!(swapped.contains("[y, x, height, width]"), "{swapped}");
     let fractions = reason(&detections(|d| {
@@ -68,7 +68,12 @@ fn misread_boxes_are_named() {
     }));
     assert!(fractions.contains("[center x, center y, width, height] in fractions"), "{fractions}");
     let resized = reason(&detections(|d| d.bbox = d.bbox.map(|v| v * if d.image_id % 2 == 0 { 1.9 } else { 1.7 })));
-    assert!(resized.contains("100 % once boxes are divided by 1.") && resized.contains("resized"), "{resized}");
+    assert!(
+        resized.contains("If the boxes are divided by about 1.")
+            && resized.contains("it is 100 % of the objects")
+            && resized.contains("resized"),
+        "{resized}"
+    );
 }
 
 #[test]
@@ -76,17 +81,17 @@ fn shifted_and_mixed_classes_are_named() {
     let shifted = reason(&detections(|d| d.category_id -= 1));
     assert!(shifted.contains("1 below") && shifted.contains("shifted"), "{shifted}");
     let mixed = reason(&detections(|d| d.category_id = if d.category_id == 1 { 5 } else { 1 }));
-    assert!(mixed.contains("dog as cat (10)") && mixed.contains("same order"), "{mixed}");
+    assert!(mixed.contains("dog detected as cat (10)") && mixed.contains("same order"), "{mixed}");
 }
 
 #[test]
 fn other_images_loose_boxes_and_nothing_at_all_are_named() {
     let few = near_zero(&truth(), &detections(|d| d.image_id = 0)[3..], 0.0).unwrap();
-    assert!(few.contains("only 1 of 10 images"), "{few}");
+    assert!(few.contains("Only 1 of 10 images"), "{few}");
     let loose = reason(&detections(|d| d.bbox = [d.bbox[0] + 15.0, d.bbox[1] + 5.0, d.bbox[2], d.bbox[3]]));
     assert!(loose.contains("do not fit"), "{loose}");
     let none = reason(&[]);
-    assert!(none.contains("not one detection"), "{none}");
+    assert!(none.contains("there are no detections"), "{none}");
     let astray = reason(&detections(|d| (d.bbox, d.score) = ([190.0, 90.0, 5.0, 5.0], 0.06)));
     assert!(astray.contains("0.060") && astray.contains("--overfit"), "{astray}");
 }
@@ -100,8 +105,12 @@ fn objects_below_false_alarms_are_named() {
             all.extend((0..30).map(alarm));
         }
     }
-    // One in some thirty is right, and all of those come last.
+    // About one detection in thirty is right, and all of these have the lowest scores.
     let scored = score(&truth(), &all).unwrap();
     let text = near_zero(&truth(), &all, 0.01).unwrap();
-    assert!(scored.metrics.ap50 < 0.1 && text.contains("outranked"), "{text} {:?}", scored.metrics);
+    assert!(
+        scored.metrics.ap50 < 0.1 && text.contains("false positives have higher scores"),
+        "{text} {:?}",
+        scored.metrics
+    );
 }

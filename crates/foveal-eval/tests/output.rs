@@ -1,4 +1,4 @@
-//! What people and programs see.
+//! The table for users and the JSON for programs.
 
 use foveal_eval::{CategoryMetrics, Metrics};
 

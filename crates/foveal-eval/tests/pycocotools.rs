@@ -1,4 +1,4 @@
-//! Against pycocotools: fixtures of scripts/reference/coco_eval.py, and COCO's own example.
+//! Comparison with pycocotools: fixtures of scripts/reference/coco_eval.py, and COCO's own example.
 
 use std::{env, fs, path::Path};
 
@@ -6,7 +6,7 @@ use foveal_coco::{CocoDataset, CocoDetection};
 use foveal_eval::{evaluate, score, score_files};
 use serde_json::Value;
 
-/// Both compute in f64; only the order of sums differs.
+/// Both compute in f64; only the order of summation differs.
 const TOLERANCE: f64 = 1e-9;
 const KEYS: [&str; 12] = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
 
@@ -14,7 +14,7 @@ struct Case {
     name: String,
     truth: CocoDataset,
     detections: Vec<CocoDetection>,
-    /// The two files' text.
+    /// The text of the annotation file and the results file.
     files: [String; 2],
     expected: Value,
 }
@@ -50,9 +50,9 @@ fn assert_equal(name: &str, actual: &Value, expected: &Value) {
     }
     let (actual, expected) = (&actual["per_category"], expected["per_category"].as_object().unwrap());
     assert_eq!(actual.as_object().unwrap().len(), expected.len(), "{name}");
-    for (id, figures) in expected {
+    for (id, metrics) in expected {
         for key in ["AP", "AP50"] {
-            assert_close(&format!("{name} class {id} {key}"), &actual[id][key], &figures[key]);
+            assert_close(&format!("{name} class {id} {key}"), &actual[id][key], &metrics[key]);
         }
     }
 }
@@ -72,7 +72,7 @@ fn fixtures_in_memory_and_as_files() {
         let scored = score_files(&paths[0], &paths[1]).unwrap();
         assert_eq!(scored.metrics, metrics, "{}", case.name);
         assert_eq!(scored.notes, [""; 0], "{}", case.name);
-        // Without a detection the figures are zero, and it is said why.
+        // Without detections the metrics are zero, and a reason is given.
         assert_eq!(scored.near_zero.is_some(), case.name == "no_detections", "{}: {:?}", case.name, scored.near_zero);
     }
 }
@@ -166,11 +166,11 @@ fn files_that_do_not_fit_are_named() {
     assert!(message.contains("truth.json has no `annotations`"), "{message}");
 }
 
-/// COCO's own example: val2014's first 100 images and its fake boxes.
+/// COCO's own example: the first 100 images of val2014 and the published artificial detections.
 /// Published: cocoapi, PythonAPI/pycocoEvalDemo.ipynb.
 #[test]
 #[ignore = "needs FOVEAL_SHARED"]
-fn published_val2014_figures() {
+fn published_val2014_metrics() {
     const PUBLISHED: [f64; 12] = [0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564];
     let shared = env::var("FOVEAL_SHARED").expect("FOVEAL_SHARED names the folder of shared data");
     let folder = Path::new(&shared).join("data/cocoapi");
@@ -181,8 +181,8 @@ fn published_val2014_figures() {
     .unwrap();
     let json = scored.metrics.to_json();
     for (key, published) in KEYS.iter().zip(PUBLISHED) {
-        let figure = json[key].as_f64().unwrap();
-        assert_eq!(format!("{figure:.3}"), format!("{published:.3}"), "{key}");
+        let metric = json[key].as_f64().unwrap();
+        assert_eq!(format!("{metric:.3}"), format!("{published:.3}"), "{key}");
     }
     let mut expected: Value =
         serde_json::from_slice(&fs::read(folder.join("expected_val2014_fakebbox100.json")).unwrap()).unwrap();

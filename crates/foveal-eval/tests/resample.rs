@@ -1,4 +1,4 @@
-//! Resampled figures against the whole evaluation of a set in which images stand several times.
+//! Metrics of resampled images against the full evaluation of a data set that contains images several times.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use foveal_coco::{Annotation, CocoDataset, CocoDetection, Image};
 use foveal_eval::{Matched, Metrics, Resampled, evaluate};
 use serde_json::Value;
 
-/// Only the order of sums differs.
+/// The two computations differ only in the order of summation.
 const TOLERANCE: f64 = 1e-12;
 
 fn cases() -> Vec<(String, CocoDataset, Vec<CocoDetection>)> {
@@ -35,7 +35,7 @@ fn assert_equal(name: &str, found: &Resampled, expected: &Metrics) {
     }
 }
 
-/// The set in which image `i` of `images` stands `counts[i]` times, under ids of its own in the same order.
+/// The data set that contains image `i` of `images` `counts[i]` times, with new ids in the same order.
 fn repeated(
     truth: &CocoDataset,
     detections: &[CocoDetection],
@@ -59,12 +59,12 @@ fn repeated(
 }
 
 #[test]
-fn every_image_once_gives_the_figures_of_the_set() {
+fn every_image_once_gives_the_metrics_of_the_set() {
     let cases = cases();
     assert!(cases.len() >= 8);
     for (name, truth, detections) in cases {
         let matched = Matched::new(&truth, &detections).unwrap();
-        let found = matched.figures(&vec![1; matched.images().len()]);
+        let found = matched.metrics(&vec![1; matched.images().len()]);
         assert_equal(&name, &found, &evaluate(&truth, &detections).unwrap());
         let mut ids: Vec<i64> = truth.categories.iter().map(|c| c.id).collect();
         ids.sort_unstable();
@@ -81,7 +81,7 @@ fn counts_stand_for_copies() {
                 (0..matched.images().len() as u32).map(|i| (i * 7 + round * 5 + i * i) % 4).collect();
             let (set, found) = repeated(&truth, &detections, matched.images(), &counts);
             let expected = evaluate(&set, &found).unwrap();
-            assert_equal(&format!("{name}, round {round}"), &matched.figures(&counts), &expected);
+            assert_equal(&format!("{name}, round {round}"), &matched.metrics(&counts), &expected);
         }
     }
 }
@@ -90,6 +90,6 @@ fn counts_stand_for_copies() {
 fn nothing_drawn_is_undefined() {
     let (_, truth, detections) = cases().swap_remove(0);
     let matched = Matched::new(&truth, &detections).unwrap();
-    let none = matched.figures(&vec![0; matched.images().len()]);
+    let none = matched.metrics(&vec![0; matched.images().len()]);
     assert_eq!((none.ap, none.ar100), (None, None));
 }

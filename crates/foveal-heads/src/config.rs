@@ -1,31 +1,35 @@
-//! `[model.head]`.
+//! The configuration of the heads: section `[model.head]`.
 
 use foveal_nn::NORM_GROUPS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Norm after each tower convolution.
+/// Normalisation after each convolution of the heads' towers (`model.head.norm`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeadNorm {
-    /// None; the convolutions have biases: the paper, torchvision's v1.
+    /// No normalisation; the convolutions have biases. This is the network of the paper (arXiv 1708.02002) and of
+    /// torchvision's `retinanet_resnet50_fpn`.
     #[default]
     None,
-    /// Group norm after convolutions without bias: torchvision's v2.
+    /// Group norm after convolutions without bias, as in torchvision's `retinanet_resnet50_fpn_v2`.
     Group,
 }
 
-/// The two towers.
+/// The configuration of the classification and the box regression head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeadConfig {
-    /// 3x3 convolutions before the last one (section 4: 4).
+    /// Number of 3x3 convolutions in the tower of each head, before the output layer (default 4, as in arXiv
+    /// 1708.02002, section 4).
     pub convs: usize,
-    /// Norm of the towers.
+    /// Normalisation after each convolution of the towers (default `none`).
     pub norm: HeadNorm,
-    /// Groups of the group norm.
+    /// Number of groups of the group norm, a divisor of `model.fpn_channels` (default 32). It has no effect without
+    /// group norm.
     pub groups: usize,
-    /// Probability of an object that a new class head gives every anchor (section 3.3: 0.01).
+    /// Probability between 0 and 1 that a new classification head gives every anchor for every class (default 0.01, as
+    /// in arXiv 1708.02002, sections 3.3 and 4.1).
     pub prior: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Towers and their last layers, under torchvision's names.
+//! The classification and the box regression head, with torchvision's parameter names.
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
@@ -6,26 +6,27 @@ use foveal_nn::{Activation, Conv2d, Graph, Init, NORM_EPS, Norm, NormKind, named
 
 use crate::config::{HeadConfig, HeadNorm};
 
-/// Deviation of every new head weight (arXiv 1708.02002, section 4.1).
+/// Standard deviation of the initial weights of both heads (arXiv 1708.02002, section 4.1).
 const WEIGHT_STD: f64 = 0.01;
-/// Numbers of a box delta: dx, dy, dw, dh.
+/// Number of values of a box delta: four, dx, dy, dw and dh.
 pub const BOX_VALUES: usize = 4;
 
-/// The bias that makes a sigmoid start at `prior`: -ln((1 - prior) / prior), -4.59512 for 0.01.
+/// The bias with which the sigmoid of an untrained class layer is `prior`, a probability between 0 and 1:
+/// `-ln((1 - prior) / prior)`, which is -4.59512 for 0.01 (arXiv 1708.02002, section 4.1).
 pub fn prior_bias(prior: f64) -> f64 {
     -((1.0 - prior) / prior).ln()
 }
 
-/// A 3x3 convolution, its norm if any, and a ReLU.
+/// One layer of a head's tower: a 3x3 convolution, an optional norm, and a ReLU.
 #[derive(Module, Debug)]
 pub struct TowerLayer {
-    /// torchvision's `0`.
+    /// The convolution, with the parameter name `0` in torchvision.
     pub index0: Conv2d,
-    /// torchvision's `1`, with group norm.
+    /// The group norm, with the parameter name `1` in torchvision; `None` without a norm.
     pub index1: Option<Norm>,
 }
 
-/// The layers before a head's last.
+/// The layers of a head before its output layer, in the order of the forward pass.
 pub type Tower = Vec<TowerLayer>;
 
 fn new_tower(config: &HeadConfig, channels: usize, init: &mut Init, device: &Device) -> Tower {
@@ -53,47 +54,51 @@ fn run_tower<G: Graph>(tower: &Tower, graph: &mut G, x: G::Levels) -> G::Levels 
     })
 }
 
-/// Scores each anchor for each class.
+/// The classification head: it predicts one logit per anchor and class (arXiv 1708.02002, section 4).
 #[derive(Module, Debug)]
 pub struct ClassificationHead {
-    /// The tower.
+    /// The tower of 3x3 convolutions before the output layer.
     pub conv: Tower,
-    /// To `cells * classes` channels.
+    /// The output layer, with `anchors_per_location * classes` channels ordered (anchor, class).
     pub cls_logits: Conv2d,
 }
 
-/// Corrects each anchor's box.
+/// The box regression head: it predicts the box delta of each anchor (arXiv 1708.02002, section 4).
 #[derive(Module, Debug)]
 pub struct RegressionHead {
-    /// The tower.
+    /// The tower of 3x3 convolutions before the output layer.
     pub conv: Tower,
-    /// To `cells * 4` channels.
+    /// The output layer, with `anchors_per_location * 4` channels ordered (anchor, delta value).
     pub bbox_reg: Conv2d,
 }
 
-/// Both heads: torchvision's `head`.
+/// The classification and the box regression head, with the parameter name `head` in torchvision. The same weights are
+/// applied to all pyramid levels.
 #[derive(Module, Debug)]
 pub struct Head {
-    /// Classes.
+    /// The head that predicts one logit per anchor and class.
     pub classification_head: ClassificationHead,
-    /// Boxes.
+    /// The head that predicts the box delta of each anchor.
     pub regression_head: RegressionHead,
-    /// Classes scored for each anchor.
+    /// Number of classes, each with one logit per anchor.
     #[module(skip)]
     pub classes: usize,
 }
 
-/// Rows of all anchors, in the order (level, row, column, anchor of the location).
+/// The output of both heads for all anchors, in the order (level, row, column, anchor of the location).
 #[derive(Debug, Clone)]
 pub struct HeadOutput<R> {
-    /// `[batch, anchors, classes]`.
+    /// Class logits, `[batch, anchors, classes]`.
     pub logits: R,
-    /// `[batch, anchors, 4]`: dx, dy, dw, dh.
+    /// Box deltas dx, dy, dw, dh, `[batch, anchors, 4]`.
     pub deltas: R,
 }
 
 impl Head {
-    /// New heads over maps of `channels` channels: weights N(0, 0.01²), biases 0, the class layer's the prior's.
+    /// Makes heads with new weights for feature maps of `channels` channels.
+    ///
+    /// Weights are drawn from a normal distribution with mean 0 and standard deviation 0.01. Biases are 0, except for
+    /// the class layer, whose sigmoid starts at the prior of the configuration (arXiv 1708.02002, section 4.1).
     pub fn new(
         config: &HeadConfig,
         channels: usize,
@@ -112,10 +117,11 @@ impl Head {
         Self { classification_head, regression_head: RegressionHead { conv, bbox_reg }, classes }
     }
 
-    /// Class logits and box deltas of every anchor.
+    /// Computes the class logits and box deltas of all anchors.
     ///
     /// # Shapes
-    /// - levels: `[batch, channels, height, width]` each, finest first
+    /// - levels: `[batch, channels, height, width]` for each level, P3 first
+    /// - result: logits `[batch, anchors, classes]`, deltas `[batch, anchors, 4]`
     pub fn forward<G: Graph>(&self, graph: &mut G, levels: &[G::Map]) -> HeadOutput<G::Rows> {
         let (class, boxes) = (&self.classification_head, &self.regression_head);
         let x = graph.levels(levels);
@@ -130,7 +136,7 @@ impl Head {
         HeadOutput { logits: graph.rows(logits, self.classes), deltas: graph.rows(deltas, BOX_VALUES) }
     }
 
-    /// The head that scores some classes alone, in the given order.
+    /// Returns the head reduced to the given classes, in the given order. The weights of the other classes are dropped.
     ///
     /// # Panics
     /// If a class is not below [`Head::classes`].
@@ -139,7 +145,9 @@ impl Head {
         let per_location = layer.weight.dims()[0] / self.classes;
         let channels = (0..per_location).flat_map(|anchor| classes.iter().map(move |class| (anchor, *class)));
         let channels: Vec<i32> = channels
-            .map(|(anchor, class)| i32::try_from(anchor * self.classes + class).expect("few channels"))
+            .map(|(anchor, class)| {
+                i32::try_from(anchor * self.classes + class).expect("the number of channels fits an i32")
+            })
             .collect();
         let indices = Tensor::<1, Int>::from_data(channels.as_slice(), &layer.weight.device());
         layer.weight = layer.weight.clone().map(|weight| weight.select(0, indices.clone()));

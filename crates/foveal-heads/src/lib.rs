@@ -1,4 +1,5 @@
-//! The class and box heads of RetinaNet, shared over the pyramid's levels (arXiv 1708.02002, section 4).
+//! The classification and box regression heads of RetinaNet, whose weights are shared by all pyramid levels
+//! (arXiv 1708.02002, section 4).
 
 mod config;
 mod heads;

@@ -1,38 +1,41 @@
-//! Images of several sizes in one tensor.
+//! Batches: images of different sizes, padded to one size in one tensor.
 
 use image::RgbImage;
 
 use crate::{ImageFrame, Prepared, Preprocess};
 
-/// Padded sides are multiples of this many pixels: the stride of P5, the deepest level that halves the backbone's own maps.
+/// The height and width of a padded batch are multiples of this many pixels: 32, the stride of the last stage of the
+/// backbone (as `size_divisible` of torchvision's `GeneralizedRCNNTransform`).
 pub const SIZE_DIVISOR: usize = 32;
 
-/// A batch of images, each in the top left corner of its plane, zeros (that is, the mean colour) elsewhere.
+/// A batch of normalised images of one padded size. Each image lies in the top left corner of its planes; the padding
+/// is zero, which is the mean colour.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PaddedBatch {
-    /// `[batch, 3, height, width]`, row-major.
+    /// Normalised RGB values, `[batch, 3, height, width]`, row-major.
     pub data: Vec<f32>,
-    /// Number of images.
+    /// Number of images in the batch.
     pub batch: usize,
-    /// Padded height in pixels.
+    /// Padded height in pixels, a multiple of [`SIZE_DIVISOR`].
     pub height: usize,
-    /// Padded width in pixels.
+    /// Padded width in pixels, a multiple of [`SIZE_DIVISOR`].
     pub width: usize,
 }
 
-/// One image at its size in the batch.
+/// One resized image that waits for its batch. Where possible its pixels are kept as bytes, a quarter of the memory,
+/// and normalised when [`pad_staged`] copies them into the batch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Staged {
-    /// Not yet normalised, which then happens on the way into the batch.
+    /// A resized image whose 8-bit pixels are not normalised yet.
     Bytes {
-        /// The resized pixels.
+        /// The resized 8-bit RGB pixels.
         image: RgbImage,
         /// Width in pixels before resizing.
         original_width: u32,
         /// Height in pixels before resizing.
         original_height: u32,
     },
-    /// Normalised.
+    /// A resized image that is already normalised.
     Prepared(Prepared),
 }
 
@@ -53,7 +56,7 @@ impl Staged {
         }
     }
 
-    /// The image's sizes before and after resizing.
+    /// Sizes of the image in pixels before and after resizing.
     pub fn frame(&self) -> ImageFrame {
         match self {
             Self::Bytes { original_width, original_height, .. } => ImageFrame {
@@ -67,18 +70,23 @@ impl Staged {
     }
 }
 
-/// The side in pixels that `length` is padded to.
+/// The padded length in pixels of an image side of `length` pixels: the next multiple of [`SIZE_DIVISOR`].
 pub fn padded_length(length: usize) -> usize {
     length.div_ceil(SIZE_DIVISOR) * SIZE_DIVISOR
 }
 
-/// Pads all images to the largest height and the largest width among them, rounded up to [`SIZE_DIVISOR`].
+/// Makes a batch of normalised images. All are padded with zeros at the bottom and on the right to the largest height
+/// and the largest width among them, rounded up to multiples of [`SIZE_DIVISOR`], as torchvision's `batch_images` does.
 pub fn pad_batch(images: &[Prepared]) -> PaddedBatch {
     let rows = |image: &Prepared, channel: usize, y: usize, out: &mut Vec<f32>| push_row(image, channel, y, out);
     pad(images, |i| (i.height, i.width), rows)
 }
 
-/// As [`pad_batch`]; what is not yet normalised is so with `preprocess`, in one pass with the padding.
+/// Makes a batch of staged images. Images that are still bytes are normalised with the mean and the standard deviation
+/// of `preprocess` while they are copied.
+///
+/// All images are padded with zeros at the bottom and on the right to the largest height and the largest width among
+/// them, rounded up to multiples of [`SIZE_DIVISOR`].
 pub fn pad_staged(images: &[Staged], preprocess: &Preprocess) -> PaddedBatch {
     let tables = preprocess.tables();
     let rows = |image: &Staged, channel: usize, y: usize, out: &mut Vec<f32>| match image {
@@ -96,7 +104,8 @@ fn push_row(image: &Prepared, channel: usize, y: usize, out: &mut Vec<f32>) {
     out.extend_from_slice(&image.data[(channel * image.height + y) * image.width..][..image.width]);
 }
 
-/// Writes the batch once, front to back. `size` is an image's height and width; `push_row` appends a row of a channel.
+/// Writes the batch from front to back in one pass. `size` gives the height and width of an image; `push_row` appends
+/// row `y` of a channel of an image.
 fn pad<T>(
     images: &[T],
     size: impl Fn(&T) -> (usize, usize),

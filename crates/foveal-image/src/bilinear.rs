@@ -1,4 +1,5 @@
-//! Bilinear sampling without antialiasing, as `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)`.
+//! Bilinear interpolation without antialiasing, as `torch.nn.functional.interpolate(mode="bilinear",
+//! align_corners=False)`.
 
 /// The two samples and their weights for one output coordinate.
 #[derive(Clone, Copy)]
@@ -9,7 +10,7 @@ struct Tap {
     weight_high: f32,
 }
 
-/// Sampling positions of one axis. All in f32 and in PyTorch's order of operations
+/// Sampling positions of one axis. They are computed in f32 and in PyTorch's order of operations
 /// (`area_pixel_compute_source_index` and `guard_index_and_lambda` of ATen's UpSample.h): at 1000 pixels one unit in
 /// the last place of the position is already 6e-5 of a pixel.
 fn taps(input: usize, output: usize) -> Vec<Tap> {
@@ -29,15 +30,15 @@ fn taps(input: usize, output: usize) -> Vec<Tap> {
 /// Resizes planes `[channels, height, width]` to `[channels, to_height, to_width]`.
 ///
 /// # Panics
-/// `data` has another length than `channels * height * width`, or a size is 0.
+/// If the length of `data` is not `channels * height * width`, or a side is 0.
 pub(crate) fn resize(
     data: &[f32],
     channels: usize,
     (height, width): (usize, usize),
     (to_height, to_width): (usize, usize),
 ) -> Vec<f32> {
-    assert_eq!(data.len(), channels * height * width, "planes of {channels}x{height}x{width}");
-    assert!(height > 0 && width > 0 && to_height > 0 && to_width > 0, "a side of 0 pixels");
+    assert_eq!(data.len(), channels * height * width, "expected planes of {channels}x{height}x{width} values");
+    assert!(height > 0 && width > 0 && to_height > 0 && to_width > 0, "cannot resize from or to a side of 0 pixels");
     let (rows, columns) = (taps(height, to_height), taps(width, to_width));
     let mut out = Vec::with_capacity(channels * to_height * to_width);
     for plane in data.chunks_exact(height * width) {

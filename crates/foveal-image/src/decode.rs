@@ -1,7 +1,8 @@
-//! Decoding: every kind of file becomes 8-bit RGB.
+//! Decoding of image files to 8-bit RGB.
 //!
-//! Grey and palette images are expanded, 16 bit is scaled to 8 bit with rounding, CMYK is converted, and an alpha
-//! channel is dropped without compositing, as PIL's `convert("RGB")` does. The orientation in the EXIF data is applied.
+//! Grey and palette images are expanded, 16-bit values are scaled to 8 bits with rounding, CMYK is converted, and an
+//! alpha channel is dropped without compositing, as PIL's `convert("RGB")` does. The orientation in the EXIF data is
+//! applied unless the caller asks for the stored pixels.
 
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
@@ -12,34 +13,35 @@ use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 
 use crate::ImageError;
 
-/// So much of a file is read first when only its size is wanted; the rest only if the header does not fit.
+/// Number of bytes that are read first if only the size of an image is needed. The whole file is read only if they do
+/// not contain the header.
 const HEADER_BYTES: u64 = 64 * 1024;
-/// So much of a file's end is searched for the mark of a complete image.
+/// Number of bytes at the end of a file that are searched for the end marker of a complete image.
 const TAIL_BYTES: u64 = 4 * 1024;
 
-/// An image's size by its header.
+/// Size of an image file according to its header, before and after its EXIF orientation is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileSize {
-    /// Width in pixels after the EXIF orientation.
+    /// Width in pixels after the EXIF orientation is applied.
     pub width: u32,
-    /// Height in pixels after the EXIF orientation.
+    /// Height in pixels after the EXIF orientation is applied.
     pub height: u32,
-    /// Width in pixels as stored.
+    /// Width in pixels as stored in the file.
     pub stored_width: u32,
-    /// Height in pixels as stored.
+    /// Height in pixels as stored in the file.
     pub stored_height: u32,
 }
 
-/// A decoded image and what the EXIF data says about it.
+/// A decoded image, with the EXIF orientation not applied yet.
 #[derive(Clone, Debug)]
 pub struct Decoded {
-    /// The pixels as stored in the file.
+    /// The RGB pixels as stored in the file.
     pub stored: RgbImage,
     orientation: Orientation,
 }
 
 impl Decoded {
-    /// The pixels after the EXIF orientation.
+    /// Returns the pixels with the EXIF orientation applied.
     pub fn oriented(self) -> RgbImage {
         if self.orientation == Orientation::NoTransforms {
             return self.stored;
@@ -50,57 +52,65 @@ impl Decoded {
     }
 }
 
-/// Reads and decodes the image at `path` to RGB, with its EXIF orientation applied.
+/// Reads and decodes an image file to 8-bit RGB, with its EXIF orientation applied.
 ///
 /// # Errors
-/// The file cannot be read, is no image, is damaged or truncated; each names `path`.
+/// [`ImageError`] naming `path` if the file cannot be read, is not an image of a known format, is damaged, or is
+/// truncated.
 pub fn load_rgb(path: &Path) -> Result<RgbImage, ImageError> {
     decode_rgb(&read(path)?, path)
 }
 
-/// Like [`load_rgb`], but with the pixels as stored, whatever the EXIF orientation: for data sets whose boxes were drawn on those.
+/// Reads and decodes an image file to 8-bit RGB, with the pixels as stored: the EXIF orientation is ignored. This is
+/// for data sets whose boxes refer to the stored pixels.
 ///
 /// # Errors
-/// As [`load_rgb`].
+/// [`ImageError`] naming `path` if the file cannot be read, is not an image of a known format, is damaged, or is
+/// truncated.
 pub fn load_stored(path: &Path) -> Result<RgbImage, ImageError> {
     Ok(decode(&read(path)?, path)?.stored)
 }
 
-/// Decodes an image in memory to RGB, with its EXIF orientation applied; `path` is for the messages.
+/// Decodes an image in memory (the bytes of an image file) to 8-bit RGB, with its EXIF orientation applied. `path` is
+/// only used in error messages.
 ///
 /// # Errors
-/// As [`load_rgb`].
+/// [`ImageError`] naming `path` if the bytes are not an image of a known format, are damaged, or are truncated.
 pub fn decode_rgb(bytes: &[u8], path: &Path) -> Result<RgbImage, ImageError> {
     Ok(decode(bytes, path)?.oriented())
 }
 
-/// Decodes an image in memory and leaves the choice of orientation open; `path` is for the messages.
+/// Decodes an image in memory (the bytes of an image file) to 8-bit RGB and reads its EXIF orientation without applying
+/// it; [`Decoded::oriented`] does that. A damaged EXIF block is ignored. `path` is only used in error messages.
 ///
 /// # Errors
-/// As [`load_rgb`].
+/// [`ImageError`] naming `path` if the bytes are not an image of a known format, are damaged, or are truncated.
 pub fn decode(bytes: &[u8], path: &Path) -> Result<Decoded, ImageError> {
     let mut decoder = decoder(bytes, path)?;
     check_complete(bytes, path)?;
-    // A damaged EXIF block is no reason to refuse the image.
+    // An image with a damaged EXIF block is still usable.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let image = DynamicImage::from_decoder(decoder).map_err(|e| decode_error(path, e))?;
     Ok(Decoded { stored: image.into_rgb8(), orientation })
 }
 
-/// An image's size after its EXIF orientation, `(width, height)`, from the header alone.
+/// Reads the size `(width, height)` in pixels of an image file after its EXIF orientation is applied, without decoding
+/// the pixels.
 ///
 /// # Errors
-/// As [`load_rgb`], as far as header and end of the file show it.
+/// [`ImageError`] naming `path` if the file cannot be read, is not an image of a known format, has a damaged header, or
+/// is truncated. Damage of the pixels is not noticed.
 pub fn oriented_size(path: &Path) -> Result<(u32, u32), ImageError> {
     let size = file_size(path)?;
     Ok((size.width, size.height))
 }
 
-/// An image's size before and after its EXIF orientation. Reads the header, and of the end of the file as much as
-/// tells whether it is complete.
+/// Reads the size of an image file before and after its EXIF orientation is applied, without decoding the pixels. Only
+/// the header and the end of the file are read, the latter to check that the file is complete.
 ///
 /// # Errors
-/// As [`load_rgb`], as far as header and end of the file show it.
+/// [`ImageError`] naming `path` if the file cannot be read, is not an image of a known format, has a damaged header, or
+/// is truncated. Damage of the pixels is not noticed.
 pub fn file_size(path: &Path) -> Result<FileSize, ImageError> {
     let error = |source| ImageError::Read { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(error)?;
@@ -154,21 +164,22 @@ fn decode_error(path: &Path, error: image::ImageError) -> ImageError {
 const JPEG_START: &[u8] = &[0xFF, 0xD8, 0xFF];
 const PNG_START: &[u8] = &[0x89, b'P', b'N', b'G'];
 
-/// Whether the end alone proves the file complete (formats whose decoders notice by themselves count as such).
+/// Whether the file is complete according to its end. Formats whose decoders report truncation themselves count as
+/// complete.
 fn ends_whole(head: &[u8], tail: &[u8], length: u64) -> bool {
     if head.starts_with(JPEG_START) {
         jpeg_ends(tail)
     } else if head.starts_with(PNG_START) {
         last(tail, b"IEND").is_some()
     } else if head.starts_with(b"RIFF") && head.len() >= 8 {
-        // The RIFF size counts what follows it.
+        // The RIFF size counts the bytes after the first 8.
         u64::from(u32::from_le_bytes([head[4], head[5], head[6], head[7]])) + 8 <= length
     } else {
         true
     }
 }
 
-/// The JPEG decoder paints the missing part of a truncated image grey: refuse it here instead.
+/// Refuses truncated images. The JPEG decoder would only fill the missing part with grey.
 fn check_complete(bytes: &[u8], path: &Path) -> Result<(), ImageError> {
     if ends_whole(bytes, bytes, bytes.len() as u64) {
         return Ok(());
@@ -183,7 +194,8 @@ fn check_complete(bytes: &[u8], path: &Path) -> Result<(), ImageError> {
     Err(ImageError::Truncated { path: path.to_owned(), expected })
 }
 
-/// An end-of-image marker that belongs to the last scan, not to a thumbnail before it.
+/// Whether the last end-of-image marker comes after the last start of a scan, so that it does not belong to a
+/// thumbnail.
 fn jpeg_ends(bytes: &[u8]) -> bool {
     match (last(bytes, &[0xFF, 0xD9]), last(bytes, &[0xFF, 0xDA])) {
         (Some(end), Some(scan)) => end > scan,

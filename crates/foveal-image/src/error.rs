@@ -1,32 +1,32 @@
-//! What can go wrong between a path and its pixels.
+//! The errors of reading and decoding an image file.
 
 use std::path::PathBuf;
 
-/// A file that could not be turned into an image.
+/// The error of a file that could not be read and decoded as an image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The file could not be read.
+    /// The image file could not be opened or read.
     #[error("cannot read image {}: {source}", path.display())]
     Read {
-        /// The file.
+        /// Path of the image file that could not be read.
         path: PathBuf,
-        /// The system's reason.
+        /// Error of the operating system that prevented reading.
         source: std::io::Error,
     },
-    /// The bytes are no image that the decoders know, or a damaged one.
+    /// The bytes are not an image of a known format, or the image is damaged.
     #[error("cannot decode image {}: {reason}", path.display())]
     Decode {
-        /// The file.
+        /// Path of the image file that could not be decoded.
         path: PathBuf,
-        /// The decoder's reason.
+        /// Message of the decoder that describes the defect.
         reason: String,
     },
-    /// The file ends before its image does.
+    /// The file ends before the end of the image.
     #[error("image {} is truncated: {expected} is missing", path.display())]
     Truncated {
-        /// The file.
+        /// Path of the truncated image file.
         path: PathBuf,
-        /// What a complete file would hold.
+        /// The part of a complete file that is missing, such as `the end-of-image marker`.
         expected: &'static str,
     },
 }

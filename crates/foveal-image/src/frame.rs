@@ -1,17 +1,18 @@
-//! The sizes of an image.
+//! The sizes of an image before and after resizing.
 
 use crate::Prepared;
 
-/// The size of an image before and after resizing, without padding, in pixels: what brings boxes back to the original.
+/// The size of an image before and after resizing, in pixels and without padding. The ratio of the two converts boxes
+/// back to the original image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageFrame {
-    /// Width after resizing.
+    /// Width in pixels after resizing.
     pub width: usize,
-    /// Height after resizing.
+    /// Height in pixels after resizing.
     pub height: usize,
-    /// Width of the original.
+    /// Width in pixels before resizing.
     pub original_width: u32,
-    /// Height of the original.
+    /// Height in pixels before resizing.
     pub original_height: u32,
 }
 

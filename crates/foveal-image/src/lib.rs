@@ -1,8 +1,9 @@
-//! From a file's bytes to the normalised, padded input of a detector: the one preprocessing that training and
-//! inference share.
+//! Image preprocessing, from the bytes of a file to the normalised and padded input of a detector. Training and
+//! inference use the same functions.
 //!
 //! ```text
-//! load_rgb -> RgbImage -> Preprocess::apply -> Prepared [3, height, width] -> pad_batch -> PaddedBatch [batch, 3, height, width]
+//! load_rgb -> RgbImage -> Preprocess::apply -> Prepared [3, height, width] -> pad_batch -> PaddedBatch [batch, 3,
+//! height, width]
 //! ```
 
 mod batch;

@@ -1,4 +1,4 @@
-//! Resizing and normalising of one image.
+//! Resizing and normalisation of one image.
 
 use fast_image_resize as fir;
 use foveal_base::{SettingError, check};
@@ -8,42 +8,52 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Staged, bilinear};
 
-/// Channel means of ImageNet's RGB in 0..1, as torchvision's pretrained weights expect.
+/// Mean of the red, green and blue channel over ImageNet, with pixel values from 0 to 1, as torchvision's pretrained
+/// weights expect.
 pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// Channel deviations of ImageNet's RGB in 0..1, as torchvision's pretrained weights expect.
+/// Standard deviation of the red, green and blue channel over ImageNet, with pixel values from 0 to 1, as torchvision's
+/// pretrained weights expect.
 pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// How an image is brought to its size.
+/// Method of resizing an image (`data.resize`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResizeMode {
-    /// Bilinear with antialiasing (a triangle filter over the source's pixels), on 8 bit, as PIL does.
+    /// Bilinear interpolation with antialiasing (a triangle filter over the source pixels) on 8-bit values, as PIL
+    /// does.
     #[default]
     Antialias,
-    /// Normalise first, then bilinear without antialiasing in f32, as torchvision's `GeneralizedRCNNTransform` does.
+    /// Normalisation first, then bilinear interpolation without antialiasing in f32, as torchvision's
+    /// `GeneralizedRCNNTransform` does.
     Torchvision,
 }
 
-/// The preprocessing of a model: a part of its checkpoint.
+/// The preprocessing of a model's input images: size, resizing method and normalisation. It is stored in the model's
+/// checkpoint, so that training and inference use the same values.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Preprocess {
-    /// The shorter side is brought to this many pixels.
+    /// Length in pixels to which the shorter side of an image is resized (at least 1, default 800).
     pub min_size: u32,
-    /// But the longer side never exceeds this many pixels.
+    /// Largest length in pixels of the longer side (at least `min_size`, default 1333). An image whose longer side
+    /// would exceed it is resized to this length of the longer side instead.
     pub max_size: u32,
-    /// `[height, width]` in pixels for every image, whatever its aspect; overrides `min_size` and `max_size`.
+    /// Fixed size `[height, width]` in pixels to which every image is resized, without keeping its aspect ratio. If
+    /// set, `min_size` and `max_size` have no effect. Not set by default.
     pub fixed_size: Option<[u32; 2]>,
-    /// The filter.
+    /// Method of resizing (default `antialias`).
     pub resize: ResizeMode,
-    /// Subtracted from each channel in 0..1.
+    /// Mean of each channel (red, green, blue), with pixel values from 0 to 1. It is subtracted from the pixels. The
+    /// default is that of ImageNet.
     pub mean: [f32; 3],
-    /// Each channel is divided by it afterwards.
+    /// Standard deviation of each channel (red, green, blue), with pixel values from 0 to 1; positive. The pixels are
+    /// divided by it after the mean was subtracted. The default is that of ImageNet.
     pub std: [f32; 3],
 }
 
 impl Default for Preprocess {
-    /// The paper's 800 / 1333 pixels and ImageNet's statistics.
+    /// The shorter side at 800 pixels (arXiv 1708.02002, section 4), the longer side at most 1333 pixels as in
+    /// torchvision and Detectron2, and the statistics of ImageNet.
     fn default() -> Self {
         Self {
             min_size: 800,
@@ -56,38 +66,39 @@ impl Default for Preprocess {
     }
 }
 
-/// One image, resized and normalised.
+/// One image, resized and normalised: the result of [`Preprocess::apply`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prepared {
-    /// `[3, height, width]`, row-major, normalised.
+    /// Normalised RGB values, `[3, height, width]`, row-major.
     pub data: Vec<f32>,
     /// Width in pixels after resizing.
     pub width: usize,
     /// Height in pixels after resizing.
     pub height: usize,
-    /// Width in pixels before.
+    /// Width in pixels before resizing.
     pub original_width: u32,
-    /// Height in pixels before.
+    /// Height in pixels before resizing.
     pub original_height: u32,
 }
 
 impl Prepared {
-    /// Resized over original width.
+    /// Horizontal resize factor: the width after resizing divided by the original width.
     pub fn scale_x(&self) -> f32 {
         self.width as f32 / self.original_width as f32
     }
 
-    /// Resized over original height.
+    /// Vertical resize factor: the height after resizing divided by the original height.
     pub fn scale_y(&self) -> f32 {
         self.height as f32 / self.original_height as f32
     }
 }
 
 impl Preprocess {
-    /// Refuses preprocessing that cannot work.
+    /// Checks the values of the preprocessing.
     ///
     /// # Errors
-    /// A size of 0 pixels, `max_size` below `min_size`, a mean that is not finite, a deviation that is not positive.
+    /// [`SettingError`] if a size is 0 pixels, `max_size` is below `min_size`, a mean is not finite, or a standard
+    /// deviation is not positive and finite.
     pub fn validate(&self) -> Result<(), SettingError> {
         check::that(self.min_size > 0, "min_size", "at least 1 pixel", &self.min_size)?;
         let expected = format!("at least min_size, which is {}", self.min_size);
@@ -100,8 +111,10 @@ impl Preprocess {
         check::that(positive, "std", "three finite numbers above 0", &self.std)
     }
 
-    /// The size that an image of `width` x `height` pixels is brought to, `(width, height)`: `floor(side * scale)` in
-    /// f64 with one scale for both sides, as torchvision computes it; at least one pixel.
+    /// The size `(width, height)` in pixels to which an image of `width` x `height` pixels is resized.
+    ///
+    /// Without a fixed size, each side is `floor(side * scale)`, computed in f64 with one scale for both sides as in
+    /// torchvision, and at least 1.
     pub fn target_size(&self, width: u32, height: u32) -> (u32, u32) {
         if let Some([height, width]) = self.fixed_size {
             return (width, height);
@@ -112,19 +125,20 @@ impl Preprocess {
         (side(width), side(height))
     }
 
-    /// Resizes to [`Preprocess::target_size`] and normalises.
+    /// Resizes an image to [`Preprocess::target_size`] and normalises it. The result has the shape
+    /// `[3, height, width]`.
     ///
     /// # Panics
-    /// The image is empty.
+    /// If a side of the image is 0.
     pub fn apply(&self, img: &RgbImage) -> Prepared {
         let (width, height) = self.target_size(img.width(), img.height());
         self.apply_at(img, width, height)
     }
 
-    /// Resizes to `width` x `height` pixels and normalises.
+    /// Resizes an image to `width` x `height` pixels and normalises it. The result has the shape `[3, height, width]`.
     ///
     /// # Panics
-    /// The image is empty or a side is 0.
+    /// If a side of the image, `width` or `height` is 0.
     pub fn apply_at(&self, img: &RgbImage, width: u32, height: u32) -> Prepared {
         let (w, h) = (width as usize, height as usize);
         let data = match self.resize {
@@ -137,10 +151,13 @@ impl Preprocess {
         Prepared { data, width: w, height: h, original_width: img.width(), original_height: img.height() }
     }
 
-    /// As [`Preprocess::apply_at`], with normalising left to [`crate::pad_staged`] where that gives the same.
+    /// Resizes an image to `width` x `height` pixels and stages it for a batch.
+    ///
+    /// With [`ResizeMode::Antialias`] the pixels stay bytes, which [`crate::pad_staged`] normalises; with
+    /// [`ResizeMode::Torchvision`], which normalises before resizing, the result is already normalised.
     ///
     /// # Panics
-    /// The image is empty or a side is 0.
+    /// If a side of the image, `width` or `height` is 0.
     pub fn stage_at(&self, img: RgbImage, width: u32, height: u32) -> Staged {
         if self.resize == ResizeMode::Torchvision {
             return Staged::Prepared(self.apply_at(&img, width, height));
@@ -151,7 +168,7 @@ impl Preprocess {
         Staged::Bytes { image, original_width, original_height }
     }
 
-    /// Of each channel, what a byte becomes.
+    /// The normalised value of each byte, for each channel.
     pub(crate) fn tables(&self) -> [[f32; 256]; 3] {
         std::array::from_fn(|channel| {
             let (mean, std) = (self.mean[channel], self.std[channel]);
@@ -159,7 +176,7 @@ impl Preprocess {
         })
     }
 
-    /// `[height, width, 3]` bytes to `[3, height, width]` normalised.
+    /// Converts `[height, width, 3]` bytes to `[3, height, width]` normalised values.
     fn normalise(&self, img: &RgbImage) -> Vec<f32> {
         let bytes = img.as_raw();
         let mut out = Vec::with_capacity(bytes.len());
@@ -170,18 +187,22 @@ impl Preprocess {
     }
 }
 
-/// Resizes with antialiasing (triangle filter); returns a copy when the size is right already.
+/// Resizes an image to `width` x `height` pixels by bilinear interpolation with antialiasing (a triangle filter over
+/// the source pixels, as in PIL). Returns a copy if the image has this size already.
 ///
 /// # Panics
-/// The image is empty or a side is 0.
+/// If a side of the image, `width` or `height` is 0.
 pub fn resize_antialiased(img: &RgbImage, width: u32, height: u32) -> RgbImage {
     let (from_width, from_height) = img.dimensions();
-    assert!(from_width > 0 && from_height > 0 && width > 0 && height > 0, "a side of 0 pixels");
+    assert!(
+        from_width > 0 && from_height > 0 && width > 0 && height > 0,
+        "cannot resize from or to a side of 0 pixels"
+    );
     if (from_width, from_height) == (width, height) {
         return img.clone();
     }
     let source = fir::images::ImageRef::new(from_width, from_height, img.as_raw(), fir::PixelType::U8x3)
-        .expect("an RgbImage holds width * height * 3 bytes");
+        .expect("an RgbImage has width * height * 3 bytes");
     let mut target = fir::images::Image::new(width, height, fir::PixelType::U8x3);
     let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
     fir::Resizer::new().resize(&source, &mut target, &options).expect("both images are U8x3");

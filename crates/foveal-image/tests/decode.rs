@@ -1,4 +1,4 @@
-//! Decoding of every kind of file; golden images by scripts/reference/images.py.
+//! Decoding of the supported kinds of image files. The expected values are those of scripts/reference/images.py.
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,7 @@ fn grey_deep_and_transparent_images_become_rgb() {
     transparent.save(path("alpha.png")).unwrap();
     transparent.save(path("ünïcode 图.webp")).unwrap();
     RgbImage::from_pixel(5, 4, Rgb([1, 2, 3])).save(path("plain.bmp")).unwrap();
-    // The name says nothing: the bytes do.
+    // The format is recognised by the bytes, not by the file name.
     DynamicImage::ImageLuma8(GrayImage::from_pixel(5, 4, Luma([200])))
         .save_with_format(path("grey.txt"), ImageFormat::Jpeg)
         .unwrap();

@@ -60,7 +60,7 @@ fn torchvision_mode_meets_torchvision() {
         assert_eq!((image.width as u32, image.height as u32), (case.to_width, case.to_height));
         for sample in &case.samples {
             let difference = (at(&image, sample) - sample.torchvision).abs();
-            // Values reach 2.6: 1e-5 is some forty units in the last place.
+            // Values reach 2.6, so 1e-5 is about forty units in the last place.
             assert!(difference <= 1e-5, "{}x{}: off by {difference}", case.width, case.height);
         }
     }
@@ -132,7 +132,7 @@ fn staging_changes_no_bit() {
     };
     for resize in [ResizeMode::Antialias, ResizeMode::Torchvision] {
         let preprocess = Preprocess { resize, ..Preprocess::default() };
-        // Shrunk, enlarged, as it is.
+        // A smaller size, a larger size, and the same size.
         let sizes = [(33, 20), (90, 64), (52, 37)];
         let at = |i: usize| (image(i as u32), sizes[i].0, sizes[i].1);
         let apply = |i| {

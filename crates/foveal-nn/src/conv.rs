@@ -1,4 +1,4 @@
-//! The convolution as a layer.
+//! The convolution layer.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -6,27 +6,34 @@ use foveal_kernels::{Activation, ConvOptions, Epilogue, MapSize, conv2d_fused, c
 
 use crate::norm::{Folded, Norm};
 
-/// A two-dimensional convolution with torchvision's parameter names.
+/// A two-dimensional convolution layer, with the parameter names of torch's `Conv2d`.
 #[derive(Module, Debug)]
 pub struct Conv2d {
-    /// The kernels, `[out_channels, in_channels / groups, kernel, kernel]`.
+    /// Weights, `[out_channels, in_channels / groups, kernel, kernel]`.
     pub weight: Param<Tensor<4>>,
-    /// The summand of each output channel, `[out_channels]`.
+    /// Bias of each output channel, `[out_channels]`; `None` for a layer without bias.
     pub bias: Option<Param<Tensor<1>>>,
-    /// Stride, padding and groups.
+    /// Stride, padding and groups of the convolution.
     #[module(skip)]
     pub options: ConvOptions,
 }
 
 impl Conv2d {
-    /// A layer with this weight `[out_channels, in_channels / groups, kernel, kernel]` and bias `[out_channels]`.
+    /// Makes a layer from its weight and bias. The shapes are checked when the layer is applied.
     ///
-    /// The shapes are checked when the layer is applied.
+    /// # Shapes
+    /// - weight: `[out_channels, in_channels / groups, kernel, kernel]`
+    /// - bias: `[out_channels]`
     pub fn new(weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions) -> Self {
         Self { weight: Param::from_tensor(weight), bias: bias.map(Param::from_tensor), options }
     }
 
-    /// A layer of one group whose padding, `kernel / 2`, keeps the size of its input at stride 1 (for odd kernels).
+    /// Makes a layer of one group with the padding `kernel / 2`, which keeps height and width at stride 1 if the kernel
+    /// size is odd.
+    ///
+    /// # Shapes
+    /// - weight: `[out_channels, in_channels, kernel, kernel]`
+    /// - bias: `[out_channels]`
     pub fn same(weight: Tensor<4>, bias: Option<Tensor<1>>, stride: usize) -> Self {
         let padding = weight.dims()[2] / 2;
         Self::new(weight, bias, ConvOptions { stride, padding, groups: 1 })
@@ -36,12 +43,12 @@ impl Conv2d {
         self.bias.as_ref().map(Param::val)
     }
 
-    /// The convolution of `x`, plus the bias.
+    /// Computes the convolution of `x` plus the bias.
     ///
     /// # Shapes
     /// - x: `[batch, in_channels, height, width]`
-    /// - result: `[batch, out_channels, out_height, out_width]` with `out = (size + 2 * padding - kernel) / stride + 1`,
-    ///   rounded down
+    /// - result: `[batch, out_channels, out_height, out_width]` with `out = (size + 2 * padding - kernel) / stride +
+    ///   1`, rounded down
     ///
     /// # Panics
     /// If the shapes do not fit each other, or the groups do not divide the channels.
@@ -49,30 +56,33 @@ impl Conv2d {
         conv2d_fused(x, self.weight.val(), Epilogue { shift: self.bias(), ..Epilogue::default() }, self.options)
     }
 
-    /// The convolution of several maps in one tensor, plus the bias, and an activation; for 3x3 layers of stride 1,
-    /// padding 1 and one group.
+    /// Computes the convolution of several maps in one tensor, plus the bias, and applies an activation. Each map is
+    /// convolved separately. The layer must have a 3x3 kernel, stride 1, padding 1 and one group.
     ///
     /// # Shapes
-    /// - x: `[batch, in_channels, pixels]`: each channel holds the maps of `sizes`, row by row, one after the other
+    /// - x: `[batch, in_channels, pixels]`, where each channel contains the maps with the sizes `sizes`, each row by
+    ///   row, one after the other
     /// - result: `[batch, out_channels, pixels]`
     ///
     /// # Panics
-    /// If the layer has other options or another kernel, or the shapes do not fit each other.
+    /// If the layer has another kernel size, stride, padding or number of groups, or the shapes do not fit each other.
     pub fn forward_maps(&self, x: Tensor<3>, sizes: &[MapSize], activation: Activation) -> Tensor<3> {
         assert_eq!(
             self.options,
             ConvOptions { stride: 1, padding: 1, groups: 1 },
-            "several maps: a 3x3 layer of one group"
+            "several maps in one tensor need a 3x3 layer with stride 1, padding 1 and one group"
         );
         conv2d_maps(x, sizes, self.weight.val(), self.bias(), activation)
     }
 
-    /// Whether [`Conv2d::forward_norm`] with this norm is one operation: the norm is an affine map that does not learn.
+    /// Whether [`Conv2d::forward_norm`] computes the convolution and this norm in one operation, because the norm is an
+    /// affine map that is not trained.
     pub(crate) fn runs_as_one(&self, norm: &Norm) -> bool {
         self.bias.is_none() && norm.is_fixed_affine()
     }
 
-    /// `activation(norm(conv(x)) + residual)`, in one operation where the norm is an affine map that does not learn.
+    /// Computes `activation(norm(conv(x)) + residual)`; without a residual, nothing is added. This is a single
+    /// operation if the layer has no bias and the norm is an affine map that is not trained.
     ///
     /// # Shapes
     /// - x: `[batch, in_channels, height, width]`

@@ -1,4 +1,4 @@
-//! The interpreter that counts parameters, multiply-adds and memory without computing anything.
+//! The interpreter of the forward pass that counts parameters, multiply-adds and memory without computing any map.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,61 +11,64 @@ use serde::Serialize;
 use crate::graph::{Graph, Named};
 use crate::{Conv2d, Norm, NormKind};
 
-/// Bytes of an `f32`.
+/// Number of bytes of an `f32`.
 const F32: u64 = 4;
 
-/// A layer as [`Counter`] met it.
+/// The counts of one layer in the forward pass that a [`Counter`] interpreted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerCount {
-    /// The layer's name in the network, as torchvision spells it: `backbone.body.conv1`.
+    /// Name of the layer in the network, as in torchvision, such as `backbone.body.conv1`.
     pub name: String,
-    /// What it is, such as `3x3 convolution, stride 2`.
+    /// Description of the kind of layer, such as `3x3 convolution, stride 2`.
     pub kind: String,
-    /// Shape of its result, `[batch, channels, height, width]`. A layer that several levels share has one shape a level.
+    /// Shapes of the outputs, `[batch, channels, height, width]`. A layer that several pyramid levels share has one
+    /// shape for each level, other layers have one shape.
     pub outputs: Vec<[usize; 4]>,
-    /// Numbers that can be trained: weights, biases, scales and shifts. Layers taken out of training count as well.
+    /// Number of values that can be trained: weights, biases, scales and shifts. The values of frozen convolutions
+    /// count as well; those of a frozen batch norm count as buffers.
     pub parameters: u64,
-    /// Numbers that are stored and never trained: running statistics, and all four vectors of a frozen batch norm.
+    /// Number of values that are stored and never trained: running statistics, and all four vectors of a frozen batch
+    /// norm.
     pub buffers: u64,
-    /// Multiply-adds of a forward pass over the whole batch. Only convolutions have any, as in torchvision's and
-    /// fvcore's counts.
+    /// Number of multiply-adds of a forward pass over the whole batch. As in the counts of torchvision and fvcore, only
+    /// those of convolutions are counted.
     pub multiply_adds: u64,
 }
 
-/// A feature map that was not computed.
+/// The shape of a feature map, which a [`Counter`] uses in place of the computed map.
 #[derive(Clone, Debug)]
 pub struct CountedMap {
-    /// Distinguishes this map from all others of the pass.
+    /// Number that distinguishes this map from all others of the forward pass.
     id: usize,
     /// `[batch, channels, height, width]`
     shape: [usize; 4],
-    /// Whether a trained parameter had a part in it, so that a backward pass goes through it.
+    /// Whether the map depends on a parameter that is trained, so that a backward pass goes through it.
     tracked: bool,
 }
 
 impl CountedMap {
-    /// `[batch, channels, height, width]`
+    /// The shape of the map, `[batch, channels, height, width]`.
     pub fn shape(&self) -> [usize; 4] {
         self.shape
     }
 
-    /// Bytes of the map's values.
+    /// Number of bytes of the values of the map in `f32`.
     pub fn bytes(&self) -> u64 {
         F32 * self.shape.iter().map(|n| *n as u64).product::<u64>()
     }
 }
 
-/// Rows in anchor order that were not computed.
+/// The shape of the values of all anchors, which a [`Counter`] uses in place of the computed values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountedRows {
-    /// `[batch, anchors, values]`
+    /// The shape of the values, `[batch, anchors, values]`.
     pub shape: [usize; 3],
 }
 
-/// Counts what a forward pass takes, and what a backward pass needs of it.
+/// The interpreter of a forward pass that counts parameters, multiply-adds and the memory that a backward pass needs.
 ///
-/// The bytes of activations follow the fused CPU kernels' autodiff nodes: a convolution keeps its input for a weight
-/// that is trained and its output for a ReLU, a norm that is trained keeps its input. A map that two operations keep
+/// The memory is that of the autodiff nodes of the fused CPU kernels: a convolution keeps its input if its weight is
+/// trained and its output if a ReLU follows, and a norm that is trained keeps its input. A map that two operations keep
 /// counts once.
 #[derive(Debug, Default)]
 pub struct Counter {
@@ -73,19 +76,19 @@ pub struct Counter {
     layers: Vec<LayerCount>,
     maps: usize,
     kept: BTreeMap<usize, u64>,
-    /// The largest map, in bytes.
+    /// Number of bytes of the largest map.
     largest: u64,
-    /// Numbers in parameters that are trained.
+    /// Number of values in parameters that are trained.
     trained: u64,
 }
 
 impl Counter {
-    /// A counter that has met nothing yet.
+    /// Makes a counter whose counts are all zero.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The images of a batch.
+    /// Makes the input of a forward pass: the images of a batch.
     ///
     /// # Shapes
     /// - shape: `[batch, 3, height, width]`
@@ -93,22 +96,22 @@ impl Counter {
         self.map(shape, false)
     }
 
-    /// The layers in the order of the forward pass.
+    /// Returns the counts of all layers in the order of the forward pass.
     pub fn into_layers(self) -> Vec<LayerCount> {
         self.layers
     }
 
-    /// Numbers in parameters that are trained.
+    /// Number of values in parameters that are trained, without those that are frozen.
     pub fn trained_parameters(&self) -> u64 {
         self.trained
     }
 
-    /// Bytes of the maps that stay in memory from the forward to the backward pass.
+    /// Number of bytes of the maps that stay in memory from the forward to the backward pass.
     pub fn kept_bytes(&self) -> u64 {
         self.kept.values().sum()
     }
 
-    /// Bytes of the largest map.
+    /// Number of bytes of the largest map of the forward pass.
     pub fn largest_map_bytes(&self) -> u64 {
         self.largest
     }
@@ -169,7 +172,7 @@ impl Counter {
         self.layers.push(LayerCount { name, kind, outputs, parameters, buffers, multiply_adds: 0 });
     }
 
-    /// The convolution's result for one map, and what its autodiff node keeps.
+    /// The result of a convolution for one map. Its input is kept if the weight is trained.
     fn convolve(&mut self, conv: &Conv2d, x: &CountedMap, also_tracked: bool) -> CountedMap {
         let learns = is_trained(&conv.weight) || conv.bias.as_ref().is_some_and(is_trained);
         if is_trained(&conv.weight) {
@@ -225,7 +228,8 @@ impl Graph for Counter {
                 self.keep(&y);
             }
             y = self.map(y.shape, y.tracked);
-            // Only a group norm alone computes the mask of its ReLU anew from its input.
+            // A group norm without a residual recomputes the mask of its ReLU from its input; the others keep the
+            // output.
             let keeps_no_output = matches!(norm.layer.kind, NormKind::Group { .. }) && residual.is_none();
             if keeps_no_output {
                 return y;

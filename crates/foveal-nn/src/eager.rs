@@ -1,4 +1,4 @@
-//! The interpreter that computes Burn tensors.
+//! The interpreter of the forward pass that computes Burn tensors.
 
 use burn::tensor::Tensor;
 use foveal_kernels::{Activation, MapSize, channels_last, max_pool_3x3_s2_p1, relu, takes_maps, upsample_add};
@@ -6,21 +6,22 @@ use foveal_kernels::{Activation, MapSize, channels_last, max_pool_3x3_s2_p1, rel
 use crate::graph::{Graph, Named};
 use crate::{Conv2d, Norm};
 
-/// Computes each operation at once on the device of its tensors, with fused kernels where the device has them.
+/// The interpreter of a forward pass that computes Burn tensors. Each operation runs immediately on the device of its
+/// tensors, with the fused kernels of `foveal-kernels` on CPUs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Eager;
 
-/// The maps of several pyramid levels.
+/// The feature maps of several pyramid levels, as [`Eager`] stores them.
 ///
-/// The CPU kernels take all levels in one tensor. On other devices each level stays a tensor of its own, since a joined
-/// tensor would only be cut apart again.
+/// The CPU kernels process all levels in one tensor. On other devices each level is a tensor of its own, because the
+/// operations there would split a joined tensor again.
 #[derive(Clone, Debug)]
 pub struct TensorLevels(Vec<JoinedMaps>);
 
 /// Maps of one or more levels in one tensor.
 #[derive(Clone, Debug)]
 struct JoinedMaps {
-    /// `[batch, channels, pixels]`: the maps of `sizes` row by row, one after the other.
+    /// `[batch, channels, pixels]`: the maps with the sizes `sizes`, each row by row, one after the other.
     maps: Tensor<3>,
     sizes: Vec<MapSize>,
 }
@@ -101,7 +102,7 @@ impl Graph for Eager {
 /// - result: `[batch, pixels * anchors_per_location, values]`
 fn rows_of_maps(maps: Tensor<3>, values: usize) -> Tensor<3> {
     let [batch, channels, pixels] = maps.dims();
-    assert!(channels.is_multiple_of(values), "{channels} channels are no multiple of {values}");
+    assert!(channels.is_multiple_of(values), "expected a multiple of {values} channels, found {channels}");
     // The pair (anchor, value) stays together, so only channels and pixels change places.
     channels_last(maps).reshape([batch, pixels * (channels / values), values])
 }
@@ -111,7 +112,8 @@ mod tests {
     use super::*;
     use burn::tensor::{Device, Int};
 
-    /// The order that foveal-anchors defines: anchor index = ((y * width) + x) * anchors_per_location + anchor.
+    /// The order of anchors that foveal-anchors defines: anchor index = ((y * width) + x) * anchors_per_location +
+    /// anchor.
     #[test]
     fn rows_are_in_anchor_order() {
         let (per_location, values, height, width) = (2usize, 3usize, 2usize, 4usize);

@@ -1,4 +1,4 @@
-//! The operations that a network's forward pass is written over.
+//! The operations of the forward pass of a network.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use foveal_kernels::Activation;
 
 use crate::{Conv2d, Norm};
 
-/// A layer and its name within the module that holds it, as torchvision spells it.
+/// A layer with its name within the module that contains it. The names are those of torchvision.
 #[derive(Debug)]
 pub struct Named<'a, L> {
-    /// The name, such as `conv1` or `downsample.0`.
+    /// Name of the layer, such as `conv1` or `downsample.0`.
     pub name: &'a str,
-    /// The layer.
+    /// Reference to the layer with its parameters.
     pub layer: &'a L,
 }
 
@@ -23,38 +23,47 @@ impl<L> Clone for Named<'_, L> {
 
 impl<L> Copy for Named<'_, L> {}
 
-/// Names a layer.
+/// Pairs a layer with its name within the module that contains it, such as `conv1`.
 pub fn named<'a, L>(name: &'a str, layer: &'a L) -> Named<'a, L> {
     Named { name, layer }
 }
 
 /// The operations of a detector's forward pass.
 ///
-/// A module's `forward` is written once over this trait and runs on each of its interpreters: [`Eager`](crate::Eager)
-/// computes Burn tensors, [`Counter`](crate::Counter) counts parameters, multiply-adds and memory, and the ONNX export
-/// of `foveal-detector` emits graph nodes. An interpreter may fuse what one call describes.
+/// The `forward` method of a module is written once over this trait and runs on each of its interpreters:
+/// [`Eager`](crate::Eager) computes Burn tensors, [`Counter`](crate::Counter) counts parameters, multiply-adds and
+/// memory, and the ONNX export of `foveal-detector` emits graph nodes. An interpreter may fuse the operations of one
+/// call.
 pub trait Graph {
-    /// A feature map `[batch, channels, height, width]`.
+    /// A feature map with the shape `[batch, channels, height, width]`.
     type Map: Clone;
-    /// The maps of several pyramid levels, to which the same layers are applied.
+    /// The feature maps of several pyramid levels, to which the same layers are applied.
     type Levels: Clone;
-    /// Rows in anchor order, `[batch, anchors, values]`.
+    /// The values of all anchors, with the shape `[batch, anchors, values]`. The order of the anchors is level, row,
+    /// column, anchor of the location.
     type Rows;
 
-    /// Runs `inner` for the layers of a submodule; their names are prefixed with `name` and a dot.
+    /// Runs the part `inner` of a forward pass that belongs to the submodule `name`. The names of its layers get the
+    /// prefix `name` with a dot.
     fn scope<T>(&mut self, name: fmt::Arguments<'_>, inner: impl FnOnce(&mut Self) -> T) -> T {
         let _ = name;
         inner(self)
     }
 
-    /// A convolution with its bias, if it has one.
-    fn conv(&mut self, conv: Named<'_, Conv2d>, x: Self::Map) -> Self::Map;
-
-    /// `activation(norm(conv(x)) + residual)`.
+    /// Applies a convolution with its bias, if it has one.
     ///
     /// # Shapes
     /// - x: `[batch, in_channels, height, width]`
-    /// - residual: of the result's shape
+    /// - result: `[batch, out_channels, out_height, out_width]` with `out = (size + 2 * padding - kernel) / stride +
+    ///   1`, rounded down
+    fn conv(&mut self, conv: Named<'_, Conv2d>, x: Self::Map) -> Self::Map;
+
+    /// Applies a convolution, a norm, a sum and an activation: `activation(norm(conv(x)) + residual)`. Without a
+    /// residual, nothing is added.
+    ///
+    /// # Shapes
+    /// - x: `[batch, in_channels, height, width]`
+    /// - residual, result: `[batch, out_channels, out_height, out_width]`
     fn conv_norm(
         &mut self,
         conv: Named<'_, Conv2d>,
@@ -64,20 +73,37 @@ pub trait Graph {
         activation: Activation,
     ) -> Self::Map;
 
-    /// Max pooling with a 3x3 window, stride 2 and padding 1: height and width are halved and rounded up.
+    /// Applies max pooling with a 3x3 window, stride 2 and padding 1.
+    ///
+    /// # Shapes
+    /// - x: `[batch, channels, height, width]`
+    /// - result: `[batch, channels, height / 2, width / 2]`, rounded up
     fn max_pool(&mut self, x: Self::Map) -> Self::Map;
 
-    /// `max(x, 0)`.
+    /// Applies the ReLU, `max(x, 0)`, to each value of a map. The shape stays the same.
     fn relu(&mut self, x: Self::Map) -> Self::Map;
 
-    /// `lateral + top`, where `top` is enlarged to the size of `lateral` by nearest-neighbour interpolation.
+    /// Enlarges `top` to the size of `lateral` by nearest-neighbour interpolation and adds `lateral` (Lin et al., arXiv
+    /// 1612.03144, section 3).
+    ///
+    /// # Shapes
+    /// - lateral, result: `[batch, channels, height, width]`
+    /// - top: `[batch, channels, top_height, top_width]`
     fn upsample_add(&mut self, lateral: Self::Map, top: Self::Map) -> Self::Map;
 
-    /// Collects the maps of several levels, finest first, all with the same number of channels.
+    /// Collects the feature maps of several pyramid levels, so that the same layers can be applied to all of them.
+    ///
+    /// # Shapes
+    /// - maps: `[batch, channels, height, width]` for each level, P3 first; batch and channels are the same for all
     fn levels(&mut self, maps: &[Self::Map]) -> Self::Levels;
 
-    /// `activation(norm(conv(x)))` on every level: a 3x3 convolution with stride 1, padding 1 and one group, and a group
-    /// norm or none. A level's group statistics are its own.
+    /// Applies `activation(norm(conv(x)))` to every level. The convolution is 3x3 with stride 1, padding 1 and one
+    /// group; the norm is a group norm or absent. The statistics of the group norm are computed for each level
+    /// separately.
+    ///
+    /// # Shapes
+    /// - x: `[batch, in_channels, height, width]` for each level
+    /// - result: `[batch, out_channels, height, width]` for each level
     fn conv_levels(
         &mut self,
         conv: Named<'_, Conv2d>,
@@ -86,7 +112,8 @@ pub trait Graph {
         activation: Activation,
     ) -> Self::Levels;
 
-    /// The rows of all levels in anchor order (level, row, column, anchor of the location).
+    /// Converts the maps of all levels to the values of all anchors, in the order level, row, column, anchor of the
+    /// location.
     ///
     /// # Shapes
     /// - x: `[batch, anchors_per_location * values, height, width]` for each level, channels ordered (anchor, value)

@@ -1,47 +1,48 @@
-//! Seeded initial weights, made on the host.
+//! Seeded initial weights, drawn on the host.
 //!
-//! Device generators differ from backend to backend; a host generator gives the same model for the same seed
-//! on every device, which is what lets runs on two devices be compared step by step.
+//! The random generators of the backends differ. A generator on the host gives the same model for the same seed on
+//! every device, so that runs on two devices can be compared step by step.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-/// The values that an [`Init`] makes.
+/// The kind of values that an [`Init`] returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Random,
     Zeros,
-    /// One zero in place of each tensor.
+    /// A single zero in place of each tensor.
     Count,
 }
 
-/// A stream of random initial weights, which depends on the seed and on the order of the calls alone.
+/// A stream of initial weights. The values depend only on the seed and on the order of the calls, not on the device.
 #[derive(Debug, Clone)]
 pub struct Init {
     state: u64,
     mode: Mode,
-    /// Numbers asked for so far, as a float: no product of sizes overflows it.
-    asked: f64,
+    /// Number of values requested so far, as a float, which no product of sizes overflows.
+    requested: f64,
 }
 
 impl Init {
-    /// A stream that starts at `seed`.
+    /// A stream of random weights for the given seed.
     pub fn seeded(seed: u64) -> Self {
-        Self { state: seed ^ 0x6A09_E667_F3BC_C908, mode: Mode::Random, asked: 0.0 }
+        Self { state: seed ^ 0x6A09_E667_F3BC_C908, mode: Mode::Random, requested: 0.0 }
     }
 
-    /// A stream that counts the weights of a network without making them: every tensor it returns has one element.
+    /// A stream that only counts the weights of a network ([`Init::requested`]): every tensor that it returns has a
+    /// single element, whatever shape was requested.
     pub fn counting() -> Self {
         Self { mode: Mode::Count, ..Self::seeded(0) }
     }
 
-    /// A stream of zeros, for a network whose weights are loaded or only looked at.
+    /// A stream of zeros, for a network whose weights are loaded afterwards or whose structure alone is used.
     pub fn zeros() -> Self {
         Self { mode: Mode::Zeros, ..Self::seeded(0) }
     }
 
-    /// The number of values of the tensors asked for so far.
-    pub fn asked(&self) -> f64 {
-        self.asked
+    /// The number of values of all tensors that were requested so far.
+    pub fn requested(&self) -> f64 {
+        self.requested
     }
 
     /// The next 64 bits of SplitMix64 (Steele, Lea & Flood, "Fast splittable pseudorandom number generators", 2014).
@@ -53,19 +54,19 @@ impl Init {
         z ^ (z >> 31)
     }
 
-    /// A number uniform in (0, 1), never 0, so that its logarithm is finite.
+    /// A number with uniform distribution in (0, 1). It is never 0, so that its logarithm is finite.
     fn unit(&mut self) -> f64 {
         ((self.next() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     }
 
-    /// A tensor whose values, in row-major order, are drawn one after the other.
+    /// A tensor whose values are drawn one after the other in row-major order.
     fn tensor<const D: usize>(
         &mut self,
         shape: [usize; D],
         device: &Device,
         mut draw: impl FnMut(&mut Self) -> f64,
     ) -> Tensor<D> {
-        self.asked += shape.iter().map(|n| *n as f64).product::<f64>();
+        self.requested += shape.iter().map(|n| *n as f64).product::<f64>();
         match self.mode {
             Mode::Count => Tensor::zeros([1; D], device),
             Mode::Zeros => Tensor::zeros(shape, device),
@@ -76,7 +77,7 @@ impl Init {
         }
     }
 
-    /// A tensor of normal numbers with mean 0 and standard deviation `std` (the Box-Muller transform).
+    /// Draws a tensor from a normal distribution with mean 0 and standard deviation `std`, by the Box-Muller transform.
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], std: f64, device: &Device) -> Tensor<D> {
         self.tensor(shape, device, |s| {
             let (radius, angle) = ((-2.0 * s.unit().ln()).sqrt(), std::f64::consts::TAU * s.unit());
@@ -84,15 +85,21 @@ impl Init {
         })
     }
 
-    /// Weights `[out_channels, in_channels / groups, kernel, kernel]` by He's normal initialisation with the gain of a
-    /// ReLU and `fan_out = out_channels * kernel^2`, as torchvision's ResNet has them (He et al., arXiv 1502.01852).
+    /// Draws the weights of a convolution by He's normal initialisation with the gain of a ReLU and
+    /// `fan_out = out_channels * kernel^2`, as in torchvision's ResNet (He et al., arXiv 1502.01852).
+    ///
+    /// # Shapes
+    /// - shape: `[out_channels, in_channels / groups, kernel, kernel]`
     pub fn kaiming_normal_fan_out(&mut self, shape: [usize; 4], device: &Device) -> Tensor<4> {
         let fan_out = (shape[0] * shape[2] * shape[3]) as f64;
         self.normal(shape, (2.0 / fan_out).sqrt(), device)
     }
 
-    /// Weights `[out_channels, in_channels / groups, kernel, kernel]` by He's uniform initialisation with gain 1
-    /// (torch's `a = 1`) and `fan_in = in_channels / groups * kernel^2`, as torchvision's feature pyramid has them.
+    /// Draws the weights of a convolution by He's uniform initialisation with gain 1 (torch's `a = 1`) and
+    /// `fan_in = in_channels / groups * kernel^2`, as in torchvision's feature pyramid (He et al., arXiv 1502.01852).
+    ///
+    /// # Shapes
+    /// - shape: `[out_channels, in_channels / groups, kernel, kernel]`
     pub fn kaiming_uniform_fan_in(&mut self, shape: [usize; 4], device: &Device) -> Tensor<4> {
         let bound = (3.0 / (shape[1] * shape[2] * shape[3]) as f64).sqrt();
         self.tensor(shape, device, |s| (2.0 * s.unit() - 1.0) * bound)
@@ -111,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn deviations_are_those_asked_for() {
+    fn deviations_are_the_requested_ones() {
         let device = Device::flex();
         let shape = [64, 32, 3, 3];
         let (mean, std) = moments(Init::seeded(1).normal(shape, 0.01, &device));

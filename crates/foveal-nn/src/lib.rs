@@ -1,7 +1,8 @@
-//! What the network is written over: layers under torchvision's parameter names, and the operations of a forward pass.
+//! The layers of the network, with torchvision's parameter names, and the operations of its forward pass.
 //!
-//! A module's forward pass is a function over [`Graph`]. [`Eager`] runs it on Burn tensors; [`Counter`] counts parameters,
-//! multiply-adds and memory; the ONNX export of `foveal-detector` emits a graph.
+//! The forward pass of a module is written once over the trait [`Graph`], which has three interpreters: [`Eager`]
+//! computes Burn tensors, [`Counter`] counts parameters, multiply-adds and memory, and the ONNX export of
+//! `foveal-detector` emits the nodes of a graph.
 #![recursion_limit = "256"]
 
 mod conv;

@@ -1,4 +1,4 @@
-//! Counts against cases worked out by hand.
+//! Counts against values computed by hand.
 
 use burn::tensor::{Device, Tensor};
 use foveal_nn::{Activation, Conv2d, ConvOptions, Counter, Graph, Norm, NormKind, named};
@@ -22,7 +22,7 @@ fn a_grouped_convolution() {
 }
 
 /// A frozen norm is fused: the convolution keeps its input for the weight and its output for the ReLU. A trained norm
-/// keeps its own input besides.
+/// also keeps its own input.
 #[test]
 fn maps_that_a_backward_pass_needs() {
     let device = Device::flex().autodiff();
@@ -37,11 +37,11 @@ fn maps_that_a_backward_pass_needs() {
     let (x, y) = (4 * 4 * 100, 4 * 8 * 100);
     assert_eq!(kept(NormKind::Frozen), (x + y, 32));
     assert_eq!(kept(NormKind::Batch), (x + 2 * y, 48));
-    // The ReLU's mask is computed anew from the norm's input.
+    // The mask of the ReLU is recomputed from the input of the norm.
     assert_eq!(kept(NormKind::Group { groups: 2 }), (x + y, 48));
 }
 
-/// Layers that levels share count their parameters once and their multiply-adds on every level.
+/// A layer that several levels share counts its parameters once and its multiply-adds on every level.
 #[test]
 fn shared_layers() {
     let device = Device::flex();

@@ -1,4 +1,4 @@
-//! The layers against the functions that they are made of.
+//! The layers against the functions that they apply.
 #![allow(deprecated)] // burn-ndarray is deprecated upstream and supported here
 
 #[path = "../../foveal-kernels/tests/common/mod.rs"]
@@ -10,7 +10,7 @@ use common::*;
 use foveal_kernels::conv2d;
 use foveal_nn::{Activation, Conv2d, ConvOptions, Norm, NormKind};
 
-/// A frozen norm with statistics of its own.
+/// A frozen norm with random statistics, scale and shift.
 fn frozen(channels: usize, device: &Device) -> Norm {
     let mut norm = Norm::new(channels, NormKind::Frozen, 1e-5, device);
     let positive = |seed| tensor::<1>(seed, [channels], device).abs() + 0.5;

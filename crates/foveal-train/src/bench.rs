@@ -1,4 +1,5 @@
-//! `foveal bench`: a training step, inference and the loss alone on seeded random data; loading on a set.
+//! Benchmarks (`foveal bench`): time of training steps, inference and losses on seeded random data, and speed of
+//! loading a data set.
 
 mod loading;
 
@@ -19,56 +20,64 @@ use crate::device::is_host;
 use crate::error::TrainError;
 use crate::update::{GradientOptions, Learner, Optimizer};
 
-/// What to time.
+/// Which phases [`bench`](bench()) measures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BenchPhases {
-    /// One after the other, all that need no data set.
+    /// All phases that need no data set, one after the other: `Train`, `Infer`, `Loss` and `Focal`.
     #[default]
     All,
-    /// Forward, loss, backward, update.
+    /// Training steps: forward pass, losses, backward pass and optimizer update.
     Train,
-    /// Forward and post-processing.
+    /// Inference: forward pass and post-processing to detections.
     Infer,
-    /// Both losses, forward and backward.
+    /// Class loss and box loss on random logits and deltas, forward and backward.
     Loss,
-    /// The class loss alone, forward and backward.
+    /// Class loss alone on random logits, forward and backward.
     Focal,
-    /// Loading the training set of the configuration.
+    /// Loading batches of the training set of the configuration.
     Data,
 }
 
-/// Times in milliseconds, one for each step after the warm-up.
+/// The results of a benchmark. Times are in milliseconds, one for each step after the warm-up (`bench.warmup`); phases
+/// that were not measured have empty lists.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BenchReport {
-    /// The device's name, which the binary fills in.
+    /// Name of the device. [`bench`](bench()) leaves it empty, and the program fills it in.
     pub device: String,
-    /// Number of threads, which the binary fills in.
+    /// Number of CPU threads. [`bench`](bench()) leaves it 0, and the program fills it in.
     pub threads: usize,
-    /// Images of a step.
+    /// Number of images in a step; with [`BenchPhases::Data`] in a batch of the training set.
     pub batch: usize,
-    /// Height of the images in pixels.
+    /// Height of the random images in pixels.
     pub height: usize,
-    /// Width of the images in pixels.
+    /// Width of the random images in pixels.
     pub width: usize,
-    /// Training steps.
+    /// Times of training steps in milliseconds: forward pass, losses, backward pass and optimizer update.
     pub train_step_ms: Vec<f64>,
-    /// Inferences.
+    /// Times of inference on a batch in milliseconds: forward pass and post-processing.
     pub infer_ms: Vec<f64>,
-    /// Losses with their gradients.
+    /// Times of class loss and box loss with their gradients in milliseconds.
     pub loss_ms: Vec<f64>,
-    /// The process's largest resident memory after training, MiB; -1 where the system does not tell.
+    /// Largest resident memory of the process up to the end of the training steps, in MiB. -1 where training was not
+    /// measured or the operating system does not report it (only Linux does).
     pub peak_rss_mb: f64,
-    /// Class losses with their gradients.
+    /// Times of the class loss alone with its gradient in milliseconds.
     pub focal_ms: Vec<f64>,
-    /// Images per second that the loading workers make ready to train on, one number for each pass.
+    /// Speed of the loading workers in images per second, one number for each pass over the training set.
     pub data_images_per_second: Vec<f64>,
 }
 
-/// Times the phases on random images and boxes, the same for every run. Inference is that of `detector`, with its own
-/// thresholds, where there is one; else that of a network of seeded weights, which finds nothing.
+/// Measures the time of the given phases on random images and boxes, which are the same in every run.
+///
+/// The sizes and the number of steps are those of `[bench]` in the configuration. Inference uses the network and the
+/// thresholds of `detector` if it is given, and otherwise a network with seeded random weights.
 ///
 /// # Errors
-/// When the configuration is unusable; for [`BenchPhases::Data`] when its training set is.
+/// [`TrainError::Config`] for an invalid configuration, [`TrainError::Model`] when `model.weights` cannot be used. For
+/// [`BenchPhases::Data`] also [`TrainError::Data`] or [`TrainError::Empty`] when the training set cannot be used.
+///
+/// # Panics
+/// When the device fails while it is waited for.
 pub fn bench(
     config: &RunConfig,
     device: &Device,
@@ -90,32 +99,36 @@ pub fn bench(
         report.data_images_per_second = loading::images_per_second(config)?;
         return Ok(report);
     }
-    let setup = Setup::new(config, device);
+    let inputs = Inputs::new(config, device);
     if wants(BenchPhases::Train) {
-        report.train_step_ms = setup.train(config)?;
+        report.train_step_ms = inputs.train(config)?;
         report.peak_rss_mb = peak_rss_mb().unwrap_or(-1.0);
     }
     if wants(BenchPhases::Infer) {
-        report.infer_ms = setup.infer(config, detector)?;
+        report.infer_ms = inputs.infer(config, detector)?;
     }
     if wants(BenchPhases::Loss) {
-        report.loss_ms = setup.loss(config);
+        report.loss_ms = inputs.loss(config);
     }
     if wants(BenchPhases::Focal) {
-        report.focal_ms = setup.focal(config);
+        report.focal_ms = inputs.focal(config);
     }
     Ok(report)
 }
 
-struct Setup {
+/// The random inputs of a benchmark.
+struct Inputs {
+    /// Without autodiff.
     device: Device,
+    /// `[batch, 3, height, width]`.
     images: Tensor<4>,
+    /// Targets of each image.
     targets: Vec<ImageTargets>,
-    /// Anchors of an image.
+    /// Number of anchors in an image.
     anchors: usize,
 }
 
-impl Setup {
+impl Inputs {
     fn new(config: &RunConfig, device: &Device) -> Self {
         let b = &config.bench;
         let device = device.clone().without_autodiff();
@@ -133,7 +146,8 @@ impl Setup {
         Self { device, images, targets, anchors: anchors.boxes.len() }
     }
 
-    /// The update of training. Nothing is read from the device, as between two lines of the log.
+    /// Times of training steps in milliseconds. No losses are read from the device, as in training between two lines of
+    /// the log.
     fn train(&self, config: &RunConfig) -> Result<Vec<f64>, TrainError> {
         let device = self.device.clone().autodiff();
         let model = build(&config.model, config.bench.classes, config.train.seed, &device)?;
@@ -144,7 +158,7 @@ impl Setup {
             normalizer: Normalizer::of(config.loss.normalizer, &self.targets),
             anchors_per_location: config.model.anchors.anchors_per_location(),
             activations: config.train.activations(),
-            // As in training, where a CPU makes the breakdown of every step.
+            // On a CPU, training computes the breakdown in every step.
             breakdown: is_host(&device),
             clip_norm: config.train.clip_norm,
         };
@@ -155,6 +169,7 @@ impl Setup {
         }))
     }
 
+    /// Times of inference in milliseconds.
     fn infer(&self, config: &RunConfig, detector: Option<&Checkpoint>) -> Result<Vec<f64>, TrainError> {
         let b = &config.bench;
         let (network, model, post) = match detector {
@@ -177,6 +192,7 @@ impl Setup {
         }))
     }
 
+    /// Times of both losses with their gradients in milliseconds.
     fn loss(&self, config: &RunConfig) -> Vec<f64> {
         let device = self.device.clone().autodiff();
         let (batch, anchors) = (config.bench.batch_size, self.anchors);
@@ -192,6 +208,7 @@ impl Setup {
         })
     }
 
+    /// Times of the class loss with its gradient in milliseconds.
     fn focal(&self, config: &RunConfig) -> Vec<f64> {
         let device = self.device.clone().autodiff();
         let rows = config.bench.batch_size * self.anchors;
@@ -206,7 +223,7 @@ impl Setup {
     }
 }
 
-/// A box from a twentieth to a half of the image's sides.
+/// A box whose sides are 5 % to 50 % of the image's sides.
 fn random_object(random: &mut Stream, bench: &BenchConfig) -> BBox {
     let (width, height) = (bench.width as f32, bench.height as f32);
     let (w, h) = (width * random.range(0.05, 0.5), height * random.range(0.05, 0.5));
@@ -214,7 +231,8 @@ fn random_object(random: &mut Stream, bench: &BenchConfig) -> BBox {
     BBox::new(x, y, x + w, y + h)
 }
 
-/// A network of seeded weights; frozen norms keep their initial statistics, as no file is needed to be timed.
+/// The network to measure. Without `model.weights` it has seeded weights, even with frozen norms, which training allows
+/// only with a weight file: the time does not depend on the values.
 fn build(model: &ModelConfig, classes: usize, seed: u64, device: &Device) -> Result<RetinaNet, TrainError> {
     if model.weights.is_some() {
         return Ok(model.build(classes, seed, device)?.model);
@@ -224,7 +242,8 @@ fn build(model: &ModelConfig, classes: usize, seed: u64, device: &Device) -> Res
     Ok(network)
 }
 
-/// Milliseconds of each step after the warm-up; the device is waited for after each.
+/// Runs `step` for the warm-up and the timed steps and waits for the device after each. Returns the times of the timed
+/// steps in milliseconds.
 fn times(bench: &BenchConfig, device: &Device, mut step: impl FnMut()) -> Vec<f64> {
     let mut times = Vec::with_capacity(bench.steps);
     for i in 0..bench.warmup + bench.steps {
@@ -238,7 +257,7 @@ fn times(bench: &BenchConfig, device: &Device, mut step: impl FnMut()) -> Vec<f6
     times
 }
 
-/// `VmHWM` of `/proc/self/status`, MiB.
+/// Largest resident memory of the process in MiB: `VmHWM` of `/proc/self/status` on Linux, `None` elsewhere.
 fn peak_rss_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;

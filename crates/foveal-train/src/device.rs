@@ -1,9 +1,10 @@
-//! What the training loop has to know of a device.
+//! Distinguishes devices whose tensors lie in host memory from accelerators.
 
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;
 
-/// Whether tensors of the device lie in host memory: reading them waits for nothing, and updates can work on slices.
+/// Whether tensors of the device lie in host memory (the CPU backends `flex` and `ndarray`, with or without autodiff).
+/// Reading such tensors waits for no device, and updates can work on slices.
 pub fn is_host(device: &Device) -> bool {
     #[cfg(test)]
     if tests::AS_ACCELERATOR.get() {
@@ -19,11 +20,11 @@ pub(crate) mod tests {
     use super::*;
 
     thread_local! {
-        /// Set while a test treats the CPU backends as devices of their own.
+        /// Set while a test treats the CPU backends as accelerators.
         pub(super) static AS_ACCELERATOR: Cell<bool> = const { Cell::new(false) };
     }
 
-    /// Runs `test` with every device taken for an accelerator: updates are made by tensor operations.
+    /// Runs `test` with every device treated as an accelerator, so that updates use tensor operations.
     pub(crate) fn as_accelerator<T>(test: impl FnOnce() -> T) -> T {
         AS_ACCELERATOR.set(true);
         let result = test();

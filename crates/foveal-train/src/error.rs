@@ -1,4 +1,4 @@
-//! What can go wrong with training and evaluation.
+//! The error type of training, evaluation and benchmarks.
 
 use std::path::PathBuf;
 
@@ -6,110 +6,124 @@ use foveal_criterion::Fault;
 
 use foveal_base::{SettingError, WriteError};
 
-/// An error of this crate.
+/// An error of training, evaluation or a benchmark. Each message names the file, key, image or step it is about.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// The configuration.
+    /// A value of the configuration cannot be used.
     #[error(transparent)]
     Config(#[from] SettingError),
-    /// The data.
+    /// A data set cannot be opened, or an image cannot be loaded.
     #[error(transparent)]
     Data(#[from] foveal_data::DataError),
-    /// The network, its weights or a checkpoint.
+    /// The network cannot be built, or a weight file or checkpoint cannot be read or written.
     #[error(transparent)]
     Model(#[from] foveal_detector::DetectorError),
-    /// The evaluation.
+    /// Detections cannot be evaluated against the ground truth.
     #[error(transparent)]
     Eval(#[from] foveal_eval::EvalError),
-    /// A file of the run could not be written whole.
+    /// A file of the run folder could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// A file of the run could not be read or written.
+    /// A file or folder of the run could not be read, written, created or removed.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The error that the operating system returned.
         source: std::io::Error,
     },
-    /// A new run would overwrite what is there.
-    #[error("{}: the run directory exists and is not empty; take another, or --resume to continue that run", path.display())]
+    /// A new run was to be created in a folder that is not empty.
+    #[error(
+        "{}: the run folder exists and is not empty; choose another with --out, or continue that run with --resume",
+        path.display()
+    )]
     RunExists {
-        /// The directory.
+        /// Path of the folder.
         path: PathBuf,
     },
-    /// There is nothing to resume from.
-    #[error("{}: no training state to resume from (expected {})", path.display(), state.display())]
+    /// A folder to resume from has no training state.
+    #[error(
+        "{}: the run cannot be resumed: expected the training state {}, found no such file",
+        path.display(), state.display()
+    )]
     NoState {
-        /// The run directory.
+        /// Path of the run folder.
         path: PathBuf,
-        /// The file looked for.
+        /// Path where the state file was expected.
         state: PathBuf,
     },
-    /// The training state is damaged or of another run.
+    /// A state file is damaged, or does not fit the configuration or data it is resumed with.
     #[error("{}: {found}", path.display())]
     State {
-        /// The file.
+        /// Path of the state file.
         path: PathBuf,
-        /// What was found.
+        /// Description of what was expected and what was found.
         found: String,
     },
-    /// A set without a single usable image.
-    #[error("the {set} set has no usable image")]
+    /// No image of a data set can be used.
+    #[error(
+        "the {set} set has no usable image, expected at least one; `foveal data check` lists why images \
+         are left out"
+    )]
     Empty {
-        /// Which set.
+        /// Name of the set: `training` or `validation`.
         set: &'static str,
     },
-    /// An object of a class that the network does not have.
-    #[error("image {image_id}: an object of class {class}, but the label map has {classes} classes")]
+    /// A target has a class that the label map does not have.
+    #[error(
+        "image id {image_id}: found an object of class {class} (counted from 0), expected a class below {classes}, the \
+         number of categories in the label map"
+    )]
     Class {
-        /// The image's COCO id.
+        /// COCO id of the image.
         image_id: i64,
-        /// The class, from 0.
+        /// Class of the object, counted from 0.
         class: u32,
-        /// Classes.
+        /// Number of classes in the label map.
         classes: usize,
     },
-    /// The class loss before the first update is not what prior, loss and data make it.
+    /// The class loss before the first optimizer step lies outside the range that follows from the prior, the loss and
+    /// the targets (`train.step0_check`). Losses are divided by the normalizer.
     #[error(
-        "the first class loss is {found:.6}, of which {positive:.6} from {positives} positives; expected {expected:.6} (from \
-         {low:.6} to {high:.6} with the head's random weights): {fault}. --no-step0-check trains all the same"
+        "the class loss of the first step is {found:.6}, of which {positive:.6} are from {positives} positive anchors; \
+         expected about {expected:.6} (the head's random weights allow {low:.6} to {high:.6}). Diagnosis: \
+         {fault}. Pass --no-step0-check to train without this check"
     )]
     FirstLossCheck {
-        /// The class loss.
+        /// Class loss of the first step.
         found: f64,
-        /// The class loss's part from positives.
+        /// Part of the class loss that comes from positive pairs of anchor and class.
         positive: f64,
-        /// Positive anchors.
+        /// Number of positive anchors in the first step.
         positives: usize,
-        /// The class loss where every score is the prior.
+        /// Class loss if every score equals `model.head.prior`.
         expected: f64,
-        /// The smallest class loss that passes.
+        /// Smallest class loss that passes the check.
         low: f64,
-        /// The largest class loss that passes.
+        /// Largest class loss that passes the check.
         high: f64,
-        /// The likely cause.
+        /// Likely cause of the difference.
         fault: Fault,
     },
-    /// A loss or a gradient is NaN or infinite. The weights are still those of the step before.
+    /// The loss or the gradient norm of an optimizer step is NaN or infinite. The step did not change the weights.
     #[error(
-        "step {step}: the loss or its gradient is not finite (class {class}, box {boxes}, gradient norm {grad_norm}; learning rate {lr}); \
-         images of the batch: {}. A lower train.lr, a longer train.warmup_steps or train.clip_norm may help; \
-         check those images' boxes too",
+        "step {step}: the loss or its gradient is not finite (class loss {class}, box loss {boxes}, gradient norm \
+         {grad_norm}, learning rate {lr}); ids of the images of the batch: {}. Try a lower train.lr, more \
+         train.warmup_steps or a limit in train.clip_norm, and check the boxes of these images",
         list(images)
     )]
     NonFinite {
-        /// Optimizer step, from 1.
+        /// Number of the optimizer step, counted from 1.
         step: u64,
-        /// Class loss.
+        /// Class loss of the step.
         class: f32,
-        /// Box loss.
+        /// Box loss of the step, before `loss.box_weight`.
         boxes: f32,
-        /// Norm of all gradients.
+        /// L2 norm of all gradients together, before clipping.
         grad_norm: f32,
-        /// Learning rate.
+        /// Learning rate of the step.
         lr: f64,
-        /// COCO ids of the images.
+        /// COCO ids of the images of the step.
         images: Vec<i64>,
     },
 }

@@ -1,4 +1,4 @@
-//! A network over a whole set: detections, COCO's metrics and the losses.
+//! Evaluation of a network on a data set: detections, COCO metrics and losses.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::config::{EvalConfig, RunConfig};
 use crate::error::TrainError;
 use crate::run::{Evaluation, MeanLosses, Progress};
 
-/// The set that networks of one configuration are evaluated on.
+/// Evaluates networks of one configuration on one data set.
 #[derive(Clone, Debug)]
 pub struct Evaluator {
     model: ModelConfig,
@@ -28,8 +28,9 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// An evaluation on `dataset`, whose categories are those of the network that `model` describes. Preprocessing,
-    /// thresholds, losses and matching are those of `config`. Autodiff of the device is not used.
+    /// An evaluator on `dataset`, which must have the categories of the networks that `model` describes. Preprocessing,
+    /// thresholds, losses and anchor matching are those of `config`; its `[model]` section is not used. `device` may
+    /// have autodiff, which evaluation does not use.
     pub fn new(config: &RunConfig, model: &ModelConfig, dataset: Arc<Dataset>, device: &Device) -> Self {
         Self {
             model: model.clone(),
@@ -42,10 +43,17 @@ impl Evaluator {
         }
     }
 
-    /// Evaluates a network without autodiff. `None` when `stop` was set on the way.
+    /// Evaluates `network`, which must not have autodiff (`Module::valid`), on the whole data set. Returns `None` if
+    /// `stop` was set before the last batch was done.
+    ///
+    /// Warnings about skipped images and the likely cause of metrics near zero are reported to `progress`.
     ///
     /// # Errors
-    /// When an image cannot be loaded or the ground truth cannot be evaluated against.
+    /// [`TrainError::Data`] when an image cannot be loaded, [`TrainError::Eval`] when the detections cannot be
+    /// evaluated against the ground truth.
+    ///
+    /// # Panics
+    /// When `network` does not fit the model configuration of this evaluator.
     pub fn run(
         &self,
         network: &RetinaNet,
@@ -68,10 +76,11 @@ impl Evaluator {
                 return Ok(None);
             }
             for skipped in skipped {
-                progress.message(&format!("left out: {}", skipped.reason));
+                progress
+                    .message(&format!("warning: image skipped, because it could not be loaded: {}", skipped.reason));
             }
 
-            // Detections. Waits for the device: logits and deltas are read.
+            // Detections. Waits for the device, because logits and deltas are read.
             let frames: Vec<ImageFrame> = info.iter().map(|info| info.frame).collect();
             let images = image_tensor(images, &self.device);
             let Predicted { dense, detections: found } =
@@ -91,18 +100,19 @@ impl Evaluator {
             let losses = self.loss.forward(dense.logits, dense.deltas, &targets, normalizer);
             sums.positives += losses.positives;
             sums.images += targets.len();
-            // Waits for the device: both losses are read.
+            // Waits for the device, because both losses are read.
             sums.class += f64::from(losses.class.into_scalar::<f32>());
             sums.boxes += f64::from(losses.boxes.into_scalar::<f32>());
             progress.evaluation_step();
         }
         let Scored { metrics, near_zero, .. } = foveal_eval::score(self.dataset.coco(), &detections)?;
         if let Some(reason) = near_zero {
-            progress.message(&reason);
+            progress.message(&format!("warning: {reason}"));
         }
         Ok(Some(Evaluation { metrics, losses: sums.mean(&self.loss), detections }))
     }
 
+    /// A detection as an entry of a COCO results file.
     fn as_coco(&self, d: &Detection, image_id: i64) -> CocoDetection {
         CocoDetection {
             image_id,
@@ -113,7 +123,7 @@ impl Evaluator {
     }
 }
 
-/// Losses before normalising.
+/// Sums of the losses over the data set, before they are divided by the normalizer.
 #[derive(Default)]
 struct LossSums {
     class: f64,

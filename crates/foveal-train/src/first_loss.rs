@@ -1,4 +1,4 @@
-//! The check of a fresh run's first class loss, before the first update.
+//! Check of the class loss of a new class head before the first update (`train.step0_check`).
 
 use foveal_criterion::{BreakdownRecord, Expected, FirstLossCheck, LossConfig, TOLERANCE};
 use foveal_detector::ModelConfig;
@@ -6,7 +6,7 @@ use foveal_detector::ModelConfig;
 use crate::error::TrainError;
 use crate::run::{Step, read_breakdown};
 
-/// The check of a new class head with `classes` channels.
+/// The check of the first class loss of a new class head with `classes` class channels.
 pub(crate) fn first_loss_check<'a>(loss: &'a LossConfig, model: &ModelConfig, classes: usize) -> FirstLossCheck<'a> {
     FirstLossCheck {
         config: loss,
@@ -18,16 +18,24 @@ pub(crate) fn first_loss_check<'a>(loss: &'a LossConfig, model: &ModelConfig, cl
     }
 }
 
-/// Compares the first step with what its targets allow. Waits for the device.
+/// Waits for the device and compares the class loss of the first step with the range that its targets allow.
 ///
 /// # Errors
-/// [`TrainError::NonFinite`]; [`TrainError::FirstLossCheck`] with the likely cause.
+/// [`TrainError::NonFinite`] when loss or gradient norm is not finite; [`TrainError::FirstLossCheck`] with the likely
+/// cause when the class loss lies outside the range.
+///
+/// # Panics
+/// When the step has no breakdown of its class loss.
 pub(crate) fn check_first_step(check: &FirstLossCheck<'_>, expected: &Expected, step: &Step) -> Result<(), TrainError> {
     step.check_finite()?;
     let breakdown = step.breakdown.as_ref().expect("the first step has a breakdown");
     compare(check, expected, &read_breakdown(breakdown).record())
 }
 
+/// Compares the breakdown of a class loss with the expected range.
+///
+/// # Errors
+/// [`TrainError::FirstLossCheck`] with the likely cause when it lies outside.
 fn compare(check: &FirstLossCheck<'_>, expected: &Expected, found: &BreakdownRecord) -> Result<(), TrainError> {
     check.check(found, expected).map_err(|fault| TrainError::FirstLossCheck {
         found: found.positive.loss + found.negative.loss,

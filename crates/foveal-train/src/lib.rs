@@ -1,7 +1,8 @@
-//! Training of RetinaNet: configuration, loop, schedule, optimizers, moving average, exact resume, run folder, logs.
+//! Training of RetinaNet (arXiv 1708.02002): configuration, training loop, learning rate schedule, optimizers, moving
+//! average of the weights, exact resume, run folder and logs.
 //!
-//! [`train`](train()) is the loop, from top to bottom; [`Evaluator`] evaluates a network on a set; [`bench`](bench())
-//! times a step. Nothing here prints: a [`Progress`] listens.
+//! [`train`](train()) runs the training loop, [`Evaluator`] evaluates a network on a data set, and [`bench`](bench())
+//! measures the time of a step. The library prints nothing: it reports to a [`Progress`] that the caller passes in.
 #![recursion_limit = "256"]
 
 mod bench;

@@ -1,6 +1,6 @@
-//! The memory that a training step is expected to take on a CPU.
+//! Estimate of the memory that a training step takes on a CPU.
 
-use foveal_detector::{InputSize, NetworkCount};
+use foveal_detector::{BOX_VALUES, InputSize, NetworkCount};
 use serde::Serialize;
 
 use crate::config::{OptimizerKind, RunConfig};
@@ -8,48 +8,48 @@ use crate::pass::Activations;
 
 /// Bytes of an `f32`.
 const F32: u64 = 4;
-/// Numbers of a box delta.
-const BOX_VALUES: u64 = 4;
-/// Bytes of the program itself, its threads and their buffers, as measured on Linux with two threads.
+/// Bytes of the program itself with its threads and their buffers, as measured on Linux with two threads.
 const PROCESS: u64 = 64 << 20;
 
-/// Bytes that a training step takes at most, by what they are for.
+/// Expected peak memory of a training step in bytes, by purpose.
 ///
-/// The parts follow the fused CPU kernels (`flex` and `ndarray`). What a GPU's allocator holds back is not in them.
+/// The estimate follows the fused CPU kernels of this project (backends `flex` and `ndarray`). It does not include
+/// memory that a GPU's allocator reserves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct TrainingMemory {
-    /// Parameters and buffers.
+    /// Bytes of the network's parameters and buffers.
     pub weights: u64,
-    /// Gradients of the trained parameters.
+    /// Bytes of the gradients of the trained parameters.
     pub gradients: u64,
-    /// The optimizer's moments: one number for each trained parameter with SGD, two with AdamW.
+    /// Bytes of the optimizer's state: one f32 for each trained parameter with SGD, two with AdamW.
     pub optimizer: u64,
-    /// The moving average of the weights, with `train.ema`.
+    /// Bytes of the moving average of the weights (`train.ema`); 0 without it.
     pub average: u64,
-    /// Maps that stay from the forward to the backward pass.
+    /// Bytes of the feature maps that the forward pass stores for the backward pass.
     pub activations: u64,
-    /// Logits and deltas, their gradients, and the copies of them in anchor order.
+    /// Bytes of logits and deltas, their gradients, and their copies in anchor order.
     pub losses: u64,
-    /// Maps and buffers that an operation needs while it runs.
+    /// Bytes of feature maps and buffers that exist only while an operation runs.
     pub working: u64,
-    /// The program itself.
+    /// Bytes of the program itself, its threads and their buffers.
     pub process: u64,
 }
 
 impl TrainingMemory {
-    /// The memory of a step of `config` over a batch of `size`.
+    /// Estimates the memory of a training step with the settings of `config` on a batch of `size`. `count` is the count
+    /// of the network's layers for that size and `classes` the number of classes.
     pub fn expected(config: &RunConfig, count: &NetworkCount, classes: usize, size: InputSize) -> Self {
         let numbers: u64 = count.layers.iter().map(|layer| layer.parameters + layer.buffers).sum();
         let trained = F32 * count.trained_parameters;
         let rows = (size.batch * count.anchors) as u64;
-        let outputs = rows * (config.model.channels(classes) as u64 + BOX_VALUES);
+        let outputs = rows * (config.model.channels(classes) as u64 + BOX_VALUES as u64);
         let moments = match config.train.optimizer {
             OptimizerKind::Sgd => 1,
             OptimizerKind::AdamW => 2,
         };
         let backbone = match config.train.activations() {
             Activations::Kept => count.stage_bytes.iter().sum(),
-            // The ends of all stages, and the maps of the one that is computed again.
+            // The outputs of all stages, and the maps of the one stage that is being recomputed.
             Activations::Recomputed => {
                 let largest = count.stage_bytes.iter().max().copied().unwrap_or_default();
                 count.stage_output_bytes.iter().sum::<u64>() + largest
@@ -67,7 +67,7 @@ impl TrainingMemory {
         }
     }
 
-    /// The sum of all parts.
+    /// Expected peak memory of a training step in bytes: the sum of all parts.
     pub fn total(&self) -> u64 {
         self.weights
             + self.gradients

@@ -1,4 +1,4 @@
-//! A forward and backward pass of the network, with or without activation checkpointing.
+//! Forward and backward pass of the network, with or without activation checkpointing (arXiv 1604.06174).
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -11,42 +11,43 @@ use crate::update::Grads;
 #[cfg(test)]
 mod tests;
 
-/// What a forward pass keeps for the gradients.
+/// Which activations a forward pass stores for the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Activations {
-    /// Everything.
+    /// All activations.
     Kept,
-    /// Of the backbone's stages their ends alone: activation checkpointing (Chen et al., arXiv 1604.06174).
+    /// Only inputs and outputs of the backbone's stages; activations inside them are recomputed in the backward pass:
+    /// activation checkpointing (Chen et al., arXiv 1604.06174).
     Recomputed,
 }
 
 /// The backward pass that belongs to a forward pass.
 #[must_use]
 pub(crate) struct Backward {
-    /// What is computed again, first stage first; nothing without checkpointing.
-    again: Vec<Stage>,
+    /// Stages to recompute, in the order of the forward pass; empty without checkpointing.
+    recomputed: Vec<RecomputedStage>,
 }
 
-/// A stage of the backbone of which nothing but both ends is kept.
-struct Stage {
+/// A stage of the backbone of which only input and output are stored.
+struct RecomputedStage {
     index: usize,
     input: Tensor<4>,
-    /// A leaf of the graph of all that follows: the gradient of the stage's result arrives here.
+    /// The output as a leaf of the autodiff graph of the later layers, where the gradient of the output is collected.
     output: Tensor<4>,
 }
 
-/// Runs the network.
+/// Runs the forward pass of the network and returns its output with the matching backward pass.
 ///
-/// Activations that are not kept are computed once more by [`Backward::run`]: the same losses and gradients in less memory
-/// and more time. That ends at the first stage that [keeps statistics](Body::keeps_statistics), of which a second pass
-/// would count the batch twice: [`checkpointed_stages`].
+/// With [`Activations::Recomputed`], [`Backward::run`] computes the activations of the first [`checkpointed_stages`]
+/// stages a second time, which gives the same losses and gradients with less memory and more time. Later stages store
+/// their activations, because a second pass would count the batch twice in the statistics of their trained batch norms.
 ///
 /// # Shapes
 /// - images: `[batch, 3, height, width]`, on an autodiff device
 pub(crate) fn forward(model: &RetinaNet, images: Tensor<4>, activations: Activations) -> (Dense, Backward) {
-    let mut again = Vec::new();
+    let mut recomputed = Vec::new();
     if activations == Activations::Kept {
-        return (model.forward(images), Backward { again });
+        return (model.forward(images), Backward { recomputed });
     }
     let body = &model.backbone.body;
     let (checkpointed, plain) = (checkpointed_stages(body), body.valid());
@@ -55,12 +56,12 @@ pub(crate) fn forward(model: &RetinaNet, images: Tensor<4>, activations: Activat
         let input = x.clone();
         x = if index < checkpointed {
             let output = Tensor::from_inner(plain.stage(&mut Eager, index, input.clone().without_autodiff()));
-            // Frozen stages at the beginning have no gradient, and no use for that of their result.
-            if again.is_empty() && !body.learns(index) {
+            // Frozen stages at the beginning need no gradient, neither of their weights nor of their output.
+            if recomputed.is_empty() && !body.learns(index) {
                 output
             } else {
                 let output = output.require_grad();
-                again.push(Stage { index, input, output: output.clone() });
+                recomputed.push(RecomputedStage { index, input, output: output.clone() });
                 output
             }
         } else {
@@ -68,26 +69,28 @@ pub(crate) fn forward(model: &RetinaNet, images: Tensor<4>, activations: Activat
         };
         x.clone()
     });
-    (model.forward_from_stages(StageMaps { c3, c4, c5 }), Backward { again })
+    (model.forward_from_stages(StageMaps { c3, c4, c5 }), Backward { recomputed })
 }
 
-/// How many of the [`STAGES`] checkpointing computes twice.
+/// Number of stages, counted from the first, that activation checkpointing recomputes: all before the first stage with
+/// trained batch norms, at most [`STAGES`].
 pub(crate) fn checkpointed_stages(body: &Body) -> usize {
     (0..STAGES).take_while(|stage| !body.keeps_statistics(*stage)).count()
 }
 
 impl Backward {
-    /// Adds the gradients of `loss`, which the forward pass of `model` led to.
+    /// Runs the backward pass from `loss`, `[1]`, which was computed from the output of the forward pass of `model`,
+    /// and adds the gradients of all trained parameters to `grads`.
     pub(crate) fn run(self, model: &RetinaNet, loss: Tensor<1>, grads: &mut Grads) {
         let mut gradients = loss.backward();
-        // Gradients of the stage outputs from pyramid and heads; the next stage's are added below.
-        let direct: Vec<_> = self.again.iter().map(|stage| stage.output.grad_remove(&mut gradients)).collect();
+        // Gradients of the stage outputs from the pyramid and the heads. Those from the next stage are added below.
+        let direct: Vec<_> = self.recomputed.iter().map(|stage| stage.output.grad_remove(&mut gradients)).collect();
         grads.accumulate(model, gradients);
         let mut from_next: Option<Tensor<4>> = None;
-        for (stage, direct) in self.again.into_iter().zip(direct).rev() {
+        for (stage, direct) in self.recomputed.into_iter().zip(direct).rev() {
             let Some(grad) = direct.into_iter().chain(from_next.take()).reduce(|a, b| a + b) else { continue };
             let output = model.backbone.body.stage(&mut Eager, stage.index, stage.input.clone());
-            // The gradient of this sum is that of the loss.
+            // The gradient of this sum with respect to the stage's weights and input equals that of the loss.
             let mut gradients = (output * Tensor::from_inner(grad)).sum().backward();
             from_next = stage.input.grad_remove(&mut gradients);
             grads.accumulate(model, gradients);

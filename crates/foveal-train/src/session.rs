@@ -1,4 +1,4 @@
-//! What a run trains: network, optimizer, moving average, new or as an earlier run left them.
+//! The session of a run: network, optimizer and moving average, either new or restored from an earlier run.
 
 use burn::tensor::Device;
 use foveal_coco::CategoryInfo;
@@ -10,20 +10,26 @@ use crate::error::TrainError;
 use crate::run::{Progress, RunDir, StateMeta, TrainState, weight_report};
 use crate::update::{Ema, Learner, LrGroups, Optimizer, from_host, to_host};
 
-/// What a run trains, and how far it is.
+/// What a run trains (network, optimizer, moving average) and its progress.
 pub(crate) struct Session {
     pub learner: Learner,
-    /// Counters and the network's configuration. The learner's own counters are taken over when the state is written.
+    /// Counters, seed and the configuration of the network. The counters of optimizer and moving average are filled in
+    /// when the state is written.
     pub meta: StateMeta,
-    /// Whether all of the class head is new: nothing of it is from a weight file or an earlier run.
+    /// Whether no tensor of the class head was loaded from a weight file or an earlier run.
     pub new_class_head: bool,
 }
 
-/// Part of the paths of the class head's tensors.
+/// Part that the paths of all tensors of the class head contain.
 const CLASS_HEAD: &str = "classification_head.";
 
 impl Session {
-    /// The session of a new run: seeded weights, with pretrained ones over them where the config names a file.
+    /// The session of a new run: seeded weights, replaced by those of `model.weights` where it names a file. Reports
+    /// what was loaded.
+    ///
+    /// # Errors
+    /// [`TrainError::Model`] when the network cannot be built or its weights cannot be loaded, [`TrainError::Write`]
+    /// when `weights.json` cannot be written.
     pub(crate) fn start(
         config: &RunConfig,
         categories: &[CategoryInfo],
@@ -50,7 +56,11 @@ impl Session {
         Ok(Self { learner: Learner::new(built.model, optimizer, ema), meta, new_class_head })
     }
 
-    /// The session that an earlier run left after its last finished epoch.
+    /// The session of an earlier run after its last finished epoch.
+    ///
+    /// # Errors
+    /// [`TrainError::State`] when the state is damaged or does not fit the configuration or the data,
+    /// [`TrainError::Io`] when it cannot be read.
     pub(crate) fn resume(
         config: &RunConfig,
         classes: usize,
@@ -62,7 +72,7 @@ impl Session {
         let bad = |found: String| TrainError::State { path: path.clone(), found };
         let seed = config.train.seed;
         if state.meta.seed != seed {
-            return Err(bad(format!("a run with train.seed = {}, resumed with {seed}", state.meta.seed)));
+            return Err(bad(format!("expected train.seed = {} as in the saved run, found {seed}", state.meta.seed)));
         }
         let wanted = ModelConfig {
             live_norms: state.meta.model.live_norms.clone(),
@@ -70,22 +80,32 @@ impl Session {
             ..config.model.clone()
         };
         if (ModelConfig { weights: None, ..wanted }) != (ModelConfig { weights: None, ..state.meta.model.clone() }) {
-            return Err(bad("a run with another [model], which cannot be resumed with this one".into()));
+            return Err(bad(
+                "expected the [model] settings of the saved run, found others; use those of its config.toml".into(),
+            ));
         }
         if state.ema.is_empty() == (config.train.ema > 0.0) {
-            return Err(bad("train.ema was switched on or off since; a resumed run must keep it".into()));
+            let before = if state.ema.is_empty() { "= 0" } else { "above 0" };
+            return Err(bad(format!("expected train.ema {before} as in the saved run, found {}", config.train.ema)));
         }
         let skeleton = state.meta.model.skeleton(classes, device);
         let (mut model, report) = load_tensors(skeleton, &state.weights);
         if let Some(name) = report.missing.first().or(report.mismatched.first().map(|m| &m.name)) {
-            return Err(bad(format!("a state without a fitting {name}: the data or the model changed since")));
+            return Err(bad(format!(
+                "expected a tensor {name} with the shape that the network has, found none; the categories of the data \
+                 or the [model] settings have changed"
+            )));
         }
         model.backbone.body = model.backbone.body.freeze_stages(state.meta.model.freeze_stages);
         let mut optimizer = Optimizer::new(&config.train);
         optimizer.groups = match &state.meta.new_tensors {
             Some(new) => LrGroups::new(&config.train, new),
             None if config.train.new_layers_lr == 1.0 => LrGroups::new(&config.train, &[]),
-            None => return Err(bad("a state that does not say which layers were new: train.new_layers_lr".into())),
+            None => return Err(bad(
+                "expected the names of the new layers for train.new_layers_lr, found none in this state of an earlier \
+                     version; use train.new_layers_lr = 1"
+                    .into(),
+            )),
         };
         optimizer.first = from_host(&state.first, device);
         optimizer.second = from_host(&state.second, device);
@@ -99,12 +119,15 @@ impl Session {
         Ok(Self { learner: Learner::new(model, optimizer, ema), meta: state.meta, new_class_head: false })
     }
 
-    /// Class channels of the network for a data set of `classes` classes.
+    /// Number of class channels of the network for a data set of `classes` classes.
     pub(crate) fn channels(&self, classes: usize) -> usize {
         self.meta.model.class_channels.as_ref().map_or(classes, |channels| channels.count)
     }
 
-    /// Writes the state. Waits for the device: every weight is read.
+    /// Writes the training state to the run folder. Waits for the device, because every weight is read.
+    ///
+    /// # Errors
+    /// [`TrainError::Write`] when the file cannot be written.
     pub(crate) fn save(&self, run: &RunDir) -> Result<(), TrainError> {
         let (optimizer, ema) = (&self.learner.optimizer, self.learner.ema.as_ref());
         let meta = StateMeta {

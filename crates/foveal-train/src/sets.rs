@@ -1,4 +1,4 @@
-//! The data sets of a run.
+//! Opens the training and validation set of a run.
 
 use std::sync::Arc;
 
@@ -9,24 +9,31 @@ use crate::config::RunConfig;
 use crate::error::TrainError;
 use crate::run::{Progress, RunDir, SkipList};
 
-/// The sets of a run.
+/// The training and validation set of a run. With `train.overfit` both are the same few training images.
 pub(crate) struct Sets {
     pub train: Arc<Dataset>,
     pub val: Arc<Dataset>,
-    /// What was left out of the sets.
+    /// Images and boxes that were left out of the sets.
     pub skipped: SkipList,
 }
 
 impl Sets {
-    /// Opens and checks both sets. What is left out goes to `skipped.json`.
+    /// Opens and checks both sets, reports a summary of each, and writes what is left out to `skipped.json`.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] when a set cannot be opened, [`TrainError::Empty`] when one has no usable image,
+    /// [`TrainError::Write`] when `skipped.json` cannot be written.
     pub(crate) fn open(config: &RunConfig, run: &RunDir, progress: &mut dyn Progress) -> Result<Self, TrainError> {
         let opened = config.data.open_train()?;
         let mut skipped = SkipList::new(run.skipped());
         report_set("training", &opened.report, &mut skipped, progress)?;
         let (train, val) = if config.train.overfit > 0 {
-            let few = Arc::new(opened.dataset.subset(config.train.overfit));
-            progress.message(&format!("overfitting {} training images, which are evaluated as well", few.len()));
-            (Arc::clone(&few), few)
+            let subset = Arc::new(opened.dataset.subset(config.train.overfit));
+            progress.message(&format!(
+                "overfitting {} training images without augmentation (train.overfit); evaluations use the same images",
+                subset.len()
+            ));
+            (Arc::clone(&subset), subset)
         } else {
             let val = config.data.open_val_with(Some(opened.dataset.label_map()))?;
             report_set("validation", &val.report, &mut skipped, progress)?;
@@ -40,18 +47,18 @@ impl Sets {
         Ok(Self { train, val, skipped })
     }
 
-    /// Training objects of each class.
+    /// Number of objects of each class in the training set.
     pub(crate) fn objects_by_class(&self) -> Vec<usize> {
         self.train.objects_by_class()
     }
 
-    /// The categories of both sets.
+    /// The categories of the data sets, in the order of the classes.
     pub(crate) fn categories(&self) -> &[CategoryInfo] {
         self.train.label_map().categories()
     }
 }
 
-/// Says what a set is and keeps what was left out of it.
+/// Reports the summary of a set and records what was left out of it.
 fn report_set(
     set: &'static str,
     report: &CheckReport,

@@ -1,4 +1,4 @@
-//! What the unit tests share.
+//! Helpers of the unit tests.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use foveal_data::{Batch, LoaderOptions, loader};
 
 use crate::config::RunConfig;
 
-/// A run that takes seconds.
+/// The configuration of a run that takes a few seconds.
 pub(crate) fn tiny() -> RunConfig {
     toml::from_str(include_str!("../tests/tiny.toml")).unwrap()
 }

@@ -1,4 +1,4 @@
-//! The training loop: [`Trainer`] from `run` over `epoch` to `update`, and `evaluate`.
+//! The training loop: [`Trainer`] with `run` (whole run), `epoch`, `update` (one optimizer step) and `evaluate`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,36 +28,41 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
-/// How a run ended.
+/// How a call of [`train`] ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// All epochs, or `train.max_steps`, are done.
+    /// All epochs are done, or `train.max_steps` was reached.
     Finished(Summary),
-    /// It was asked to stop; `--resume` continues after `epoch`, the last finished one.
+    /// The run was stopped from outside. It can be resumed from the training state of its last finished epoch.
     Interrupted {
-        /// Finished epochs.
+        /// Number of finished epochs.
         epoch: usize,
     },
 }
 
-/// What a finished run came to.
+/// The result of a finished run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
-    /// The best evaluation.
+    /// The evaluation with the highest AP, including those before a resume; `None` if the run was never evaluated.
     pub best: Option<Best>,
-    /// The last evaluation, where this call made one.
+    /// The last evaluation that this call of [`train`] made; `None` if it made none.
     pub evaluation: Option<Evaluation>,
-    /// Optimizer steps made.
+    /// Number of optimizer steps made since the start of the run, including those before a resume.
     pub step: u64,
 }
 
-/// Trains, evaluates and keeps checkpoints as the configuration says.
+/// Trains a network as the configuration says, and writes logs, checkpoints and the training state to the run folder.
 ///
-/// With `resume` it continues after the last finished epoch of the run, with the same losses as if it had never
-/// stopped. Setting `stop` ends it after the step under way. Both leave a state to resume from.
+/// With `resume`, training continues after the last finished epoch of the run, with the same losses as in a run without
+/// interruption. When `stop` is set, the call returns before the next optimizer step or evaluation batch, with
+/// [`Outcome::Interrupted`]. `device` may have autodiff or not.
 ///
 /// # Errors
-/// When configuration, data, weights or files are unusable, or a loss is not finite.
+/// [`TrainError::Config`], [`TrainError::Data`], [`TrainError::Empty`], [`TrainError::Class`] or [`TrainError::Model`]
+/// when configuration, data or weights cannot be used; [`TrainError::State`] when the run cannot be resumed with them;
+/// [`TrainError::Io`] or [`TrainError::Write`] when a file cannot be read or written;
+/// [`TrainError::FirstLossCheck`] when the first class loss is implausible; [`TrainError::NonFinite`] when a loss or
+/// gradient is NaN or infinite; [`TrainError::Eval`] when the validation set cannot be evaluated.
 pub fn train(
     config: &RunConfig,
     device: &Device,
@@ -69,35 +74,36 @@ pub fn train(
     Trainer::new(config, device, run, resume, progress, stop)?.run()
 }
 
-/// A run under way.
+/// A run in progress.
 struct Trainer<'a> {
-    /// The configuration with class weights in numbers, and without augmentation where `train.overfit` is on.
+    /// The configuration, with class weights computed from the training set, and without augmentation under
+    /// `train.overfit`.
     config: RunConfig,
-    /// With autodiff.
+    /// The device, with autodiff.
     device: Device,
     run: &'a RunDir,
     progress: &'a mut dyn Progress,
-    /// Set from outside to end the run.
+    /// Set from outside to stop the run.
     stop: &'a AtomicBool,
     sets: Sets,
     session: Session,
     evaluator: Evaluator,
     evaluated: Evaluated,
-    /// The last evaluation of this call.
+    /// The last evaluation that this call made.
     evaluation: Option<Evaluation>,
-    /// What checkpoints say besides the weights.
+    /// What checkpoints store in addition to the weights.
     checkpoint: CheckpointMeta,
     log: RunLog,
     step_log: StepLog,
     steps_per_epoch: usize,
-    /// Whether the next update is the first of a new class head, whose class loss is known beforehand.
+    /// Whether the next update is the first one of a new class head, whose class loss can be predicted and checked.
     check_first_loss: bool,
 }
 
 impl Trainer<'_> {
-    /// Trains epoch by epoch, until all are done, `train.max_steps` is reached, or `stop` is set.
+    /// Trains epoch by epoch until all epochs are done, `train.max_steps` is reached, or `stop` is set.
     fn run(mut self) -> Result<Outcome, TrainError> {
-        // If a run stopped between an epoch's last step and its evaluation, make up for the evaluation.
+        // If a run stopped between an epoch's last step and its evaluation, only the evaluation is redone.
         let trained = self.session.meta.epoch;
         if self.is_evaluation_due(trained) && self.evaluated.epoch < trained && !self.evaluate(trained)? {
             return Ok(Outcome::Interrupted { epoch: self.session.meta.epoch });
@@ -118,7 +124,8 @@ impl Trainer<'_> {
         Ok(Outcome::Finished(Summary { best: evaluated.best, evaluation, step: session.meta.step }))
     }
 
-    /// One pass over the training set, then checkpoint and state. `epoch` counts from 1. `false` when asked to stop.
+    /// One pass over the training set, then checkpoint and training state. `epoch` counts from 1. Returns `false` if
+    /// the run was stopped.
     fn epoch(&mut self, epoch: usize) -> Result<bool, TrainError> {
         let options = LoaderOptions {
             batch_size: self.config.train.batch_size,
@@ -132,11 +139,11 @@ impl Trainer<'_> {
         self.step_log.start_epoch();
         self.progress.epoch_start(&EpochStart { epoch, epochs: self.config.train.epochs, steps: self.steps_per_epoch });
 
-        // Steps. All batches of an update are taken at once: their positives together are the normalizer of each.
+        // Steps. All batches of an update are loaded first, because its normalizer is the sum of their positives.
         while !self.is_out_of_steps() {
             let waiting = Instant::now();
             let group = batches.by_ref().take(self.config.train.accumulate).collect::<Result<Vec<Batch>, _>>()?;
-            self.step_log.waited(waiting.elapsed().as_secs_f64());
+            self.step_log.add_waiting_time(waiting.elapsed().as_secs_f64());
             if group.is_empty() {
                 break;
             }
@@ -146,7 +153,7 @@ impl Trainer<'_> {
             self.update(epoch, group)?;
         }
 
-        // Waits for the device: the epoch's last steps, as far as they are in no line yet.
+        // Waits for the device: reads the epoch's last steps that are not in a log line yet.
         if let Some(record) = self.step_log.read()? {
             self.log.line(&record)?;
         }
@@ -164,15 +171,17 @@ impl Trainer<'_> {
             breakdown: self.step_log.epoch_breakdown(),
         })?;
 
-        // The checkpoint, then the state: a finished epoch is never lost. Waits for the device: all weights are read.
+        // Checkpoint and training state, before the evaluation, so that a finished epoch is never lost. Waits for the
+        // device, because all weights are read.
         let network = self.session.learner.network();
         self.checkpoint.save(&network, &self.run.last())?;
         let keep = self.config.train.keep;
         if keep > 0 {
             self.checkpoint.save(&network, &self.run.epoch(epoch))?;
-            self.run.forget_epoch(epoch.saturating_sub(keep))?;
+            self.run.remove_epoch(epoch.saturating_sub(keep))?;
         }
-        // An epoch that `train.max_steps` cut short is not finished: runs resume at the beginning of an epoch.
+        // An epoch that `train.max_steps` ends is not marked as finished, because runs resume only at the start of an
+        // epoch.
         if !self.is_out_of_steps() {
             self.session.meta.epoch = epoch;
             self.session.save(self.run)?;
@@ -180,9 +189,9 @@ impl Trainer<'_> {
         Ok(true)
     }
 
-    /// One optimizer step over the batches of an update.
+    /// One optimizer step over `batches`, which are `train.accumulate` batches, or fewer at the end of an epoch.
     fn update(&mut self, epoch: usize, mut batches: Vec<Batch>) -> Result<(), TrainError> {
-        // Targets, moved to the network's class channels where these are not the classes themselves.
+        // Targets. Their classes are mapped to the network's class channels where these differ.
         let classes = self.sets.categories().len();
         for batch in &mut batches {
             self.sets.skipped.add_loading(&batch.skipped, self.progress)?;
@@ -200,8 +209,8 @@ impl Trainer<'_> {
             (check, check.expected(&targets, normalizer))
         });
 
-        // Forward, loss, backward, the norm of all gradients. On a CPU the breakdown is part of the pass over the
-        // logits; elsewhere it takes operations of its own, and is made for steps that end a line.
+        // Forward pass, loss, backward pass, gradient norm. On a CPU the breakdown is computed together with the class
+        // loss; on a GPU it takes extra operations and is computed only for steps that complete a log line.
         let options = GradientOptions {
             loss: &self.config.loss,
             normalizer,
@@ -213,7 +222,7 @@ impl Trainer<'_> {
         let inputs = batches.into_iter().map(|batch| (image_tensor(batch.images, &self.device), batch.targets));
         let mut gradients = self.session.learner.gradients(inputs, &options, &self.device);
 
-        // The step, as the log keeps it.
+        // The step's record for the log.
         let lr = learning_rate(&self.config.train, self.steps_per_epoch, self.session.meta.step);
         self.session.meta.step += 1;
         let step = Step {
@@ -226,16 +235,17 @@ impl Trainer<'_> {
             breakdown: gradients.breakdown.take(),
         };
         if let Some((check, expected)) = expected {
-            // Waits for the device, once in a run.
+            // Waits for the device, but only once in a run.
             check_first_step(&check, &expected, &step)?;
             self.check_first_loss = false;
         }
         self.step_log.push(step);
 
-        // The update. It changes nothing where loss or gradients are not finite.
+        // The update. It changes nothing if the loss or the gradient norm is not finite.
         self.session.learner.apply(gradients, lr);
 
-        // Waits for the device, every `log_every` steps. A step that was not finite ends the run here.
+        // Waits for the device every `train.log_every` steps. A step with a loss or gradient norm that is not finite
+        // ends the run here.
         let record = if self.step_log.is_due() { self.step_log.read()? } else { None };
         if let Some(record) = &record {
             self.log.line(record)?;
@@ -244,7 +254,8 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Evaluates the network after `epoch` and keeps it where it is the best. `false` when asked to stop.
+    /// Evaluates the network after `epoch` and saves it as the best checkpoint if its AP is the highest so far. Returns
+    /// `false` if the run was stopped.
     fn evaluate(&mut self, epoch: usize) -> Result<bool, TrainError> {
         let started = Instant::now();
         let network = self.session.learner.network();
@@ -259,7 +270,7 @@ impl Trainer<'_> {
             self.checkpoint.save(&network, &self.run.best())?;
         }
 
-        // The log, then the note that this epoch is evaluated.
+        // The log, then the record that this epoch has been evaluated.
         self.log.evaluation(&EvaluationRecord::new(epoch, self.session.meta.step, &evaluation))?;
         self.progress.evaluation(&EvaluationReport {
             epoch,
@@ -274,13 +285,13 @@ impl Trainer<'_> {
         Ok(true)
     }
 
-    /// Whether a finished epoch is evaluated: every `train.eval_every` epochs, and the last.
+    /// Whether the network is evaluated after `epoch`: every `train.eval_every` epochs and after the last.
     fn is_evaluation_due(&self, epoch: usize) -> bool {
         let settings = &self.config.train;
         epoch == settings.epochs || (settings.eval_every > 0 && epoch.is_multiple_of(settings.eval_every))
     }
 
-    /// Whether `train.max_steps` is reached.
+    /// Whether the limit `train.max_steps` is reached.
     fn is_out_of_steps(&self) -> bool {
         let most = self.config.train.max_steps as u64;
         most > 0 && self.session.meta.step >= most

@@ -48,7 +48,7 @@ fn learns(changes: &str) -> Trained {
     learns_by(changes, |steps| steps.iter().map(|s| s.loss).collect())
 }
 
-/// Checks that what `losses` makes of the steps falls.
+/// Trains and checks that the losses which `losses` computes from the steps fall.
 fn learns_by(changes: &str, losses: impl Fn(&[StepRecord]) -> Vec<f64>) -> Trained {
     let trained = run(&tiny(changes));
     let steps = &trained.steps;
@@ -93,7 +93,7 @@ fn weights_and_lists_fall() {
     }
 }
 
-/// The divisor itself falls, from 100 to what there is, so that losses are compared undivided.
+/// The normalizer itself falls, from 100 to the number of positives, so losses are compared before the division.
 #[test]
 fn undivided_losses_fall_under_a_moving_divisor() {
     learns_by("[loss]\nnormalizer = \"ema\"", |steps| {
@@ -104,7 +104,7 @@ fn undivided_losses_fall_under_a_moving_divisor() {
 
 #[test]
 fn samplers_fall_and_change_what_is_seen() {
-    // Positives of the rarest class in an epoch, and of the most frequent.
+    // The number of positives of the rarest class in an epoch divided by that of the most frequent.
     let seen = |sampler: &str| {
         let trained = learns(&format!("[data]\nsampler = \"{sampler}\"\nrepeat_threshold = 0.5"));
         let classes = trained.epochs[0].breakdown.as_ref().unwrap().classes.positives.clone();

@@ -1,4 +1,4 @@
-//! Whole runs of a tiny network: what a user relies on when they train, stop, resume and evaluate.
+//! Whole runs of a tiny network: training, stopping, resuming and evaluating.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn bytes(root: &Path, file: &str) -> Vec<u8> {
     std::fs::read(root.join(file)).unwrap()
 }
 
-/// Sets a flag when something happens, and counts.
+/// Sets the flag that stops a run at a chosen step or evaluation, and counts epochs and evaluations.
 #[derive(Default)]
 struct Listener {
     stop: Arc<AtomicBool>,
@@ -102,7 +102,7 @@ fn a_resumed_run_equals_one_that_never_stopped() {
         let mut config = tiny();
         (config.train.optimizer, config.train.ema, config.train.lr) = (optimizer, ema, 1e-3);
         config.model.norm = serde_json::from_value(norm.into()).unwrap();
-        // The average of the positives is a part of the state.
+        // The moving average of the positives is part of the state.
         config.loss.normalizer = serde_json::from_value(normalizer.into()).unwrap();
         run_to_end(&config, &whole, false);
         let per_epoch = steps(&whole).len() as u64 / 3;
@@ -113,7 +113,7 @@ fn a_resumed_run_equals_one_that_never_stopped() {
         for file in ["checkpoints/last.safetensors", "state/last.safetensors", "metrics.csv"] {
             assert!(bytes(&whole, file) == bytes(&parts, file), "{name}: {file} differs");
         }
-        // Training losses and rate of every epoch.
+        // Training losses and learning rate of every epoch.
         let metrics = String::from_utf8(bytes(&whole, "metrics.csv")).unwrap();
         let mut lines = metrics.lines().map(|line| line.rsplitn(5, ',').take(4).collect::<Vec<_>>());
         assert_eq!(lines.next().unwrap(), ["train/lr", "train/loss", "train/box_loss", "train/class_loss"], "{name}");
@@ -121,11 +121,11 @@ fn a_resumed_run_equals_one_that_never_stopped() {
     }
 }
 
-/// Keeps what a run says.
+/// Collects the messages of a run.
 #[derive(Default)]
-struct Told(Vec<String>);
+struct Messages(Vec<String>);
 
-impl Progress for Told {
+impl Progress for Messages {
     fn message(&mut self, text: &str) {
         self.0.push(text.to_owned());
     }
@@ -143,11 +143,12 @@ fn learning_rates_of_groups_are_told_and_resumed() {
     config.model.weights = Some(first.join("checkpoints/last.safetensors"));
     config.data.shapes.classes = 2;
     (config.train.backbone_lr, config.train.new_layers_lr) = (0.1, 3.0);
-    let mut told = Told::default();
+    let mut messages = Messages::default();
     let run = RunDir::create(&whole).unwrap();
-    train(&config, &Device::flex(), &run, false, &mut told, &AtomicBool::new(false)).unwrap();
-    let said = "learning rate: 0.1 times for the residual network, 3 times for the 2 tensors that the weight file";
-    assert!(told.0.iter().any(|line| line.starts_with(said)), "{:?}", told.0);
+    train(&config, &Device::flex(), &run, false, &mut messages, &AtomicBool::new(false)).unwrap();
+    let said = "factors of the learning rate: 0.1 for the backbone (train.backbone_lr), 3 for 2 tensors that were not \
+                loaded from model.weights (train.new_layers_lr)";
+    assert!(messages.0.iter().any(|line| line.starts_with(said)), "{:?}", messages.0);
     let saved = String::from_utf8(bytes(&whole, "config.toml")).unwrap();
     assert!(saved.contains("backbone_lr = 0.1") && saved.contains("new_layers_lr = 3"), "{saved}");
 
@@ -159,7 +160,7 @@ fn learning_rates_of_groups_are_told_and_resumed() {
     for file in ["checkpoints/last.safetensors", "state/last.safetensors"] {
         assert!(bytes(&whole, file) == bytes(&parts, file), "{file} differs");
     }
-    // The factors act: with others the losses are others.
+    // The factors have an effect: other factors give other losses.
     let other = dir.path().join("other");
     config.train.new_layers_lr = 1.0;
     run_to_end(&config, &other, false);
@@ -208,7 +209,7 @@ fn accumulated_batches_act_as_one() {
     let (one, two) = (steps(&one), steps(&two));
     assert_eq!(one.len(), two.len());
     for (a, b) in one.iter().zip(&two) {
-        // Sums of f32 in another order, over a few updates.
+        // The order of f32 sums differs, over a few updates.
         assert!((a.loss - b.loss).abs() <= 1e-4 * a.loss.abs(), "{a:?} {b:?}");
         assert!((a.grad_norm - b.grad_norm).abs() <= 1e-3 * a.grad_norm, "{a:?} {b:?}");
         assert_eq!((a.positives, a.step), (b.positives, b.step));
@@ -251,7 +252,7 @@ fn a_few_images_are_learnt_and_the_checkpoint_evaluates_alike() {
 }
 
 #[test]
-fn max_steps_ends_a_run_early_with_a_checkpoint_and_figures() {
+fn max_steps_ends_a_run_early_with_a_checkpoint_and_metrics() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("r");
     let mut config = tiny();

@@ -1,4 +1,4 @@
-//! The command line, as clap reads it.
+//! The command line. The doc comments of subcommands, arguments and values are the texts of `--help`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use crate::loss_args::{LossCommand, PriorArgs, ShareArgs, SuggestArgs};
 
-/// Trains, evaluates and runs dense object detectors.
+/// Train, evaluate and run dense object detectors
 #[derive(Parser, Debug)]
 #[command(name = "foveal", version, about, arg_required_else_help = true)]
 pub struct Cli {
@@ -16,370 +16,389 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Args, Debug, Clone)]
 pub struct Common {
-    /// Where to compute: auto, flex, ndarray, wgpu[:index], vulkan[:index], metal[:index], dx12[:index]
-    #[arg(long, global = true, value_name = "D", default_value = "auto", help_heading = "Everywhere")]
+    /// Device to compute on: auto, flex, ndarray, wgpu[:index], vulkan[:index], metal[:index] or dx12[:index]
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "auto", help_heading = "Global options")]
     pub device: String,
-    /// Worker threads of the computation [default: one a core]
+    /// Number of computation threads [default: one per core]
     #[arg(
         long,
         global = true,
         value_name = "N",
-        help_heading = "Everywhere",
+        help_heading = "Global options",
         value_parser = clap::value_parser!(u32).range(1..=1024)
     )]
     pub threads: Option<u32>,
-    /// Overrides a key of the configuration; VALUE is a TOML value, else a string (repeatable)
-    #[arg(long, global = true, value_name = "KEY.PATH=VALUE", help_heading = "Everywhere")]
+    /// Override a configuration key; VALUE is TOML, else a string (repeatable)
+    #[arg(long, global = true, value_name = "KEY.PATH=VALUE", help_heading = "Global options")]
     pub set: Vec<String>,
 }
 
+/// The commands of the program.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Trains a detector from a configuration
+    /// Train a detector from a configuration
     Train(TrainArgs),
-    /// Evaluates a checkpoint: COCO figures and losses
+    /// Evaluate a checkpoint: COCO metrics and losses
     Eval(EvalArgs),
-    /// COCO figures of any results file, without a model
+    /// Compute the COCO metrics of a results file, without a model
     Score(ScoreArgs),
-    /// Detects objects in images
+    /// Detect objects in images
     Predict(PredictArgs),
-    /// Makes a checkpoint of a torchvision detector's weights
+    /// Convert the weights of a torchvision detector to a checkpoint
     Import(ImportArgs),
-    /// Writes a checkpoint's network for other programs
+    /// Export the network of a checkpoint for other programs
     Export(ExportArgs),
-    /// Prints the resolved configuration
+    /// Print the resolved configuration
     Config(ConfigArgs),
-    /// Prints layers, parameters, multiply-adds and the memory of a training step
+    /// Print the layers, parameters, multiply-adds and training memory of a network
     Summary(SummaryArgs),
-    /// Times training steps, inference and the loss on seeded random data, or loading
+    /// Time training steps, inference, losses or data loading
     Bench(BenchArgs),
-    /// Checks, describes, converts and generates data
+    /// Check, describe, convert and generate data sets
     #[command(subcommand)]
     Data(DataCommand),
-    /// How well anchors fit the objects of a data set
+    /// Measure how well anchors fit the objects of a data set
     #[command(subcommand)]
     Anchors(AnchorsCommand),
-    /// What each class loss makes of an imbalance
+    /// Analyse class losses for imbalanced data
     #[command(subcommand)]
     Loss(LossCommand),
-    /// Trains several variants of a configuration side by side and compares them
+    /// Train several variants of a configuration and compare them
     Lab(LabArgs),
 }
 
+/// Arguments of `foveal train`.
 #[derive(Args, Debug)]
 pub struct TrainArgs {
-    /// The configuration, a TOML file
+    /// Configuration file (TOML)
     pub config: PathBuf,
-    /// The run directory; must not exist yet [default: runs/<name of the config>-<n>]
+    /// Run directory; must be new or empty, except with --resume [default: runs/<name>-<n>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Continue from the last finished epoch of the run in --out (else of the latest runs/<name>-<n>)
+    /// Continue from the last finished epoch of the run in --out [default: the latest runs/<name>-<n>]
     #[arg(long)]
     pub resume: bool,
-    /// Do not compare the first class loss with what prior, loss and data make it
+    /// Skip the check of the first class loss against its expected value
     #[arg(long)]
     pub no_step0_check: bool,
-    /// Train and evaluate on the first N training images alone, to prove a set-up
+    /// Train and evaluate on the first N training images only, to test a setup
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub overfit: Option<u32>,
 }
 
+/// Arguments of `foveal eval`.
 #[derive(Args, Debug)]
 pub struct EvalArgs {
-    /// The checkpoint, a .safetensors file
+    /// Checkpoint (.safetensors)
     pub checkpoint: PathBuf,
-    /// COCO annotations [default: the validation set of the run the checkpoint lies in]
-    #[arg(long, value_name = "F", requires = "images")]
+    /// COCO annotations [default: the validation set of the checkpoint's run]
+    #[arg(long, value_name = "FILE", requires = "images")]
     pub annotations: Option<PathBuf>,
-    /// The directory of the images
+    /// Folder of the images
     #[arg(long, value_name = "DIR", requires = "annotations")]
     pub images: Option<PathBuf>,
-    /// Write the figures as JSON; - is stdout
-    #[arg(long, value_name = "F")]
+    /// Write the metrics as JSON to FILE; - writes to stdout
+    #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the detections as a COCO results file
-    #[arg(long, value_name = "F")]
+    /// Write the detections as a COCO results file to FILE
+    #[arg(long, value_name = "FILE")]
     pub coco: Option<PathBuf>,
 }
 
+/// Arguments of `foveal score`.
 #[derive(Args, Debug)]
 pub struct ScoreArgs {
-    /// COCO annotations
-    #[arg(long, value_name = "F")]
+    /// COCO annotations (ground truth)
+    #[arg(long, value_name = "FILE")]
     pub annotations: PathBuf,
-    /// COCO results: a list of image_id, category_id, bbox, score
-    #[arg(long, value_name = "F")]
+    /// COCO results: a JSON list of detections with image_id, category_id, bbox and score
+    #[arg(long, value_name = "FILE")]
     pub detections: PathBuf,
-    /// Write the figures as JSON; - is stdout
-    #[arg(long, value_name = "F")]
+    /// Write the metrics as JSON to FILE; - writes to stdout
+    #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Say on stderr how long reading and evaluating took
+    /// Print the durations of reading and evaluating to stderr
     #[arg(long)]
     pub times: bool,
 }
 
+/// Arguments of `foveal predict`.
 #[derive(Args, Debug)]
 pub struct PredictArgs {
-    /// The checkpoint, a .safetensors file
+    /// Checkpoint (.safetensors)
     pub checkpoint: PathBuf,
-    /// Images, folders of images, or globs
+    /// Image files, folders of images, or glob patterns
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<String>,
-    /// Write all detections as JSON; - is stdout
-    #[arg(long, value_name = "F")]
+    /// Write the detections as JSON to FILE; - writes to stdout
+    #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write a COCO results file
-    #[arg(long, value_name = "F")]
+    /// Write the detections as a COCO results file to FILE
+    #[arg(long, value_name = "FILE")]
     pub coco: Option<PathBuf>,
-    /// With --coco: take image ids from these annotations, by file name
-    #[arg(long, value_name = "F", requires = "coco")]
+    /// COCO annotations that map file names to the image ids of --coco
+    ///
+    /// [default: the numbers in the file names, else 1, 2, ... in the order of the inputs]
+    #[arg(long, value_name = "FILE", requires = "coco")]
     pub annotations: Option<PathBuf>,
-    /// Write the images with boxes, class names and scores into this folder
+    /// Write the images with boxes, class names and scores to DIR
     #[arg(long, value_name = "DIR")]
     pub draw: Option<PathBuf>,
-    /// Lowest score kept; sets that of the images (0.5) as well as that of the files (the checkpoint's)
-    #[arg(long, value_name = "S")]
+    /// Lowest score of a detection [default: 0.5 when drawn or listed, the checkpoint's own in files]
+    #[arg(long, value_name = "SCORE")]
     pub score_threshold: Option<f32>,
 }
 
-/// torchvision's constructors.
+/// Constructors of torchvision detectors.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arch {
-    /// v1: P6 from P5, frozen norms
+    /// Version 1: P6 from P5, frozen batch norm
     #[value(name = "retinanet_resnet50_fpn")]
     V1,
-    /// v2: P6 from C5, group norm in the heads
+    /// Version 2: P6 from C5, group norm in the heads
     #[value(name = "retinanet_resnet50_fpn_v2")]
     V2,
 }
 
+/// Arguments of `foveal import`.
 #[derive(Args, Debug)]
 pub struct ImportArgs {
-    /// torchvision's weights: .pth or .safetensors
+    /// Weights of a torchvision detector (.pth or .safetensors)
     pub weights: PathBuf,
-    /// What made them
+    /// torchvision constructor of the detector
     #[arg(long, value_name = "NAME")]
     pub arch: Arch,
-    /// Category names, one a line, in label order, without the background; `id<TAB>name` where ids are not 1, 2, …
-    #[arg(long, value_name = "F")]
+    /// File with one category per line, in label order, without the background
+    ///
+    /// A line is `NAME`, or `ID<TAB>NAME` if the ids are not 1, 2, ... [default: COCO's categories if their number
+    /// fits, else class_1, class_2, ...]
+    #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
-    /// What the backbone's norms add to the variance; the file does not say: 0 for torchvision's COCO_V1
-    #[arg(long, value_name = "E", default_value_t = 1e-5)]
+    /// Epsilon of the backbone's norms, which the weight file does not contain; 0 for torchvision's COCO_V1 weights
+    #[arg(long, value_name = "EPSILON", default_value_t = 1e-5)]
     pub norm_eps: f64,
-    /// The checkpoint to write, a .safetensors file
+    /// Checkpoint to write (.safetensors)
     #[arg(short, long, value_name = "CHECKPOINT")]
     pub output: PathBuf,
 }
 
-/// What other programs read.
+/// Formats that other programs read.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportFormat {
-    /// All weights under torchvision's names, nothing else
+    /// All weights under torchvision's names
     Safetensors,
-    /// A state dict for torchvision's constructor; torch's own file where the name ends with .pth or .pt
+    /// State dict for torchvision's constructor; a torch file if FILE ends in .pth or .pt
     Torchvision,
-    /// An ONNX graph for onnxruntime, tract and others; batch, height and width are free
+    /// ONNX graph for onnxruntime, tract and others, with free batch size, height and width
     Onnx,
 }
 
+/// Arguments of `foveal export`.
 #[derive(Args, Debug)]
 pub struct ExportArgs {
-    /// The checkpoint, a .safetensors file
+    /// Checkpoint (.safetensors)
     pub checkpoint: PathBuf,
-    /// What to write
+    /// Format to write
     #[arg(long, value_name = "FORMAT")]
     pub format: ExportFormat,
-    /// onnx: final detections, with suppression in the graph, instead of dense predictions
+    /// Include non-maximum suppression in the ONNX graph, which then outputs final detections
     #[arg(long)]
     pub nms: bool,
-    /// Round the weights to 16 bit
+    /// Round the weights to 16-bit floats
     #[arg(long)]
     pub half: bool,
-    /// Do not check what was written
+    /// Skip the check of the export
     #[arg(long)]
     pub no_verify: bool,
-    /// The file to write
+    /// File to write
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
 }
 
+/// Arguments of `foveal config`.
 #[derive(Args, Debug)]
 pub struct ConfigArgs {
-    /// A configuration, a TOML file
+    /// Configuration file (TOML) [default: all keys at their defaults]
     pub config: Option<PathBuf>,
-    /// Print all keys with their defaults
+    /// Print all keys with their default values
     #[arg(long, conflicts_with_all = ["config", "schema"])]
     pub defaults: bool,
-    /// Print a JSON schema of the configuration
+    /// Print the JSON schema of the configuration
     #[arg(long, conflicts_with = "config")]
     pub schema: bool,
 }
 
+/// Arguments of `foveal summary`.
 #[derive(Args, Debug)]
 pub struct SummaryArgs {
-    /// A configuration, a TOML file, or a checkpoint, a .safetensors file
+    /// Configuration file (TOML) or checkpoint (.safetensors)
     #[arg(value_name = "CONFIG|CHECKPOINT")]
     pub input: PathBuf,
-    /// Height and width of the images in pixels, rounded up to multiples of 32 [default: data.fixed_size, or data.min_size
-    /// by data.max_size]
+    /// Height and width of the images in pixels, rounded up to multiples of 32 [default: data.fixed_size, else
+    /// data.min_size x data.max_size]
     #[arg(long, value_name = "HxW", value_parser = size)]
     pub size: Option<[u32; 2]>,
-    /// Images in a batch [default: train.batch_size of a configuration, 1 for a checkpoint]
+    /// Images per batch [default: train.batch_size of a configuration, 1 for a checkpoint]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub batch: Option<u32>,
-    /// Number of classes [default: those of the training annotations or of the checkpoint]
+    /// Number of classes [default: that of the training annotations or of the checkpoint]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub classes: Option<u32>,
-    /// Write the summary as JSON; - is stdout
-    #[arg(long, value_name = "F")]
+    /// Write the summary as JSON to FILE; - writes to stdout
+    #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
 
-/// Reads `800x1344`.
+/// Parses a size in pixels, such as `800x1344`, into `[height, width]`.
 fn size(text: &str) -> Result<[u32; 2], String> {
     let sides =
         text.split_once(['x', 'X']).and_then(|(height, width)| Some([height.parse().ok()?, width.parse().ok()?]));
     match sides {
         Some(sides) if sides.iter().all(|side| (1..=65_536).contains(side)) => Ok(sides),
-        _ => Err("expected HEIGHTxWIDTH in pixels, such as 800x1344".to_owned()),
+        _ => Err("expected HEIGHTxWIDTH in pixels, each from 1 to 65536, such as 800x1344".to_owned()),
     }
 }
 
-/// A phase that `bench` times.
+/// Phases that `foveal bench` times.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BenchPhase {
-    /// Forward, loss, backward, optimizer step
+    /// Training step: forward, losses, backward, optimizer update
     Train,
-    /// Forward and post-processing
+    /// Inference: forward and post-processing
     Infer,
-    /// The loss alone, forward and backward
+    /// Class and box losses, forward and backward
     Loss,
-    /// The class loss alone, forward and backward
+    /// Class loss, forward and backward
     Focal,
-    /// The loading workers alone, on the training set of the configuration; only when asked for
+    /// Loading of the configuration's training set; runs only if selected
     Data,
 }
 
+/// Arguments of `foveal bench`.
 #[derive(Args, Debug)]
 pub struct BenchArgs {
-    /// A configuration [default: ResNet-50, 80 classes, batch 2, 512x512, frozen norms, SGD]
+    /// Configuration file (TOML) [default: ResNet-50, 80 classes, batch 2, 512x512, frozen norms, SGD]
     pub config: Option<PathBuf>,
-    /// Timed repetitions of each phase [default: bench.steps of the configuration, 10]
+    /// Timed repetitions of each phase [default: bench.steps, 10 if not configured]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: Option<u32>,
-    /// Run one phase alone
+    /// Time one phase only
     #[arg(long, value_name = "PHASE")]
     pub only: Option<BenchPhase>,
-    /// Time the inference of this checkpoint instead of that of random weights, which find nothing
-    #[arg(long, value_name = "F")]
+    /// Checkpoint to time the inference of [default: random weights, which detect nothing]
+    #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
-    /// Write the times as JSON; - is stdout
-    #[arg(long, value_name = "F")]
+    /// Write the times as JSON to FILE; - writes to stdout
+    #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
 
-/// Which of the two sets of a configuration.
+/// The two data sets of a configuration.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Split {
-    /// data.train
+pub enum SplitArg {
+    /// Training set (data.train)
     Train,
-    /// data.val
+    /// Validation set (data.val)
     Val,
 }
 
+/// Subcommands of `foveal data`.
 #[derive(Subcommand, Debug)]
 pub enum DataCommand {
-    /// Opens the sets of a configuration and lists what is wrong with them
+    /// Check data sets and list their problems
     Check(DataSetArgs),
-    /// Counts images, objects and classes
+    /// Count images, objects and classes
     Stats(DataSetArgs),
-    /// Converts annotations to COCO
+    /// Convert annotations to COCO annotations
     #[command(subcommand)]
     Convert(ConvertCommand),
-    /// Writes the generated `shapes` set as a COCO folder
+    /// Write the generated `shapes` data set as a COCO folder
     Shapes {
-        /// The folder to write; must not exist yet
+        /// Folder to write; must be new or empty
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
 }
 
-/// A data set named by a configuration or by its files.
+/// Arguments of `foveal data check` and `foveal data stats`.
 #[derive(Args, Debug)]
 pub struct DataSetArgs {
-    /// The configuration that names the data
+    /// Configuration file (TOML)
     #[arg(required_unless_present = "annotations")]
     pub config: Option<PathBuf>,
-    /// COCO annotations instead of a configuration
-    #[arg(long, value_name = "F", requires = "images", conflicts_with = "config")]
+    /// COCO annotations, instead of a configuration
+    #[arg(long, value_name = "FILE", requires = "images", conflicts_with = "config")]
     pub annotations: Option<PathBuf>,
-    /// The directory of the images
+    /// Folder of the images
     #[arg(long, value_name = "DIR", requires = "annotations")]
     pub images: Option<PathBuf>,
-    /// One set alone [default: both]
+    /// Data set of the configuration [default: both]
     #[arg(long, conflicts_with = "annotations")]
-    pub split: Option<Split>,
-    /// Write the result as JSON; - is stdout
-    #[arg(long, value_name = "F")]
+    pub split: Option<SplitArg>,
+    /// Write the result as JSON to FILE; - writes to stdout
+    #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
 
+/// Subcommands of `foveal data convert`.
 #[derive(Subcommand, Debug)]
 pub enum ConvertCommand {
-    /// Pascal VOC: Annotations/*.xml, ImageSets/Main/<split>.txt
+    /// Convert Pascal VOC annotations
     Voc {
-        /// The folder that holds Annotations and ImageSets
+        /// Folder that contains Annotations and ImageSets
         voc_dir: PathBuf,
-        /// The list of ImageSets/Main to convert
+        /// Image list in ImageSets/Main, without .txt
         #[arg(long, value_name = "NAME")]
         split: String,
-        /// The COCO annotations to write
-        #[arg(long, value_name = "FILE.json")]
+        /// COCO annotations to write
+        #[arg(long, value_name = "FILE")]
         out: PathBuf,
-        /// The classes in the order of their ids [default: all that occur, by name]
+        /// Classes in the order of their ids [default: all that occur, sorted by name]
         #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
         classes: Vec<String>,
     },
 }
 
+/// Subcommands of `foveal anchors`.
 #[derive(Subcommand, Debug)]
 pub enum AnchorsCommand {
-    /// The best IoU that the anchors of a configuration reach with its objects
+    /// Measure the best IoU between the anchors and the objects of a data set
     Coverage {
-        /// The configuration
+        /// Configuration file (TOML)
         config: PathBuf,
-        /// Which of its sets
+        /// Data set of the configuration
         #[arg(long, default_value = "train")]
-        split: Split,
-        /// Write the result as JSON; - is stdout
-        #[arg(long, value_name = "F")]
+        split: SplitArg,
+        /// Write the result as JSON to FILE; - writes to stdout
+        #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
 }
 
+/// Arguments of `foveal lab`.
 #[derive(Args, Debug)]
 pub struct LabArgs {
-    /// The configuration, a TOML file
+    /// Configuration file (TOML)
     pub config: PathBuf,
-    /// The variants: table1, gamma, alpha, pi, rare-classes, or a TOML file of that kind
+    /// Variants (arms) to compare: table1, gamma, alpha, pi, rare-classes, or a TOML file
     #[arg(long, value_name = "SET")]
     pub arms: String,
-    /// A number of seeds, or the seeds themselves: 3 is 1,2,3; a single one has a comma: 7,
+    /// Number of seeds, or a list of seeds: 3 means 1,2,3 and `7,` means seed 7 only
     #[arg(long, value_name = "N|A,B,C", default_value = "1")]
     pub seeds: String,
-    /// These arms alone
+    /// Arms to run [default: all of the set]
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
     pub only: Vec<String>,
-    /// The folder of all runs and of the result; a lab that is there goes on [default: labs/<config>-<set>]
+    /// Folder of the runs and results; an existing lab is resumed [default: labs/<name>-<set>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Samples of the bootstrap
+    /// Number of bootstrap resamples, at least 200
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(200..=1_000_000))]
     pub resamples: u32,
-    /// Write the result as JSON too; - is stdout
-    #[arg(long, value_name = "F")]
+    /// Write the result as JSON to FILE; - writes to stdout
+    #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }

@@ -1,25 +1,25 @@
-//! The one place that picks a device.
+//! Choice of the compute device and of the number of threads.
 
 use anyhow::Result;
 use burn::tensor::Device;
 
 use crate::failure::Usage;
 
-/// A device and how to call it.
+/// A device and its name.
 pub struct Picked {
     /// The device, without autodiff.
     pub device: Device,
-    /// Its name for people and logs, such as `flex` or `wgpu (NVIDIA …, Vulkan)`.
+    /// Name for messages and logs, such as `flex` or `wgpu (NVIDIA …, Vulkan)`.
     pub name: String,
 }
 
-/// The devices that `--device` may name; an index counts a graphics API's adapters.
+/// The values of `--device`; `index` is the position of an adapter among those of the graphics API, from 0.
 const NAMES: &str = "auto, flex, ndarray, wgpu[:index], vulkan[:index], metal[:index], dx12[:index]";
 
-/// Sizes the thread pool that all CPU work shares.
+/// Sets the number of threads of the pool that all CPU work shares; `None` keeps rayon's default, one per core.
 ///
 /// # Errors
-/// If the pool exists already or its threads cannot be started.
+/// If the pool already exists or its threads cannot be started.
 pub fn set_threads(threads: Option<u32>) -> Result<()> {
     if let Some(threads) = threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build_global()?;
@@ -27,12 +27,12 @@ pub fn set_threads(threads: Option<u32>) -> Result<()> {
     Ok(())
 }
 
-/// Picks the device that `spec` names.
+/// Opens the device that `spec` names.
 ///
-/// `auto` takes the first real GPU, else `flex`; it never takes a software adapter.
+/// `auto` selects the first GPU that can be opened, and `flex` if there is none; it never selects a software adapter.
 ///
 /// # Errors
-/// [`Usage`] if `spec` names no device; a plain error if the device is not there.
+/// [`Usage`] if `spec` is not the name of a device; another error if the device is not available on this machine.
 pub fn pick(spec: &str) -> Result<Picked> {
     let (name, index) = match spec.split_once(':') {
         None => (spec, None),
@@ -51,14 +51,14 @@ pub fn pick(spec: &str) -> Result<Picked> {
 }
 
 fn unknown(spec: &str) -> anyhow::Error {
-    Usage(format!("unknown device `{spec}`; expected one of {NAMES}")).into()
+    Usage(format!("--device {spec}: unknown device; expected one of {NAMES}")).into()
 }
 
 fn flex() -> Picked {
     Picked { device: Device::flex(), name: "flex".to_owned() }
 }
 
-// Burn deprecates this backend in favour of flex; foveal keeps it as a second opinion.
+// Burn deprecates this backend in favour of flex; foveal keeps it to cross-check results.
 #[allow(deprecated)]
 fn ndarray() -> Picked {
     Picked { device: Device::ndarray(), name: "ndarray".to_owned() }
@@ -99,7 +99,8 @@ mod gpu {
         }
     }
 
-    /// The adapters of one API (of all for `wgpu`): GPUs first, software last.
+    /// The adapters of one graphics API, or of all APIs for `wgpu`: discrete, integrated and virtual GPUs first, then
+    /// software adapters.
     fn adapters(name: &str) -> Vec<Adapter> {
         let backends = match name {
             "vulkan" => wgpu::Backends::VULKAN,
@@ -111,7 +112,7 @@ mod gpu {
             backends,
             ..wgpu::InstanceDescriptor::new_without_display_handle()
         });
-        // Native enumeration never waits: one poll answers.
+        // Native enumeration never waits, so one poll returns the result.
         let found = pin!(instance.enumerate_adapters(backends));
         let Poll::Ready(found) = found.poll(&mut TaskContext::from_waker(Waker::noop())) else {
             return Vec::new();
@@ -122,7 +123,7 @@ mod gpu {
             let Some(api) = api(info.backend) else {
                 continue;
             };
-            // Burn counts the adapters of each type and API by themselves.
+            // Burn numbers the adapters of each type and API separately.
             let same = adapters
                 .iter()
                 .filter(|a| a.info.device_type == info.device_type && a.info.backend == info.backend)
@@ -154,12 +155,15 @@ mod gpu {
         }
     }
 
-    /// The first real GPU that opens.
+    /// Opens the first GPU that can be opened; `None` if there is none.
     pub fn first_real() -> Option<Picked> {
         adapters("wgpu").into_iter().filter(Adapter::is_real_gpu).find_map(|adapter| adapter.open("wgpu").ok())
     }
 
-    /// The adapter of an API by its index, 0 if none is given.
+    /// Opens the adapter of a graphics API with this index, 0 if none is given.
+    ///
+    /// # Errors
+    /// If there is no such adapter or it cannot be opened.
     pub fn pick(name: &str, index: Option<usize>) -> Result<Picked> {
         let found = adapters(name);
         let count = found.len();
@@ -167,15 +171,19 @@ mod gpu {
             found.iter().enumerate().map(|(i, a)| format!("{i}: {} ({})", a.info.name, a.info.backend)).collect();
         match found.into_iter().nth(index.unwrap_or(0)) {
             Some(adapter) => adapter.open(name),
-            None if count == 0 => bail!("device `{name}` is not there: no adapter found"),
-            None => bail!("device `{name}:{}` is not there: found {}", index.unwrap_or(0), listing.join(", ")),
+            None if count == 0 => bail!("device `{name}` is not available: this machine has no adapter for it"),
+            None => bail!(
+                "device `{name}:{}` is not available: found the adapters {}",
+                index.unwrap_or(0),
+                listing.join(", ")
+            ),
         }
     }
 }
 
 #[cfg(not(feature = "wgpu"))]
 mod gpu {
-    //! A build without graphics APIs.
+    //! Replacement for a build without the feature `wgpu`.
 
     use anyhow::{Result, bail};
 
@@ -186,6 +194,6 @@ mod gpu {
     }
 
     pub fn pick(name: &str, _index: Option<usize>) -> Result<Picked> {
-        bail!("device `{name}` is not there: this build was made without the feature `wgpu`")
+        bail!("device `{name}` is not available: this binary was built without the feature `wgpu`")
     }
 }

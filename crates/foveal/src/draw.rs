@@ -1,4 +1,4 @@
-//! Boxes, class names and scores on images, readable on light and dark.
+//! Drawing of boxes, class names and scores on images, readable on light and dark backgrounds.
 
 use std::sync::OnceLock;
 
@@ -8,28 +8,28 @@ use image::{Rgb, RgbImage, imageops};
 
 /// One box to draw.
 pub struct Mark {
-    /// In pixels of the image.
+    /// The box in pixels of the image.
     pub bbox: BBox,
-    /// Picks the colour.
+    /// Class index, which selects the colour.
     pub class: u32,
     /// The text of the label.
     pub text: String,
 }
 
-/// Images whose longer side is shorter than this many pixels are enlarged: labels need room.
+/// Images whose longer side is shorter than this many pixels are enlarged to make room for the labels.
 const SMALL: u32 = 640;
-/// The most that a small image is enlarged.
+/// Highest factor by which a small image is enlarged.
 const MAX_ENLARGEMENT: u32 = 4;
-/// One pixel of line width for so many pixels of the longer side.
+/// Pixels of the image's longer side per pixel of line width.
 const PIXELS_PER_LINE: f32 = 400.0;
-/// One pixel of text height for so many pixels of the longer side.
+/// Pixels of the image's longer side per pixel of text height.
 const PIXELS_PER_TEXT: f32 = 50.0;
-/// The golden angle in turns: successive hues stay far apart.
+/// The golden angle in turns, which keeps the hues of successive classes far apart.
 const GOLDEN_TURN: f32 = 0.381_966;
 
-/// Draws marks, the best first in the list, on a copy of an image.
+/// Draws marks on a copy of an image. `marks` are in descending order of score; the first is drawn on top.
 ///
-/// Small images come back enlarged by a whole factor.
+/// A small image is enlarged by an integer factor.
 pub fn draw(image: &RgbImage, marks: &[Mark]) -> RgbImage {
     let longer = image.width().max(image.height()).max(1);
     let factor = SMALL.div_ceil(longer).clamp(1, MAX_ENLARGEMENT);
@@ -43,7 +43,7 @@ pub fn draw(image: &RgbImage, marks: &[Mark]) -> RgbImage {
     let text_height = (longer / PIXELS_PER_TEXT).clamp(13.0, 60.0);
     let scale = factor as f32;
     let frames: Vec<Rect> = marks.iter().map(|mark| Rect::of(&mark.bbox.scale(scale, scale), &canvas)).collect();
-    // The best lies on top.
+    // The mark with the best score is drawn last, on top.
     for (mark, frame) in marks.iter().zip(&frames).rev() {
         let color = color_of(mark.class);
         let halo = contrast(color);
@@ -60,7 +60,7 @@ pub fn draw(image: &RgbImage, marks: &[Mark]) -> RgbImage {
     canvas
 }
 
-/// Whole pixels, ends excluded.
+/// A rectangle in integer pixels; `x2` and `y2` are exclusive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Rect {
     x1: i64,
@@ -71,7 +71,7 @@ struct Rect {
 
 impl Rect {
     fn of(bbox: &BBox, canvas: &RgbImage) -> Self {
-        // A cast from f32 saturates and takes NaN to 0, so every box becomes a rectangle.
+        // A cast from f32 saturates and turns NaN into 0, so every box becomes a rectangle.
         let clamp = |value: f32, limit: u32| (value.round() as i64).clamp(0, i64::from(limit));
         Self {
             x1: clamp(bbox.x1, canvas.width()),
@@ -99,7 +99,7 @@ fn fill(canvas: &mut RgbImage, rect: &Rect, color: Rgb<u8>) {
     }
 }
 
-/// A frame of the given width that grows inwards from the rectangle.
+/// Draws the outline of a rectangle, `width` pixels wide, inside its edges.
 fn outline(canvas: &mut RgbImage, rect: &Rect, width: i64, color: Rgb<u8>) {
     let Rect { x1, y1, x2, y2 } = *rect;
     let bars = [
@@ -136,7 +136,8 @@ impl<'a> Label<'a> {
         }
     }
 
-    /// Above the box, inside it or below it: the first place that is free, else the first.
+    /// Where to draw the label: the first free place above, inside or below the box; if none is free, the first place
+    /// inside the image.
     fn place(&self, frame: &Rect, taken: &[Rect], canvas: &RgbImage) -> Rect {
         let (width, height) = (i64::from(canvas.width()), i64::from(canvas.height()));
         let left = |x: i64| x.clamp(0, (width - self.width).max(0));
@@ -195,13 +196,13 @@ fn blend(canvas: &mut RgbImage, x: i64, y: i64, ink: Rgb<u8>, coverage: f32) {
 
 fn font() -> &'static FontRef<'static> {
     static FONT: OnceLock<FontRef<'static>> = OnceLock::new();
-    FONT.get_or_init(|| FontRef::try_from_slice(dejavu::sans::regular()).expect("the compiled-in font is whole"))
+    FONT.get_or_init(|| FontRef::try_from_slice(dejavu::sans::regular()).expect("the compiled-in font is valid"))
 }
 
-/// A saturated colour of its own for each class.
+/// A saturated colour for each class index.
 fn color_of(class: u32) -> Rgb<u8> {
     let hue = (class as f32 * GOLDEN_TURN + 0.58).fract() * 6.0;
-    // Later rounds through the hues are darker, so that many classes stay apart.
+    // Every second group of eight classes is darker, so that many classes stay distinct.
     let value = if class % 16 < 8 { 1.0 } else { 0.65 };
     let channel = |shift: f32| {
         let k = (hue + shift) % 6.0;
@@ -211,7 +212,7 @@ fn color_of(class: u32) -> Rgb<u8> {
     Rgb([channel(5.0), channel(3.0), channel(1.0)])
 }
 
-/// Black or white, whichever stands out.
+/// Black or white, whichever has more contrast to the colour.
 fn contrast(color: Rgb<u8>) -> Rgb<u8> {
     // Rec. 709 luma weights.
     let [r, g, b] = color.0.map(f32::from);
@@ -227,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_shows_on_light_and_on_dark() {
+    fn a_box_is_visible_on_light_and_on_dark_images() {
         for shade in [0, 255] {
             let image = RgbImage::from_pixel(700, 500, Rgb([shade; 3]));
             let drawn = draw(&image, &[mark(BBox::new(100.0, 100.0, 300.0, 300.0), "x 0.90")]);
             assert_eq!(*drawn.get_pixel(100, 200), color_of(3));
             assert_eq!(*drawn.get_pixel(200, 200), Rgb([shade; 3]));
             let inked = drawn.enumerate_pixels().filter(|(_, y, p)| *y < 100 && **p != Rgb([shade; 3])).count();
-            assert!(inked > 200, "the label lies above the box");
+            assert!(inked > 200, "the label is above the box");
         }
     }
 

@@ -1,18 +1,18 @@
-//! How errors turn into messages and exit codes.
+//! Errors as messages on stderr and exit codes.
 
 use std::fmt;
 use std::sync::Mutex;
 
-/// Everything went well.
+/// Exit code of a command that succeeded.
 pub const DONE: u8 = 0;
-/// Something failed.
+/// Exit code of a command that failed.
 pub const FAILED: u8 = 1;
-/// The command line is wrong.
+/// Exit code for a wrong command line.
 pub const USAGE: u8 = 2;
-/// Interrupted by the user; the state is saved.
+/// Exit code after an interruption by the user; the training state is saved.
 pub const INTERRUPTED: u8 = 130;
 
-/// A command line that asks for something that does not exist.
+/// An error in the command line; the text says what was expected and what was found. Exit code [`USAGE`].
 #[derive(Debug)]
 pub struct Usage(pub String);
 
@@ -24,7 +24,7 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// Stdout was closed by its reader: no failure, and nothing to say.
+/// The reader of stdout has closed it, as `head` does. This ends the command without a message, with code [`DONE`].
 #[derive(Debug)]
 pub struct ClosedPipe;
 
@@ -36,9 +36,9 @@ impl fmt::Display for ClosedPipe {
 
 impl std::error::Error for ClosedPipe {}
 
-/// Prints an error with its causes on stderr and gives the exit code.
+/// Prints an error and its causes on one line of stderr, and returns the exit code.
 ///
-/// A cause whose text its parent already contains is left out.
+/// A cause whose text is already part of the message is left out.
 pub fn report(error: &anyhow::Error) -> u8 {
     if error.is::<ClosedPipe>() {
         return DONE;
@@ -56,7 +56,7 @@ pub fn report(error: &anyhow::Error) -> u8 {
     if error.is::<Usage>() { USAGE } else { FAILED }
 }
 
-/// What the last panic said: of the main thread, and of any.
+/// The message of the last panic of the main thread, and of the last panic of any thread.
 static PANICS: Mutex<Panics> = Mutex::new(Panics { main: None, any: None });
 
 struct Panics {
@@ -64,10 +64,10 @@ struct Panics {
     any: Option<String>,
 }
 
-/// Keeps what a panic says instead of printing it.
+/// Records the messages of panics instead of printing them.
 ///
-/// GPU drivers are tried out by Burn with panics that it catches itself; those are no news. One that ends the
-/// command is told by [`report_panic`].
+/// Burn probes GPU drivers and catches the panics that this causes, so they must not be printed. [`report_panic`]
+/// prints a panic that ends the command.
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
@@ -83,9 +83,9 @@ pub fn install_panic_hook() {
     }));
 }
 
-/// Prints one line on the panic that ended the command, as what it is, and gives the exit code.
+/// Prints the panic that ended the command as an internal error, on one line of stderr, and returns the exit code.
 pub fn report_panic() -> u8 {
     let text = PANICS.lock().ok().and_then(|mut panics| panics.main.take().or(panics.any.take()));
-    eprintln!("error: internal error, please report it: {}", text.unwrap_or_default());
+    eprintln!("error: internal error, please report it as a bug of foveal: {}", text.unwrap_or_default());
     FAILED
 }

@@ -1,17 +1,17 @@
-//! Which images the inputs of `predict` name.
+//! The inputs of `foveal predict`: files, folders and glob patterns.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-/// Endings of the formats that foveal-image decodes.
+/// File name extensions of the formats that foveal-image decodes.
 const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
 
-/// The images that files, folders and globs name, each once, in the order given;
-/// a folder's and a glob's by name.
+/// The paths of the images that the inputs name, each once, in the order of the inputs. The images of a folder or of a
+/// glob pattern are in the order of their names.
 ///
 /// # Errors
-/// An input that is not there, a folder without images, a glob that is none or matches nothing.
+/// If an input does not exist, a folder contains no images, or a glob pattern is invalid or matches no file.
 pub fn expand(inputs: &[String]) -> Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = Vec::new();
     for input in inputs {
@@ -23,7 +23,7 @@ pub fn expand(inputs: &[String]) -> Result<Vec<PathBuf>> {
         } else if input.contains(['*', '?', '[']) {
             matches(input)?
         } else {
-            bail!("input {input} is not there");
+            bail!("input {input} does not exist");
         };
         found.extend(named);
     }
@@ -50,23 +50,23 @@ fn folder(path: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     if found.is_empty() {
-        bail!("the folder {} holds no images ({})", path.display(), ENDINGS.join(", "));
+        bail!("the folder {} contains no images ({})", path.display(), ENDINGS.join(", "));
     }
     found.sort();
     Ok(found)
 }
 
 fn matches(pattern: &str) -> Result<Vec<PathBuf>> {
-    let paths = glob::glob(pattern).with_context(|| format!("`{pattern}` is no glob"))?;
+    let paths = glob::glob(pattern).with_context(|| format!("`{pattern}` is not a valid glob pattern"))?;
     let mut found = Vec::new();
     for path in paths {
-        let path = path.with_context(|| format!("cannot follow the glob `{pattern}`"))?;
+        let path = path.with_context(|| format!("cannot read the folders of the glob pattern `{pattern}`"))?;
         if path.is_file() {
             found.push(path);
         }
     }
     if found.is_empty() {
-        bail!("the glob `{pattern}` matches no file");
+        bail!("the glob pattern `{pattern}` matches no file");
     }
     Ok(found)
 }

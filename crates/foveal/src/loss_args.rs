@@ -4,93 +4,97 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::args::Split;
+use crate::args::SplitArg;
 
-/// What each class loss makes of an imbalance.
+/// Subcommands of `foveal loss`.
 #[derive(Subcommand, Debug)]
 pub enum LossCommand {
-    /// The positives' share of the loss, for given counts and probabilities
+    /// Print the positives' share of the loss for given counts and probabilities
     Share(ShareArgs),
-    /// The class layer's bias and the first loss, for a prior
+    /// Print the bias of the class layer and the first loss for given priors
     Prior(PriorArgs),
-    /// Start values for prior and loss, and what rare classes may need, from a data set's counts
+    /// Suggest prior, loss and remedies for rare classes for a data set
     Suggest(SuggestArgs),
 }
 
+/// Arguments of `foveal loss share`.
 #[derive(Args, Debug)]
 pub struct ShareArgs {
-    /// Pairs of anchor and class whose object is there
+    /// Number of positive pairs of anchor and class
     #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = count)]
     pub positives: f64,
-    /// All other pairs
+    /// Number of negative pairs of anchor and class
     #[arg(long, value_name = "N", default_value_t = 1e6, value_parser = count)]
     pub negatives: f64,
-    /// Probability that each positive gives to the truth (p_t)
+    /// Probability p_t given to the truth at each positive pair
     #[arg(long, value_name = "P", default_value_t = 0.01, value_parser = probability)]
     pub p_positive: f64,
-    /// Probability that each negative gives to the truth (p_t)
+    /// Probability p_t given to the truth at each negative pair
     #[arg(long, value_name = "P", default_value_t = 0.99, value_parser = probability)]
     pub p_negative: f64,
     #[command(flatten)]
     pub weighting: Weighting,
-    /// Draw loss and gradient by p_t for several gammas, as .svg or .png
+    /// Draw loss and gradient over p_t for several gammas to FILE (.svg or .png)
     #[arg(long, value_name = "FILE")]
     pub draw: Option<PathBuf>,
-    /// Write the three shares as JSON; - is stdout
-    #[arg(long, value_name = "F")]
+    /// Write the shares as JSON to FILE; - writes to stdout
+    #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
 
+/// Arguments of `foveal loss prior`.
 #[derive(Args, Debug)]
 pub struct PriorArgs {
-    /// Priors (repeatable, or with commas)
+    /// Prior probabilities (repeatable or comma-separated)
     #[arg(long, value_name = "P", value_delimiter = ',', default_values_t = [0.5, 0.1, 0.01], value_parser = probability)]
     pub pi: Vec<f64>,
-    /// Anchors that take part in the loss
+    /// Number of anchors that take part in the loss
     #[arg(long, value_name = "N", default_value_t = 1e5, value_parser = count)]
     pub anchors: f64,
-    /// Positive anchors among them
+    /// Number of positive anchors
     #[arg(long, value_name = "N", default_value_t = 20.0, value_parser = count)]
     pub positives: f64,
-    /// Classes
+    /// Number of classes
     #[arg(long, value_name = "N", default_value_t = 80.0, value_parser = count)]
     pub classes: f64,
     #[command(flatten)]
     pub weighting: Weighting,
-    /// Write the rows as JSON; - is stdout
-    #[arg(long, value_name = "F")]
+    /// Write the table as JSON to FILE; - writes to stdout
+    #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
 
-/// The constants of the balanced and the focal loss.
+/// Options that set the constants of the balanced and the focal loss.
 #[derive(Args, Debug, Clone, Copy)]
 pub struct Weighting {
-    /// Weight of positives; negatives have 1 - alpha
-    #[arg(long, value_name = "A", default_value_t = 0.25, value_parser = fraction)]
+    /// Weight of positives; negatives have the weight 1 - alpha
+    #[arg(long, value_name = "ALPHA", default_value_t = 0.25, value_parser = fraction)]
     pub alpha: f64,
     /// Exponent of the focal factor
-    #[arg(long, value_name = "G", default_value_t = 2.0, value_parser = exponent)]
+    #[arg(long, value_name = "GAMMA", default_value_t = 2.0, value_parser = exponent)]
     pub gamma: f64,
 }
 
+/// Arguments of `foveal loss suggest`.
 #[derive(Args, Debug)]
 pub struct SuggestArgs {
-    /// The configuration: sizes, anchors, matching, loss, and the data where --annotations names none
+    /// Configuration file (TOML)
     pub config: PathBuf,
-    /// COCO annotations to count instead of the configuration's; the images are not needed
-    #[arg(long, value_name = "F")]
+    /// COCO annotations to count; images are not needed [default: those of the configuration]
+    #[arg(long, value_name = "FILE")]
     pub annotations: Option<PathBuf>,
-    /// Which of the configuration's sets
+    /// Data set of the configuration
     #[arg(long, default_value = "train", conflicts_with = "annotations")]
-    pub split: Split,
-    /// Match the anchors of at most so many images, evenly chosen; classes are counted on all
+    pub split: SplitArg,
+    /// Highest number of images to match anchors on; classes are counted on all images
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     pub images: u32,
-    /// Write counts and proposals as JSON; - is stdout
-    #[arg(long, value_name = "F")]
+    /// Write the counts and proposals as JSON to FILE; - writes to stdout
+    #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
 
+/// Parses a number that `fits` accepts; the error message names what was `expected`.
 fn number(text: &str, fits: impl Fn(f64) -> bool, expected: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if fits(value) => Ok(value),
@@ -99,7 +103,7 @@ fn number(text: &str, fits: impl Fn(f64) -> bool, expected: &str) -> Result<f64,
 }
 
 fn count(text: &str) -> Result<f64, String> {
-    number(text, |v| v > 0.0 && v.is_finite(), "a number above 0")
+    number(text, |v| v > 0.0 && v.is_finite(), "a finite number above 0")
 }
 
 fn probability(text: &str) -> Result<f64, String> {

@@ -19,7 +19,7 @@ use clap::Parser;
 
 use args::Cli;
 
-/// Gives large buffers back to the next step instead of to the system.
+/// Keeps freed buffers for reuse by the next step instead of returning them to the operating system.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     failure::install_panic_hook();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Help and version go to stdout with code 0, mistakes to stderr with code 2.
+        // clap prints help and version to stdout (exit code 0) and errors to stderr (exit code 2).
         Err(error) => {
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { failure::USAGE } else { failure::DONE });

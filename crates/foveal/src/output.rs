@@ -1,4 +1,4 @@
-//! Results on stdout or in files.
+//! Writing results to stdout or to files.
 
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::failure::ClosedPipe;
 /// Writes a result to stdout.
 ///
 /// # Errors
-/// [`ClosedPipe`] when the reader has gone, other failures as they are.
+/// [`ClosedPipe`] if the reader has closed the pipe; otherwise the error of the system.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -22,47 +22,47 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Where a `--json` result goes: nowhere, to stdout (`-`) or to a file.
+/// Whether the path of a `--json` option is `-`, which stands for stdout.
 pub fn is_stdout(path: Option<&Path>) -> bool {
     path == Some(Path::new("-"))
 }
 
-/// Writes a value as JSON to a file, or to stdout if the path is `-`.
+/// Writes a value as indented JSON to a file, or to stdout if the path is `-`.
 ///
 /// # Errors
-/// The file that cannot be written, and why.
+/// If the file or stdout cannot be written; the error names the path.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value).context("cannot form the JSON")?;
+    let mut text = serde_json::to_string_pretty(value).context("cannot write the result as JSON")?;
     text.push('\n');
     if is_stdout(Some(path)) { print(&text) } else { write_file(path, text.as_bytes()) }
 }
 
-/// Writes a file whole or not at all, and makes the folder that it lies in.
+/// Writes a file atomically, and creates its folder if needed.
 ///
 /// # Errors
-/// The file or folder that cannot be written, and why.
+/// If the file or folder cannot be written; the error names the path.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     create_parent(path)?;
     Ok(write_atomically(path, bytes)?)
 }
 
-/// Makes the folder that a file is to be written into.
+/// Creates the folder of a file that is to be written.
 ///
 /// # Errors
-/// The folder that cannot be made, and why.
+/// If the folder cannot be created; the error names it.
 pub fn create_parent(path: &Path) -> Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => {
-            std::fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))
+            std::fs::create_dir_all(parent).with_context(|| format!("cannot create the folder {}", parent.display()))
         }
         _ => Ok(()),
     }
 }
 
-/// A result with both faces: the table goes to stdout unless the JSON does.
+/// Writes a result: as JSON to the path `json` if it is given, and as a table to stdout unless the JSON goes there.
 ///
 /// # Errors
-/// As [`write_json`] and [`print`].
+/// If the file or stdout cannot be written; [`ClosedPipe`] if the reader of stdout has closed it.
 pub fn emit<T: Serialize>(json: Option<&Path>, value: &T, table: &str) -> Result<()> {
     if let Some(path) = json {
         write_json(path, value)?;
@@ -70,13 +70,14 @@ pub fn emit<T: Serialize>(json: Option<&Path>, value: &T, table: &str) -> Result
     if is_stdout(json) { Ok(()) } else { print(table) }
 }
 
-/// A number with so many significant digits: plain from `fixed_from` to below 10^digits, else with an exponent.
+/// Formats a number with `digits` significant digits: without an exponent from `fixed_from` to below 10^`digits`, else
+/// with one. Zero and values that are not finite are formatted as by `{}`.
 pub fn significant(value: f64, digits: usize, fixed_from: f64) -> String {
     let places = digits.saturating_sub(1);
     if value == 0.0 || !value.is_finite() {
         return format!("{value}");
     }
-    // What the number is after rounding decides: 9.9999999 is 10.00000.
+    // The exponent is that of the rounded number: 9.9999999 is 10.00000.
     let scientific = format!("{value:.places$e}");
     let exponent: i32 = scientific.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or(0);
     if value.abs() < fixed_from || exponent >= digits as i32 {

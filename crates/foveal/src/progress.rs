@@ -1,4 +1,4 @@
-//! Bars on a terminal, lines elsewhere; all of it on stderr.
+//! Progress on stderr: bars on a terminal, lines elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 use foveal_train::{EpochStart, EvaluationReport, Progress, StepRecord};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How often a line is written where there is no terminal.
+/// Time between two progress lines if stderr is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(20);
-/// One line a bar; the message holds the figures.
+/// Template of a bar; the message holds the losses, the learning rate and the speed.
 const TEMPLATE: &str = "{prefix} {bar:24} {pos}/{len} {msg} [{elapsed_precise}, {eta} left]";
 
-/// Shows what a run does.
+/// Shows the progress of training and evaluation on stderr.
 pub struct Console {
     terminal: bool,
     bar: Option<ProgressBar>,
     prefix: String,
     steps: usize,
     done: usize,
-    figures: String,
+    status: String,
     last_line: Instant,
 }
 
 impl Console {
-    /// Bars where stderr is a terminal, else lines.
+    /// Creates a console that shows bars if stderr is a terminal, and lines otherwise.
     pub fn new() -> Self {
         Self {
             terminal: std::io::stderr().is_terminal(),
@@ -31,7 +31,7 @@ impl Console {
             prefix: String::new(),
             steps: 0,
             done: 0,
-            figures: String::new(),
+            status: String::new(),
             last_line: Instant::now(),
         }
     }
@@ -41,7 +41,7 @@ impl Console {
         self.prefix = prefix;
         self.steps = steps;
         self.done = 0;
-        self.figures.clear();
+        self.status.clear();
         self.last_line = Instant::now();
         if self.terminal {
             let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -55,12 +55,12 @@ impl Console {
         self.done += 1;
         match &self.bar {
             Some(bar) => {
-                bar.set_message(self.figures.clone());
+                bar.set_message(self.status.clone());
                 bar.inc(1);
             }
             None if self.last_line.elapsed() >= LINE_INTERVAL => {
                 self.last_line = Instant::now();
-                eprintln!("{} {}/{} {}", self.prefix, self.done, self.steps, self.figures);
+                eprintln!("{} {}/{} {}", self.prefix, self.done, self.steps, self.status);
             }
             None => {}
         }
@@ -72,7 +72,7 @@ impl Console {
         }
     }
 
-    /// A line that does not tear the bar.
+    /// Prints a line above the bar.
     pub fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),
@@ -92,8 +92,8 @@ impl Progress for Console {
 
     fn step(&mut self, _step: u64, read: Option<&StepRecord>) {
         if let Some(record) = read {
-            self.figures = format!(
-                "loss {:.4} (class {:.4}, {:.0} % of it positives; box {:.4}), lr {:.2e}, {:.1} images/s",
+            self.status = format!(
+                "loss {:.4} (class {:.4}, {:.0} % from positives; box {:.4}), lr {:.2e}, {:.1} images/s",
                 record.loss,
                 record.class_loss,
                 100.0 * record.positive_share,
@@ -107,7 +107,7 @@ impl Progress for Console {
 
     fn epoch_end(&mut self) {
         self.finish();
-        eprintln!("{} {}/{} {}", self.prefix, self.done, self.steps, self.figures);
+        eprintln!("{} {}/{} {}", self.prefix, self.done, self.steps, self.status);
     }
 
     fn evaluation_start(&mut self, batches: usize) {
@@ -121,7 +121,7 @@ impl Progress for Console {
     fn evaluation(&mut self, report: &EvaluationReport<'_>) {
         self.finish();
         eprintln!(
-            "epoch {}: AP {:.3}, AP50 {:.3}, losses {:.4} (class {:.4}, box {:.4}), {:.0} s{}",
+            "epoch {}: AP {:.3}, AP50 {:.3}, loss {:.4} (class {:.4}, box {:.4}), evaluated in {:.0} s{}",
             report.epoch,
             report.metrics.ap,
             report.metrics.ap50,
@@ -129,7 +129,7 @@ impl Progress for Console {
             report.losses.class,
             report.losses.boxes,
             report.seconds,
-            if report.best { ", the best so far" } else { "" }
+            if report.best { ", best AP so far" } else { "" }
         );
     }
 }

@@ -1,1 +1,1 @@
-//! Empty: the tests are in `tests/`.
+//! This library is empty; the package only has the tests in `tests/`.

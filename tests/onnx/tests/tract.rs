@@ -1,32 +1,35 @@
-//! Exported ONNX files in tract: one file, several batch and image sizes, the answers foveal's.
+//! Runs exported ONNX files in tract with several batch and image sizes, and compares the outputs with foveal's.
 //!
-//! `FOVEAL_ONNX_CASES=DIR` names a folder that foveal-detector's example `onnx_cases` wrote.
+//! The environment variable `FOVEAL_ONNX_CASES` names the folder written by the example `onnx_cases` of foveal-detector.
 
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use tract_onnx::prelude::*;
 
-/// max |difference| over max |reference| of single precision in another order of summation.
+/// Tolerance of max |difference| / max |reference| in single precision, where sums are computed in another order.
 const TOLERANCE: f32 = 1e-4;
-/// The same with weights of half precision: 11 bits, and some thirty layers.
+/// Tolerance of max |difference| / max |reference| for weights in half precision (11 significant bits) in about thirty
+/// layers.
 const HALF_TOLERANCE: f32 = 3e-2;
 
+/// The folders of the models.
 fn models() -> Vec<PathBuf> {
-    let folder = std::env::var_os("FOVEAL_ONNX_CASES").expect("FOVEAL_ONNX_CASES names the folder of the cases");
+    let folder = std::env::var_os("FOVEAL_ONNX_CASES").expect("FOVEAL_ONNX_CASES must name the folder of the cases");
     let entries = std::fs::read_dir(&folder).expect("a folder");
     let models: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
     assert!(!models.is_empty(), "no models in {folder:?}");
     models
 }
 
+/// Shape and values of a tensor of type `f32`.
 fn array(file: &SafeTensors<'_>, name: &str) -> (Vec<usize>, Vec<f32>) {
     let view = file.tensor(name).unwrap();
     let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     (view.shape().to_vec(), values)
 }
 
-/// max |difference| over max |reference|.
+/// max |difference| / max |reference|.
 fn difference(found: &[f32], reference: &[f32]) -> f32 {
     assert_eq!(found.len(), reference.len());
     let peak = |values: &mut dyn Iterator<Item = f32>| values.fold(0f32, f32::max);
@@ -34,6 +37,7 @@ fn difference(found: &[f32], reference: &[f32]) -> f32 {
     difference / peak(&mut reference.iter().map(|v| v.abs()))
 }
 
+/// Asserts that the outputs of an ONNX file in tract agree with foveal's for all cases.
 fn agrees(folder: &Path, file: &str, tolerance: f32) {
     let bytes = std::fs::read(folder.join("cases.safetensors")).unwrap();
     let cases = SafeTensors::deserialize(&bytes).unwrap();
@@ -61,14 +65,14 @@ fn agrees(folder: &Path, file: &str, tolerance: f32) {
 }
 
 #[test]
-fn dense_predictions_are_foveals_at_every_size() {
+fn dense_predictions_equal_those_of_foveal_at_every_size() {
     for folder in models() {
         agrees(&folder, "raw.onnx", TOLERANCE);
     }
 }
 
 #[test]
-fn half_precision_weights_cost_little() {
+fn half_precision_weights_change_predictions_little() {
     for folder in models() {
         agrees(&folder, "half.onnx", HALF_TOLERANCE);
     }

@@ -1,79 +1,83 @@
-//! The breakdown as a log has it.
+//! The breakdown of the class loss as it is written to a log.
 
 use serde::{Deserialize, Serialize};
 
-/// The breakdown in a log: means over the steps of the line.
+/// The breakdown of the class loss as it is written to `log.jsonl`. Counts and losses are means over the steps that the
+/// line covers; losses and gradients are divided by the normalizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BreakdownRecord {
-    /// The positives' share of the class loss.
+    /// Fraction of the class loss that comes from the positive pairs, from 0 to 1.
     pub positive_share: f64,
-    /// Their share of the gradient's magnitude.
+    /// Fraction of the summed magnitudes of the gradients that comes from the positive pairs, from 0 to 1.
     pub positive_gradient_share: f64,
-    /// The part of the negatives that carries half of their loss: see [`LossBreakdown::half`](super::LossBreakdown::half).
+    /// Fraction of the negative pairs that contributes half of the negatives' loss, from 0 to 1:
+    /// [`LossBreakdown::half_loss_fraction`](super::LossBreakdown::half_loss_fraction).
     pub half_of_negative_loss: f64,
-    /// Anchors that take no part.
+    /// Number of ignored anchors, which take no part in the loss.
     pub ignored: f64,
-    /// Pairs of an anchor and its object's class.
+    /// The positive pairs: an anchor and the class of its object.
     pub positive: SideRecord,
-    /// All other pairs.
+    /// The negative pairs: all other pairs of an anchor that is not ignored and a class.
     pub negative: SideRecord,
-    /// P3 to P7.
+    /// The pyramid levels P3 to P7, in this order.
     pub levels: Vec<LevelRecord>,
-    /// By class channel; each figure to five digits.
+    /// Numbers by class channel, rounded to five digits.
     pub classes: ClassRecord,
-    /// The negatives by their loss; only in an epoch's line. Bins without any are left out.
+    /// Histogram of the negative pairs by their loss. Only the line of an epoch has it. Empty bins are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub negative_bins: Vec<BinRecord>,
 }
 
-/// Positives or negatives.
+/// The positive pairs or the negative pairs of a [`BreakdownRecord`], as means over its steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SideRecord {
-    /// How many.
+    /// Number of pairs of an anchor and a class.
     pub pairs: f64,
-    /// Their part of the class loss.
+    /// Class loss of these pairs, divided by the normalizer.
     pub loss: f64,
-    /// The magnitudes of their logits' gradients, summed.
+    /// Sum of the magnitudes of the gradients by the logits of these pairs, divided by the normalizer.
     pub gradient: f64,
-    /// The mean probability that the network gives to the truth.
+    /// Mean of `p_t`, the probability that the network gives to the truth, from 0 to 1; 0 if there are no pairs.
     pub mean_p_t: f64,
 }
 
-/// A pyramid level.
+/// One pyramid level of a [`BreakdownRecord`], as means over its steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LevelRecord {
-    /// 3 to 7.
+    /// Number of the level: 3 for P3 to 7 for P7.
     pub level: usize,
-    /// Positive pairs, as many as positive anchors.
+    /// Number of positive pairs, which equals the number of positive anchors.
     pub positives: f64,
-    /// Negative pairs.
+    /// Number of negative pairs of an anchor and a class; ignored anchors have no pairs.
     pub negatives: f64,
-    /// Ignored anchors.
+    /// Number of ignored anchors, which take no part in the loss.
     pub ignored: f64,
-    /// Class loss of the positives.
+    /// Class loss of the positive pairs, divided by the normalizer.
     pub positive_loss: f64,
-    /// Class loss of the negatives.
+    /// Class loss of the negative pairs, divided by the normalizer.
     pub negative_loss: f64,
 }
 
-/// Figures by class.
+/// Numbers of a [`BreakdownRecord`] by class channel, as means over its steps and rounded to five digits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassRecord {
-    /// Positive anchors.
+    /// Number of positive anchors of each class.
     pub positives: Vec<f64>,
-    /// Their loss.
+    /// Class loss of the positive pairs of each class, divided by the normalizer.
     pub positive_loss: Vec<f64>,
-    /// Loss of the class's negatives.
+    /// Class loss of the negative pairs of each class, divided by the normalizer.
     pub negative_loss: Vec<f64>,
 }
 
-/// Negatives of about the same loss, before division by the normalizer.
+/// One bin of the histogram of the negative pairs by their loss. Pairs are sorted into bins by the loss before division
+/// by the normalizer; the counts and losses are means over the steps of the line.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BinRecord {
-    /// The least loss; the bin ends where the next begins, a third or a half above.
+    /// Lower bound of the loss of a pair in this bin; 0 for the first bin. Bounds are powers of two and 1.5 times
+    /// powers of two, so the upper bound is a third or a half above.
     pub from: f64,
-    /// Pairs.
+    /// Number of negative pairs in this bin.
     pub count: f64,
-    /// Their part of the class loss, after division.
+    /// Class loss of the pairs in this bin, divided by the normalizer.
     pub loss: f64,
 }

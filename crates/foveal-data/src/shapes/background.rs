@@ -1,19 +1,20 @@
-//! Textured backgrounds: a dull gradient under stripes and noise.
+//! Textured backgrounds: a gradient of dull colours with stripes and noise.
 
 use std::f32::consts::TAU;
 
 use super::canvas::Canvas;
 use crate::{Stream, color};
 
-/// Distance in pixels between the noise's random values.
+/// Distance in pixels between the random values of the noise.
 const CELL: f32 = 12.0;
-/// Amplitudes at full texture, in levels of 0..255.
+/// Amplitudes of noise, stripes and grain at full texture, in levels of 0 to 255.
 const NOISE: f32 = 50.0;
 const STRIPES: f32 = 40.0;
 const GRAIN: f32 = 16.0;
 
+/// Draws a background. `texture` is its strength from 0 to 1.
 pub(super) fn paint(width: usize, height: usize, texture: f32, random: &mut Stream) -> Canvas {
-    // Dull colours, so that figures stand out whatever the hue.
+    // Dull colours, so that figures of every hue stand out.
     let mut dull = || color::rgb([random.uniform(), random.range(0.0, 0.3), random.range(40.0, 170.0)]);
     let (from, to) = (dull(), dull());
     let (sin, cos) = random.range(0.0, TAU).sin_cos();
@@ -35,7 +36,7 @@ pub(super) fn paint(width: usize, height: usize, texture: f32, random: &mut Stre
     canvas
 }
 
-/// Value noise: random values on a grid, bilinear in between, in -1..1.
+/// Value noise from -1 to 1: random values on a grid with bilinear interpolation.
 struct Noise {
     columns: usize,
     values: Vec<f32>,

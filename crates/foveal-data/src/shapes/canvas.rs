@@ -1,9 +1,9 @@
-//! An image while it is drawn.
+//! An image that is being drawn.
 
 use foveal_image::RgbImage;
 use image::Rgb;
 
-/// An image being drawn, in levels of 0..255.
+/// An image that is being drawn. Pixels are RGB in levels of 0 to 255, not yet rounded.
 pub(super) struct Canvas {
     pub(super) width: usize,
     pub(super) height: usize,

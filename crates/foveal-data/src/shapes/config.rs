@@ -1,4 +1,4 @@
-//! How many images of what.
+//! The settings of the generated data set.
 
 use foveal_base::{SettingError, check};
 use schemars::JsonSchema;
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::Kind;
 
-/// The two disjoint halves of the set.
+/// The two parts of the generated data set. They have no images in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// For training.
+    /// The training set, with `count` images.
     Train,
-    /// For validation.
+    /// The validation set, with `val_count` images.
     Val,
 }
 
 impl Split {
-    /// Folder and file name.
+    /// Returns the name used for folders and files: `train` or `val`.
     pub fn name(self) -> &'static str {
         match self {
             Split::Train => "train",
@@ -25,38 +25,42 @@ impl Split {
     }
 }
 
-/// The generated set.
+/// The generated data set of geometric figures (`data.shapes`), used with `data.source = "shapes"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShapesConfig {
-    /// Training images.
+    /// Number of training images, at least 1. Default: 400.
     pub count: usize,
-    /// Validation images.
+    /// Number of validation images. Default: 100.
     pub val_count: usize,
-    /// `[height, width]` in pixels.
+    /// Size `[height, width]` of the images in pixels, each from 16 to 4096. Default: `[192, 192]`.
     pub size: [u32; 2],
-    /// The first so many kinds of figure.
+    /// Number of classes from 1 to 8. The classes are disc, square, triangle, cross, ring, star, diamond and bar, in
+    /// this order. Default: 5.
     pub classes: usize,
-    /// Most objects on an image.
+    /// Largest number of objects per image, from 1 to 200. Default: 12.
     pub max_objects: usize,
-    /// Smallest longer side of an object in pixels.
+    /// Smallest length of the longer side of an object in pixels, at least 4. Default: 12.
     pub min_object: f32,
-    /// Largest longer side of an object as a fraction of the image's shorter side.
+    /// Largest length of the longer side of an object as a fraction of the shorter side of the image, up to 1. Default:
+    /// 0.5.
     pub max_object: f32,
-    /// How many times more frequent the first class is than the last, in expectation; geometric in between.
+    /// Ratio of the expected frequencies of the first and the last class, 1 or more. The frequencies in between form a
+    /// geometric sequence. Default: 22.
     pub imbalance: f32,
-    /// An object is never covered by more than this fraction.
+    /// Largest fraction of an object that other objects may cover, from 0 to 1. Default: 0.5.
     pub max_covered: f32,
-    /// How far a class's colours spread: 0 gives each its own hue, 1 any hue to any class.
+    /// Range of the hues of a class, from 0 to 1: with 0 each class has one hue, with 1 every class has all hues.
+    /// Default: 0.3.
     pub hue_spread: f32,
-    /// Strength of the backgrounds' texture, 0 to 1.
+    /// Strength of the texture of the background, from 0 to 1. Default: 0.5.
     pub texture: f32,
-    /// Another seed is another set.
+    /// Seed of all random values. Another seed gives another data set. Default: 2.
     pub seed: u64,
 }
 
-/// With this seed the default training set has 1377 discs and 63 of the rarest figure, 21.9 to 1, and the
-/// validation set 21 of the rarest.
+/// With this seed, the default training set has 1377 discs and 63 figures of the rarest class (a ratio of 21.9), and
+/// the validation set has 21 figures of the rarest class.
 const DEFAULT_SEED: u64 = 2;
 
 impl Default for ShapesConfig {
@@ -79,10 +83,11 @@ impl Default for ShapesConfig {
 }
 
 impl ShapesConfig {
-    /// Refuses values that no set can be made of.
+    /// Checks that every value is in its range.
     ///
     /// # Errors
-    /// The first such key below `data.shapes`, what is possible, and the value.
+    /// A [`SettingError`] with the first invalid key (relative to `data.shapes`), the expected range and the value
+    /// found.
     pub fn validate(&self) -> Result<(), SettingError> {
         let [height, width] = self.size;
         let short = height.min(width) as f32;
@@ -90,14 +95,19 @@ impl ShapesConfig {
         let sides = self.size.iter().all(|side| (16..=4096).contains(side));
         check::that(sides, "size", "[height, width] of 16 to 4096 pixels", &self.size)?;
         let kinds = (1..=Kind::ALL.len()).contains(&self.classes);
-        check::that(kinds, "classes", "1 to 8, the kinds of figure there are", &self.classes)?;
-        check::that((1..=200).contains(&self.max_objects), "max_objects", "1 to 200", &self.max_objects)?;
+        check::that(kinds, "classes", "a number of classes from 1 to 8", &self.classes)?;
+        check::that(
+            (1..=200).contains(&self.max_objects),
+            "max_objects",
+            "a number of objects from 1 to 200",
+            &self.max_objects,
+        )?;
         check::that(self.min_object >= 4.0, "min_object", "at least 4 pixels", &self.min_object)?;
         check::fraction("max_object", self.max_object)?;
         check::that(
             self.max_object * short >= self.min_object,
             "max_object",
-            &format!("a fraction of the shorter side that is not below min_object, {} pixels", self.min_object),
+            &format!("a fraction of the shorter side of at least min_object, which is {} pixels", self.min_object),
             &self.max_object,
         )?;
         let ratio = self.imbalance >= 1.0 && self.imbalance.is_finite();
@@ -107,7 +117,7 @@ impl ShapesConfig {
         check::fraction("texture", self.texture)
     }
 
-    /// The number of images of a split.
+    /// Returns the number of images of a split.
     pub fn images(&self, split: Split) -> usize {
         match split {
             Split::Train => self.count,
@@ -115,7 +125,7 @@ impl ShapesConfig {
         }
     }
 
-    /// The share of each class, by class; they add up to 1.
+    /// Returns the expected fraction of the objects that each class has, in class order. The fractions add up to 1.
     pub fn frequencies(&self) -> Vec<f32> {
         let last = (self.classes - 1).max(1) as f32;
         let weights: Vec<f32> = (0..self.classes).map(|c| self.imbalance.powf(-(c as f32) / last)).collect();

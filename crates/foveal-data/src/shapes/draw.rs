@@ -1,12 +1,13 @@
-//! Antialiased filling by supersampling.
+//! Antialiased drawing of figures by supersampling.
 
 use super::canvas::Canvas;
 use super::figure::Figure;
 
-/// Samples a pixel along each axis.
+/// Number of samples per pixel along each axis.
 const SAMPLES: usize = 4;
 
-/// Fills a figure; `shade` darkens or lightens it from its upper to its lower edge by up to that fraction.
+/// Draws a figure. `shade` is the fraction by which its colour gets lighter (or darker, if negative) from the centre to
+/// the lower edge, and the opposite to the upper edge.
 pub(super) fn fill(canvas: &mut Canvas, figure: &Figure, shade: f32) {
     let bbox = &figure.bbox;
     let span = |low: f32, high: f32, end: usize| low.max(0.0) as usize..(high.ceil() as usize).min(end);
@@ -23,9 +24,9 @@ pub(super) fn fill(canvas: &mut Canvas, figure: &Figure, shade: f32) {
     }
 }
 
-/// The fraction of a pixel inside the figure.
+/// The fraction of a pixel that the figure covers.
 fn coverage(figure: &Figure, x: usize, y: usize) -> f32 {
-    let place = |i: usize| (i as f32 + 0.5) / SAMPLES as f32;
-    let samples = (0..SAMPLES * SAMPLES).map(|i| (x as f32 + place(i % SAMPLES), y as f32 + place(i / SAMPLES)));
+    let offset = |i: usize| (i as f32 + 0.5) / SAMPLES as f32;
+    let samples = (0..SAMPLES * SAMPLES).map(|i| (x as f32 + offset(i % SAMPLES), y as f32 + offset(i / SAMPLES)));
     samples.filter(|(x, y)| figure.outline.contains(*x, *y)).count() as f32 / (SAMPLES * SAMPLES) as f32
 }

@@ -1,17 +1,18 @@
-//! A figure on a generated image.
+//! A figure of a generated image.
 
 use foveal_boxes::BBox;
 
 use super::kind::Outline;
 
-/// One figure of a scene.
+/// One geometric figure of a [`Scene`](super::Scene): an object of the generated data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
-    /// Class.
+    /// The class of the figure, which is its index in [`Kind::ALL`](super::Kind::ALL).
     pub class: u32,
-    /// Pixels; the figure touches all four sides.
+    /// The bounding box in pixels of the image. The figure touches all four sides.
     pub bbox: BBox,
+    /// The outline in pixels.
     pub(super) outline: Outline,
-    /// RGB, 0 to 255.
+    /// The colour as RGB in levels of 0 to 255.
     pub(super) color: [f32; 3],
 }

@@ -1,33 +1,33 @@
-//! The kinds of figure, as sets of points in the unit circle.
+//! The kinds of figures and their outlines.
 
 use std::f32::consts::{PI, TAU};
 
-/// A kind of figure: a class of the set.
+/// A kind of figure. Each kind is a class of the generated data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A filled circle.
+    /// A filled circle (category `disc`).
     Disc,
-    /// A filled square.
+    /// A filled square (category `square`).
     Square,
-    /// An equilateral triangle.
+    /// A filled equilateral triangle (category `triangle`).
     Triangle,
-    /// A plus sign with arms a third as wide as it is.
+    /// A plus sign whose arms have a third of its width (category `cross`).
     Cross,
-    /// A circle with a hole of half its radius.
+    /// A circle with a hole whose radius is 0.55 of the radius of the circle (category `ring`).
     Ring,
-    /// A five-pointed star.
+    /// A filled star with five points (category `star`).
     Star,
-    /// A rhombus more than twice as long as it is wide.
+    /// A filled rhombus whose length is 2.5 times its width (category `diamond`).
     Diamond,
-    /// A bar four times as long as it is wide.
+    /// A filled rectangle whose length is four times its width (category `bar`).
     Bar,
 }
 
-/// Radius of a ring's hole over its own.
+/// Radius of the hole of a ring over the radius of the ring.
 const HOLE: f32 = 0.55;
-/// Half the width of a cross's arm over their length.
+/// Half the width of an arm of a cross over the length of the arm from the centre.
 const ARM: f32 = 0.33;
-/// Inner over outer radius of a star; the pentagram's 0.382 looks thin at 12 pixels.
+/// Inner over outer radius of a star. The 0.382 of a pentagram looks thin at 12 pixels.
 const STAR_INNER: f32 = 0.45;
 /// Width over length of a rhombus.
 const DIAMOND_WIDTH: f32 = 0.4;
@@ -35,11 +35,11 @@ const DIAMOND_WIDTH: f32 = 0.4;
 const BAR_WIDTH: f32 = 0.25;
 
 impl Kind {
-    /// All kinds, in the order of classes.
+    /// All kinds of figures, in class order.
     pub const ALL: [Kind; 8] =
         [Kind::Disc, Kind::Square, Kind::Triangle, Kind::Cross, Kind::Ring, Kind::Star, Kind::Diamond, Kind::Bar];
 
-    /// The category's name.
+    /// Returns the name of the category, for example `disc`.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Disc => "disc",
@@ -53,7 +53,7 @@ impl Kind {
         }
     }
 
-    /// The outline's corners; none for the round kinds.
+    /// The corners of the outline around the origin, with a largest radius of about 1; empty for disc and ring.
     pub(super) fn corners(self) -> Vec<[f32; 2]> {
         let polar = |angle: f32, radius: f32| [radius * angle.cos(), radius * angle.sin()];
         match self {
@@ -86,17 +86,18 @@ impl Kind {
     }
 }
 
-/// A figure's outline in pixels.
+/// The outline of a figure in pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Outline {
-    /// A circle, with a hole for a ring.
+    /// A circle, with the radius of the hole for a ring and 0 for a disc.
     Round { center: [f32; 2], radius: f32, hole: f32 },
     /// A simple polygon.
     Polygon(Vec<[f32; 2]>),
 }
 
 impl Outline {
-    /// A figure turned by `angle`, with its bounding box's longer side `size` and the box's centre at `center`.
+    /// Creates the outline of a figure that is turned by `angle` (radians). The longer side of its bounding box is
+    /// `size` pixels, and the centre of the bounding box is at `center`.
     pub fn new(kind: Kind, angle: f32, size: f32, center: [f32; 2]) -> Self {
         if matches!(kind, Kind::Disc | Kind::Ring) {
             let hole = if kind == Kind::Ring { HOLE } else { 0.0 };
@@ -114,7 +115,7 @@ impl Outline {
         Outline::Polygon(points)
     }
 
-    /// x1, y1, x2, y2 of the bounding box.
+    /// The bounding box as `[x1, y1, x2, y2]` in pixels.
     pub fn bounds(&self) -> [f32; 4] {
         match self {
             Outline::Round { center: [x, y], radius: r, .. } => [x - r, y - r, x + r, y + r],
@@ -122,7 +123,7 @@ impl Outline {
         }
     }
 
-    /// Whether a point lies inside (even-odd rule).
+    /// Whether a point is inside the outline (even-odd rule for polygons).
     pub fn contains(&self, x: f32, y: f32) -> bool {
         match self {
             Outline::Round { center, radius, hole } => {
@@ -145,6 +146,7 @@ impl Outline {
     }
 }
 
+/// The bounding box of points as `[x1, y1, x2, y2]`.
 fn bounds(points: &[[f32; 2]]) -> [f32; 4] {
     let start = [f32::INFINITY, f32::INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY];
     points.iter().fold(start, |[x1, y1, x2, y2], [x, y]| [x1.min(*x), y1.min(*y), x2.max(*x), y2.max(*y)])

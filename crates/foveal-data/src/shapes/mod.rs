@@ -1,5 +1,5 @@
-//! The generated set: geometric figures on textured backgrounds, of very unequal frequency, overlapping, small and
-//! large. Every image is a function of (seed, split, index) alone.
+//! The generated data set: geometric figures on textured backgrounds. The classes have very different frequencies, and
+//! the figures overlap and differ in size. Every image is a function of the seed, the split and the index of the image.
 
 mod background;
 mod canvas;

@@ -1,4 +1,4 @@
-//! The generated set as a data set in memory, and as a COCO folder on disk.
+//! The generated data set in memory, and as a COCO folder on disk.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -14,10 +14,10 @@ use super::{Kind, Scene, ShapesConfig, Split};
 use crate::dataset::{Dataset, ImageSource, Object, Opened, Record};
 use crate::{CheckReport, DataError};
 
-/// Drawn images are kept up to this many bytes; the rest is drawn anew each time.
+/// Number of bytes of drawn images that are kept in memory. The other images are drawn each time they are used.
 const CACHE_BYTES: usize = 1 << 30;
 
-/// The images of one split, drawn when first wanted.
+/// The images of one split. They are drawn when they are first used.
 #[derive(Debug)]
 pub(crate) struct ShapeImages {
     scenes: Vec<Scene>,
@@ -33,16 +33,18 @@ impl ShapeImages {
         Self { scenes, drawn: (0..kept).map(|_| OnceLock::new()).collect() }
     }
 
+    /// Returns image `index`, drawn now or earlier.
     pub(crate) fn image(&self, index: usize) -> RgbImage {
         let draw = || self.scenes[index].render();
         self.drawn.get(index).map_or_else(draw, |cell| cell.get_or_init(draw).clone())
     }
 }
 
-/// One split of the generated set, in memory.
+/// Opens one split of the generated data set in memory. Images are drawn when they are loaded. The check report has the
+/// numbers of images and objects and no defects.
 ///
 /// # Panics
-/// [`ShapesConfig::validate`] refuses the config.
+/// If [`ShapesConfig::validate`] refuses the settings.
 pub fn open(config: &ShapesConfig, split: Split) -> Opened {
     let images = Arc::new(ShapeImages::new(config, split));
     let mut coco = CocoDataset {
@@ -85,11 +87,13 @@ pub fn open(config: &ShapesConfig, split: Split) -> Opened {
     Opened { dataset: Dataset { records, sources, labels, coco }, report }
 }
 
-/// Writes the set as a COCO folder: `annotations/{train,val}.json`, `images/{train,val}/*.png`. Files that are there
-/// are overwritten.
+/// Writes both splits of the generated data set as a COCO folder: `annotations/{train,val}.json` and
+/// `images/{train,val}/*.png`. Existing files are overwritten.
 ///
 /// # Errors
-/// Settings out of range, a folder or file that cannot be written.
+/// - [`DataError::Setting`] for a value outside its range
+/// - [`DataError::Io`] for a folder that cannot be created
+/// - [`DataError::Encode`], [`DataError::Write`] or [`DataError::Coco`] for a file that cannot be written
 pub fn write_shapes(config: &ShapesConfig, dir: &Path) -> Result<(), DataError> {
     config.validate().map_err(|e| e.within("data.shapes"))?;
     let folder =

@@ -1,12 +1,12 @@
-//! What four numbers of a box may mean.
+//! The possible layouts of the four numbers of a box.
 
 use foveal_boxes::BBox;
 use foveal_coco::{Image, xywh_to_bbox};
 
-/// Numbers up to this are fractions of an image rather than pixels.
+/// Largest magnitude of numbers that are taken for fractions of the image rather than pixels.
 const FRACTION: f64 = 1.5;
 
-/// How four numbers are a box.
+/// A layout of the four numbers of a box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
     /// `x, y, width, height` in pixels.
@@ -20,7 +20,7 @@ pub(super) enum Layout {
 }
 
 impl Layout {
-    /// All but the right one.
+    /// All layouts except COCO's.
     pub(super) const OTHERS: [Self; 6] = [
         Self::Corners,
         Self::Center,
@@ -30,7 +30,7 @@ impl Layout {
         Self::CenterFractions,
     ];
 
-    /// For the user.
+    /// The description of the layout in messages.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Coco => "[x, y, width, height]",
@@ -43,7 +43,8 @@ impl Layout {
         }
     }
 
-    /// The box that the numbers are on this image.
+    /// The box in pixels that the four numbers give in this layout. Numbers that are not fractions give an empty box in
+    /// the layouts of fractions.
     pub(super) fn read(self, [a, b, c, d]: [f64; 4], image: &Image) -> BBox {
         let centered = |[x, y, width, height]: [f64; 4]| [x - width / 2.0, y - height / 2.0, width, height];
         let (width, height) = (f64::from(image.width), f64::from(image.height));

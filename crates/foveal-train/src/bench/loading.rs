@@ -1,4 +1,4 @@
-//! The loading pipeline by itself.
+//! Measures the speed of loading batches, without a network.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,11 +8,14 @@ use foveal_data::{LoaderOptions, loader};
 use crate::config::RunConfig;
 use crate::error::TrainError;
 
-/// Images of a pass: enough that starting and running dry do not count, few enough for large sets.
+/// Largest number of images in a pass: enough that start and end of a pass hardly count, and few enough for large sets.
 const PASS_IMAGES: usize = 1024;
 
-/// Images per second of each pass after the warm-up over the training set, or over [`PASS_IMAGES`] of it. Nothing else is
-/// computed meanwhile.
+/// Loads the training set in several passes of at most [`PASS_IMAGES`] images and returns the speed of each pass after
+/// the warm-up in images per second.
+///
+/// # Errors
+/// [`TrainError::Data`] when the set or an image cannot be loaded, [`TrainError::Empty`] when no image can be used.
 pub(super) fn images_per_second(config: &RunConfig) -> Result<Vec<f64>, TrainError> {
     let set = Arc::new(config.data.open_train()?.dataset);
     if set.is_empty() {

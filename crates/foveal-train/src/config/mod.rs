@@ -1,4 +1,5 @@
-//! A run's configuration: every key of a recipe, its default and what it may be.
+//! The configuration of a training run, as read from a TOML file: all sections and keys, their defaults and valid
+//! values.
 
 mod train;
 
@@ -13,29 +14,30 @@ use foveal_detector::{ModelConfig, PostprocessConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// All of a run: what a recipe holds, key by key.
+/// The whole configuration of a training run: the content of a TOML file. Keys that are left out have their defaults.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunConfig {
-    /// Name of the run: a part of its folder's name.
+    /// Name of the run, used in the name of its folder: `runs/<name>-<n>`. Letters, digits, `-`, `_` and `.` are
+    /// allowed; the first character must not be `.`. Default: `run`.
     pub name: String,
-    /// Where images and boxes come from and what is done to them.
+    /// The training and validation sets, image preprocessing, augmentation and sampling.
     pub data: DataConfig,
-    /// The network.
+    /// The network: backbone, feature pyramid, heads, anchors, and the pretrained weights it starts from.
     pub model: ModelConfig,
-    /// Which anchors answer for which objects.
+    /// How anchors are assigned to objects or to the background by their IoU.
     pub matcher: MatcherConfig,
-    /// What is minimised.
+    /// The class loss and the box loss, their weights and their normalizer.
     pub loss: LossConfig,
-    /// How it is minimised.
+    /// The optimizer, the learning rate schedule and the length of the run; logging and evaluation intervals.
     pub train: TrainConfig,
-    /// How detections are made and measured.
+    /// Thresholds that turn the network's output into detections, and the batch size of evaluations.
     pub eval: EvalConfig,
-    /// What `foveal bench` runs.
+    /// The random data and the number of steps that `foveal bench` uses.
     pub bench: BenchConfig,
 }
 
-/// The name of runs whose recipe gives none.
+/// The name of a run whose configuration does not set `name`.
 const DEFAULT_NAME: &str = "run";
 
 impl Default for RunConfig {
@@ -54,10 +56,10 @@ impl Default for RunConfig {
 }
 
 impl RunConfig {
-    /// Refuses what the types allow and no run could work with.
+    /// Checks that all values are in their ranges and do not contradict each other.
     ///
     /// # Errors
-    /// The first such key with all its sections (`model.head.prior`), what is possible, and the value.
+    /// The first invalid key with its sections (`model.head.prior`), the values that are possible and the value found.
     pub fn validate(&self) -> Result<(), SettingError> {
         let plain = !self.name.is_empty() && self.name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c));
         check::that(
@@ -76,13 +78,13 @@ impl RunConfig {
         self.validate_together()
     }
 
-    /// Refuses values of different sections that contradict each other.
+    /// Checks combinations of values from different sections.
     fn validate_together(&self) -> Result<(), SettingError> {
         let new_layers = self.train.new_layers_lr;
         check::that(
             new_layers == 1.0 || self.model.weights.is_some(),
             "train.new_layers_lr",
-            "1 where model.weights names no file: all layers are new, and train.lr is theirs",
+            "1 where model.weights names no file, because train.lr already applies to all layers",
             &new_layers,
         )?;
         check::that(
@@ -94,23 +96,26 @@ impl RunConfig {
     }
 }
 
-/// `[eval]`: how detections are made from the network's answers, and how many images at once.
+/// The section `[eval]` of a configuration: how logits and deltas become detections, and the batch size of evaluations.
+/// Checkpoints store these values except `batch_size`, and `foveal predict` uses them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvalConfig {
-    /// Pairs of anchor and class at or below this score are dropped.
+    /// Score from 0 to 1 above which a pair of an anchor and a class is a candidate detection. Default: `0.05`.
     pub score_threshold: f32,
-    /// IoU above which the lesser of two boxes of one class is dropped.
+    /// IoU from 0 to 1 above which non-maximum suppression removes the lower-scoring of two boxes of one class.
+    /// Default: `0.5`.
     pub nms: f32,
-    /// Most detections an image.
+    /// Largest number of detections in an image, at least 1. Default: `100`.
     pub max_detections: usize,
-    /// Most pairs of anchor and class a pyramid level that go into NMS.
+    /// Largest number of candidates (pairs of an anchor and a class) that each pyramid level passes on to non-maximum
+    /// suppression, at least 1. Default: `1000`.
     pub pre_nms: usize,
-    /// Images at once.
+    /// Number of images that are evaluated in one forward pass, at least 1. Default: `4`.
     pub batch_size: usize,
 }
 
-/// Images at once in an evaluation: no gradients are kept, so that this is no question of memory.
+/// Default batch size of evaluations. It needs little memory, because no activations are stored for gradients.
 const EVAL_BATCH: usize = 4;
 
 impl Default for EvalConfig {
@@ -127,7 +132,7 @@ impl Default for EvalConfig {
 }
 
 impl EvalConfig {
-    /// The part that shapes detections, as checkpoints carry it.
+    /// The settings of post-processing in the form that checkpoints store: everything except the batch size.
     pub fn post(&self) -> PostprocessConfig {
         PostprocessConfig {
             score_threshold: self.score_threshold,
@@ -146,23 +151,23 @@ impl EvalConfig {
     }
 }
 
-/// `[bench]`: the seeded random data that a benchmark runs on.
+/// The section `[bench]` of a configuration: the seeded random images and objects that `foveal bench` runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BenchConfig {
-    /// Images a step.
+    /// Number of images in a step, at least 1. Default: `2`.
     pub batch_size: usize,
-    /// Pixels, a multiple of 32.
+    /// Height of the images in pixels, a multiple of 32. Default: `512`.
     pub height: usize,
-    /// Pixels, a multiple of 32.
+    /// Width of the images in pixels, a multiple of 32. Default: `512`.
     pub width: usize,
-    /// Objects an image.
+    /// Number of objects in each image. Default: `8`.
     pub boxes: usize,
-    /// Classes.
+    /// Number of classes, at least 1. Default: `80`.
     pub classes: usize,
-    /// Timed steps.
+    /// Number of timed steps, at least 1. Default: `10`.
     pub steps: usize,
-    /// Steps before those.
+    /// Number of steps that run before the timed steps and are not timed. Default: `2`.
     pub warmup: usize,
 }
 

@@ -1,4 +1,4 @@
-//! `[train]`.
+//! The section `[train]` of a configuration: optimizer, learning rate schedule, batch size, length of the run.
 
 use foveal_base::{SettingError, check};
 use schemars::JsonSchema;
@@ -6,96 +6,120 @@ use serde::{Deserialize, Serialize};
 
 use crate::pass::Activations;
 
-/// How weights follow gradients (`train.optimizer`).
+/// The optimizer, which computes parameter updates from gradients (`train.optimizer`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimizerKind {
-    /// Stochastic gradient descent with momentum, as torch has it (no dampening).
+    /// Stochastic gradient descent with momentum, computed as in `torch.optim.SGD` without dampening or Nesterov.
     #[default]
     Sgd,
-    /// Adam with decoupled weight decay (arXiv 1711.05101), as torch has it.
+    /// Adam with decoupled weight decay (arXiv 1711.05101), computed as in `torch.optim.AdamW`.
     AdamW,
 }
 
-/// How the learning rate falls after the warm-up (`train.schedule`).
+/// How the learning rate decreases over the run (`train.schedule`). The warm-up of `train.warmup_steps` is applied on
+/// top of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ScheduleKind {
-    /// By `gamma` at each of `milestones`.
+    /// Multiply the learning rate by `train.gamma` at each epoch in `train.milestones`.
     #[default]
     Step,
-    /// Along half a cosine to 0 at the end.
+    /// Decrease along half a cosine from the end of the warm-up to 0 at the end of the run (arXiv 1608.03983).
     Cosine,
-    /// Not at all.
+    /// Keep the learning rate constant after the warm-up.
     Constant,
 }
 
-/// How the loss is minimised.
+/// The section `[train]` of a configuration: how the loss is minimised, and what is logged, evaluated and kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Passes over the training set.
+    /// Number of passes over the training set (epochs); at least 1. Default: `12`.
     pub epochs: usize,
-    /// Stop after this many optimizer steps, whatever `epochs` says; 0: never. The schedule stays that of `epochs`.
+    /// Stop after this many optimizer steps, even if `epochs` is not reached; 0 means no limit. The learning rate
+    /// schedule still follows `epochs`. Default: `0`.
     pub max_steps: usize,
-    /// Images a forward pass.
+    /// Number of images in a forward pass; at least 1. Default: `4`.
     pub batch_size: usize,
-    /// Batches that share one update: `accumulate` batches of `batch_size` act as one of their product.
+    /// Number of batches whose gradients are summed for one optimizer step; at least 1. The losses are normalised over
+    /// all of them, so that without batch norms the step equals one with `batch_size * accumulate` images.
+    /// Default: `1`.
     pub accumulate: usize,
-    /// Compute the backbone's stages twice instead of keeping their maps for the gradients: less memory, a longer step
-    /// (arXiv 1604.06174). Not with batch norm, whose statistics would count a batch twice.
+    /// Recompute the activations of the backbone's stages in the backward pass instead of storing them, which takes
+    /// less memory and more time (arXiv 1604.06174). It cannot be combined with `model.norm = "batch"`, whose running
+    /// statistics would count each batch twice. Default: `false`.
     pub activation_checkpointing: bool,
-    /// The optimizer.
+    /// The optimizer: `sgd` or `adamw`. Default: `sgd`.
     pub optimizer: OptimizerKind,
-    /// Learning rate, for 16 images an update where `scale_lr` is on.
+    /// Learning rate after the warm-up, above 0. With `scale_lr` it is the learning rate for 16 images in an optimizer
+    /// step. Default: `0.01`.
     pub lr: f64,
-    /// Scale the learning rate with `batch_size * accumulate / 16` (arXiv 1706.02677, section 2.1).
+    /// Multiply `lr` by `batch_size * accumulate / 16` (linear scaling rule, arXiv 1706.02677, section 2.1).
+    /// Default: `true`.
     pub scale_lr: bool,
-    /// SGD's momentum.
+    /// Momentum of SGD, from 0 to below 1; AdamW does not use it. Default: `0.9`.
     pub momentum: f64,
-    /// Weight decay.
+    /// Weight decay, 0 or more: part of the gradient with SGD, decoupled from it with AdamW. Default: `0.0001`.
     pub weight_decay: f64,
-    /// Decay norms and biases too, not only the weights of convolutions.
+    /// Apply weight decay to biases and to the parameters of norm layers too, not only to the weights of convolutions.
+    /// Default: `false`.
     pub decay_norms: bool,
-    /// AdamW's decay rates of the two moments.
+    /// Decay rates of AdamW's first and second moment, each from 0 to below 1; SGD does not use them.
+    /// Default: `[0.9, 0.999]`.
     pub betas: [f64; 2],
-    /// AdamW's epsilon.
+    /// Added to the root of AdamW's second moment, above 0; SGD does not use it. Default: `1e-8`.
     pub eps: f64,
-    /// Factor of the learning rate for the residual network; 0 leaves it as it is.
+    /// Factor of the learning rate for the backbone without its feature pyramid, 0 or more; 0 does not train it.
+    /// Default: `1`.
     pub backbone_lr: f64,
-    /// Factor of the learning rate for what `model.weights` did not give: from a checkpoint the rebuilt class layer, from
-    /// an ImageNet file the pyramid and the heads.
+    /// Factor of the learning rate for parameters that were not loaded from `model.weights`, 0 or more. With a
+    /// checkpoint of other categories these are those of the class layer, with an ImageNet file those of the feature
+    /// pyramid and the heads. It must be 1 where `model.weights` names no file. Default: `1`.
     pub new_layers_lr: f64,
-    /// How the learning rate falls.
+    /// How the learning rate decreases over the run: `step`, `cosine` or `constant`. Default: `step`.
     pub schedule: ScheduleKind,
-    /// Epochs after which a `step` schedule falls; fractions are allowed.
+    /// Numbers of epochs after which the `step` schedule multiplies the learning rate by `gamma`, above 0 and in rising
+    /// order. Fractions of an epoch are allowed. Default: `[8, 11]`.
     pub milestones: Vec<f64>,
-    /// By what a `step` schedule falls.
+    /// Factor by which the `step` schedule multiplies the learning rate at each of `milestones`, above 0.
+    /// Default: `0.1`.
     pub gamma: f64,
-    /// Steps of linear warm-up.
+    /// Number of optimizer steps of the linear learning rate warm-up at the start of the run; 0 means no warm-up.
+    /// Default: `500`.
     pub warmup_steps: usize,
-    /// Where the warm-up begins, as a fraction of the learning rate.
+    /// Factor of the learning rate at the first step of the warm-up, from 0 to 1; it rises linearly to 1.
+    /// Default: `0.001`.
     pub warmup_factor: f64,
-    /// Largest norm of all gradients together; 0: no clipping.
+    /// Largest L2 norm of all gradients together; larger gradients are scaled down to it
+    /// (`torch.nn.utils.clip_grad_norm_`). 0 means no clipping. Default: `0`.
     pub clip_norm: f64,
-    /// Decay of the moving average of the weights, which is then what is evaluated and kept; 0: off.
+    /// Decay of an exponential moving average of the weights, from 0 to below 1. Evaluations and checkpoints then use
+    /// the averaged weights. 0 means no average. Default: `0`.
     pub ema: f64,
-    /// Seed of initial weights, order and augmentation.
+    /// Seed of the initial weights, the order of the images and their augmentation. Default: `0`.
     pub seed: u64,
-    /// Epochs between evaluations; the last epoch is always evaluated. 0: only the last.
+    /// Number of epochs between evaluations on the validation set; 0 means none before the end of the run, which is
+    /// always evaluated. Default: `1`.
     pub eval_every: usize,
-    /// Train and evaluate on this many training images alone, unaugmented, to prove a set-up; 0: off.
+    /// Train and evaluate on only this many training images, without augmentation, to test that the network can fit
+    /// them; 0 means the whole sets. Default: `0`.
     pub overfit: usize,
-    /// Steps between log lines; 0: 1 on a CPU, 20 on a GPU, which then is not waited for in between.
+    /// Number of optimizer steps that a line of `log.jsonl` averages; 0 means 1 on a CPU and 20 on a GPU. Losses are
+    /// read from a GPU only when a line is written, so that larger values wait for it less often. Default: `0`.
     pub log_every: usize,
-    /// Stop before the first update when the class loss is not what prior, loss and data make it.
+    /// Stop before the first optimizer step if the class loss lies outside the range that follows from
+    /// `model.head.prior`, the `[loss]` settings and the targets. Only a class head without loaded weights is checked.
+    /// Default: `true`.
     pub step0_check: bool,
-    /// Checkpoints of past epochs to keep besides `last` and `best`.
+    /// Number of recent epochs whose checkpoints are kept as `checkpoints/epoch-<n>.safetensors`, in addition to `last`
+    /// and `best`. Default: `0`.
     pub keep: usize,
 }
 
 impl Default for TrainConfig {
-    /// The paper's recipe (arXiv 1708.02002, section 4.1) on Detectron2's 1x schedule (60k and 80k of 90k steps).
+    /// The optimizer settings of the paper (arXiv 1708.02002, section 4.1), with Detectron2's 1x schedule (learning
+    /// rate reduced after 60k and 80k of 90k steps) expressed in epochs.
     fn default() -> Self {
         Self {
             epochs: 12,
@@ -130,21 +154,26 @@ impl Default for TrainConfig {
     }
 }
 
-/// Images an update that published learning rates are for.
+/// Images of an optimizer step that `lr` is for with `scale_lr`, as in published learning rates for RetinaNet.
 const REFERENCE_BATCH: f64 = 16.0;
 
 impl TrainConfig {
-    /// The learning rate after warm-up and before any fall.
+    /// The learning rate after the warm-up, before the schedule decreases it: `lr`, with `scale_lr` multiplied by
+    /// `batch_size * accumulate / 16`.
     pub fn base_lr(&self) -> f64 {
         let images = (self.batch_size * self.accumulate) as f64;
         if self.scale_lr { self.lr * images / REFERENCE_BATCH } else { self.lr }
     }
 
-    /// What forward passes keep.
+    /// Which activations of the backbone the forward pass stores for the backward pass.
     pub(crate) fn activations(&self) -> Activations {
         if self.activation_checkpointing { Activations::Recomputed } else { Activations::Kept }
     }
 
+    /// Checks that all values are in their ranges.
+    ///
+    /// # Errors
+    /// The first invalid key of the section, the values that are possible and the value found.
     pub(super) fn validate(&self) -> Result<(), SettingError> {
         check::at_least_one("epochs", self.epochs)?;
         check::at_least_one("batch_size", self.batch_size)?;

@@ -1,4 +1,4 @@
-//! Deliberate faults on a real network, real targets and the real loss.
+//! The check of the first loss on deliberate faults of a real network, with real targets and losses.
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
@@ -13,12 +13,12 @@ use crate::testing::first_batch;
 
 fn tiny() -> RunConfig {
     let mut config = crate::testing::tiny();
-    // Every image of the set at once: more than twenty positives.
+    // All images of the set at once: more than twenty positives.
     config.train.batch_size = 8;
     config
 }
 
-/// A network and a batch; what the loss says of them.
+/// A network and the configuration whose first class loss is checked.
 struct Trial {
     config: RunConfig,
     network: RetinaNet,
@@ -32,7 +32,8 @@ impl Trial {
         Self { config, network, device }
     }
 
-    /// The check of a first loss that `computed` makes of logits, deltas and targets: the expected one is the config's.
+    /// Checks a class loss that is computed with the settings `computed`, against the range expected from the
+    /// configuration. `undivided` omits the normalizer.
     fn check(&self, computed: &LossConfig, undivided: bool) -> Result<(), TrainError> {
         let config = &self.config;
         let batch = first_batch(config);
@@ -61,7 +62,7 @@ impl Trial {
     }
 }
 
-/// The bias of the class layer.
+/// Changes the bias of the class layer.
 fn set_bias(network: &mut RetinaNet, change: impl Fn(Tensor<1>) -> Tensor<1>) {
     let layer = &mut network.head.classification_head.cls_logits;
     let bias = layer.bias.take().unwrap().val();
@@ -140,7 +141,7 @@ fn swapped_alphas_are_told_from_other_causes() {
 
 #[test]
 fn trained_weights_are_recognised_by_their_scores() {
-    // As after some training: background is settled, and features tell objects from it.
+    // As after some training: the background has low scores.
     let mut trial = Trial::new(tiny());
     set_bias(&mut trial.network, |bias| bias - 4.0);
     let (fault, _) = trial.fault(&trial.config.loss, false);

@@ -1,4 +1,4 @@
-//! `log.jsonl`, with `metrics.csv` beside it.
+//! The log files of a run: `log.jsonl` and `metrics.csv`.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,7 +11,8 @@ use super::records::{EpochRecord, EvaluationRecord};
 use super::{RunDir, write_atomically};
 use crate::error::TrainError;
 
-/// The two files, open for more lines.
+/// The log files of a run, open for appending: `log.jsonl`, one JSON object a line, and `metrics.csv`, one row an
+/// epoch.
 #[derive(Debug)]
 pub struct RunLog {
     log: File,
@@ -20,11 +21,12 @@ pub struct RunLog {
 }
 
 impl RunLog {
-    /// Opens both files. What they say of steps after `step` and of evaluations after epoch `evaluated` is dropped,
-    /// since both will be made again.
+    /// Opens `log.jsonl` and `metrics.csv` in a run folder, and creates them where they do not exist. Entries of steps
+    /// after `step` and of evaluations after epoch `evaluated` are removed, because a resumed run repeats them; `step`
+    /// and `evaluated` are 0 for a new run.
     ///
     /// # Errors
-    /// When a file cannot be read or written.
+    /// [`TrainError::Io`] or [`TrainError::Write`] with the path when a file cannot be read or written.
     pub fn open(dir: &RunDir, step: u64, evaluated: usize) -> Result<Self, TrainError> {
         let path = dir.log();
         let kept: String =
@@ -35,36 +37,40 @@ impl RunLog {
         Ok(Self { log, path, metrics })
     }
 
-    /// Adds a line to the log.
+    /// Appends a record to `log.jsonl` as a line of JSON.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// [`TrainError::Io`] when the file cannot be written.
+    ///
+    /// # Panics
+    /// When the record cannot be expressed as JSON.
     pub fn line(&mut self, record: &impl Serialize) -> Result<(), TrainError> {
         let mut line = serde_json::to_string(record).expect("plain data is JSON");
         line.push('\n');
         self.log.write_all(line.as_bytes()).map_err(TrainError::io(&self.path))
     }
 
-    /// Adds an epoch to both files.
+    /// Appends an epoch's record to `log.jsonl` and writes its values to the epoch's row of `metrics.csv`.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// [`TrainError::Io`] or [`TrainError::Write`] when a file cannot be written.
     pub fn epoch(&mut self, record: &EpochRecord) -> Result<(), TrainError> {
         self.line(record)?;
         self.metrics.epoch(record)
     }
 
-    /// Adds an evaluation to both files.
+    /// Appends an evaluation's record to `log.jsonl` and writes its losses and metrics to the epoch's row of
+    /// `metrics.csv`.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// [`TrainError::Io`] or [`TrainError::Write`] when a file cannot be written.
     pub fn evaluation(&mut self, record: &EvaluationRecord) -> Result<(), TrainError> {
         self.line(record)?;
         self.metrics.evaluation(record)
     }
 }
 
-/// The contents of a file; nothing where there is none.
+/// The content of a file, or an empty text where the file does not exist.
 fn read(path: &Path) -> Result<String, TrainError> {
     match std::fs::read_to_string(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
@@ -72,7 +78,8 @@ fn read(path: &Path) -> Result<String, TrainError> {
     }
 }
 
-/// Whether a line speaks of steps up to `step` and, being of an evaluation, of epochs up to `evaluated`.
+/// Whether a line of the log is kept on resume: its step is at most `step`, and if it is an evaluation, its epoch is at
+/// most `evaluated`.
 fn is_known(line: &str, step: u64, evaluated: usize) -> bool {
     let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else { return false };
     let is_past = |key: &str, limit: u64| line.get(key).and_then(|v| v.as_u64()).is_some_and(|v| v <= limit);

@@ -1,5 +1,5 @@
-//! `metrics.csv`: a row for each epoch, evaluated or not. It holds no timings, so that a resumed run and one that never
-//! stopped write the same bytes.
+//! `metrics.csv`: one row for each epoch, whether or not it was evaluated. It contains no timings, so that a resumed
+//! run and an uninterrupted one write the same bytes.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,12 @@ use super::records::{EpochRecord, EvaluationRecord};
 use super::write_atomically;
 use crate::error::TrainError;
 
-/// The losses of an evaluation.
+/// Columns of the losses of an evaluation.
 const LOSSES: [&str; 3] = ["class_loss", "box_loss", "loss"];
-/// COCO's metrics, as `Metrics::to_json` names them.
+/// Columns of COCO's twelve metrics, under the names that `Metrics::to_json` uses.
 const METRICS: [&str; 12] = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
-/// The class loss of the epoch's training steps: means over its steps, except for the shares.
+/// Columns of the class loss breakdown over the epoch's training steps. Shares are those of the epoch's sums, all other
+/// values are means over its steps.
 const BREAKDOWN: [&str; 10] = [
     "train_positive_loss",
     "train_negative_loss",
@@ -24,22 +25,22 @@ const BREAKDOWN: [&str; 10] = [
     "train_ignored",
     "train_half_of_negative_loss",
 ];
-/// The losses of the epoch's training steps, means over its steps, and the learning rate of the last.
+/// Columns of the mean losses over the epoch's training steps, and of the learning rate of the epoch's last step.
 const TRAINING: [&str; 4] = ["train/class_loss", "train/box_loss", "train/loss", "train/lr"];
 
-/// The file and its rows, which are written anew with each change.
+/// The file `metrics.csv` and its rows. Each change rewrites the whole file.
 #[derive(Debug)]
 pub(super) struct MetricsFile {
     path: PathBuf,
     rows: Vec<Row>,
 }
 
-/// An epoch. Cells without a value are empty.
+/// The row of an epoch. Cells without a value are empty strings.
 #[derive(Clone, Debug)]
 struct Row {
     epoch: usize,
     step: u64,
-    /// Losses and COCO's metrics.
+    /// Cells of the evaluation: losses, then COCO's metrics.
     evaluation: Vec<String>,
     breakdown: Vec<String>,
     training: Vec<String>,
@@ -52,7 +53,8 @@ impl Row {
         Self { epoch, step, evaluation, breakdown: empty(BREAKDOWN.len()), training: empty(TRAINING.len()) }
     }
 
-    /// Reads a row; the cells that a file of an earlier version does not have stay empty.
+    /// Parses a line. Columns that are missing, as in files of earlier versions, are left empty. `None` if the line
+    /// does not begin with the numbers of an epoch and a step.
     fn parse(line: &str) -> Option<Self> {
         let mut cells = line.split(',');
         let mut row = Self::new(cells.next()?.parse().ok()?, cells.next()?.parse().ok()?);
@@ -71,8 +73,8 @@ impl Row {
 }
 
 impl MetricsFile {
-    /// The rows of `text`, the file's contents, as far as they are known: rows of steps after `step` and evaluations of
-    /// epochs after `evaluated` are dropped, since both will be made again. Writes the file.
+    /// Takes over the rows of `text`, the file's content so far, and writes the file. Rows of steps after `step` and
+    /// evaluations of epochs after `evaluated` are removed, because a resumed run repeats them.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -86,7 +88,7 @@ impl MetricsFile {
         Ok(file)
     }
 
-    /// Adds what an epoch's training steps gave.
+    /// Writes the losses of an epoch's training steps, their breakdown and the learning rate into the epoch's row.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -106,17 +108,17 @@ impl MetricsFile {
                 breakdown.ignored,
                 breakdown.half_of_negative_loss,
             ];
-            // Half of the loss may lie with a millionth of the negatives.
+            // Nine digits: a millionth of the negatives can carry half of their loss.
             row.breakdown = values.iter().map(|v| format!("{v:.9}")).collect();
         }
         let losses = [record.mean_class_loss, record.mean_box_loss, record.mean_loss];
         row.training = losses.iter().map(|loss| format!("{loss:.6}")).collect();
-        // All digits: a rate may be far below a millionth.
+        // All digits: a learning rate can be far below a millionth.
         row.training.push(record.lr.to_string());
         self.write()
     }
 
-    /// Adds an evaluation.
+    /// Writes the losses and metrics of an evaluation into the epoch's row.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -127,7 +129,7 @@ impl MetricsFile {
         self.write()
     }
 
-    /// The row of an epoch, a new one where there is none.
+    /// The row of an epoch, which is added where it does not exist.
     fn row(&mut self, epoch: usize, step: u64) -> &mut Row {
         let place = self.rows.iter().position(|row| row.epoch == epoch).unwrap_or_else(|| {
             self.rows.push(Row::new(epoch, step));
@@ -142,7 +144,7 @@ impl MetricsFile {
     }
 }
 
-/// The file's first line.
+/// The first line of the file, with the names of all columns.
 fn header() -> String {
     let columns = [&LOSSES[..], &METRICS, &BREAKDOWN, &TRAINING].concat();
     format!("epoch,step,{}\n", columns.join(","))
@@ -153,7 +155,7 @@ mod tests {
     use super::*;
     use crate::run::{EpochEvent, EvaluationEvent, MeanLosses};
 
-    /// The columns that files had before the training losses were added.
+    /// The columns of files from before the training losses were added.
     const EARLIER: &str = "epoch,step,class_loss,box_loss,loss,AP,AP50,AP75,APs,APm,APl,AR1,AR10,AR100,ARs,ARm,ARl,\
                            train_positive_loss,train_negative_loss,train_positive_share,train_positive_gradient_share,\
                            train_positive_p_t,train_negative_p_t,train_positives,train_negatives,train_ignored,\
@@ -183,7 +185,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.csv");
         MetricsFile::open(path.clone(), &format!("{}1,2,0\n2,2,7\n3,4,0\n", header()), 2, 1).unwrap();
-        // Of the second epoch only the steps are known, and the third comes again.
+        // The second epoch keeps its steps but not its evaluation; the third is removed as a whole.
         let cells = LOSSES.len() + METRICS.len() + BREAKDOWN.len() + TRAINING.len();
         let (first, second) = (",".repeat(cells - 1), ",".repeat(cells));
         let expected = format!("{}1,2,0{first}\n2,2{second}\n", header());

@@ -1,4 +1,4 @@
-//! What a run leaves behind and what it reports on the way: its folder, logs, metrics, state.
+//! The run folder and its files (log, metrics, training state, checkpoints), and progress reports during a run.
 
 mod file;
 mod log;

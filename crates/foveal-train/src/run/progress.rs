@@ -1,54 +1,57 @@
-//! Progress reports of a run. The library prints nothing itself.
+//! Progress reports of training and evaluation. The library itself prints nothing.
 
 use foveal_eval::Metrics;
 
 use super::{MeanLosses, StepRecord};
 
-/// The beginning of an epoch.
+/// Report at the beginning of a training epoch (see [`Progress::epoch_start`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochStart {
-    /// From 1.
+    /// Number of the epoch, counted from 1.
     pub epoch: usize,
-    /// All of the run.
+    /// Number of epochs of the whole run (`train.epochs`).
     pub epochs: usize,
-    /// Optimizer steps of this epoch.
+    /// Number of optimizer steps in the epoch.
     pub steps: usize,
 }
 
-/// A finished evaluation.
+/// Report of a finished evaluation on the validation set (see [`Progress::evaluation`]).
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvaluationReport<'a> {
-    /// Finished epochs.
+    /// Number of the epoch after which the network was evaluated, counted from 1.
     pub epoch: usize,
-    /// COCO's metrics.
+    /// COCO metrics on the validation set, as pycocotools' `COCOeval` defines them.
     pub metrics: &'a Metrics,
-    /// Losses on the same images.
+    /// Mean class, box and total loss on the validation set.
     pub losses: &'a MeanLosses,
-    /// Whether its AP is the highest so far.
+    /// Whether the AP is the highest of all evaluations of the run so far.
     pub best: bool,
-    /// How long it took.
+    /// Duration of the evaluation in seconds.
     pub seconds: f64,
 }
 
-/// A listener. Every method has an empty default.
+/// Receives progress reports from training and evaluation. Every method does nothing by default, so that an
+/// implementation writes only those it needs.
 pub trait Progress {
-    /// A line worth reading once: what was loaded, what was left out.
+    /// Called with a message for the user, such as which weights were loaded or why an image was left out. Warnings
+    /// begin with `warning: `.
     fn message(&mut self, _text: &str) {}
-    /// An epoch begins.
+    /// Called at the beginning of each epoch, before its first step.
     fn epoch_start(&mut self, _start: &EpochStart) {}
-    /// An optimizer step was made; losses come with the steps after which they were read.
+    /// Called after each optimizer step with its number, counted from 1. `_read` holds the mean losses since the last
+    /// log line after every `train.log_every` steps, and is `None` in between.
     fn step(&mut self, _step: u64, _read: Option<&StepRecord>) {}
-    /// The epoch's steps are done.
+    /// Called after the last step of an epoch, before checkpoints are written.
     fn epoch_end(&mut self) {}
-    /// An evaluation begins.
+    /// Called at the beginning of an evaluation with the number of its batches.
     fn evaluation_start(&mut self, _batches: usize) {}
-    /// One of its batches is done.
+    /// Called after each batch of an evaluation.
     fn evaluation_step(&mut self) {}
-    /// It is done.
+    /// Called by the training loop when an evaluation is finished and logged.
     fn evaluation(&mut self, _report: &EvaluationReport<'_>) {}
 }
 
-/// Listens to nothing.
+/// A [`Progress`] that ignores all reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

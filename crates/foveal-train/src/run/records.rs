@@ -1,129 +1,138 @@
-//! What a run says of its steps, epochs and evaluations: the lines of `log.jsonl`.
+//! Records of steps, epochs and evaluations: the lines of `log.jsonl`.
 
 use foveal_coco::CocoDetection;
 use foveal_criterion::BreakdownRecord;
 use foveal_eval::Metrics;
 use serde::{Deserialize, Serialize};
 
-/// Losses over a set, normalised as in training with the whole set for one batch.
+/// Mean losses over a data set. They are normalised like training losses whose batch is the whole set: divided by its
+/// number of positive anchors, or with `loss.normalizer = "per_image"` averaged over its images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct MeanLosses {
-    /// Over anchors and classes.
+    /// Class loss over all anchors and classes that take part.
     pub class: f64,
-    /// Over positive anchors, before `loss.box_weight`.
+    /// Box loss over positive anchors, before it is multiplied by `loss.box_weight`; `box` in JSON.
     #[serde(rename = "box")]
     pub boxes: f64,
-    /// `class + box_weight * box`.
+    /// Total loss: `class + loss.box_weight * boxes`.
     pub total: f64,
 }
 
-/// The result of an evaluation.
+/// The result of evaluating a network on a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// COCO's metrics.
+    /// COCO metrics of the detections, as pycocotools' `COCOeval` defines them.
     pub metrics: Metrics,
-    /// Losses on the same images.
+    /// Mean class, box and total loss on the data set.
     pub losses: MeanLosses,
-    /// All detections, image by image in the order of the set, best first.
+    /// All detections in COCO's results format, image by image in the order of the data set, the highest score of an
+    /// image first.
     pub detections: Vec<CocoDetection>,
 }
 
-/// The line of a log interval: means over its steps.
+/// A line of `log.jsonl` about the optimizer steps since the last such line (`train.log_every`). Losses, positives and
+/// gradient norm are means over these steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// Optimizer steps made, from 1.
+    /// Number of the line's last optimizer step, counted from 1 over the whole run.
     pub step: u64,
-    /// The epoch, from 1.
+    /// Number of the epoch, counted from 1.
     pub epoch: usize,
-    /// Learning rate of the interval's last step.
+    /// Learning rate of the line's last optimizer step.
     pub lr: f64,
-    /// Total loss, which is minimised.
+    /// Mean total loss, which training minimises: `class_loss + loss.box_weight * box_loss`.
     pub loss: f64,
-    /// Class loss, over anchors and classes.
+    /// Mean class loss over all anchors and classes that take part, divided by the normalizer.
     pub class_loss: f64,
-    /// Box loss, over positive anchors, before `loss.box_weight`.
+    /// Mean box loss over positive anchors, divided by the normalizer, before it is multiplied by `loss.box_weight`.
     pub box_loss: f64,
-    /// Positive anchors of a step.
+    /// Mean number of positive anchors in an optimizer step of the line.
     pub positives: f64,
-    /// The class loss's part from positives.
+    /// Part of the class loss that comes from positive pairs (an anchor and the class of its object).
     pub positive_loss: f64,
-    /// The class loss's part from all else.
+    /// Part of the class loss that comes from all other pairs of an anchor and a class.
     pub negative_loss: f64,
-    /// `positive_loss` over the sum of both parts.
+    /// Fraction of the class loss that comes from positive pairs, from 0 to 1:
+    /// `positive_loss / (positive_loss + negative_loss)`.
     pub positive_share: f64,
-    /// Norm of all gradients before clipping.
+    /// Mean L2 norm of all gradients together, before clipping.
     pub grad_norm: f64,
-    /// Images per second. A timing: no two runs agree.
+    /// Training speed in images per second. It is a timing and differs between runs.
     pub images_per_second: f64,
-    /// Fraction of the time spent waiting for images. A timing: no two runs agree.
+    /// Fraction of the time that was spent waiting for images, from 0 to 1. It is a timing and differs between runs.
     pub data_wait: f64,
-    /// Where the class loss came from: on a CPU over all steps of the line, on other devices in its last step.
+    /// Breakdown of the class loss by positives and negatives, pyramid levels and classes; `ledger` in JSON. On a CPU
+    /// it covers all steps of the line, on a GPU only the last of them.
     #[serde(default, rename = "ledger", skip_serializing_if = "Option::is_none")]
     pub breakdown: Option<BreakdownRecord>,
 }
 
-/// The line of an epoch; a row of `metrics.csv` too.
+/// A line of `log.jsonl` about the training steps of an epoch. Its losses are written to the epoch's row of
+/// `metrics.csv` too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
-    /// Marks the line.
+    /// Type of the line, `epoch` in JSON.
     pub event: EpochEvent,
-    /// Finished epochs.
+    /// Number of the epoch, counted from 1.
     pub epoch: usize,
-    /// Optimizer steps made.
+    /// Number of optimizer steps made since the start of the run.
     pub step: u64,
-    /// Mean total loss over the epoch's steps.
+    /// Mean total loss over the steps of the epoch.
     pub mean_loss: f64,
-    /// Mean class loss over the epoch's steps; 0 in logs of earlier versions, which did not write it.
+    /// Mean class loss over the steps of the epoch; 0 when read from logs of earlier versions, which did not write it.
     #[serde(default)]
     pub mean_class_loss: f64,
-    /// Mean box loss over the epoch's steps, before `loss.box_weight`; 0 in logs of earlier versions.
+    /// Mean box loss over the steps of the epoch, before it is multiplied by `loss.box_weight`; 0 when read from logs
+    /// of earlier versions, which did not write it.
     #[serde(default)]
     pub mean_box_loss: f64,
-    /// Learning rate of the epoch's last step; 0 in logs of earlier versions.
+    /// Learning rate of the last step of the epoch; 0 when read from logs of earlier versions, which did not write it.
     #[serde(default)]
     pub lr: f64,
-    /// Duration in seconds. A timing: no two runs agree.
+    /// Duration of the epoch's steps in seconds, without evaluation. It is a timing and differs between runs.
     pub seconds: f64,
-    /// Where the class loss came from, over the steps whose lines have a breakdown; with the negatives' histogram.
+    /// Breakdown of the class loss over the steps of the epoch that have one, with a histogram of the negatives'
+    /// losses; `ledger` in JSON.
     #[serde(default, rename = "ledger", skip_serializing_if = "Option::is_none")]
     pub breakdown: Option<BreakdownRecord>,
 }
 
-/// The line of an evaluation; its metrics stand in the epoch's row of `metrics.csv` too.
+/// A line of `log.jsonl` about an evaluation. Its losses and COCO's twelve metrics are written to the epoch's row of
+/// `metrics.csv` too.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EvaluationRecord {
-    /// Marks the line.
+    /// Type of the line, `evaluation` in JSON.
     pub event: EvaluationEvent,
-    /// Finished epochs.
+    /// Number of the epoch after which the network was evaluated, counted from 1.
     pub epoch: usize,
-    /// Optimizer steps made.
+    /// Number of optimizer steps made since the start of the run.
     pub step: u64,
-    /// Losses on the validation set.
+    /// Mean losses on the validation set.
     pub losses: MeanLosses,
-    /// COCO's metrics and those of each class.
+    /// COCO metrics by their names (`AP`, `AP50`, …) and the AP of each category in `per_category`.
     pub metrics: serde_json::Value,
 }
 
 impl EvaluationRecord {
-    /// The line of an evaluation.
+    /// The log line of `evaluation`, made after `epoch` epochs and `step` optimizer steps.
     pub fn new(epoch: usize, step: u64, evaluation: &Evaluation) -> Self {
         let metrics = evaluation.metrics.to_json();
         Self { event: EvaluationEvent::Evaluation, epoch, step, losses: evaluation.losses, metrics }
     }
 }
 
-/// The mark of an evaluation's line.
+/// Type of a log line about an evaluation: the value of `event` in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EvaluationEvent {
-    /// An evaluation.
+    /// The line is about an evaluation.
     Evaluation,
 }
 
-/// The mark of an epoch's line.
+/// Type of a log line about an epoch: the value of `event` in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EpochEvent {
-    /// An epoch's end.
+    /// The line is about the training steps of an epoch.
     Epoch,
 }

@@ -1,4 +1,5 @@
-//! The folder of a run: `RUN/{config.toml, log.jsonl, metrics.csv, checkpoints/, state/, skipped.json}`.
+//! The folder of a run: `config.toml`, `log.jsonl`, `metrics.csv`, `checkpoints/`, `state/`, and where they apply
+//! `weights.json` and `skipped.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,17 +7,17 @@ use super::write_atomically;
 use crate::config::RunConfig;
 use crate::error::TrainError;
 
-/// A run's folder.
+/// The folder of a training run, with the paths of the files in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunDir {
     root: PathBuf,
 }
 
 impl RunDir {
-    /// A new folder at `root`.
+    /// Creates the folder of a new run at `root`, with its parents. An empty folder may exist already.
     ///
     /// # Errors
-    /// When it exists and holds anything, or cannot be made.
+    /// [`TrainError::RunExists`] when the folder is not empty, [`TrainError::Io`] when it cannot be created.
     pub fn create(root: &Path) -> Result<Self, TrainError> {
         if let Ok(mut entries) = std::fs::read_dir(root)
             && entries.next().is_some()
@@ -26,15 +27,16 @@ impl RunDir {
         Self { root: root.to_owned() }.with_folders()
     }
 
-    /// A new folder `parent/<name>-<n>` with the first free n from 1.
+    /// Creates the folder of a new run at `parent/<name>-<n>`, with the smallest `n` from 1 for which no folder exists.
+    /// Runs that start at the same time get different folders.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// [`TrainError::Io`] when the folder cannot be created.
     pub fn next(parent: &Path, name: &str) -> Result<Self, TrainError> {
         std::fs::create_dir_all(parent).map_err(TrainError::io(parent))?;
         for n in 1.. {
             let root = parent.join(format!("{name}-{n}"));
-            // Making the folder is what claims the number: two runs started at once get two.
+            // Creating the folder reserves the number, so that two runs started at once get different numbers.
             match std::fs::create_dir(&root) {
                 Ok(()) => return Self { root }.with_folders(),
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -44,10 +46,11 @@ impl RunDir {
         unreachable!("a number is free")
     }
 
-    /// The folder of an earlier run that left a training state.
+    /// Opens the folder of an earlier run at `root` to resume it.
     ///
     /// # Errors
-    /// [`TrainError::NoState`] when it did not.
+    /// [`TrainError::NoState`] when the folder has no training state, [`TrainError::Io`] when a missing subfolder
+    /// cannot be created.
     pub fn resume(root: &Path) -> Result<Self, TrainError> {
         let dir = Self { root: root.to_owned() };
         match dir.state().is_file() {
@@ -56,7 +59,8 @@ impl RunDir {
         }
     }
 
-    /// The latest of `parent/<name>-<n>` that left a training state.
+    /// The folder `parent/<name>-<n>` with the largest `n` that has a training state, or `None` where there is no such
+    /// folder.
     pub fn latest(parent: &Path, name: &str) -> Option<PathBuf> {
         let number =
             |path: &Path| path.file_name()?.to_str()?.strip_prefix(name)?.strip_prefix('-')?.parse::<u64>().ok();
@@ -74,46 +78,46 @@ impl RunDir {
         Ok(self)
     }
 
-    /// The folder itself.
+    /// Path of the run folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The resolved configuration.
+    /// Path of `config.toml`: the configuration of the run with all defaults filled in.
     pub fn config(&self) -> PathBuf {
         self.root.join("config.toml")
     }
 
-    /// One JSON object a line: steps, epochs, evaluations.
+    /// Path of `log.jsonl`: records of steps, epochs and evaluations, one JSON object a line.
     pub fn log(&self) -> PathBuf {
         self.root.join("log.jsonl")
     }
 
-    /// Losses and metrics, a row for each epoch.
+    /// Path of `metrics.csv`: losses, COCO metrics and learning rate, one row an epoch.
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.csv")
     }
 
-    /// The newest checkpoint.
+    /// Path of the checkpoint that is written after every epoch.
     pub fn last(&self) -> PathBuf {
         self.root.join("checkpoints/last.safetensors")
     }
 
-    /// The checkpoint of the highest AP.
+    /// Path of the checkpoint with the highest AP of all evaluations.
     pub fn best(&self) -> PathBuf {
         self.root.join("checkpoints/best.safetensors")
     }
 
-    /// The checkpoint kept of an epoch (`train.keep`).
+    /// Path of the checkpoint of `epoch`, counted from 1. It exists only for the last `train.keep` epochs.
     pub fn epoch(&self, epoch: usize) -> PathBuf {
         self.root.join(format!("checkpoints/epoch-{epoch}.safetensors"))
     }
 
-    /// Removes the checkpoint kept of an epoch, if there is one.
+    /// Removes the checkpoint `checkpoints/epoch-<epoch>.safetensors` if it exists.
     ///
     /// # Errors
-    /// When it cannot be removed.
-    pub fn forget_epoch(&self, epoch: usize) -> Result<(), TrainError> {
+    /// [`TrainError::Io`] when the file exists and cannot be removed.
+    pub fn remove_epoch(&self, epoch: usize) -> Result<(), TrainError> {
         let path = self.epoch(epoch);
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io(&path)(e)),
@@ -121,30 +125,30 @@ impl RunDir {
         }
     }
 
-    /// The training state of the last finished epoch.
+    /// Path of the training state after the last finished epoch, from which a run resumes.
     pub fn state(&self) -> PathBuf {
         self.root.join("state/last.safetensors")
     }
 
-    /// Which epoch was last evaluated, and the best.
+    /// Path of `state/evaluated.json`: the last evaluated epoch, and the best evaluation so far.
     pub fn evaluated(&self) -> PathBuf {
         self.root.join("state/evaluated.json")
     }
 
-    /// What became of each tensor of `model.weights`.
+    /// Path of `weights.json`: which tensors were loaded from `model.weights`, rebuilt, or left unused.
     pub fn weights(&self) -> PathBuf {
         self.root.join("weights.json")
     }
 
-    /// Images and boxes that were left out.
+    /// Path of `skipped.json`: images and boxes that were left out of the data sets, with the reasons.
     pub fn skipped(&self) -> PathBuf {
         self.root.join("skipped.json")
     }
 
-    /// Writes the resolved configuration.
+    /// Writes the configuration with all defaults filled in to `config.toml`.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// [`TrainError::Write`] when the file cannot be written.
     pub fn write_config(&self, config: &RunConfig) -> Result<(), TrainError> {
         let text = toml::to_string(config).expect("a configuration is TOML");
         write_atomically(&self.config(), text.as_bytes())

@@ -1,4 +1,4 @@
-//! `skipped.json`: what was left out, by the checks before training or by a loading worker later.
+//! `skipped.json`: images and boxes left out by the checks before training, and images that failed to load later.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use foveal_data::Skipped;
 use super::{Progress, write_atomically};
 use crate::error::TrainError;
 
-/// Key for images that passed the checks but failed to load.
+/// Key of the list of images that passed the checks but failed to load.
 const LOADING: &str = "loading";
 
-/// Everything left out so far, by set.
+/// Images and boxes left out so far: `training` and `validation` by the checks, `loading` by failures to load.
 #[derive(Debug)]
 pub(crate) struct SkipList {
     path: PathBuf,
@@ -23,7 +23,10 @@ impl SkipList {
         Self { path, sets: BTreeMap::new() }
     }
 
-    /// Adds what is not yet there and writes the file anew.
+    /// Adds the entries that are not yet in the list. If there are any, rewrites the file.
+    ///
+    /// # Errors
+    /// [`TrainError::Write`] when the file cannot be written.
     pub(crate) fn add(&mut self, set: &'static str, skipped: &[Skipped]) -> Result<(), TrainError> {
         let known = self.sets.get(set).map_or(&[][..], Vec::as_slice);
         let new: Vec<Skipped> = skipped.iter().filter(|s| !known.contains(s)).cloned().collect();
@@ -35,11 +38,14 @@ impl SkipList {
         write_atomically(&self.path, json.as_bytes())
     }
 
-    /// Adds images that passed the checks but failed to load, with a line for each that is new.
+    /// Adds images that passed the checks but failed to load, and reports a warning for each new one.
+    ///
+    /// # Errors
+    /// [`TrainError::Write`] when the file cannot be written.
     pub(crate) fn add_loading(&mut self, skipped: &[Skipped], progress: &mut dyn Progress) -> Result<(), TrainError> {
         let known = self.sets.get(LOADING).map_or(&[][..], Vec::as_slice);
         for skipped in skipped.iter().filter(|s| !known.contains(s)) {
-            progress.message(&format!("left out: {}", skipped.reason));
+            progress.message(&format!("warning: image skipped, because it could not be loaded: {}", skipped.reason));
         }
         self.add(LOADING, skipped)
     }

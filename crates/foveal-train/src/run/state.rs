@@ -1,4 +1,4 @@
-//! The training state of the last finished epoch: all that an exact continuation needs, in one safetensors file.
+//! The training state after the last finished epoch: everything that an exact resume needs, in one safetensors file.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,32 +13,35 @@ use serde::{Deserialize, Serialize};
 use super::write_atomically;
 use crate::error::TrainError;
 
-/// The version of the state file; others are refused.
+/// Version of the state file's format. Files of other versions are refused.
 const FORMAT: u32 = 1;
-/// The metadata key.
+/// Key of the safetensors metadata that holds [`StateMeta`] as JSON.
 const KEY: &str = "foveal_state";
 
-/// The numbers of a state.
+/// The part of a training state that is not tensors: counters, seed and the configuration of the network. The state
+/// file holds it as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StateMeta {
-    /// Version of the file.
+    /// Version of the state file's format.
     pub format: u32,
-    /// Finished epochs.
+    /// Number of finished epochs.
     pub epoch: usize,
-    /// Optimizer steps made.
+    /// Number of optimizer steps made since the start of the run.
     pub step: u64,
-    /// `train.seed` of the run: order and augmentation follow from it and the epoch.
+    /// Value of `train.seed`. The order of the images and their augmentation follow from it and the epoch.
     pub seed: u64,
-    /// Updates of the optimizer.
+    /// Number of updates that the optimizer has made, for AdamW's bias correction.
     pub optimizer_updates: u64,
-    /// Updates of the moving average.
+    /// Number of updates that the moving average of the weights has made (`train.ema`); 0 without it.
     pub ema_updates: u64,
-    /// The average of an update's positives (`loss.normalizer = "ema"`).
+    /// Moving average of the number of positive anchors in an optimizer step (`loss.normalizer = "ema"`).
     #[serde(default = "fresh_average")]
     pub positives_average: f64,
-    /// The network, with the norms that its weight file left trained.
+    /// Configuration of the network, with the batch norms that stay trained because their weight file has no
+    /// statistics.
     pub model: ModelConfig,
-    /// Tensors that the weight file did not give; a state from before this was noted has none.
+    /// Names of the tensors that were not loaded from `model.weights`. `None` in files of earlier versions, which did
+    /// not record them.
     #[serde(default)]
     pub new_tensors: Option<Vec<String>>,
 }
@@ -47,65 +50,70 @@ fn fresh_average() -> f64 {
     SmoothedPositives::default().0
 }
 
-/// The best evaluation of a run.
+/// The evaluation with the highest AP of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// Finished epochs at that time.
+    /// Number of the epoch after which it was made, counted from 1.
     pub epoch: usize,
-    /// COCO AP, a fraction.
+    /// COCO AP (IoU 0.50 to 0.95), from 0 to 1.
     pub ap: f64,
 }
 
-/// What is known of the evaluations, in a file of its own: it changes after the state of the epoch is safe.
+/// The progress of evaluations: the content of `state/evaluated.json`. It is separate from [`TrainState`], because an
+/// epoch is evaluated after its state was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluated {
-    /// Finished epochs at the last evaluation; 0 before the first.
+    /// Number of the last evaluated epoch, counted from 1; 0 before the first evaluation.
     pub epoch: usize,
-    /// The best so far.
+    /// The evaluation with the highest AP so far; `None` before the first evaluation.
     pub best: Option<Best>,
 }
 
 impl Evaluated {
-    /// Writes it, whole or not at all.
+    /// Writes the file at `path` as JSON. It never leaves a half-written file.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// [`TrainError::Write`] when the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
         let json = serde_json::to_string(self).expect("plain data is JSON");
         write_atomically(path, json.as_bytes())
     }
 
-    /// Reads it; a run without any evaluation has no such file.
+    /// Reads the file at `path`. Where it does not exist, no evaluation has been made, and the default is returned.
     ///
     /// # Errors
-    /// When the file is damaged.
+    /// [`TrainError::Io`] when the file cannot be read, [`TrainError::State`] when it is not valid JSON of this kind.
     pub fn load(path: &Path) -> Result<Self, TrainError> {
         match std::fs::read(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(TrainError::io(path)(e)),
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|e| TrainError::State { path: path.to_owned(), found: format!("unreadable ({e})") }),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| TrainError::State {
+                path: path.to_owned(),
+                found: format!("expected the epoch and the best evaluation as JSON, found something else ({e})"),
+            }),
         }
     }
 }
 
-/// A training state on the host.
+/// Everything that is needed to resume a run exactly after a finished epoch, in host memory: the content of
+/// `state/last.safetensors`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainState {
-    /// Its numbers.
+    /// Counters, seed and the configuration of the network.
     pub meta: StateMeta,
-    /// The weights that the optimizer updates, with the statistics of norms.
+    /// The weights that the optimizer updates and the running statistics of batch norms, by parameter path.
     pub weights: TensorMap,
-    /// Their moving average; empty where it is off.
+    /// Moving average of the weights, by parameter path; empty without `train.ema`.
     pub ema: TensorMap,
-    /// The optimizer's first moments.
+    /// Momentum of SGD or first moments of AdamW, flat, by parameter path.
     pub first: TensorMap,
-    /// The optimizer's second moments; empty under SGD.
+    /// Second moments of AdamW, flat, by parameter path; empty with SGD.
     pub second: TensorMap,
 }
 
 impl StateMeta {
-    /// The state before the first step.
+    /// The counters of a new run before its first step: all 0, and the moving average of the positives at its start
+    /// value. `new_tensors` holds the names of the tensors that were not loaded from `model.weights`.
     pub fn start(seed: u64, model: ModelConfig, new_tensors: Vec<String>) -> Self {
         Self {
             format: FORMAT,
@@ -143,10 +151,10 @@ impl TrainState {
         [("weights/", &self.weights), ("ema/", &self.ema), ("first/", &self.first), ("second/", &self.second)]
     }
 
-    /// Writes the state: to a temporary name, synced, renamed.
+    /// Writes the state to a safetensors file: under a temporary name, which is synced to the disk and then renamed.
     ///
     /// # Errors
-    /// When the file cannot be written; the state of the epoch before is then untouched.
+    /// [`TrainError::Write`] when the file cannot be written; the state of the previous epoch is then unchanged.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
         let json = serde_json::to_string(&self.meta).expect("plain data is JSON");
         let views = self.parts().into_iter().flat_map(|(prefix, tensors)| {
@@ -157,21 +165,27 @@ impl TrainState {
         write_atomically(path, &file)
     }
 
-    /// Reads a state.
+    /// Reads a state from the safetensors file at `path`.
     ///
     /// # Errors
-    /// When the file is missing, damaged or of another version.
+    /// [`TrainError::Io`] when the file cannot be read; [`TrainError::State`] or [`TrainError::Model`] when it is
+    /// damaged, is not a training state, or has another version.
     pub fn load(path: &Path) -> Result<Self, TrainError> {
         let bytes = std::fs::read(path).map_err(TrainError::io(path))?;
         let bad = |found: String| TrainError::State { path: path.to_owned(), found };
         let (_, header) = SafeTensors::read_metadata(&bytes)
-            .map_err(|e| bad(format!("expected a training state, found no whole safetensors file ({e})")))?;
+            .map_err(|e| bad(format!("expected a training state, found no complete safetensors file ({e})")))?;
         let json = header.metadata().as_ref().and_then(|m| m.get(KEY));
-        let json = json.ok_or_else(|| bad("expected a training state, found other tensors".into()))?;
-        let meta: StateMeta =
-            serde_json::from_str(json).map_err(|e| bad(format!("unreadable numbers in a training state ({e})")))?;
+        let json = json.ok_or_else(|| {
+            bad(format!("expected a training state, found a safetensors file without the metadata {KEY}"))
+        })?;
+        let meta: StateMeta = serde_json::from_str(json).map_err(|e| {
+            bad(format!(
+                "expected the counters of a training state as JSON in the metadata {KEY}, found something else ({e})"
+            ))
+        })?;
         if meta.format != FORMAT {
-            return Err(bad(format!("a training state of format {}; this version reads {FORMAT}", meta.format)));
+            return Err(bad(format!("expected a training state of format {FORMAT}, found format {}", meta.format)));
         }
         let tensors = tensors_from_safetensors(path, &bytes).map_err(foveal_detector::DetectorError::from)?;
         let mut state = Self {
@@ -183,14 +197,18 @@ impl TrainState {
         };
         for (name, tensor) in tensors {
             let Some((part, path)) = name.split_once('/') else {
-                return Err(bad(format!("a tensor that belongs to no part: {name}")));
+                return Err(bad(format!("expected tensor names in weights/, ema/, first/ or second/, found {name}")));
             };
             let map = match part {
                 "weights" => &mut state.weights,
                 "ema" => &mut state.ema,
                 "first" => &mut state.first,
                 "second" => &mut state.second,
-                _ => return Err(bad(format!("a tensor that belongs to no part: {name}"))),
+                _ => {
+                    return Err(bad(format!(
+                        "expected tensor names in weights/, ema/, first/ or second/, found {name}"
+                    )));
+                }
             };
             map.insert(path.to_owned(), tensor);
         }

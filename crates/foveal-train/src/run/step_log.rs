@@ -1,4 +1,4 @@
-//! The steps since the last line of the log. Their losses stay on the device until the line is due.
+//! Collects optimizer steps for a line of `log.jsonl`. Their losses stay on the device until the line is written.
 
 use std::time::Instant;
 
@@ -8,39 +8,39 @@ use foveal_criterion::{BatchBreakdown, BreakdownRecord, LossBreakdown};
 use super::StepRecord;
 use crate::error::TrainError;
 
-/// Values of a step: those of `Gradients::values`.
+/// Number of values that the device holds for a step: the length of `Gradients::values`.
 const VALUES: usize = 6;
 
-/// One optimizer step.
+/// An optimizer step whose losses may still be on the device.
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// Number of the step, from 1.
+    /// Number of the step, counted from 1 over the whole run.
     pub step: u64,
-    /// Epoch, from 1.
+    /// Number of the epoch, counted from 1.
     pub epoch: usize,
-    /// Learning rate.
+    /// Learning rate of the step.
     pub lr: f64,
-    /// Positive anchors.
+    /// Number of positive anchors.
     pub positives: usize,
-    /// COCO ids of the images.
+    /// COCO ids of the images of the step.
     pub images: Vec<i64>,
-    /// `[6]`: class, box and total loss, the class loss of positives and of all else, the gradients' norm.
+    /// `[6]`: class loss, box loss, total loss, class loss of positives, class loss of all other pairs, gradient norm.
     pub values: Tensor<1>,
-    /// Where the class loss came from, for the steps that it was asked for.
+    /// Breakdown of the class loss, for the steps that compute it.
     pub breakdown: Option<BatchBreakdown>,
 }
 
 impl Step {
-    /// Waits for the device and checks that losses and gradients are finite.
+    /// Waits for the device and checks that the total loss and the gradient norm are finite.
     ///
     /// # Errors
-    /// [`TrainError::NonFinite`] otherwise.
+    /// [`TrainError::NonFinite`] when one of them is not.
     pub(crate) fn check_finite(&self) -> Result<(), TrainError> {
         check_finite(self, &read(self.values.clone()))
     }
 }
 
-/// Mean losses of an epoch's steps, and the learning rate of the last.
+/// Mean losses over the steps of an epoch, and the learning rate of its last step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct EpochMeans {
     pub class_loss: f64,
@@ -49,21 +49,21 @@ pub(crate) struct EpochMeans {
     pub lr: f64,
 }
 
-/// Steps since the last line, and sums over the epoch.
+/// The steps since the last line of the log, and sums over the steps of the epoch.
 #[derive(Debug)]
 pub(crate) struct StepLog {
-    /// Steps of a line.
+    /// Number of steps in a line.
     every: usize,
     steps: Vec<Step>,
-    /// The start of the line.
+    /// When the first step of the line began.
     since: Instant,
-    /// Seconds of the line that were spent waiting for images.
+    /// Seconds spent waiting for images since then.
     waited: f64,
-    /// Class, box and total loss of the epoch's steps that were read.
+    /// Sums of class, box and total loss over the epoch's steps that were read from the device.
     sums: [f64; 3],
-    /// Steps of the epoch that were read.
+    /// Number of the epoch's steps that were read from the device.
     count: usize,
-    /// Learning rate of the last of them.
+    /// Learning rate of the last step that was read.
     lr: f64,
     breakdown: Option<LossBreakdown>,
 }
@@ -74,13 +74,13 @@ impl StepLog {
         Self { every, steps, since, waited: 0.0, sums: [0.0; 3], count: 0, lr: 0.0, breakdown: None }
     }
 
-    /// An epoch begins: its means and its clock start anew.
+    /// Begins an epoch: clears steps and sums and restarts the clock.
     pub(crate) fn start_epoch(&mut self) {
         *self = Self::new(self.every);
     }
 
-    /// Adds time that was spent waiting for images.
-    pub(crate) fn waited(&mut self, seconds: f64) {
+    /// Adds time in seconds that was spent waiting for images.
+    pub(crate) fn add_waiting_time(&mut self, seconds: f64) {
         self.waited += seconds;
     }
 
@@ -88,7 +88,7 @@ impl StepLog {
         self.steps.push(step);
     }
 
-    /// Whether the step that comes next ends a line.
+    /// Whether the next step completes a line.
     pub(crate) fn will_be_due(&self) -> bool {
         self.steps.len() + 1 >= self.every
     }
@@ -97,21 +97,22 @@ impl StepLog {
         self.steps.len() >= self.every
     }
 
-    /// Where the class loss of the epoch came from, over the steps that have a breakdown.
+    /// Breakdown of the class loss over the steps of the epoch that have one.
     pub(crate) fn epoch_breakdown(&self) -> Option<BreakdownRecord> {
         self.breakdown.as_ref().map(LossBreakdown::record_with_bins)
     }
 
-    /// Mean losses of the epoch's steps that were read, and the learning rate of the last.
+    /// Mean losses over the steps of the epoch that were read, and the learning rate of the last one.
     pub(crate) fn epoch_means(&self) -> EpochMeans {
         let [class_loss, box_loss, loss] = self.sums.map(|sum| sum / self.count.max(1) as f64);
         EpochMeans { class_loss, box_loss, loss, lr: self.lr }
     }
 
-    /// Reads all steps since the last line, for which the device is waited for. `None` where there are none.
+    /// Waits for the device, reads the losses of all steps since the last line and makes a line of them. `None` if
+    /// there are no such steps.
     ///
     /// # Errors
-    /// [`TrainError::NonFinite`] with the first step that was not finite.
+    /// [`TrainError::NonFinite`] with the first step whose loss or gradient norm is not finite.
     pub(crate) fn read(&mut self) -> Result<Option<StepRecord>, TrainError> {
         let steps = std::mem::take(&mut self.steps);
         let Some(last) = steps.last() else { return Ok(None) };
@@ -124,15 +125,15 @@ impl StepLog {
             sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
         }
         let breakdowns = steps.iter().filter_map(|step| step.breakdown.as_ref().map(read_breakdown));
-        let breakdown = breakdowns.reduce(added);
+        let breakdown = breakdowns.reduce(merged);
 
-        // The epoch.
-        self.breakdown = self.breakdown.take().into_iter().chain(breakdown.clone()).reduce(added);
+        // Add to the sums of the epoch.
+        self.breakdown = self.breakdown.take().into_iter().chain(breakdown.clone()).reduce(merged);
         self.sums.iter_mut().zip(sums).for_each(|(sum, value)| *sum += value);
         self.count += steps.len();
         self.lr = last.lr;
 
-        // The line.
+        // Make the line.
         let count = steps.len() as f64;
         let [class_loss, box_loss, loss, positive_loss, negative_loss, grad_norm] = sums.map(|s| s / count);
         let seconds = self.since.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
@@ -159,17 +160,17 @@ impl StepLog {
     }
 }
 
-/// Where the class loss of a step came from. Waits for the device.
+/// Waits for the device and reads the breakdown of the class loss of a step.
 pub(crate) fn read_breakdown(batch: &BatchBreakdown) -> LossBreakdown {
     LossBreakdown::read(batch.counts.clone(), &read(batch.values.clone()))
 }
 
-fn added(mut a: LossBreakdown, b: LossBreakdown) -> LossBreakdown {
+fn merged(mut a: LossBreakdown, b: LossBreakdown) -> LossBreakdown {
     a.add(&b);
     a
 }
 
-/// Waits for the device.
+/// Waits for the device and copies values to the host.
 fn read(values: Tensor<1>) -> Vec<f32> {
     values.into_data().convert::<f32>().try_to_vec().expect("losses are readable as f32")
 }

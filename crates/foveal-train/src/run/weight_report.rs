@@ -1,20 +1,20 @@
-//! What became of the tensors of `model.weights`: a line for people, and `weights.json`.
+//! The report on which tensors were loaded from `model.weights`: a message for the user, and `weights.json`.
 
 use foveal_detector::{LoadReport, ModelConfig};
 
 use super::{RunDir, write_atomically};
 use crate::error::TrainError;
 
-/// Names shown of a list that may be long.
+/// Largest number of tensor names that the message shows of each list.
 const SHOWN: usize = 6;
 
-/// The first few names of a list.
+/// The first names of a list, separated by commas.
 fn first_names(names: &[String]) -> String {
     let more = if names.len() > SHOWN { ", …" } else { "" };
     format!("{}{more}", names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "))
 }
 
-/// The tensors of the network that the file did not give.
+/// The tensors of the network that are not in the file or have another shape there. They have new weights.
 fn rebuilt(report: &LoadReport) -> Vec<String> {
     let mut names: Vec<String> =
         report.missing.iter().chain(report.mismatched.iter().map(|m| &m.name)).cloned().collect();
@@ -22,20 +22,21 @@ fn rebuilt(report: &LoadReport) -> Vec<String> {
     names
 }
 
-/// The file's path, as it was given.
+/// The path of the weight file as it stands in the configuration.
 fn file(model: &ModelConfig) -> String {
     model.weights.as_ref().map(|w| w.display().to_string()).unwrap_or_default()
 }
 
-/// A line on what a weight file gave; `weights.json` of the run has all names.
+/// A message on how many tensors were loaded, with the first names of the others. `weights.json` lists all names.
 pub(crate) fn summary(report: &LoadReport, model: &ModelConfig, run: &RunDir) -> String {
     let mut text = format!("{}: {} tensors loaded", file(model), report.loaded.len());
-    for (what, names) in [("rebuilt", &rebuilt(report)), ("left", &report.unused)] {
+    for (what, names) in [("rebuilt with new weights", &rebuilt(report)), ("in the file but not used", &report.unused)]
+    {
         if !names.is_empty() {
             text += &format!("; {} {what} ({})", names.len(), first_names(names));
         }
     }
-    format!("{text}; all of them in {}", run.weights().display())
+    format!("{text}; all names are listed in {}", run.weights().display())
 }
 
 /// Writes `weights.json`: the tensors that were `loaded` from the file, those `rebuilt` with new weights (of which
@@ -46,10 +47,10 @@ pub(crate) fn write(report: &LoadReport, model: &ModelConfig, run: &RunDir) -> R
         .iter()
         .map(|m| serde_json::json!({"name": m.name, "expected": m.expected, "found": m.found}))
         .collect();
-    let fates = serde_json::json!({
+    let tensors = serde_json::json!({
         "file": file(model), "loaded": report.loaded, "rebuilt": rebuilt(report), "left": report.unused,
         "other_shapes": shapes,
     });
-    let text = serde_json::to_string_pretty(&fates).expect("names are JSON");
+    let text = serde_json::to_string_pretty(&tensors).expect("names are JSON");
     write_atomically(&run.weights(), text.as_bytes())
 }

@@ -1,4 +1,4 @@
-//! What stands before the first step: data, network and optimizer, log, evaluator.
+//! Prepares a run before its first step: data sets, network and optimizer, logs, evaluator.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,14 +18,14 @@ use crate::run::{Evaluated, Progress, RunDir, RunLog, StepLog};
 use crate::session::Session;
 use crate::sets::Sets;
 
-/// Steps of a line of the log on a device that is waited for, where `train.log_every` leaves it open.
+/// Number of steps in a log line on an accelerator where `train.log_every` is 0.
 const ACCELERATOR_LOG_EVERY: usize = 20;
 
 impl<'a> Trainer<'a> {
-    /// A run that is new, or as its last finished epoch left it.
+    /// Prepares a new run, or with `resume` restores a run after its last finished epoch.
     ///
     /// # Errors
-    /// When configuration, data, weights or files are unusable.
+    /// When the configuration is invalid, or data, weights or files cannot be used.
     pub(super) fn new(
         config: &RunConfig,
         device: &Device,
@@ -50,7 +50,7 @@ impl<'a> Trainer<'a> {
         }
         let log = RunLog::open(run, session.meta.step, evaluated.epoch)?;
 
-        // The configuration as this run's data make it.
+        // Settings that depend on the training set.
         let mut config = config.clone();
         config.loss = config.loss.with_counts(&sets.objects_by_class());
         let channels = session.channels(sets.categories().len());
@@ -65,7 +65,7 @@ impl<'a> Trainer<'a> {
         }
         report_checkpointing(&config, &session, progress);
 
-        // What the loop writes and evaluates with.
+        // Checkpoint metadata and evaluator.
         let model = &session.meta.model;
         let (categories, preprocess) = (sets.categories().to_vec(), config.data.preprocess());
         let mut checkpoint = CheckpointMeta::new(model.clone(), categories, preprocess, config.eval.post());
@@ -91,16 +91,16 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The session after the last finished epoch, and what is known of evaluations up to it.
+/// The session after the last finished epoch, and the record of the evaluations up to it.
 fn resumed(config: &RunConfig, sets: &Sets, device: &Device, run: &RunDir) -> Result<(Session, Evaluated), TrainError> {
     let session = Session::resume(config, sets.categories().len(), device, run)?;
     let mut evaluated = Evaluated::load(&run.evaluated())?;
-    // An epoch that `train.max_steps` cut short may have been evaluated; it comes again.
+    // An epoch that `train.max_steps` ended may have been evaluated already; it is trained again.
     evaluated.epoch = evaluated.epoch.min(session.meta.epoch);
     Ok((session, evaluated))
 }
 
-/// Steps of a line of the log. In host memory reading waits for nothing.
+/// Number of steps in a log line. In host memory losses can be read in every step, because no device is waited for.
 fn log_every(config: &RunConfig, device: &Device) -> usize {
     match config.train.log_every {
         0 if is_host(device) => 1,
@@ -109,15 +109,19 @@ fn log_every(config: &RunConfig, device: &Device) -> usize {
     }
 }
 
+/// Warns if the learning rate warm-up covers more than half of the run.
 fn warn_of_warm_up(config: &RunConfig, steps_per_epoch: usize, progress: &mut dyn Progress) {
     let (warm_up, steps) = (config.train.warmup_steps, steps_per_epoch * config.train.epochs);
     if 2 * warm_up > steps {
         let warm_up = warm_up.min(steps);
-        progress.message(&format!("warning: the warm-up takes {warm_up} of {steps} steps (train.warmup_steps)"));
+        progress.message(&format!(
+            "warning: the learning rate warm-up covers {warm_up} of the {steps} steps of the run; set a lower \
+             train.warmup_steps"
+        ));
     }
 }
 
-/// Says which stages activation checkpointing leaves out.
+/// Reports which stages activation checkpointing cannot recompute, if there are any.
 fn report_checkpointing(config: &RunConfig, session: &Session, progress: &mut dyn Progress) {
     if config.train.activations() != Activations::Recomputed {
         return;
@@ -125,8 +129,8 @@ fn report_checkpointing(config: &RunConfig, session: &Session, progress: &mut dy
     let stages = pass::checkpointed_stages(&session.learner.model().backbone.body);
     if stages < STAGES {
         progress.message(&format!(
-            "train.activation_checkpointing: {stages} of the backbone's {STAGES} stages; those from layer{} on are kept, \
-             since they have trained batch norms",
+            "train.activation_checkpointing: {stages} of the backbone's {STAGES} stages are recomputed; the \
+             activations from layer{} on are stored, because these stages have trained batch norms",
             stages + 1
         ));
     }

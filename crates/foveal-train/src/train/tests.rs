@@ -1,4 +1,4 @@
-//! When losses are read, and by what means updates are made, driven on a CPU backend.
+//! Late reading of losses and updates by tensor operations, tested on a CPU backend.
 
 use super::*;
 use crate::device::tests::as_accelerator;
@@ -8,7 +8,7 @@ use crate::testing::{first_batch, tiny};
 struct Run {
     outcome: Result<Outcome, TrainError>,
     steps: Vec<StepRecord>,
-    /// Bytes of the last checkpoint; none where there is no such file.
+    /// Bytes of the last checkpoint; empty if there is no such file.
     checkpoint: Vec<u8>,
 }
 
@@ -91,7 +91,7 @@ fn lines_have_a_breakdown_however_late_they_are_read() {
         assert!(run.outcome.is_ok() && run.steps.len() >= 2, "{:?}", run.outcome);
         for step in &run.steps {
             let breakdown = step.breakdown.as_ref().unwrap();
-            // Of both steps on a CPU, of the last elsewhere.
+            // The breakdown covers both steps of a line on a CPU, and only the last one on accelerators.
             if on_host {
                 let sum = breakdown.positive.loss + breakdown.negative.loss;
                 assert!((sum - step.class_loss).abs() <= 1e-5 * sum, "{sum} {}", step.class_loss);

@@ -1,22 +1,25 @@
-//! Clipping by the norm of all gradients together (torch's `clip_grad_norm_`), and the mask of an update.
+//! Gradient clipping by the norm of all gradients together (`torch.nn.utils.clip_grad_norm_`), and the flag that skips
+//! an update with values that are not finite.
 
 use burn::tensor::{Bool, DType, Tensor};
 
-/// Keeps the quotient finite for vanishing gradients, as torch does.
+/// Added to the norm before the division, as in torch, so that the factor stays finite for gradients of zero.
 const EPSILON: f64 = 1e-6;
 
-/// What an update does with its gradients. Both are tensors, so that no device is waited for.
+/// How an optimizer update treats its gradients: the factor of clipping, and whether the update is applied at all. Both
+/// are tensors on the gradients' device, so that no device is waited for.
 #[derive(Clone, Debug)]
 pub struct Clipping {
-    /// `[1]`: the factor of all gradients, which makes their norm the limit where it is larger.
+    /// `[1]`: factor by which all gradients are multiplied. It is below 1 where their norm exceeds the limit, and else
+    /// 1.
     pub factor: Tensor<1>,
-    /// `[1]`: whether loss and norm are finite. Where they are not, the update changes nothing.
+    /// `[1]`: whether loss and gradient norm are finite. If not, the update changes nothing.
     pub finite: Tensor<1, Bool>,
 }
 
 impl Clipping {
-    /// Clips gradients of the given norm to `limit` (0: no limit), and masks the update where `loss` or `norm`, rounded
-    /// to f32, is not finite.
+    /// Clips gradients of the L2 norm `norm` to `limit` (0 means no limit), and skips the update if `loss` or `norm`,
+    /// rounded to f32, is not finite.
     ///
     /// # Shapes
     /// - loss, norm: `[1]`
@@ -26,10 +29,11 @@ impl Clipping {
     }
 }
 
-/// The factor of gradients whose norm is to be at most `limit` (0: no limit).
+/// The factor by which gradients of the L2 norm `norm` are multiplied, so that their norm is at most `limit`:
+/// `min(1, limit / (norm + 1e-6))` as in `torch.nn.utils.clip_grad_norm_`. 0 means no limit, and the factor is 1.
 ///
 /// # Shapes
-/// - norm and result: `[1]`, of one precision
+/// - norm and result: `[1]`, of the same element type
 pub fn clip_factor(norm: Tensor<1>, limit: f64) -> Tensor<1> {
     if limit > 0.0 { (norm.full_like(limit) / (norm + EPSILON)).clamp_max(1.0) } else { norm.ones_like() }
 }

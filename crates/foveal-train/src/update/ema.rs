@@ -1,4 +1,4 @@
-//! The moving average of the weights, which is what is evaluated and kept.
+//! Exponential moving average of the weights (`train.ema`), which evaluations and checkpoints use.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, Tensor};
@@ -8,50 +8,62 @@ use rayon::prelude::*;
 use super::params::{FlatTensors, flat, with_slice};
 use crate::device::is_host;
 
-/// Elements a thread takes at once. The average is elementwise, so that it does not depend on them.
+/// Number of elements that a thread processes at once. The average is elementwise, so results do not depend on it.
 const CHUNK: usize = 1 << 14;
 
-/// A moving average of all floating-point tensors of a module, statistics of norms included.
+/// An exponential moving average of all floating-point tensors of a module, including the running statistics of batch
+/// norms.
 #[derive(Debug)]
 pub struct Ema {
     decay: f64,
-    /// The averages.
+    /// The averages by parameter path, each flattened to `[elements]`.
     pub average: FlatTensors,
-    /// Updates made.
+    /// Number of updates of the average made so far.
     pub updates: u64,
 }
 
 impl Ema {
-    /// An average that starts at the weights of a module.
+    /// An average that starts at the current weights of `module`. `decay` is from 0 to below 1.
     pub fn new<M: Module>(decay: f64, module: &M) -> Self {
         let mut ema = Self { decay, average: FlatTensors::new(), updates: 0 };
-        module.valid().visit(&mut Start { path: ParamPath::default(), average: &mut ema.average });
+        module.valid().visit(&mut CollectWeights { path: ParamPath::default(), average: &mut ema.average });
         ema
     }
 
-    /// One update: `average += (1 - d) (weights - average)`, with d rising as `(1 + n) / (10 + n)` up to the decay,
-    /// so that the first weights are soon forgotten (the rule of TensorFlow's `ExponentialMovingAverage`).
-    /// Where `finite`, `[1]`, is false, no average changes.
+    /// Updates the average with the weights of `module`: `average += (1 - d) * (weights - average)`.
+    ///
+    /// In update `n`, counted from 1, `d` is the smaller of the decay and `(1 + n) / (10 + n)`, so that the initial
+    /// weights are soon forgotten (the rule of TensorFlow's `ExponentialMovingAverage` with `num_updates`). If `finite`
+    /// is false, only the count of updates changes.
+    ///
+    /// # Shapes
+    /// - finite: `[1]`, on the device of the weights
     pub fn update<M: Module>(&mut self, module: &M, finite: &Tensor<1, Bool>) {
         self.updates += 1;
         let n = self.updates as f64;
         let share = 1.0 - self.decay.min((1.0 + n) / (10.0 + n));
-        // `valid` brings running statistics up to date first: an update in flight is not visited.
-        module.valid().visit(&mut Follow { path: ParamPath::default(), average: &mut self.average, share, finite });
+        // `valid` first applies pending updates of the running statistics, which a visit would not see.
+        module.valid().visit(&mut UpdateAverages {
+            path: ParamPath::default(),
+            average: &mut self.average,
+            share,
+            finite,
+        });
     }
 
-    /// A copy of the module, without autodiff, that has the averages for its weights.
+    /// A copy of `module` without autodiff whose weights are replaced by their averages. Tensors without an average are
+    /// kept.
     pub fn apply<M: Module>(&self, module: &M) -> M {
-        module.valid().map(&mut Fill { path: ParamPath::default(), average: &self.average })
+        module.valid().map(&mut ReplaceWeights { path: ParamPath::default(), average: &self.average })
     }
 }
 
-struct Start<'a> {
+struct CollectWeights<'a> {
     path: ParamPath,
     average: &'a mut FlatTensors,
 }
 
-impl ModuleVisitor for Start<'_> {
+impl ModuleVisitor for CollectWeights<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -63,14 +75,14 @@ impl ModuleVisitor for Start<'_> {
     }
 }
 
-struct Follow<'a> {
+struct UpdateAverages<'a> {
     path: ParamPath,
     average: &'a mut FlatTensors,
     share: f64,
     finite: &'a Tensor<1, Bool>,
 }
 
-impl ModuleVisitor for Follow<'_> {
+impl ModuleVisitor for UpdateAverages<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -82,16 +94,16 @@ impl ModuleVisitor for Follow<'_> {
         let value = flat(param.val());
         let average = match self.average.remove(&path) {
             None => value,
-            Some(average) if is_host(&average.device()) => by_slices(average, value, self.share, self.finite),
-            Some(average) => by_tensors(average, value, self.share, self.finite),
+            Some(average) if is_host(&average.device()) => update_slice(average, value, self.share, self.finite),
+            Some(average) => update_tensor(average, value, self.share, self.finite),
         };
         self.average.insert(path, average);
     }
 }
 
-/// The new average in host memory: one pass, in place where nothing else holds the average.
-fn by_slices(average: Tensor<1>, value: Tensor<1>, share: f64, finite: &Tensor<1, Bool>) -> Tensor<1> {
-    // Host memory: nothing is waited for.
+/// Updates an average in host memory in one pass, without a copy if no other tensor shares its memory.
+fn update_slice(average: Tensor<1>, value: Tensor<1>, share: f64, finite: &Tensor<1, Bool>) -> Tensor<1> {
+    // The tensor lies in host memory, so no device is waited for.
     if !finite.clone().into_scalar::<bool>() {
         return average;
     }
@@ -104,19 +116,19 @@ fn by_slices(average: Tensor<1>, value: Tensor<1>, share: f64, finite: &Tensor<1
     })
 }
 
-/// The new average by tensor operations: nothing is read from the device.
-fn by_tensors(average: Tensor<1>, value: Tensor<1>, share: f64, finite: &Tensor<1, Bool>) -> Tensor<1> {
+/// Updates an average by tensor operations, without reading from the device.
+fn update_tensor(average: Tensor<1>, value: Tensor<1>, share: f64, finite: &Tensor<1, Bool>) -> Tensor<1> {
     let new = average.clone() + (value - average.clone()) * share;
     let mask = finite.clone().expand(average.dims());
     average.mask_where(mask, new)
 }
 
-struct Fill<'a> {
+struct ReplaceWeights<'a> {
     path: ParamPath,
     average: &'a FlatTensors,
 }
 
-impl ModuleMapper for Fill<'_> {
+impl ModuleMapper for ReplaceWeights<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }

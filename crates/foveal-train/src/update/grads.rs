@@ -1,4 +1,4 @@
-//! The gradients of a module by parameter path: accumulation and their global norm.
+//! The gradients of a module by parameter path: their accumulation over batches and their norm.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
@@ -8,10 +8,10 @@ use rayon::prelude::*;
 use super::params::{FlatTensors, flat, with_slice};
 use crate::device::is_host;
 
-/// Elements of a partial sum. It is fixed, so that sums do not depend on the number of threads.
+/// Number of elements in a partial sum. It is constant, so that sums do not depend on the number of threads.
 const SUM_CHUNK: usize = 1 << 14;
 
-/// Gradients of all trained parameters.
+/// Gradients of all trained parameters of a module, flat, by parameter path.
 #[derive(Debug, Default)]
 pub struct Grads(pub(crate) FlatTensors);
 
@@ -43,20 +43,23 @@ impl ModuleVisitor for Collect<'_> {
 }
 
 impl Grads {
-    /// Adds the gradients of one backward pass.
+    /// Adds the gradients of one backward pass for all parameters of `module` that require them.
     pub fn accumulate<M: Module>(&mut self, module: &M, mut gradients: Gradients) {
         module.visit(&mut Collect { path: ParamPath::default(), source: &mut gradients, into: &mut self.0 });
     }
 
-    /// The square root of the sum of all squares, `[1]`, on the gradients' device and not waited for; 0 without
-    /// gradients. In host memory it is computed and returned as f64, elsewhere as f32.
+    /// The L2 norm of all gradients together, on their device, without waiting for it. Returns 0 on `device` if there
+    /// are no gradients. In host memory the result is an f64 tensor, on accelerators f32.
+    ///
+    /// # Shapes
+    /// - result: `[1]`
     pub fn norm(&mut self, device: &Device) -> Tensor<1> {
         let squares = self.0.values_mut().map(sum_of_squares).reduce(|a, b| a + b);
         squares.map_or_else(|| Tensor::zeros([1], &device.clone().without_autodiff()), Tensor::sqrt)
     }
 }
 
-/// The sum of a tensor's squares, `[1]`. The tensor is taken and put back, so that its memory is not copied.
+/// The sum of a tensor's squares, `[1]`. The tensor is moved out and back in, so that its memory is not copied.
 fn sum_of_squares(tensor: &mut Tensor<1>) -> Tensor<1> {
     let device = tensor.device();
     if !is_host(&device) {

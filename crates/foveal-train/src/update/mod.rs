@@ -1,6 +1,7 @@
-//! One optimizer step: forward and backward passes, the norm of all gradients, the masked update, the moving average.
+//! An optimizer step: forward and backward passes, gradient norm, parameter update, moving average of the weights.
 //!
-//! Losses, norm, clipping factor and the flag of what is finite stay tensors. Nothing here waits for the device.
+//! Losses, gradient norm, clipping factor and the flag that skips an update stay tensors, so that no device is waited
+//! for.
 
 mod clip;
 mod ema;
@@ -24,41 +25,42 @@ pub use schedule::learning_rate;
 
 use crate::pass::{self, Activations};
 
-/// Where the total loss stands among a batch's losses.
+/// Index of the total loss in [`Gradients::values`].
 const TOTAL: usize = 2;
-/// A learner is without a network only while the optimizer maps it.
+/// Message of a panic: a learner has no network only while the optimizer updates it.
 const PUT_BACK: &str = "the network is put back after each update";
 
-/// All that an update changes: network, optimizer and moving average.
+/// Everything that an optimizer step changes: network, optimizer and moving average.
 pub(crate) struct Learner {
     model: Option<RetinaNet>,
     pub(crate) optimizer: Optimizer,
     pub(crate) ema: Option<Ema>,
 }
 
-/// How the gradients of an update are computed.
+/// Settings for the gradients of an optimizer step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GradientOptions<'a> {
     pub(crate) loss: &'a LossConfig,
-    /// The divisor of the losses, that of all batches of the update together.
+    /// The normalizer of the losses, computed over all batches of the step.
     pub(crate) normalizer: Normalizer,
     pub(crate) anchors_per_location: usize,
     pub(crate) activations: Activations,
-    /// Whether the losses come with their breakdown.
+    /// Whether the breakdown of the class loss is computed.
     pub(crate) breakdown: bool,
-    /// The largest norm of all gradients; 0: no limit.
+    /// Largest L2 norm of all gradients together; 0 means no limit.
     pub(crate) clip_norm: f64,
 }
 
-/// The gradients of an update, with the losses that they are of, added up over the update's batches.
+/// The gradients and losses of an optimizer step, summed over its batches.
 pub(crate) struct Gradients {
     grads: Grads,
     clipping: Clipping,
-    /// `[6]`: class, box and total loss, the class loss of positives and of all else, the norm of all gradients. f32.
+    /// `[6]`, f32: class loss, box loss, total loss, class loss of positives, class loss of all other pairs, gradient
+    /// norm.
     pub(crate) values: Tensor<1>,
-    /// Where the class loss came from, if it was asked for.
+    /// Breakdown of the class loss, if [`GradientOptions::breakdown`] is set.
     pub(crate) breakdown: Option<BatchBreakdown>,
-    /// Positive anchors.
+    /// Number of positive anchors.
     pub(crate) positives: usize,
 }
 
@@ -72,7 +74,8 @@ impl Learner {
         self.model.as_ref().expect(PUT_BACK)
     }
 
-    /// The network that is evaluated and kept, without autodiff: the moving average where there is one.
+    /// The network for evaluations and checkpoints, without autodiff: with averaged weights if there is a moving
+    /// average.
     pub(crate) fn network(&self) -> RetinaNet {
         match &self.ema {
             Some(ema) => ema.apply(self.model()),
@@ -80,13 +83,14 @@ impl Learner {
         }
     }
 
-    /// Forward, loss and backward of each batch, then the norm of the sum of all gradients and what clipping makes of it.
+    /// Runs forward pass, loss and backward pass of each batch, sums the gradients, and computes their norm and
+    /// clipping.
     ///
     /// # Shapes
     /// - batches: images `[batch, 3, height, width]` on `device`, which has autodiff, and targets for each image
     ///
     /// # Panics
-    /// Without a batch.
+    /// When there is no batch.
     pub(crate) fn gradients(
         &self,
         batches: impl IntoIterator<Item = (Tensor<4>, Vec<ImageTargets>)>,
@@ -120,7 +124,8 @@ impl Learner {
         Gradients { grads, clipping, values, breakdown, positives }
     }
 
-    /// The update. It changes nothing where the loss or the norm of the gradients is not finite.
+    /// Updates network, optimizer and moving average. If the loss or the gradient norm is not finite, nothing changes
+    /// except the counts of updates.
     pub(crate) fn apply(&mut self, gradients: Gradients, lr: f64) {
         let Gradients { grads, clipping, .. } = gradients;
         let model = self.model.take().expect(PUT_BACK);

@@ -1,31 +1,32 @@
-//! Tensors by parameter path: what optimizer, moving average and state files are keyed by. Burn's own parameter ids
-//! change with every process.
+//! Tensors by parameter path, the key that optimizer, moving average and state files use. Burn's own parameter ids are
+//! not stable, since every process creates new ones.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use foveal_weights::{HostTensor, TensorMap};
 
-/// Flat tensors by the path of their parameter, in the order of the paths. No autodiff.
+/// Tensors without autodiff by the path of their parameter (`head.classification_head.cls_logits.bias`), in the order
+/// of the paths. Each is flattened to one dimension: `[elements]`.
 pub type FlatTensors = BTreeMap<String, Tensor<1>>;
 
-/// A tensor as one row of all its elements, without autodiff.
+/// Flattens a tensor to `[elements]`, without autodiff.
 pub(crate) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     let tensor = tensor.without_autodiff();
     let elements = tensor.shape().num_elements();
     tensor.reshape([elements])
 }
 
-/// Runs `update` on the elements of a tensor in host memory. What the tensor alone owns is not copied.
+/// Runs `update` on the elements of a tensor in host memory. Its memory is copied only if another tensor shares it.
 pub(crate) fn with_slice(tensor: Tensor<1>, update: impl FnOnce(&mut [f32])) -> Tensor<1> {
     let device = tensor.device();
-    // Host memory: nothing is waited for.
+    // The tensor lies in host memory, so no device is waited for.
     let mut data = tensor.into_data();
     update(data.as_mut_slice::<f32>().expect("parameters are f32"));
     Tensor::from_data(data, &device)
 }
 
-/// Copies tensors to the host. Waits for the device once for each tensor.
+/// Copies tensors to the host, converted to f32, with shape `[elements]`. Waits for the device once for each tensor.
 pub fn to_host(tensors: &FlatTensors) -> TensorMap {
     let copy = |tensor: &Tensor<1>| {
         let values: Vec<f32> =
@@ -35,7 +36,7 @@ pub fn to_host(tensors: &FlatTensors) -> TensorMap {
     tensors.iter().map(|(path, tensor)| (path.clone(), copy(tensor))).collect()
 }
 
-/// Copies tensors to a device, each as one row of all its elements.
+/// Copies tensors to `device` without autodiff, each flattened to `[elements]`.
 pub fn from_host(tensors: &TensorMap, device: &Device) -> FlatTensors {
     let device = device.clone().without_autodiff();
     let copy = |t: &HostTensor| Tensor::from_data(TensorData::new(t.values.clone(), [t.values.len()]), &device);

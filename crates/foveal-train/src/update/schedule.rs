@@ -1,16 +1,18 @@
-//! The learning rate as a plain function of the step: nothing to save, nothing to restore.
+//! The learning rate schedule. It is a function of the step alone, so that a resumed run needs no saved state.
 
 use crate::config::{ScheduleKind, TrainConfig};
 
-/// The learning rate of an optimizer step, counted from 0.
+/// The learning rate of optimizer step `step`, counted from 0, in a run with `steps_per_epoch` steps in an epoch.
 ///
-/// Linear warm-up from `warmup_factor` (as torch's `LinearLR`) times the schedule's own factor; a `step` schedule
-/// falls at the first step at or after a milestone, a cosine runs from the end of the warm-up to the end of training.
+/// It is [`TrainConfig::base_lr`] times the factor of the warm-up times the factor of the schedule. The warm-up rises
+/// linearly from `warmup_factor` to 1 (`torch.optim.lr_scheduler.LinearLR`). A `step` schedule decreases at the first
+/// step at or after each milestone; a `cosine` schedule runs from the end of the warm-up to 0 at the end of training.
 pub fn learning_rate(config: &TrainConfig, steps_per_epoch: usize, step: u64) -> f64 {
-    config.base_lr() * warmup(config, step) * fall(config, steps_per_epoch, step)
+    config.base_lr() * warmup_at(config, step) * schedule_at(config, steps_per_epoch, step)
 }
 
-fn warmup(config: &TrainConfig, step: u64) -> f64 {
+/// Factor of the warm-up at a step, from `warmup_factor` to 1.
+fn warmup_at(config: &TrainConfig, step: u64) -> f64 {
     let steps = config.warmup_steps as u64;
     if step >= steps {
         return 1.0;
@@ -18,7 +20,8 @@ fn warmup(config: &TrainConfig, step: u64) -> f64 {
     config.warmup_factor + (1.0 - config.warmup_factor) * step as f64 / steps as f64
 }
 
-fn fall(config: &TrainConfig, steps_per_epoch: usize, step: u64) -> f64 {
+/// Factor of the learning rate that the schedule gives at a step.
+fn schedule_at(config: &TrainConfig, steps_per_epoch: usize, step: u64) -> f64 {
     match config.schedule {
         ScheduleKind::Constant => 1.0,
         ScheduleKind::Step => {

@@ -1,21 +1,28 @@
-//! A value with its interval a row.
+//! A chart of rows with one value and its interval each.
 
 use plotters::prelude::*;
 
 use super::{Area, Drawn, GRID, INK, Scale, color};
 
-/// One row: `low, middle, high`, single values as dots, or a note where there is no value.
+/// One row of the chart.
 pub struct Interval {
+    /// Title of the row.
     pub name: String,
+    /// Lower end, middle and upper end of the interval; `None` if there is no value.
     pub range: Option<[f64; 3]>,
+    /// Single values, drawn as circles.
     pub dots: Vec<f64>,
+    /// Text after the title; may be empty.
     pub note: String,
 }
 
-/// Rows over a common axis, the first on top; each in the colour of the curve of its index.
+/// Rows over a common axis. A row has the colour of the curve with its index.
 pub struct Intervals {
+    /// Title of the chart.
     pub title: String,
+    /// Ends of the axis.
     pub range: [f64; 2],
+    /// The rows, from top to bottom.
     pub rows: Vec<Interval>,
 }
 
@@ -40,7 +47,7 @@ impl Intervals {
             .disable_y_axis()
             .draw()?;
         for (index, row) in self.rows.iter().enumerate() {
-            // Each row is one high: its text above, its interval below.
+            // Each row has the height 1, with its text above its interval.
             let (text, line) = (count - index as f64 - 0.12, count - index as f64 - 0.68);
             let color = color(index);
             let title = if row.note.is_empty() { row.name.clone() } else { format!("{}: {}", row.name, row.note) };

@@ -1,30 +1,38 @@
-//! Curves over a common axis, with a legend.
+//! A chart of curves over common axes, with a legend.
 
 use plotters::prelude::*;
 
 use super::{Area, Drawn, GRID, INK, Scale, color};
 
-/// An axis: what it shows, from where to where.
+/// An axis of a chart.
 pub struct Axis {
+    /// Label of the axis.
     pub label: String,
+    /// Ends of the axis.
     pub range: [f64; 2],
 }
 
-/// One curve; points outside the axes are left out.
+/// A curve of a chart.
 pub struct Curve {
+    /// Name in the legend.
     pub name: String,
+    /// Points (x, y) in the order in which they are joined; points outside the axes are left out.
     pub points: Vec<(f64, f64)>,
 }
 
-/// Curves in one system of axes.
+/// A chart of curves over common axes.
 pub struct Lines {
+    /// Title of the chart.
     pub title: String,
+    /// Horizontal axis.
     pub x: Axis,
+    /// Vertical axis.
     pub y: Axis,
+    /// The curves, in the order of the legend.
     pub curves: Vec<Curve>,
 }
 
-/// Length of a legend's line in pixels.
+/// Length of a line in the legend, in nominal pixels.
 const SAMPLE: u32 = 18;
 
 impl Lines {

@@ -1,4 +1,4 @@
-//! Figures as SVG or PNG, without the system's fonts.
+//! Charts as SVG or PNG files, drawn with a compiled-in font.
 
 mod intervals;
 mod lines;
@@ -18,7 +18,7 @@ pub use lines::{Axis, Curve, Lines};
 
 use crate::failure::Usage;
 
-/// Colours that people with colour-blindness tell apart (Okabe and Ito, 2008).
+/// Colours that people with colour blindness can distinguish (Okabe and Ito, 2008).
 const PALETTE: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -30,23 +30,23 @@ const PALETTE: [RGBColor; 7] = [
 ];
 const GRID: RGBColor = RGBColor(224, 224, 224);
 const INK: RGBColor = RGBColor(40, 40, 40);
-/// Pixels of a PNG for one of the figure's own.
+/// Pixels of a PNG file per nominal pixel of the figure.
 const PNG_SCALE: u32 = 2;
-/// Samples along each side of a PNG's pixel: the rasteriser does not smooth thick lines.
+/// Samples along each side of a pixel of a PNG file, because the rasteriser does not smooth thick lines.
 const SAMPLES: u32 = 2;
 
-/// One of the charts of a figure, which stand side by side.
+/// A chart. A figure consists of one or more charts side by side.
 pub enum Chart {
     /// Curves over a common axis.
     Lines(Lines),
-    /// A value with its interval a row.
+    /// Rows with one value and its interval each.
     Intervals(Intervals),
 }
 
-/// What a failed drawing says, whatever it was drawn on.
+/// The result of drawing on the backend `DB`.
 pub(crate) type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
-/// Sizes in the figure's own pixels, multiplied for images.
+/// Factor from nominal pixels of the figure to pixels of the backend: 1 for SVG, more for PNG.
 #[derive(Clone, Copy)]
 pub(crate) struct Scale(u32);
 
@@ -60,26 +60,27 @@ impl Scale {
     }
 }
 
-/// The colour of curve or row `index`.
+/// The colour of the curve or row with this index.
 pub(crate) fn color(index: usize) -> RGBColor {
     PALETTE[index % PALETTE.len()]
 }
 
-/// Whether a figure can be written under this name, before anything is computed for it.
+/// Checks the file name of a figure, so that a wrong one is reported before anything is computed.
 ///
 /// # Errors
-/// [`Usage`] for an ending other than `.svg` and `.png`.
+/// [`Usage`] if the file name ends in neither `.svg` nor `.png`.
 pub fn check_name(path: &Path) -> Result<()> {
     match extension(path).as_str() {
         "svg" | "png" => Ok(()),
-        _ => Err(Usage(format!("{}: a figure ends with .svg or .png", path.display())).into()),
+        _ => Err(Usage(format!("{}: expected a file name that ends in .svg or .png", path.display())).into()),
     }
 }
 
-/// Draws charts side by side, each of the given size in pixels, into an `.svg` or `.png` file.
+/// Draws charts side by side, each of the given size in nominal pixels, into an `.svg` or `.png` file. A PNG file has
+/// twice as many pixels along each side.
 ///
 /// # Errors
-/// [`Usage`] for another ending; a file that cannot be written.
+/// [`Usage`] if the file name ends in neither `.svg` nor `.png`; another error if the file cannot be written.
 pub fn write(path: &Path, charts: &[Chart], width: u32, height: u32) -> Result<()> {
     check_name(path)?;
     load_font()?;
@@ -92,7 +93,8 @@ fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-/// The compiled-in font under the name that both kinds of file use; viewers of an SVG take their own sans-serif.
+/// Registers the compiled-in font as `sans-serif`, the name that both file formats use. An SVG viewer shows the text in
+/// its own sans-serif font.
 fn load_font() -> Result<()> {
     static LOADED: OnceLock<bool> = OnceLock::new();
     let load = || {
@@ -136,7 +138,7 @@ fn draw<DB: DrawingBackend>(backend: DB, charts: &[Chart], scale: Scale) -> Resu
     on().map_err(|error| anyhow!("cannot draw the figure: {error}"))
 }
 
-/// The part of a chart that both kinds share.
+/// The drawing area of one chart.
 pub(crate) type Area<DB> = DrawingArea<DB, Shift>;
 
 #[cfg(test)]
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_svg_holds_every_text_escaped() {
+    fn an_svg_contains_every_text_escaped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/figure.svg");
         write(&path, &charts(), 300, 200).unwrap();
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_png_shows_the_curves_colour_and_dark_text() {
+    fn a_png_contains_the_colour_of_the_curve_and_dark_text() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("figure.PNG");
         write(&path, &charts(), 300, 200).unwrap();
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn other_endings_are_refused() {
+    fn other_file_name_extensions_are_refused() {
         let error = write(Path::new("figure.gif"), &charts(), 300, 200).unwrap_err();
         assert!(error.is::<Usage>() && error.to_string().contains(".svg"));
     }

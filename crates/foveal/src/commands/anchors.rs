@@ -1,4 +1,4 @@
-//! `foveal anchors`.
+//! `foveal anchors`: measures how well anchors fit a data set.
 
 use std::path::Path;
 
@@ -8,44 +8,44 @@ use foveal_coco::LabelMap;
 use foveal_data::{Opened, SetCoverage};
 use serde_json::{Map, Value, json};
 
-use crate::args::{AnchorsCommand, Common, Split};
+use crate::args::{AnchorsCommand, Common, SplitArg};
 use crate::failure::DONE;
 use crate::{config, output};
 
-/// Runs one of the anchor commands.
+/// Runs a subcommand of `foveal anchors` and returns its exit code.
 ///
 /// # Errors
-/// A configuration or data that cannot be used.
+/// If the configuration or the data cannot be used, or a file cannot be written.
 pub fn run(command: AnchorsCommand, common: &Common) -> Result<u8> {
     match command {
         AnchorsCommand::Coverage { config, split, json } => report(&config, split, json.as_deref(), common),
     }
 }
 
-fn report(path: &Path, split: Split, json: Option<&Path>, common: &Common) -> Result<u8> {
+fn report(path: &Path, split: SplitArg, json: Option<&Path>, common: &Common) -> Result<u8> {
     let config = config::load(Some(path), &common.set)?;
     let Opened { dataset, report } = match split {
-        Split::Train => config.data.open_train()?,
-        Split::Val => config.data.open_val()?,
+        SplitArg::Train => config.data.open_train()?,
+        SplitArg::Val => config.data.open_val()?,
     };
     if !report.is_clean() {
-        eprintln!("{}", report.summary());
+        eprintln!("warning: {}: {}", report.set, report.summary());
     }
     let groups = named(&SetCoverage::new(&dataset, &config.data, &config.model.anchors), dataset.label_map());
     let mut table = format!(
         " {:<24}  {:>7}  {:>8}  {:>9}  {:>9}  {:>9}\n",
         "objects", "count", "IoU>=0.5", "best IoU", "positives", "untouched"
     );
-    let mut figures = Map::new();
+    let mut groups_json = Map::new();
     for (name, summary) in &groups {
         let share = f64::from(summary.covered as u32) / f64::from(summary.objects.max(1) as u32);
         table += &format!(
             " {name:<24}  {:>7}  {share:>8.3}  {:>9.3}  {:>9.1}  {:>9}\n",
             summary.objects, summary.mean_best_iou, summary.mean_positives, summary.untouched
         );
-        figures.insert(name.clone(), as_json(summary));
+        groups_json.insert(name.clone(), as_json(summary));
     }
-    output::emit(json, &Value::Object(figures), &table)?;
+    output::emit(json, &Value::Object(groups_json), &table)?;
     Ok(DONE)
 }
 
@@ -59,7 +59,7 @@ fn as_json(summary: &CoverageSummary) -> Value {
     })
 }
 
-/// Metrics of all objects, of each size and of each class, under their names in table and JSON.
+/// The coverage of all objects, of each size and of each class, with the names of the groups.
 fn named(found: &SetCoverage, labels: &LabelMap) -> Vec<(String, CoverageSummary)> {
     let sizes = ["small", "medium", "large"].map(str::to_owned).into_iter().zip(found.by_size);
     let classes = labels.categories().iter().map(|category| format!("class {}", category.name));

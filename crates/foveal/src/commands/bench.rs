@@ -1,4 +1,4 @@
-//! `foveal bench`.
+//! `foveal bench`: times training steps, inference, losses and data loading.
 
 use anyhow::Result;
 use foveal_detector::Checkpoint;
@@ -9,13 +9,13 @@ use crate::config::{self, Layer};
 use crate::failure::DONE;
 use crate::{device, output};
 
-/// What `bench` runs without a config, as far as the defaults do not say it already.
+/// The settings of a benchmark without a configuration file that differ from the defaults.
 const STANDARD: [&str; 3] = ["model.backbone=resnet50", "model.norm=frozen_batch", "train.optimizer=sgd"];
 
-/// Times training, inference, the losses, or loading.
+/// Times the selected phases and prints the results.
 ///
 /// # Errors
-/// A configuration or a device that cannot be used.
+/// If the configuration, the device, the checkpoint or the training set cannot be used.
 pub fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
     let base: Vec<Layer> = match &args.config {
         Some(path) => vec![Layer::from_file(path)?],
@@ -59,24 +59,26 @@ pub fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
     for (name, times) in phases {
         if let Some(median) = median(times) {
             let least = times.iter().copied().fold(f64::INFINITY, f64::min);
-            table += &format!(" {name:<10}  {median:>9.1} ms median, {least:>9.1} ms least of {}\n", times.len());
+            table += &format!(" {name:<10}  {median:>9.1} ms median, {least:>9.1} ms minimum of {}\n", times.len());
         }
     }
     if report.peak_rss_mb >= 0.0 {
-        table += &format!(" memory      {:>9.0} MiB at most in training\n", report.peak_rss_mb);
+        table += &format!(" memory      {:>9.0} MiB peak in training\n", report.peak_rss_mb);
     }
     output::emit(args.json.as_deref(), &report, &table)?;
     Ok(DONE)
 }
 
+/// The table of the phase `data`.
 fn loading_table(report: &BenchReport) -> String {
     let rates = &report.data_images_per_second;
     let median = median(rates).unwrap_or_default();
     let most = rates.iter().copied().fold(0.0, f64::max);
     let (workers, passes) = (report.threads, rates.len());
-    format!(" loading     {median:>9.1} images/s median, {most:>9.1} most of {passes} passes; {workers} workers\n")
+    format!(" loading     {median:>9.1} images/s median, {most:>9.1} maximum of {passes} passes; {workers} workers\n")
 }
 
+/// The median; `None` for an empty list.
 fn median(times: &[f64]) -> Option<f64> {
     let mut sorted = times.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! `foveal config`.
+//! `foveal config`: prints the configuration.
 
 use anyhow::Result;
 use foveal_train::RunConfig;
@@ -8,10 +8,10 @@ use crate::config::{self, PATH_KEYS};
 use crate::failure::DONE;
 use crate::output;
 
-/// Prints the resolved configuration, all defaults, or a schema.
+/// Prints the resolved configuration, the defaults of all keys, or the JSON schema.
 ///
 /// # Errors
-/// A configuration that cannot be used.
+/// If the configuration cannot be used.
 pub fn run(args: &ConfigArgs, common: &Common) -> Result<u8> {
     if args.schema {
         output::write_json("-".as_ref(), &config::schema())?;

@@ -1,4 +1,4 @@
-//! `foveal data`.
+//! `foveal data`: checks, describes, converts and generates data sets.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use foveal_data::{OnError, Opened, Source, Stats, VocOptions, convert_voc, write
 use foveal_train::RunConfig;
 use serde_json::{Map, Value};
 
-use crate::args::{Common, ConvertCommand, DataCommand, DataSetArgs, Split};
+use crate::args::{Common, ConvertCommand, DataCommand, DataSetArgs, SplitArg};
 use crate::failure::{DONE, FAILED};
 use crate::{config, output};
 
-/// Runs one of the data commands.
+/// Runs a subcommand of `foveal data` and returns its exit code.
 ///
 /// # Errors
-/// Data, files or a configuration that cannot be used.
+/// If the configuration or the data cannot be used, or a file cannot be written.
 pub fn run(command: DataCommand, common: &Common) -> Result<u8> {
     match command {
         DataCommand::Check(args) => check(&args, common),
@@ -26,7 +26,7 @@ pub fn run(command: DataCommand, common: &Common) -> Result<u8> {
     }
 }
 
-/// Lists what is wrong; exit code 1 when a run with `on_error = "fail"` would not start.
+/// Lists the problems of the data sets. Returns [`FAILED`] if a run with `on_error = "fail"` would not start.
 fn check(args: &DataSetArgs, common: &Common) -> Result<u8> {
     let mut text = String::new();
     let mut reports = Map::new();
@@ -42,21 +42,21 @@ fn check(args: &DataSetArgs, common: &Common) -> Result<u8> {
 
 fn stats(args: &DataSetArgs, common: &Common) -> Result<u8> {
     let mut text = String::new();
-    let mut figures = Map::new();
+    let mut all = Map::new();
     for (name, opened) in open(args, common)? {
         if !opened.report.is_clean() {
-            eprintln!("{name}: {}", opened.report.summary());
+            eprintln!("warning: {name}: {}", opened.report.summary());
         }
         let stats = Stats::of(&opened.dataset);
         let gap = if text.is_empty() { "" } else { "\n" };
         text += &format!("{gap}{name}: {stats}\n");
-        figures.insert(name.to_owned(), serde_json::to_value(&stats)?);
+        all.insert(name.to_owned(), serde_json::to_value(&stats)?);
     }
-    output::emit(args.json.as_deref(), &Value::Object(figures), &text)?;
+    output::emit(args.json.as_deref(), &Value::Object(all), &text)?;
     Ok(DONE)
 }
 
-/// The sets that are asked for, broken images and boxes left out.
+/// Opens the selected data sets with their names, without broken images and boxes.
 fn open(args: &DataSetArgs, common: &Common) -> Result<Vec<(&'static str, Opened)>> {
     let mut config = config::load(args.config.as_deref(), &common.set)?;
     config.data.on_error = OnError::Skip;
@@ -68,17 +68,17 @@ fn open(args: &DataSetArgs, common: &Common) -> Result<Vec<(&'static str, Opened
         sets.push(("set", config.data.open_val_with(None)?));
         return Ok(sets);
     }
-    if args.split != Some(Split::Val) {
+    if args.split != Some(SplitArg::Val) {
         sets.push(("train", config.data.open_train()?));
     }
     let both = args.split.is_none();
-    if args.split == Some(Split::Val) || (both && names_val(&config)) {
+    if args.split == Some(SplitArg::Val) || (both && names_val(&config)) {
         sets.push(("val", config.data.open_val()?));
     }
     Ok(sets)
 }
 
-/// Whether the configuration has a validation set; one that is meant for `--overfit` alone has none.
+/// Whether the configuration has a validation set. Configurations that are used only with `--overfit` need none.
 fn names_val(config: &RunConfig) -> bool {
     config.data.source != Source::Coco || config.data.val.annotations.is_some()
 }
@@ -87,7 +87,7 @@ fn voc(folder: &Path, split: String, out: &Path, classes: Vec<String>) -> Result
     let classes = (!classes.is_empty()).then_some(classes);
     let converted = convert_voc(folder, &VocOptions { split: Some(split), classes })?;
     for note in &converted.notes {
-        eprintln!("{note}");
+        eprintln!("warning: {note}");
     }
     output::create_parent(out)?;
     let dataset = &converted.dataset;
@@ -106,9 +106,9 @@ fn shapes(out: &Path, common: &Common) -> Result<u8> {
     let config = config::load(None, &common.set)?;
     let taken = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
     if taken {
-        bail!("{}: the folder exists and is not empty; take another", out.display());
+        bail!("{}: the folder exists and is not empty; expected a new or empty folder", out.display());
     }
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create the folder {}", out.display()))?;
     let shapes = &config.data.shapes;
     write_shapes(shapes, out)?;
     eprintln!("{}: {} training and {} validation images", out.display(), shapes.count, shapes.val_count);

@@ -1,4 +1,4 @@
-//! `foveal eval`.
+//! `foveal eval`: evaluates a checkpoint.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use serde_json::json;
 
 use super::interrupt;
 use crate::args::{Common, EvalArgs};
-use crate::config::checkpoint::{OPEN_TO_EVAL, adopt, refuse_closed};
+use crate::config::checkpoint::{OPEN_TO_EVAL, apply_checkpoint, refuse_closed};
 use crate::config::{self, Origin};
 use crate::failure::{DONE, INTERRUPTED};
 use crate::progress::Console;
 use crate::{device, output};
 
-/// Evaluates a checkpoint.
+/// Evaluates a checkpoint and prints COCO metrics and losses.
 ///
 /// # Errors
-/// Checkpoint, data or files that cannot be used together.
+/// If the checkpoint or the data cannot be read, they have different categories, or a file cannot be written.
 pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     refuse_closed(&common.set, &OPEN_TO_EVAL)?;
     let picked = device::pick(&common.device)?;
@@ -30,7 +30,7 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     let labels = LabelMap::new(checkpoint.meta.categories.clone())?;
     let opened = config.data.open_val_with(Some(&labels))?;
     if !opened.report.is_clean() {
-        eprintln!("{}", opened.report.summary());
+        eprintln!("warning: {}: {}", opened.report.set, opened.report.summary());
     }
     let dataset = Arc::new(opened.dataset);
     same_categories(&args.checkpoint, &checkpoint.meta.categories, dataset.label_map().categories())?;
@@ -46,22 +46,23 @@ pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
         write_results(path, &evaluation.detections)?;
     }
     let MeanLosses { class, boxes, total } = evaluation.losses;
-    let mut figures = evaluation.metrics.to_json();
-    figures["losses"] = json!({"class": class, "box": boxes, "total": total});
+    let mut metrics = evaluation.metrics.to_json();
+    metrics["losses"] = json!({"class": class, "box": boxes, "total": total});
     let table =
         format!("{}\n losses: class {class:.4}, box {boxes:.4}, total {total:.4}\n", evaluation.metrics.table());
-    output::emit(args.json.as_deref(), &figures, &table)?;
+    output::emit(args.json.as_deref(), &metrics, &table)?;
     Ok(DONE)
 }
 
-/// The run's configuration where the checkpoint lies in a run, with the checkpoint's own values, then `--set`.
+/// The configuration of the checkpoint's run if the checkpoint is in a run directory, else the defaults; overridden by
+/// the values of the checkpoint, then by the command line.
 fn configuration(args: &EvalArgs, common: &Common, checkpoint: &Checkpoint) -> Result<RunConfig> {
     let run = args.checkpoint.parent().map(|folder| folder.join("../config.toml")).filter(|path| path.is_file());
     let mut base = match &run {
         Some(path) => config::load(Some(path), &[])?,
         None => RunConfig::default(),
     };
-    adopt(&mut base, &checkpoint.meta)?;
+    apply_checkpoint(&mut base, &checkpoint.meta)?;
     if let (Some(annotations), Some(images)) = (&args.annotations, &args.images) {
         base.data.source = Source::Coco;
         base.data.val.annotations = Some(annotations.clone());
@@ -70,7 +71,7 @@ fn configuration(args: &EvalArgs, common: &Common, checkpoint: &Checkpoint) -> R
     let names_data = args.annotations.is_some() || common.set.iter().any(|set| set.starts_with("data."));
     if run.is_none() && !names_data {
         bail!(
-            "{} lies in no run directory, so its validation set is unknown: name data by --annotations and --images",
+            "{} is not in a run directory, so its validation set is unknown: pass --annotations and --images",
             args.checkpoint.display()
         );
     }
@@ -78,6 +79,10 @@ fn configuration(args: &EvalArgs, common: &Common, checkpoint: &Checkpoint) -> R
     config::with_sets(vec![layer], &common.set).context("cannot evaluate")
 }
 
+/// Checks that the data has the categories of the checkpoint.
+///
+/// # Errors
+/// If it has others; the error lists both.
 fn same_categories(path: &Path, expected: &[CategoryInfo], found: &[CategoryInfo]) -> Result<()> {
     if expected == found {
         return Ok(());
@@ -88,7 +93,7 @@ fn same_categories(path: &Path, expected: &[CategoryInfo], found: &[CategoryInfo
         format!("{} ({}{more})", categories.len(), shown.join(", "))
     };
     bail!(
-        "the data has other categories than {}: expected {}, found {}",
+        "the categories of the data differ from those of {}: expected {}, found {}",
         path.display(),
         listing(expected),
         listing(found)

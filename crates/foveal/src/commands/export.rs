@@ -1,4 +1,4 @@
-//! `foveal export`.
+//! `foveal export`: writes the network of a checkpoint for other programs.
 
 use std::path::Path;
 
@@ -12,22 +12,24 @@ use crate::config::checkpoint::{self, OPEN_TO_INFERENCE, refuse_closed};
 use crate::failure::{DONE, Usage};
 use crate::output;
 
-/// Bytes of a megabyte.
+/// Bytes per megabyte.
 const MEGABYTE: f64 = 1e6;
 
-/// Writes a checkpoint's network for another program; what to do with the file goes to stdout.
+/// Writes the network of a checkpoint for another program. For torchvision, prints the matching constructor to stdout.
 ///
 /// # Errors
-/// A checkpoint that cannot be read or has no place in the format, or a file that is not what was meant.
+/// If the checkpoint cannot be read or the format cannot represent it, if the file cannot be written, or if the
+/// written file fails the verification.
 pub fn run(args: &ExportArgs, common: &Common) -> Result<u8> {
     refuse_closed(&common.set, &OPEN_TO_INFERENCE)?;
     if args.nms && args.format != ExportFormat::Onnx {
-        return Err(Usage("--nms: only ONNX files hold more than weights; it goes with --format onnx".into()).into());
+        return Err(Usage("--nms: expected --format onnx, because other formats contain only weights".into()).into());
     }
     if same_file(&args.checkpoint, &args.output) {
-        return Err(Usage(format!("--output {}: that is the checkpoint itself", args.output.display())).into());
+        let text = format!("--output {}: this is the checkpoint itself; expected another file", args.output.display());
+        return Err(Usage(text).into());
     }
-    // Nothing is computed: the weights pass through the host.
+    // Nothing is computed, so the weights stay on the host.
     let (checkpoint, _) = checkpoint::open(&args.checkpoint, &common.set, None, &Device::flex())?;
     output::create_parent(&args.output)?;
     match args.format {
@@ -46,12 +48,12 @@ fn graph(args: &ExportArgs, checkpoint: &Checkpoint) -> Result<()> {
     let bytes = onnx::export(checkpoint, &OnnxOptions { nms: args.nms, half: args.half });
     let path = args.output.display();
     if !args.no_verify {
-        onnx::verify(&bytes).with_context(|| format!("{path} was not written: the export would be broken"))?;
+        onnx::verify(&bytes).with_context(|| format!("{path} was not written, because the ONNX graph is invalid"))?;
     }
     onnx::write(&bytes, &args.output)?;
     let outputs = if args.nms { "boxes, scores, classes, batch_index" } else { "logits, boxes" };
     eprintln!(
-        "{path}: ONNX, opset {}, {:.1} MB, {} classes; images [batch, 3, height, width] in, {outputs} out",
+        "{path}: ONNX, opset {}, {:.1} MB, {} classes; input: images [batch, 3, height, width]; outputs: {outputs}",
         onnx::OPSET,
         bytes.len() as f64 / MEGABYTE,
         checkpoint.meta.categories.len(),
@@ -64,7 +66,7 @@ fn weights(args: &ExportArgs, checkpoint: &Checkpoint, counters: Counters) -> Re
     export_weights(checkpoint, &args.output, precision, counters)?;
     if !args.no_verify {
         verify_weights(checkpoint, &args.output, precision)?;
-        eprintln!("{}: written and read again", args.output.display());
+        eprintln!("{}: written and verified", args.output.display());
     }
     Ok(())
 }

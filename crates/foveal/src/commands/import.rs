@@ -1,4 +1,4 @@
-//! `foveal import`.
+//! `foveal import`: converts the weights of a torchvision detector to a checkpoint.
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
@@ -9,10 +9,10 @@ use crate::args::{Arch, ImportArgs};
 use crate::failure::{DONE, Usage};
 use crate::output;
 
-/// Makes a checkpoint of torchvision's weights.
+/// Converts the weights of a torchvision detector to a checkpoint.
 ///
 /// # Errors
-/// A file that cannot be read or is not what it was said to be; labels that do not fit it.
+/// If a file cannot be read or written, the weights are not those of `--arch`, or the labels do not match the weights.
 pub fn run(args: &ImportArgs) -> Result<u8> {
     if !(args.norm_eps >= 0.0 && args.norm_eps.is_finite()) {
         return Err(Usage(format!("--norm-eps {}: expected a finite number, 0 or more", args.norm_eps)).into());
@@ -23,15 +23,15 @@ pub fn run(args: &ImportArgs) -> Result<u8> {
     };
     let labels = args.labels.as_deref().map(Labels::read).transpose()?;
     let model = ModelConfig { norm_eps: args.norm_eps, ..arch.model() };
-    // Nothing is computed: the weights pass through the host.
+    // Nothing is computed, so the weights stay on the host.
     let mut checkpoint = import_torchvision(&args.weights, &model, labels.as_ref(), &Device::flex())?;
     let loss = LossConfig { box_kind, normalizer: NormalizerKind::PerImage, ..LossConfig::default() };
-    checkpoint.meta.loss = Some(serde_json::to_value(loss).context("the losses are no JSON")?);
+    checkpoint.meta.loss = Some(serde_json::to_value(loss).context("the losses cannot be converted to JSON")?);
     output::create_parent(&args.output)?;
     checkpoint.meta.save(&checkpoint.model, &args.output)?;
     let (categories, count) = (&checkpoint.meta.categories, checkpoint.meta.model.channels(0));
     eprintln!(
-        "{}: {} with {} categories ({}, …) on {count} class channels, norm_eps {}",
+        "{}: {} with {} categories ({}, …) in {count} class channels, norm_eps {}",
         args.output.display(),
         arch.name(),
         categories.len(),

@@ -1,4 +1,4 @@
-//! Ctrl-C: the first asks to stop, the second ends the process.
+//! Handling of Ctrl-C: the first one requests a stop, the second one ends the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 
 use crate::failure::INTERRUPTED;
 
-/// A flag that the first Ctrl-C (or SIGTERM) sets.
+/// Returns a flag that the first Ctrl-C (or SIGTERM) sets. The second one ends the process with code [`INTERRUPTED`].
 ///
 /// # Errors
-/// When the system allows no handler.
+/// If the handler cannot be installed.
 pub fn flag() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
@@ -18,8 +18,8 @@ pub fn flag() -> Result<Arc<AtomicBool>> {
         if seen.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!("stopping after the step under way (Ctrl-C again: at once)");
+        eprintln!("stopping after the current step (press Ctrl-C again to stop immediately)");
     })
-    .context("cannot listen for Ctrl-C")?;
+    .context("cannot install a handler for Ctrl-C")?;
     Ok(stop)
 }

@@ -1,4 +1,4 @@
-//! One module a command.
+//! The commands, one module each.
 
 mod anchors;
 mod bench;
@@ -20,10 +20,10 @@ use anyhow::Result;
 use crate::args::{Cli, Command};
 use crate::device;
 
-/// Runs the command and gives the exit code.
+/// Runs the command and returns its exit code.
 ///
 /// # Errors
-/// What the command could not do.
+/// If the command fails. A [`Usage`](crate::failure::Usage) error stands for a wrong command line.
 pub fn run(cli: Cli) -> Result<u8> {
     let Cli { common, command } = cli;
     device::set_threads(common.threads)?;

@@ -1,4 +1,4 @@
-//! `foveal predict`.
+//! `foveal predict`: detects objects in images.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -16,26 +16,27 @@ use crate::draw::{Mark, draw};
 use crate::failure::{DONE, Usage};
 use crate::{device, inputs, output};
 
-/// Scores below this are not drawn and not listed unless `--score-threshold` says otherwise.
+/// Lowest score of detections that are drawn or listed, unless `--score-threshold` sets another.
 const SHOWN_SCORE: f32 = 0.5;
-/// Images decoded at once; bounds the memory.
+/// Number of images that are decoded at the same time, which limits the memory.
 const CHUNK: usize = 16;
-/// JPEG quality of drawn images: text stays sharp.
+/// JPEG quality of drawn images, high enough for sharp text.
 const JPEG_QUALITY: u8 = 92;
 
-/// One image's entry in the JSON.
+/// The entry of an image in the JSON output.
 #[derive(Serialize)]
 struct ImageResult {
     file: String,
+    /// Width and height of the original image in pixels.
     width: u32,
     height: u32,
     detections: Vec<Found>,
 }
 
-/// One object's entry.
+/// The entry of a detection in the JSON output.
 #[derive(Serialize)]
 struct Found {
-    /// x, y, width, height in pixels of the original image.
+    /// Left, top, width and height of the box in pixels of the original image.
     bbox: [f32; 4],
     score: f32,
     category_id: i64,
@@ -45,7 +46,8 @@ struct Found {
 /// Detects objects in images.
 ///
 /// # Errors
-/// A checkpoint, input or output that cannot be used; after all others are done, images that could not be read.
+/// If the checkpoint cannot be used, an input does not exist or a file cannot be written. If images cannot be read, the
+/// others are processed first.
 pub fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
     refuse_closed(&common.set, &OPEN_TO_INFERENCE)?;
     if let Some(score) = args.score_threshold
@@ -58,7 +60,7 @@ pub fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
     let picked = device::pick(&common.device)?;
     let (detector, batch_size) = open(args, common, &picked.device)?;
     if let Some(folder) = &args.draw {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
     }
     let shown = args.score_threshold.unwrap_or(SHOWN_SCORE);
     let mut names = DrawnNames::default();
@@ -103,18 +105,18 @@ pub fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
         output::print(&listing(&results, shown))?;
     }
     if broken > 0 {
-        bail!("{broken} of {} images could not be read; the others are done", files.len());
+        bail!("{broken} of {} images could not be read; all others were processed", files.len());
     }
     Ok(DONE)
 }
 
-/// The checkpoint with the values of the command line.
+/// Loads the detector with the settings of the command line. Returns it and the batch size.
 fn open(args: &PredictArgs, common: &Common, device: &burn::tensor::Device) -> Result<(Detector, usize)> {
     let (checkpoint, config) = checkpoint::open(&args.checkpoint, &common.set, args.score_threshold, device)?;
     Ok((Detector::new(checkpoint, device), config.eval.batch_size))
 }
 
-/// An image and what the network sees of it.
+/// An image, as decoded and as input of the network.
 struct Loaded {
     image: RgbImage,
     prepared: Prepared,
@@ -131,7 +133,7 @@ fn load(files: &[PathBuf], preprocess: &Preprocess) -> Vec<Result<Loaded, ImageE
         .collect()
 }
 
-/// Detections of each image; those of equal padded size share a batch, so that none is padded further.
+/// The detections of each image. Only images of equal padded size share a batch, so that a batch adds no padding.
 fn detect(detector: &Detector, loaded: &[(&PathBuf, Loaded)], batch_size: usize) -> Vec<Vec<Prediction>> {
     let mut groups: Vec<([usize; 2], Vec<usize>)> = Vec::new();
     for (index, (_, image)) in loaded.iter().enumerate() {
@@ -186,7 +188,7 @@ fn save_drawn(path: &Path, image: &RgbImage, found: &[Prediction], shown: f32) -
     output::write_file(path, &bytes)
 }
 
-/// Names of drawn images: the original's stem, with a number where two share it.
+/// File names of drawn images: the stem of the input, with a number if two inputs have the same stem.
 #[derive(Default)]
 struct DrawnNames(HashSet<String>);
 
@@ -203,7 +205,8 @@ impl DrawnNames {
     }
 }
 
-/// Image ids for `--coco`: from annotations by file name; else the numbers in COCO's file names; else 1, 2, ….
+/// Image ids for `--coco`: those of the annotations with the same file name, if annotations are given; else the
+/// numbers in the file names, if every name is a different number; else 1, 2, ….
 fn image_ids(files: &[PathBuf], annotations: Option<&Path>) -> Result<HashMap<PathBuf, i64>> {
     if let Some(path) = annotations {
         let dataset = CocoDataset::read(path)?;
@@ -213,7 +216,7 @@ fn image_ids(files: &[PathBuf], annotations: Option<&Path>) -> Result<HashMap<Pa
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             match by_name.get(&*name) {
                 Some(&id) => Ok((file.clone(), id)),
-                None => bail!("{} lists no image with the file name {name}", path.display()),
+                None => bail!("{} contains no image with the file name {name}", path.display()),
             }
         };
         return files.iter().map(id).collect();
@@ -223,14 +226,12 @@ fn image_ids(files: &[PathBuf], annotations: Option<&Path>) -> Result<HashMap<Pa
     let unique = |numbers: &Vec<i64>| numbers.iter().collect::<HashSet<_>>().len() == files.len();
     let ids = match numbers.filter(unique) {
         Some(ids) => {
-            eprintln!("--coco: image ids are the numbers in the file names; --annotations takes them from a file");
+            eprintln!("--coco: image ids are the numbers in the file names; --annotations FILE reads them from a file");
             ids
         }
         None => {
             let count = files.len();
-            eprintln!(
-                "--coco: image ids are 1 to {count} in the order of the inputs; --annotations takes them from a file"
-            );
+            eprintln!("--coco: image ids are 1 to {count} in input order; --annotations FILE reads them from a file");
             (1..).take(count).collect()
         }
     };

@@ -1,4 +1,4 @@
-//! `foveal score`.
+//! `foveal score`: computes the COCO metrics of a results file.
 
 use anyhow::Result;
 use foveal_eval::score_files_timed;
@@ -7,14 +7,14 @@ use crate::args::ScoreArgs;
 use crate::failure::DONE;
 use crate::output;
 
-/// COCO figures of a results file.
+/// Computes and prints the COCO metrics of a results file.
 ///
 /// # Errors
-/// Files that cannot be read or do not fit each other.
+/// If a file cannot be read or written, or the results do not match the annotations.
 pub fn run(args: &ScoreArgs) -> Result<u8> {
     let (scored, times) = score_files_timed(&args.annotations, &args.detections)?;
     for note in scored.notes.iter().chain(&scored.near_zero) {
-        eprintln!("{note}");
+        eprintln!("warning: {note}");
     }
     if args.times {
         eprintln!("read in {:.3} s, evaluated in {:.3} s", times.read.as_secs_f64(), times.evaluate.as_secs_f64());

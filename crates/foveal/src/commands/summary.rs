@@ -1,4 +1,4 @@
-//! `foveal summary`.
+//! `foveal summary`: prints the layers of a network and the memory of a training step.
 
 use std::path::Path;
 
@@ -18,11 +18,14 @@ use crate::output;
 
 const MIB: f64 = (1u64 << 20) as f64;
 
-/// Numbers and multiply-adds of some layers.
+/// Sums over several layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 struct Totals {
+    /// Number of parameters, including those of frozen layers.
     parameters: u64,
+    /// Number of stored values that are never trained: running statistics, and all vectors of frozen batch norms.
     buffers: u64,
+    /// Multiply-adds of one forward pass.
     multiply_adds: u64,
 }
 
@@ -36,16 +39,16 @@ impl Totals {
     }
 }
 
-/// The network's parts, by where their layers' names begin.
+/// Sums for each part of the network. The part of a layer is determined by the prefix of its name.
 #[derive(Debug, Serialize)]
-struct Parts {
+struct PartTotals {
     backbone: Totals,
     pyramid: Totals,
     heads: Totals,
     total: Totals,
 }
 
-impl Parts {
+impl PartTotals {
     fn of(layers: &[LayerCount]) -> Self {
         let part = |prefix: &str| Totals::of(layers.iter().filter(|layer| layer.name.starts_with(prefix)));
         Self {
@@ -57,7 +60,7 @@ impl Parts {
     }
 }
 
-/// The JSON of `--json`.
+/// The output of `--json`.
 #[derive(Debug, Serialize)]
 struct Summary {
     backbone: &'static str,
@@ -67,24 +70,25 @@ struct Summary {
     width: usize,
     anchors: usize,
     layers: Vec<LayerCount>,
-    parts: Parts,
+    parts: PartTotals,
     trained_parameters: u64,
-    /// Bytes, by what they are for.
+    /// Expected memory of a training step in bytes, by purpose.
     training_memory: TrainingMemory,
+    /// Sum of `training_memory` in bytes.
     training_memory_total: u64,
 }
 
-/// Prints the layers of a network, their parameters and multiply-adds, and the memory that training it takes.
+/// Prints the layers of a network with their parameters and multiply-adds, and the expected memory of a training step.
 ///
 /// # Errors
-/// A configuration or checkpoint that cannot be used, a size that is not positive.
+/// If the configuration or the checkpoint cannot be used, or the number of classes is unknown.
 pub fn run(args: &SummaryArgs, common: &Common) -> Result<u8> {
-    let (config, classes, batch) = described(args, common)?;
-    let asked = match args.size {
+    let (config, classes, batch) = network(args, common)?;
+    let requested = match args.size {
         Some(size) => size,
         None => config.data.fixed_size.unwrap_or([config.data.min_size, config.data.max_size]),
     };
-    let [height, width] = asked.map(|side| padded_length(side as usize));
+    let [height, width] = requested.map(|side| padded_length(side as usize));
     let size = InputSize { batch, height, width };
     let count = config.model.count(classes, size);
     let memory = TrainingMemory::expected(&config, &count, classes, size);
@@ -96,7 +100,7 @@ pub fn run(args: &SummaryArgs, common: &Common) -> Result<u8> {
         height,
         width,
         anchors,
-        parts: Parts::of(&layers),
+        parts: PartTotals::of(&layers),
         layers,
         trained_parameters,
         training_memory: memory,
@@ -106,8 +110,8 @@ pub fn run(args: &SummaryArgs, common: &Common) -> Result<u8> {
     Ok(DONE)
 }
 
-/// The configuration, its number of classes and the images of a batch.
-fn described(args: &SummaryArgs, common: &Common) -> Result<(RunConfig, usize, usize)> {
+/// The configuration, the number of classes and the batch size.
+fn network(args: &SummaryArgs, common: &Common) -> Result<(RunConfig, usize, usize)> {
     if args.input.extension().is_some_and(|extension| extension == "safetensors") {
         let (meta, config) = checkpoint::read(&args.input, &common.set)?;
         let classes = args.classes.map_or(meta.categories.len(), |n| n as usize);
@@ -122,20 +126,20 @@ fn described(args: &SummaryArgs, common: &Common) -> Result<(RunConfig, usize, u
     Ok((config, classes, batch))
 }
 
-/// The classes of a configuration's training set.
+/// The number of classes of a configuration's training set.
 fn classes_of(config: &RunConfig, file: &Path) -> Result<usize> {
     let annotations = match (config.data.source, &config.data.train.annotations) {
         (Source::Shapes, _) => return Ok(config.data.shapes.classes),
         (Source::Coco, Some(path)) => path,
         (Source::Coco, None) => bail!(
-            "{}: data.train.annotations names no file to count the classes of; pass their number with --classes N",
+            "{}: the number of classes is unknown, because data.train.annotations is not set; pass it with --classes N",
             file.display()
         ),
     };
     Ok(LabelMap::from_categories(&CocoDataset::read(annotations)?.categories)?.len())
 }
 
-/// The table on stdout.
+/// The output on stdout.
 fn table(summary: &Summary) -> String {
     let mut rows = vec![["layer", "kind", "output", "parameters", "multiply-adds"].map(str::to_owned)];
     for layer in &summary.layers {
@@ -154,10 +158,11 @@ fn table(summary: &Summary) -> String {
     let mut text = columns(&rows, 3);
     let Summary { batch, height, width, anchors, classes, .. } = summary;
     text += &format!(
-        "\n{}, {classes} classes, batch {batch}, {height}x{width} pixels (height x width), {anchors} anchors an image\n\n",
+        "\n{}, {classes} classes, batch {batch}, {height}x{width} pixels (height x width), {anchors} anchors per \
+         image\n\n",
         summary.backbone
     );
-    let mut rows = vec![["part", "parameters", "frozen numbers", "multiply-adds"].map(str::to_owned)];
+    let mut rows = vec![["part", "parameters", "buffers", "multiply-adds"].map(str::to_owned)];
     let parts = &summary.parts;
     for (name, part) in
         [("backbone", parts.backbone), ("pyramid", parts.pyramid), ("heads", parts.heads), ("total", parts.total)]
@@ -167,7 +172,8 @@ fn table(summary: &Summary) -> String {
     }
     text += &columns(&rows, 1);
     text += &format!(
-        "\n{} parameters are trained. Multiply-adds are those of one forward pass over the batch.\n",
+        "\n{} parameters are trained. Multiply-adds are those of one forward pass over the batch. \
+         Numbers in brackets are buffers, which are never trained.\n",
         grouped(summary.trained_parameters)
     );
     let memory = &summary.training_memory;
@@ -188,7 +194,7 @@ fn table(summary: &Summary) -> String {
     text
 }
 
-/// Rows in aligned columns: the first `texts` of them to the left, the others, numbers, to the right.
+/// Formats rows in aligned columns. The first `texts` columns are aligned to the left, the others to the right.
 fn columns<const N: usize>(rows: &[[String; N]], texts: usize) -> String {
     let widths: [usize; N] = std::array::from_fn(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0));
     let mut text = String::new();
@@ -201,7 +207,7 @@ fn columns<const N: usize>(rows: &[[String; N]], texts: usize) -> String {
     text
 }
 
-/// A number with its thousands set apart: 34,014,999.
+/// Formats a number with a comma between groups of three digits: 34,014,999.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -219,7 +225,7 @@ mod tests {
     use super::grouped;
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn digits_are_grouped_in_threes() {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(34_014_999), "34,014,999");

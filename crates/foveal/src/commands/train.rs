@@ -1,4 +1,4 @@
-//! `foveal train`.
+//! `foveal train`: trains a detector.
 
 use std::path::Path;
 
@@ -11,13 +11,13 @@ use crate::failure::{DONE, INTERRUPTED, Usage};
 use crate::progress::Console;
 use crate::{config, device, output};
 
-/// Where runs go that name no folder.
+/// The folder of runs without `--out`.
 const RUNS: &str = "runs";
 
-/// Trains; the run's folder goes to stderr, the last figures to stdout.
+/// Trains a detector. Prints the run directory to stderr and the metrics of the last evaluation to stdout.
 ///
 /// # Errors
-/// Config, data, weights, files or a loss that is not finite.
+/// If the configuration, the data or the weights cannot be used, a file cannot be written, or the loss is not finite.
 pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     let mut config = config::load(Some(&args.config), &common.set)?;
     if let Some(count) = args.overfit {
@@ -44,28 +44,29 @@ pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
         }
         Ok(Outcome::Interrupted { epoch }) => {
             drop(console);
-            eprintln!("interrupted after epoch {epoch}; --resume --out {} continues", run.root().display());
+            eprintln!("interrupted after epoch {epoch}; continue with --resume --out {}", run.root().display());
             Ok(INTERRUPTED)
         }
         Err(error) => {
             drop(console);
             if !args.resume {
-                forget(&run);
+                remove_empty(&run);
             }
             Err(error.into())
         }
     }
 }
 
+/// Creates or opens the run directory.
 fn folder(args: &TrainArgs, config: &RunConfig) -> Result<RunDir> {
     let parent = Path::new(RUNS);
     Ok(match (&args.out, args.resume) {
         (Some(out), true) => RunDir::resume(out)?,
-        (Some(out), false) => RunDir::create(out).context("cannot make the run directory")?,
+        (Some(out), false) => RunDir::create(out).context("cannot create the run directory")?,
         (None, true) => {
             let latest = RunDir::latest(parent, &config.name).ok_or_else(|| {
                 Usage(format!(
-                    "--resume: no run {RUNS}/{}-<n> has a state to continue from; name it by --out",
+                    "--resume: found no run {RUNS}/{}-<n> with a saved state; pass the run directory with --out",
                     config.name
                 ))
             })?;
@@ -75,10 +76,10 @@ fn folder(args: &TrainArgs, config: &RunConfig) -> Result<RunDir> {
     })
 }
 
-/// Takes away the folder of a run that never came to anything; one with files in it stays.
-fn forget(run: &RunDir) {
+/// Removes the directory of a run that failed before it wrote a file; a directory with files is kept.
+fn remove_empty(run: &RunDir) {
     for folder in ["checkpoints", "state", ""] {
-        // Only an empty folder goes; a failure leaves it, which is harmless.
+        // This removes only empty folders; if it fails, the folder is kept, which is harmless.
         let _ = std::fs::remove_dir(run.root().join(folder));
     }
 }

@@ -1,4 +1,4 @@
-//! A checkpoint together with the values of the command line that override its own.
+//! Configurations that result from a checkpoint and the command line.
 
 use std::path::Path;
 
@@ -10,16 +10,16 @@ use foveal_train::RunConfig;
 use super::Origin;
 use crate::failure::Usage;
 
-/// Keys of `--set` that a checkpoint leaves open to `predict` and `export`: what they begin with.
+/// Prefixes of the keys that `--set` may change for `predict` and `export`; the checkpoint fixes all others.
 pub const OPEN_TO_INFERENCE: [&str; 2] = ["data.", "eval."];
-/// Keys of `--set` that a checkpoint leaves open to `eval`: what they begin with.
+/// Prefixes of the keys that `--set` may change for `eval`; the checkpoint fixes all others.
 pub const OPEN_TO_EVAL: [&str; 5] = ["data.", "eval.", "loss.", "matcher.", "train.seed"];
 
-/// Opens a checkpoint with the preprocessing and thresholds of the command line where that names any, and gives the whole
-/// configuration that results.
+/// Loads a checkpoint and overrides its preprocessing and thresholds with the values of the command line. Returns the
+/// checkpoint and the resulting configuration.
 ///
 /// # Errors
-/// A checkpoint that cannot be read; values that cannot be used, with where they come from.
+/// If the checkpoint cannot be read or a value is invalid; the error names the source of the value.
 pub fn open(
     path: &Path,
     sets: &[String],
@@ -33,10 +33,11 @@ pub fn open(
     Ok((checkpoint, config))
 }
 
-/// Reads what a checkpoint says of itself without making its network, and gives the whole configuration that results.
+/// Reads the metadata of a checkpoint without building its network. Returns the metadata and the configuration that
+/// results from it and the command line.
 ///
 /// # Errors
-/// A checkpoint that cannot be read; values that cannot be used, with where they come from.
+/// If the checkpoint cannot be read or a value is invalid; the error names the source of the value.
 pub fn read(path: &Path, sets: &[String]) -> Result<(CheckpointMeta, RunConfig)> {
     let meta = CheckpointMeta::read(path)?;
     let config = resolve(path, &meta, sets, None)?;
@@ -45,7 +46,7 @@ pub fn read(path: &Path, sets: &[String]) -> Result<(CheckpointMeta, RunConfig)>
 
 fn resolve(path: &Path, meta: &CheckpointMeta, sets: &[String], score_threshold: Option<f32>) -> Result<RunConfig> {
     let mut base = RunConfig::default();
-    adopt(&mut base, meta)?;
+    apply_checkpoint(&mut base, meta)?;
     if let Some(score) = score_threshold {
         base.eval.score_threshold = score;
     }
@@ -53,26 +54,27 @@ fn resolve(path: &Path, meta: &CheckpointMeta, sets: &[String], score_threshold:
     super::with_sets(vec![layer], sets)
 }
 
-/// Refuses `--set` keys that would contradict a checkpoint.
+/// Checks that every `--set` key begins with one of the prefixes `open`.
 ///
 /// # Errors
-/// [`Usage`] with the key.
+/// [`Usage`] if a key does not; the error names it.
 pub fn refuse_closed(sets: &[String], open: &[&str]) -> Result<()> {
     match sets.iter().find(|set| !open.iter().any(|prefix| set.trim_start().starts_with(prefix))) {
         None => Ok(()),
         Some(set) => {
             let open = open.join(", ");
-            Err(Usage(format!("--set {set}: the checkpoint fixes that; what can be set here begins with {open}"))
-                .into())
+            let text =
+                format!("--set {set}: the checkpoint fixes this key; only keys that begin with {open} can be set");
+            Err(Usage(text).into())
         }
     }
 }
 
-/// What a checkpoint says of preprocessing and thresholds, put into a configuration.
+/// Copies the network, the losses, the preprocessing and the thresholds of a checkpoint into a configuration.
 ///
 /// # Errors
-/// A `loss` in the checkpoint that is none.
-pub fn adopt(config: &mut RunConfig, meta: &CheckpointMeta) -> Result<()> {
+/// If the losses in the checkpoint are not a valid `[loss]` section.
+pub fn apply_checkpoint(config: &mut RunConfig, meta: &CheckpointMeta) -> Result<()> {
     let (data, prepare) = (&mut config.data, &meta.preprocess);
     data.min_size = prepare.min_size;
     data.max_size = prepare.max_size;
@@ -87,7 +89,7 @@ pub fn adopt(config: &mut RunConfig, meta: &CheckpointMeta) -> Result<()> {
     config.model = meta.model.clone();
     if let Some(loss) = &meta.loss {
         config.loss = serde_json::from_value(loss.clone())
-            .context("the checkpoint's loss is not a [loss] section of a configuration")?;
+            .context("the losses in the checkpoint's metadata are not a valid [loss] section")?;
     }
     Ok(())
 }

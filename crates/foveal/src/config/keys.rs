@@ -1,4 +1,4 @@
-//! Which keys exist, and which of them someone may have meant.
+//! The keys that exist, and suggestions for keys that do not.
 
 use anyhow::{Context, Result};
 use foveal_train::RunConfig;
@@ -7,15 +7,16 @@ use toml::{Table, Value};
 
 use super::PATH_KEYS;
 
-/// The tree of all keys with their defaults; `null` where there is none.
+/// The tree of all keys with their default values; `null` for a key without a default.
 ///
 /// # Errors
-/// Never with the configuration as it is.
+/// If the default configuration cannot be converted to JSON, which would be a bug.
 pub fn known() -> Result<Json> {
-    let mut tree = serde_json::to_value(RunConfig::default()).context("the configuration is no JSON")?;
-    // No key for people, but one of the configurations that checkpoints give.
+    let mut tree =
+        serde_json::to_value(RunConfig::default()).context("the configuration cannot be converted to JSON")?;
+    // Users do not set this key, but configurations that come from checkpoints contain it.
     tree["model"]["class_channels"] = Json::Null;
-    // Paths that no default sets are left out by serde; they are keys all the same.
+    // serde leaves out paths without a default, but they are keys too.
     for key in PATH_KEYS {
         let mut place = &mut tree;
         for part in key.split('.') {
@@ -25,10 +26,10 @@ pub fn known() -> Result<Json> {
     Ok(tree)
 }
 
-/// Refuses keys that do not exist, with the nearest that does.
+/// Checks that all keys of a table exist.
 ///
 /// # Errors
-/// The message.
+/// A message that names the first unknown key and the most similar known one.
 pub fn check(table: &Table, known: &Json) -> Result<(), String> {
     match first_unknown(table, known, "") {
         None => Ok(()),
@@ -48,7 +49,8 @@ fn first_unknown(table: &Table, known: &Json, prefix: &str) -> Option<String> {
     })
 }
 
-/// The key with the smallest edit distance; the same last part elsewhere counts as one edit.
+/// The known key with the smallest edit distance to `path`. A key with the same last part in another section has the
+/// distance 1.
 fn nearest(path: &str, known: &Json) -> String {
     let mut all = Vec::new();
     list(known, "", &mut all);

@@ -1,4 +1,4 @@
-//! One source of configuration values.
+//! Layers of configuration values, one for each source.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use toml::{Table, Value};
 use super::{PATH_KEYS, absolute};
 use crate::failure::Usage;
 
-/// Where values come from.
+/// The source of configuration values, for error messages.
 #[derive(Clone, Debug)]
 pub enum Origin {
     /// A configuration file.
     File(PathBuf),
     /// The metadata of a checkpoint.
     Checkpoint(PathBuf),
-    /// One `--set`, as it was given.
+    /// A `--set` option, as it was given.
     Set(String),
     /// An arm of a lab.
     Arm(String),
@@ -32,24 +32,27 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Values and where they come from.
+/// Configuration values of one source.
 #[derive(Clone, Debug)]
 pub struct Layer {
+    /// The source of the values.
     pub origin: Origin,
+    /// The values; paths are absolute.
     pub table: Table,
 }
 
 impl Layer {
-    /// Reads a file; its relative paths start from its folder, its `name` is the file's unless it gives one.
+    /// Reads a configuration file. Relative paths in it are relative to its folder. Without the key `name`, the name is
+    /// that of the file.
     ///
     /// # Errors
-    /// When the file cannot be read or is no TOML.
+    /// If the file cannot be read or is not valid TOML; the error names the file and the line.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read the config {}", path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
         let mut table: Table = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-            anyhow!("{}:{line}: no TOML: {}", path.display(), error.message().replace('\n', " "))
+            anyhow!("{}:{line}: invalid TOML: {}", path.display(), error.message().replace('\n', " "))
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         resolve_paths(&mut table, folder);
@@ -63,16 +66,17 @@ impl Layer {
         Ok(Self { origin: Origin::File(path.to_owned()), table })
     }
 
-    /// What an arm of a lab changes; its relative paths start from `folder`.
+    /// The values that an arm of a lab changes. Relative paths in it are relative to `folder`.
     pub fn of_arm(name: &str, mut table: Table, folder: &Path) -> Self {
         resolve_paths(&mut table, folder);
         Self { origin: Origin::Arm(name.to_owned()), table }
     }
 
-    /// Reads `key.path=value`, the value as TOML, else as a string.
+    /// Parses `key.path=value`. The value is parsed as TOML; if that fails, it is a string. Relative paths are relative
+    /// to the working directory.
     ///
     /// # Errors
-    /// [`Usage`] when it is not of that form.
+    /// [`Usage`] if the text does not have this form.
     pub fn from_set(text: &str) -> Result<Self> {
         let wrong = || Usage(format!("--set {text}: expected KEY.PATH=VALUE"));
         let (path, value) = text.split_once('=').ok_or_else(wrong)?;
@@ -98,7 +102,7 @@ fn parse_value(text: &str) -> Value {
     }
 }
 
-/// The value at a dotted path.
+/// The value at a dotted path, if the table contains it.
 pub fn get<'a>(table: &'a Table, path: &str) -> Option<&'a Value> {
     let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
     match (table.get(first)?, rest) {

@@ -1,4 +1,4 @@
-//! The configuration of a command: defaults, then the file, then `--set`.
+//! The configuration of a command: defaults, overridden by the file, overridden by `--set`.
 
 pub mod checkpoint;
 mod keys;
@@ -14,16 +14,17 @@ use toml::{Table, Value};
 pub use layer::{Layer, Origin};
 pub use schema::schema;
 
-/// The keys that hold paths: relative ones in a file start from the file's folder.
+/// The keys whose values are paths. Relative paths in a configuration file are relative to the folder of the file.
 pub const PATH_KEYS: [&str; 5] =
     ["data.train.annotations", "data.train.images", "data.val.annotations", "data.val.images", "model.weights"];
 
-/// The configuration that a file (if any) and `--set` give.
+/// The configuration that results from the defaults, an optional file and `--set`.
 ///
-/// Paths come out absolute. A file that gives no `name` gets its own.
+/// All paths are absolute. If the file does not set `name`, the name is that of the file.
 ///
 /// # Errors
-/// Names the file or `--set`, the key, what was expected and what was found.
+/// If the file cannot be read, a key is unknown or a value is invalid. The error names the file or the `--set` option,
+/// the key, what was expected and what was found.
 pub fn load(file: Option<&Path>, sets: &[String]) -> Result<RunConfig> {
     let mut layers = Vec::new();
     if let Some(file) = file {
@@ -32,10 +33,11 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<RunConfig> {
     with_sets(layers, sets)
 }
 
-/// The configuration that layers and then `--set` give.
+/// The configuration that results from the defaults, some layers and `--set`; later values override earlier ones.
 ///
 /// # Errors
-/// As [`load`].
+/// If a key is unknown or a value is invalid. The error names the source of the value, the key, what was expected and
+/// what was found.
 pub fn with_sets(mut layers: Vec<Layer>, sets: &[String]) -> Result<RunConfig> {
     for set in sets {
         layers.push(Layer::from_set(set)?);
@@ -43,10 +45,12 @@ pub fn with_sets(mut layers: Vec<Layer>, sets: &[String]) -> Result<RunConfig> {
     resolve(&layers)
 }
 
-/// The configuration that a file, then `--set`, then an arm of a lab give.
+/// The configuration that results from the defaults, a file, `--set` and an arm of a lab; later values override
+/// earlier ones.
 ///
 /// # Errors
-/// As [`load`].
+/// If the file cannot be read, a key is unknown or a value is invalid. The error names the source of the value, the
+/// key, what was expected and what was found.
 pub fn with_arm(file: &Path, sets: &[String], arm: Layer) -> Result<RunConfig> {
     let mut layers = vec![Layer::from_file(file)?];
     for set in sets {
@@ -56,15 +60,21 @@ pub fn with_arm(file: &Path, sets: &[String], arm: Layer) -> Result<RunConfig> {
     resolve(&layers)
 }
 
-/// A layer that holds all of a configuration.
+/// A layer that contains all values of a configuration.
+///
+/// # Errors
+/// If the configuration cannot be converted to TOML, which would be a bug.
 pub fn layer_of(config: &RunConfig, origin: Origin) -> Result<Layer> {
-    let table = Table::try_from(config).context("the configuration is no TOML")?;
+    let table = Table::try_from(config).context("the configuration cannot be converted to TOML")?;
     Ok(Layer { origin, table })
 }
 
-/// The resolved configuration as TOML.
+/// A configuration as TOML, with all keys.
+///
+/// # Errors
+/// If the configuration cannot be converted to TOML, which would be a bug.
 pub fn to_toml(config: &RunConfig) -> Result<String> {
-    toml::to_string(config).context("the configuration is no TOML")
+    toml::to_string(config).context("the configuration cannot be converted to TOML")
 }
 
 fn resolve(layers: &[Layer]) -> Result<RunConfig> {
@@ -84,7 +94,7 @@ fn resolve(layers: &[Layer]) -> Result<RunConfig> {
     Ok(config)
 }
 
-/// The last layer that says anything about a key.
+/// The source of a key's value: the last layer that contains the key, or `defaults`.
 fn origin_of(layers: &[Layer], path: &str) -> String {
     layers
         .iter()
@@ -104,11 +114,10 @@ fn merge(into: &mut Table, from: &Table) {
     }
 }
 
-/// An absolute path, without asking the file system.
+/// Makes a path absolute, and removes `..` from it if the result is the same existing file.
 fn absolute(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // `configs/../data` reads better without the detour; a link in between would be followed wrongly,
-    // so only a path that stays the same file is shortened.
+    // `configs/../data` is shortened to `data`. If `configs` is a link, the short path is another file and is not used.
     let mut short = PathBuf::new();
     for part in path.components() {
         match part {
@@ -134,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn later_layers_win_and_types_follow_toml() {
+    fn later_layers_override_earlier_ones_and_values_are_parsed_as_toml() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("my run.toml");
         std::fs::write(&file, "[train]\nepochs = 3\nlr = 1\n[data.train]\nimages = \"pics\"\n").unwrap();
@@ -151,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn every_section_says_where_a_value_came_from() {
+    fn errors_in_every_section_name_the_source_of_the_value() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("bad.toml");
         for (key, value, expected) in [
@@ -178,14 +187,14 @@ mod tests {
                 assert!(text.ends_with(&format!("found {value}")), "{text}");
             }
         }
-        // The last one that says anything about the key.
+        // The source is the last layer that contains the key.
         std::fs::write(&file, "train.lr = -1.0\n").unwrap();
         let text = format!("{:#}", load(Some(&file), &["train.lr=-2".to_owned()]).unwrap_err());
         assert!(text.starts_with("--set train.lr=-2: "), "{text}");
     }
 
     #[test]
-    fn refusals_name_origin_key_and_neighbour() {
+    fn errors_name_the_source_the_key_and_a_similar_key() {
         let text = failure(&["train.epoch=5"]);
         assert!(text.contains("--set train.epoch=5") && text.contains("train.epochs"), "{text}");
         let text = failure(&["data.batch_size=5"]);

@@ -4,7 +4,8 @@ use foveal_train::RunConfig;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-/// The schema: every key with its description, its type or possible values and its default; other keys are refused.
+/// The JSON schema (draft 2020-12) of the configuration: every key with its description, type or possible values, and
+/// default. The schema refuses other keys.
 pub fn schema() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<RunConfig>().to_value();
@@ -13,8 +14,8 @@ pub fn schema() -> Value {
     schema
 }
 
-/// Fits what is derived from Rust's types to TOML: there is no null, the default of a section is that of its keys, and
-/// numbers of single precision have the digits that they were written with.
+/// Adapts the schema of Rust's types to TOML: removes the type null, because TOML has none; removes the defaults of
+/// sections, because their keys have defaults; and rounds defaults of type `f32` to the digits of the source.
 fn tidy(schema: &mut Value) {
     match schema {
         Value::Object(object) => {
@@ -38,12 +39,12 @@ fn tidy(schema: &mut Value) {
     }
 }
 
-/// Whether a schema is that of a number of single precision.
+/// Whether a schema describes a number of type `f32`.
 fn is_single(schema: &Map<String, Value>) -> bool {
     schema.get("format").is_some_and(|format| format == "float")
 }
 
-/// `0.05` in place of `0.05000000074505806`.
+/// Rounds an `f32` to its shortest decimal form: `0.05` instead of `0.05000000074505806`.
 fn shorten(default: &mut Value) {
     match default {
         Value::Array(items) => items.iter_mut().for_each(shorten),
@@ -62,7 +63,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether a value is what a schema asks for, as far as this schema goes.
+    /// Whether a value matches a schema. Implements only the keywords that foveal's schema uses.
     fn fits(schema: &Value, value: &Value) -> bool {
         let list = |key: &str| schema.get(key).and_then(Value::as_array);
         let alternatives = list("anyOf").or(list("oneOf"));
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn every_recipe_and_arm_fits() {
+    fn every_recipe_and_arm_matches_the_schema() {
         let schema = schema();
         let (recipes, sets) = (files("configs"), files("configs/arms"));
         assert!(recipes.len() >= 5 && sets.len() >= 5);
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_every_form_are_told_from_wrong_ones() {
+    fn right_values_match_and_wrong_ones_do_not() {
         let schema = schema();
         for right in [
             "loss.alpha = [0.25, 0.5]",
@@ -159,7 +160,10 @@ mod tests {
         assert_eq!(at("/$schema"), "https://json-schema.org/draft/2020-12/schema");
         let epochs = at("/properties/train/properties/epochs");
         assert_eq!((&epochs["type"], &epochs["default"]), (&json!("integer"), &json!(12)));
-        assert_eq!(epochs["description"], "Passes over the training set.");
+        assert_eq!(
+            epochs["description"],
+            "Number of passes over the training set (epochs); at least 1. Default: `12`."
+        );
         assert_eq!(at("/properties/eval/properties/score_threshold/default"), &json!(0.05));
         assert_eq!(at("/properties/data/properties/mean/default"), &json!([0.485, 0.456, 0.406]));
         let kind = at("/properties/loss/properties/kind");

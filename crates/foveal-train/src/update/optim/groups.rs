@@ -1,13 +1,14 @@
-//! Learning rates that differ between parts of a network.
+//! Factors of the learning rate for groups of parameters (`train.backbone_lr`, `train.new_layers_lr`).
 
 use std::collections::BTreeSet;
 
 use crate::config::TrainConfig;
 
-/// Parameters below this path are the residual network's.
+/// Prefix of the paths of the backbone's parameters, without those of the feature pyramid.
 const BACKBONE: &str = "backbone.body.";
 
-/// Which factor of the learning rate a parameter has. A new one follows `train.new_layers_lr` wherever it stands.
+/// The factor of the learning rate of each parameter: `train.new_layers_lr` for parameters that were not loaded from
+/// `model.weights`, `train.backbone_lr` for other parameters of the backbone, and 1 for all others.
 #[derive(Clone, Debug)]
 pub struct LrGroups {
     backbone: f64,
@@ -16,12 +17,12 @@ pub struct LrGroups {
 }
 
 impl LrGroups {
-    /// The factors of a configuration; `new` are the tensors that the weight file did not give.
+    /// The factors that `config` sets. `new` holds the paths of the tensors that were not loaded from `model.weights`.
     pub fn new(config: &TrainConfig, new: &[String]) -> Self {
         Self { backbone: config.backbone_lr, new_layers: config.new_layers_lr, new: new.iter().cloned().collect() }
     }
 
-    /// The factor of the parameter at a path.
+    /// The factor of the learning rate for the parameter at `path`.
     pub fn factor(&self, path: &str) -> f64 {
         if self.new.contains(path) {
             self.new_layers
@@ -32,19 +33,19 @@ impl LrGroups {
         }
     }
 
-    /// A line for people, where a factor is not 1.
+    /// A message for the user about the factors that are not 1; `None` if all are 1.
     pub fn describe(&self) -> Option<String> {
         let mut parts = Vec::new();
         if self.backbone != 1.0 {
-            parts.push(format!("{} times for the residual network", self.backbone));
+            parts.push(format!("{} for the backbone (train.backbone_lr)", self.backbone));
         }
         if self.new_layers != 1.0 {
             parts.push(format!(
-                "{} times for the {} tensors that the weight file did not give",
+                "{} for {} tensors that were not loaded from model.weights (train.new_layers_lr)",
                 self.new_layers,
                 self.new.len()
             ));
         }
-        (!parts.is_empty()).then(|| format!("learning rate: {}", parts.join(", ")))
+        (!parts.is_empty()).then(|| format!("factors of the learning rate: {}", parts.join(", ")))
     }
 }

@@ -1,8 +1,9 @@
-//! SGD and AdamW with torch's semantics over a module's parameters, state by parameter path.
+//! SGD and AdamW, computed as in torch, with their state keyed by parameter path.
 //!
-//! Burn's own optimizers key their state by `ParamId`, which is new in every process, know no group without
-//! weight decay short of a regular expression a parameter, and make a tensor an operation. On host memory the
-//! update here is one pass over slices; elsewhere it is composed of tensor operations.
+//! Burn's own optimizers are not used for three reasons: they key their state by `ParamId`, which is new in every
+//! process; they can exclude parameters from weight decay only by a regular expression for each; and they create a
+//! tensor for every arithmetic operation. Here an update in host memory is one pass over slices; on accelerators it
+//! uses tensor operations.
 
 mod groups;
 mod slices;
@@ -20,50 +21,52 @@ use crate::device::is_host;
 
 pub use groups::LrGroups;
 
-/// The rule of an update and its constants.
+/// The rule by which an optimizer updates a parameter `p` with gradient `g`, and its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rule {
-    /// `v = momentum v + g; p -= lr v`.
+    /// Stochastic gradient descent with momentum as in `torch.optim.SGD`: `v = momentum * v + g + weight_decay * p`,
+    /// then `p -= lr * v`.
     Sgd {
-        /// Momentum.
+        /// Momentum, from 0 to below 1.
         momentum: f64,
     },
-    /// arXiv 1711.05101, algorithm 2, with the learning rate on the decay as in torch.
+    /// Adam with decoupled weight decay (arXiv 1711.05101, algorithm 2), where the decay is multiplied by the learning
+    /// rate as in `torch.optim.AdamW`.
     AdamW {
-        /// Decay rates of the moments.
+        /// Decay rates of the first and the second moment, each from 0 to below 1.
         betas: [f64; 2],
-        /// Added to the root of the second moment.
+        /// Added to the root of the bias-corrected second moment, above 0.
         eps: f64,
     },
 }
 
-/// An optimizer and its state.
+/// An optimizer (SGD or AdamW) with its state for all parameters of a module.
 #[derive(Debug)]
 pub struct Optimizer {
     rule: Rule,
     weight_decay: f64,
     decay_norms: bool,
-    /// Which parameter follows which factor of the learning rate.
+    /// Factors of the learning rate for groups of parameters.
     pub groups: LrGroups,
-    /// Momentum, or the first moment.
+    /// Momentum of SGD or first moment of AdamW, flat, by parameter path. A parameter has none before its first update.
     pub first: FlatTensors,
-    /// The second moment; empty under SGD.
+    /// Second moment of AdamW, flat, by parameter path; empty with SGD.
     pub second: FlatTensors,
-    /// Updates made.
+    /// Number of updates made, for AdamW's bias correction.
     pub updates: u64,
 }
 
-/// One parameter's constants in one update.
+/// The constants of one update of one parameter.
 #[derive(Clone, Copy, Debug)]
 struct Update {
     rule: Rule,
     lr: f64,
     weight_decay: f64,
-    /// Number of this update, from 1.
+    /// Number of this update, counted from 1.
     count: u64,
 }
 
-/// One parameter, its gradient and its state; all of one length.
+/// A parameter with its gradient and its state, all flat and of the same length.
 struct Tensors {
     param: Tensor<1>,
     grad: Tensor<1>,
@@ -72,7 +75,8 @@ struct Tensors {
 }
 
 impl Optimizer {
-    /// An optimizer without any history, to which no layer is new.
+    /// A new optimizer with the settings of `config`, no state, and no parameter in the group of new layers
+    /// (`train.new_layers_lr`).
     pub fn new(config: &TrainConfig) -> Self {
         let rule = match config.optimizer {
             OptimizerKind::Sgd => Rule::Sgd { momentum: config.momentum },
@@ -89,25 +93,25 @@ impl Optimizer {
         }
     }
 
-    /// One update of every parameter that has a gradient, with clipped gradients. Nothing changes but the count of
-    /// updates where [`Clipping::finite`] is false.
+    /// Updates every parameter of `module` that has a gradient in `grads`, at the learning rate `lr`, with gradients
+    /// multiplied by [`Clipping::factor`]. If [`Clipping::finite`] is false, only the count of updates changes.
     pub fn step<M: Module>(&mut self, module: M, grads: Grads, lr: f64, clipping: &Clipping) -> M {
         self.updates += 1;
-        module.map(&mut Step { path: ParamPath::default(), optimizer: self, grads, lr, clipping })
+        module.map(&mut UpdateParams { path: ParamPath::default(), optimizer: self, grads, lr, clipping })
     }
 
     fn update_for(&self, path: &str, rank: usize, lr: f64) -> Update {
         Update {
             rule: self.rule,
             lr: lr * self.groups.factor(path),
-            // Biases and the affine parameters of norms are all that has one dimension.
+            // The parameters with one dimension are biases and the affine parameters of norm layers.
             weight_decay: if rank > 1 || self.decay_norms { self.weight_decay } else { 0.0 },
             count: self.updates,
         }
     }
 }
 
-struct Step<'a> {
+struct UpdateParams<'a> {
     path: ParamPath,
     optimizer: &'a mut Optimizer,
     grads: Grads,
@@ -115,7 +119,7 @@ struct Step<'a> {
     clipping: &'a Clipping,
 }
 
-impl ModuleMapper for Step<'_> {
+impl ModuleMapper for UpdateParams<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }

@@ -1,15 +1,15 @@
-//! Updates in host memory: one pass over the slices of a parameter.
+//! Parameter updates in host memory, in one pass over the slices.
 
 use rayon::prelude::*;
 
 use super::{Rule, Tensors, Update};
 use crate::update::Clipping;
 
-/// Elements a thread takes at once. Updates are elementwise, so that results do not depend on it.
+/// Number of elements that a thread processes at once. Updates are elementwise, so results do not depend on it.
 const CHUNK: usize = 1 << 14;
 
-/// Updates a parameter and its state, in place where nothing else holds them, or leaves all as it is where `finite` is
-/// false. Everything lies in host memory, so that no device is waited for.
+/// Updates a parameter and its state, without a copy if no other tensor shares their memory. Nothing changes if
+/// [`Clipping::finite`] is false. All tensors lie in host memory, so that no device is waited for.
 pub(super) fn update(tensors: Tensors, update: &Update, clipping: &Clipping) -> Tensors {
     if !clipping.finite.clone().into_scalar::<bool>() {
         return tensors;
@@ -48,15 +48,16 @@ pub(super) fn update(tensors: Tensors, update: &Update, clipping: &Clipping) -> 
     Tensors { param: back(p), grad: back(g), first: back(m), second: v.map(back) }
 }
 
-/// AdamW's constants of one update, as torch rounds them.
+/// The constants of one AdamW update, rounded to f32 as in torch.
 struct Adam {
+    /// Factor of the parameter: 1 - lr * weight decay.
     keep: f32,
     beta2: f32,
-    /// 1 - beta, before rounding to f32: 1 - 0.999f32 would be off by 5e-5 of itself.
+    /// 1 - beta of both moments, computed in f64 and then rounded: `1 - 0.999f32` would have a relative error of 5e-5.
     rest: [f32; 2],
-    /// lr over the first moment's bias correction.
+    /// Learning rate divided by the bias correction of the first moment.
     rate: f32,
-    /// Root of the second moment's bias correction.
+    /// Square root of the bias correction of the second moment.
     root: f32,
     eps: f32,
 }

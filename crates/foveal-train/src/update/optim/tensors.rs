@@ -1,11 +1,11 @@
-//! Updates by tensor operations. Nothing is read from the device.
+//! Parameter updates by tensor operations, without reading from the device.
 
 use burn::tensor::Tensor;
 
 use super::{Rule, Tensors, Update};
 use crate::update::Clipping;
 
-/// Updates a parameter and its state, or leaves all as it is where `finite` is false.
+/// Updates a parameter and its state. Nothing changes if [`Clipping::finite`] is false.
 pub(super) fn update(tensors: Tensors, update: &Update, clipping: &Clipping) -> Tensors {
     let Tensors { param, grad, first, second } = tensors;
     let length = param.dims();

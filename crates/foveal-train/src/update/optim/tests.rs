@@ -1,4 +1,4 @@
-//! Against torch 2.x, three updates each; figures by `torch.optim.SGD(lr=0.1, momentum=0.9)` and
+//! Three updates compared with torch 2.x; expected values from `torch.optim.SGD(lr=0.1, momentum=0.9)` and
 //! `torch.optim.AdamW(lr=0.1, betas=(0.9, 0.999), eps=1e-8)`, weight decay 0.1 on the weight and 0 on the bias.
 
 use burn::module::{Module, Param};
@@ -13,7 +13,7 @@ struct Tiny {
     bias: Param<Tensor<1>>,
 }
 
-/// Within f32 rounding of a few operations on values about 1.
+/// Covers the f32 rounding of a few operations on values of about 1.
 const TOLERANCE: f32 = 2e-6;
 
 fn tiny(device: &Device) -> Tiny {
@@ -164,7 +164,7 @@ fn each_group_moves_by_its_factor() {
     for kind in [OptimizerKind::Sgd, OptimizerKind::AdamW] {
         both_ways(|| {
             let [body, fpn, head] = moves(kind, [0.1, 2.0]);
-            // A gradient of 1 at a rate of 0.1: under SGD, and by Adam's first step, 0.1.
+            // With a gradient of 1 and a learning rate of 0.1, both SGD and the first step of Adam move by 0.1.
             close(&fpn, &[0.1; 6]);
             close(&body, &[0.01, 0.01, 0.01, 0.01, 0.2, 0.2]);
             close(&head, &[0.2; 6]);

@@ -1,4 +1,4 @@
-//! The variants that a lab compares.
+//! Arms: the variants of a configuration that a lab compares.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use toml::Table;
 use crate::config::{self, Layer};
 use crate::failure::Usage;
 
-/// The sets that come with the program: name and content.
+/// The built-in sets of arms: name and TOML text.
 const SETS: [(&str, &str); 5] = [
     ("table1", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/table1.toml"))),
     ("gamma", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/gamma.toml"))),
@@ -24,14 +24,14 @@ const SETS: [(&str, &str); 5] = [
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArmSet {
-    /// What is compared, in a line.
+    /// What the set compares, in one line.
     pub about: String,
-    /// The arm that the others are compared with.
+    /// Name of the arm that the others are compared with.
     pub reference: String,
-    /// In the order of the table.
+    /// The arms, in the order of the report.
     #[serde(rename = "arm")]
     pub arms: Vec<Arm>,
-    /// The set's name, for titles and folders.
+    /// Name of the set, for titles and folders.
     #[serde(skip)]
     pub name: String,
 }
@@ -40,19 +40,20 @@ pub struct ArmSet {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arm {
-    /// Folder and key.
+    /// Name of the arm, of its folder and in the JSON result.
     pub name: String,
-    /// For people.
+    /// Title in tables and charts.
     pub title: String,
-    /// The keys that it changes.
+    /// The configuration values that the arm changes.
     pub config: Table,
 }
 
 impl ArmSet {
-    /// A set that comes with the program, or a file of that kind.
+    /// Loads a built-in set or a TOML file, and keeps the arms `only` if any are given.
     ///
     /// # Errors
-    /// [`Usage`] for a name that is neither, or an arm of `only` that there is not; a file that is no such set.
+    /// [`Usage`] if `set` is neither the name of a built-in set nor a file, or an arm of `only` does not exist; another
+    /// error if the file is not a valid set of arms.
     pub fn load(set: &str, only: &[String]) -> Result<Self> {
         let path = Path::new(set);
         let (text, name) = match SETS.iter().find(|(name, _)| *name == set) {
@@ -63,7 +64,7 @@ impl ArmSet {
             }
             None => {
                 let names = SETS.map(|(name, _)| name).join(", ");
-                return Err(Usage(format!("--arms {set}: neither a file nor one of {names}")).into());
+                return Err(Usage(format!("--arms {set}: expected a file or one of {names}")).into());
             }
         };
         let mut arms = Self::parse(&text, &name).with_context(|| format!("the arms {set}"))?;
@@ -86,23 +87,30 @@ impl ArmSet {
         for arm in &set.arms {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             if arm.name.is_empty() || arm.name.starts_with('.') || !arm.name.chars().all(plain) {
-                bail!("name = {:?}: expected letters, digits, '-', '_' and '.' (it becomes a folder)", arm.name);
+                bail!(
+                    "name = {:?}: expected letters, digits, '-', '_' and '.' (it is also the name of a folder)",
+                    arm.name
+                );
             }
             if !names.insert(&arm.name) {
-                bail!("two arms are called {}", arm.name);
+                bail!("two arms have the name {}", arm.name);
             }
         }
         if !names.contains(&set.reference) {
-            bail!("reference = {:?}: no arm of that name", set.reference);
+            bail!("reference = {:?}: expected the name of an arm", set.reference);
         }
         Ok(set)
     }
 
-    /// Keeps the arms of these names; without the reference, the last of them takes its place.
+    /// Keeps only the arms with these names. If the reference arm is not among them, the last one becomes the
+    /// reference.
+    ///
+    /// # Errors
+    /// [`Usage`] if an arm does not exist.
     fn select(&mut self, only: &[String]) -> Result<()> {
         let names: Vec<String> = self.arms.iter().map(|arm| arm.name.clone()).collect();
         if let Some(unknown) = only.iter().find(|name| !names.contains(name)) {
-            let text = format!("--only {unknown}: the arms of {} are {}", self.name, names.join(", "));
+            let text = format!("--only {unknown}: unknown arm; the arms of {} are {}", self.name, names.join(", "));
             return Err(Usage(text).into());
         }
         self.arms.retain(|arm| only.contains(&arm.name));
@@ -116,10 +124,10 @@ impl ArmSet {
 }
 
 impl Arm {
-    /// The configuration of this arm with a seed.
+    /// The configuration of this arm with a seed. Relative paths in the arm are relative to `folder`.
     ///
     /// # Errors
-    /// As of any configuration, naming the arm where the value is its own.
+    /// If the configuration is invalid; the error names the source of the value, which can be the arm.
     pub fn resolve(&self, file: &Path, sets: &[String], folder: &Path, seed: u64) -> Result<RunConfig> {
         let layer = Layer::of_arm(&self.name, self.config.clone(), folder);
         let mut config = config::with_arm(file, sets, layer)?;
@@ -133,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shipped_set_fits_every_key() {
+    fn every_built_in_set_is_valid_and_its_arms_differ() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("empty.toml");
         std::fs::write(&file, "").unwrap();
@@ -153,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn selections_and_mistakes_are_named() {
+    fn arms_can_be_selected_and_errors_name_the_mistake() {
         let only = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
         let set = ArmSet::load("pi", &only(&["pi-0.5", "pi-0.1"])).unwrap();
         assert_eq!((set.arms.len(), set.reference.as_str()), (2, "pi-0.1"));
@@ -163,7 +171,7 @@ mod tests {
         let parse = |text: &str| ArmSet::parse(text, "x").unwrap_err().to_string();
         let arm = "[[arm]]\nname = \"a\"\ntitle = \"A\"\nconfig = {}\n";
         let head = "about = \"\"\nreference = \"a\"\n";
-        assert!(parse(&format!("{head}{arm}{arm}")).contains("two arms are called a"));
+        assert!(parse(&format!("{head}{arm}{arm}")).contains("two arms have the name a"));
         assert!(parse(&format!("about = \"\"\nreference = \"b\"\n{arm}")).contains("\"b\""));
         assert!(parse(&format!("{head}{}", arm.replace("\"a\"", "\"../a\""))).contains("../a"));
         assert!(parse(&format!("{head}{arm}colour = 1")).contains("colour"));

@@ -1,4 +1,4 @@
-//! The result of a lab as a figure: AP, AP of the rarest classes, the positives' share over time.
+//! The charts of a lab: AP, AP of the rarest classes, and the positives' share of the class loss over the steps.
 
 use std::path::Path;
 
@@ -9,18 +9,19 @@ use super::runs::Record;
 use super::statistics::Estimate;
 use crate::chart::{self, Axis, Chart, Curve, Interval, Intervals, Lines};
 
-/// Width of each chart in pixels.
+/// Width of each chart in nominal pixels.
 const WIDTH: u32 = 420;
-/// Height of a row of intervals, and of all else.
+/// Height of a row of a chart of intervals in nominal pixels.
 const ROW: u32 = 52;
+/// Height of title, axis and margins of a chart in nominal pixels.
 const FRAME: u32 = 110;
-/// The least height, for the curves' sake.
+/// Lowest height of a chart in nominal pixels, for the chart of curves.
 const LEAST: u32 = 340;
 
-/// Draws the three charts side by side.
+/// Draws the three charts side by side into an `.svg` or `.png` file.
 ///
 /// # Errors
-/// A file that cannot be written.
+/// If the file cannot be written.
 pub fn write(report: &Report, path: &Path) -> Result<()> {
     let intervals = |title: &str, of: fn(&ArmResult) -> Option<Estimate>, dots: bool| {
         let estimates: Vec<Option<Estimate>> = report.arms.iter().map(of).collect();
@@ -51,14 +52,14 @@ pub fn write(report: &Report, path: &Path) -> Result<()> {
         curves,
     });
     let charts = [
-        intervals("AP (circles: seeds)", |arm| arm.figures.ap, true),
-        intervals("AP of the rarest classes", |arm| arm.figures.ap_rare, false),
+        intervals("AP (circles: single seeds)", |arm| arm.metrics.ap, true),
+        intervals("AP of the rarest classes", |arm| arm.metrics.ap_rare, false),
         share,
     ];
     chart::write(path, &charts, WIDTH, (FRAME + ROW * report.arms.len() as u32).max(LEAST))
 }
 
-/// A seed's own AP.
+/// The AP of one seed; `None` if training diverged or COCO leaves the AP undefined.
 fn ap(record: &Record) -> Option<f64> {
     match record {
         Record::Finished { metrics, .. } => metrics["AP"].as_f64().filter(|ap| *ap >= 0.0),

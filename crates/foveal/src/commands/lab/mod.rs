@@ -1,4 +1,4 @@
-//! `foveal lab`: arms of one configuration side by side.
+//! `foveal lab`: trains several variants (arms) of a configuration and compares them.
 
 mod arms;
 mod figure;
@@ -24,27 +24,27 @@ use crate::args::{Common, LabArgs};
 use crate::failure::{DONE, INTERRUPTED, Usage};
 use crate::{config, device, output};
 
-/// Where labs go that name no folder.
+/// The folder of labs without `--out`.
 const LABS: &str = "labs";
-/// The part of the classes that counts as the rarest: a third, at least one.
+/// One class in this many counts as one of the rarest; at least one class does.
 const RARE: usize = 3;
 
-/// Trains what is not trained yet, then compares.
+/// Trains the arms that are not finished, then compares all arms.
 ///
 /// # Errors
-/// Config, arms, data, weights or files that cannot be used.
+/// If the configuration, the arms, the data or the weights cannot be used, or a file cannot be read or written.
 pub fn run(args: &LabArgs, common: &Common) -> Result<u8> {
     let lab = Lab::plan(args, common)?;
     let picked = device::pick(&common.device)?;
     let train = lab.base.data.open_train()?.dataset;
     let val = lab.base.data.open_val_with(Some(train.label_map()))?.dataset;
     if val.is_empty() {
-        bail!("the validation set has no usable image");
+        bail!("the validation set contains no usable image");
     }
     let rare = rarest(&train);
     let stop = interrupt::flag()?;
     let Some(records) = lab.train(&picked.device, &picked.name, &stop)? else {
-        eprintln!("interrupted; the same command goes on");
+        eprintln!("interrupted; run the same command again to continue");
         return Ok(INTERRUPTED);
     };
     let report = lab.compare(records, &val, &rare)?;
@@ -54,40 +54,50 @@ pub fn run(args: &LabArgs, common: &Common) -> Result<u8> {
     for name in ["lab.svg", "lab.png"] {
         figure::write(&report, &file(name))?;
     }
-    eprintln!("{}: lab.json, lab.md, lab.svg, lab.png", lab.out.display());
+    eprintln!("{}: wrote lab.json, lab.md, lab.svg and lab.png", lab.out.display());
     output::emit(args.json.as_deref(), &report.json(), &report.text())?;
     Ok(DONE)
 }
 
-/// What is to be trained and compared.
+/// The plan of a lab.
 struct Lab {
+    /// The configuration without the changes of an arm.
     base: RunConfig,
+    /// The arms to compare.
     set: ArmSet,
+    /// The seeds of each arm.
     seeds: Vec<u64>,
-    /// All arms with the first seed, then all with the second, …
+    /// The runs: all arms with the first seed, then all arms with the second seed, and so on.
     jobs: Vec<Job>,
+    /// The folder of the runs and results.
     out: PathBuf,
+    /// Number of bootstrap resamples.
     resamples: usize,
 }
 
 impl Lab {
-    /// Every arm with every seed, all of them checked before any runs.
+    /// Plans a run for every arm and seed. All configurations are checked before the first run starts.
+    ///
+    /// # Errors
+    /// If the arguments or a configuration are invalid, or an arm has another validation set than the others.
     fn plan(args: &LabArgs, common: &Common) -> Result<Self> {
         let seeds = seeds(&args.seeds)?;
         let set = ArmSet::load(&args.arms, &args.only)?;
         let base = config::load(Some(&args.config), &common.set)?;
         if base.train.overfit > 0 {
-            return Err(Usage("a lab compares on the validation set: train.overfit must be 0".to_owned()).into());
+            return Err(
+                Usage("train.overfit: expected 0, because a lab compares on the validation set".to_owned()).into()
+            );
         }
         let out = args.out.clone().unwrap_or_else(|| Path::new(LABS).join(format!("{}-{}", base.name, set.name)));
-        // Where the set is a file, its paths start from there.
+        // Relative paths in a file of arms are relative to the folder of the file.
         let folder = Path::new(&args.arms).parent().unwrap_or(Path::new(""));
         let mut jobs: Vec<Job> = Vec::new();
         for &seed in &seeds {
             for arm in &set.arms {
                 let config = arm.resolve(&args.config, &common.set, folder, seed)?;
                 if let Some(key) = other_validation(&base, &config) {
-                    bail!("arm {}: it changes {key}, but all arms share one validation set", arm.name);
+                    bail!("arm {}: it changes {key}, but all arms must share one validation set", arm.name);
                 }
                 let folder = out.join(&arm.name).join(format!("seed-{seed}"));
                 jobs.push(Job { config, folder, name: format!("arm {}, seed {seed}", arm.name) });
@@ -96,13 +106,18 @@ impl Lab {
         Ok(Self { base, set, seeds, jobs, out, resamples: args.resamples as usize })
     }
 
-    /// Does what is not done yet; `None` when interrupted.
+    /// Trains the runs that are not finished. Returns the outcomes of all runs, or `None` if interrupted.
+    ///
+    /// # Errors
+    /// If a run fails for another reason than a loss that is not finite.
     fn train(&self, device: &Device, device_name: &str, stop: &AtomicBool) -> Result<Option<Vec<Record>>> {
         let known: Vec<Option<Record>> = self.jobs.iter().map(Job::record).collect::<Result<_>>()?;
         let (arms, seeds, runs) = (self.set.arms.len(), self.seeds.len(), self.jobs.len());
         let finished = known.iter().flatten().count();
         let out = self.out.display();
-        eprintln!("lab {out}: {arms} arms x {seeds} seeds, {finished} of {runs} runs are there; device {device_name}");
+        eprintln!(
+            "lab {out}: {arms} arms x {seeds} seeds, {finished} of {runs} runs are finished; device {device_name}"
+        );
         let mut records = Vec::with_capacity(runs);
         for (index, (job, known)) in self.jobs.iter().zip(known).enumerate() {
             if let Some(record) = known {
@@ -112,18 +127,24 @@ impl Lab {
             eprintln!("run {} of {runs}: {}", index + 1, job.name);
             let Some(record) = job.run(device, stop)? else { return Ok(None) };
             if let Record::Diverged { message, .. } = &record {
-                eprintln!("{}: diverged, which is a result: {message}", job.name);
+                eprintln!(
+                    "warning: {}: training diverged, which is recorded as the result of this run: {message}",
+                    job.name
+                );
             }
             records.push(record);
         }
         Ok(Some(records))
     }
 
-    /// Figures, intervals and shares of all arms.
+    /// Computes metrics, intervals and loss shares of all arms.
+    ///
+    /// # Errors
+    /// If the log or the detections of a run cannot be read.
     fn compare(&self, records: Vec<Record>, val: &Dataset, rare: &[(usize, usize)]) -> Result<Report> {
         let truth = val.coco();
         let categories = val.label_map().categories();
-        // Figures come by ascending category id.
+        // The metrics per category are in the order of ascending category ids.
         let mut ids: Vec<i64> = truth.categories.iter().map(|category| category.id).collect();
         ids.sort_unstable();
         ids.dedup();
@@ -146,7 +167,7 @@ impl Lab {
         let reference = reference.context("the reference is one of the arms")?;
         let results = arms.iter().enumerate().map(|(arm, (resampled, share))| ArmResult {
             records: records.iter().skip(arm).step_by(count).cloned().collect(),
-            figures: resampled.figures(),
+            metrics: resampled.metrics(),
             difference: resampled.minus(&arms[reference].0),
             share: share.clone(),
         });
@@ -163,9 +184,12 @@ impl Lab {
     }
 }
 
-/// `3` is 1, 2, 3; a list is itself; `7,` is 7 alone.
+/// Parses `--seeds`: `3` means the seeds 1, 2, 3; `5,9` means the seeds 5 and 9; `7,` means only the seed 7.
+///
+/// # Errors
+/// [`Usage`] if the text is neither a number above 0 nor a list of different seeds.
 fn seeds(text: &str) -> Result<Vec<u64>> {
-    let wrong = || Usage(format!("--seeds {text}: expected a number of seeds, or different seeds A,B,C"));
+    let wrong = || Usage(format!("--seeds {text}: expected a number of seeds, or a list of different seeds A,B,C"));
     let list = text.strip_suffix(',').unwrap_or(text);
     let numbers: Vec<u64> =
         list.split(',').map(|part| part.trim().parse().map_err(|_| wrong())).collect::<Result<_, Usage>>()?;
@@ -177,7 +201,7 @@ fn seeds(text: &str) -> Result<Vec<u64>> {
     if seeds.is_empty() || repeated { Err(wrong().into()) } else { Ok(seeds) }
 }
 
-/// The key by which an arm has another validation set than the rest.
+/// The key that gives an arm another validation set than the base configuration, if there is one.
 fn other_validation(base: &RunConfig, arm: &RunConfig) -> Option<&'static str> {
     let different = [
         ("data.source", base.data.source != arm.data.source),
@@ -188,7 +212,7 @@ fn other_validation(base: &RunConfig, arm: &RunConfig) -> Option<&'static str> {
     different.into_iter().find(|(_, differs)| *differs).map(|(key, _)| key)
 }
 
-/// The classes with the fewest training objects, rarest first: class and objects.
+/// The classes with the fewest training objects, rarest first, as pairs of class index and number of objects.
 fn rarest(train: &Dataset) -> Vec<(usize, usize)> {
     let mut objects: Vec<(usize, usize)> = train.objects_by_class().into_iter().enumerate().collect();
     objects.sort_by_key(|&(_, count)| count);

@@ -1,47 +1,50 @@
-//! The result of a lab: as a table for people, as Markdown, as JSON.
+//! The result of a lab as a table for the terminal, as Markdown and as JSON.
 
 use serde_json::{Value, json};
 
 use super::arms::ArmSet;
 use super::runs::{LossParts, Record};
-use super::statistics::{CONFIDENCE, Estimate, Figures};
+use super::statistics::{CONFIDENCE, Estimate, Metrics};
 use crate::output::significant;
 
-/// Points of the curve of the positives' share.
+/// Highest number of points of the curve of the positives' share.
 const POINTS: u64 = 60;
-/// The last steps whose share is told: this fraction of all.
+/// Fraction of the steps that count as the last steps.
 const LAST: f64 = 0.1;
 
-/// A class among the rarest.
+/// One of the rarest classes.
 pub struct RareClass {
+    /// Name of the category.
     pub name: String,
-    /// Objects in the training set.
+    /// Number of objects in the training set.
     pub objects: usize,
 }
 
-/// One arm with all its seeds.
+/// The result of one arm over all seeds.
 pub struct ArmResult {
-    /// One a seed, in the seeds' order.
+    /// The outcome of each seed, in the order of the seeds.
     pub records: Vec<Record>,
-    pub figures: Figures,
-    /// These figures minus the reference's.
-    pub difference: Figures,
+    /// Metrics over all seeds.
+    pub metrics: Metrics,
+    /// Metrics of this arm minus those of the reference arm.
+    pub difference: Metrics,
+    /// The positives' share of the class loss.
     pub share: Share,
 }
 
-/// The positives' share of the class loss over time, all seeds together.
+/// The positives' share of the class loss over the steps, over all seeds, as fractions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Share {
-    /// Of the first step.
+    /// Share in the first step.
     pub first: f64,
-    /// Of the last tenth of the steps.
+    /// Share in the last tenth of the steps.
     pub last: f64,
-    /// Middle of a range of steps, and the share over it.
+    /// For each range of steps, its middle and the share in it.
     pub curve: Vec<(f64, f64)>,
 }
 
 impl Share {
-    /// Shares are of sums: a step with a large loss counts for more.
+    /// Computes the shares of the given steps. A share is a ratio of sums, so steps with a large loss have more weight.
     pub fn of(parts: &[LossParts]) -> Self {
         let Some(end) = parts.iter().map(|part| part.step).max() else { return Self::default() };
         let start = parts.iter().map(|part| part.step).min().unwrap_or(end);
@@ -67,20 +70,26 @@ impl Share {
     }
 }
 
-/// All of a lab.
+/// The result of a lab.
 pub struct Report {
+    /// Name of the configuration.
     pub config: String,
+    /// The arms that were compared.
     pub set: ArmSet,
+    /// The seeds of each arm.
     pub seeds: Vec<u64>,
+    /// Number of validation images.
     pub images: usize,
+    /// Number of bootstrap resamples.
     pub resamples: usize,
+    /// The rarest classes, rarest first.
     pub rarest: Vec<RareClass>,
-    /// One an arm, in the set's order.
+    /// The result of each arm, in the order of the set.
     pub arms: Vec<ArmResult>,
 }
 
 impl Report {
-    /// The table for a terminal.
+    /// The result as a table for the terminal.
     pub fn text(&self) -> String {
         let rows = self.rows();
         let widths: Vec<usize> = (0..rows[0].len())
@@ -97,7 +106,7 @@ impl Report {
         out
     }
 
-    /// The same in Markdown, with the figure beside it.
+    /// The result as Markdown, with a reference to the image file `figure`.
     pub fn markdown(&self, figure: &str) -> String {
         let rows = self.rows();
         let cell = |text: &String| text.replace('|', "\\|");
@@ -106,7 +115,9 @@ impl Report {
         out += &line(&rows[0]);
         out += &format!("|{}\n", "---|".repeat(rows[0].len()));
         rows[1..].iter().for_each(|row| out += &line(row));
-        out + &format!("\n![The same as a figure, and the positives' share of the loss over time]({figure})\n")
+        out + &format!(
+            "\n![AP, AP of the rarest classes, and the positives' share of the class loss over time]({figure})\n"
+        )
     }
 
     fn title(&self) -> String {
@@ -117,8 +128,8 @@ impl Report {
         let rarest: Vec<String> = self.rarest.iter().map(|c| format!("{} ({})", c.name, c.objects)).collect();
         let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
         format!(
-            "Seeds {}; last weights on {} validation images; in brackets {:.0} % intervals of {} resamples of images \
-             and seeds. Rarest classes (training objects): {}.",
+            "Seeds {}; evaluation of the last weights on {} validation images. In brackets: {:.0} % intervals from {} \
+             resamples of images and seeds. Rarest classes (number of training objects): {}.",
             seeds.join(", "),
             self.images,
             100.0 * CONFIDENCE,
@@ -127,7 +138,7 @@ impl Report {
         )
     }
 
-    /// The heading, then a row an arm.
+    /// The heading and one row for each arm.
     fn rows(&self) -> Vec<Vec<String>> {
         let mut heading: Vec<String> =
             ["arm", "AP", "AP50", "AP rarest", "AR100"].into_iter().map(str::to_owned).collect();
@@ -141,9 +152,9 @@ impl Report {
             if !diverged.is_empty() {
                 name = format!("{name}; diverged: {diverged}");
             }
-            let Figures { ap, ap50, ap_rare, ar100 } = &result.figures;
+            let Metrics { ap, ap50, ap_rare, ar100 } = &result.metrics;
             let mut row = vec![name];
-            row.extend([ap, ap50, ap_rare, ar100].map(|figure| bracketed(figure, false)));
+            row.extend([ap, ap50, ap_rare, ar100].map(|metric| bracketed(metric, false)));
             let is_reference = arm.name == self.set.reference;
             row.push(if is_reference { "-".to_owned() } else { bracketed(&result.difference.ap, true) });
             row.extend([result.share.first, result.share.last].map(|share| significant(share, 3, 1e-3)));
@@ -152,7 +163,7 @@ impl Report {
         rows
     }
 
-    /// `step 12 (seed 1), step 40 (seed 3)`.
+    /// The steps at which seeds diverged, such as `step 12 (seed 1), step 40 (seed 3)`; empty if none did.
     pub fn diverged(&self, result: &ArmResult) -> String {
         let steps = self.seeds.iter().zip(&result.records).filter_map(|(seed, record)| match record {
             Record::Diverged { step, .. } => Some(format!("step {step} (seed {seed})")),
@@ -161,7 +172,7 @@ impl Report {
         steps.collect::<Vec<_>>().join(", ")
     }
 
-    /// Everything, with each seed's own figures.
+    /// The result as JSON, with the metrics of each seed.
     pub fn json(&self) -> Value {
         let arms = self.set.arms.iter().zip(&self.arms).map(|(arm, result)| {
             let runs = self.seeds.iter().zip(&result.records).map(|(seed, record)| match record {
@@ -174,7 +185,7 @@ impl Report {
             });
             json!({
                 "name": arm.name, "title": arm.title, "config": arm.config,
-                "figures": result.figures, "difference": result.difference,
+                "figures": result.metrics, "difference": result.difference,
                 "positive_share": {
                     "first": result.share.first, "last": result.share.last, "curve": result.share.curve,
                 },
@@ -190,7 +201,7 @@ impl Report {
     }
 }
 
-/// `0.312 [0.290, 0.335]`, with a sign where it is a difference.
+/// Formats an estimate, such as `0.312 [0.290, 0.335]`; `signed` adds a sign, for differences.
 fn bracketed(estimate: &Option<Estimate>, signed: bool) -> String {
     let number = |value: f64| if signed { format!("{value:+.3}") } else { format!("{value:.3}") };
     match estimate {
@@ -204,20 +215,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_of_sums() {
+    fn shares_are_ratios_of_sums() {
         let part = |step, positive, negative| LossParts { step, positive, negative };
-        // Two seeds: 1 of 100 and 3 of 100 in the first step; then 200 steps of one half.
+        // Two seeds: shares of 1 % and 3 % in the first step, then 199 steps with a share of one half.
         let mut parts = vec![part(1, 1.0, 99.0), part(1, 3.0, 97.0)];
         parts.extend((2..=200).map(|step| part(step, 2.0, 2.0)));
         let share = Share::of(&parts);
         assert_eq!((share.first, share.last), (0.02, 0.5));
-        assert_eq!(share.curve.len(), 50); // 4 steps a point
+        assert_eq!(share.curve.len(), 50); // 4 steps per point
         assert!(share.curve[0].0 == 2.0 && share.curve[0].1 < 0.1 && share.curve[49] == (198.0, 0.5));
         assert_eq!(Share::of(&[]), Share::default());
     }
 
     #[test]
-    fn estimates_are_bracketed() {
+    fn estimates_have_their_interval_in_brackets() {
         let estimate = Some(Estimate { mean: 0.0312, low: -0.01, high: 0.07 });
         assert_eq!(bracketed(&estimate, true), "+0.031 [-0.010, +0.070]");
         assert_eq!(bracketed(&None, false), "-");

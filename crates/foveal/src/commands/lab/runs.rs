@@ -1,4 +1,4 @@
-//! One arm with one seed: trained, gone on with, or found finished.
+//! A run of a lab, which trains one arm with one seed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,52 +15,57 @@ use serde_json::Value;
 use crate::output;
 use crate::progress::Console;
 
-/// How a run ended; the file that says so is what makes it finished.
+/// The outcome of a run. A run is finished if its folder contains this record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum Record {
-    /// All steps are done, and the last weights were evaluated.
+    /// All steps were done and the last weights were evaluated.
     Finished {
-        /// Optimizer steps made.
+        /// Number of optimizer steps.
         steps: u64,
-        /// COCO's figures.
+        /// COCO metrics, as in the output of `foveal eval --json`.
         metrics: Value,
     },
-    /// A loss or gradient was not finite.
+    /// Training stopped because a loss or gradient was not finite.
     Diverged {
-        /// The step, from 1.
+        /// The step at which training stopped, counted from 1.
         step: u64,
-        /// What training said.
+        /// The error message of the training.
         message: String,
     },
 }
 
 /// One run of a lab.
 pub struct Job {
-    /// What to train.
+    /// Configuration of the run.
     pub config: RunConfig,
-    /// Where.
+    /// Folder of the run.
     pub folder: PathBuf,
-    /// For messages: `arm focal, seed 1`.
+    /// Name in messages, such as `arm focal, seed 1`.
     pub name: String,
 }
 
-/// Steps and what the class loss came to: from positives and from all else.
+/// The class loss of a step, divided into the parts of positives and negatives.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LossParts {
+    /// The step, counted from 1.
     pub step: u64,
+    /// The part of the positives.
     pub positive: f64,
+    /// The part of the negatives.
     pub negative: f64,
 }
 
+/// File name of the outcome of a run.
 const RECORD: &str = "outcome.json";
+/// File name of the detections of the last evaluation.
 const DETECTIONS: &str = "detections.json";
 
 impl Job {
-    /// What is known of this run, where it is finished.
+    /// The outcome of this run; `None` if it is not finished.
     ///
     /// # Errors
-    /// Files that cannot be read, or a run of another configuration.
+    /// If a file cannot be read, or the folder contains a run of another configuration.
     pub fn record(&self) -> Result<Option<Record>> {
         let path = self.folder.join(RECORD);
         let text = match std::fs::read_to_string(&path) {
@@ -68,33 +73,36 @@ impl Job {
             other => other.with_context(|| format!("cannot read {}", path.display()))?,
         };
         self.same_config()?;
-        serde_json::from_str(&text).map(Some).with_context(|| format!("{}: no record of a run", path.display()))
+        serde_json::from_str(&text).map(Some).with_context(|| {
+            format!("{}: invalid record of a run; remove the file to evaluate the run again", path.display())
+        })
     }
 
-    /// The detections of a finished run.
+    /// The detections of a finished run on the validation set.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// If the file cannot be read.
     pub fn detections(&self) -> Result<Vec<CocoDetection>> {
         Ok(read_results(&self.folder.join(DETECTIONS))?)
     }
 
-    /// The class loss's parts over time, as the run's log has them.
+    /// The parts of the class loss in each logged step of the run.
     ///
     /// # Errors
-    /// A log that cannot be read.
+    /// If the log cannot be read.
     pub fn loss_parts(&self) -> Result<Vec<LossParts>> {
         let path = self.folder.join("log.jsonl");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        // The other lines of a log are epochs and evaluations.
+        // Lines of epochs and evaluations do not parse as steps and are skipped.
         let steps = text.lines().filter_map(|line| serde_json::from_str::<StepRecord>(line).ok());
         Ok(steps.map(|s| LossParts { step: s.step, positive: s.positive_loss, negative: s.negative_loss }).collect())
     }
 
-    /// Trains from the start or from where an earlier call stopped; `None` when interrupted.
+    /// Trains from the start, or continues a run that was stopped. Returns `None` if interrupted.
     ///
     /// # Errors
-    /// Config, data, weights or files; not a loss that is not finite, which is a result.
+    /// If the configuration, the data or the weights cannot be used, or a file cannot be read or written. A loss that
+    /// is not finite is not an error but an outcome.
     pub fn run(&self, device: &Device, stop: &AtomicBool) -> Result<Option<Record>> {
         let (run, resume) = self.open()?;
         let mut console = Console::new();
@@ -103,7 +111,7 @@ impl Job {
             Ok(Outcome::Finished(summary)) => {
                 let evaluation = match summary.evaluation {
                     Some(evaluation) => evaluation,
-                    // All was done before, but for this record.
+                    // An earlier call did all steps but did not write the record.
                     None => match self.evaluate(&run, device, &mut console, stop)? {
                         Some(evaluation) => evaluation,
                         None => return Ok(None),
@@ -116,18 +124,18 @@ impl Job {
             Err(error) => return Err(error).with_context(|| self.name.clone()),
         };
         drop(console);
-        // Last, and whole or not at all: whoever sees it finds the rest.
+        // This file is written last and atomically, so that all other files exist if it does.
         output::write_json(&self.folder.join(RECORD), &record)?;
         Ok(Some(record))
     }
 
-    /// The run's folder, and whether it holds a state to go on from.
+    /// Opens the run directory. Returns it and whether it contains a state to continue from.
     fn open(&self) -> Result<(RunDir, bool)> {
         if let Ok(run) = RunDir::resume(&self.folder) {
             self.same_config()?;
             return Ok((run, true));
         }
-        // A run that was stopped before its first state left at most these, which say nothing.
+        // A run that was stopped before it saved a state left at most these files, which are not needed.
         for file in ["config.toml", "weights.json", "skipped.json", "log.jsonl", "metrics.csv"] {
             remove(&self.folder.join(file), |path| std::fs::remove_file(path))?;
         }
@@ -137,22 +145,26 @@ impl Job {
         Ok((RunDir::create(&self.folder)?, false))
     }
 
-    /// Refuses to mix runs of different configurations.
+    /// Checks that the run directory belongs to a run of the same configuration.
+    ///
+    /// # Errors
+    /// If it does not; the error names the first key that differs, with both values.
     fn same_config(&self) -> Result<()> {
         let path = self.folder.join("config.toml");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let found: RunConfig =
-            toml::from_str(&text).with_context(|| format!("{}: no configuration", path.display()))?;
+            toml::from_str(&text).with_context(|| format!("{}: not a valid configuration", path.display()))?;
         let [found, wanted] = [&found, &self.config].map(serde_json::to_value);
         match difference("", &found?, &wanted?) {
             None => Ok(()),
             Some(key) => bail!(
-                "{}: a run of another configuration ({key}); take another --out, or remove that folder",
+                "{}: contains a run of another configuration ({key}); choose another --out or remove the folder",
                 self.folder.display()
             ),
         }
     }
 
+    /// Evaluates the last checkpoint of the run; `None` if interrupted.
     fn evaluate(
         &self,
         run: &RunDir,
@@ -168,6 +180,7 @@ impl Job {
     }
 }
 
+/// Removes a file or folder; it is not an error if it does not exist.
 fn remove(path: &Path, how: fn(&Path) -> std::io::Result<()>) -> Result<()> {
     match how(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -177,7 +190,7 @@ fn remove(path: &Path, how: fn(&Path) -> std::io::Result<()>) -> Result<()> {
     }
 }
 
-/// The first key that two trees do not share, with both values.
+/// The first key whose values differ, with both values; `None` if the trees are equal.
 fn difference(path: &str, found: &Value, wanted: &Value) -> Option<String> {
     match (found, wanted) {
         (Value::Object(a), Value::Object(b)) => {
@@ -189,7 +202,7 @@ fn difference(path: &str, found: &Value, wanted: &Value) -> Option<String> {
             })
         }
         _ if found == wanted => None,
-        _ => Some(format!("{path}: {found} there, {wanted} wanted")),
+        _ => Some(format!("{path}: found {found}, expected {wanted}")),
     }
 }
 
@@ -203,8 +216,8 @@ mod tests {
         let a = json!({"train": {"lr": 0.1, "seed": 1}, "name": "x"});
         assert_eq!(difference("", &a, &a), None);
         let b = json!({"train": {"lr": 0.1, "seed": 2}, "name": "x"});
-        assert_eq!(difference("", &a, &b).unwrap(), "train.seed: 1 there, 2 wanted");
+        assert_eq!(difference("", &a, &b).unwrap(), "train.seed: found 1, expected 2");
         let c = json!({"train": {"lr": 0.1, "seed": 1, "ema": 0.5}, "name": "x"});
-        assert!(difference("", &a, &c).unwrap().starts_with("train.ema: null there"));
+        assert!(difference("", &a, &c).unwrap().starts_with("train.ema: found null"));
     }
 }

@@ -1,56 +1,58 @@
-//! Means over seeds, and their intervals by a bootstrap over images and seeds.
+//! Means of metrics over seeds, with intervals from a bootstrap over images and seeds.
 
 use foveal_data::Stream;
 use foveal_eval::{Matched, Resampled};
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// The middle share of the resamples that an interval holds.
+/// Fraction of the resamples that an interval contains.
 pub const CONFIDENCE: f64 = 0.95;
-/// Separates the random streams of images and seeds.
+/// Key of the random stream that draws images.
 const IMAGES: u64 = 31;
+/// Key of the random stream that draws seeds.
 const SEEDS: u64 = 32;
 
-/// A value and the interval that holds [`CONFIDENCE`] of the resamples (percentiles).
+/// A metric or difference of metrics with its percentile interval, which contains [`CONFIDENCE`] of the resamples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
-    /// On all images, mean over all seeds.
+    /// Mean over all finished seeds, each on all images.
     pub mean: f64,
-    /// Lower end.
+    /// Lower end of the interval.
     pub low: f64,
-    /// Upper end.
+    /// Upper end of the interval.
     pub high: f64,
 }
 
-/// The figures of an arm; `None` where no seed finished or COCO leaves the figure undefined.
+/// The metrics of an arm, or the differences of the metrics of two arms, as fractions. `None` if no seed finished or
+/// COCO leaves the metric undefined.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Figures {
-    /// COCO's AP.
+pub struct Metrics {
+    /// AP, the mean over IoU 0.50 to 0.95.
     #[serde(rename = "AP")]
     pub ap: Option<Estimate>,
-    /// At IoU 0.50.
+    /// AP at IoU 0.50.
     #[serde(rename = "AP50")]
     pub ap50: Option<Estimate>,
-    /// AP of the rarest classes.
+    /// Mean AP of the rarest classes.
     #[serde(rename = "AP_rare")]
     pub ap_rare: Option<Estimate>,
-    /// Average recall with 100 detections.
+    /// Average recall with at most 100 detections per image and class.
     #[serde(rename = "AR100")]
     pub ar100: Option<Estimate>,
 }
 
-/// One set of figures.
+/// The metrics AP, AP50, AP of the rarest classes and AR100 of one run or resample.
 #[derive(Clone, Copy, Debug)]
 struct Point([Option<f64>; 4]);
 
 impl Point {
-    fn of(figures: &Resampled, rare: &[usize]) -> Self {
-        let of_rare: Vec<f64> = rare.iter().filter_map(|&class| figures.per_category[class]).collect();
+    fn of(metrics: &Resampled, rare: &[usize]) -> Self {
+        let of_rare: Vec<f64> = rare.iter().filter_map(|&class| metrics.per_category[class]).collect();
         let rare = (!of_rare.is_empty()).then(|| of_rare.iter().sum::<f64>() / of_rare.len() as f64);
-        Self([figures.ap, figures.ap50, rare, figures.ar100])
+        Self([metrics.ap, metrics.ap50, rare, metrics.ar100])
     }
 
-    /// The mean of several, figure by figure; `None` where one lacks the figure.
+    /// The mean of each metric over several points; `None` for a metric that one of the points lacks.
     fn mean(points: &[Point]) -> Self {
         Self(std::array::from_fn(|i| {
             let values: Option<Vec<f64>> = points.iter().map(|point| point.0[i]).collect();
@@ -63,20 +65,22 @@ impl Point {
     }
 }
 
-/// The figures of one arm on the set and on every resample.
+/// The metrics of one arm on the validation set and on every resample of it.
 pub struct Resamples {
+    /// Means over the finished seeds, on all images.
     whole: Point,
+    /// Means over the drawn seeds, on the drawn images of each resample.
     drawn: Vec<Point>,
 }
 
 impl Resamples {
-    /// Resamples images and seeds together. The same resamples are drawn for every arm that shares images and
-    /// seeds, so that two arms can be compared resample by resample. `seeds` has `None` where a seed did not finish;
-    /// `rare` are the indices of the rarest categories.
+    /// Draws `count` resamples of images and seeds. Every arm with the same images and seeds gets the same resamples,
+    /// so that two arms can be compared resample by resample. `seeds` contains `None` for a seed that did not finish.
+    /// `rare` contains the indices of the rarest categories among all categories in ascending order of their ids.
     pub fn new(seeds: &[Option<Matched>], rare: &[usize], count: usize) -> Self {
         let finished: Vec<&Matched> = seeds.iter().flatten().collect();
         let images = finished.first().map_or(0, |matched| matched.images().len());
-        let on = |counts: &[u32], matched: &Matched| Point::of(&matched.figures(counts), rare);
+        let on = |counts: &[u32], matched: &Matched| Point::of(&matched.metrics(counts), rare);
         let once = vec![1; images];
         let whole: Vec<Point> = finished.iter().map(|matched| on(&once, matched)).collect();
         let draw = |sample: usize| {
@@ -94,16 +98,16 @@ impl Resamples {
         Self { whole: Point::mean(&whole), drawn: (0..count).into_par_iter().map(draw).collect() }
     }
 
-    /// Means and intervals.
-    pub fn figures(&self) -> Figures {
+    /// The means of the metrics with their intervals.
+    pub fn metrics(&self) -> Metrics {
         let estimate = |i: usize| estimate(self.whole.0[i], self.drawn.iter().filter_map(|point| point.0[i]));
-        Figures { ap: estimate(0), ap50: estimate(1), ap_rare: estimate(2), ar100: estimate(3) }
+        Metrics { ap: estimate(0), ap50: estimate(1), ap_rare: estimate(2), ar100: estimate(3) }
     }
 
-    /// This arm's figures minus another's, resample by resample.
-    pub fn minus(&self, other: &Self) -> Figures {
+    /// The metrics of this arm minus those of another arm, with intervals of the differences on the same resamples.
+    pub fn minus(&self, other: &Self) -> Metrics {
         let drawn = self.drawn.iter().zip(&other.drawn).map(|(a, b)| a.minus(*b)).collect();
-        Self { whole: self.whole.minus(other.whole), drawn }.figures()
+        Self { whole: self.whole.minus(other.whole), drawn }.metrics()
     }
 }
 
@@ -115,7 +119,7 @@ fn estimate(mean: Option<f64>, drawn: impl Iterator<Item = f64>) -> Option<Estim
     Some(Estimate { mean: mean?, low, high })
 }
 
-/// With linear interpolation between the sorted values (numpy's default).
+/// A quantile of sorted values, with linear interpolation as in numpy's default; `None` for an empty list.
 fn quantile(sorted: &[f64], fraction: f64) -> Option<f64> {
     let at = fraction * sorted.len().checked_sub(1)? as f64;
     let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
@@ -127,7 +131,7 @@ mod tests {
     use super::*;
     use foveal_coco::{Annotation, Category, CocoDataset, CocoDetection, Image};
 
-    /// So many images of one object each, found on the first `found` of them.
+    /// `images` images with one object each; the objects of the first `found` images are detected.
     fn matched(images: i64, found: i64) -> Matched {
         let bbox = [0.0, 0.0, 10.0, 10.0];
         let truth = CocoDataset {
@@ -145,35 +149,35 @@ mod tests {
     #[test]
     fn recall_has_the_interval_of_a_binomial_mean() {
         let seeds = [Some(matched(100, 40))];
-        let figures = Resamples::new(&seeds, &[0], 2000).figures();
-        let recall = figures.ar100.unwrap();
+        let metrics = Resamples::new(&seeds, &[0], 2000).metrics();
+        let recall = metrics.ar100.unwrap();
         assert!((recall.mean - 0.4).abs() < 1e-12);
-        // The deviation of a mean of 100 draws with p = 0.4 is 0.049; 1.96 of it is 0.096.
+        // The standard deviation of a mean of 100 draws with p = 0.4 is 0.049, and 1.96 times that is 0.096.
         assert!((recall.low - 0.304).abs() < 0.025 && (recall.high - 0.496).abs() < 0.025, "{recall:?}");
-        assert_eq!(figures.ap, figures.ap_rare);
+        assert_eq!(metrics.ap, metrics.ap_rare);
     }
 
     #[test]
     fn differences_are_paired() {
-        // Arm b finds one object more: the difference varies by that image alone.
+        // Arm b finds one object more, so the difference depends only on how often that image is drawn.
         let (a, b) = ([Some(matched(100, 40))], [Some(matched(100, 41))]);
         let [a, b] = [&a, &b].map(|seeds| Resamples::new(seeds, &[], 1000));
         let recall = b.minus(&a).ar100.unwrap();
         assert!((recall.mean - 0.01).abs() < 1e-12);
         assert!(recall.low >= 0.0 && recall.high <= 0.05, "{recall:?}");
-        assert_eq!(b.figures().ap_rare, None);
+        assert_eq!(b.metrics().ap_rare, None);
     }
 
     #[test]
     fn seeds_widen_the_interval_and_missing_ones_are_left_out() {
-        let one = Resamples::new(&[Some(matched(100, 40))], &[], 1000).figures().ar100.unwrap();
+        let one = Resamples::new(&[Some(matched(100, 40))], &[], 1000).metrics().ar100.unwrap();
         let two = [Some(matched(100, 20)), Some(matched(100, 60))];
-        let two = Resamples::new(&two, &[], 1000).figures().ar100.unwrap();
+        let two = Resamples::new(&two, &[], 1000).metrics().ar100.unwrap();
         assert!((one.mean - two.mean).abs() < 1e-12);
         assert!(two.high - two.low > 1.5 * (one.high - one.low), "{one:?} {two:?}");
-        let half = Resamples::new(&[Some(matched(100, 40)), None], &[], 1000).figures().ar100.unwrap();
+        let half = Resamples::new(&[Some(matched(100, 40)), None], &[], 1000).metrics().ar100.unwrap();
         assert!((half.mean - 0.4).abs() < 1e-12);
-        assert_eq!(Resamples::new(&[None], &[], 200).figures(), Figures::default());
+        assert_eq!(Resamples::new(&[None], &[], 200).metrics(), Metrics::default());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Loss and gradient by p_t, as in Figure 1 of arXiv 1708.02002.
+//! Curves of loss and gradient over p_t, as in Figure 1 of arXiv 1708.02002.
 
 use std::path::Path;
 
@@ -7,20 +7,21 @@ use foveal_criterion::PairLoss;
 
 use crate::chart::{self, Axis, Chart, Curve, Lines};
 
-/// The paper's gammas.
+/// The gammas of the paper's Figure 1.
 const GAMMAS: [f64; 5] = [0.0, 0.5, 1.0, 2.0, 5.0];
-/// Points of a curve.
+/// Number of points of a curve.
 const POINTS: usize = 300;
-/// Tops of the two axes: the paper's for the loss; above the highest gradient of these gammas, 1.32.
+/// Upper end of the loss axis, as in the paper.
 const LOSS_TOP: f64 = 5.0;
+/// Upper end of the gradient axis; the highest gradient for these gammas is 1.32.
 const SLOPE_TOP: f64 = 1.6;
-/// Pixels of each chart.
+/// Width and height of each chart in nominal pixels.
 const SIZE: [u32; 2] = [460, 380];
 
-/// Draws both for the paper's gammas and the given one.
+/// Draws loss and gradient for the gammas of the paper and the given one into an `.svg` or `.png` file.
 ///
 /// # Errors
-/// A file that cannot be written.
+/// If the file cannot be written.
 pub fn write(path: &Path, gamma: f64) -> Result<()> {
     let mut gammas = GAMMAS.to_vec();
     if !gammas.contains(&gamma) {
@@ -46,7 +47,7 @@ pub fn write(path: &Path, gamma: f64) -> Result<()> {
     };
     let charts = [
         chart("Loss of one pair, without alpha", "loss", LOSS_TOP, curves(PairLoss::positive)),
-        chart("Its gradient", "|d loss / d logit|", SLOPE_TOP, curves(PairLoss::slope)),
+        chart("Gradient of one pair, without alpha", "|d loss / d logit|", SLOPE_TOP, curves(PairLoss::slope)),
     ];
     chart::write(path, &charts, SIZE[0], SIZE[1])
 }

@@ -1,4 +1,4 @@
-//! `foveal loss`.
+//! `foveal loss`: analyses class losses for imbalanced data.
 
 mod curves;
 mod prior;
@@ -10,10 +10,10 @@ use anyhow::Result;
 
 use crate::args::{Common, LossCommand};
 
-/// Runs one of the loss commands.
+/// Runs a subcommand of `foveal loss` and returns its exit code.
 ///
 /// # Errors
-/// A configuration, data or a file that cannot be used.
+/// If the arguments contradict each other, the configuration or the data cannot be used, or a file cannot be written.
 pub fn run(command: LossCommand, common: &Common) -> Result<u8> {
     match command {
         LossCommand::Share(args) => share::run(&args),

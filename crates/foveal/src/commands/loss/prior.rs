@@ -8,8 +8,9 @@ use crate::args::PriorArgs;
 use crate::failure::{DONE, Usage};
 use crate::output::{self, significant};
 
-/// Digits of the table's figures.
+/// Significant digits of the positives' share.
 const SHARE_DIGITS: usize = 6;
+/// Significant digits of the loss.
 const LOSS_DIGITS: usize = 7;
 /// Numbers below this are written with an exponent.
 const FIXED_FROM: f64 = 1e-2;
@@ -17,10 +18,10 @@ const FIXED_FROM: f64 = 1e-2;
 /// Prints a row for each prior and loss.
 ///
 /// # Errors
-/// Counts that contradict each other, a file that cannot be written.
+/// [`Usage`] if there are more positives than anchors; another error if a file cannot be written.
 pub fn run(args: &PriorArgs) -> Result<u8> {
     if args.positives > args.anchors {
-        let text = format!("--positives {}: more than --anchors {}", args.positives, args.anchors);
+        let text = format!("--positives {}: expected at most --anchors {}", args.positives, args.anchors);
         return Err(Usage(text).into());
     }
     let (alpha, gamma) = (args.weighting.alpha, args.weighting.gamma);
@@ -44,7 +45,7 @@ pub fn run(args: &PriorArgs) -> Result<u8> {
             let (share, each) = (sums.positive_share(), sums.total() / args.positives);
             table += &format!(
                 " {pi:>8}{:>12}   {name:<22}{:>18}{:>18}\n",
-                // The bias of 0.5 is 0, which has no significant digit.
+                // The bias of prior 0.5 is 0, which has no significant digit.
                 format!("{bias:.5}").replace("-0.00000", "0.00000"),
                 significant(share, SHARE_DIGITS, FIXED_FROM),
                 significant(each, LOSS_DIGITS, FIXED_FROM),

@@ -1,4 +1,4 @@
-//! `foveal loss share`: who makes up the loss, for given counts and probabilities.
+//! `foveal loss share`: the positives' share of the loss and of the gradient, for given counts and probabilities.
 
 use anyhow::Result;
 use foveal_criterion::{PairLoss, Scores};
@@ -10,17 +10,20 @@ use crate::chart;
 use crate::failure::DONE;
 use crate::output::{self, significant};
 
-/// Digits of a share of the loss, of one of the gradient, and of everything else.
+/// Significant digits of the positives' share of the loss.
 const SHARE_DIGITS: usize = 7;
+/// Significant digits of the positives' share of the gradient.
 const GRADIENT_DIGITS: usize = 4;
+/// Significant digits of all other numbers.
 const DIGITS: usize = 7;
 /// Numbers below this are written with an exponent.
 const FIXED_FROM: f64 = 1e-4;
 
-/// Prints the table, writes the JSON, draws the curves.
+/// Prints the table, and writes the JSON file and the curves if they are requested.
 ///
 /// # Errors
-/// Files that cannot be written.
+/// [`Usage`](crate::failure::Usage) if the file name of `--draw` ends in neither `.svg` nor `.png`; another error if a
+/// file cannot be written.
 pub fn run(args: &ShareArgs) -> Result<u8> {
     if let Some(path) = &args.draw {
         chart::check_name(path)?;
@@ -63,7 +66,7 @@ pub fn run(args: &ShareArgs) -> Result<u8> {
     let json = json!({"cross_entropy": shares[0], "balanced": shares[1], "focal": shares[2]});
     if let Some(path) = &args.draw {
         curves::write(path, gamma)?;
-        eprintln!("{}: loss and gradient by p_t", path.display());
+        eprintln!("{}: loss and gradient over p_t", path.display());
     }
     output::emit(args.json.as_deref(), &json, &table)?;
     Ok(DONE)

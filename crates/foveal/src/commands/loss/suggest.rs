@@ -1,46 +1,48 @@
-//! `foveal loss suggest`: start values for a data set, each with its reason; what is a heuristic is called one.
+//! `foveal loss suggest`: proposes prior, loss and remedies for rare classes for a data set, with the reasons.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use foveal_criterion::{PairLoss, Scores, effective_number, inverse_frequency, prior_bias};
-use foveal_data::shapes::Split as Half;
+use foveal_data::shapes::Split;
 use foveal_data::{Opened, Source, TargetCounts};
 use foveal_train::RunConfig;
 use serde_json::{Value, json};
 
 use super::weights::{Repeats, beta_for, imbalance};
-use crate::args::{Common, Split, SuggestArgs};
+use crate::args::{Common, SplitArg, SuggestArgs};
 use crate::failure::DONE;
 use crate::output::significant;
 use crate::{config, output};
 
-/// The paper's prior (arXiv 1708.02002, section 4.1), and smaller ones.
+/// Candidates for the prior: that of the paper (arXiv 1708.02002, section 4.1), and smaller ones.
 const PRIORS: [f64; 10] = [0.01, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5];
-/// Alpha and gamma of its table 1b.
+/// Candidates for alpha and gamma: table 1b of arXiv 1708.02002.
 const FOCAL: [[f64; 2]; 5] = [[0.75, 0.0], [0.5, 0.5], [0.25, 1.0], [0.25, 2.0], [0.25, 5.0]];
-/// A state of training in which the choice of gamma matters: positives undecided, negatives easy.
+/// p_t of the positives in the state of training that alpha and gamma are compared in: undecided.
 const UNDECIDED: f64 = 0.5;
+/// p_t of the negatives in the state of training that alpha and gamma are compared in: easy.
 const EASY: f64 = 0.99;
-/// Below this ratio of the most frequent to the rarest class no remedy is proposed.
+/// Ratio of the most frequent to the rarest class below which no remedy is proposed.
 const BALANCED: f64 = 10.0;
-/// Sampling is proposed where it takes the ratio down by at least this factor.
+/// Repeat factor sampling is proposed if it reduces the ratio of the most frequent to the rarest class by at least this
+/// factor.
 const ENOUGH: f64 = 1.5;
 
-/// Counts, and proposes.
+/// Counts the objects and anchors of a data set, and prints proposals with their reasons.
 ///
 /// # Errors
-/// A configuration or annotations that cannot be used.
+/// If the configuration or the annotations cannot be used, or the set contains no objects to train on.
 pub fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
     let config = config::load(Some(&args.config), &common.set)?;
     let opened = open(&config, args.annotations.as_deref(), args.split)?;
     if !opened.report.is_clean() {
-        eprintln!("{}", opened.report.summary());
+        eprintln!("warning: {}: {}", opened.report.set, opened.report.summary());
     }
     let counts = TargetCounts::new(&opened, &config.data, &config.model.anchors, &config.matcher, args.images as usize);
     if counts.objects == 0 {
-        bail!("{}: expected objects that can be trained on, found no object", opened.report.set);
+        bail!("{}: expected at least one object to train on, found no object", opened.report.set);
     }
     let prior = Prior::of(counts.negatives_per_positive());
     let focal = Focal::of(counts.negatives_per_positive());
@@ -49,8 +51,8 @@ pub fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
     text += &prior.explain();
     text += &focal.explain();
     text += &classes.explain(&counts);
-    text += &format!("\nTo put into the configuration:\n\n{}", snippet(&prior, &focal, &classes));
-    text += "\nTo settle it by experiment: foveal lab CONFIG --arms gamma, alpha, pi or rare-classes.\n";
+    text += &format!("\nProposed settings for the configuration:\n\n{}", snippet(&prior, &focal, &classes));
+    text += "\nTo compare settings by experiment: foveal lab CONFIG --arms SET (gamma, alpha, pi or rare-classes)\n";
     let json = json!({
         "counts": counts, "negatives_per_positive": counts.negatives_per_positive(),
         "prior": prior.value, "alpha": focal.alpha, "gamma": focal.gamma,
@@ -61,29 +63,31 @@ pub fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
     Ok(DONE)
 }
 
-/// The set of a configuration, or of a file in its place, by its annotations alone.
-fn open(config: &RunConfig, file: Option<&Path>, split: Split) -> Result<Opened> {
-    let (set, half, key) = match split {
-        Split::Train => (&config.data.train, Half::Train, "data.train.annotations"),
-        Split::Val => (&config.data.val, Half::Val, "data.val.annotations"),
+/// Opens a data set of the configuration, or the given annotations instead, without reading images.
+fn open(config: &RunConfig, file: Option<&Path>, split: SplitArg) -> Result<Opened> {
+    let (set, part, key) = match split {
+        SplitArg::Train => (&config.data.train, Split::Train, "data.train.annotations"),
+        SplitArg::Val => (&config.data.val, Split::Val, "data.val.annotations"),
     };
     let path = match (file, config.data.source) {
         (Some(file), _) => file,
-        (None, Source::Shapes) if split == Split::Train => return Ok(config.data.open_train()?),
+        (None, Source::Shapes) if split == SplitArg::Train => return Ok(config.data.open_train()?),
         (None, Source::Shapes) => return Ok(config.data.open_val()?),
         (None, Source::Coco) => match &set.annotations {
             Some(path) => path,
-            None => bail!("the configuration has no {key}; name a file by --annotations"),
+            None => bail!("the configuration does not set {key}; pass a file with --annotations"),
         },
     };
-    Ok(config.data.open_annotations(path, half)?)
+    Ok(config.data.open_annotations(path, part)?)
 }
 
+/// The first lines of the output: the counts of the set.
 fn describe(counts: &TargetCounts) -> String {
     let each = |n: usize| n as f64 / counts.matched_images.max(1) as f64;
     format!(
-        "{} images ({} without objects), {} objects of {} classes.\nA image, after resizing (mean of {}): {:.0} anchors, \
-         {:.1} positive, {:.1} ignored.\nPairs of anchor and class: {:.0} negative ones for each positive.\n",
+        "{} images ({} without objects), {} objects of {} classes.\n\
+         Mean anchors per image after resizing, over {} images: {:.0}, of which {:.1} positive and {:.1} ignored.\n\
+         Pairs of anchor and class: {:.0} negatives per positive.\n",
         counts.images,
         counts.empty_images,
         counts.objects,
@@ -96,10 +100,11 @@ fn describe(counts: &TargetCounts) -> String {
     )
 }
 
-/// The prior of the class layer.
+/// The proposal for the prior of the class layer.
 struct Prior {
-    /// Negative pairs of anchor and class for each positive.
+    /// Negative pairs of anchor and class per positive pair.
     negatives: f64,
+    /// The proposed prior.
     value: f64,
 }
 
@@ -116,7 +121,8 @@ impl Prior {
     fn explain(&self) -> String {
         let rate = 1.0 / (1.0 + self.negatives);
         let mut text = format!(
-            "\nPrior of the class layer (model.head.prior): {} (bias {:.3})\n  {:>10}  {:>34}\n  {:>10}  {:>16}  {:>16}\n",
+            "\nPrior of the class layer (model.head.prior): {} (bias {:.3})\n  {:>10}  {:>34}\n  \
+             {:>10}  {:>16}  {:>16}\n",
             self.value,
             prior_bias(self.value),
             "pi",
@@ -129,21 +135,22 @@ impl Prior {
         if self.value != 0.01 {
             rows.push((self.value, ""));
         }
-        rows.push((rate, " (positives over all pairs)"));
+        rows.push((rate, " (fraction of positive pairs)"));
         for (pi, note) in rows {
             let share = |loss| significant(Self::share(self.negatives, pi, loss), 3, 1e-3);
             let (focal, plain) = (share(PairLoss::focal(0.25, 2.0)), share(PairLoss::cross_entropy()));
             let _ = writeln!(text, "  {:>10}  {focal:>16}  {plain:>16}{note}", significant(pi, 3, 1e-4));
         }
-        text + "  Source: the paper takes 0.01 and finds the exact value uncritical (arXiv 1708.02002, section 4.1).\n  \
-                Heuristic, foveal's own: the largest of 0.01, 0.005, 0.002, 0.001, ... at which positives make at least half \
-                of\n  the first focal loss.\n"
+        text + "  Source: the paper uses 0.01 and reports that the exact value is not critical (arXiv 1708.02002, \
+                section 4.1).\n  \
+                Heuristic of foveal: the largest of 0.01, 0.005, 0.002, 0.001, ... for which positives contribute\n  \
+                at least half of the first focal loss.\n"
     }
 }
 
-/// Alpha and gamma of the focal loss.
+/// The proposal for alpha and gamma of the focal loss.
 struct Focal {
-    /// As in [`Prior`].
+    /// Negative pairs of anchor and class per positive pair.
     negatives: f64,
     alpha: f64,
     gamma: f64,
@@ -156,7 +163,7 @@ impl Focal {
     }
 
     fn of(negatives: f64) -> Self {
-        // As far from one half to either side, in terms of odds.
+        // The distance of the share from one half, as the absolute logarithm of the odds.
         let distance = |pair: [f64; 2]| {
             let share = Self::share(negatives, pair);
             (share / (1.0 - share)).ln().abs()
@@ -168,8 +175,8 @@ impl Focal {
 
     fn explain(&self) -> String {
         let mut text = format!(
-            "\nFocal loss (loss.alpha, loss.gamma): alpha {}, gamma {}\n  {:>6}  {:>6}  positives' share with positives at \
-             p_t {UNDECIDED}, negatives at p_t {EASY}\n",
+            "\nFocal loss (loss.alpha, loss.gamma): alpha {}, gamma {}\n  {:>6}  {:>6}  positives' share of the loss, \
+             with positives at p_t {UNDECIDED} and negatives at p_t {EASY}\n",
             self.alpha, self.gamma, "alpha", "gamma"
         );
         for pair in FOCAL {
@@ -181,24 +188,31 @@ impl Focal {
                 significant(Self::share(self.negatives, pair), 3, 1e-3)
             );
         }
-        text + "  Source of the pairs: each gamma with its best alpha on COCO; .25 and 2 are best there (table 1b).\n  \
-                Heuristic, foveal's own: the pair that divides the loss most evenly in that situation; with COCO's number of\n  \
-                negatives it is the paper's.\n"
+        text + "  Source: each gamma with its best alpha on COCO, where alpha .25 with gamma 2 is best (table 1b).\n  \
+                Heuristic of foveal: the pair for which positives and negatives contribute most equally. With the\n  \
+                number of negatives of COCO, this is the paper's choice.\n"
     }
 }
 
-/// Frequencies of classes and their remedies.
+/// The proposal for rare classes.
 struct Classes {
+    /// Objects of the most frequent class over those of the rarest class.
     ratio: f64,
+    /// For each class, the weight by inverse frequency.
     inverse: Vec<f64>,
+    /// For each class, the weight by effective number.
     effective: Vec<f64>,
+    /// Beta of the effective number.
     beta: f64,
+    /// Effect of repeat factor sampling.
     repeats: Repeats,
+    /// The ratio of the classes with repeat factor sampling.
     sampled_ratio: f64,
+    /// The proposed remedy.
     remedy: Remedy,
 }
 
-/// What is proposed.
+/// Remedies for rare classes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Remedy {
     None,
@@ -245,8 +259,9 @@ impl Classes {
 
     fn explain(&self, counts: &TargetCounts) -> String {
         let mut text = format!(
-            "\nClasses: the most frequent has {:.1} times the objects of the rarest\n  {:<24}{:>9}{:>10}{:>11}{:>10}{:>11}{:>9}\n",
-            self.ratio, "class", "objects", "pictures", "positives", "inverse", "effective", "repeat"
+            "\nClasses: the most frequent has {:.1} times the objects of the rarest\n  \
+             {:<24}{:>9}{:>10}{:>11}{:>10}{:>11}{:>9}\n",
+            self.ratio, "class", "objects", "images", "positives", "inverse", "effective", "repeat"
         );
         for (i, class) in counts.classes.iter().enumerate() {
             let _ = writeln!(
@@ -263,26 +278,31 @@ impl Classes {
         }
         let _ = writeln!(
             text,
-            "  inverse, effective: weights by inverse frequency and by effective number with beta {} (Cui et al., arXiv \
-             1901.05555);\n  repeat: how often an image with that class is shown, threshold {} (Gupta et al., arXiv \
-             1908.03195); the ratio\n  is then {:.1}, since images hold other classes too.",
+            "  inverse, effective: weights by inverse frequency, and by effective number with beta {} (Cui et al.,\n  \
+             arXiv 1901.05555).\n  \
+             repeat: how often an image with this class is shown, with threshold {} (Gupta et al., arXiv\n  \
+             1908.03195). This changes the ratio to {:.1}; images contain other classes too.",
             self.beta, self.repeats.threshold, self.sampled_ratio
         );
         let missing: Vec<&str> = counts.classes.iter().filter(|c| c.objects == 0).map(|c| c.name.as_str()).collect();
         if !missing.is_empty() {
-            let _ = writeln!(text, "  without any object, so that they cannot be learned: {}", missing.join(", "));
+            let _ = writeln!(text, "  classes without objects, which cannot be learned: {}", missing.join(", "));
         }
         text += match self.remedy {
             Remedy::None => "  Proposal: none; the ratio is below 10.\n",
-            Remedy::Sampling => "  Proposal: repeated pictures.\n",
-            Remedy::Weights => "  Proposal: weights by effective number; repeating images would change little.\n",
+            Remedy::Sampling => "  Proposal: repeated images.\n",
+            Remedy::Weights => {
+                "  Proposal: weights by effective number, because repeated images would change the ratio too little.\n"
+            }
         };
-        text + "  Heuristics, foveal's own: no remedy below a ratio of 10; repeated images where they lower the ratio by a \
-                third,\n  with the threshold at the median class; else weights, with the smallest published beta whose limit \
-                1/(1 - beta)\n  is not below the most frequent class's count. Never both: they would add up.\n"
+        text + "  Heuristics of foveal: no remedy below a ratio of 10; repeated images if they reduce the ratio by\n  \
+                a third, with the threshold at the median class; else weights, with the smallest published beta\n  \
+                whose limit 1/(1 - beta) is at least the count of the most frequent class. Never both, because\n  \
+                their effects add up.\n"
     }
 }
 
+/// The proposals as TOML.
 fn snippet(prior: &Prior, focal: &Focal, classes: &Classes) -> String {
     let mut text = format!(
         "[model.head]\nprior = {}\n\n[loss]\nkind = \"focal\"\nalpha = {:?}\ngamma = {:?}\n",
@@ -305,8 +325,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn with_cocos_negatives_the_proposals_are_the_papers() {
-        // The step-0 example: 100,000 anchors of 80 classes, 20 positives; and ten times as many positives.
+    fn with_the_negatives_of_coco_the_proposals_are_those_of_the_paper() {
+        // The step-0 example has 100,000 anchors, 80 classes and 20 positives; the second case has 200 positives.
         for negatives in [4e5, 4e4] {
             let focal = Focal::of(negatives);
             assert_eq!((Prior::of(negatives).value, focal.alpha, focal.gamma), (0.01, 0.25, 2.0), "{negatives}");
@@ -314,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_negatives_want_less_focus_and_more_a_smaller_prior() {
+    fn fewer_negatives_give_a_smaller_gamma_and_more_negatives_a_smaller_prior() {
         assert_eq!(Focal::of(1e3).gamma, 1.0);
         assert!(Prior::of(1e7).value < 0.01);
         assert_eq!(Prior::of(10.0).value, 0.01);

@@ -1,35 +1,38 @@
-//! What class weights and repeated images would make of a set.
+//! Effect of class weights and repeated images on a data set.
 
 use foveal_data::{Sampler, TargetCounts};
 use serde::Serialize;
 
-/// The betas that Cui et al. (arXiv 1901.05555) try.
+/// The values of beta that Cui et al. (arXiv 1901.05555) use.
 const BETAS: [f64; 4] = [0.9, 0.99, 0.999, 0.9999];
 
-/// The smallest of them whose limit, 1 / (1 - beta), is not below the most frequent class's number of objects.
+/// The beta for weights by effective number, given the number of objects of each class: the smallest published value
+/// whose limit 1 / (1 - beta) is at least the number of objects of the most frequent class, else the largest one.
 pub fn beta_for(objects: &[usize]) -> f64 {
     let most = objects.iter().copied().max().unwrap_or(0) as f64;
-    // 1 / (1 - 0.9) is just below 10.
+    // In floating point, 1 / (1 - 0.9) is just below 10.
     BETAS.into_iter().find(|beta| (1.0 / (1.0 - beta)).round() >= most).unwrap_or(BETAS[3])
 }
 
-/// Images repeated by their rarest class (Gupta et al., arXiv 1908.03195, section 5.1: repeat factor sampling).
+/// Effect of repeat factor sampling, which repeats images by their rarest class (Gupta et al., arXiv 1908.03195,
+/// section 5.1).
 #[derive(Clone, Debug, Serialize)]
 pub struct Repeats {
-    /// Classes on fewer than this fraction of the images are repeated.
+    /// Classes in fewer than this fraction of the images are repeated.
     pub threshold: f64,
-    /// How often an image with that class is shown, at least.
+    /// For each class, how often per epoch an image with this class is shown at least.
     pub factors: Vec<f64>,
-    /// Objects of each class in an epoch then.
+    /// For each class, the expected number of objects in an epoch with these repeats.
     pub objects: Vec<f64>,
 }
 
 impl Repeats {
-    /// `r(c) = max(1, sqrt(threshold / f(c)))`; an image has the largest factor of its classes.
+    /// Computes the factors `r(c) = max(1, sqrt(threshold / f(c)))` of the classes, where `f(c)` is the fraction of
+    /// images with class `c`. An image has the largest factor of its classes.
     pub fn new(counts: &TargetCounts, threshold: f64) -> Self {
         let factor = |on: usize| match on {
             0 => 1.0,
-            _ => Sampler::RepeatFactor.asks(on, counts.images, threshold),
+            _ => Sampler::RepeatFactor.class_repeat_factor(on, counts.images, threshold),
         };
         let factors: Vec<f64> = counts.classes.iter().map(|class| factor(class.images)).collect();
         let mut objects = vec![0.0; factors.len()];
@@ -41,7 +44,8 @@ impl Repeats {
     }
 }
 
-/// The most frequent over the rarest, of those that occur.
+/// The ratio of the number of objects of the most frequent class to that of the rarest class that occurs; 1 if there
+/// are no objects.
 pub fn imbalance(objects: impl Iterator<Item = f64> + Clone) -> f64 {
     let present = objects.filter(|n| *n > 0.0);
     let most = present.clone().fold(0.0, f64::max);
@@ -60,12 +64,12 @@ mod tests {
     }
 
     #[test]
-    fn betas_by_hand() {
+    fn betas_match_values_computed_by_hand() {
         assert_eq!((beta_for(&[10]), beta_for(&[11]), beta_for(&[1_000_000])), (0.9, 0.99, 0.9999));
     }
 
     #[test]
-    fn repeats_by_hand() {
+    fn repeats_match_values_computed_by_hand() {
         let class = |images| ClassCounts { name: String::new(), objects: 0, images, positives: 0 };
         let counts = TargetCounts {
             images: 4,

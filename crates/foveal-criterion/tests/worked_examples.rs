@@ -1,6 +1,6 @@
-//! The worked figures of the method, out of the criterion itself: the seed example of the focal-loss blog
-//! (1,000,000 easy negatives, 10 hard positives) and the step-0 table (100,000 anchors, 20 positives, 80 classes,
-//! every score equal to the prior).
+//! Worked examples of the focal loss, computed by the losses of the criterion: the example of the focal-loss blog
+//! (1,000,000 easy negatives and 10 hard positives), and the table of first losses (100,000 anchors, 20 positives,
+//! 80 classes, every score equal to the prior).
 
 use burn::tensor::{Device, Tensor};
 use foveal_anchors::{BACKGROUND, ImageTargets, Positive};
@@ -27,7 +27,7 @@ fn run(config: &LossConfig, logits: Tensor<3>, targets: &ImageTargets) -> Losses
     config.forward(logits, deltas, std::slice::from_ref(targets), normalizer)
 }
 
-/// The positives' share of the class loss, and the loss divided by the positives.
+/// The positives' fraction of the class loss, and the loss divided by the number of positives.
 fn share_and_loss(losses: Losses) -> (f64, f64) {
     let sums: Vec<f32> = losses.class_sums.into_data().try_to_vec().unwrap();
     let class: f32 = losses.class.into_scalar();
@@ -38,7 +38,8 @@ fn config(kind: ClassLossKind, alpha: f64, gamma: f64) -> LossConfig {
     LossConfig { kind, alpha: alpha.into(), gamma: gamma.into(), ..LossConfig::default() }
 }
 
-/// Equal to as many digits as the published figure has: half a unit of its last digit, and f32's own rounding.
+/// Asserts equality in all digits of a published value: the difference is at most half a unit of the last digit plus
+/// the rounding of `f32`.
 fn same_digits(found: f64, published: &str) {
     let value: f64 = published.parse().unwrap();
     let digits = published.split('e').next().unwrap().trim_start_matches(['0', '.']).replace('.', "").len() as i32;
