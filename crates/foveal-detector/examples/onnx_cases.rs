@@ -1,9 +1,10 @@
-//! Writes small random models as checkpoints and ONNX files, with images and what foveal makes of them, for other
-//! runtimes to be compared with: `onnx_cases DIR`. Used by `tests/onnx` (tract) and `scripts/reference/check_onnx.py`
+//! Writes small random models as checkpoints and ONNX files, with images and foveal's results for them, to compare
+//! other runtimes with foveal: `onnx_cases DIR`. Used by `tests/onnx` (tract) and `scripts/reference/check_onnx.py`
 //! (onnxruntime).
 //!
-//! `DIR/<model>/` gets `checkpoint.safetensors`, `raw.onnx`, `nms.onnx`, `half.onnx`, and `cases.safetensors` with
-//! `<batch>x<height>x<width>.{images, logits, boxes, detections}`; a detection is x1, y1, x2, y2, score, class, image.
+//! Writes `checkpoint.safetensors`, `raw.onnx`, `nms.onnx`, `half.onnx` and `cases.safetensors` to `DIR/<model>/`. The
+//! tensors in the last one are `<batch>x<height>x<width>.{images, logits, boxes, detections}`; a detection is x1, y1,
+//! x2, y2, score, class, image.
 
 use std::error::Error;
 use std::path::Path;
@@ -23,19 +24,19 @@ use foveal_image::{Preprocess, RgbImage, pad_batch};
 use foveal_weights::{load_tensors, named_tensors};
 use safetensors::tensor::{Dtype, TensorView};
 
-/// Images in a batch.
+/// Numbers of images in a batch.
 const BATCHES: [usize; 3] = [1, 2, 3];
-/// Height and width in pixels; the first alone is a multiple of 32 both ways.
+/// Heights and widths in pixels. Only the first pair consists of multiples of 32.
 const SIZES: [[usize; 2]; 4] = [[64, 96], [100, 75], [97, 130], [160, 33]];
-/// Classes of the models.
+/// Number of classes of the models.
 const CLASSES: usize = 7;
-/// Spread of the logits around the prior's: about a tenth of the pairs come above the threshold.
+/// Standard deviation of the logits, so large that about a tenth of the pairs exceed the score threshold.
 const LOGIT_DEVIATION: f32 = 1.5;
-/// Spread of the deltas: boxes overlap, and some leave the image.
+/// Standard deviation of the deltas, so large that boxes overlap and some leave the image.
 const DELTA_DEVIATION: f32 = 0.3;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = std::env::args_os().nth(1).ok_or("onnx_cases DIR: a folder to write to")?;
+    let folder = std::env::args_os().nth(1).ok_or("usage: onnx_cases DIR, where DIR is the folder to write to")?;
     for (name, config) in models() {
         let folder = Path::new(&folder).join(name);
         std::fs::create_dir_all(&folder)?;
@@ -65,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Every kind of norm, block, sixth level and anchor once, and class channels that stand for no class.
+/// Models that together have every kind of norm, block, P6 and anchor rounding, and class channels without a class.
 fn models() -> [(&'static str, ModelConfig); 6] {
     let narrow = ModelConfig {
         backbone: BackboneKind::ResNet18,
@@ -74,7 +75,7 @@ fn models() -> [(&'static str, ModelConfig); 6] {
         head: HeadConfig { convs: 2, groups: 4, ..HeadConfig::default() },
         ..ModelConfig::default()
     };
-    // 16 is the least width at which each of ResNeXt's groups has a whole channel.
+    // 16 is the smallest width at which each of ResNeXt's groups has a whole channel.
     let relative =
         |backbone| ModelConfig { backbone, base_width: 16, norm: BackboneNorm::FrozenBatch, ..narrow.clone() };
     let torchvision = AnchorConfig { rounding: Rounding::Torchvision, ..AnchorConfig::default() };
@@ -108,7 +109,7 @@ fn models() -> [(&'static str, ModelConfig); 6] {
     ]
 }
 
-/// A network whose statistics are not the identity and whose heads have something to say.
+/// Saves a random network whose norms are not the identity and whose heads give varied predictions.
 fn save_random(config: &ModelConfig, path: &Path) -> Result<(), Box<dyn Error>> {
     let device = Device::flex();
     let model = config.seeded(CLASSES, 0, &device);
@@ -145,7 +146,7 @@ fn save_random(config: &ModelConfig, path: &Path) -> Result<(), Box<dyn Error>> 
     Ok(())
 }
 
-/// Numbers in 0..1 (Steele et al., "SplitMix", 2014).
+/// Random numbers in 0..1 by SplitMix64 (Steele et al., 2014).
 struct Random(u64);
 
 impl Random {
@@ -175,7 +176,7 @@ impl Cases {
         self.0.push(Array { name, shape: shape.to_vec(), bytes });
     }
 
-    /// One batch through foveal.
+    /// Adds the images of one batch and foveal's results for them.
     fn add(&mut self, checkpoint: &Checkpoint, batch: usize, [height, width]: [usize; 2]) {
         let meta = &checkpoint.meta;
         let name = format!("{batch}x{height}x{width}");

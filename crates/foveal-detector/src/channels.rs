@@ -1,23 +1,29 @@
-//! Class channels that are not one a category.
+//! The assignment of classes to the channels of the class head, for heads with more channels than classes.
 
 use foveal_anchors::ImageTargets;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Which of the head's class channels stands for which class, where there are channels without one: torchvision's
-/// background (channel 0) and the ids that COCO does not use. They stay in the weights, take part in the loss as
-/// negatives, and never become detections.
+/// Assignment of classes to the channels of the class head, for heads with channels that stand for no class:
+/// torchvision's background (channel 0) and the COCO ids without a category. Channels without a class keep their
+/// weights, count as negatives in the loss and never become detections.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClassChannels {
-    /// All channels of the class layer, an anchor.
+    /// Number of class channels per anchor, including the channels that stand for no class.
     pub count: usize,
-    /// The channel of each class, in class order.
+    /// Index of the channel of each class, in class order. Every index is below `count` and occurs once.
     pub of_class: Vec<u32>,
 }
 
 impl ClassChannels {
-    /// The class of each channel.
+    /// Returns the class of each channel, `None` for a channel that stands for no class.
+    ///
+    /// # Shapes
+    /// - result: `[count]`
+    ///
+    /// # Panics
+    /// If an index in `of_class` is not below `count`.
     pub fn classes(&self) -> Vec<Option<u32>> {
         let mut classes = vec![None; self.count];
         for (class, channel) in (0..).zip(&self.of_class) {
@@ -26,17 +32,22 @@ impl ClassChannels {
         classes
     }
 
-    /// Turns the classes of targets into channels, as the losses over all channels need them.
+    /// Replaces the class of every positive anchor in [`ImageTargets::classes`] by its channel, so that the class loss
+    /// can be computed over all channels of the head. Background and ignored anchors stay as they are, and so does
+    /// [`ImageTargets::positives`].
+    ///
+    /// # Panics
+    /// If a class has no entry in `of_class`.
     pub fn retarget(&self, targets: &mut [ImageTargets]) {
         for class in targets.iter_mut().flat_map(|t| &mut t.classes) {
-            // Background and ignored anchors are negative.
+            // The markers of background and ignored anchors are negative numbers.
             if let Ok(index) = usize::try_from(*class) {
                 *class = self.of_class[index] as i32;
             }
         }
     }
 
-    /// Whether every class has a channel of its own.
+    /// Whether there is at least one class and every class has a channel that no other class has.
     pub(crate) fn is_sound(&self) -> bool {
         let mut taken = vec![false; self.count];
         !self.of_class.is_empty()

@@ -1,4 +1,5 @@
-//! The checkpoint: one safetensors file with the weights and all that inference needs besides.
+//! The checkpoint: one safetensors file with the weights, the architecture, the categories, the preprocessing and the
+//! thresholds, so that inference needs no other file.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,50 +16,55 @@ use sha2::{Digest, Sha256};
 
 use crate::{DetectorError, ModelConfig, PostprocessConfig, RetinaNet};
 
-/// The version of the metadata that this code writes, and the newest that it reads.
+/// Version of the checkpoint metadata that this crate writes. Checkpoints of a higher version are refused.
 pub const FORMAT_VERSION: u32 = 1;
-/// The metadata key.
+/// Key of the metadata entry in the safetensors header.
 const KEY: &str = "foveal";
 
-/// The JSON under the metadata key `foveal`.
+/// Metadata of a checkpoint, stored as JSON under the key `foveal` in the metadata of the safetensors header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointMeta {
-    /// [`FORMAT_VERSION`] of the writer.
+    /// Version of the metadata format: [`FORMAT_VERSION`] of the program that wrote the file.
     pub format: u32,
-    /// The architecture.
+    /// Architecture of the network (`[model]` of the training config).
     pub model: ModelConfig,
-    /// Categories in class order.
+    /// Categories in class order: the category of class `k` is `categories[k]`.
     pub categories: Vec<CategoryInfo>,
-    /// How images were prepared.
+    /// Resizing and normalisation that the network expects of its input images.
     pub preprocess: Preprocess,
-    /// How detections are made.
+    /// Score threshold, NMS threshold and limits with which predictions become detections.
     pub post: PostprocessConfig,
-    /// The `[loss]` that belongs to the weights, as `foveal-criterion` writes it; inference has no use for it.
+    /// Loss settings with which the weights were trained (`[loss]`, a serialised `foveal_criterion::LossConfig`), or
+    /// `None` if they are unknown. Inference does not read them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<serde_json::Value>,
-    /// SHA-256 over the tensors' names and bytes, in the order of the names; hexadecimal.
+    /// SHA-256 of the names and bytes of all tensors in the order of their names, as 64 hexadecimal digits. It is
+    /// computed when the checkpoint is saved and checked when it is loaded.
     pub checksum: String,
 }
 
-/// A network and what it needs to be used.
+/// A trained network together with its metadata, as read from a checkpoint file.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Everything but the weights.
+    /// Architecture, categories, preprocessing and thresholds.
     pub meta: CheckpointMeta,
-    /// The network, without autodiff.
+    /// The network, on a device without autodiff.
     pub model: RetinaNet,
 }
 
 impl CheckpointMeta {
-    /// Reads the metadata of a checkpoint; the whole file is checked.
+    /// Reads the metadata of a checkpoint without building the network. The tensors are read as well, to check them
+    /// against the checksum and the architecture.
     ///
     /// # Errors
-    /// Those of [`Checkpoint::load`].
+    /// [`DetectorError::Io`] if the file cannot be read; [`DetectorError::Checkpoint`] if it is not a checkpoint, is
+    /// damaged, has a newer format, or contains invalid settings or a non-finite value.
     pub fn read(path: &Path) -> Result<Self, DetectorError> {
         Ok(Checkpoint::read(path)?.0)
     }
 
-    /// Metadata to save; the checksum is computed then. Paths of the machine that trained are left out.
+    /// Creates the metadata of a new checkpoint. The path in `model.weights` is removed, since it is meaningless on
+    /// other machines; `loss` is `None` and `checksum` is empty until [`CheckpointMeta::save`] computes it.
     pub fn new(
         model: ModelConfig,
         categories: Vec<CategoryInfo>,
@@ -69,11 +75,11 @@ impl CheckpointMeta {
         Self { format: FORMAT_VERSION, model, categories, preprocess, post, loss: None, checksum: String::new() }
     }
 
-    /// Writes a checkpoint of `model`'s present weights: to a temporary name, synced, renamed.
-    /// Same content, same bytes.
+    /// Writes a checkpoint with the current weights of `model` to `path`. The file is written under a temporary name,
+    /// synced and then renamed, so that a crash leaves no partial file. Equal metadata and weights give equal bytes.
     ///
     /// # Errors
-    /// When the file cannot be written; what stood there before is then untouched.
+    /// [`DetectorError::Write`] if the file cannot be written; an existing file at `path` is then unchanged.
     pub fn save(&self, model: &RetinaNet, path: &Path) -> Result<(), DetectorError> {
         let tensors = named_tensors(model);
         let bytes: Vec<(&String, &[usize], Vec<u8>)> = tensors
@@ -82,22 +88,24 @@ impl CheckpointMeta {
             .collect();
         let meta =
             Self { checksum: checksum(bytes.iter().map(|(n, _, b)| (n.as_str(), b.as_slice()))), ..self.clone() };
-        let json = serde_json::to_string(&meta).expect("plain data is JSON");
+        let json = serde_json::to_string(&meta).expect("metadata can be written as JSON");
         let views = bytes.iter().map(|(name, shape, data)| {
-            let view = TensorView::new(Dtype::F32, shape.to_vec(), data).expect("four bytes a value");
+            let view = TensorView::new(Dtype::F32, shape.to_vec(), data).expect("four bytes per value");
             (name.as_str(), view)
         });
         let file = safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
-            .expect("names are unique and sizes right");
+            .expect("names are unique and sizes match");
         Ok(write_atomically(path, &file)?)
     }
 }
 
 impl Checkpoint {
-    /// Reads a checkpoint onto a device without autodiff.
+    /// Reads a checkpoint and builds its network on a device without autodiff.
     ///
     /// # Errors
-    /// When the file is missing, damaged, foreign, of a newer format, or lacks a tensor.
+    /// [`DetectorError::Io`] if the file cannot be read; [`DetectorError::Checkpoint`] if it is not a checkpoint, is
+    /// damaged, has a newer format, contains invalid settings or a non-finite value, or if a tensor of the network is
+    /// missing or has another shape.
     pub fn load(path: &Path, device: &Device) -> Result<Self, DetectorError> {
         let (meta, tensors) = Self::read(path)?;
         let bad = |found: String| DetectorError::Checkpoint { path: path.to_owned(), found };
@@ -105,7 +113,7 @@ impl Checkpoint {
         Ok(Self { meta, model })
     }
 
-    /// Metadata and tensors, checked against the checksum.
+    /// Reads metadata and tensors and checks both: checksum, settings, size of the network, finite values.
     pub(crate) fn read(path: &Path) -> Result<(CheckpointMeta, TensorMap), DetectorError> {
         let bytes = std::fs::read(path).map_err(|source| DetectorError::Io { path: path.to_owned(), source })?;
         let bad = |found: String| DetectorError::Checkpoint { path: path.to_owned(), found };
@@ -117,53 +125,59 @@ impl Checkpoint {
             return Err(bad("tensor data that does not match its checksum: the file is damaged or was edited".into()));
         }
         meta.model.validate().map_err(|e| bad(e.within("model").to_string()))?;
-        // The configuration has no checksum: it is not to ask for a larger network than the file holds.
+        // The checksum does not cover the configuration: an edited one could describe a network too large for memory.
         let tensors = tensors_from_safetensors(path, &bytes)?;
         let held: usize = tensors.values().map(|t| t.values.len()).sum();
         let asked = meta.model.convolution_weights(meta.categories.len(), held as f64);
         if asked > held as f64 {
-            return Err(bad(format!("a configuration of {asked} weights in a file of {held}")));
+            return Err(bad(format!("a configuration of {asked} or more weights in a file of {held} values")));
         }
         if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
-            return Err(bad(format!("a value in {name} that is not finite")));
+            return Err(bad(format!("a non-finite value in tensor {name}")));
         }
         meta.preprocess.validate().map_err(|e| bad(e.within("preprocess").to_string()))?;
         let with_channel = meta.model.class_channels.as_ref().map_or(meta.categories.len(), |c| c.of_class.len());
         if with_channel != meta.categories.len() {
-            return Err(bad(format!("{} categories, {with_channel} of them with a channel", meta.categories.len())));
+            return Err(bad(format!(
+                "{} categories, but channels for {with_channel} of them in model.class_channels",
+                meta.categories.len()
+            )));
         }
         Ok((meta, tensors))
     }
 }
 
-/// Puts a checkpoint's tensors into a network of the same architecture.
+/// Loads the tensors of a checkpoint into a network of the same architecture; the error says which tensor does not fit.
 fn fill(model: RetinaNet, tensors: &TensorMap) -> Result<RetinaNet, String> {
     let (model, report) = load_tensors(model, tensors);
     match (report.missing.first(), report.mismatched.first()) {
         (None, None) => Ok(model.no_grad()),
-        (Some(name), _) => Err(format!("{} missing tensors, {name} the first", report.missing.len())),
-        (_, Some(m)) => Err(format!("tensor {} of shape {:?}, expected {:?}", m.name, m.found, m.expected)),
+        (Some(name), _) => Err(format!("{} missing tensors, the first of which is {name}", report.missing.len())),
+        (_, Some(m)) => Err(format!("tensor {} of shape {:?} instead of {:?}", m.name, m.found, m.expected)),
     }
 }
 
 fn read_meta(bytes: &[u8]) -> Result<CheckpointMeta, String> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| format!("no whole safetensors file ({e})"))?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| format!("an incomplete or foreign file ({e})"))?;
     let json = header
         .metadata()
         .as_ref()
         .and_then(|m| m.get(KEY))
-        .ok_or("a safetensors file without that entry: plain weights, to be named in model.weights")?;
+        .ok_or("a safetensors file without that entry (plain weights; set model.weights to train from them)")?;
     #[derive(Deserialize)]
     struct Version {
         format: u32,
     }
     let Version { format } = serde_json::from_str(json).map_err(|e| format!("unreadable metadata ({e})"))?;
     if format > FORMAT_VERSION {
-        return Err(format!("format {format}; this version reads up to {FORMAT_VERSION}: a newer foveal is needed"));
+        return Err(format!(
+            "metadata of format {format}; this version reads formats up to {FORMAT_VERSION}, so install a newer foveal"
+        ));
     }
     serde_json::from_str(json).map_err(|e| format!("unreadable metadata ({e})"))
 }
 
+/// Hexadecimal SHA-256 of names and bytes, each preceded by its length.
 fn checksum<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     let mut hash = Sha256::new();
     for (name, bytes) in tensors {

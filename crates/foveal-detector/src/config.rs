@@ -1,4 +1,4 @@
-//! `[model]`: the resolved architecture, as configs and checkpoints carry it.
+//! The architecture settings (`[model]`) of configs and checkpoints.
 
 use std::path::PathBuf;
 
@@ -13,38 +13,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::ClassChannels;
 
-/// Everything that shapes the network.
+/// Architecture of the network and the source of its initial weights (`[model]`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
-    /// The residual network.
+    /// Residual network that computes the image features, by its torchvision name. Default: resnet50.
     pub backbone: BackboneKind,
-    /// Channels of its stem; 64 in every published one.
+    /// Output channels of the backbone's stem; all later widths scale with it. 64 (the default) in all published
+    /// networks.
     pub base_width: usize,
-    /// File with pretrained weights: of the backbone under the names of torchvision, timm or Detectron2, or a foveal
-    /// checkpoint, of which all layers that fit are taken.
+    /// File with pretrained weights, or unset to train from random weights. Either weights of the backbone with the
+    /// parameter names of torchvision, timm or Detectron2, or a foveal checkpoint, from which every tensor that fits
+    /// is loaded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
-    /// Where the backbone has its strides, and what input its weight file expects, where names leave that open.
+    /// Position of the strides in the backbone's bottlenecks, and the input (channel order, range, normalisation) that
+    /// the weight file was trained on. Tensor names and shapes do not reveal either.
     pub weights_convention: WeightsConvention,
-    /// Stages out of training, from the input: 0 none, 1 the stem, 2 stem and layer1, … 5 the whole backbone.
+    /// Number of backbone stages that are not trained, counted from the input: 0 (the default) none, 1 the stem, 2 the
+    /// stem and layer1, up to 5, the whole backbone.
     pub freeze_stages: usize,
-    /// Norms of the backbone.
+    /// Kind of the backbone's normalisation layers: `group` (the default), `batch` or `frozen_batch`. `frozen_batch`
+    /// needs pretrained weights.
     pub norm: BackboneNorm,
-    /// Added to the variance in the backbone's norms. 1e-5, but 0 in torchvision's published `COCO_V1` detector.
+    /// Constant added to the variance in the backbone's norms, 0 or more. Default: 1e-5; torchvision's published
+    /// `COCO_V1` detector was trained with 0.
     pub norm_eps: f64,
-    /// Norms that stay trained batch norms under `frozen_batch`: those whose statistics the weight file lacked.
-    /// Filled in when the weights are loaded.
+    /// Names of the backbone's norms that are trained as batch norms although `norm` is `frozen_batch`, because the
+    /// weight file has no statistics for them. foveal fills this in when it loads the weights.
     pub live_norms: Vec<String>,
-    /// What P6 is made from.
+    /// Feature map from which the pyramid level P6 is computed: the pyramid's `p5` or the backbone's `c5`.
     pub p6_from: P6From,
-    /// Channels of the pyramid and the heads.
+    /// Channels of the feature pyramid's maps and of the heads' hidden layers. Default: 256 (arXiv 1708.02002,
+    /// section 4).
     pub fpn_channels: usize,
-    /// The heads.
+    /// Class head and box head: number of convolutions, norms, and the initial probability of an object.
     pub head: HeadConfig,
-    /// The anchors.
+    /// Sizes, aspect ratios and rounding of the anchors.
     pub anchors: AnchorConfig,
-    /// The class channels, where they are not one a category. Filled in by an import; no key of a recipe.
+    /// Assignment of classes to the channels of the class head, if the head has channels without a class. An import
+    /// fills this in; training configs leave it unset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_channels: Option<ClassChannels>,
 }
@@ -70,10 +78,10 @@ impl Default for ModelConfig {
 }
 
 impl ModelConfig {
-    /// Refuses values that the types allow and no network has.
+    /// Checks that all values are in their valid ranges and consistent with each other.
     ///
     /// # Errors
-    /// The first such key below `model`, what is possible, and the value.
+    /// [`SettingError`] with the first invalid key (relative to `model`), the accepted values and the value found.
     pub fn validate(&self) -> Result<(), SettingError> {
         let freezable = self.freeze_stages <= FREEZABLE;
         check::that(freezable, "freeze_stages", "0 (nothing) to 5 (the whole backbone)", &self.freeze_stages)?;
@@ -101,7 +109,8 @@ impl ModelConfig {
         self.anchors.validate().map_err(|e| e.within("anchors"))
     }
 
-    /// Class channels of a network for so many classes.
+    /// Returns the number of channels per anchor of the class head for `classes` classes: `class_channels.count` if
+    /// that is set, else `classes`.
     pub fn channels(&self, classes: usize) -> usize {
         self.class_channels.as_ref().map_or(classes, |c| c.count)
     }

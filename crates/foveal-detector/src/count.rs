@@ -1,4 +1,4 @@
-//! Parameters, multiply-adds and activation memory of a network, counted without running it.
+//! Parameters, multiply-adds and activation memory of a network, counted without computing a forward pass.
 
 use burn::tensor::Device;
 use foveal_backbone::{STAGES, StageMaps};
@@ -6,40 +6,43 @@ use foveal_nn::{CountedMap, Counter, Graph, Init, LayerCount};
 
 use crate::{ModelConfig, RetinaNet};
 
-/// The images that a count is for.
+/// Size of the input batch for which a network is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InputSize {
-    /// Images in the batch.
+    /// Number of images in the batch.
     pub batch: usize,
-    /// Pixels, a multiple of 32.
+    /// Height of the padded images in pixels, a multiple of 32.
     pub height: usize,
-    /// Pixels, a multiple of 32.
+    /// Width of the padded images in pixels, a multiple of 32.
     pub width: usize,
 }
 
-/// What a network takes.
+/// Parameters, multiply-adds and activation memory of a network for one input size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NetworkCount {
-    /// All layers in the order of the forward pass, under torchvision's names.
+    /// All layers in the order of the forward pass, under torchvision's parameter names.
     pub layers: Vec<LayerCount>,
-    /// Bytes of the maps that each stage of the backbone keeps for the backward pass.
+    /// Bytes of the feature maps that each backbone stage (layer1 to layer4; the stem counts towards layer1) keeps for
+    /// the backward pass, for the whole batch.
     pub stage_bytes: [u64; STAGES],
-    /// Bytes of each stage's result.
+    /// Bytes of the output map of each backbone stage, for the whole batch.
     pub stage_output_bytes: [u64; STAGES],
-    /// Bytes of the maps that pyramid and heads keep.
+    /// Bytes of the feature maps that the pyramid and the heads keep for the backward pass, for the whole batch.
     pub head_bytes: u64,
-    /// Bytes of the largest map.
+    /// Bytes of the largest single feature map, for the whole batch.
     pub largest_map_bytes: u64,
-    /// Anchors of an image.
+    /// Number of anchors per image.
     pub anchors: usize,
-    /// Numbers that are trained: neither frozen by `freeze_stages` nor by `frozen_batch`.
+    /// Number of trained scalar parameters: those frozen neither by `model.freeze_stages` nor as `frozen_batch` norms.
     pub trained_parameters: u64,
 }
 
 impl ModelConfig {
-    /// Counts the network that the config describes as it is trained, with its stages frozen. No weight file is read.
+    /// Counts parameters, multiply-adds and activation memory of the network as it is trained, with
+    /// `freeze_stages` stages frozen, for `classes` classes and a batch of the given size. No weight file is read.
     ///
-    /// The config must be valid ([`ModelConfig::validate`]).
+    /// # Panics
+    /// May panic if the config is invalid; check it with [`ModelConfig::validate`] first.
     pub fn count(&self, classes: usize, size: InputSize) -> NetworkCount {
         let mut model = self.network_from(classes, &mut Init::zeros(), &Device::flex().autodiff());
         model.backbone.body = model.backbone.body.freeze_stages(self.freeze_stages);
@@ -48,7 +51,8 @@ impl ModelConfig {
 }
 
 impl RetinaNet {
-    /// Counts the network.
+    /// Counts parameters, multiply-adds and activation memory of this network for a batch of the given size. What is
+    /// trained follows from the parameters' `require_grad` flags.
     pub fn count(&self, size: InputSize) -> NetworkCount {
         let mut counter = Counter::new();
         let mut x = counter.images([size.batch, 3, size.height, size.width]);

@@ -1,4 +1,4 @@
-//! A checkpoint's network with its own preprocessing and thresholds: images in, named detections out.
+//! Object detection with a checkpoint: images in, detections with their categories out.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use foveal_image::{ImageFrame, Prepared, RgbImage, pad_batch};
 
 use crate::{Checkpoint, Detection, DetectorError, image_tensor, predict};
 
-/// Detects objects in images with a checkpoint's own preprocessing and thresholds.
+/// Detects objects in images with the network, preprocessing and thresholds of a checkpoint.
 ///
 /// ```
 /// use burn::tensor::Device;
@@ -41,38 +41,41 @@ use crate::{Checkpoint, Detection, DetectorError, image_tensor, predict};
 /// ```
 #[derive(Debug)]
 pub struct Detector {
-    /// The checkpoint.
+    /// Network, preprocessing, thresholds and categories. Preprocessing and thresholds may be changed at any time.
     pub checkpoint: Checkpoint,
     device: Device,
 }
 
-/// A detection with its category.
+/// One detected object with the category of its class. Returned by [`Detector`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
-    /// Box, score and class.
+    /// Box in pixels of the original image, score in 0..1 and class index.
     pub detection: Detection,
-    /// The class's category.
+    /// Category (id and name) of the detection's class.
     pub category: CategoryInfo,
 }
 
 impl Detector {
-    /// Loads a checkpoint onto a device.
+    /// Creates a detector from the checkpoint file at `path`, on a device without autodiff.
     ///
     /// # Errors
-    /// When the file cannot be read or is no checkpoint of this version.
+    /// [`DetectorError::Io`] if the file cannot be read; [`DetectorError::Checkpoint`] if it is not a checkpoint, is
+    /// damaged, or was written by a newer version.
     pub fn open(path: &Path, device: &Device) -> Result<Self, DetectorError> {
         Ok(Self::new(Checkpoint::load(path, device)?, device))
     }
 
-    /// A detector from a loaded checkpoint; its thresholds and preprocessing may have been changed.
+    /// Creates a detector from a loaded checkpoint, whose thresholds and preprocessing may have been changed. `device`
+    /// is the device that the checkpoint was loaded onto.
     pub fn new(checkpoint: Checkpoint, device: &Device) -> Self {
         Self { checkpoint, device: device.clone() }
     }
 
-    /// Objects in one image, best first, boxes in its own pixels.
+    /// Detects the objects in one image. The result is sorted by descending score; boxes are in pixels of the image.
     ///
     /// # Errors
-    /// When the image has no pixels, or a preprocessing that was set by hand cannot work.
+    /// [`DetectorError::EmptyImage`] if the width or height of the image is 0; [`DetectorError::Setting`] if the
+    /// checkpoint's preprocessing was changed to invalid values.
     pub fn detect(&self, image: &RgbImage) -> Result<Vec<Prediction>, DetectorError> {
         let (width, height) = image.dimensions();
         if width == 0 || height == 0 {
@@ -83,7 +86,12 @@ impl Detector {
         Ok(self.detect_prepared(&[prepared]).pop().unwrap_or_default())
     }
 
-    /// Objects in each of several prepared images, run as one batch.
+    /// Detects the objects in several preprocessed images, which are padded to a common size and run as one batch.
+    /// `images` must not be empty.
+    ///
+    /// # Shapes
+    /// - result: one list of detections per image, each sorted by descending score, with boxes in pixels of the
+    ///   original image
     pub fn detect_prepared(&self, images: &[Prepared]) -> Vec<Vec<Prediction>> {
         let Checkpoint { model, meta } = &self.checkpoint;
         let frames: Vec<ImageFrame> = images.iter().map(ImageFrame::from).collect();

@@ -1,91 +1,94 @@
-//! What can go wrong with models and checkpoints.
+//! Errors of building, loading, importing and exporting models.
 
 use std::path::PathBuf;
 
 use foveal_base::{SettingError, WriteError};
 
-/// An error of this crate.
+/// Error of building, loading, importing or exporting a model.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectorError {
-    /// A weight file could not be used.
+    /// A weight file could not be read, or holds the weights of another network.
     #[error(transparent)]
     Weights(#[from] foveal_weights::WeightsError),
-    /// An image could not be read.
+    /// An image file could not be read or decoded.
     #[error(transparent)]
     Image(#[from] foveal_image::ImageError),
-    /// A file could not be written.
+    /// An output file could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// Categories that make no label map.
+    /// The categories are not a valid label map, for example because an id occurs twice.
     #[error(transparent)]
     Coco(#[from] foveal_coco::CocoError),
-    /// A file could not be read.
+    /// An input file could not be opened or read.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file.
+        /// Path of the input file.
         path: PathBuf,
-        /// The system's reason.
+        /// Error reported by the operating system.
         source: std::io::Error,
     },
-    /// The file is no foveal checkpoint, or a damaged one.
-    #[error("{}: expected a foveal checkpoint (.safetensors with a `foveal` entry), found {found}", path.display())]
+    /// The file is not a foveal checkpoint, is damaged, or has a newer format.
+    #[error(
+        "{}: expected a foveal checkpoint (a .safetensors file with a `foveal` metadata entry), found {found}",
+        path.display()
+    )]
     Checkpoint {
-        /// The file.
+        /// Path of the file that was read as a checkpoint.
         path: PathBuf,
-        /// What was found.
+        /// What the file contains instead, as the end of a sentence: `a damaged safetensors file (...)`.
         found: String,
     },
-    /// A weight file is not the detector that it was said to be.
-    #[error("{}: expected a torchvision RetinaNet of that architecture, found {found}", path.display())]
+    /// The tensors of a weight file do not fit the requested architecture.
+    #[error("{}: expected weights that fit the requested RetinaNet architecture, found {found}", path.display())]
     Import {
-        /// The file.
+        /// Path of the weight file.
         path: PathBuf,
-        /// What was found.
+        /// What the file contains instead, as the end of a sentence: `a negative variance in ...`.
         found: String,
     },
-    /// An image without a pixel.
-    #[error("expected an image with pixels, found {width} x {height}")]
+    /// The image has a width or height of 0 pixels.
+    #[error("expected an image with at least one pixel, found {width} x {height} pixels")]
     EmptyImage {
-        /// Its width in pixels.
+        /// Width of the image in pixels.
         width: u32,
-        /// Its height in pixels.
+        /// Height of the image in pixels.
         height: u32,
     },
-    /// An export is not what it should be.
+    /// An exported file does not contain the checkpoint's weights, or a weight cannot be exported as a 16-bit number.
     #[error("{}: expected the checkpoint's weights, found {found}", path.display())]
     Verify {
-        /// The file.
+        /// Path of the exported file.
         path: PathBuf,
-        /// What was found.
+        /// What the file contains instead, as the end of a sentence: `tensor ... of type ...`.
         found: String,
     },
-    /// A network without a constructor in torchvision.
+    /// torchvision has no constructor for the checkpoint's architecture.
     #[error(
-        "expected a network of retinanet_resnet50_fpn (P6 from P5, plain heads) or retinanet_resnet50_fpn_v2 (P6 from \
-         C5, group norm in the heads) with 9 anchors a cell and batch norms, found {found}; --format safetensors takes \
-         any network"
+        "expected the architecture of torchvision's retinanet_resnet50_fpn (P6 from P5, heads without norms) or \
+         retinanet_resnet50_fpn_v2 (P6 from C5, group norms in the heads), with batch norms in the backbone and 9 \
+         anchors per location, found {found}; use --format safetensors to export other networks"
     )]
     NoConstructor {
-        /// The network.
+        /// The architecture of the checkpoint, as the end of a sentence.
         found: String,
     },
-    /// A file of category names does not fit.
+    /// A file of category names is malformed or does not fit the number of class channels.
     #[error("{}: expected {expected}, found {found}", path.display())]
     Labels {
-        /// The file.
+        /// Path of the file with category names (`--labels`).
         path: PathBuf,
-        /// What would fit.
+        /// What the file or line should contain.
         expected: String,
-        /// What was found.
+        /// What the file or line contains instead.
         found: String,
     },
-    /// `frozen_batch` without weights would freeze norms that do nothing.
+    /// `model.norm` is `frozen_batch` but no pretrained weights are given, so there are no statistics to freeze.
     #[error(
-        "model.norm = \"frozen_batch\" needs pretrained statistics, and model.weights names no file: \
-         set model.weights, or take model.norm = \"group\""
+        "model.norm = \"frozen_batch\" needs pretrained statistics, but model.weights is not set: \
+         set model.weights to a file with pretrained weights, or set model.norm = \"group\""
     )]
     FrozenWithoutWeights,
-    /// A configuration value that no network or preprocessing has.
+    /// A setting of the model or the preprocessing is outside its valid range.
     #[error(transparent)]
     Setting(#[from] SettingError),
 }

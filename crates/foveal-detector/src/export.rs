@@ -1,4 +1,4 @@
-//! A checkpoint's weights for other programs: plain safetensors, or torchvision's state dict.
+//! Export of a checkpoint's weights for other programs: as plain safetensors or as a state dict for torchvision.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -15,27 +15,28 @@ use safetensors::tensor::{Dtype, TensorView};
 use crate::torch_file::{TorchTensor, TorchType, torch_file};
 use crate::{Checkpoint, DetectorError, TorchvisionArch};
 
-/// The type of exported weights.
+/// Floating-point type in which [`export_weights`] stores the weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// As they are.
+    /// 32-bit floating point, an exact copy of the weights. The default.
     #[default]
     F32,
-    /// Rounded to 16 bit.
+    /// IEEE 16-bit floating point (`--half`): every weight is rounded, and the file is half as large.
     F16,
 }
 
-/// The container of exported weights.
+/// File format of exported weights, chosen by the extension of the path (see [`Container::of`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Container {
-    /// `.safetensors`.
+    /// A `.safetensors` file, as read by the `safetensors` libraries of Rust and Python.
     SafeTensors,
-    /// torch's zip file, as `torch.load(…, weights_only=True)` reads it.
+    /// PyTorch's zip file (`.pth`, `.pt`), readable with `torch.load(path, weights_only=True)`.
     Torch,
 }
 
 impl Container {
-    /// torch's for `.pth` and `.pt`, else safetensors.
+    /// Returns the file format for a path by its extension: [`Container::Torch`] for `.pth` and `.pt`,
+    /// [`Container::SafeTensors`] for all others.
     pub fn of(path: &Path) -> Self {
         match path.extension().and_then(|e| e.to_str()) {
             Some("pth" | "pt") => Self::Torch,
@@ -44,14 +45,15 @@ impl Container {
     }
 }
 
-/// Counters that torch's batch norms keep and foveal's do not need.
+/// Suffix of the step counters that torch's batch norms store. foveal's norms have no such counters.
 const COUNTER: &str = ".num_batches_tracked";
 
-/// Writes all weights under torchvision's names. In a state dict for torchvision (`counters`), batch norms get the
-/// counters that its strict loading asks for.
+/// Writes all weights and running statistics of a checkpoint to `path` under torchvision's parameter names. The file
+/// format follows from the extension of `path` (see [`Container::of`]).
 ///
 /// # Errors
-/// A weight that no 16-bit number holds; a file that cannot be written.
+/// [`DetectorError::Verify`] if `precision` is [`Precision::F16`] and a weight exceeds the range of 16-bit numbers;
+/// [`DetectorError::Write`] if the file cannot be written.
 pub fn export_weights(
     checkpoint: &Checkpoint,
     path: &Path,
@@ -63,7 +65,7 @@ pub fn export_weights(
     for (name, tensor) in &tensors {
         let (kind, bytes) = match precision {
             Precision::F32 => (TorchType::F32, tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect()),
-            Precision::F16 => (TorchType::F16, half(path, name, tensor)?),
+            Precision::F16 => (TorchType::F16, to_half(path, name, tensor)?),
         };
         out.insert(name.clone(), TorchTensor { kind, shape: tensor.shape.clone(), bytes });
     }
@@ -85,19 +87,21 @@ pub fn export_weights(
     Ok(write_atomically(path, &file)?)
 }
 
-/// Whether batch norms get torch's counters.
+/// Whether an export contains the integer tensor `num_batches_tracked` of every batch norm. torch's
+/// `load_state_dict(..., strict=True)` requires it, except for frozen batch norms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counters {
-    /// Zeros.
+    /// Every batch norm that is not frozen gets the counter, with the value 0.
     Written,
-    /// None.
+    /// The export contains no counters.
     LeftOut,
 }
 
-/// Reads an export again and compares it with the checkpoint.
+/// Reads an exported file back and compares all its tensors with the checkpoint's weights, rounded to `precision`.
 ///
 /// # Errors
-/// A file that cannot be read, or a tensor that is not the checkpoint's.
+/// [`DetectorError::Weights`] if the file cannot be read; [`DetectorError::Verify`] if a tensor is missing, is not part
+/// of the checkpoint, or has another shape, type or value.
 pub fn verify_weights(checkpoint: &Checkpoint, path: &Path, precision: Precision) -> Result<(), DetectorError> {
     let bad = |found: String| DetectorError::Verify { path: path.to_owned(), found };
     let found = read_weight_file(path)?;
@@ -112,17 +116,18 @@ pub fn verify_weights(checkpoint: &Checkpoint, path: &Path, precision: Precision
     }
     let differs = |a: &TensorMap, b: &TensorMap| a.iter().find(|(k, v)| b.get(*k) != Some(*v)).map(|(k, _)| k.clone());
     match differs(&expected, &found.tensors).or_else(|| differs(&found.tensors, &expected)) {
-        Some(name) => Err(bad(format!("another tensor {name} than the checkpoint's"))),
+        Some(name) => Err(bad(format!("tensor {name} missing or different"))),
         None => Ok(()),
     }
 }
 
-fn half(path: &Path, name: &str, tensor: &HostTensor) -> Result<Vec<u8>, DetectorError> {
+/// The tensor's values as little-endian 16-bit numbers.
+fn to_half(path: &Path, name: &str, tensor: &HostTensor) -> Result<Vec<u8>, DetectorError> {
     let mut bytes = Vec::with_capacity(tensor.values.len() * 2);
     for value in &tensor.values {
         let half = f16::from_f32(*value);
         if half.is_infinite() {
-            let found = format!("{value} in {name}, beyond the range of 16-bit numbers: export without --half");
+            let found = format!("{value} in {name}, which exceeds the range of 16-bit numbers; export without --half");
             return Err(DetectorError::Verify { path: path.to_owned(), found });
         }
         bytes.extend(half.to_le_bytes());
@@ -137,17 +142,18 @@ fn safetensors_file(tensors: &BTreeMap<String, TorchTensor>) -> Vec<u8> {
             TorchType::F16 => Dtype::F16,
             TorchType::I64 => Dtype::I64,
         };
-        (name.as_str(), TensorView::new(kind, t.shape.clone(), &t.bytes).expect("sizes are right"))
+        (name.as_str(), TensorView::new(kind, t.shape.clone(), &t.bytes).expect("the bytes match shape and type"))
     });
-    // What other readers of the format look for.
+    // Hugging Face's libraries expect this entry.
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(views, Some(metadata)).expect("names are unique and sizes right")
+    safetensors::serialize(views, Some(metadata)).expect("names are unique and sizes match")
 }
 
-/// How torchvision makes the network that the state dict fits, in Python.
+/// Returns Python code that builds the same network with torchvision and loads the state dict exported to `path` into
+/// it. Comments in the code name the remaining differences.
 ///
 /// # Errors
-/// A network that torchvision has no constructor for.
+/// [`DetectorError::NoConstructor`] if torchvision has no constructor for the checkpoint's architecture.
 pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, DetectorError> {
     let (meta, model) = (&checkpoint.meta, &checkpoint.meta.model);
     let arch = match (model.p6_from, model.head.norm) {
@@ -170,7 +176,7 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
         return Err(DetectorError::NoConstructor {
             found: format!(
                 "{} (base width {}), {:?} norms, P6 from {:?}, {} pyramid channels, heads of {} convolutions with {:?} \
-                 norm, {} anchors a cell{}",
+                 norm, {} anchors per location{}",
                 model.backbone.name(),
                 model.base_width,
                 model.norm,
@@ -179,7 +185,7 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
                 model.head.convs,
                 model.head.norm,
                 model.anchors.anchors_per_location(),
-                if model.weights_convention.stride_in_1x1() { ", strides on the 1x1" } else { "" }
+                if model.weights_convention.stride_in_1x1() { ", strides on the 1x1 convolutions" } else { "" }
             ),
         });
     };
@@ -197,7 +203,7 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
         format!("image_std={:?}", meta.preprocess.std),
     ];
     if model.anchors.rounding == Rounding::Torchvision && model.anchors.base_sizes != plain_sizes(arch) {
-        arguments.push("anchor_generator=…  # of your sizes".to_owned());
+        arguments.push("anchor_generator=…  # with the checkpoint's anchor sizes".to_owned());
     }
     let load = match Container::of(path) {
         Container::Torch => format!("torch.load({path:?}, weights_only=True)"),
@@ -209,8 +215,7 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
         arguments.join(", ")
     );
     if arch == TorchvisionArch::V1 && model.norm == BackboneNorm::Batch {
-        note +=
-            "# The norms are FrozenBatchNorm2d only with weights_backbone; without, they are BatchNorm2d, as here.\n";
+        note += "# torchvision uses FrozenBatchNorm2d only if weights_backbone is given, else BatchNorm2d, as here.\n";
     }
     if model.norm_eps != foveal_nn::NORM_EPS {
         note += &format!(
@@ -222,15 +227,16 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
         Some(channels) => {
             let unused: Vec<String> =
                 (0..).zip(channels.classes()).filter(|c| c.1.is_none()).map(|c: (usize, _)| c.0.to_string()).collect();
-            note += &format!("# Labels that stand for no category, never foveal's answer: {}.\n", unused.join(", "));
+            note +=
+                &format!("# These labels stand for no category; foveal never predicts them: {}.\n", unused.join(", "));
         }
-        None => note += "# Label k is the k-th category of the checkpoint, from 0; there is no background label.\n",
+        None => note += "# Label k is category k of the checkpoint, counted from 0. There is no background label.\n",
     }
     if model.anchors.rounding == Rounding::Exact {
-        note += "# The network was trained on unrounded anchors: torchvision's differ by up to half a pixel.\n";
+        note += "# The network was trained with unrounded anchors; torchvision's differ by up to half a pixel.\n";
     }
     if meta.preprocess.resize != ResizeMode::Torchvision {
-        note += "# The network was trained on antialiased images: torchvision's transform does not antialias.\n";
+        note += "# The network was trained on antialiased images; torchvision's transform does not antialias.\n";
     }
     Ok(note)
 }

@@ -1,4 +1,4 @@
-//! A network that starts from a foveal checkpoint, whose classes may be others.
+//! Fine-tuning: a network whose initial weights come from a foveal checkpoint, possibly with other classes.
 
 use std::io::Read;
 use std::path::Path;
@@ -10,14 +10,15 @@ use foveal_weights::{TensorMap, load_tensors};
 
 use crate::{BuiltModel, Checkpoint, CheckpointMeta, DetectorError, ModelConfig};
 
-/// The layer that is rebuilt for other classes.
+/// Prefix of the class layer's tensors. The layer gets new weights if the classes differ.
 const CLASS_LAYER: &str = "head.classification_head.cls_logits.";
-/// Where the residual network is in a detector.
+/// Prefix of the residual network's tensors in a detector.
 pub(crate) const BODY: &str = "backbone.body.";
-/// safetensors' own limit of its header.
+/// Largest header in bytes that the safetensors library accepts.
 const LARGEST_HEADER: u64 = 100_000_000;
 
-/// Whether a file is a foveal checkpoint, by its header; no other is an error here.
+/// Whether the header of the file is that of a foveal checkpoint. Returns false for unreadable files: reading them as
+/// weights reports the error.
 pub(crate) fn is_checkpoint(path: &Path) -> bool {
     let header = || -> Option<Vec<u8>> {
         let mut file = std::fs::File::open(path).ok()?;
@@ -36,8 +37,8 @@ pub(crate) fn is_checkpoint(path: &Path) -> bool {
         .is_some_and(|json| json["__metadata__"]["foveal"].is_string())
 }
 
-/// A network of `config` with all tensors of a checkpoint that fit. The class layer is among them only where the
-/// categories are the checkpoint's own, and then so are its class channels; else it is new, with the prior's bias.
+/// Builds the network of `config` with all tensors of the checkpoint at `path` that fit. The class layer and the class
+/// channels are taken only if `categories` are those of the checkpoint; else the class layer gets new weights.
 pub(crate) fn start_from(
     config: &ModelConfig,
     path: &Path,
@@ -59,7 +60,7 @@ pub(crate) fn start_from(
     report.unused.extend(withheld.into_keys());
     report.unused.sort();
     if report.loaded.is_empty() {
-        return Err(DetectorError::Import { path: path.to_owned(), found: "no tensor that fits the network".into() });
+        return Err(DetectorError::Import { path: path.to_owned(), found: "no tensor that fits".into() });
     }
     if config.norm == BackboneNorm::FrozenBatch {
         let without = report.missing.iter().filter_map(|n| n.strip_prefix(BODY)?.strip_suffix(".running_var"));
@@ -72,13 +73,13 @@ pub(crate) fn start_from(
     Ok(BuiltModel { model, config, report: Some(report), new_tensors, differences })
 }
 
-/// What no shape tells and yet makes other features of the same weights.
+/// Describes the settings that differ from the checkpoint's and change the features without changing tensor shapes.
 fn differences(config: &ModelConfig, meta: &CheckpointMeta) -> Vec<String> {
     let (here, there) = (config, &meta.model);
     let mut found = Vec::new();
     let mut compare = |key: &str, here: String, there: String| {
         if here != there {
-            found.push(format!("model.{key} is {here}, in the checkpoint {there}"));
+            found.push(format!("model.{key} is {here}, but {there} in the checkpoint"));
         }
     };
     let strides = |m: &ModelConfig| format!("{:?}", m.weights_convention).to_lowercase();

@@ -1,4 +1,4 @@
-//! torchvision's whole detectors: their weight files and their conventions.
+//! Import of torchvision's RetinaNet detectors: weight files, architectures, preprocessing and thresholds.
 
 use std::path::Path;
 
@@ -13,24 +13,26 @@ use foveal_weights::{TensorMap, load_tensors, read_weight_file};
 use crate::labels::{Labels, label_channels};
 use crate::{Checkpoint, CheckpointMeta, DetectorError, ModelConfig, PostprocessConfig};
 
-/// Detections an image of torchvision's RetinaNet (`detections_per_img`).
+/// Maximum number of detections per image of torchvision's RetinaNet (`detections_per_img`).
 const TORCHVISION_DETECTIONS: usize = 300;
-/// The class layer's bias: its length tells the number of classes.
+/// Bias of the class layer; its length gives the number of class channels.
 const CLASS_BIAS: &str = "head.classification_head.cls_logits.bias";
-/// Prefixes that wrappers put before every name.
+/// Prefixes that wrappers such as `DataParallel` put before every name.
 const WRAPPERS: [&str; 2] = ["module.", "model."];
 
-/// A constructor of torchvision.
+/// RetinaNet architecture of torchvision, named after its constructor in `torchvision.models.detection`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TorchvisionArch {
-    /// `retinanet_resnet50_fpn`: P6 from P5, frozen norms, heads without norm; L1 on deltas.
+    /// `retinanet_resnet50_fpn`: P6 computed from P5, frozen batch norms, heads without norms; trained with the L1
+    /// loss on box deltas.
     V1,
-    /// `retinanet_resnet50_fpn_v2`: P6 from C5, batch norms, group norm in the heads; GIoU.
+    /// `retinanet_resnet50_fpn_v2`: P6 computed from C5, batch norms, group norms in the heads; trained with the GIoU
+    /// loss.
     V2,
 }
 
 impl TorchvisionArch {
-    /// torchvision's name.
+    /// Returns the name of the constructor in torchvision, such as `retinanet_resnet50_fpn`.
     pub fn name(self) -> &'static str {
         match self {
             Self::V1 => "retinanet_resnet50_fpn",
@@ -38,7 +40,8 @@ impl TorchvisionArch {
         }
     }
 
-    /// The architecture with torchvision's anchors; the class channels are still those of no file.
+    /// Returns the architecture settings with torchvision's anchors. `class_channels` is `None`; an import sets it from
+    /// the weight file.
     pub fn model(self) -> ModelConfig {
         let (norm, p6_from, head_norm) = match self {
             Self::V1 => (BackboneNorm::FrozenBatch, P6From::P5, HeadNorm::None),
@@ -55,21 +58,26 @@ impl TorchvisionArch {
     }
 }
 
-/// torchvision's preprocessing: 800 / 1333 pixels, no antialiasing.
+/// Returns torchvision's preprocessing: the shorter side is resized to 800 pixels, the longer to at most 1333, without
+/// antialiasing (`GeneralizedRCNNTransform`).
 pub fn torchvision_preprocess() -> Preprocess {
     Preprocess { resize: ResizeMode::Torchvision, ..Preprocess::default() }
 }
 
-/// torchvision's thresholds.
+/// Returns torchvision's post-processing settings: score threshold 0.05, NMS threshold 0.5, 1000 candidates per level
+/// and 300 detections per image.
 pub fn torchvision_post() -> PostprocessConfig {
     PostprocessConfig { max_detections: TORCHVISION_DETECTIONS, ..PostprocessConfig::default() }
 }
 
-/// Reads a file of torchvision weights into a network of the given architecture, which is torchvision's own or one
-/// of other widths.
+/// Reads a torchvision weight file (`.pth` or `.safetensors`) into a network of the given architecture, usually
+/// [`TorchvisionArch::model`]. Category names come from `labels`, or are chosen as in [`label_channels`]. Parameter
+/// names of torchvision before 0.14 are accepted.
 ///
 /// # Errors
-/// When the file cannot be read, holds another network or other shapes, or the labels do not fit it.
+/// [`DetectorError::Setting`] if `model` is invalid; [`DetectorError::Weights`] if the file cannot be read;
+/// [`DetectorError::Import`] if its tensors do not fit the architecture; [`DetectorError::Labels`] if the labels do not
+/// fit the number of class channels.
 pub fn import_torchvision(
     path: &Path,
     model: &ModelConfig,
@@ -81,7 +89,7 @@ pub fn import_torchvision(
     let file = read_weight_file(path)?;
     let tensors = rename(strip_wrappers(file.tensors));
     if let Some(other) = file.others.iter().find(|o| !o.name.ends_with(".num_batches_tracked")) {
-        return Err(bad(format!("tensor {} of type {}, which is no floating-point type", other.name, other.dtype)));
+        return Err(bad(format!("tensor {} of type {}, which is not a floating-point type", other.name, other.dtype)));
     }
     let channels = class_channels(&tensors, model.anchors.anchors_per_location()).map_err(bad)?;
     let labelled = label_channels(channels, labels)?;
@@ -89,16 +97,16 @@ pub fn import_torchvision(
     let (network, report) = load_tensors(model.skeleton(labelled.categories.len(), device), &tensors);
     if !report.missing.is_empty() || !report.unused.is_empty() {
         return Err(bad(format!(
-            "{} of its {} tensors{}{}{}",
+            "{} of the network's {} tensors{}{}{}",
             report.loaded.len(),
             report.loaded.len() + report.missing.len() + report.mismatched.len(),
-            few("without", &report.missing),
-            few("but besides", &report.unused),
+            list("missing", &report.missing),
+            list("not part of the network", &report.unused),
             other_version(&tensors, model.head.norm),
         )));
     }
     if let Some(m) = report.mismatched.first() {
-        return Err(bad(format!("tensor {} of shape {:?} in place of {:?}", m.name, m.found, m.expected)));
+        return Err(bad(format!("tensor {} of shape {:?} instead of {:?}", m.name, m.found, m.expected)));
     }
     if let Some((name, _)) =
         tensors.iter().find(|(name, t)| name.ends_with(".running_var") && t.values.iter().any(|v| *v < 0.0))
@@ -109,34 +117,40 @@ pub fn import_torchvision(
     Ok(Checkpoint { meta, model: network.no_grad() })
 }
 
-fn few(word: &str, names: &[String]) -> String {
+/// The first of the names and the number of the others, after a heading; nothing if there are no names.
+fn list(heading: &str, names: &[String]) -> String {
     match names {
         [] => String::new(),
-        [one] => format!(", {word} {one}"),
-        [first, ..] => format!(", {word} {first} and {} more", names.len() - 1),
+        [one] => format!("; {heading}: {one}"),
+        [first, ..] => format!("; {heading}: {first} and {} more", names.len() - 1),
     }
 }
 
-/// What to try when the file is the other version's.
+/// Advice to try the other architecture, if the heads in the file are of that one.
 fn other_version(tensors: &TensorMap, norm: HeadNorm) -> String {
     let grouped = tensors.contains_key("head.classification_head.conv.0.1.weight");
     match (grouped, norm) {
-        (true, HeadNorm::None) => format!("; its heads have norms: --arch {}", TorchvisionArch::V2.name()),
-        (false, HeadNorm::Group) => format!("; its heads have no norms: --arch {}", TorchvisionArch::V1.name()),
+        (true, HeadNorm::None) => format!("; its heads have norms, so try --arch {}", TorchvisionArch::V2.name()),
+        (false, HeadNorm::Group) => format!("; its heads have no norms, so try --arch {}", TorchvisionArch::V1.name()),
         _ => String::new(),
     }
 }
 
-/// The number of class channels an anchor.
+/// The number of class channels per anchor.
 fn class_channels(tensors: &TensorMap, anchors_per_location: usize) -> Result<usize, String> {
     let Some(bias) = tensors.get(CLASS_BIAS) else {
         let names: Vec<&str> = tensors.keys().take(4).map(String::as_str).collect();
-        return Err(format!("no {CLASS_BIAS} among its {} tensors ({}, …)", tensors.len(), names.join(", ")));
+        return Err(format!(
+            "no tensor {CLASS_BIAS} among the {} in the file ({}, …)",
+            tensors.len(),
+            names.join(", ")
+        ));
     };
     let outputs = bias.values.len();
     if bias.shape.len() != 1 || outputs < 2 * anchors_per_location || !outputs.is_multiple_of(anchors_per_location) {
         return Err(format!(
-            "{CLASS_BIAS} of shape {:?}, no multiple of {anchors_per_location} anchors with a background and a class at least",
+            "{CLASS_BIAS} of shape {:?}, whose length must be a multiple of the {anchors_per_location} anchors per \
+             location, with two or more channels for each (the background and the classes)",
             bias.shape
         ));
     }
@@ -152,13 +166,14 @@ fn strip_wrappers(mut tensors: TensorMap) -> TensorMap {
     tensors
 }
 
-/// Names of torchvision before 0.14 to today's: `conv.2.weight` of a head is `conv.1.0.weight` (the ReLUs counted
-/// once), `inner_blocks.0.weight` of the pyramid `inner_blocks.0.0.weight`.
+/// Replaces parameter names of torchvision before 0.14 by current ones: `conv.2.weight` of a head (whose index counted
+/// the ReLUs) is now `conv.1.0.weight`, `inner_blocks.0.weight` of the pyramid is now `inner_blocks.0.0.weight`.
 fn rename(tensors: TensorMap) -> TensorMap {
-    tensors.into_iter().map(|(name, tensor)| (today(&name).unwrap_or(name), tensor)).collect()
+    tensors.into_iter().map(|(name, tensor)| (current_name(&name).unwrap_or(name), tensor)).collect()
 }
 
-fn today(name: &str) -> Option<String> {
+/// The current name for a name of torchvision before 0.14; `None` if the name did not change.
+fn current_name(name: &str) -> Option<String> {
     let parts: Vec<&str> = name.split('.').collect();
     match parts.as_slice() {
         ["head", head, "conv", index, leaf @ ("weight" | "bias")] => {
@@ -177,8 +192,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_names_become_todays() {
-        let renamed = |name: &str| today(name).unwrap_or_default();
+    fn old_names_become_current_ones() {
+        let renamed = |name: &str| current_name(name).unwrap_or_default();
         assert_eq!(renamed("head.regression_head.conv.6.bias"), "head.regression_head.conv.3.0.bias");
         assert_eq!(renamed("backbone.fpn.inner_blocks.2.weight"), "backbone.fpn.inner_blocks.2.0.weight");
         assert_eq!(renamed("head.regression_head.conv.3.0.bias"), "");

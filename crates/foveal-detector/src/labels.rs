@@ -1,4 +1,4 @@
-//! `--labels`: a file of category names, and the categories of a weight file's class channels.
+//! Category names for imported weights, from a file (`--labels`) or built in.
 
 use std::path::{Path, PathBuf};
 
@@ -6,41 +6,43 @@ use foveal_coco::{CategoryInfo, LabelMap, coco_names};
 
 use crate::{ClassChannels, DetectorError};
 
-/// Channels of torchvision's COCO detectors: background, and ids up to 90 of which ten are unused.
+/// Number of class channels per anchor of torchvision's COCO detectors: the background and the category ids 1 to 90,
+/// ten of which COCO does not use.
 pub const COCO_CHANNELS: usize = 91;
-/// torchvision's names for channels without a category.
+/// torchvision's name for channels without a category.
 const UNUSED: &str = "N/A";
-/// torchvision's name for channel 0.
+/// Names for channel 0 in lists of torchvision and others.
 const BACKGROUND: [&str; 2] = ["__background__", "background"];
 
-/// One line.
+/// One line of a file with category names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     id: Option<i64>,
     name: String,
 }
 
-/// A file with one category a line: its name, or `id<TAB>name`.
+/// Category names read from a text file with one category per line, as `name` or `id<TAB>name`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
     path: PathBuf,
     lines: Vec<Line>,
 }
 
-/// The categories of a detector and their channels.
+/// Categories of a detector and their channels in the class head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labelled {
-    /// In class order.
+    /// Categories in class order, that is, sorted by id.
     pub categories: Vec<CategoryInfo>,
-    /// Where they are among the class channels.
+    /// Channel of each category in the class head.
     pub channels: ClassChannels,
 }
 
 impl Labels {
-    /// Reads the file. Empty lines at its end do not count.
+    /// Reads a file with category names. Empty lines at the end of the file are ignored.
     ///
     /// # Errors
-    /// Names file, line and what was expected.
+    /// [`DetectorError::Io`] if the file cannot be read; [`DetectorError::Labels`], with the number of the line, if a
+    /// line has no name, an id is not an integer, or the first line names the background.
     pub fn read(path: &Path) -> Result<Self, DetectorError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| DetectorError::Io { path: path.to_owned(), source })?;
@@ -54,20 +56,20 @@ impl Labels {
         DetectorError::Labels { path: self.path.clone(), expected, found }
     }
 
-    /// The categories of `count` channels, of which the first is the background.
+    /// Assigns the lines to `count` channels, of which channel 0 is the background.
     fn of(&self, count: usize) -> Result<Labelled, DetectorError> {
         let lines = &self.lines;
         let by_id: Option<Vec<usize>> = lines.iter().map(|l| usize::try_from(l.id?).ok()).collect();
         let channels: Vec<usize> = match by_id {
-            // A line a channel, whatever their ids.
+            // One line for each channel except the background: the ids do not matter.
             _ if lines.len() + 1 == count => (1..count).collect(),
-            // Fewer lines than channels: their ids are the channels.
+            // Fewer lines than channels: the ids are channel indices.
             Some(ids) if !ids.is_empty() && lines.len() < count && ids.iter().all(|id| (1..count).contains(id)) => ids,
             _ => {
                 return Err(self.error(
                     format!(
                         "{} lines (the weights have {count} class channels, of which the first is the background), or \
-                         lines `id<TAB>name` with ids from 1 to {}",
+                         fewer lines of the form `id<TAB>name` with ids from 1 to {}",
                         count - 1,
                         count - 1
                     ),
@@ -83,12 +85,12 @@ impl Labels {
                 (channel, CategoryInfo { id: line.id.unwrap_or(channel as i64), name: line.name.clone() })
             })
             .collect();
-        // Classes in the order of the ids, as a data set's.
+        // Data sets order their classes by category id.
         named.sort_by_key(|(_, category)| category.id);
         let of_class = named.iter().map(|(channel, _)| *channel as u32).collect();
         let categories: Vec<CategoryInfo> = named.into_iter().map(|(_, category)| category).collect();
         LabelMap::new(categories.clone())
-            .map_err(|e| self.error("names and ids that occur once".into(), e.to_string()))?;
+            .map_err(|e| self.error("every name and every id at most once".into(), e.to_string()))?;
         Ok(Labelled { categories, channels: ClassChannels { count, of_class } })
     }
 }
@@ -116,11 +118,13 @@ fn parse(path: &Path, number: usize, line: &str) -> Result<Line, DetectorError> 
     Ok(Line { id, name: name.to_owned() })
 }
 
-/// The categories of torchvision's class channels: from a file, else COCO's where their number is COCO's, else
-/// `class_1`, …. Channel 0 is the background.
+/// Returns the categories of the `count` class channels of a torchvision detector, whose channel 0 is the background.
+/// The names come from `labels` if given; else they are COCO's if `count` is [`COCO_CHANNELS`]; else they are
+/// `class_1`, `class_2` and so on.
 ///
 /// # Errors
-/// When the file does not fit the number of channels.
+/// [`DetectorError::Labels`] if the number of lines or the ids in `labels` do not fit `count` channels, or if a name or
+/// id occurs twice.
 pub fn label_channels(count: usize, labels: Option<&Labels>) -> Result<Labelled, DetectorError> {
     match labels {
         Some(labels) => labels.of(count),

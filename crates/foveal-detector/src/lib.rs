@@ -1,4 +1,5 @@
-//! RetinaNet: the network, its post-processing and its checkpoint file. All that inference needs.
+//! RetinaNet (arXiv 1708.02002): the network, post-processing, checkpoints, import of torchvision weights and export.
+//! This crate contains everything that inference needs.
 #![recursion_limit = "256"]
 
 mod channels;

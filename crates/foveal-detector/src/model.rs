@@ -1,4 +1,4 @@
-//! The network.
+//! The RetinaNet network: construction, initial weights and forward pass.
 
 use std::collections::BTreeSet;
 
@@ -15,74 +15,89 @@ use foveal_weights::{BackboneFile, LoadReport, TensorMap, load_backbone, load_te
 use crate::fine_tune::{BODY, is_checkpoint, start_from};
 use crate::{DetectorError, ModelConfig};
 
-/// Backbone, pyramid and heads; parameter paths are torchvision's.
+/// RetinaNet (Lin et al., arXiv 1708.02002): backbone, feature pyramid and heads. Parameter paths are those of
+/// torchvision's `RetinaNet`.
 #[derive(Module, Debug)]
 pub struct RetinaNet {
-    /// Backbone and pyramid.
+    /// Residual network and feature pyramid.
     pub backbone: Backbone,
-    /// Class and box heads.
+    /// Class head and box head, shared by all pyramid levels.
     pub head: Head,
 }
 
-/// The network's answer for a batch, rows in anchor order (level, y, x, cell).
+/// Class logits and box deltas of all anchors of a batch, in anchor order: level, row, column, anchor of the location.
 #[derive(Debug, Clone)]
 pub struct Dense {
-    /// `[batch, anchors, classes]`.
+    /// Class logits, before the sigmoid: `[batch, anchors, class channels]`.
     pub logits: Tensor<3>,
-    /// `[batch, anchors, 4]`.
+    /// Box deltas dx, dy, dw, dh relative to the anchors: `[batch, anchors, 4]`.
     pub deltas: Tensor<3>,
-    /// Height and width of each level's map, P3 first.
+    /// Height and width of each pyramid level's feature map in locations, from P3 to P7.
     pub grids: Vec<GridSize>,
 }
 
-/// A network as its config asks for it.
+/// A network built from its config for training, and what was loaded from `model.weights`.
 pub struct BuiltModel {
-    /// The network.
+    /// Network with its initial weights loaded and the stages of `freeze_stages` frozen.
     pub model: RetinaNet,
-    /// The config with `live_norms` filled in.
+    /// Config of the network, with `live_norms` and `class_channels` filled in from the weight file.
     pub config: ModelConfig,
-    /// What became of each tensor of `model.weights`, where that was given.
+    /// Loaded, missing, unused and mismatched tensors of `model.weights`, or `None` if that is not set.
     pub report: Option<LoadReport>,
-    /// Tensors of the network, by their whole names, that `model.weights` did not give; none where it names no file.
+    /// Full names of the network's tensors that were not loaded from `model.weights` and keep their initial values.
+    /// Empty if `model.weights` is not set.
     pub new_tensors: Vec<String>,
-    /// Keys of the config whose values differ from those of the checkpoint in `model.weights`, and shape nothing.
+    /// One sentence part for each setting that differs from the checkpoint in `model.weights` and changes the features
+    /// without changing tensor shapes, such as `model.norm_eps is 0.001, but 1e-5 in the checkpoint`.
     pub differences: Vec<String>,
 }
 
-/// What the network makes of a batch on any interpreter of [`Graph`].
+/// Output of the network for a batch, for any interpreter of [`Graph`].
 pub struct NetworkOutput<G: Graph> {
-    /// The pyramid's maps, P3 first.
+    /// Feature maps of the pyramid, from P3 to P7, each `[batch, channels, height, width]`.
     pub levels: Vec<G::Map>,
-    /// Logits and deltas of all anchors.
+    /// Class logits and box deltas of all anchors, in anchor order: level, row, column, anchor of the location.
     pub rows: HeadOutput<G::Rows>,
 }
 
 impl RetinaNet {
-    /// The whole network.
+    /// Runs the whole network on an interpreter of [`Graph`]: tensors, a counter or an ONNX builder.
     ///
     /// # Shapes
-    /// - images: `[batch, 3, height, width]`, normalised, height and width multiples of 32
+    /// - images: `[batch, 3, height, width]`, normalised; height and width are multiples of 32
+    /// - result: levels `[batch, channels, height / stride, width / stride]` for P3 to P7 (rounded up), logits
+    ///   `[batch, anchors, class channels]`, deltas `[batch, anchors, 4]`
     pub fn run<G: Graph>(&self, graph: &mut G, images: G::Map) -> NetworkOutput<G> {
         let maps = graph.scope(format_args!("backbone"), |graph| self.backbone.stages(graph, images));
         self.run_from_stages(graph, maps)
     }
 
-    /// Pyramid and heads over the backbone's maps.
+    /// Runs the feature pyramid and the heads on the backbone's feature maps, on an interpreter of [`Graph`].
+    ///
+    /// # Shapes
+    /// - maps: C3, C4 and C5, each `[batch, channels, height, width]`, of strides 8, 16 and 32
+    /// - result: levels `[batch, channels, height, width]` for P3 to P7, logits `[batch, anchors, class channels]`,
+    ///   deltas `[batch, anchors, 4]`
     pub fn run_from_stages<G: Graph>(&self, graph: &mut G, maps: StageMaps<G::Map>) -> NetworkOutput<G> {
         let levels = graph.scope(format_args!("backbone"), |graph| self.backbone.pyramid(graph, maps));
         let rows = graph.scope(format_args!("head"), |graph| self.head.forward(graph, &levels));
         NetworkOutput { levels, rows }
     }
 
-    /// The network on tensors.
+    /// Runs the whole network on tensors.
     ///
     /// # Shapes
-    /// - images: `[batch, 3, height, width]`, normalised, height and width multiples of 32
+    /// - images: `[batch, 3, height, width]`, normalised; height and width are multiples of 32
+    /// - result: logits `[batch, anchors, class channels]`, deltas `[batch, anchors, 4]`
     pub fn forward(&self, images: Tensor<4>) -> Dense {
         self.run(&mut Eager, images).into()
     }
 
-    /// Pyramid and heads on tensors.
+    /// Runs the feature pyramid and the heads on the backbone's feature maps.
+    ///
+    /// # Shapes
+    /// - maps: C3, C4 and C5, each `[batch, channels, height, width]`, of strides 8, 16 and 32
+    /// - result: logits `[batch, anchors, class channels]`, deltas `[batch, anchors, 4]`
     pub fn forward_from_stages(&self, maps: StageMaps<Tensor<4>>) -> Dense {
         self.run_from_stages(&mut Eager, maps).into()
     }
@@ -99,12 +114,13 @@ impl From<NetworkOutput<Eager>> for Dense {
 }
 
 impl ModelConfig {
-    /// The bare network with seeded initial weights: no weight file is read and no stage is frozen.
+    /// Builds the network for `classes` classes with random initial weights from `seed`. `weights` is not read and
+    /// `freeze_stages` is not applied. The config must be valid ([`ModelConfig::validate`]).
     pub fn seeded(&self, classes: usize, seed: u64, device: &Device) -> RetinaNet {
         self.network_from(classes, &mut Init::seeded(seed), device)
     }
 
-    /// The bare network with weights from `init`.
+    /// Builds the network with weights from `init`, without reading `weights` or applying `freeze_stages`.
     pub(crate) fn network_from(&self, classes: usize, init: &mut Init, device: &Device) -> RetinaNet {
         let body = Body::new(self.backbone, self.base_width, self.norm, init, device)
             .with_norm_eps(self.norm_eps)
@@ -117,25 +133,33 @@ impl ModelConfig {
         RetinaNet { backbone: Backbone { body, fpn }, head }
     }
 
-    /// The network with zeros in place of its weights, for a checkpoint's tensors. The weight file that it once started from
-    /// is not looked for.
+    /// Builds the network for `classes` classes with all weights zero, into which the tensors of a checkpoint can be
+    /// loaded. `weights` is not read and `freeze_stages` is not applied. The config must be valid
+    /// ([`ModelConfig::validate`]).
     pub fn skeleton(&self, classes: usize, device: &Device) -> RetinaNet {
         self.network_from(classes, &mut Init::zeros(), device)
     }
 
-    /// A network to train: seeded weights, then `model.weights`, then the frozen stages. From a foveal checkpoint all
-    /// but the class layer is taken.
+    /// Builds a network for training with `classes` classes: random initial weights from `seed`, then the tensors of
+    /// `weights`, then `freeze_stages` stages frozen. If `weights` is a foveal checkpoint, everything that fits is
+    /// loaded except the class layer, whose categories are unknown here.
     ///
     /// # Errors
-    /// When the config contradicts itself or the weight file cannot be used.
+    /// [`DetectorError::Setting`] if the config is invalid; [`DetectorError::FrozenWithoutWeights`] if `norm` is
+    /// `frozen_batch` and `weights` is not set; [`DetectorError::Weights`], [`DetectorError::Io`],
+    /// [`DetectorError::Checkpoint`] or [`DetectorError::Import`] if the weight file cannot be used.
     pub fn build(&self, classes: usize, seed: u64, device: &Device) -> Result<BuiltModel, DetectorError> {
         self.start(classes, None, seed, device)
     }
 
-    /// As [`ModelConfig::build`]; from a foveal checkpoint of the same categories the class layer is taken as well.
+    /// Builds a network for training on `categories`: random initial weights from `seed`, then the tensors of
+    /// `weights`, then `freeze_stages` stages frozen. If `weights` is a foveal checkpoint, everything that fits is
+    /// loaded; the class layer is loaded only if the checkpoint has the same categories in the same order.
     ///
     /// # Errors
-    /// As [`ModelConfig::build`].
+    /// [`DetectorError::Setting`] if the config is invalid; [`DetectorError::FrozenWithoutWeights`] if `norm` is
+    /// `frozen_batch` and `weights` is not set; [`DetectorError::Weights`], [`DetectorError::Io`],
+    /// [`DetectorError::Checkpoint`] or [`DetectorError::Import`] if the weight file cannot be used.
     pub fn build_for(
         &self,
         categories: &[CategoryInfo],
@@ -174,7 +198,7 @@ impl ModelConfig {
                     config.live_norms = loaded.norms_without_statistics;
                     model.backbone.body = model.backbone.body.train_norms(&config.live_norms);
                 }
-                // Nothing is loaded by this: it lists all names of the network.
+                // An empty map loads nothing; its report lists all names of the network as missing.
                 let (whole, all) = load_tensors(model, &TensorMap::new());
                 model = whole;
                 let given: BTreeSet<String> = loaded.report.loaded.iter().map(|n| format!("{BODY}{n}")).collect();
@@ -188,7 +212,12 @@ impl ModelConfig {
         Ok(BuiltModel { model, config, report, new_tensors, differences: Vec::new() })
     }
 
-    /// The anchors of a padded image for maps of the given sizes.
+    /// Returns the anchors of an image for feature maps of the given sizes.
+    ///
+    /// # Shapes
+    /// - padded_height, padded_width: size of the padded image in pixels
+    /// - grids: size of the feature map of each level, from P3 to P7
+    /// - result: boxes in pixels of the padded image, in the order level, row, column, anchor of the location
     pub fn anchor_boxes(&self, padded_height: usize, padded_width: usize, grids: &[GridSize]) -> Anchors {
         self.anchors.anchors(padded_height, padded_width, grids)
     }

@@ -1,5 +1,6 @@
-//! From dense predictions to detections (arXiv 1708.02002, section 4.1, in torchvision's order of steps):
-//! sigmoid, threshold, the best pairs of each level, decode, clip, class-wise NMS, the best of the image, scale back.
+//! Post-processing: from the network's predictions to detections (arXiv 1708.02002, section 4.1). The steps and their
+//! order are those of torchvision: sigmoid, score threshold, selection of the best (anchor, class) pairs of each level,
+//! box decoding, clipping, class-wise NMS, selection of the best detections, scaling to the original image.
 
 use burn::tensor::{Tensor, Transaction};
 use foveal_anchors::Anchors;
@@ -12,17 +13,19 @@ use crate::ClassChannels;
 use crate::model::Dense;
 use crate::topk::{Scored, best};
 
-/// `[eval]`'s part that shapes detections.
+/// Settings of post-processing: thresholds and limits with which predictions become detections (part of `[eval]`).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PostprocessConfig {
-    /// Pairs of anchor and class at or below this score are dropped.
+    /// Score threshold in 0..1: a detection must have a higher score. Default: 0.05.
     pub score_threshold: f32,
-    /// IoU above which the lesser of two boxes of one class is dropped.
+    /// IoU threshold in 0..1 of non-maximum suppression: of two boxes of the same class with a higher IoU, the one with
+    /// the lower score is dropped. Default: 0.5.
     pub nms: f32,
-    /// Most detections an image.
+    /// Maximum number of detections per image. Default: 100.
     pub max_detections: usize,
-    /// Most pairs a level that go into NMS.
+    /// Maximum number of (anchor, class) pairs per pyramid level that enter non-maximum suppression, chosen by score.
+    /// Default: 1000.
     pub pre_nms: usize,
 }
 
@@ -32,26 +35,28 @@ impl Default for PostprocessConfig {
     }
 }
 
-/// One found object.
+/// One detected object: box, score and class index.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Detection {
-    /// In pixels of the original image.
+    /// Bounding box in pixels of the original image.
     pub bbox: BBox,
-    /// Sigmoid of the logit.
+    /// Score in 0..1, the sigmoid of the class logit.
     pub score: f32,
-    /// Contiguous class.
+    /// Class index, an index into the checkpoint's categories.
     pub class: u32,
 }
 
-/// Detections of each image of a batch, best first, from the network's dense predictions. `channels` says which class
-/// channels stand for a class, where not all do; the others are left out before the best pairs are taken.
+/// Converts the network's predictions into the detections of each image, in descending order of score (arXiv
+/// 1708.02002, section 4.1; steps in torchvision's order). `channels` assigns classes to class channels, if not every
+/// channel stands for a class; channels without a class are left out first. Reads the predictions from the device once.
 ///
 /// # Shapes
-/// - dense: logits `[batch, anchors, channels]`, deltas `[batch, anchors, 4]`
-/// - frames: one for each image
+/// - dense: logits `[batch, anchors, class channels]`, deltas `[batch, anchors, 4]`
+/// - frames: sizes before and after resizing in pixels, one entry per image
+/// - result: one list of detections per image, boxes in pixels of the original image
 ///
 /// # Panics
-/// When `anchors` or `frames` belong to another batch.
+/// If the number of `anchors`, `frames` or `channels` differs from that in `dense`.
 pub fn postprocess(
     dense: &Dense,
     anchors: &Anchors,
@@ -60,11 +65,11 @@ pub fn postprocess(
     channels: Option<&ClassChannels>,
 ) -> Vec<Vec<Detection>> {
     let [batch, count, classes] = dense.logits.dims();
-    assert_eq!(count, anchors.boxes.len(), "anchors of another grid");
-    assert_eq!(batch, frames.len(), "a frame for each image");
+    assert_eq!(count, anchors.boxes.len(), "postprocess: as many anchors as rows of logits");
+    assert_eq!(batch, frames.len(), "postprocess: one frame per image");
     let class_of = channels.map_or_else(|| (0..classes as u32).map(Some).collect(), ClassChannels::classes);
-    assert_eq!(class_of.len(), classes, "channels of another head");
-    // The one device read of inference.
+    assert_eq!(class_of.len(), classes, "postprocess: as many channels as columns of logits");
+    // The only device read of inference.
     let [logits, deltas] = read_both(dense.logits.clone(), dense.deltas.clone());
     let logits = logits.par_chunks(count * classes);
     let deltas = deltas.par_chunks(count * 4);
@@ -75,7 +80,7 @@ fn read_both(logits: Tensor<3>, deltas: Tensor<3>) -> [Vec<f32>; 2] {
     let data = Transaction::default().register(logits).register(deltas).execute();
     let read: Vec<Vec<f32>> =
         data.into_iter().map(|d| d.convert::<f32>().try_to_vec().expect("floats are readable as f32")).collect();
-    read.try_into().expect("two tensors in, two out")
+    read.try_into().expect("a transaction of two tensors returns two")
 }
 
 fn one_image(
@@ -108,9 +113,9 @@ fn one_image(
     kept.into_iter().map(|i| Detection { bbox: boxes[i].scale(sx, sy), score: scores[i], class: labels[i] }).collect()
 }
 
-/// Sigmoids above the threshold, of channels with a class. NaN never is.
+/// The scores above the threshold, of channels with a class. A NaN is never above it.
 fn above(logits: &[f32], class_of: &[Option<u32>], threshold: f32) -> Vec<Scored> {
-    // A logit clearly below the threshold's needs no sigmoid; the margin covers rounding.
+    // The sigmoid is skipped for logits clearly below that of the threshold; the margin covers rounding.
     let cut = if threshold > 0.0 { (threshold / (1.0 - threshold)).ln() - 1e-3 } else { f32::NEG_INFINITY };
     logits
         .iter()

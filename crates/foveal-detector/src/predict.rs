@@ -1,30 +1,31 @@
-//! From a batch of images to detections: the one composition of network, anchors and post-processing, which the
-//! detector, the evaluation and the benchmark share.
+//! Prediction: the composition of network, anchors and post-processing that the detector, the evaluation and the
+//! benchmark share.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use foveal_image::{ImageFrame, PaddedBatch};
 
 use crate::{Dense, Detection, ModelConfig, PostprocessConfig, RetinaNet, postprocess};
 
-/// The network's answer for a batch, and what it means.
+/// Raw predictions and detections of a batch of images.
 #[derive(Clone, Debug)]
 pub struct Predicted {
-    /// Logits and deltas of all anchors.
+    /// Class logits and box deltas of all anchors, on the device.
     pub dense: Dense,
-    /// Detections of each image, best first, in pixels of the original image.
+    /// Detections of each image in descending order of score, with boxes in pixels of the original image.
     pub detections: Vec<Vec<Detection>>,
 }
 
-/// Detects objects in a batch of images. Waits for the device once, to read logits and deltas.
+/// Detects objects in a batch of images: forward pass, anchors and [`postprocess()`]. Waits for the device once, to read
+/// logits and deltas.
 ///
-/// `model` is the configuration that `network` was built from: it gives the anchors and the class channels.
+/// `model` is the config from which `network` was built; it determines the anchors and the class channels.
 ///
 /// # Shapes
-/// - images: `[batch, 3, height, width]`, normalised, height and width multiples of 32
-/// - frames: one for each image
+/// - images: `[batch, 3, height, width]`, normalised; height and width are multiples of 32
+/// - frames: sizes before and after resizing in pixels, one entry per image
 ///
 /// # Panics
-/// When `model` describes another network, or `frames` are those of another batch.
+/// If `model` has other anchors or class channels than `network`, or if the number of `frames` is not the batch size.
 pub fn predict(
     network: &RetinaNet,
     model: &ModelConfig,
@@ -39,7 +40,10 @@ pub fn predict(
     Predicted { dense, detections }
 }
 
-/// The images of a batch on a device, `[batch, 3, height, width]`.
+/// Moves the images of a batch to a device.
+///
+/// # Shapes
+/// - result: `[batch, 3, height, width]`, normalised
 pub fn image_tensor(images: PaddedBatch, device: &Device) -> Tensor<4> {
     let shape = [images.batch, 3, images.height, images.width];
     Tensor::from_data(TensorData::new(images.data, shape), device)

@@ -1,4 +1,4 @@
-//! How large a network is, before it is made.
+//! The size of a network, computed before memory for it is allocated.
 
 use burn::tensor::Device;
 use foveal_heads::BOX_VALUES;
@@ -6,15 +6,16 @@ use foveal_nn::Init;
 
 use crate::ModelConfig;
 
-/// Numbers in a kernel of 3x3.
+/// Number of weights of a 3x3 kernel for one input and one output channel.
 const KERNEL: f64 = 9.0;
-/// Width of the last stage over the stem's.
+/// Ratio of the last stage's width to the stem's.
 const LAST_STAGE: f64 = 8.0;
 
 impl ModelConfig {
-    /// How many weights the convolutions have, without biases, or a part of them that is more than `limit` already.
+    /// The number of weights of all convolutions, without biases; or, if that exceeds `limit`, a lower bound above
+    /// `limit`.
     ///
-    /// The config may ask for anything: nothing of a network larger than `limit` numbers is made.
+    /// The config may come from an untrusted file: nothing is allocated for a network of more than `limit` weights.
     pub(crate) fn convolution_weights(&self, classes: usize, limit: f64) -> f64 {
         let part = self.large_layers(classes);
         if part > limit {
@@ -25,7 +26,8 @@ impl ModelConfig {
         init.requested()
     }
 
-    /// Weights of the layers that grow fastest with each size in the config. In floating point, which no size overflows.
+    /// A lower bound of the number of weights, from the layers that grow fastest with each size in the config. It is
+    /// computed in floating point, since integers could overflow.
     fn large_layers(&self, classes: usize) -> f64 {
         let spec = self.backbone.spec();
         let plain_width = 64.0;

@@ -1,13 +1,15 @@
-//! The best k of many scores.
+//! Selection of the k highest scores.
 
-/// A score and where it stands.
+/// A score and its index in the list of all scores.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Scored {
+    /// The score, in 0..1.
     pub score: f32,
+    /// Index of the score in the list of all scores.
     pub index: u32,
 }
 
-/// The best `k`, best first; equal scores keep the order of their indices.
+/// The `k` highest scores in descending order; equal scores are in the order of their indices.
 pub(crate) fn best(mut all: Vec<Scored>, k: usize) -> Vec<Scored> {
     let order = |a: &Scored, b: &Scored| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index));
     if all.len() > k && k > 0 {

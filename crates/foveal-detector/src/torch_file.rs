@@ -1,4 +1,5 @@
-//! Writing torch's zip file of a state dict: `data.pkl`, `byteorder`, `data/<n>`, `version`, all stored.
+//! Writer of torch's zip format for state dicts. The entries `data.pkl`, `byteorder`, `data/<n>` and `version` are not
+//! compressed.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
@@ -6,14 +7,14 @@ use std::io::{Cursor, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-/// Folder of all entries.
+/// Folder that contains all entries of the zip file.
 const ROOT: &str = "archive";
-/// Alignment of the tensors' bytes in the file, as torch has it.
+/// Alignment of the tensors' data in the file, in bytes, as in files written by torch.
 const ALIGNMENT: u16 = 64;
-/// torch's version of the container.
+/// Content of the entry `version`: the version of torch's file format.
 const VERSION: &str = "3\n";
 
-/// An element type.
+/// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TorchType {
     F32,
@@ -31,15 +32,18 @@ impl TorchType {
     }
 }
 
-/// A row-major tensor, little-endian.
+/// A row-major tensor as little-endian bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TorchTensor {
+    /// Element type.
     pub kind: TorchType,
+    /// Shape, outermost axis first.
     pub shape: Vec<usize>,
+    /// Elements in row-major order as little-endian bytes.
     pub bytes: Vec<u8>,
 }
 
-/// The file's bytes. Same tensors, same bytes.
+/// The bytes of a zip file with the given tensors. Equal tensors give equal bytes.
 pub(crate) fn torch_file(tensors: &BTreeMap<String, TorchTensor>) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default()
@@ -47,8 +51,8 @@ pub(crate) fn torch_file(tensors: &BTreeMap<String, TorchTensor>) -> Vec<u8> {
         .last_modified_time(DateTime::default())
         .with_alignment(ALIGNMENT);
     let mut entry = |name: &str, bytes: &[u8]| {
-        zip.start_file(format!("{ROOT}/{name}"), options).expect("memory takes entries");
-        zip.write_all(bytes).expect("memory takes bytes");
+        zip.start_file(format!("{ROOT}/{name}"), options).expect("writing to memory does not fail");
+        zip.write_all(bytes).expect("writing to memory does not fail");
     };
     entry("data.pkl", &pickle(tensors));
     entry("byteorder", b"little");
@@ -56,10 +60,11 @@ pub(crate) fn torch_file(tensors: &BTreeMap<String, TorchTensor>) -> Vec<u8> {
         entry(&format!("data/{i}"), &tensor.bytes);
     }
     entry("version", VERSION.as_bytes());
-    zip.finish().expect("memory takes the directory").into_inner()
+    zip.finish().expect("writing to memory does not fail").into_inner()
 }
 
-/// Protocol 2: a dict of `torch._utils._rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())`.
+/// A pickle of protocol 2 with a dict of
+/// `torch._utils._rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())`.
 fn pickle(tensors: &BTreeMap<String, TorchTensor>) -> Vec<u8> {
     let mut out = vec![0x80, 2, b'}', b'('];
     for (i, (name, tensor)) in tensors.iter().enumerate() {
@@ -67,7 +72,7 @@ fn pickle(tensors: &BTreeMap<String, TorchTensor>) -> Vec<u8> {
         text(&mut out, name);
         global(&mut out, "torch._utils", "_rebuild_tensor_v2");
         out.push(b'(');
-        // The storage, by persistent id ('storage', type, key, location, elements).
+        // The storage is given by the persistent id ('storage', type, key, location, number of elements).
         out.push(b'(');
         text(&mut out, "storage");
         global(&mut out, "torch", tensor.kind.storage());
@@ -87,6 +92,7 @@ fn pickle(tensors: &BTreeMap<String, TorchTensor>) -> Vec<u8> {
     out
 }
 
+/// Row-major strides in elements.
 fn strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for i in (1..shape.len()).rev() {

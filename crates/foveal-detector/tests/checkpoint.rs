@@ -1,4 +1,4 @@
-//! The checkpoint file: what goes in comes out, and damage is told.
+//! The checkpoint file: a loaded checkpoint equals the saved one, and damaged files are reported.
 
 use std::path::{Path, PathBuf};
 
@@ -96,7 +96,7 @@ fn damage_and_foreign_files_are_told() {
     assert!(matches!(Checkpoint::load(Path::new("none"), &Device::flex()), Err(DetectorError::Io { .. })));
 }
 
-/// A checkpoint whose metadata were changed.
+/// A checkpoint file with changed metadata.
 fn edited(dir: &Path, change: impl FnOnce(&mut Value)) -> PathBuf {
     let bytes = std::fs::read(saved(dir)).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -114,7 +114,7 @@ fn edited(dir: &Path, change: impl FnOnce(&mut Value)) -> PathBuf {
 fn files_without_the_fields_that_came_later_stay_readable() {
     let dir = tempfile::tempdir().unwrap();
     let device = Device::flex();
-    // As version 0.1.0's first files were.
+    // The first files of version 0.1.0 lack these keys.
     let path = edited(dir.path(), |json| {
         json.as_object_mut().unwrap().remove("loss");
         for later in ["class_channels", "norm_eps", "weights_convention"] {

@@ -1,8 +1,8 @@
-//! Parameters and multiply-adds of torchvision's published detectors.
+//! Compares counted parameters and multiply-adds with those of torchvision's published detectors.
 
 use foveal_detector::{InputSize, NetworkCount, TorchvisionArch};
 
-/// torchvision's class channels: COCO's 91 ids.
+/// Number of torchvision's class channels: the background and COCO's ids up to 90.
 const CHANNELS: usize = 91;
 
 fn count(arch: TorchvisionArch) -> NetworkCount {

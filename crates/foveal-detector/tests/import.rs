@@ -1,4 +1,4 @@
-//! torchvision's weight files become checkpoints that give its detections; other files are refused.
+//! Checkpoints imported from torchvision's weight files give torchvision's detections; other files are refused.
 //! Fixtures: scripts/reference/imports.py.
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
 }
 
-/// The fixtures' widths; everything else is the architecture's.
+/// The architecture with the small widths of the fixtures.
 fn narrow(arch: TorchvisionArch) -> ModelConfig {
     let mut model = arch.model();
     model.backbone = BackboneKind::ResNet18;
@@ -37,7 +37,7 @@ fn gives_torchvisions_detections(arch: TorchvisionArch, name: &str) {
     let labels = labels(dir.path());
     let device = Device::flex();
     let imported = import_torchvision(&fixture(&format!("{name}.pth")), &narrow(arch), Some(&labels), &device).unwrap();
-    // Through a file, as the binary does it.
+    // The checkpoint is saved and loaded, as the binary does.
     let path = dir.path().join("c.safetensors");
     imported.meta.save(&imported.model, &path).unwrap();
     let mut checkpoint = Checkpoint::load(&path, &device).unwrap();
@@ -67,7 +67,7 @@ fn gives_torchvisions_detections(arch: TorchvisionArch, name: &str) {
     for p in &found {
         let b = p.detection.bbox;
         let same = |j: &usize| {
-            // The limits of the issue are 0.1 px and 1e-3; so small a network is closer.
+            // The required limits are 0.1 pixels and 1e-3; such a small network agrees more closely.
             let near = [b.x1, b.y1, b.x2, b.y2].iter().zip(&boxes[j * 4..]).all(|(a, b)| (a - b).abs() <= 0.05);
             near && i64::from(expected[*j]) == p.category.id && (p.detection.score - scores[*j]).abs() <= 1e-4
         };
@@ -151,7 +151,7 @@ fn damaged_files_are_refused_without_panic() {
             let text = refusal(&path, TorchvisionArch::V1);
             assert!(text.contains("w.pth"), "{length}: {text}");
         }
-        // Bytes overwritten in the part that is parsed: an answer or an error, never a panic.
+        // Overwritten bytes in the parsed part give a result or an error, never a panic.
         for at in (0..whole.len().min(6000)).step_by(97).chain((whole.len() - 4000..whole.len()).step_by(89)) {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x55;
@@ -175,7 +175,7 @@ fn archive(path: &Path, pickle: &[u8], storages: &[&[u8]]) {
     zip.finish().unwrap();
 }
 
-/// `{"w": tensor}` of eight bytes in a storage of the given type, and more items of the dictionary.
+/// A pickle of `{"w": tensor}` with a storage of the given type, and of further items of the dictionary.
 fn state_dict(storage: &str, elements: u8, more: &[u8]) -> Vec<u8> {
     let tensor = format!(
         "ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n{storage}\nX\x01\0\0\00X\x03\0\0\0cpuK"
@@ -197,7 +197,7 @@ fn state_dict(storage: &str, elements: u8, more: &[u8]) -> Vec<u8> {
 fn a_pickle_that_calls_a_function_of_the_system_is_refused_by_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("call.pth");
-    // {"w": tensor, "x": os.system("true")}; the same as the whole file; the same thrown away before the tensors.
+    // A call of os.system as an item of the state dict, as the whole file, and discarded before the tensors.
     let call = b"cposix\nsystem\nX\x04\0\0\0true\x85R";
     let item = [b"X\x01\0\0\0x", &call[..]].concat();
     let hidden = [&b"\x80\x02"[..], call, b"0", &state_dict("FloatStorage", 2, b"")].concat();
@@ -206,10 +206,10 @@ fn a_pickle_that_calls_a_function_of_the_system_is_refused_by_its_name() {
         let text = refusal(&path, TorchvisionArch::V1);
         assert!(text.contains("posix.system") && text.contains("nothing was executed"), "{text}");
     }
-    // Another object at the root: no weights, and its class is said.
+    // Another object at the root is not a state dict; the error names its class.
     archive(&path, b"\x80\x02cmodels\nNet\n)\x81.", &[]);
     assert!(refusal(&path, TorchvisionArch::V1).contains("models.Net"));
-    // Objects beside the weights are no matter: here an argparse.Namespace.
+    // Other objects next to the weights are allowed, here an argparse.Namespace.
     let namespace = b"X\x04\0\0\0argscargparse\nNamespace\n)\x81}X\x02\0\0\0lrK\x01sb";
     archive(&path, &state_dict("FloatStorage", 2, namespace), &[&[0; 8]]);
     assert_eq!(read_weights(&path).unwrap()["w"].values, [0.0; 2]);
@@ -235,14 +235,14 @@ fn tensors_of_other_types_and_values_are_told() {
 fn bombs_are_refused_before_they_go_off() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("bomb.pth");
-    // Views without end of one number: expand() has stride 0.
+    // A huge view of one number: expand() gives stride 0.
     let mut pickle = state_dict("FloatStorage", 2, b"");
     let at = pickle.windows(5).position(|w| w == b"\x85K\x01\x85\x89").unwrap();
     pickle.splice(at - 2..at + 4, *b"J\xff\xff\xff\x0f\x85K\0\x85");
     archive(&path, &pickle, &[&[0; 8]]);
     let text = refusal(&path, TorchvisionArch::V1);
     assert!(text.contains("tensors of 1073741820 bytes"), "{text}");
-    // Objects of a byte each.
+    // Many objects of one byte each.
     archive(&path, &vec![b'N'; 8 << 20], &[]);
     let text = refusal(&path, TorchvisionArch::V1);
     assert!(text.contains("far more memory"), "{text}");
@@ -251,7 +251,7 @@ fn bombs_are_refused_before_they_go_off() {
     tar[257..262].copy_from_slice(b"ustar");
     std::fs::write(&path, tar).unwrap();
     assert!(refusal(&path, TorchvisionArch::V1).contains("tar archive"));
-    // A safetensors file whose header promises more than there is.
+    // A safetensors file whose header describes more data than the file has.
     let header = br#"{"w":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4000000000000]}}"#;
     std::fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header, &[0; 8]].concat()).unwrap();
     assert!(refusal(&path, TorchvisionArch::V1).contains("damaged safetensors"));

@@ -1,4 +1,4 @@
-//! The whole network against torchvision: images in, detections, losses and gradients out, stage by stage.
+//! Compares the whole network with torchvision's, stage by stage: features, detections, losses and gradients.
 //! Fixtures and their margins: `scripts/reference/retinanet.py`.
 // burn-ndarray is deprecated upstream; it stays supported here.
 #![allow(deprecated)]
@@ -108,8 +108,8 @@ fn training_agrees(fixture: &Fixture, device: &Device) -> (RetinaNet, Tensor<4>,
     (model, input, dense)
 }
 
-/// The same set of detections, boxes within 0.05 px, scores within 1e-4; neighbours in order may swap where their
-/// scores are that close.
+/// Checks for the same set of detections: boxes within 0.05 pixels, scores within 1e-4. Detections whose scores are
+/// that close may be in another order.
 fn detections_agree(fixture: &Fixture, model: &RetinaNet, input: Tensor<4>) {
     let dense = model.valid().forward(input.inner());
     let [_, _, height, width] = model_input_dims(fixture);
@@ -171,7 +171,7 @@ fn tiny_on_flex() {
     whole("retinanet_tiny", Device::flex());
 }
 
-/// Any adapter; where there is no GPU, scripts/check sets a software Vulkan up.
+/// Runs on any adapter. Without a GPU, scripts/check sets up a software Vulkan implementation.
 #[cfg(feature = "wgpu")]
 #[test]
 fn tiny_on_wgpu() {

@@ -1,12 +1,12 @@
 //! Tensor operations that Burn lacks or does slowly on CPUs, each with its gradient.
 //!
-//! Every operation exists twice. The *fused* kernel runs for `f32` tensors on the CPU backends (`ndarray` and `flex`,
-//! one source for both) and is an autodiff node of its own. The *reference* is composed of Burn's operations: it
-//! serves all other backends and data types, and the tests compare the fused kernels with it.
-//! [`set_reference`] sends every operation down the reference path.
+//! Every operation has two implementations. The *fused* kernel runs for `f32` tensors on the CPU backends (`ndarray`
+//! and `flex`, from one source) and is a single autodiff node. The *reference* is composed of Burn's operations. It is
+//! used for all other backends and data types, and the tests compare the fused kernels with it. [`set_reference`] makes
+//! all operations use the reference.
 //!
-//! Results never depend on the number of threads: work is cut by shape alone, or a value does not depend on the task
-//! that computes it, and partial sums are added in the order of their index.
+//! Results never depend on the number of threads. Either the work is cut into tasks by shape alone, or a value does not
+//! depend on the task that computes it. Partial sums are added in the order of their indices.
 #![recursion_limit = "256"]
 // burn-ndarray is deprecated upstream in favour of flex; it stays supported here.
 #![allow(deprecated)]

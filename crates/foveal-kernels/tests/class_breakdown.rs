@@ -55,7 +55,7 @@ fn breakdown_definition(
     sums
 }
 
-/// Losses, gradient and breakdown with all switches on.
+/// Loss, sums, gradient and breakdown by [`class_loss_with`].
 fn run_with(
     logits: &[f32],
     classes: &[i32],
@@ -74,7 +74,7 @@ fn run_with(
     (run, to_vec(out.breakdown.expect("it was asked for")))
 }
 
-/// Compares to 1e-5; losses next to a bin's edge may lie on either side of it.
+/// Compares with a tolerance of 1e-5. Losses close to the edge of a bin may fall on either side.
 fn check_breakdown(what: &str, found: &[f32], expected: &BreakdownSums) {
     let width = expected.positive_by_class.len();
     let found = BreakdownSums::read(found, width);
@@ -96,7 +96,7 @@ fn check_breakdown(what: &str, found: &[f32], expected: &BreakdownSums) {
 }
 
 fn layout_of(anchors: usize) -> BreakdownLayout {
-    // Some levels hold nothing; the last has what is left.
+    // Some levels are empty; the last one has the remaining anchors.
     let parts = [anchors / 2, 0, anchors / 4, anchors / 8];
     let rest = anchors - parts.iter().sum::<usize>();
     BreakdownLayout { level_anchors: [parts[0], parts[1], parts[2], parts[3], rest] }
@@ -124,7 +124,7 @@ proptest! {
             ClassTerms::default()
         };
         for p in [focal(0.25, 2.0), focal(-1.0, 0.5), kind(ClassLossKind::CrossEntropy)] {
-            // Cross entropy reads no lists.
+            // Cross entropy ignores the lists.
             let terms = if p.kind == ClassLossKind::Focal && p.alpha > 0.0 { terms.clone() } else { ClassTerms::default() };
             let expected = breakdown_definition(&logits, &classes, p, &terms, layout);
             for device in [Device::flex().autodiff(), Device::ndarray().autodiff()] {

@@ -1,4 +1,4 @@
-//! The class losses against their definition in `f64`, and the published worked figures.
+//! Compares the class losses with their definition in `f64` and with published values.
 #![allow(deprecated)] // burn-ndarray is deprecated upstream and supported here
 
 mod common;
@@ -30,7 +30,7 @@ fn check(logits: &[f32], classes: &[i32], p: ClassLossParams, device: &Device) {
     for (a, b) in got.sums.iter().zip(&expected.sums) {
         assert!(near(*a, *b), "{p:?}: sums {:?} not {:?}", got.sums, expected.sums);
     }
-    // most entries of a gradient are tiny beside its largest: each is compared with itself
+    // Most entries of a gradient are tiny compared with the largest, so the tolerance is relative to each entry.
     for (i, (a, b)) in got.grad.iter().zip(&expected.grad).enumerate() {
         assert!((a - b).abs() <= 3e-6 * b.abs() + 1e-12, "{p:?}: gradient {i} is {a:e}, not {b:e}");
     }
@@ -78,7 +78,7 @@ fn extreme_logits_give_finite_values_and_slopes() {
             for device in [Device::flex().autodiff(), Device::ndarray().autodiff()] {
                 let r = run(&logits, &classes, focal(-1.0, gamma), &device, 1.0);
                 assert!(r.loss.is_finite() && r.grad.iter().all(|g| g.is_finite()), "gamma {gamma}: {:?}", r.grad);
-                // certain and wrong: CE = |x| with slope 1; certain and right: nothing
+                // For a confident wrong prediction CE = |x| with slope 1; for a confident right one both are 0.
                 let expected = [0.0, -1.0, 1.0, 0.0, 0.0, 0.0];
                 for (g, e) in r.grad.iter().zip(expected) {
                     assert!((g - e).abs() < 1e-6, "gamma {gamma}: {:?}", r.grad);
@@ -133,7 +133,7 @@ fn the_number_of_threads_changes_no_bit() {
     });
 }
 
-/// Positives' share and total of `positives` anchors of class 0 and the rest background, each logit given.
+/// Loss of the positives and total loss for `positives` anchors of class 0, the rest background, with the given logits.
 fn share(anchors: usize, positives: usize, width: usize, logit: f64, p: ClassLossParams) -> [f64; 2] {
     let device = Device::flex();
     let x = Tensor::<2>::full([anchors, width], logit, &device);
@@ -144,17 +144,17 @@ fn share(anchors: usize, positives: usize, width: usize, logit: f64, p: ClassLos
     [sums[0] / (sums[0] + sums[1]), f64::from(to_vec(out.loss)[0])]
 }
 
-/// Panics unless `got` is `figure`, which was given to `digits` significant digits. The logit of the prior is an `f32`
-/// itself: its rounding (half of 2^-22 at 2..4) moves a focal loss by up to 3.6e-7 of its value.
-fn assert_digits(got: f64, figure: f64, digits: i32) {
-    let unit = 10f64.powi(figure.abs().log10().floor() as i32 + 1 - digits);
-    assert!((got - figure).abs() <= 0.51 * unit + 3.6e-7 * figure, "{got:e}, not {figure:e} to {digits} digits");
+/// Panics unless `got` equals `expected`, which is given to `digits` significant digits. The logit of the prior is an
+/// `f32`, whose rounding (half of 2^-22 at 2..4) changes a focal loss by up to 3.6e-7 of its value.
+fn assert_digits(got: f64, expected: f64, digits: i32) {
+    let unit = 10f64.powi(expected.abs().log10().floor() as i32 + 1 - digits);
+    assert!((got - expected).abs() <= 0.51 * unit + 3.6e-7 * expected, "{got:e}, not {expected:e} to {digits} digits");
 }
 
 #[test]
 fn a_million_easy_negatives_against_ten_hard_positives() {
     let _guard = fused_kernels();
-    // every logit is that of p = 0.01: p_t = 0.99 for negatives, 0.01 for positives
+    // Every logit is that of p = 0.01, so p_t is 0.99 for negatives and 0.01 for positives.
     let logit = -(99f64.ln());
     assert_digits(share(1_000_010, 10, 1, logit, kind(ClassLossKind::CrossEntropy))[0], 0.004561206, 7);
     assert_digits(share(1_000_010, 10, 1, logit, focal(0.25, 2.0))[0], 0.9373816, 7);
@@ -163,7 +163,7 @@ fn a_million_easy_negatives_against_ten_hard_positives() {
 #[test]
 fn the_loss_before_the_first_step() {
     let _guard = fused_kernels();
-    // 100,000 anchors, 20 positives, 80 classes, every score the prior's
+    // 100,000 anchors, 20 of them positive, 80 classes, every score equal to the prior.
     let rows = [
         (focal(0.5, 0.0), 0.5, (2.5e-6, 2), (138629.4, 7)),
         (focal(0.5, 0.0), 0.01, (1.14422e-3, 6), (2012.365, 7)),

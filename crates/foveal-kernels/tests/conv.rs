@@ -1,4 +1,4 @@
-//! The fused convolution against Burn's.
+//! Compares the fused convolution with Burn's.
 #![allow(deprecated)] // burn-ndarray is deprecated upstream and supported here
 
 mod common;
@@ -24,7 +24,7 @@ const fn options(stride: usize, padding: usize, groups: usize) -> ConvOptions {
     ConvOptions { stride, padding, groups }
 }
 
-/// Which of input, weight and bias learn.
+/// Which of input, weight and bias require a gradient.
 type Tracked = [bool; 3];
 
 fn run(c: Case, tracked: Tracked, device: &Device, reference: bool) -> (Vec<f32>, [Option<Vec<f32>>; 3]) {
@@ -68,7 +68,7 @@ fn cases() -> impl Strategy<Value = Case> {
         .prop_filter("the kernel fits", |c| c.height.min(c.width) + 2 * c.options.padding >= c.kernel)
 }
 
-/// Convolutions of 1 to 9 groups with 1 to 11 channels in and out of each.
+/// Convolutions with 1 to 9 groups, each with 1 to 11 input and output channels.
 fn grouped() -> impl Strategy<Value = Case> {
     (cases(), 1usize..10, 1usize..12, 1usize..12).prop_map(|(c, groups, inputs, outputs)| Case {
         in_channels: groups * inputs,
@@ -184,7 +184,7 @@ const DOWN_GROUPS: Case = Case {
     options: options(2, 1, 6),
     bias: true,
 };
-/// Groups so wide that a group's depth takes several blocks; so large that Winograd's filtering would take them.
+/// Groups so wide that their depth needs several blocks, and large enough for Winograd's filtering without groups.
 const WIDE_GROUPS: Case = Case {
     batch: 1,
     in_channels: 80,
@@ -225,7 +225,7 @@ fn a_networks_layers_equal_burns_on_both_cpu_backends() {
     for c in LAYERS {
         check(c, &Device::flex().autodiff());
         check(c, &Device::ndarray().autodiff());
-        // recomputing what is cheap, under the other checkpointing strategy
+        // The other checkpointing strategy, which recomputes cheap operations.
         check(c, &Device::flex().autodiff().gradient_checkpointing());
     }
 }
@@ -255,7 +255,7 @@ fn the_number_of_threads_changes_no_bit() {
     }
 }
 
-/// The groups are convolutions of their own: channels of one have no part in another.
+/// The groups are independent convolutions: the channels of one do not influence another.
 #[test]
 fn groups_equal_convolutions_of_their_channels() {
     let device = Device::flex();

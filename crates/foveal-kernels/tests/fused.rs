@@ -1,4 +1,4 @@
-//! Convolutions with what follows them, and operations on several maps in one tensor, against Burn's operations.
+//! Compares convolutions with an epilogue, and operations on several maps in one tensor, with Burn's operations.
 #![allow(deprecated)] // burn-ndarray is deprecated upstream and supported here
 
 mod common;
@@ -120,7 +120,7 @@ proptest! {
     #[test]
     fn sizes_of_maps_do_not_matter(list in prop::collection::vec((1usize..20, 1usize..20), 1..4)) {
         let list: Vec<[usize; 2]> = list.into_iter().map(|(h, w)| [h, w]).chain([[17, 24]]).collect();
-        // No ReLU: among so many values one can lie closer to zero than both ways agree, and its gradient is lost.
+        // No ReLU: one of the many values can be so close to zero that its sign, and so its gradient, differs.
         compare(&format!("{list:?}"), |device| maps(&list, [16, 17], true, Activation::None, device));
     }
 

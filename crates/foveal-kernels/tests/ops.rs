@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 fn affine_case(dims: [usize; 4], act: Activation, residual: bool, tracked: u8, device: &Device) -> Vec<Vec<f32>> {
     let bit = |i: u8| tracked >> i & 1 == 1;
-    // a constant plus something computed, so that the buffer may be overwritten in place
+    // A computed tensor, so that its buffer may be overwritten in place.
     let x = leaf(1, dims, device, bit(0));
     let (scale, shift) = (leaf(2, [dims[1]], device, bit(1)), leaf(3, [dims[1]], device, bit(2)));
     let rest = residual.then(|| leaf(4, dims, device, bit(3)));
@@ -98,13 +98,13 @@ proptest! {
     #[test]
     fn sizes_do_not_matter(batch in 1usize..3, groups in 1usize..4, each in 1usize..5, h in 1usize..12, w in 1usize..40) {
         let dims = [batch, groups * each, h, w];
-        // No ReLU after sums: some draw has a value that lies closer to zero than both ways agree.
+        // No ReLU after sums: in some case a value is so close to zero that its sign differs.
         compare(&format!("affine {dims:?}"), |d| affine_case(dims, Activation::None, true, 15, d));
         compare(&format!("pool {dims:?}"), |d| pool_case(dims, d));
         compare(&format!("relu {dims:?}"), |d| relu_case(dims, d));
         let top = [h.div_ceil(2), w.div_ceil(2)];
         compare(&format!("upsample {dims:?}"), |d| upsample_case(dims, top, 3, d));
-        // normalising a handful of values amplifies rounding: those are no case of a network
+        // Normalising only a few values amplifies rounding errors; networks have no such layers.
         if each * h * w >= 8 {
             compare(&format!("group norm {dims:?}"), |d| group_norm_case(dims, groups, Activation::None, 7, d));
         }
@@ -129,7 +129,7 @@ fn equal_values_pass_their_gradient_to_the_first() {
     let device = Device::flex().autodiff();
     let x = Tensor::<4>::ones([1, 1, 4, 4], &device).require_grad();
     let grads = max_pool_3x3_s2_p1(x.clone()).sum().backward();
-    // windows start at -1 and 1; within the map the first pixels are (0,0), (0,1), (1,0), (1,1)
+    // The windows start at -1 and 1; their first pixels within the map are (0,0), (0,1), (1,0), (1,1).
     let expected = [1., 1., 0., 0., 1., 1., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0.];
     assert_eq!(to_vec(x.grad(&grads).expect("a gradient")), expected);
 }
@@ -152,7 +152,7 @@ fn batch_norm_normalises_and_reports_its_statistics() {
     let x = leaf(1, [3, 2, 4, 5], &device, true);
     let (w, b) = (leaf(2, [2], &device, true), leaf(3, [2], &device, true));
     let out = batch_norm_train(x.clone(), w.clone(), b.clone(), 1e-5);
-    // the channels one after the other, as one group each
+    // Each channel is a group of its own.
     let swapped = x.clone().swap_dims(0, 1).reshape([1, 2, 12, 5]);
     let expected = group_norm(swapped, w, b, 2, 1e-5, Activation::None).reshape([2, 3, 4, 5]).swap_dims(0, 1);
     assert_close("batch norm", &[to_vec(out.y)], &[to_vec(expected)]);

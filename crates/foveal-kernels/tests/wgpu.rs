@@ -48,7 +48,7 @@ fn loss(device: &Device) -> Vec<Vec<f32>> {
     vec![to_vec(out.loss), to_vec(out.sums), to_vec(x.grad(&grads).expect("a gradient"))]
 }
 
-/// The breakdown's sums, in the shapes of [`loss`]; losses at a bin's edge may fall to either side.
+/// The sums of the breakdown for the shapes of [`loss`]. Losses close to the edge of a bin may fall on either side.
 fn breakdown(device: &Device) -> Vec<Vec<f32>> {
     let x = tensor::<2>(6, [8, 4], device) * 6.0;
     let classes = TensorData::new(vec![BACKGROUND, 3, IGNORE, 0, BACKGROUND, 1, IGNORE, 2], [8]);

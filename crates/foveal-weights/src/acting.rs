@@ -1,9 +1,9 @@
-//! Python's functions that act when a file is loaded in Python.
+//! Detection of pickles that would run code when they are loaded in Python.
 
 use std::collections::BTreeSet;
 
-/// Python's modules whose functions start programs, run code or open files.
-const ACTING: [&str; 30] = [
+/// Python modules whose functions start programs, run code or open files.
+const DANGEROUS: [&str; 30] = [
     "os",
     "posix",
     "nt",
@@ -35,7 +35,7 @@ const ACTING: [&str; 30] = [
     "bdb",
     "pdb",
 ];
-/// What builtins name without harm: types.
+/// Types in the module `builtins`, which are harmless.
 const TYPES: [&str; 16] = [
     "set",
     "frozenset",
@@ -55,12 +55,12 @@ const TYPES: [&str; 16] = [
     "unicode",
 ];
 
-/// The first of the names that a weight file has no use for: a function that acts when Python loads the file.
-pub(crate) fn acting(globals: &BTreeSet<String>) -> Option<&str> {
+/// The first of the names that refers to a function which could run code when Python loads the file.
+pub(crate) fn dangerous(globals: &BTreeSet<String>) -> Option<&str> {
     globals.iter().map(String::as_str).find(|global| {
         let Some((module, name)) = global.split_once('.') else { return false };
         let is_type = ["builtins", "__builtin__"].contains(&module) && TYPES.contains(&name);
-        ACTING.contains(&module) && !is_type
+        DANGEROUS.contains(&module) && !is_type
     })
 }
 
@@ -72,7 +72,7 @@ mod tests {
     fn data_is_told_from_code() {
         let of = |names: &[&str]| {
             let names = names.iter().map(|n| (*n).to_owned()).collect();
-            acting(&names).map(str::to_owned)
+            dangerous(&names).map(str::to_owned)
         };
         let data = [
             "torch._utils._rebuild_tensor_v2",

@@ -1,4 +1,4 @@
-//! A classification network's file into a backbone.
+//! Loads the weight file of a classification network into a backbone.
 
 use std::path::Path;
 
@@ -8,38 +8,42 @@ use crate::plain::{self, Refusal, Wanted};
 use crate::{LoadReport, WeightsError, load_tensors, read_weight_file, tensor_shapes};
 use foveal_backbone::{BackboneKind, BackboneNorm, Body};
 
-/// A backbone with a file's weights in it.
+/// Backbone with the weights of a file, and a report of what was loaded.
 #[derive(Debug)]
 pub struct LoadedBackbone {
-    /// The network.
+    /// Backbone with the loaded weights.
     pub body: Body,
-    /// What became of each tensor.
+    /// Loaded, missing and unused tensors, by torchvision's names.
     pub report: LoadReport,
-    /// Norms (torchvision's names) whose statistics the file did not supply; they must not be frozen.
+    /// Names (as in torchvision: `layer4.2.bn2`) of the norms whose running statistics are not in the file. They must
+    /// not be frozen.
     pub norms_without_statistics: Vec<String>,
 }
 
-/// A weight file, and the network that it is to be of.
+/// Weight file and the network whose weights it should contain.
 #[derive(Clone, Copy, Debug)]
 pub struct BackboneFile<'a> {
-    /// The file.
+    /// Path of the weight file.
     pub path: &'a Path,
-    /// The network.
+    /// Architecture of the backbone.
     pub kind: BackboneKind,
-    /// Its norms.
+    /// Kind of the backbone's normalisation layers.
     pub norm: BackboneNorm,
-    /// Its strides and its input.
+    /// Position of the strides and input of the network that the file was trained with.
     pub convention: WeightsConvention,
-    /// By what the network's input, RGB in 0..1, is divided.
+    /// Standard deviation of each channel (RGB, for values in 0..1) by which the input images are divided. It is used
+    /// to convert the stem of files in the MSRA convention.
     pub input_std: [f32; 3],
 }
 
-/// Loads a ResNet, whole or in part, from `.pth` or `.safetensors` with the names of torchvision (and timm's plain
-/// networks) or Detectron2, whatever prefix wrappers and detectors put before them.
+/// Loads the weights of a ResNet from a `.pth` or `.safetensors` file into `body`. The file may contain the whole
+/// network or a part of it. Tensors may have the names of torchvision, timm's plain ResNets or Detectron2, with any
+/// prefix (`module.`, `backbone.body.`).
 ///
 /// # Errors
-/// As [`read_weight_file`]; [`WeightsError::NoMatch`] when there is no ResNet in the file, [`WeightsError::Refused`] when
-/// there is another than the wanted one, or one whose input and strides nobody said.
+/// [`WeightsError::Io`], [`WeightsError::Format`] or [`WeightsError::NonFinite`] if the file cannot be read;
+/// [`WeightsError::NoMatch`] if it contains no ResNet; [`WeightsError::Refused`] if it contains another network, or if
+/// its input convention is ambiguous and `convention` is [`WeightsConvention::Auto`].
 pub fn load_backbone(body: Body, wanted: &BackboneFile<'_>) -> Result<LoadedBackbone, WeightsError> {
     let BackboneFile { path, kind, norm, convention, input_std } = *wanted;
     let refused = |Refusal { found, advice }| {
@@ -54,7 +58,7 @@ pub fn load_backbone(body: Body, wanted: &BackboneFile<'_>) -> Result<LoadedBack
         }
         NoNetwork::Several(names) => refused(Refusal {
             found: format!("several networks ({}.…)", names.join(".…, ")),
-            advice: "save the wanted one alone".to_owned(),
+            advice: "save only the wanted network to a new file".to_owned(),
         }),
     })?;
     plain::check(&found, &Wanted { kind, norm, shapes: &tensor_shapes(&body) }, arch.as_deref()).map_err(refused)?;
@@ -62,16 +66,16 @@ pub fn load_backbone(body: Body, wanted: &BackboneFile<'_>) -> Result<LoadedBack
     convention::rewrite(&mut found.tensors, convention, input_std);
     let (body, mut report) = load_tensors(body, &found.tensors);
     if let Some(m) = report.mismatched.first() {
-        let found = format!("{} of shape {:?} in place of {:?}", m.name, m.found, m.expected);
+        let found = format!("{} of shape {:?} instead of {:?}", m.name, m.found, m.expected);
         let found = match report.mismatched.len() - 1 {
             0 => found,
-            more => format!("{found}, and {more} more of other shapes"),
+            more => format!("{found}, and {more} more tensors of other shapes"),
         };
-        return Err(refused(Refusal { found, advice: "take the weights of the plain network of that width".into() }));
+        return Err(refused(Refusal { found, advice: "use the weights of the plain network of that width".into() }));
     }
     if let Some(name) = report.unused.first() {
-        let advice = "take the weights of the plain network".to_owned();
-        return Err(refused(Refusal { found: format!("a tensor {name}, which it has not"), advice }));
+        let advice = "use the weights of the plain network".to_owned();
+        return Err(refused(Refusal { found: format!("a tensor {name}, which that network does not have"), advice }));
     }
     report.unused = found.rest;
     let norms_without_statistics =

@@ -6,20 +6,21 @@ use std::path::Path;
 use burn::store::pytorch_reader::Tensor as TorchTensor;
 use zip::{CompressionMethod, ZipArchive};
 
-/// What the tensors of a file may take in memory, as a multiple of the file: several may share one storage, as tied
+/// Limit of the memory of all tensors, as a multiple of the file size. A few tensors may share one storage, as tied
 /// weights do, but not hundreds.
 const SHARING: u64 = 4;
-/// Tensors of a file may always take this many bytes.
+/// Number of bytes that the tensors of a file may always take, however small the file is.
 const SMALL: u64 = 1 << 20;
 
-/// Refuses zip entries that would grow when read: torch stores its entries as they are.
+/// Refuses compressed zip entries, which could grow without limit when read. `torch.save` does not compress its
+/// entries.
 pub(crate) fn entries(archive: &mut ZipArchive<impl Read + Seek>) -> Result<(), String> {
     for i in 0..archive.len() {
         let entry = archive.by_index_raw(i).map_err(|e| format!("a damaged zip archive ({e})"))?;
         if entry.compression() != CompressionMethod::Stored {
             return Err(format!(
-                "a zip archive whose entry {} is compressed ({} bytes that would become {}), which torch.save never \
-                 writes; save the weights anew with torch.save",
+                "a zip archive with a compressed entry {} ({} bytes that expand to {}), which torch.save never writes; \
+                 save the weights again with torch.save",
                 entry.name().unwrap_or_default(),
                 entry.compressed_size(),
                 entry.size()
@@ -29,7 +30,7 @@ pub(crate) fn entries(archive: &mut ZipArchive<impl Read + Seek>) -> Result<(), 
     Ok(())
 }
 
-/// Refuses tensors that together are far larger than their file: overlapping views of a small storage.
+/// Refuses tensors that together are far larger than their file, such as many overlapping views of a small storage.
 pub(crate) fn tensors<'a>(path: &Path, tensors: impl Iterator<Item = &'a TorchTensor>) -> Result<(), String> {
     let file = path.metadata().map_err(|e| e.to_string())?.len();
     let limit = file.saturating_mul(SHARING).saturating_add(SMALL);

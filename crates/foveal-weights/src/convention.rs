@@ -1,4 +1,5 @@
-//! What no name tells of a residual network: where its strides are, and what its input is.
+//! Properties of a residual network that tensor names and shapes do not reveal: the position of its strides and its
+//! input.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,56 +9,61 @@ use crate::plain::Refusal;
 use crate::{HostTensor, TensorMap};
 use foveal_backbone::{BackboneKind, BlockKind};
 
-/// The convention of the residual network and its weight file (`model.weights_convention`).
+/// Position of the strides in the residual network and the input that its weight file was trained on
+/// (`model.weights_convention`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WeightsConvention {
-    /// torchvision's, and files whose names leave it open are refused.
+    /// torchvision's convention; weight files that could have been trained with the MSRA convention are refused. The
+    /// default.
     #[default]
     Auto,
-    /// Stride on a bottleneck's 3x3; RGB in 0..1, normalised by ImageNet's mean and deviation.
+    /// torchvision's convention: strides on the 3x3 convolutions of bottlenecks; the input is RGB in 0..1, normalised
+    /// with ImageNet's mean and standard deviation.
     Torchvision,
-    /// MSRA's, Detectron2's default: stride on a bottleneck's first 1x1; BGR in 0..255, less ImageNet's mean. A file's
-    /// stem is rewritten for torchvision's input while it is read.
+    /// Convention of MSRA's ResNets, the default of Detectron2: strides on the first 1x1 convolutions of bottlenecks;
+    /// the input is BGR in 0..255 minus ImageNet's mean. While the file is read, the stem is converted to
+    /// torchvision's input.
     Msra,
 }
 
 impl WeightsConvention {
-    /// Whether bottlenecks have their stride on the first 1x1 (Detectron2's `STRIDE_IN_1X1`).
+    /// Whether bottlenecks have their stride on the first 1x1 convolution (Detectron2's `STRIDE_IN_1X1`) instead of the
+    /// 3x3 convolution.
     pub fn stride_in_1x1(self) -> bool {
         self == Self::Msra
     }
 }
 
-/// The largest value of a byte: MSRA's input is not divided by it.
+/// Ratio of MSRA's input range (0..255) to torchvision's (0..1).
 const BYTE: f32 = 255.0;
-/// How far a variance may be from 1 that is no statistic: Detectron2 writes 1 - 1e-5.
+/// Tolerance within which a variance counts as the constant 1 of a folded norm: Detectron2 writes 1 - 1e-5.
 const FOLDED: f32 = 1e-4;
 const STEM: &str = "conv1.weight";
 
-/// Refuses files whose convention is neither said nor known.
+/// Refuses files whose convention is ambiguous, unless it is configured.
 pub(crate) fn check(body: &ResidualNetwork, kind: BackboneKind, convention: WeightsConvention) -> Result<(), Refusal> {
     if convention != WeightsConvention::Auto {
         return Ok(());
     }
-    let advice = "set model.weights_convention = \"msra\" if it was trained on BGR images of 0..255 with \
-                  STRIDE_IN_1X1 (Detectron2's default), or \"torchvision\" if on RGB with mean and deviation and \
-                  without STRIDE_IN_1X1";
+    let advice = "set model.weights_convention = \"msra\" if the network was trained on BGR images in 0..255 with \
+                  STRIDE_IN_1X1 (Detectron2's default), or \"torchvision\" if it was trained on RGB images normalised \
+                  with mean and standard deviation and without STRIDE_IN_1X1";
     if body.layout == Layout::Detectron2 {
-        let found = "Detectron2's names, which do not tell input and strides".to_owned();
+        let found = "tensor names of Detectron2, which do not reveal the input and the strides".to_owned();
         return Err(Refusal { found, advice: advice.to_owned() });
     }
     if kind.spec().block == BlockKind::Bottleneck && folded(&body.tensors) {
-        let found =
-            "norms without data in their statistics (mean 0, variance 1), as converted MSRA weights have them, \
-                     which do not tell input and strides"
-                .to_owned();
+        let found = "norms with constant statistics (mean 0, variance 1), as in converted MSRA weights, which do not \
+                     reveal the input and the strides"
+            .to_owned();
         return Err(Refusal { found, advice: advice.to_owned() });
     }
     Ok(())
 }
 
-/// Whether all statistics are those of norms that were folded into scale and shift: Caffe's.
+/// Whether the statistics of all norms are constants because they were folded into scale and shift, as in Caffe's
+/// weights.
 fn folded(tensors: &TensorMap) -> bool {
     let all = |suffix: &str, ok: &dyn Fn(f32) -> bool| {
         let mut found = tensors.iter().filter(|(name, _)| name.ends_with(suffix)).peekable();
@@ -71,16 +77,17 @@ fn folded(tensors: &TensorMap) -> bool {
         && tensors.iter().any(scaled)
 }
 
-/// Rewrites the stem of an MSRA file so that torchvision's input gives its features.
+/// Converts the stem of an MSRA file so that it gives the same features for torchvision's input.
 ///
-/// MSRA's input is `255 rgb - 255 mean` in the order BGR (Detectron2's `PIXEL_MEAN` is 255 times ImageNet's mean), so
-/// it is torchvision's `(rgb - mean) / std` times `255 std`: a factor for each channel, also for the zeros of the padding.
+/// MSRA's input is `255 rgb - 255 mean` in the order BGR (Detectron2's `PIXEL_MEAN` is 255 times ImageNet's mean),
+/// which is torchvision's `(rgb - mean) / std` times `255 std`: one factor per channel. The zeros of the padding agree
+/// too.
 pub(crate) fn rewrite(tensors: &mut TensorMap, convention: WeightsConvention, std: [f32; 3]) {
     let Some(stem) = tensors.get_mut(STEM).filter(|_| convention == WeightsConvention::Msra) else { return };
     let [_, channels @ 3, height, width] = stem.shape[..] else { return };
     let area = height * width;
     for filter in stem.values.chunks_exact_mut(channels * area) {
-        // BGR to RGB: the outer two change places.
+        // BGR to RGB: the two outer channels change places.
         for i in 0..area {
             filter.swap(i, 2 * area + i);
         }
@@ -133,7 +140,7 @@ mod tests {
         };
         let auto = |tensors: &TensorMap, kind| outcome(Layout::Torchvision, tensors, kind, WeightsConvention::Auto);
         assert!(auto(&norm(0.3, 0.0), BackboneKind::ResNet50).contains("mean 0, variance 1"));
-        // Real statistics; a network before its training; a basic block, which has one place for its stride.
+        // Real statistics; an untrained network; basic blocks, whose stride has only one possible position.
         assert_eq!(auto(&norm(0.3, 0.1), BackboneKind::ResNet50), "");
         assert_eq!(auto(&norm(1.0, 0.0), BackboneKind::ResNet50), "");
         assert_eq!(auto(&norm(0.3, 0.0), BackboneKind::ResNet18), "");

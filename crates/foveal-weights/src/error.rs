@@ -1,61 +1,65 @@
-//! Why a weight file could not be used.
+//! Errors of reading weight files.
 
 use std::path::PathBuf;
 
-/// Why a weight file could not be used.
+/// Error of reading a weight file or of loading its weights into a network.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The file could not be read.
+    /// The file could not be opened or read.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file.
+        /// Path of the weight file.
         path: PathBuf,
-        /// The system's reason.
+        /// Error reported by the operating system.
         source: std::io::Error,
     },
-    /// The content is neither a safetensors nor a PyTorch file, or is damaged.
+    /// The file is neither a safetensors file nor a PyTorch file, is damaged, or contains more than weights.
     #[error("{}: expected a .safetensors file or a PyTorch .pth/.pt state dict, found {found}", path.display())]
     Format {
-        /// The file.
+        /// Path of the weight file.
         path: PathBuf,
-        /// What was found.
+        /// What the file contains instead, as the end of a sentence: `an empty file`.
         found: String,
     },
-    /// No tensor has a name that a ResNet's has.
+    /// No tensor in the file has the name of a ResNet's parameter.
     #[error(
-        "{}: expected the weights of a {network}, found no ResNet among its {} tensors ({}); their names are to be \
-         torchvision's or timm's (conv1.weight, layer1.0.conv1.weight) or Detectron2's (stem.conv1.weight, \
+        "{}: expected the weights of a {network}, found no ResNet among the {} tensors ({}, …); tensors must have the \
+         names of torchvision or timm (conv1.weight, layer1.0.conv1.weight) or of Detectron2 (stem.conv1.weight, \
          res2.0.conv1.weight)",
         path.display(), found.len(), found.iter().take(4).cloned().collect::<Vec<_>>().join(", ")
     )]
     NoMatch {
-        /// The file.
+        /// Path of the weight file.
         path: PathBuf,
-        /// The network it was meant for.
+        /// Name of the expected backbone, such as `resnet50`.
         network: String,
-        /// Names of the tensors in the file.
+        /// Names of all floating-point tensors in the file.
         found: Vec<String>,
     },
-    /// Another network than the wanted one, or one of which nothing tells whether it is.
+    /// The file contains another network than the expected one, or its variant cannot be determined.
     #[error("{}: expected the weights of a {network}, found {found}; {advice}", path.display())]
     Refused {
-        /// The file.
+        /// Path of the weight file.
         path: PathBuf,
-        /// The network it was meant for.
+        /// Name of the expected backbone, such as `resnet50`.
         network: String,
-        /// What was found.
+        /// What the file contains instead, as part of a sentence.
         found: String,
-        /// What to do.
+        /// What the user can do, as an imperative: `set model.backbone = "resnet101"`.
         advice: String,
     },
-    /// A tensor carries NaN or infinity.
-    #[error("{}: tensor {name} carries a non-finite value at element {element}; the file is damaged or its training diverged", path.display())]
+    /// A tensor contains NaN or an infinite value.
+    #[error(
+        "{}: expected finite weights, found a non-finite value in tensor {name} at element {element}; the file is \
+         damaged or its training diverged",
+        path.display()
+    )]
     NonFinite {
-        /// The file.
+        /// Path of the weight file.
         path: PathBuf,
-        /// The tensor.
+        /// Name of the tensor in the file.
         name: String,
-        /// Row-major index of the first such value.
+        /// Row-major index of the first non-finite value in the tensor.
         element: usize,
     },
 }

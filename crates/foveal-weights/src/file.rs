@@ -1,4 +1,4 @@
-//! Weight files: safetensors, and PyTorch's (`torch.rs`).
+//! Reading of weight files: safetensors and, in `torch.rs`, PyTorch.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,19 +9,22 @@ use safetensors::{Dtype, SafeTensors};
 use crate::tensors::{Float, floats};
 use crate::{HostTensor, OtherTensor, TensorMap, WeightFile, WeightsError, torch};
 
-/// Reads every floating-point tensor of a `.safetensors` or `.pth` file as f32; the kind is told by the content.
-/// Integer tensors (torch's `num_batches_tracked`) are left out.
+/// Reads all floating-point tensors of a `.safetensors` or `.pth` file as `f32`. The file type is recognised by its
+/// content. Tensors of other types, such as torch's `num_batches_tracked`, are left out.
 ///
 /// # Errors
-/// When the file cannot be read, is of neither kind, is damaged, or carries a non-finite value.
+/// [`WeightsError::Io`] if the file cannot be read; [`WeightsError::Format`] if it has another format or is damaged;
+/// [`WeightsError::NonFinite`] if a tensor contains NaN or an infinite value.
 pub fn read_weights(path: &Path) -> Result<TensorMap, WeightsError> {
     Ok(read_weight_file(path)?.tensors)
 }
 
-/// As [`read_weights`], and tells which tensors were left out.
+/// Reads all floating-point tensors of a `.safetensors` or `.pth` file as `f32`, together with the names of the tensors
+/// of other types and the network's name, if the file has one. The file type is recognised by its content.
 ///
 /// # Errors
-/// As [`read_weights`].
+/// [`WeightsError::Io`] if the file cannot be read; [`WeightsError::Format`] if it has another format or is damaged;
+/// [`WeightsError::NonFinite`] if a tensor contains NaN or an infinite value.
 pub fn read_weight_file(path: &Path) -> Result<WeightFile, WeightsError> {
     let io = |source| WeightsError::Io { path: path.to_owned(), source };
     let mut opened = File::open(path).map_err(io)?;
@@ -46,18 +49,19 @@ pub fn read_weight_file(path: &Path) -> Result<WeightFile, WeightsError> {
     Ok(file)
 }
 
-/// Bytes that tell the kind of a file: a tar archive's magic number stands at 257.
+/// Number of bytes that are read to recognise the file type. The magic number of tar archives is at byte 257.
 const SNIFFED: u64 = 512;
 
-/// A safetensors file opens with the length of its JSON header, then the header's brace.
+/// Whether the file could be a safetensors file: eight bytes with the length of the JSON header, then its brace.
 fn looks_like_safetensors(bytes: &[u8]) -> bool {
     bytes.len() > 8 && bytes[8] == b'{'
 }
 
-/// The floating-point tensors of a safetensors file's bytes.
+/// Parses the bytes of a safetensors file and returns its floating-point tensors as `f32`. `path` is only used in error
+/// messages. Values may be non-finite.
 ///
 /// # Errors
-/// [`WeightsError::Format`] when the bytes are not a whole safetensors file; `path` names it.
+/// [`WeightsError::Format`] if the bytes are not a complete safetensors file.
 pub fn tensors_from_safetensors(path: &Path, bytes: &[u8]) -> Result<TensorMap, WeightsError> {
     Ok(parse_safetensors(path, bytes)?.tensors)
 }

@@ -1,20 +1,20 @@
-//! Which part of a weight file is the residual network, and whose names it has.
+//! Finds the residual network in a weight file and converts its tensor names to torchvision's.
 
 use std::collections::BTreeMap;
 
 use crate::{OtherTensor, TensorMap, WeightFile};
 
-/// Whose names a file has.
+/// Naming scheme of the tensors in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Layout {
-    /// torchvision's, and those of timm's plain ResNets: `layer1.0.conv1.weight`.
+    /// Names of torchvision and of timm's plain ResNets: `layer1.0.conv1.weight`.
     Torchvision,
-    /// Detectron2's: `res2.0.conv1.weight`.
+    /// Names of Detectron2: `res2.0.conv1.weight`.
     Detectron2,
 }
 
 impl Layout {
-    /// The first stage.
+    /// The name of the first stage.
     fn stage(self) -> &'static str {
         match self {
             Self::Torchvision => "layer1",
@@ -23,37 +23,38 @@ impl Layout {
     }
 }
 
-/// The residual network in a file.
+/// The residual network found in a file.
 #[derive(Debug)]
 pub(crate) struct ResidualNetwork {
+    /// Naming scheme of the tensors in the file.
     pub layout: Layout,
-    /// Under torchvision's names.
+    /// The network's tensors, under torchvision's names.
     pub tensors: TensorMap,
-    /// Those of no floating-point type, under torchvision's names.
+    /// The network's tensors that are not of a floating-point type, under torchvision's names.
     pub others: Vec<OtherTensor>,
-    /// Names of the file's other tensors.
+    /// Names of the floating-point tensors in the file that do not belong to the network.
     pub rest: Vec<String>,
 }
 
-/// Why there is not one residual network in a file.
+/// Why no single residual network was found in a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NoNetwork {
-    /// None.
+    /// The file contains no residual network.
     None,
-    /// Several, of equally many tensors: how the names of their first stages begin.
+    /// The file contains several networks with the same number of tensors; the names of their first stages.
     Several(Vec<String>),
 }
 
-/// Parts of a torchvision ResNet, and of its relatives with other stems.
+/// Names of the parts of torchvision's ResNet and of its relatives with other stems.
 const TORCHVISION_PARTS: [&str; 13] = [
     "conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "stem", "layer0", "layer1", "layer2", "layer3", "layer4", "layer5",
 ];
 const DETECTRON_PARTS: [&str; 5] = ["stem", "res2", "res3", "res4", "res5"];
-/// Detectron2's converted ImageNet files keep the classifier there.
+/// Prefix of the classifier in Detectron2's converted ImageNet files.
 const DETECTRON_CLASSIFIER: &str = "stem.fc.";
 
-/// Finds the residual network by its stages, whatever stands before their names: `module.`, `backbone.body.`,
-/// `encoder.`, `backbone.bottom_up.`. Of several the one with the most tensors is taken.
+/// Finds the residual network by the names of its stages, with any prefix (`module.`, `backbone.body.`, `encoder.`,
+/// `backbone.bottom_up.`). Of several networks the one with the most tensors is taken.
 pub(crate) fn residual_network(file: WeightFile) -> Result<ResidualNetwork, NoNetwork> {
     let (prefix, layout) = find(&file)?;
     let own = |name: &str| -> Option<String> {
@@ -98,7 +99,7 @@ fn find(file: &WeightFile) -> Result<(String, Layout), NoNetwork> {
     }
 }
 
-/// What stands before `layer1.0.` or `res2.0.` in a name.
+/// The prefix before `layer1.0.` or `res2.0.` in a tensor name, and the naming scheme.
 fn stage(name: &str) -> Option<(String, Layout)> {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let parts: Vec<&str> = name.split('.').collect();
@@ -110,7 +111,7 @@ fn stage(name: &str) -> Option<(String, Layout)> {
     Some((parts[..at].iter().map(|part| format!("{part}.")).collect(), layout))
 }
 
-/// torchvision's name for one of Detectron2's; parts that torchvision has no name for keep theirs.
+/// Converts a name of Detectron2 to torchvision's. Parts for which torchvision has no name are kept.
 fn from_detectron(name: &str) -> String {
     let (place, leaf) = match name.split_once('.') {
         Some(("stem", leaf)) => (String::new(), leaf),
@@ -199,7 +200,7 @@ mod tests {
             several.unwrap_err(),
             NoNetwork::Several(vec!["encoder_k.layer1".into(), "encoder_q.layer1".into()])
         );
-        // The larger of two is meant: Detectron2's C4 detectors keep res5 in their heads.
+        // The larger of two is taken: Detectron2's C4 detectors have res5 in their heads.
         let (own, rest) = names(&["backbone.res2.0.conv1.weight", "backbone.res2.1.conv1.weight", "roi.res5.0.x"]);
         assert_eq!((own.len(), rest.len()), (2, 1));
         assert_eq!(residual_network(file(&["a.b", "layers.0.weight"])).unwrap_err(), NoNetwork::None);

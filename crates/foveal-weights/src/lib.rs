@@ -1,4 +1,4 @@
-//! Weights by torchvision's parameter names: out of a module, into a module, and out of files.
+//! Reading of weight files (safetensors, PyTorch) and loading of weights into modules by torchvision's parameter names.
 #![recursion_limit = "256"]
 
 mod acting;

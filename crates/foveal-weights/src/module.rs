@@ -1,4 +1,4 @@
-//! Between a module's parameters and tensors by name.
+//! Conversion between a module's parameters and tensors by name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,52 +7,54 @@ use burn::tensor::{Tensor, TensorData};
 
 use crate::{HostTensor, TensorMap};
 
-/// What became of each tensor in a load.
+/// Report of [`load_tensors`]: which tensors were loaded and which were not, by full parameter name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LoadReport {
-    /// Taken from the source.
+    /// Names of the module's tensors that were replaced by those of the source.
     pub loaded: Vec<String>,
-    /// In the module, not in the source: kept as they were.
+    /// Names of the module's tensors that are not in the source. Their values did not change.
     pub missing: Vec<String>,
-    /// In the source, not in the module.
+    /// Names of the source's tensors that are not in the module.
     pub unused: Vec<String>,
-    /// In both, with different shapes: kept as they were.
+    /// Tensors that are in the module and in the source with different shapes. Their values did not change.
     pub mismatched: Vec<Mismatch>,
 }
 
-/// A tensor whose shape does not fit.
+/// Tensor whose shape in the source differs from its shape in the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mismatch {
-    /// Its name.
+    /// Full parameter name of the tensor.
     pub name: String,
-    /// The module's shape.
+    /// Shape of the tensor in the module.
     pub expected: Vec<usize>,
-    /// The source's shape.
+    /// Shape of the tensor in the source.
     pub found: Vec<usize>,
 }
 
-/// Where in a module a traversal is, in torchvision's names.
+/// Position of a traversal in a module, from which the full parameter name is built. Used by implementations of Burn's
+/// `ModuleVisitor` and `ModuleMapper`.
 #[derive(Debug, Default)]
 pub struct ParamPath(Vec<Option<String>>);
 
-/// How Burn names the containers of an enum's variants.
+/// Prefix of the container name that Burn passes for the variants of an enum.
 const ENUM: &str = "Enum:";
 
 impl ParamPath {
-    /// Enters a field, an element or a variant, with the arguments of Burn's `enter_module`.
+    /// Enters a field, list element or enum variant. Takes the arguments of Burn's `enter_module`.
     ///
-    /// `index0` stands for torch's `0`, since a Rust field cannot be a number. An enum's variant has no part in names.
+    /// A field `index0` becomes the name part `0`, since names in torch can be numbers but Rust fields cannot. Enum
+    /// variants add no part to the name.
     pub fn enter(&mut self, name: &str, container: &str) {
         let name = name.strip_prefix("index").unwrap_or(name);
         self.0.push((!container.starts_with(ENUM)).then(|| name.to_owned()));
     }
 
-    /// Leaves what was entered last.
+    /// Leaves the field, list element or enum variant that was entered last.
     pub fn exit(&mut self) {
         self.0.pop();
     }
 
-    /// The whole name: `backbone.body.layer1.0.conv1.weight`.
+    /// Returns the full name at the current position, such as `backbone.body.layer1.0.conv1.weight`.
     pub fn name(&self) -> String {
         self.0.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(".")
     }
@@ -78,11 +80,11 @@ impl ModuleVisitor for Collect {
     }
 }
 
-/// All floating-point parameters and statistics of a module under torchvision's names.
-/// One device read for each tensor.
+/// Reads all floating-point parameters and running statistics of a module, by torchvision's parameter names. Every
+/// tensor is one read from the device.
 pub fn named_tensors<M: Module>(module: &M) -> TensorMap {
     let mut collect = Collect { path: ParamPath::default(), out: TensorMap::new() };
-    // `valid` brings running statistics up to date first: an update in flight is not visited.
+    // `valid` brings the running statistics up to date first; a visitor does not see pending updates.
     module.valid().visit(&mut collect);
     collect.out
 }
@@ -104,7 +106,8 @@ impl ModuleVisitor for Shapes {
     }
 }
 
-/// Names and shapes of all floating-point parameters and statistics of a module. No device is read.
+/// Returns the shapes of all floating-point parameters and running statistics of a module, by torchvision's parameter
+/// names. Nothing is read from the device.
 pub fn tensor_shapes<M: Module>(module: &M) -> BTreeMap<String, Vec<usize>> {
     let mut shapes = Shapes { path: ParamPath::default(), out: BTreeMap::new() };
     module.visit(&mut shapes);
@@ -141,7 +144,9 @@ impl ModuleMapper for Apply<'_> {
     }
 }
 
-/// Puts tensors into the module where name and shape fit; which parameters are trained does not change.
+/// Replaces the module's parameters and running statistics by the tensors of `source` whose name and shape agree.
+/// Returns the module and a report of loaded, missing, unused and mismatched tensors. Trained parameters stay trained,
+/// frozen ones stay frozen.
 pub fn load_tensors<M: Module>(module: M, source: &TensorMap) -> (M, LoadReport) {
     let mut apply = Apply { path: ParamPath::default(), source, report: LoadReport::default() };
     let module = module.map(&mut apply);

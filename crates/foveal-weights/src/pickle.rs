@@ -1,37 +1,41 @@
-//! A walk over a pickle that builds nothing: what reading it would cost, and which of Python's functions it names.
+//! A scan of a pickle that builds no objects. It finds how much memory reading the pickle would take and which Python
+//! functions and classes it names.
 //!
-//! The reader copies an object each time the pickle refers to it, and keeps some hundred bytes for an opcode of one: a
-//! small hostile file could ask for any amount of memory. Pickle's opcodes: CPython's `Lib/pickletools.py`.
+//! Burn's pickle reader copies an object each time the pickle refers to it, and takes about a hundred bytes for an
+//! object whose opcode has one byte, so a small hostile file could use any amount of memory. The opcodes are those of
+//! CPython's `Lib/pickletools.py`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead, Read};
 use std::rc::Rc;
 
-/// What an object takes beside its characters or bytes; more than the reader's own.
+/// Bytes counted for an object in addition to its characters or bytes; more than the reader takes.
 const OBJECT: u64 = 128;
-/// Objects of a pickle may take this many bytes, copies included: a hundred times what a large network with the state of
-/// its optimizer takes.
+/// Limit of the bytes of all objects of a pickle, copies included: a hundred times what the pickle of a large network
+/// with its optimizer state takes.
 const LIMIT: u64 = 512 << 20;
-/// A line of the text opcodes (names, numbers) may have this many bytes.
+/// Limit of the bytes of a line of the text opcodes (names, numbers).
 const LINE: u64 = 16 << 20;
-/// Longer strings are no names.
+/// Limit of the bytes of a name; longer strings cannot be names of Python modules or functions.
 const NAME: u64 = 200;
 
-/// What a walk found.
+/// Result of the scan of a pickle.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Survey {
-    /// `module.name` of each of Python's objects that the pickle names.
+    /// The Python functions and classes that the pickle names, as `module.name`.
     pub globals: BTreeSet<String>,
-    /// Whether reading it would take more than [`LIMIT`]; the walk ends there.
+    /// Whether reading the pickle would take more than [`LIMIT`] bytes. The scan stops there.
     pub too_large: bool,
 }
 
+/// An object on the stack or in the memo of the pickle machine.
 #[derive(Clone)]
 struct Slot {
     cost: u64,
     text: Option<Rc<str>>,
 }
 
+/// State of the pickle machine.
 struct Walk {
     stack: Vec<Slot>,
     marks: Vec<usize>,
@@ -40,10 +44,10 @@ struct Walk {
     found: Survey,
 }
 
-/// Walks over one pickle; `from` stands behind its end then.
+/// Scans one pickle; `from` is then positioned behind its end.
 ///
 /// # Errors
-/// What is wrong with the pickle.
+/// A description of the fault if the pickle is damaged or uses an unknown opcode.
 pub(crate) fn survey(from: &mut impl BufRead) -> Result<Survey, String> {
     let mut walk =
         Walk { stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), spent: 0, found: Survey::default() };
@@ -57,7 +61,7 @@ pub(crate) fn survey(from: &mut impl BufRead) -> Result<Survey, String> {
 }
 
 impl Walk {
-    /// One opcode; false at the end.
+    /// Executes one opcode; returns false at the end of the pickle.
     fn step(&mut self, from: &mut impl BufRead) -> Result<bool, String> {
         let [op] = number(from)?;
         match op {
@@ -86,7 +90,7 @@ impl Walk {
                 let text = line(from)?;
                 self.object(text.len() as u64);
             }
-            // Strings, bytes and long integers, behind their lengths.
+            // Strings, bytes and long integers, preceded by their lengths.
             b'U' | 0x8c => {
                 let length = u64::from(number::<1>(from)?[0]);
                 self.text(from, length)?;
@@ -133,7 +137,7 @@ impl Walk {
             // The memo.
             b'g' | b'p' => {
                 let text = line(from)?;
-                let index = text.trim_end().parse().map_err(|_| "a memo index that is no number")?;
+                let index = text.trim_end().parse().map_err(|_| "a memo index that is not a number")?;
                 if op == b'g' { self.get(index)? } else { self.put(index)? }
             }
             b'h' => {
@@ -153,7 +157,7 @@ impl Walk {
                 self.put(index)?;
             }
             0x94 => self.put(self.memo.len() as u32)?,
-            // Python's objects.
+            // Python functions, classes and objects.
             b'c' => {
                 let (module, name) = (line(from)?, line(from)?);
                 self.object((module.len() + name.len()) as u64);
@@ -169,7 +173,7 @@ impl Walk {
             0x92 => self.combine(3)?,
             b'b' => {
                 self.combine(2)?;
-                // The reader renews the memo's copy.
+                // The reader copies the object to the memo again.
                 self.spent = self.spent.saturating_add(self.top()?.cost);
             }
             // Protocol and frame.
@@ -179,7 +183,7 @@ impl Walk {
             0x95 => {
                 number::<8>(from)?;
             }
-            other => return Err(format!("opcode {other:#04x}, which no PyTorch file has")),
+            other => return Err(format!("a pickle opcode {other:#04x}, which PyTorch files do not use")),
         }
         Ok(true)
     }
@@ -195,7 +199,10 @@ impl Walk {
 
     fn top(&self) -> Result<&Slot, String> {
         let above = self.stack.len() > self.marks.last().copied().unwrap_or_default();
-        self.stack.last().filter(|_| above).ok_or_else(|| "an opcode without its operands".to_owned())
+        self.stack
+            .last()
+            .filter(|_| above)
+            .ok_or_else(|| "a damaged pickle (an opcode without its operands)".to_owned())
     }
 
     fn pop(&mut self) -> Result<Slot, String> {
@@ -204,13 +211,13 @@ impl Walk {
         Ok(slot)
     }
 
-    /// Takes all above the innermost mark off the stack; what they cost together.
+    /// Removes all objects above the innermost mark from the stack and returns their total cost.
     fn above_mark(&mut self) -> Result<u64, String> {
-        let mark = self.marks.pop().ok_or("an opcode without its mark")?;
+        let mark = self.marks.pop().ok_or("a damaged pickle (an opcode without its mark)")?;
         Ok(self.stack.drain(mark..).map(|slot| slot.cost).fold(0, u64::saturating_add))
     }
 
-    /// One object out of the top `count`.
+    /// Replaces the top `count` objects by one object made of them.
     fn combine(&mut self, count: usize) -> Result<(), String> {
         let mut cost = 0u64;
         for _ in 0..count {
@@ -220,7 +227,7 @@ impl Walk {
         self.grow(cost)
     }
 
-    /// The top object takes over others, which are paid for.
+    /// Adds the cost of objects that the top object now contains; it was counted when they were pushed.
     fn grow(&mut self, cost: u64) -> Result<(), String> {
         self.top()?;
         if let Some(top) = self.stack.last_mut() {
@@ -230,7 +237,8 @@ impl Walk {
     }
 
     fn get(&mut self, index: u32) -> Result<(), String> {
-        let slot = self.memo.get(&index).ok_or_else(|| format!("an unknown memo index {index}"))?.clone();
+        let slot =
+            self.memo.get(&index).ok_or_else(|| format!("a damaged pickle (unknown memo index {index})"))?.clone();
         self.push(slot);
         Ok(())
     }
@@ -281,7 +289,11 @@ fn line(from: &mut impl BufRead) -> Result<String, String> {
     let mut bytes = Vec::new();
     from.take(LINE).read_until(b'\n', &mut bytes).map_err(|e| e.to_string())?;
     if bytes.pop() != Some(b'\n') {
-        return Err(if bytes.len() as u64 + 1 >= LINE { "an endless line".to_owned() } else { truncated() });
+        return Err(if bytes.len() as u64 + 1 >= LINE {
+            format!("a pickle with a line of more than {LINE} bytes")
+        } else {
+            truncated()
+        });
     }
     Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\r').to_owned())
 }
@@ -303,7 +315,8 @@ mod tests {
         // pickle.dumps(collections.OrderedDict(a=1), 2)
         let dict = b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01X\x01\x00\x00\x00aq\x02K\x01s.";
         assert_eq!(globals(dict), ["collections.OrderedDict"]);
-        // A call of os.system whose result is thrown away, in protocol 0 and 4; in the latter its names come by the memo.
+        // A call of os.system whose result is thrown away, in protocol 0 and 4; in the latter its names come by the
+        // memo.
         assert_eq!(globals(b"cposix\nsystem\n(Vx\ntR0}."), ["posix.system"]);
         let four = b"\x80\x04\x8c\x05posix\x94\x8c\x06system\x9400h\x00h\x01\x93\x8c\x01x\x85R0}.";
         assert_eq!(globals(four), ["posix.system"]);
@@ -338,7 +351,7 @@ mod tests {
             assert_eq!(walk(bytes).unwrap_err(), "a pickle that ends too early", "{bytes:?}");
         }
         assert!(walk(b"t.").unwrap_err().contains("mark"));
-        assert!(walk(b"gabc\n.").unwrap_err().contains("no number"));
+        assert!(walk(b"gabc\n.").unwrap_err().contains("is not a number"));
         assert!(walk(b"h\x07.").unwrap_err().contains("memo index 7"));
         assert!(walk(b"\x82\x01.").unwrap_err().contains("0x82"));
     }

@@ -1,5 +1,6 @@
-//! Whether a file's residual network is the wanted one. Names and shapes can agree where features do not, so what
-//! tells another network is looked for, and said.
+//! Checks whether the residual network in a file is the wanted one. Related networks (ResNet-D, SE-ResNet, anti-aliased
+//! ResNets) can share names and shapes with a plain ResNet and still compute other features, so their signs are looked
+//! for and reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,16 +9,18 @@ use foveal_backbone::{BackboneKind, BackboneNorm, BlockKind, STAGES};
 use crate::layout::ResidualNetwork;
 use crate::{HostTensor, TensorMap};
 
-/// torch's counter in batch norms, an integer.
+/// Suffix of the integer step counters in torch's batch norms.
 const COUNTER: &str = ".num_batches_tracked";
-/// timm's names of networks whose anti-aliased strides have no weights of their own: the same names and shapes as
-/// a plain ResNet's.
+/// Parts of timm's names for networks with anti-aliased strides. The anti-aliasing has no weights, so these networks
+/// have the same tensor names and shapes as a plain ResNet.
 const UNSEEN: [&str; 2] = ["resnetblur", "resnetaa"];
 
-/// What was found, and what to do.
+/// Why a file is refused (`found`) and what the user can do (`advice`).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
+    /// What the file contains instead of the wanted network.
     pub found: String,
+    /// What the user can do, as an imperative.
     pub advice: String,
 }
 
@@ -25,15 +28,17 @@ fn refuse(found: impl Into<String>, advice: impl Into<String>) -> Result<(), Ref
     Err(Refusal { found: found.into(), advice: advice.into() })
 }
 
-/// Advice where nothing but the plain network helps.
-const PLAIN: &str = "take the weights of the plain network";
+/// Advice for networks that are not supported.
+const PLAIN: &str = "use the weights of the plain network";
 
-/// The wanted network.
+/// The network that a file should contain.
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
+    /// Architecture of the backbone.
     pub kind: BackboneKind,
+    /// Kind of the backbone's normalisation layers.
     pub norm: BackboneNorm,
-    /// Names and shapes of its parameters and statistics.
+    /// Names and shapes of the network's parameters and statistics.
     pub shapes: &'a BTreeMap<String, Vec<usize>>,
 }
 
@@ -44,27 +49,26 @@ impl Wanted<'_> {
     }
 }
 
-/// Refuses every other network than the wanted one. A part of it is enough; `arch` is the name of the network that the
-/// file gives itself.
+/// Refuses all networks except the wanted one, or a part of it. `arch` is the network's name stored in the file.
 pub(crate) fn check(found: &ResidualNetwork, wanted: &Wanted<'_>, arch: Option<&str>) -> Result<(), Refusal> {
     if let Some(arch) = arch
         && UNSEEN.iter().any(|name| arch.to_lowercase().contains(name))
     {
-        return refuse(format!("{arch}, which blurs before its strides"), PLAIN);
+        return refuse(format!("a {arch}, which blurs its features before strides"), PLAIN);
     }
     for (name, tensor) in found.tensors.iter().filter(|(name, tensor)| !wanted.has(name, tensor)) {
         foreign(name, tensor)?;
     }
     if let Some(other) = found.others.iter().find(|o| !o.name.ends_with(COUNTER)) {
-        let found = format!("{} of type {}, which is no floating-point type", other.name, other.dtype);
-        return refuse(found, "take weights that are not quantised");
+        let found = format!("{} of type {}, which is not a floating-point type", other.name, other.dtype);
+        return refuse(found, "use weights that are not quantised");
     }
     structure(&found.tensors, wanted.kind)?;
     norms(&found.tensors, wanted.norm)
 }
 
-/// Says which other network a tensor belongs to that the wanted one does not have. Tensors that a residual network of
-/// another depth has are left to [`structure`].
+/// Refuses a tensor that the wanted network does not have and says to which other network it belongs. Tensors of a
+/// residual network of another depth are left to [`structure`].
 fn foreign(name: &str, tensor: &HostTensor) -> Result<(), Refusal> {
     let parts: Vec<&str> = name.split('.').collect();
     let in_norm = |leaf: &str| ["weight", "bias", "running_mean", "running_var"].contains(&leaf);
@@ -72,8 +76,8 @@ fn foreign(name: &str, tensor: &HostTensor) -> Result<(), Refusal> {
         ["bn1", leaf] if in_norm(leaf) => Ok(()),
         ["conv1" | "bn1" | "conv2" | "bn2" | "conv3" | "bn3" | "stem" | "layer0", ..] if name != "conv1.bias" => {
             refuse(
-                format!("a stem of several layers ({name}), as ResNet-C, -D and CLIP have it"),
-                "the stem here is one 7x7 convolution; take the weights of the plain network",
+                format!("a stem of several layers ({name}), as in ResNet-C, ResNet-D and CLIP"),
+                "use the weights of the plain network, whose stem is one 7x7 convolution",
             )
         }
         ["layer5", ..] => refuse(format!("five stages ({name})"), PLAIN),
@@ -81,21 +85,22 @@ fn foreign(name: &str, tensor: &HostTensor) -> Result<(), Refusal> {
         [_, _, "bn1" | "bn2" | "bn3", leaf] if in_norm(leaf) => Ok(()),
         [_, _, "downsample", "0", "weight"] => Ok(()),
         [_, _, "downsample", "1", leaf] if in_norm(leaf) && tensor.shape.len() < 4 => Ok(()),
-        [_, _, "downsample", ..] => refuse(format!("other shortcuts ({name}), as ResNet-D has them"), PLAIN),
+        [_, _, "downsample", ..] => refuse(format!("other shortcuts ({name}), as in ResNet-D"), PLAIN),
         ["conv1", "bias"] | [_, _, "conv1" | "conv2" | "conv3", "bias"] => {
-            refuse(format!("convolutions with biases ({name}): its norms are folded away"), "take weights with norms")
+            let found = format!("convolutions with biases ({name}), that is, a network with its norms folded away");
+            refuse(found, "use weights with norms")
         }
         [_, _, module, ..] => refuse(format!("blocks with a module `{module}` ({name})"), PLAIN),
         _ => refuse(format!("a tensor {name}"), PLAIN),
     }
 }
 
-/// What names and shapes say of a residual network.
+/// Structure of a residual network, derived from tensor names and shapes.
 #[derive(Debug)]
 struct Structure {
     depths: [usize; STAGES],
     block: BlockKind,
-    /// Stage width, inner channels and channels of a group of layer1's first bottleneck, where the file has them.
+    /// Stage width, inner channels and channels per group of layer1's first bottleneck, if the file contains it.
     widths: Option<[usize; 3]>,
 }
 
@@ -123,7 +128,7 @@ impl Structure {
         Self { depths, block, widths }
     }
 
-    /// Whether this is the whole of a network of that kind.
+    /// Whether this is the structure of a complete network of the given kind.
     fn is(&self, kind: BackboneKind) -> bool {
         let spec = kind.spec();
         let fits =
@@ -132,7 +137,7 @@ impl Structure {
     }
 }
 
-/// Refuses a network of another depth or width; stages may be absent, blocks at the end of the last one too.
+/// Refuses a network of another depth or width. Stages may be missing, and so may blocks at the end of a stage.
 fn structure(tensors: &TensorMap, kind: BackboneKind) -> Result<(), Refusal> {
     let found = Structure::of(tensors);
     let wanted = kind.spec();
@@ -149,24 +154,28 @@ fn structure(tensors: &TensorMap, kind: BackboneKind) -> Result<(), Refusal> {
         Some(same) => refuse(same.name(), format!("set model.backbone = \"{}\"", same.name())),
         None => refuse(
             format!("stages of {:?} {blocks}", found.depths),
-            format!("{} has {:?}; take its weights, or the network of these", kind.name(), wanted.depths),
+            format!(
+                "{} has stages of {:?}; use weights of that network, or set model.backbone to the network of this file",
+                kind.name(),
+                wanted.depths
+            ),
         ),
     }
 }
 
-/// Refuses norms of another kind than `norm`, and statistics that no data has.
+/// Refuses norms of another kind than `norm`, and negative variances.
 fn norms(tensors: &TensorMap, norm: BackboneNorm) -> Result<(), Refusal> {
     let statistics: BTreeSet<&str> = tensors.keys().filter_map(|name| name.strip_suffix(".running_var")).collect();
     let is_scale = |name: &String| name.ends_with(".weight") && (name.contains("bn") || name.contains("downsample.1."));
     match norm {
         BackboneNorm::Group if !statistics.is_empty() => refuse(
-            format!("batch norms with statistics, where model.norm is \"group\" ({} of them)", statistics.len()),
+            format!("{} batch norms with statistics, while model.norm is \"group\"", statistics.len()),
             "set model.norm = \"frozen_batch\", or \"batch\" for large batches",
         )?,
         BackboneNorm::FrozenBatch | BackboneNorm::Batch if statistics.is_empty() && tensors.keys().any(is_scale) => {
             refuse(
-                "norms without statistics, as group norms are",
-                "set model.norm = \"group\", or take weights of a network with batch norms",
+                "norms without statistics, such as group norms",
+                "set model.norm = \"group\", or use weights of a network with batch norms",
             )?
         }
         _ => {}

@@ -1,38 +1,38 @@
-//! Tensors on the host, as weight files hold them.
+//! Tensors in host memory, as they are stored in weight files.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{bf16, f16};
 
-/// A tensor on the host, row-major.
+/// Tensor in host memory: a shape and `f32` values in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostTensor {
-    /// Its shape.
+    /// Shape of the tensor, outermost axis first; empty for a scalar.
     pub shape: Vec<usize>,
-    /// Its values, as many as the shape's product.
+    /// Values in row-major order; their number is the product of `shape`.
     pub values: Vec<f32>,
 }
 
-/// Tensors by name, in the order of their names.
+/// Tensors by full parameter name, such as `layer1.0.conv1.weight`, sorted by name.
 pub type TensorMap = BTreeMap<String, HostTensor>;
 
-/// The tensors of a weight file.
+/// Contents of a weight file, as returned by [`read_weight_file`](crate::read_weight_file).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WeightFile {
-    /// Those of a floating-point type, as f32.
+    /// Floating-point tensors, converted to `f32`.
     pub tensors: TensorMap,
-    /// Names and types of the others.
+    /// Names and types of the tensors that are not of a floating-point type.
     pub others: Vec<OtherTensor>,
-    /// The name that a training script gave the network (`arch`), where it wrote one.
+    /// Name of the network that a training script stored under the key `arch`, such as timm's `resnet50`, if any.
     pub arch: Option<String>,
 }
 
-/// A tensor that is not of a floating-point type.
+/// Name and type of a tensor that is not of a floating-point type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtherTensor {
-    /// Its name.
+    /// Full name of the tensor in the file.
     pub name: String,
-    /// Its type, as the file's reader names it.
+    /// Element type as named by the file format's reader, such as `I64`.
     pub dtype: String,
 }
 
@@ -44,6 +44,7 @@ pub(crate) enum Float {
     BF16,
 }
 
+/// Converts little-endian bytes of the given type to `f32`.
 pub(crate) fn floats(kind: &Float, bytes: &[u8]) -> Vec<f32> {
     fn map<const N: usize>(bytes: &[u8], f: impl Fn([u8; N]) -> f32) -> Vec<f32> {
         bytes.as_chunks::<N>().0.iter().map(|c| f(*c)).collect()

@@ -1,4 +1,4 @@
-//! PyTorch's files, read without executing anything: zip archives, and the stream of pickles before torch 1.6.
+//! Reading of PyTorch files without executing code: zip archives, and streams of pickles from before torch 1.6.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -7,44 +7,45 @@ use std::path::Path;
 use burn::store::pytorch_reader::{DType as TorchType, PickleValue, PytorchReader};
 use zip::ZipArchive;
 
-use crate::acting::acting;
+use crate::acting::dangerous;
 use crate::pickle::{Survey, survey};
 use crate::tensors::{Float, floats};
 use crate::{HostTensor, OtherTensor, WeightFile, WeightsError, bound};
 
-/// Keys under which training scripts keep the state dict.
+/// Keys under which training scripts store the state dict.
 const WRAPPERS: [&str; 3] = ["state_dict", "model", "model_state_dict"];
-/// The key under which they keep the network's name.
+/// Key under which training scripts store the network's name.
 const ARCH: &str = "arch";
-/// The number that a stream of pickles begins with, in binary and in text.
+/// The magic number at the start of a stream of pickles, in binary and in text form.
 const MAGIC: [&[u8]; 2] = [&[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19], b"119547037146038801333356"];
-/// How far into the file that number is looked for: behind the headers of any protocol.
+/// Number of bytes at the start of the file that are searched for [`MAGIC`]; it follows a header that depends on the
+/// pickle protocol.
 const MAGIC_WITHIN: usize = 64;
-/// Pickles before the tensors of a stream: number, version, system, state dict, list of storages.
+/// Number of pickles before the tensors of a stream: magic number, version, system, state dict, list of storages.
 const PICKLES: usize = 5;
-/// Letters of a message that quotes the file.
+/// Maximum number of characters of a message that quotes the file.
 const QUOTED: usize = 300;
-/// Where a tar archive has its magic number.
+/// Position of the magic number in a tar archive.
 const TAR: std::ops::Range<usize> = 257..262;
 
-/// Containers that `torch.save` has written, and plain pickles.
+/// Kind of a file: a container that `torch.save` writes or wrote, or a plain pickle.
 enum Container {
     Zip,
     Stream,
     Pickle,
 }
 
-/// Reads a file that begins with `head`.
+/// Reads a PyTorch file whose first bytes are `head`.
 pub(crate) fn read(path: &Path, head: &[u8]) -> Result<WeightFile, WeightsError> {
     contents(path, head).map_err(|found| WeightsError::Format { path: path.to_owned(), found })
 }
 
 fn contents(path: &Path, head: &[u8]) -> Result<WeightFile, String> {
     let container = container(head)?;
-    look_over(path, &container)?;
+    check_pickles(path, &container)?;
     let root = PytorchReader::read_pickle_data(path, None).map_err(|e| short(&e))?;
     let PickleValue::Dict(root) = root else {
-        return Err(format!("a pickle of {}, which is no state dict", short(&kind(&root))));
+        return Err(format!("a pickle of {}, which is not a state dict", short(&kind(&root))));
     };
     let wrapper = WRAPPERS.into_iter().find(|key| matches!(root.get(*key), Some(PickleValue::Dict(_))));
     let reader = match wrapper {
@@ -55,7 +56,7 @@ fn contents(path: &Path, head: &[u8]) -> Result<WeightFile, String> {
     if reader.is_empty() {
         let mut keys: Vec<&str> = root.keys().map(String::as_str).collect();
         keys.sort_unstable();
-        return Err(short(&format!("no tensors; its keys are {}", keys.join(", "))));
+        return Err(short(&format!("a file without tensors, with the keys {}", keys.join(", "))));
     }
     bound::tensors(path, reader.tensors().values())?;
     let arch = match root.get(ARCH) {
@@ -87,8 +88,8 @@ fn container(head: &[u8]) -> Result<Container, String> {
     if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
         Ok(Container::Zip)
     } else if head.get(TAR) == Some(b"ustar") {
-        // Its entries can be sparse: a small archive of any size once it is read.
-        Err("a tar archive, as torch wrote them before 0.1.10; save the weights anew with torch.save".into())
+        // The entries of a tar archive can be sparse, so a small archive can expand to any size.
+        Err("a tar archive, as written by torch before 0.1.10; save the weights again with torch.save".into())
     } else if MAGIC.into_iter().any(magic) {
         Ok(Container::Stream)
     } else if matches!(head.first(), Some(0x80 | b'(' | b'}' | b']' | b'c')) {
@@ -96,13 +97,13 @@ fn container(head: &[u8]) -> Result<Container, String> {
     } else if head.is_empty() {
         Err("an empty file".into())
     } else {
-        Err("neither's first bytes".into())
+        Err("an unrecognised file header".into())
     }
 }
 
-/// Walks over the pickles before they are read: refuses those that name functions of Python's which act, that would take
-/// far more memory than weights do, or that have no tensors.
-fn look_over(path: &Path, container: &Container) -> Result<(), String> {
+/// Scans the pickles before they are read. Refuses pickles that name dangerous Python functions, that would take far
+/// more memory than weights do, or that have no tensors.
+fn check_pickles(path: &Path, container: &Container) -> Result<(), String> {
     let file = BufReader::new(File::open(path).map_err(|e| e.to_string())?);
     match container {
         Container::Zip => {
@@ -111,7 +112,7 @@ fn look_over(path: &Path, container: &Container) -> Result<(), String> {
             for i in 0..archive.len() {
                 let entry = archive.by_index(i).map_err(|e| format!("a damaged zip archive ({e})"))?;
                 if entry.name().is_ok_and(|name| name.ends_with("data.pkl")) {
-                    judge(&survey(&mut BufReader::new(entry))?)?;
+                    check_survey(&survey(&mut BufReader::new(entry))?)?;
                 }
             }
             Ok(())
@@ -119,7 +120,7 @@ fn look_over(path: &Path, container: &Container) -> Result<(), String> {
         Container::Stream => {
             let mut file = file;
             for _ in 0..PICKLES {
-                judge(&survey(&mut file)?)?;
+                check_survey(&survey(&mut file)?)?;
             }
             Ok(())
         }
@@ -127,42 +128,43 @@ fn look_over(path: &Path, container: &Container) -> Result<(), String> {
     }
 }
 
-fn judge(survey: &Survey) -> Result<(), String> {
-    if let Some(name) = acting(&survey.globals) {
+/// Refuses a pickle that names a dangerous Python function or would take too much memory.
+fn check_survey(survey: &Survey) -> Result<(), String> {
+    if let Some(name) = dangerous(&survey.globals) {
         return Err(format!(
-            "a pickle that names {name}, which acts when Python loads the file (nothing was executed here); weights have \
-             no use for it"
+            "a pickle that refers to {name}, which could run code when Python loads the file and which weights do not \
+             need (nothing was executed here)"
         ));
     }
     if survey.too_large {
-        return Err("a pickle that would take far more memory than the names and shapes of weights do".into());
+        return Err("a pickle that would take far more memory than the names and shapes of weights need".into());
     }
     Ok(())
 }
 
-/// What a pickle without torch's container is.
+/// Describes the content of a pickle that is not in one of torch's containers.
 fn plain_pickle(mut file: impl BufRead) -> String {
     let survey = match survey(&mut file) {
         Ok(survey) => survey,
         Err(e) => return e,
     };
-    if let Err(e) = judge(&Survey { too_large: false, globals: survey.globals.clone() }) {
+    if let Err(e) = check_survey(&Survey { too_large: false, globals: survey.globals.clone() }) {
         return e;
     }
     if survey.globals.iter().any(|name| name.starts_with("numpy.")) {
-        return "a pickle of numpy arrays, as Detectron2's model zoo has them (.pkl); foveal reads torch's tensors: in \
-                Python, d = pickle.load(open(FILE, \"rb\"), encoding=\"latin1\"); torch.save({k: torch.as_tensor(v) for \
-                k, v in d.get(\"model\", d).items()}, \"weights.pth\")"
+        return "a pickle of numpy arrays, as in Detectron2's model zoo (.pkl), while foveal reads torch tensors; \
+                convert it in Python: d = pickle.load(open(FILE, \"rb\"), encoding=\"latin1\"); torch.save({k: \
+                torch.as_tensor(v) for k, v in d.get(\"model\", d).items()}, \"weights.pth\")"
             .into();
     }
     let names: Vec<&str> = survey.globals.iter().map(String::as_str).collect();
     match names.as_slice() {
         [] => "a pickle without tensors".into(),
-        names => short(&format!("a pickle without tensors, of {}", names.join(", "))),
+        names => short(&format!("a pickle without tensors that names {}", names.join(", "))),
     }
 }
 
-/// A message that quotes a file, whose names can be of any length.
+/// Shortens a message that quotes a file, since names in files can have any length.
 fn short(message: &impl ToString) -> String {
     let message = message.to_string();
     match message.char_indices().nth(QUOTED) {
@@ -171,6 +173,7 @@ fn short(message: &impl ToString) -> String {
     }
 }
 
+/// The Python type of a value.
 fn kind(value: &PickleValue) -> &str {
     match value {
         PickleValue::None => "None",

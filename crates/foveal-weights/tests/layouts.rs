@@ -1,5 +1,5 @@
-//! Files under the names of torchvision, timm and Detectron2, in torchvision's and MSRA's convention, against torch's
-//! features. Golden values: scripts/reference/layouts.py.
+//! Compares features with torch's for files with the names of torchvision, timm and Detectron2, in torchvision's and
+//! MSRA's convention. Golden values: scripts/reference/layouts.py.
 
 mod formula;
 
@@ -22,14 +22,14 @@ fn network(convention: WeightsConvention, norm: BackboneNorm) -> Body {
     if convention.stride_in_1x1() { net.with_stride_in_1x1() } else { net }
 }
 
-/// layouts.py's weights.
+/// The weights of layouts.py.
 fn weights() -> TensorMap {
     let mut tensors = named_tensors(&network(WeightsConvention::Auto, BackboneNorm::FrozenBatch));
     formula::fill(&mut tensors);
     tensors
 }
 
-/// Detectron2's name for torchvision's.
+/// Converts a name of torchvision to Detectron2's.
 fn detectron(name: &str) -> String {
     let mut parts: Vec<String> = name.split('.').map(str::to_owned).collect();
     if parts[0].starts_with("layer") {
@@ -51,7 +51,7 @@ fn write(path: &Path, tensors: &TensorMap) {
     std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
-/// A file of the tensors under other names, as a ResNet-50.
+/// Writes the tensors to a file under other names and loads it as a ResNet-50.
 fn load(
     tensors: &TensorMap,
     name: impl Fn(&str) -> String,
@@ -73,7 +73,7 @@ fn load_as(
     load_backbone(network(convention, norm), &file)
 }
 
-/// Whether C5 is torch's, to 1e-4 of its largest value: both sum in f32, in other orders.
+/// Checks C5 against torch's within 1e-4 of its largest value: both sum in f32, in different orders.
 #[track_caller]
 fn same(body: &Body, golden: &str) {
     let all: Value = serde_json::from_str(include_str!("fixtures/layouts.json")).unwrap();
@@ -135,7 +135,7 @@ fn other_networks_are_refused_by_names_and_shapes() {
         let conv = t.get_mut("layer2.0.conv2.weight").unwrap();
         (conv.shape, conv.values) = (vec![8, 1, 3, 3], vec![0.0; 72]);
     });
-    assert!(grouped.contains("layer2.0.conv2.weight of shape [8, 1, 3, 3] in place of [8, 8, 3, 3]"), "{grouped}");
+    assert!(grouped.contains("layer2.0.conv2.weight of shape [8, 1, 3, 3] instead of [8, 8, 3, 3]"), "{grouped}");
     let renamed = spoiled(&|t| {
         let conv = t.remove("layer3.1.conv2.weight").unwrap();
         t.insert("layer3.1.convolution.weight".into(), conv);
@@ -145,7 +145,7 @@ fn other_networks_are_refused_by_names_and_shapes() {
         let tensor = t["layer1.0.downsample.0.weight"].clone();
         t.insert("layer1.1.downsample.0.weight".into(), tensor);
     });
-    assert!(extra.contains("layer1.1.downsample.0.weight, which it has not"), "{extra}");
+    assert!(extra.contains("layer1.1.downsample.0.weight, which that network does not have"), "{extra}");
     let two = spoiled(&|t| {
         let copy: TensorMap = t.iter().map(|(k, v)| (format!("teacher.{k}"), v.clone())).collect();
         t.extend(copy);
@@ -172,7 +172,7 @@ fn norms_must_be_of_the_files_kind() {
     let frozen = load_as(&without, WeightsConvention::Auto, BackboneNorm::FrozenBatch).unwrap_err().to_string();
     assert!(frozen.contains("model.norm = \"group\""), "{frozen}");
     assert!(load_as(&without, WeightsConvention::Auto, BackboneNorm::Group).is_ok());
-    // Statistics of some norms alone: those without are told.
+    // Only some norms have statistics: the others are reported.
     let mut part = weights();
     part.retain(|name, _| !(name.starts_with("layer4.2.bn2.running")));
     let loaded = load_as(&part, WeightsConvention::Auto, BackboneNorm::FrozenBatch).unwrap();

@@ -1,4 +1,5 @@
-//! ResNeXt and wide ResNet against torchvision's features and gradients. Golden values: scripts/reference/relatives.py.
+//! Compares features and gradients of ResNeXt and wide ResNet with torchvision's. Golden values:
+//! scripts/reference/relatives.py.
 
 mod formula;
 
@@ -17,7 +18,7 @@ fn golden(network: &str) -> Value {
     all[network].clone()
 }
 
-/// The largest difference to every [`STEP`]-th value, over the largest of these.
+/// The largest difference from the golden values, which are every [`STEP`]-th value, divided by the largest of these.
 fn difference<const D: usize>(found: Tensor<D>, golden: &Value) -> f32 {
     let found: Vec<f32> = found.into_data().try_to_vec().unwrap();
     let golden: Vec<f32> = golden.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
@@ -48,8 +49,8 @@ impl ModuleVisitor for Gradient<'_> {
     }
 }
 
-/// Features within 1e-4 and gradients within 1e-3 of the largest value: sums of f32 in other orders, through up to 101
-/// layers.
+/// Checks features within 1e-4 and gradients within 1e-3 of the largest value. The sums are in f32 and in other orders,
+/// through up to 101 layers.
 fn agrees(kind: BackboneKind) {
     let device = Device::flex().autodiff();
     let body = Body::new(kind, WIDTH, BackboneNorm::FrozenBatch, &mut Init::zeros(), &device);

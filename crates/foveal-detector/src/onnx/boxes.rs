@@ -1,4 +1,4 @@
-//! Anchors, made from the input's size, and the boxes that deltas make of them.
+//! ONNX nodes that compute the anchors from the input size and decode box deltas.
 
 use foveal_anchors::{AnchorConfig, Rounding, STRIDES};
 use foveal_boxes::MAX_LOG_RATIO;
@@ -7,11 +7,11 @@ use super::builder::{Builder, Value};
 use super::input::Input;
 use super::schema::DataType;
 
-/// The anchors of one level, in order (y, x, cell), as foveal-anchors tiles them.
+/// The anchors of one level in the order row, column, anchor of the location, as `foveal_anchors` computes them.
 ///
 /// # Shapes
 /// - map: `[batch, channels, height, width]` of the level
-/// - result: `[height * width * cells, 4]`
+/// - result: `[height * width * anchors_per_location, 4]`
 fn anchors(builder: &mut Builder, config: &AnchorConfig, level: usize, map: &Value, padded: &Value) -> Value {
     let shape = builder.node("Shape", &[map], vec![]);
     let axes = builder.ints(&[2, 3]);
@@ -22,12 +22,12 @@ fn anchors(builder: &mut Builder, config: &AnchorConfig, level: usize, map: &Val
     };
     let y = ticks(builder, &grid, &strides, 0, [-1, 1, 1, 1]);
     let x = ticks(builder, &grid, &strides, 1, [1, -1, 1, 1]);
-    let cells: Vec<f32> = config.base_anchors(level).iter().flat_map(|b| [b.x1, b.y1, b.x2, b.y2]).collect();
-    // The left, top, right and bottom edges of the cell's boxes, each `[1, 1, cells, 1]`.
-    let edges: [Vec<f32>; 4] = std::array::from_fn(|edge| cells.iter().skip(edge).step_by(4).copied().collect());
+    let base: Vec<f32> = config.base_anchors(level).iter().flat_map(|b| [b.x1, b.y1, b.x2, b.y2]).collect();
+    // The left, top, right and bottom edges of the base anchors, each `[1, 1, anchors_per_location, 1]`.
+    let edges: [Vec<f32>; 4] = std::array::from_fn(|edge| base.iter().skip(edge).step_by(4).copied().collect());
     let [left, top, right, bottom] = edges.map(|values| builder.floats(&[1, 1, values.len(), 1], &values));
     let one = |builder: &mut Builder, along: &Value, across: &Value, edge: &Value| {
-        // Adding zeros spreads the edge over the other axis of the grid.
+        // Adding zeros broadcasts the edge over the other axis of the grid.
         let zero = builder.float(0.0);
         let flat = builder.node("Mul", &[across, &zero], vec![]);
         let moved = builder.node("Add", &[along, edge], vec![]);
@@ -39,7 +39,7 @@ fn anchors(builder: &mut Builder, config: &AnchorConfig, level: usize, map: &Val
     builder.reshape(&boxes, &[-1, 4])
 }
 
-/// `0, stride, 2 stride, …` for each place of an axis of the grid, in pixels.
+/// The offsets `0, stride, 2 stride, …` in pixels along one axis of the grid.
 fn ticks(builder: &mut Builder, grid: &Value, strides: &Value, axis: i64, shape: [i64; 4]) -> Value {
     let [zero, one, axis] = [0, 1, axis].map(|v| builder.int(v));
     let count = builder.gather(grid, &axis, 0);
@@ -50,11 +50,11 @@ fn ticks(builder: &mut Builder, grid: &Value, strides: &Value, axis: i64, shape:
     builder.reshape(&pixels, &shape)
 }
 
-/// One level's boxes: decoded (`foveal_boxes::decode`) and clipped to what the caller gave.
+/// The boxes of one level: decoded as in `foveal_boxes::decode` and clipped to the unpadded input.
 ///
 /// # Shapes
 /// - map: `[batch, channels, height, width]`
-/// - deltas and result: `[batch, height * width * cells, 4]`
+/// - deltas and result: `[batch, height * width * anchors_per_location, 4]`
 pub(super) fn level_boxes(
     builder: &mut Builder,
     config: &AnchorConfig,
@@ -87,7 +87,7 @@ pub(super) fn level_boxes(
     builder.node("Min", &[&boxes, &input.limits], vec![])
 }
 
-/// The first two and the last two of the four numbers on the last axis.
+/// Splits the last axis, of length 4, into its first two and its last two numbers.
 fn halves(builder: &mut Builder, value: &Value) -> [Value; 2] {
     [builder.last_axis(value, 0, 2), builder.last_axis(value, 2, 4)]
 }

@@ -1,4 +1,4 @@
-//! A graph under construction.
+//! A builder for ONNX graphs.
 
 use std::collections::HashMap;
 
@@ -6,46 +6,47 @@ use burn::tensor::f16;
 
 use super::schema::{AttributeProto, AttributeType, DataType, GraphProto, NodeProto, TensorProto};
 
-/// A value of the graph, by its name.
+/// A value (tensor) of the graph, identified by its name.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Value(pub String);
 
-/// An array's contents.
+/// The elements of a constant.
 enum Elements<'a> {
     Ints(&'a [i64]),
     Floats(&'a [f32]),
 }
 
-/// Adds nodes in the order of their calls, which is an order in which they can run.
+/// Builds a graph. Nodes are appended in the order of the calls, which is a valid order of execution.
 #[derive(Default)]
 pub(super) struct Builder {
     graph: GraphProto,
-    /// Constants by type, shape and bytes: equal ones are stored once.
+    /// Constants by type, shape and bytes, so that equal constants are stored once.
     constants: HashMap<(i32, Vec<i64>, Vec<u8>), Value>,
-    /// Nodes of each operator so far, for their names.
+    /// Number of nodes of each operator so far, from which node names are made.
     counts: HashMap<&'static str, usize>,
+    /// Whether weights are stored as 16-bit numbers.
     half: bool,
 }
 
 impl Builder {
-    /// An empty graph; with `half`, weights are stored in half precision and cast where they are used.
+    /// Starts an empty graph. With `half`, weights are stored as 16-bit numbers and cast to 32 bit where they are used.
     pub fn new(half: bool) -> Self {
         Self { half, ..Self::default() }
     }
 
-    /// The graph without inputs and outputs.
+    /// Returns the graph, whose inputs and outputs the caller has to add.
     pub fn finish(self) -> GraphProto {
         self.graph
     }
 
-    /// An operation with one result.
+    /// Adds an operation of the operator `op` with one output and returns the output.
     pub fn node(&mut self, op: &'static str, inputs: &[&Value], attributes: Vec<AttributeProto>) -> Value {
         let name = self.fresh(op);
         self.push(op, inputs, attributes, vec![name.clone()]);
         Value(name)
     }
 
-    /// An operation with two results.
+    /// Adds an operation of the operator `op` with two outputs and returns them.
     pub fn node2(&mut self, op: &'static str, inputs: &[&Value], attributes: Vec<AttributeProto>) -> [Value; 2] {
         let name = self.fresh(op);
         let names = [format!("{name}.0"), format!("{name}.1")];
@@ -53,32 +54,32 @@ impl Builder {
         names.map(Value)
     }
 
-    /// Gives `value` the name of an output.
+    /// Makes `value` available under the name of a graph output.
     pub fn output(&mut self, value: &Value, name: &str) {
         self.push("Identity", &[value], vec![], vec![name.to_owned()]);
     }
 
-    /// A vector of integers.
+    /// Adds a constant vector of integers, `[values.len()]`.
     pub fn ints(&mut self, values: &[i64]) -> Value {
         self.constant(vec![values.len() as i64], Elements::Ints(values))
     }
 
-    /// An integer without axes.
+    /// Adds a constant scalar integer, of shape `[]`.
     pub fn int(&mut self, value: i64) -> Value {
         self.constant(vec![], Elements::Ints(&[value]))
     }
 
-    /// An array of numbers.
+    /// Adds a constant `f32` array of the given shape, row-major.
     pub fn floats(&mut self, shape: &[usize], values: &[f32]) -> Value {
         self.constant(shape.iter().map(|n| *n as i64).collect(), Elements::Floats(values))
     }
 
-    /// A number without axes.
+    /// Adds a constant scalar `f32`, of shape `[]`.
     pub fn float(&mut self, value: f32) -> Value {
         self.constant(vec![], Elements::Floats(&[value]))
     }
 
-    /// A weight under its own name. In half precision where the graph has it and the values fit.
+    /// Adds a weight under its own name. It is stored as 16-bit numbers if the graph uses them and all values fit.
     pub fn weight(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Value {
         let dims = shape.iter().map(|n| *n as i64).collect();
         let fits = values.iter().all(|v| v.abs() <= f16::MAX.to_f32());
@@ -91,28 +92,28 @@ impl Builder {
         self.cast(&stored, DataType::Float)
     }
 
-    /// `value` in another type.
+    /// Converts `value` to another element type.
     pub fn cast(&mut self, value: &Value, to: DataType) -> Value {
         self.node("Cast", &[value], vec![int_attribute("to", to as i64)])
     }
 
-    /// `value` joined to others along `axis`.
+    /// Concatenates `values` along `axis`.
     pub fn concat(&mut self, values: &[&Value], axis: i64) -> Value {
         self.node("Concat", values, vec![int_attribute("axis", axis)])
     }
 
-    /// Entries of `value` along `axis`.
+    /// Selects the entries `indices` of `value` along `axis`.
     pub fn gather(&mut self, value: &Value, indices: &Value, axis: i64) -> Value {
         self.node("Gather", &[value, indices], vec![int_attribute("axis", axis)])
     }
 
-    /// `value` in another shape: 0 keeps an axis, -1 takes what is left.
+    /// Reshapes `value`. A 0 in `shape` keeps the length of that axis; a -1 stands for the remaining elements.
     pub fn reshape(&mut self, value: &Value, shape: &[i64]) -> Value {
         let shape = self.ints(shape);
         self.node("Reshape", &[value, &shape], vec![])
     }
 
-    /// `start..end` of the last axis.
+    /// Selects the entries `start..end` of the last axis.
     pub fn last_axis(&mut self, value: &Value, start: i64, end: i64) -> Value {
         let [start, end, axis] = [start, end, -1].map(|v| self.ints(&[v]));
         self.node("Slice", &[value, &start, &end, &axis], vec![])
@@ -159,17 +160,17 @@ fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
     AttributeProto { name: name.to_owned(), r#type: kind as i32, ..AttributeProto::default() }
 }
 
-/// A setting that is an integer.
+/// Attribute with an integer value.
 pub(super) fn int_attribute(name: &str, value: i64) -> AttributeProto {
     AttributeProto { i: Some(value), ..attribute(name, AttributeType::Int) }
 }
 
-/// A setting that is several integers.
+/// Attribute with a list of integers.
 pub(super) fn ints_attribute(name: &str, values: &[i64]) -> AttributeProto {
     AttributeProto { ints: values.to_vec(), ..attribute(name, AttributeType::Ints) }
 }
 
-/// A setting that is a text.
+/// Attribute with a string value.
 pub(super) fn text_attribute(name: &str, value: &str) -> AttributeProto {
     AttributeProto { s: Some(value.as_bytes().to_vec()), ..attribute(name, AttributeType::String) }
 }

@@ -1,18 +1,18 @@
-//! What can go wrong with an export.
+//! Errors of an export to ONNX.
 
-/// An error of an export to ONNX.
+/// Error of writing or verifying an ONNX file.
 #[derive(Debug, thiserror::Error)]
 pub enum OnnxError {
-    /// The bytes are no ONNX file.
+    /// The bytes are not a valid ONNX protobuf message.
     #[error("expected an ONNX file, found bytes that do not decode ({0})")]
     Decode(#[from] prost::DecodeError),
-    /// The file's graph cannot run.
-    #[error("expected a graph that can run, found {found}")]
+    /// The file is valid protobuf, but its graph is missing, inconsistent or has damaged weights.
+    #[error("expected a valid ONNX graph, found {found}")]
     Graph {
-        /// What was found.
+        /// The first fault in the graph, as the end of a sentence: `two definitions of the value ...`.
         found: String,
     },
-    /// The file could not be written.
+    /// The output file could not be written.
     #[error(transparent)]
     Write(#[from] foveal_base::WriteError),
 }

@@ -1,21 +1,21 @@
-//! From images to what the network reads.
+//! ONNX nodes that normalise and pad the input images.
 
 use foveal_image::{Preprocess, SIZE_DIVISOR};
 
 use super::builder::{Builder, Value};
 use super::schema::DataType;
 
-/// The network's input, and the sizes that anchors and boxes depend on.
+/// The network's input, and the sizes that the computation of anchors and boxes needs.
 pub(super) struct Input {
-    /// `[batch, 3, padded height, padded width]`, normalised, zeros at the bottom and on the right.
+    /// Normalised images, padded with zeros at the bottom and on the right: `[batch, 3, padded height, padded width]`.
     pub images: Value,
-    /// Padded height and width, `[2]`.
+    /// Padded height and width in pixels, `[2]`.
     pub padded: Value,
-    /// Right and bottom edge of what the caller gave in pixels, twice, `[4]`: the limits of a box's corners.
+    /// Upper limits of a box's x1, y1, x2, y2 in pixels, `[4]`: width, height, width, height of the unpadded input.
     pub limits: Value,
 }
 
-/// Normalises `[batch, 3, height, width]` in 0..1, then pads to multiples of [`SIZE_DIVISOR`].
+/// Normalises images `[batch, 3, height, width]` with values in 0..1, then pads them to multiples of [`SIZE_DIVISOR`].
 pub(super) fn input(builder: &mut Builder, preprocess: &Preprocess, images: &Value) -> Input {
     let mean = builder.floats(&[3, 1, 1], &preprocess.mean);
     let std = builder.floats(&[3, 1, 1], &preprocess.std);
@@ -31,7 +31,7 @@ pub(super) fn input(builder: &mut Builder, preprocess: &Preprocess, images: &Val
     let padded = builder.node("Div", &[&padded, &divisor], vec![]);
     let padded = builder.node("Mul", &[&padded, &divisor], vec![]);
     let missing = builder.node("Sub", &[&padded, &size], vec![]);
-    // Of each axis the zeros before it, then of each axis those after it.
+    // Pad takes the numbers of zeros before each of the four axes, then the numbers after each of them.
     let before = builder.ints(&[0; 6]);
     let pads = builder.concat(&[&before, &missing], 0);
     let zero = builder.float(0.0);

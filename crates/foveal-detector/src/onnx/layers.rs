@@ -1,11 +1,11 @@
-//! Convolutions, norms and the steps between them.
+//! ONNX nodes for convolutions, norms and the operations between them.
 
 use burn::tensor::Tensor;
 use foveal_nn::{Conv2d, ConvOptions, Norm, NormKind};
 
 use super::builder::{Builder, Value, int_attribute, ints_attribute, text_attribute};
 
-/// A convolution whose weights stand in the graph, to be used any number of times.
+/// A convolution, with the norm after it, whose weights are in the graph once and can be applied to several inputs.
 pub(super) struct ConvLayer {
     weight: Value,
     bias: Option<Value>,
@@ -16,9 +16,9 @@ pub(super) struct ConvLayer {
     group_norm: Option<GroupNorm>,
 }
 
-/// A group norm whose weights stand in the graph.
+/// A group norm whose weights are in the graph.
 struct GroupNorm {
-    /// Channels of a group.
+    /// Channels per group.
     in_group: usize,
     groups: usize,
     eps: f64,
@@ -28,13 +28,14 @@ struct GroupNorm {
     bias: Value,
 }
 
+/// Reads a tensor as row-major `f32` values.
 fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().try_to_vec().expect("floats are readable as f32")
 }
 
 impl ConvLayer {
-    /// Puts a convolution and the norm after it into the graph. Norms with stored statistics are folded into the
-    /// convolution.
+    /// Adds the weights of a convolution and of the norm after it to the graph. Norms with stored statistics are folded
+    /// into the convolution's weights.
     pub fn new(builder: &mut Builder, name: &str, conv: &Conv2d, norm: Option<&Norm>) -> Self {
         let bias = conv.bias.as_ref().map(|b| host(b.val()));
         let folded = Folded { weight: host(conv.weight.val()), bias };
@@ -50,7 +51,7 @@ impl ConvLayer {
         Self { group_norm, ..Self::of(builder, name, conv, folded) }
     }
 
-    /// With `conv`'s geometry and other weights.
+    /// Adds weights for a convolution with the kernel size, stride, padding and groups of `conv`.
     fn of(builder: &mut Builder, name: &str, conv: &Conv2d, values: Folded) -> Self {
         let [_, inputs, height, width] = conv.weight.dims();
         let outputs = values.weight.len() / (inputs * height * width);
@@ -61,7 +62,7 @@ impl ConvLayer {
         Self { weight, bias, kernel, stride, padding, groups, group_norm: None }
     }
 
-    /// The convolution and its norm.
+    /// Applies the convolution and its norm to `x`.
     pub fn apply(&self, builder: &mut Builder, x: &Value) -> Value {
         let inputs: Vec<&Value> = [x, &self.weight].into_iter().chain(&self.bias).collect();
         let attributes = vec![
@@ -78,15 +79,15 @@ impl ConvLayer {
     }
 }
 
-/// A convolution's weights on the host.
+/// Weights of a convolution on the host, with or without a norm folded into them.
 struct Folded {
-    /// Output channels outermost.
+    /// `[outputs, inputs / groups, height, width]`, row-major.
     weight: Vec<f32>,
     bias: Option<Vec<f32>>,
 }
 
 impl Folded {
-    /// Followed by a norm with stored statistics.
+    /// Folds the norm after the convolution, which has stored statistics, into weight and bias (computed in `f64`).
     fn with(self, norm: &Norm) -> Self {
         let stat = |s: &Option<burn::module::RunningState<Tensor<1>>>| {
             host(s.as_ref().expect("a batch norm keeps statistics").value_sync())
@@ -116,8 +117,9 @@ impl GroupNorm {
         Self { groups, in_group: norm.weight.dims()[0] / groups, eps: norm.eps, weight, bias }
     }
 
-    /// ONNX has the operator from opset 18 on, and few runtimes know it. Its parts, not an instance norm over groups as
-    /// channels: runtimes may sum thousands of values one after the other, in single precision.
+    /// Applies the group norm. ONNX has a group norm operator only since opset 18, and few runtimes support it. It is
+    /// composed of means instead of an instance norm over each group, because runtimes may sum the thousands of values
+    /// of a group one after the other in single precision.
     fn apply(&self, builder: &mut Builder, x: &Value) -> Value {
         let mean = self.group_mean(builder, x);
         let centred = builder.node("Sub", &[x, &mean], vec![]);
@@ -131,7 +133,8 @@ impl GroupNorm {
         builder.node("Add", &[&scaled, &self.bias], vec![])
     }
 
-    /// The mean of each channel's group, `[batch, channels, 1, 1]`: row by row, then of the rows, then of the channels.
+    /// The mean over each channel's group, `[batch, channels, 1, 1]`. For precision it is taken first over each row,
+    /// then over the rows of a channel, then over the channels of the group.
     fn group_mean(&self, builder: &mut Builder, x: &Value) -> Value {
         let mean = |builder: &mut Builder, x: &Value, axis: i64| {
             let attributes = vec![ints_attribute("axes", &[axis]), int_attribute("keepdims", 1)];
@@ -147,12 +150,12 @@ impl GroupNorm {
     }
 }
 
-/// `max(x, 0)`.
+/// Adds a ReLU: `max(x, 0)`.
 pub(super) fn relu(builder: &mut Builder, x: &Value) -> Value {
     builder.node("Relu", &[x], vec![])
 }
 
-/// The stem's pooling.
+/// Adds the stem's max pooling: window 3x3, stride 2, padding 1.
 pub(super) fn max_pool_3x3_s2_p1(builder: &mut Builder, x: &Value) -> Value {
     let attributes = vec![
         ints_attribute("kernel_shape", &[3, 3]),
@@ -162,7 +165,8 @@ pub(super) fn max_pool_3x3_s2_p1(builder: &mut Builder, x: &Value) -> Value {
     builder.node("MaxPool", &[x], attributes)
 }
 
-/// `lateral + top`, with `top` enlarged to lateral's size by torch's rule: output `i` reads `floor(i * in / out)`.
+/// Adds `lateral + top`, with `top` upsampled to the size of `lateral` by torch's nearest-neighbour rule: output `i`
+/// reads input `floor(i * in / out)`.
 pub(super) fn upsample_add(builder: &mut Builder, lateral: &Value, top: &Value) -> Value {
     let sizes = builder.node("Shape", &[lateral], vec![]);
     let none = Value(String::new());
@@ -175,7 +179,7 @@ pub(super) fn upsample_add(builder: &mut Builder, lateral: &Value, top: &Value) 
     builder.node("Add", &[lateral, &enlarged], vec![])
 }
 
-/// One level's map in anchor order (row, column, anchor of the location), `values` numbers an anchor.
+/// Brings a level's map into anchor order (row, column, anchor of the location), with `values` numbers per anchor.
 ///
 /// # Shapes
 /// - map: `[batch, anchors_per_location * values, height, width]`
@@ -185,7 +189,8 @@ pub(super) fn flatten_level(builder: &mut Builder, map: &Value, values: usize) -
     builder.reshape(&rows, &[0, -1, values as i64])
 }
 
-/// The best `count` along the last axis, best first, ties in the order of their indices: values and indices.
+/// Adds the selection of the `count` largest entries along the last axis: their values in descending order and their
+/// indices. Equal values are in the order of their indices.
 pub(super) fn top(builder: &mut Builder, x: &Value, count: &Value) -> [Value; 2] {
     let attributes = vec![int_attribute("axis", -1), int_attribute("largest", 1), int_attribute("sorted", 1)];
     builder.node2("TopK", &[x, count], attributes)

@@ -1,11 +1,12 @@
-//! What an exported file says of itself.
+//! Metadata of an exported ONNX file.
 
 use serde_json::json;
 
 use super::schema::StringStringEntryProto;
 use crate::CheckpointMeta;
 
-/// Entries of the file's metadata: class names and ids in class order, preprocessing and thresholds, as JSON.
+/// Entries of the file's metadata, each with a JSON value: class names and category ids in class order, preprocessing,
+/// thresholds and architecture.
 pub(super) fn metadata(meta: &CheckpointMeta) -> Vec<StringStringEntryProto> {
     let names: Vec<&str> = meta.categories.iter().map(|c| c.name.as_str()).collect();
     let ids: Vec<i64> = meta.categories.iter().map(|c| c.id).collect();

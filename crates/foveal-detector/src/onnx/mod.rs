@@ -1,8 +1,9 @@
-//! Export to ONNX, for other runtimes.
+//! Export of a checkpoint to ONNX, for other runtimes.
 //!
-//! The file takes images `images [batch, 3, height, width]`, `f32` RGB in 0..1, resized to the size at which the
-//! model is to see them; batch, height and width are free. The graph normalises, pads with zeros to a multiple of 32,
-//! and clips boxes to the input's size. It is made of operators of ONNX's opset 17, without subgraphs.
+//! The graph has one input, `images [batch, 3, height, width]`: `f32` RGB images in 0..1, already resized to the size
+//! that the network expects; batch, height and width are free. The graph normalises the images, pads them with zeros
+//! to a multiple of 32 pixels and clips the boxes to the input size. It uses operators of ONNX opset 17 and no
+//! subgraphs.
 
 mod boxes;
 mod builder;
@@ -30,31 +31,35 @@ use schema::{
     TypeProto, ValueInfoProto,
 };
 
-/// The version of ONNX's operators that exports use: the first with everything that is needed in its present form.
+/// Version of ONNX's operator set that exported graphs use.
 pub const OPSET: i64 = 17;
-/// The version of ONNX's file format that came with it.
+/// Version of ONNX's file format that was released with opset 17.
 const IR_VERSION: i64 = 8;
 
-/// What an export holds.
+/// Options of [`export`]: the outputs of the graph and the precision of the stored weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OnnxOptions {
-    /// Final detections, with suppression in the graph: `boxes [detections, 4]`, `scores`, `classes` and
-    /// `batch_index [detections]`, image by image and best first. Else dense predictions:
-    /// `logits [batch, anchors, classes]` and `boxes [batch, anchors, 4]`.
+    /// Whether the graph includes post-processing with non-maximum suppression. If true, the outputs are the
+    /// detections, image by image and in descending order of score: `boxes [detections, 4]`, `scores [detections]`,
+    /// `classes [detections]` and `batch_index [detections]`. If false (the default), the outputs are
+    /// `logits [batch, anchors, classes]` and `boxes [batch, anchors, 4]` of all anchors.
     pub nms: bool,
-    /// Weights in half precision: half the file. They are cast when used; the graph computes in single precision.
+    /// Whether weights are stored as 16-bit numbers, which halves the file size. The graph casts them to 32 bit and
+    /// computes in single precision. Default: false.
     pub half: bool,
 }
 
-/// A checkpoint as the bytes of an ONNX file. Boxes are x1, y1, x2, y2 in pixels of the input.
+/// Converts a checkpoint to the bytes of an ONNX file. Boxes in the graph's output are x1, y1, x2, y2 in pixels of the
+/// input image. Equal checkpoints and options give equal bytes.
 pub fn export(checkpoint: &Checkpoint, options: &OnnxOptions) -> Vec<u8> {
     model(checkpoint, options).encode_to_vec()
 }
 
-/// Writes [`export`]'s bytes to a temporary name, synced, renamed.
+/// Writes the bytes of an ONNX file to `path`. The file is written under a temporary name, synced and then renamed, so
+/// that a crash leaves no partial file.
 ///
 /// # Errors
-/// When the file cannot be written; what stood there before is then untouched.
+/// [`OnnxError::Write`] if the file cannot be written; an existing file at `path` is then unchanged.
 pub fn write(bytes: &[u8], path: &Path) -> Result<(), OnnxError> {
     Ok(write_atomically(path, bytes)?)
 }
@@ -64,8 +69,9 @@ fn model(checkpoint: &Checkpoint, options: &OnnxOptions) -> ModelProto {
         ir_version: IR_VERSION,
         producer_name: "foveal".to_owned(),
         producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        doc_string: "RetinaNet: RGB images in 0..1 at the model's input size in; boxes in pixels of the input"
-            .to_owned(),
+        doc_string:
+            "RetinaNet. Input: RGB images in 0..1, resized to the model's input size. Boxes are in input pixels."
+                .to_owned(),
         graph: Some(graph(checkpoint, options)),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
         metadata_props: metadata::metadata(&checkpoint.meta),

@@ -1,4 +1,4 @@
-//! Backbone, pyramid and heads: the ONNX interpreter of the network's forward pass.
+//! The ONNX interpreter of the network's forward pass through backbone, pyramid and heads.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use super::builder::{Builder, Value};
 use super::layers::{ConvLayer, flatten_level, max_pool_3x3_s2_p1, relu, upsample_add};
 use crate::Checkpoint;
 
-/// What the heads say of one level, and its map.
+/// Feature map, class logits and box deltas of one pyramid level.
 pub(super) struct LevelOutput {
-    /// `[batch, channels, height, width]`
+    /// Feature map of the level, `[batch, channels, height, width]`.
     pub map: Value,
-    /// `[batch, anchors of the level, classes]`
+    /// Class logits, `[batch, anchors of the level, classes]`.
     pub logits: Value,
-    /// `[batch, anchors of the level, 4]`
+    /// Box deltas, `[batch, anchors of the level, 4]`.
     pub deltas: Value,
 }
 
-/// The whole network over normalised, padded images. Class channels that stand for no class are left out.
+/// Adds the whole network, applied to normalised, padded images. Class channels that stand for no class are left out.
 pub(super) fn network(builder: &mut Builder, checkpoint: &Checkpoint, images: &Value) -> Vec<LevelOutput> {
     let mut model = checkpoint.model.clone();
     if let Some(channels) = &checkpoint.meta.model.class_channels {
@@ -30,14 +30,14 @@ pub(super) fn network(builder: &mut Builder, checkpoint: &Checkpoint, images: &V
     output.levels.into_iter().zip(rows).map(|(map, (logits, deltas))| LevelOutput { map, logits, deltas }).collect()
 }
 
-/// Emits nodes into a graph under construction.
+/// Adds the nodes of the forward pass to a graph.
 struct Emitter<'a> {
     builder: &'a mut Builder,
     scopes: Vec<String>,
 }
 
 impl Emitter<'_> {
-    /// Puts a layer's weights into the graph, under the layer's name in the network.
+    /// Adds a layer's weights to the graph, under the layer's name in the network.
     fn layer(&mut self, conv: Named<'_, Conv2d>, norm: Option<Named<'_, Norm>>) -> ConvLayer {
         let scopes = self.scopes.iter().map(String::as_str);
         let name = scopes.chain([conv.name]).collect::<Vec<_>>().join(".");
@@ -55,7 +55,7 @@ impl Emitter<'_> {
 impl Graph for Emitter<'_> {
     type Map = Value;
     type Levels = Vec<Value>;
-    /// The rows of each level: boxes are decoded level by level.
+    /// The rows of each level, because boxes are decoded level by level.
     type Rows = Vec<Value>;
 
     fn scope<T>(&mut self, name: fmt::Arguments<'_>, inner: impl FnOnce(&mut Self) -> T) -> T {
@@ -107,7 +107,7 @@ impl Graph for Emitter<'_> {
         x: Vec<Value>,
         activation: Activation,
     ) -> Vec<Value> {
-        // The weights stand in the graph once and are used on every level.
+        // The weights are in the graph once and are shared by all levels.
         let layer = self.layer(conv, norm);
         x.into_iter()
             .map(|x| {

@@ -1,169 +1,170 @@
-//! The part of ONNX's schema (`onnx.proto`, IR version 8) that exports use, field numbers as there.
+//! The part of ONNX's schema (`onnx.proto`, IR version 8) that exports use, with the same field numbers.
 //!
-//! Scalars of an attribute are `optional`, since readers tell by presence which one it holds, even where it is 0.
+//! The scalar fields of an attribute are `optional`, because readers tell by presence which one is set, even if its
+//! value is 0.
 
 use prost::{Enumeration, Message, Oneof};
 
-/// A file.
+/// Top-level message of an ONNX file (`ModelProto`).
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {
-    /// Version of the schema.
+    /// Version of ONNX's file format (IR version) that the file uses.
     #[prost(int64, tag = "1")]
     pub ir_version: i64,
-    /// The program that wrote the file.
+    /// Name of the program that wrote the file.
     #[prost(string, tag = "2")]
     pub producer_name: String,
-    /// Its version.
+    /// Version of the program that wrote the file.
     #[prost(string, tag = "3")]
     pub producer_version: String,
-    /// What the model is.
+    /// Description of the model in plain text.
     #[prost(string, tag = "6")]
     pub doc_string: String,
-    /// The graph.
+    /// Computation graph of the model.
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
-    /// Which operators it may use.
+    /// Operator sets that the graph uses, with their versions.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
-    /// Names and values for people and serving stacks.
+    /// Metadata entries for users and serving software, such as the class names.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
 
-/// A set of operators.
+/// Reference to a version of an operator set (`OperatorSetIdProto`).
 #[derive(Clone, PartialEq, Message)]
 pub struct OperatorSetIdProto {
-    /// Empty for ONNX's own.
+    /// Domain of the operator set; the empty string stands for ONNX's own operators.
     #[prost(string, tag = "1")]
     pub domain: String,
-    /// Its version.
+    /// Version of the operator set.
     #[prost(int64, tag = "2")]
     pub version: i64,
 }
 
-/// An entry of the metadata.
+/// Metadata entry of a file (`StringStringEntryProto`): a key and a value.
 #[derive(Clone, PartialEq, Message)]
 pub struct StringStringEntryProto {
-    /// Its name.
+    /// Key of the metadata entry.
     #[prost(string, tag = "1")]
     pub key: String,
-    /// Its value.
+    /// Value of the metadata entry.
     #[prost(string, tag = "2")]
     pub value: String,
 }
 
-/// Nodes in an order in which they can run.
+/// Computation graph (`GraphProto`): nodes, weights, inputs and outputs.
 #[derive(Clone, PartialEq, Message)]
 pub struct GraphProto {
-    /// The operations.
+    /// Operations in a valid order of execution.
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
-    /// The graph's name.
+    /// Name of the graph.
     #[prost(string, tag = "2")]
     pub name: String,
-    /// Weights and constants.
+    /// Weights and constants of the graph.
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
-    /// What a caller gives.
+    /// Inputs of the graph, which the caller supplies.
     #[prost(message, repeated, tag = "11")]
     pub input: Vec<ValueInfoProto>,
-    /// What a caller gets.
+    /// Outputs of the graph, which the runtime returns.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
 }
 
-/// One operation.
+/// One operation of the graph (`NodeProto`).
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeProto {
-    /// Names of the values it reads; an empty one leaves an optional input out.
+    /// Names of the input values; an empty name leaves an optional input out.
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
-    /// Names of the values it makes.
+    /// Names of the values that the node defines.
     #[prost(string, repeated, tag = "2")]
     pub output: Vec<String>,
-    /// Its own name.
+    /// Name of the node, unique in the graph.
     #[prost(string, tag = "3")]
     pub name: String,
-    /// The operator.
+    /// Name of the operator, such as `Conv`.
     #[prost(string, tag = "4")]
     pub op_type: String,
-    /// Its settings.
+    /// Attributes of the operator, such as strides and pads.
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
 }
 
-/// A setting of an operation: one of the values, and its kind.
+/// Attribute of a node (`AttributeProto`): a name and one value.
 #[derive(Clone, PartialEq, Message)]
 pub struct AttributeProto {
-    /// Its name.
+    /// Name of the attribute, such as `strides`.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// A number.
+    /// Value of an attribute of the type `Float`.
     #[prost(float, optional, tag = "2")]
     pub f: Option<f32>,
-    /// An integer.
+    /// Value of an attribute of the type `Int`.
     #[prost(int64, optional, tag = "3")]
     pub i: Option<i64>,
-    /// A text.
+    /// Value of an attribute of the type `String`, as UTF-8 bytes.
     #[prost(bytes = "vec", optional, tag = "4")]
     pub s: Option<Vec<u8>>,
-    /// Several integers.
+    /// Values of an attribute of the type `Ints`.
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
-    /// Which of the above.
+    /// Type of the attribute, an [`AttributeType`], which says which of the value fields is set.
     #[prost(enumeration = "AttributeType", tag = "20")]
     pub r#type: i32,
 }
 
-/// The kinds of settings.
+/// Type of an attribute's value (`AttributeProto.AttributeType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enumeration)]
 #[repr(i32)]
 pub enum AttributeType {
-    /// None of them.
+    /// No value is set.
     Undefined = 0,
-    /// `f`.
+    /// A 32-bit floating-point number, in the field `f`.
     Float = 1,
-    /// `i`.
+    /// A 64-bit integer, in the field `i`.
     Int = 2,
-    /// `s`.
+    /// A UTF-8 string, in the field `s`.
     String = 3,
-    /// `ints`.
+    /// A list of 64-bit integers, in the field `ints`.
     Ints = 7,
 }
 
-/// An array.
+/// Stored tensor (`TensorProto`): a weight or a constant.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorProto {
-    /// Its shape.
+    /// Shape of the tensor; empty for a scalar.
     #[prost(int64, repeated, tag = "1")]
     pub dims: Vec<i64>,
-    /// Its elements' type.
+    /// Element type, a [`DataType`].
     #[prost(enumeration = "DataType", tag = "2")]
     pub data_type: i32,
-    /// Its name.
+    /// Name of the value that the tensor defines.
     #[prost(string, tag = "8")]
     pub name: String,
-    /// Its elements, row-major, little-endian.
+    /// Elements in row-major order as little-endian bytes.
     #[prost(bytes = "vec", tag = "9")]
     pub raw_data: Vec<u8>,
 }
 
-/// Types of elements.
+/// Element type of a tensor (`TensorProto.DataType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enumeration)]
 #[repr(i32)]
 pub enum DataType {
-    /// None.
+    /// No type is set.
     Undefined = 0,
-    /// `f32`.
+    /// 32-bit floating point (`f32`).
     Float = 1,
-    /// `i64`.
+    /// 64-bit signed integer (`i64`).
     Int64 = 7,
-    /// `f16`.
+    /// 16-bit floating point (`f16`).
     Float16 = 10,
 }
 
 impl DataType {
-    /// Bytes of one element.
+    /// Returns the size of one element in bytes; 0 for `Undefined`.
     pub fn size(self) -> usize {
         match self {
             Self::Undefined => 0,
@@ -174,62 +175,62 @@ impl DataType {
     }
 }
 
-/// The name and the type of an input or output.
+/// Name and type of a graph's input or output (`ValueInfoProto`).
 #[derive(Clone, PartialEq, Message)]
 pub struct ValueInfoProto {
-    /// Its name.
+    /// Name of the input or output value.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Its type.
+    /// Element type and shape of the input or output.
     #[prost(message, optional, tag = "2")]
     pub r#type: Option<TypeProto>,
-    /// What it is.
+    /// Description of the input or output in plain text.
     #[prost(string, tag = "3")]
     pub doc_string: String,
 }
 
-/// The type of a value; of the schema's kinds, the array alone.
+/// Type of a value (`TypeProto`). Of the kinds in ONNX's schema only tensors are supported.
 #[derive(Clone, PartialEq, Message)]
 pub struct TypeProto {
-    /// The array's type.
+    /// Element type and shape of the tensor.
     #[prost(message, optional, tag = "1")]
     pub tensor_type: Option<TensorTypeProto>,
 }
 
-/// `TypeProto.Tensor`.
+/// Element type and shape of a tensor (`TypeProto.Tensor`).
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorTypeProto {
-    /// Type of its elements.
+    /// Element type, a [`DataType`].
     #[prost(enumeration = "DataType", tag = "1")]
     pub elem_type: i32,
-    /// Its shape.
+    /// Shape of the tensor.
     #[prost(message, optional, tag = "2")]
     pub shape: Option<TensorShapeProto>,
 }
 
-/// A shape.
+/// Shape of a tensor whose axes may be free (`TensorShapeProto`).
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorShapeProto {
-    /// Its axes.
+    /// Length of each axis, outermost first.
     #[prost(message, repeated, tag = "1")]
     pub dim: Vec<DimensionProto>,
 }
 
-/// The length of an axis.
+/// Length of one axis (`TensorShapeProto.Dimension`).
 #[derive(Clone, PartialEq, Message)]
 pub struct DimensionProto {
-    /// A number or a name.
+    /// Fixed length or the name of a free length.
     #[prost(oneof = "Dimension", tags = "1, 2")]
     pub value: Option<Dimension>,
 }
 
-/// A length that is fixed, or named and free.
+/// Length of an axis: fixed, or free and identified by a name.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum Dimension {
-    /// Fixed.
+    /// Fixed length of the axis.
     #[prost(int64, tag = "1")]
     Value(i64),
-    /// Known when the graph runs.
+    /// Name of a free length, which is known when the graph runs.
     #[prost(string, tag = "2")]
     Param(String),
 }

@@ -1,33 +1,34 @@
-//! From dense predictions to detections, in the steps of the crate's own post-processing: the best pairs of each level,
-//! class-wise suppression, the best of each image.
+//! ONNX nodes for post-processing, in the same steps as `postprocess.rs`: selection of the best (anchor, class) pairs
+//! of each level, class-wise non-maximum suppression, selection of the best detections of each image.
 
 use super::builder::{Builder, Value, int_attribute};
 use super::layers::top;
 use crate::PostprocessConfig;
 
-/// Candidates of one level, or of all of them.
+/// Candidate detections of one level, or of all levels.
 struct Candidates {
-    /// `[batch, candidates]`
+    /// Scores, `[batch, candidates]`.
     scores: Value,
-    /// `[batch, candidates]`
+    /// Class indices, `[batch, candidates]`.
     classes: Value,
-    /// `[batch, candidates, 4]`
+    /// Boxes, `[batch, candidates, 4]`.
     boxes: Value,
 }
 
-/// The detections of all images of the batch: image by image, best first.
+/// The detections of all images of the batch: image by image, each in descending order of score.
 pub(super) struct Selected {
-    /// `[detections, 4]`
+    /// Boxes x1, y1, x2, y2 in pixels of the input, `[detections, 4]`.
     pub boxes: Value,
-    /// `[detections]`
+    /// Scores, `[detections]`.
     pub scores: Value,
-    /// `[detections]`, integers
+    /// Class indices, integers `[detections]`.
     pub classes: Value,
-    /// `[detections]`, integers
+    /// Index of the image of each detection, integers `[detections]`.
     pub batch_index: Value,
 }
 
-/// Detections from each level's logits `[batch, anchors, classes]` and boxes `[batch, anchors, 4]`.
+/// Adds the selection of detections from each level's logits `[batch, anchors, classes]` and boxes
+/// `[batch, anchors, 4]`.
 pub(super) fn select(
     builder: &mut Builder,
     levels: &[(Value, Value)],
@@ -45,7 +46,7 @@ pub(super) fn select(
     best_of_images(builder, &all, &kept, config.max_detections)
 }
 
-/// The best (anchor, class) pairs of one level.
+/// Selects the `count` (anchor, class) pairs of one level with the highest scores.
 fn best_of_level(builder: &mut Builder, logits: &Value, boxes: &Value, classes: usize, count: usize) -> Candidates {
     let scores = builder.node("Sigmoid", &[logits], vec![]);
     let scores = builder.reshape(&scores, &[0, -1]);
@@ -60,7 +61,7 @@ fn best_of_level(builder: &mut Builder, logits: &Value, boxes: &Value, classes: 
     Candidates { scores, classes: class, boxes }
 }
 
-/// The lesser of `count` and the length of `values [batch, length]`, `[1]`.
+/// The smaller of `count` and the length of `values [batch, length]`, as a vector `[1]`.
 fn at_most(builder: &mut Builder, count: usize, values: &Value) -> Value {
     let shape = builder.node("Shape", &[values], vec![]);
     let axis = builder.ints(&[1]);
@@ -69,13 +70,13 @@ fn at_most(builder: &mut Builder, count: usize, values: &Value) -> Value {
     builder.node("Min", &[&count, &length], vec![])
 }
 
-/// Class-wise suppression.
+/// Adds class-wise non-maximum suppression.
 ///
 /// # Shapes
-/// - result: `[batch, candidates]`, the scores of those kept, 0 for the others
+/// - result: `[batch, candidates]`, the score of each candidate that is kept, 0 for each that is suppressed
 fn suppress(builder: &mut Builder, all: &Candidates, classes: usize, config: &PostprocessConfig) -> Value {
-    // The operator wants scores of each box for each class: here a box stands for one class and has 0 for the others,
-    // which is never above the threshold.
+    // The operator takes a score for each box and class. Here each box belongs to one class; its scores for the other
+    // classes are 0, which is never above the threshold.
     let middle = builder.ints(&[1]);
     let scores = builder.node("Unsqueeze", &[&all.scores, &middle], vec![]);
     let of_class = builder.node("Unsqueeze", &[&all.classes, &middle], vec![]);
@@ -90,7 +91,7 @@ fn suppress(builder: &mut Builder, all: &Candidates, classes: usize, config: &Po
     let overlap = builder.floats(&[1], &[config.nms]);
     let threshold = builder.floats(&[1], &[config.score_threshold.max(0.0)]);
     let selected = builder.node("NonMaxSuppression", &[&all.boxes, &by_class, &most, &overlap, &threshold], vec![]);
-    // Rows of image, class, candidate.
+    // The rows of the result are image, class, candidate.
     let columns = builder.ints(&[0, 2]);
     let places = builder.gather(&selected, &columns, 1);
     let kept = builder.node("GatherND", &[&all.scores, &places], vec![]);
@@ -99,13 +100,13 @@ fn suppress(builder: &mut Builder, all: &Candidates, classes: usize, config: &Po
     builder.node("ScatterND", &[&none, &places, &kept], vec![])
 }
 
-/// The best `most` of what is kept of each image.
+/// Selects the `most` candidates with the highest scores of each image, among those that were kept.
 fn best_of_images(builder: &mut Builder, all: &Candidates, kept: &Value, most: usize) -> Selected {
     let count = at_most(builder, most, kept);
     let [scores, candidates] = top(builder, kept, &count);
     let zero = builder.float(0.0);
     let found = builder.node("Greater", &[&scores, &zero], vec![]);
-    // Row by row: images in order, ranks in order.
+    // NonZero lists its entries row by row: images in order, and within an image by rank.
     let places = builder.node("NonZero", &[&found], vec![]);
     let (first, last) = (builder.int(0), builder.ints(&[-1]));
     let batch_index = builder.gather(&places, &first, 0);

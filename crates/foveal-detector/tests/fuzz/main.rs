@@ -1,8 +1,9 @@
-//! Damaged weight files of every kind through every reader: an answer or an error that names the file, never a panic,
-//! and no more memory than the file justifies.
+//! Fuzzing of the readers of weight files: every reader must answer every damaged file with a result or with an error
+//! that names the file, must not panic, and must not use much more memory than the file has bytes.
 //!
-//! A short run is among the tests. The long one: `FOVEAL_FUZZ_SECONDS=600 cargo test --release -p foveal-detector --test
-//! fuzz -- --ignored --nocapture`, `FOVEAL_FUZZ_FIRST` for another first case. A case is a function of its number.
+//! A short run is part of the tests. The long run is
+//! `FOVEAL_FUZZ_SECONDS=600 cargo test --release -p foveal-detector --test fuzz -- --ignored --nocapture`;
+//! `FOVEAL_FUZZ_FIRST` sets the number of the first case. Each case depends only on its number.
 
 mod mutate;
 
@@ -19,14 +20,14 @@ use foveal_weights::{BackboneFile, TensorMap, WeightsConvention, load_backbone, 
 use mutate::{Kind, Random, mutate};
 use safetensors::{Dtype, tensor::TensorView};
 
-/// The most memory that the process may ever have held, in KiB: readers of files of some hundred KiB.
+/// Limit of the process's peak memory in KiB; the files have a few hundred KiB.
 const MEMORY_KIB: u64 = 1 << 20;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
 }
 
-/// The fixtures' widths.
+/// The architecture with the small widths of the fixtures.
 fn narrow(arch: TorchvisionArch) -> ModelConfig {
     let mut model = arch.model();
     (model.backbone, model.base_width, model.fpn_channels, model.norm) =
@@ -44,7 +45,7 @@ fn safetensors_bytes(tensors: &TensorMap) -> Vec<u8> {
     safetensors::serialize(views, None).unwrap()
 }
 
-/// Detectron2's name for torchvision's.
+/// Converts a name of torchvision to Detectron2's.
 fn detectron(name: &str) -> String {
     let name = if name.starts_with("layer") { name.to_owned() } else { format!("stem.{name}") };
     let name = name.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm");
@@ -52,7 +53,7 @@ fn detectron(name: &str) -> String {
     (1..5).fold(name, |name, i| name.replace(&format!("layer{i}"), &format!("res{}", i + 1)))
 }
 
-/// Whole files of each kind.
+/// Undamaged files of each kind.
 fn seeds(dir: &Path) -> Vec<(Kind, Vec<u8>)> {
     let (v1, v2) = (fixture("import_v1.pth"), fixture("import_v2.pth"));
     let tensors = read_weights(&v2).unwrap();
@@ -70,7 +71,7 @@ fn seeds(dir: &Path) -> Vec<(Kind, Vec<u8>)> {
     ]
 }
 
-/// A file through every reader; the errors.
+/// Reads a file with every reader and returns the errors.
 fn read(path: &Path) -> Vec<String> {
     let device = Device::flex();
     let mut errors = Vec::new();
@@ -106,7 +107,7 @@ struct Outcome {
     slowest: Duration,
 }
 
-/// Cases from a number on, until `more` says no.
+/// Runs cases from number `first` on while `more(number of cases so far)` is true.
 fn run(first: u64, mut more: impl FnMut(u64) -> bool) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
     let seeds = seeds(dir.path());
@@ -114,7 +115,7 @@ fn run(first: u64, mut more: impl FnMut(u64) -> bool) -> Outcome {
         let path = dir.path().join("whole.pth");
         std::fs::write(&path, whole).unwrap();
         let errors = read(&path);
-        assert!(errors.len() < 7, "seed {i} is read by nobody: {errors:?}");
+        assert!(errors.len() < 7, "seed {i} is refused by every reader: {errors:?}");
     }
     let path = dir.path().join("case.pth");
     let mut outcome = Outcome { cases: 0, accepted: 0, slowest: Duration::ZERO };
@@ -147,7 +148,7 @@ fn run(first: u64, mut more: impl FnMut(u64) -> bool) -> Outcome {
 #[test]
 fn some_damaged_files() {
     let outcome = run(0, |cases| cases < 1500);
-    // A mutator that spoils everything, or nothing, tests nothing.
+    // The mutations must neither damage all files beyond recognition nor leave all readable.
     let (cases, accepted) = (outcome.cases, outcome.accepted);
     assert!(accepted > cases / 50 && accepted < cases * 49 / 50, "{accepted} of {cases} accepted");
 }
@@ -160,7 +161,7 @@ fn many_damaged_files() {
     let start = Instant::now();
     let outcome = run(first, |_| start.elapsed().as_secs() < seconds);
     println!(
-        "{} cases in {seconds} s, {} of them readable by something, {} ms the slowest, {} MiB of memory at most",
+        "{} cases in {seconds} s; {} readable by at least one reader; slowest case {} ms; peak memory {} MiB",
         outcome.cases,
         outcome.accepted,
         outcome.slowest.as_millis(),

@@ -5,7 +5,7 @@ use std::io::{Cursor, Read, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-/// SplitMix64 (Steele et al., 2014): every case is a function of its number.
+/// SplitMix64 (Steele et al., 2014), so that every case depends only on its number.
 pub struct Random(pub u64);
 
 impl Random {
@@ -26,7 +26,7 @@ impl Random {
     }
 }
 
-/// What a file is made of.
+/// Format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A zip archive of torch.
@@ -37,10 +37,10 @@ pub enum Kind {
     SafeTensors,
 }
 
-/// Pickle's opcodes, and bytes that are none.
+/// Opcodes of pickles, and bytes that are not opcodes.
 const OPCODES: &[u8] = b".(01 2NIJKLMFGVXTUBCcRPQbtld}])esauhjgqrp\x80\x81\x82\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\
       \x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97";
-/// Words of the formats, and others that may stand in their place.
+/// Words of the formats, and others that replace them.
 const WORDS: [(&str, &[&str]); 16] = [
     (
         "FloatStorage",
@@ -62,15 +62,15 @@ const WORDS: [(&str, &[&str]); 16] = [
     ("[", &["[[", "{", "[9223372036854775807,", "[-1,"]),
     ("cls_logits", &["bbox_reg", "cls"]),
 ];
-/// Numbers that lengths, counts and offsets are set to.
+/// Numbers to which lengths, counts and offsets are set.
 const NUMBERS: [u64; 14] = [0, 1, 2, 7, 8, 127, 128, 255, 65_535, 1 << 20, 0x7fff_ffff, 0xffff_ffff, 1 << 40, u64::MAX];
-/// Where most of a file's structure is, from its start and from its end.
+/// Number of bytes at the start and at the end of a file that contain most of its structure.
 const STRUCTURE: usize = 6000;
 
 /// A changed copy of a file.
 pub fn mutate(whole: &[u8], kind: Kind, random: &mut Random) -> Vec<u8> {
     let mut bytes = match (kind, random.below(4)) {
-        // Checksums of the archive's entries are made to fit, else nothing but them would be tested.
+        // The checksums of the archive's entries are corrected, else most cases would only test the checksum.
         (Kind::Zip, 0..3) => return repacked(whole, random),
         (Kind::SafeTensors, 0..3) => return reheaded(whole, random),
         _ => whole.to_vec(),
@@ -79,7 +79,7 @@ pub fn mutate(whole: &[u8], kind: Kind, random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// A few changes, most of them where the structure is.
+/// Makes a few changes, most of them to the file's structure.
 fn changes(bytes: &mut Vec<u8>, random: &mut Random) {
     for _ in 0..1 + random.below(4) {
         change(bytes, random);
@@ -132,7 +132,7 @@ fn change(bytes: &mut Vec<u8>, random: &mut Random) {
             replace(bytes, word, other, random);
         }
         10 => {
-            // A digit of a number in text.
+            // Changes a digit of a number in text form.
             let digits: Vec<usize> = (at..bytes.len().min(at + 400)).filter(|i| bytes[*i].is_ascii_digit()).collect();
             if !digits.is_empty() {
                 let at = *random.one(&digits);
@@ -147,7 +147,7 @@ fn change(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// One occurrence of a word becomes another word; in a pickle the length before it often follows.
+/// Replaces one occurrence of a word by another word. In a pickle the length before it is often corrected.
 fn replace(bytes: &mut Vec<u8>, word: &str, other: &str, random: &mut Random) {
     let found: Vec<usize> = bytes
         .windows(word.len())
@@ -171,7 +171,7 @@ fn replace(bytes: &mut Vec<u8>, word: &str, other: &str, random: &mut Random) {
     bytes.splice(at..at + word.len(), other.bytes());
 }
 
-/// The archive with changed entries, or changed names of entries, written anew.
+/// Writes the archive again with changed entries or changed names of entries.
 fn repacked(whole: &[u8], random: &mut Random) -> Vec<u8> {
     let mut archive = ZipArchive::new(Cursor::new(whole)).expect("the seed is an archive");
     let mut out = ZipWriter::new(Cursor::new(Vec::new()));
@@ -203,7 +203,7 @@ fn repacked(whole: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// A safetensors file with a changed header whose length is right.
+/// Writes the safetensors file again with a changed header and the correct length of the header.
 fn reheaded(whole: &[u8], random: &mut Random) -> Vec<u8> {
     let length = u64::from_le_bytes(whole[..8].try_into().expect("eight bytes")) as usize;
     let (mut header, mut data) = (whole[8..8 + length].to_vec(), whole[8 + length..].to_vec());

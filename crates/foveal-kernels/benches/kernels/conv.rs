@@ -1,4 +1,4 @@
-//! Convolutions.
+//! Times of the convolutions: forward pass, input gradient and weight gradient.
 
 use burn::tensor::{Device, Tensor};
 use criterion::{Criterion, Throughput};
@@ -6,7 +6,8 @@ use foveal_kernels::{ConvOptions, conv2d};
 
 use crate::{Timed, backward, forward, noise};
 
-/// A convolution of one image of `size` x `size`, padded to keep it (or half of it, with a stride of 2).
+/// A convolution of one image of `size` x `size` pixels, padded so that the output has the same size (half of it with a
+/// stride of 2).
 struct Layer {
     kernel: usize,
     inputs: usize,
@@ -20,7 +21,7 @@ const fn layer(kernel: usize, inputs: usize, outputs: usize, size: usize, stride
     Layer { kernel, inputs, outputs, size, stride, groups: 1 }
 }
 
-/// A 3x3 layer of ResNeXt, with as many channels in as out, in 32 groups.
+/// A 3x3 layer of ResNeXt in 32 groups, with the same number of input and output channels.
 const fn grouped(channels: usize, size: usize, stride: usize) -> Layer {
     Layer { groups: 32, ..layer(3, channels, channels, size, stride) }
 }
@@ -40,7 +41,7 @@ const LAYERS: [Layer; 21] = [
     layer(1, 512, 1024, 64, 2),
     layer(3, 512, 512, 16, 1),
     layer(1, 512, 2048, 16, 1),
-    // The pyramid and the towers on P3, P5 and P7; the last layers.
+    // The pyramid and the towers on P3, P5 and P7; the last layers of the heads.
     layer(3, 256, 256, 64, 1),
     layer(3, 256, 256, 16, 1),
     layer(3, 256, 256, 4, 1),
@@ -60,7 +61,7 @@ impl Layer {
         format!("{}to{}at{}{stride}{groups}", self.inputs, self.outputs, self.size)
     }
 
-    /// Floating-point operations of one direction; forward and both gradients take as many.
+    /// Number of floating-point operations of one direction. The forward pass and both gradients have the same number.
     fn flops(&self) -> u64 {
         let out = self.size.div_ceil(self.stride);
         2 * (self.inputs / self.groups * self.outputs * self.kernel * self.kernel * out * out) as u64

@@ -1,4 +1,4 @@
-//! What memory bounds: affine, group norm, pooling, upsampling.
+//! Times of the operations that are limited by memory bandwidth: affine, group norm, pooling and upsampling.
 
 use burn::tensor::{Device, Tensor};
 use criterion::{Criterion, Throughput};
@@ -6,11 +6,12 @@ use foveal_kernels::{Activation, affine, group_norm, max_pool_3x3_s2_p1, upsampl
 
 use crate::{Timed, backward, forward, noise};
 
-/// Group norm's groups and what it adds to the variance, as the layers of foveal-nn have them.
+/// Number of groups of a group norm, as in the layers of foveal-nn.
 const NORM_GROUPS: usize = 32;
+/// Constant that a norm adds to the variance, as in the layers of foveal-nn.
 const NORM_EPS: f64 = 1e-5;
 
-/// Bytes of so many `f32`.
+/// Throughput of `numbers` `f32` values in bytes.
 fn bytes(numbers: usize) -> Throughput {
     Throughput::Bytes(4 * numbers as u64)
 }
@@ -23,7 +24,7 @@ pub fn all(c: &mut Criterion, device: &Device) {
     upsamplings(c, device, &training);
 }
 
-/// The end of a bottleneck of layer1: frozen norm, residual, ReLU.
+/// The end of a bottleneck in layer1: frozen norm, residual, ReLU.
 fn affines(c: &mut Criterion, device: &Device, training: &Device) {
     let (channels, size) = (256, 128);
     let shape = [1, channels, size, size];
@@ -40,7 +41,7 @@ fn affines(c: &mut Criterion, device: &Device, training: &Device) {
     backward(c, &timed("gradient"), || run(&x, &rest));
 }
 
-/// A layer of a tower on P3.
+/// The group norm of a tower layer on P3.
 fn norms(c: &mut Criterion, device: &Device, training: &Device) {
     let (channels, size) = (256, 64);
     let shape = [1, channels, size, size];
@@ -61,7 +62,7 @@ fn norms(c: &mut Criterion, device: &Device, training: &Device) {
     backward(c, &timed("gradient"), || run(&x));
 }
 
-/// After the stem.
+/// The max pooling after the stem's convolution.
 fn pools(c: &mut Criterion, device: &Device, training: &Device) {
     let (channels, size) = (64, 256);
     let shape = [1, channels, size, size];
@@ -73,7 +74,7 @@ fn pools(c: &mut Criterion, device: &Device, training: &Device) {
     backward(c, &timed("gradient"), || max_pool_3x3_s2_p1(x.clone()));
 }
 
-/// From P4 to P3.
+/// The upsampling from P4 to P3.
 fn upsamplings(c: &mut Criterion, device: &Device, training: &Device) {
     let (channels, size) = (256, 64);
     let (lateral, top) = ([1, channels, size, size], [1, channels, size / 2, size / 2]);

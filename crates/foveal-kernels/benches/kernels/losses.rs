@@ -1,4 +1,4 @@
-//! The class loss of one image of 512x512: 49104 anchors, 80 classes; with and without its breakdown.
+//! Times of the class loss of one 512x512 image (49,104 anchors, 80 classes), with and without its breakdown.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{Criterion, Throughput};
@@ -8,14 +8,14 @@ use foveal_kernels::{
 
 use crate::{Timed, backward, forward, noise};
 
-/// Anchors of P3 to P7.
+/// Number of anchors of P3 to P7.
 const LAYOUT: BreakdownLayout = BreakdownLayout { level_anchors: [36_864, 9_216, 2_304, 576, 144] };
 const ANCHORS: usize = 49_104;
 const CLASSES: usize = 80;
-/// One anchor in so many has an object, another is ignored.
+/// One of this many anchors has an object, and another one is ignored.
 const RARE: usize = 500;
 
-/// The anchors' classes.
+/// The classes of the anchors.
 fn ids(device: &Device) -> Tensor<1, Int> {
     let class = |i: usize| match i % RARE {
         0 => (i / RARE % CLASSES) as i32,
@@ -31,7 +31,7 @@ pub fn all(c: &mut Criterion, device: &Device) {
     breakdowns(c, &training);
 }
 
-/// The loss and its gradient, of two kinds.
+/// Times two kinds of the loss with their gradients.
 fn kinds(c: &mut Criterion, device: &Device, training: &Device) {
     let kinds = [("focal", ClassLossKind::Focal, 2.0), ("cross_entropy", ClassLossKind::CrossEntropy, 0.0)];
     for (name, kind, gamma) in kinds {
@@ -41,14 +41,14 @@ fn kinds(c: &mut Criterion, device: &Device, training: &Device) {
         let (logits, classes) = (noise([ANCHORS, CLASSES], device), ids(device));
         forward(c, &timed("forward"), || class_loss(logits.clone(), classes.clone(), p));
         let (logits, classes) = (noise([ANCHORS, CLASSES], training).require_grad(), ids(training));
-        // The gradient may be made on the way forward: what counts is both together.
+        // The forward pass may already compute the gradient, so both are timed together.
         forward(c, &timed("both"), || class_loss(logits.clone(), classes.clone(), p).loss.backward());
         backward(c, &timed("gradient"), || class_loss(logits.clone(), classes.clone(), p).loss);
     }
 }
 
-/// What the breakdown costs: the focal loss and its gradient with and without it. At the prior all losses fall into few
-/// bins, spread logits fall into many.
+/// Times the focal loss and its gradient with and without the breakdown. For logits at the prior all losses fall into
+/// few bins; for spread logits they fall into many.
 fn breakdowns(c: &mut Criterion, training: &Device) {
     let p = ClassLossParams { kind: ClassLossKind::Focal, alpha: 0.25, gamma: 2.0 };
     let work = Throughput::Elements((ANCHORS * CLASSES) as u64);

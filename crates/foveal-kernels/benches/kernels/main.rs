@@ -1,14 +1,15 @@
-//! Times of the fused kernels on typical layers of a RetinaNet with ResNet-50 on a 512x512 image.
+//! Measures the fused kernels on typical layers of a RetinaNet with ResNet-50 on a 512x512 image.
 //!
 //! ```text
 //! cargo bench --locked --manifest-path crates/foveal-kernels/benches/Cargo.toml -- conv3x3
 //! ```
 //!
-//! `FOVEAL_BENCH_DEVICE=ndarray` takes that backend instead of flex, `RAYON_NUM_THREADS` so many threads.
+//! `FOVEAL_BENCH_DEVICE=ndarray` selects the backend ndarray instead of flex; `RAYON_NUM_THREADS` sets the number of
+//! threads.
 //!
-//! Ids are `kernel/direction/layer`. Convolutions count floating-point operations, two for each product of the direct
-//! method whatever is really computed: `Gelem/s` is GFLOP/s. The others count bytes of the tensors that must be read
-//! or written once, or logits.
+//! Benchmark ids are `kernel/direction/layer`. The throughput of convolutions is in floating-point operations, two for
+//! each product of the direct method, whichever method is used: `Gelem/s` means GFLOP/s. The throughput of the other
+//! kernels is in bytes of the tensors that must be read or written once, that of the losses in logits.
 #![allow(deprecated)] // burn-ndarray is deprecated upstream and supported here
 
 mod conv;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use burn::tensor::{Device, Distribution, Tensor};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 
-/// As the binary has it: large buffers come back without page faults.
+/// The allocator of the foveal binary: it reuses large buffers without page faults.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -36,12 +37,12 @@ fn device() -> Device {
     device
 }
 
-/// Standard normal numbers.
+/// A tensor of standard normal numbers.
 fn noise<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
 }
 
-/// What is timed and how it is called.
+/// Name and amount of work of a benchmark.
 struct Timed<'a> {
     kernel: &'a str,
     direction: &'a str,
@@ -49,7 +50,7 @@ struct Timed<'a> {
     work: Throughput,
 }
 
-/// Times the gradient alone: `forward` runs outside of the clock.
+/// Times only the gradient; the time of `forward` does not count.
 fn backward<const D: usize>(c: &mut Criterion, timed: &Timed<'_>, forward: impl Fn() -> Tensor<D>) {
     let mut group = c.benchmark_group(timed.kernel);
     group.throughput(timed.work.clone());

@@ -1,13 +1,13 @@
-//! The most that the vector units give: fused multiply-adds of registers, on every core. What convolutions reach is
-//! told as a part of it.
+//! Peak throughput of the vector units: fused multiply-adds on registers, on every core. The throughput of convolutions
+//! is compared with it.
 
 use criterion::Criterion;
 
-/// Steps of each chain.
+/// Number of steps of each chain.
 #[cfg(target_arch = "x86_64")]
 const STEPS: usize = 1 << 20;
 
-/// Where AVX2 is there.
+/// Measures the peak throughput on one thread and on all threads, if the processor supports AVX2.
 #[cfg(target_arch = "x86_64")]
 pub fn all(c: &mut Criterion) {
     use criterion::{BenchmarkId, Throughput};
@@ -21,7 +21,7 @@ pub fn all(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("multiply_add", format!("{threads}threads")), |b| {
             b.iter(|| {
                 std::thread::scope(|scope| {
-                    // SAFETY: AVX2 and FMA were looked for.
+                    // SAFETY: the processor supports AVX2 and FMA, as checked above.
                     (0..threads).for_each(|_| drop(scope.spawn(|| std::hint::black_box(unsafe { chains(0.5) }))));
                 });
             });
@@ -30,11 +30,11 @@ pub fn all(c: &mut Criterion) {
     }
 }
 
-/// Elsewhere nothing.
+/// Does nothing: the measurement exists only for x86-64.
 #[cfg(not(target_arch = "x86_64"))]
 pub fn all(_: &mut Criterion) {}
 
-/// Independent chains: two units with a latency of four or five steps each want ten of them at most.
+/// Number of independent chains: two units with a latency of up to five steps need ten.
 #[cfg(target_arch = "x86_64")]
 const CHAINS: usize = 12;
 

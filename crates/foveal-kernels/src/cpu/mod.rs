@@ -1,4 +1,4 @@
-//! What the fused kernels share: tensors as slices, threaded loops, buffers, matrix products.
+//! Code that the fused kernels share: tensors as slices, threaded loops, buffers and matrix products.
 pub(crate) mod matmul;
 pub(crate) mod parallel;
 pub(crate) mod route;

@@ -1,4 +1,5 @@
-//! Threaded loops over buffers, cut by shape alone so that results never depend on the number of threads.
+//! Threaded loops over buffers. They are cut into tasks by shape alone, so that results never depend on the number of
+//! threads.
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
@@ -6,10 +7,10 @@ use rayon::prelude::*;
 
 use super::CpuTensor;
 
-/// Elements below which a task is not worth handing to another thread.
+/// Number of elements below which it does not pay to hand a task to another thread.
 pub(crate) const GRAIN: usize = 16_384;
 
-/// A pointer into a buffer that several tasks write at disjoint places.
+/// A pointer into a buffer to which several tasks write at disjoint places.
 #[derive(Clone, Copy)]
 pub(crate) struct SharedMut<'a> {
     data: *mut f32,
@@ -28,7 +29,7 @@ impl<'a> SharedMut<'a> {
         Self { data: buffer.as_mut_ptr(), len: buffer.len(), buffer: PhantomData }
     }
 
-    /// A pointer into a buffer that is to be initialised through it.
+    /// A pointer into an uninitialised buffer, which is initialised through the pointer.
     pub(crate) fn uninit(buffer: &'a mut [MaybeUninit<f32>]) -> Self {
         Self { data: buffer.as_mut_ptr().cast(), len: buffer.len(), buffer: PhantomData }
     }
@@ -44,7 +45,7 @@ impl<'a> SharedMut<'a> {
     }
 }
 
-/// A new buffer of `planes` pieces of `plane` elements each, piece `i` written by `fill(i, piece)`.
+/// Creates a buffer of `planes` pieces of `plane` elements each; `fill(i, piece)` writes piece `i`.
 ///
 /// # Safety
 /// `fill` must initialise the whole piece.
@@ -66,8 +67,8 @@ where
     out
 }
 
-/// Combines every element of `x` with that of `y`, a contiguous tensor of as many elements: in place where nobody else
-/// holds x's buffer, else on a copy.
+/// Applies `f` to every element of `x` and the corresponding element of `y`, a contiguous tensor with the same number
+/// of elements. Works in place if nobody else holds the buffer of `x`, else on a copy.
 pub(crate) fn zip_flat<T: CpuTensor>(x: T, y: &T, f: impl Fn(&mut f32, f32) + Sync) -> T {
     let mut x = x.contiguous();
     let y = y.f32s();
@@ -95,14 +96,14 @@ pub(crate) fn zip_flat<T: CpuTensor>(x: T, y: &T, f: impl Fn(&mut f32, f32) + Sy
     x
 }
 
-/// Applies `f` to every element of a matrix: in place where nobody else holds the buffer, else on a copy.
+/// Applies `f` to every element of a matrix. Works in place if nobody else holds the buffer, else on a copy.
 pub(crate) fn map_matrix<T: CpuTensor>(x: T, f: impl Fn(&mut f32) + Sync) -> T {
     let [_, width] = x.sizes();
     map_planes(x, width, |_, row| row.iter_mut().for_each(&f))
 }
 
-/// Applies `f(i, plane)` to every plane of `[batch, channels, ...]`, `piece` elements each: in place where nobody else
-/// holds the buffer, else on a copy.
+/// Applies `f(i, plane)` to every plane of `x [batch, channels, ...]`, of `piece` elements each. Works in place if
+/// nobody else holds the buffer, else on a copy.
 pub(crate) fn map_planes<T: CpuTensor>(x: T, piece: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> T {
     let mut x = x.contiguous();
     if x.f32s().is_empty() {
@@ -127,17 +128,17 @@ pub(crate) fn map_planes<T: CpuTensor>(x: T, piece: usize, f: impl Fn(usize, &mu
     T::from_shape(out, shape)
 }
 
-/// Length of the runs that are summed in `f32` before they go into an `f64`.
+/// Number of elements that are summed in `f32` before the partial sum is added to an `f64`.
 const RUN: usize = 4096;
-/// Independent partial sums in a run: wide enough for any vector unit, fixed so that results are.
+/// Number of independent partial sums in a run: enough for any vector unit, and fixed so that results do not vary.
 const LANES: usize = 16;
 
-/// Sum of `values`, near `f64` accuracy.
+/// Sum of `values` with nearly the accuracy of `f64`.
 pub(crate) fn sum(values: &[f32]) -> f64 {
     sum_by(values, |v| v)
 }
 
-/// Sum of `f` of `values`, near `f64` accuracy.
+/// Sum of `f(value)` over `values` with nearly the accuracy of `f64`.
 #[inline(always)]
 pub(crate) fn sum_by(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
     values
@@ -156,7 +157,7 @@ pub(crate) fn sum_by(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
         .sum()
 }
 
-/// Sum of products, near `f64` accuracy.
+/// Sum of the products of `a` and `b` with nearly the accuracy of `f64`.
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.chunks(RUN)
         .zip(b.chunks(RUN))
@@ -174,7 +175,7 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
         .sum()
 }
 
-/// For each channel of `[batch, channels, plane]`, the sum over images (in order) of `f(plane index)`.
+/// For each channel of a tensor `[batch, channels, plane]`, the sum of `f(plane index)` over the images, in order.
 pub(crate) fn per_channel(batch: usize, channels: usize, plane: usize, f: impl Fn(usize) -> f64 + Sync) -> Vec<f32> {
     (0..channels)
         .into_par_iter()

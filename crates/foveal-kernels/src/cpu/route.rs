@@ -1,4 +1,4 @@
-//! Which path an operation takes: the fused CPU kernel or the reference in Burn's operations.
+//! The choice between the fused CPU kernels and the reference implementations in Burn's operations.
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::backend::DispatchDevice;
@@ -6,26 +6,33 @@ use burn::tensor::{DType, Tensor};
 
 static REFERENCE: AtomicBool = AtomicBool::new(false);
 
-/// Sends every later call of this crate's operations, in the whole process, down the reference path of Burn's own
-/// operations (`true`), or back to the fused CPU kernels where those apply (`false`, the default). For comparisons.
+/// Makes all later calls of this crate's operations, in the whole process, use the reference implementations in Burn's
+/// operations (`true`), or the fused CPU kernels where these apply (`false`, the default). Intended for comparisons of
+/// the two.
 pub fn set_reference(reference: bool) {
     REFERENCE.store(reference, Ordering::Relaxed);
 }
 
-/// Whether operations take the reference path everywhere: the last argument of [`set_reference`].
+/// Whether all operations use the reference implementations in Burn's operations. Returns the last argument of
+/// [`set_reference`], or false if it was never called.
 pub fn reference() -> bool {
     REFERENCE.load(Ordering::Relaxed)
 }
 
-/// Whether the fused kernels take this tensor: an `f32` tensor of a CPU backend, and [`reference`] is off.
+/// Whether operations on this tensor use the fused kernels: it is an `f32` tensor of a CPU backend, and [`reference`]
+/// is false.
 pub(crate) fn fused_kernel<const D: usize>(x: &Tensor<D>) -> bool {
     !reference()
         && x.dtype() == DType::F32
         && matches!(x.device().inner().as_dispatch(), DispatchDevice::Flex(_) | DispatchDevice::NdArray(_))
 }
 
-/// Whether operations on several maps in one tensor take them at once for maps like this one. Otherwise they cut the
-/// tensor apart, and keeping the maps apart is faster.
+/// Whether [`conv2d_maps`](crate::conv2d_maps) and [`group_norm_maps`](crate::group_norm_maps) process all maps in one
+/// pass for maps of this data type and device. If false, they split the tensor and process the maps one after the
+/// other; keeping the maps in separate tensors is then faster.
+///
+/// # Shapes
+/// - map: `[batch, channels, height, width]`
 pub fn takes_maps(map: &Tensor<4>) -> bool {
     fused_kernel(map)
 }

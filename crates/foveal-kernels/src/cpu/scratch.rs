@@ -1,16 +1,17 @@
-//! Buffers that are used again: fresh ones of several megabytes would cost a page fault for every page, at every call.
+//! Reusable buffers. A new buffer of several megabytes would cost a page fault for every page in every call.
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 
 static SPARE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
-/// Buffers kept. Each thread uses one at a time, an operation up to three.
+/// Number of buffers that are kept for reuse. Each thread uses one at a time, and an operation up to three.
 const KEPT: usize = 8;
 
-/// A buffer of any initialised contents, given back when dropped.
+/// A buffer with arbitrary initialised contents, which is returned for reuse when dropped.
 pub(crate) struct Scratch(Vec<f32>);
 
 impl Scratch {
-    /// At least `len` elements: the smallest spare buffer that holds them, else the largest one, enlarged.
+    /// A buffer of at least `len` elements: the smallest spare buffer that is large enough, else the largest one,
+    /// enlarged.
     pub(crate) fn of(len: usize) -> Self {
         let mut spare = SPARE.lock().expect("no holder of the lock panics");
         let fits = (0..spare.len()).filter(|&i| spare[i].len() >= len).min_by_key(|&i| spare[i].len());
@@ -18,7 +19,7 @@ impl Scratch {
         let mut buffer = best.map(|i| spare.swap_remove(i)).unwrap_or_default();
         drop(spare);
         if buffer.len() < len {
-            // The contents are of no use: growing in place would copy them.
+            // Growing in place would copy the contents, which are not needed.
             buffer = Vec::new();
             buffer.resize(len, 0.0);
         }

@@ -1,6 +1,6 @@
-//! Mean and deviation, and the sums that a normalisation's gradient needs.
+//! Mean and standard deviation, and the sums that the gradient of a normalisation needs.
 
-/// Mean and 1 / deviation of the values that are normalised together.
+/// Mean and inverse standard deviation of values that are normalised together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Statistics {
     mean: f32,
@@ -8,19 +8,19 @@ pub(crate) struct Statistics {
 }
 
 impl Statistics {
-    /// The statistics of values with this mean and variance.
+    /// Statistics of values with the given mean and variance; `eps` is added to the variance.
     pub(crate) fn new(mean: f32, var: f64, eps: f64) -> Self {
         Self { mean, scale: (1.0 / (var + eps).sqrt()) as f32 }
     }
 
-    /// `x` less the mean, over the deviation.
+    /// `x` normalised: minus the mean, divided by the standard deviation.
     #[inline(always)]
     pub(crate) fn normal(self, x: f32) -> f32 {
         (x - self.mean) * self.scale
     }
 }
 
-/// Sums of `g` and of `g * normal`, where `f` gives that pair for a gradient and its input.
+/// Sums of `g` and of `g * normal`, where `f(gradient, input)` returns the pair `(g, normal)`.
 #[inline(always)]
 pub(crate) fn gated_sums(grad: &[f32], x: &[f32], f: impl Fn(f32, f32) -> (f32, f32)) -> [f64; 2] {
     const RUN: usize = 1024;

@@ -1,4 +1,4 @@
-//! Contiguous slices in and out of the two CPU backends' tensors.
+//! Conversion between contiguous slices and tensors of the two CPU backends.
 use burn::backend::flex::{FlexTensor, Layout};
 use burn::backend::ndarray::NdArrayTensor;
 use burn::backend::{Backend, BackendTypes, Flex, NdArray, TensorMetadata};
@@ -15,21 +15,21 @@ impl CpuBackend for NdArray {}
 
 /// A tensor in host memory.
 pub(crate) trait CpuTensor: TensorMetadata + Clone + Sized + Send + Sync {
-    /// The values row-major and filling their buffer; no copy where that already holds.
+    /// The tensor with its values in row-major order and nothing else in its buffer. Copies only if necessary.
     fn contiguous(self) -> Self;
     /// All elements of a [`contiguous`](Self::contiguous) `f32` tensor.
     fn f32s(&self) -> &[f32];
-    /// All elements of a contiguous `f32` tensor for writing, if nobody else holds its buffer.
+    /// All elements of a contiguous `f32` tensor for writing; `None` if somebody else holds its buffer too.
     fn f32s_mut(&mut self) -> Option<&mut [f32]>;
     /// All elements of a contiguous `i32` tensor.
     fn i32s(&self) -> &[i32];
-    /// A tensor of `shape`, row-major; takes the buffer over.
+    /// Creates a row-major tensor of the given shape from `values`, without a copy.
     fn from_shape(values: Vec<f32>, shape: Shape) -> Self;
-    /// A tensor of the sizes `dims`, row-major; takes the buffer over.
+    /// Creates a row-major tensor of the shape `dims` from `values`, without a copy.
     fn from_f32s<const D: usize>(values: Vec<f32>, dims: [usize; D]) -> Self {
         Self::from_shape(values, Shape::from(dims))
     }
-    /// The sizes of a tensor whose rank is known.
+    /// The shape of a tensor of rank `D`.
     fn sizes<const D: usize>(&self) -> [usize; D] {
         self.shape().dims()
     }
@@ -37,7 +37,7 @@ pub(crate) trait CpuTensor: TensorMetadata + Clone + Sized + Send + Sync {
 
 impl CpuTensor for FlexTensor {
     fn contiguous(self) -> Self {
-        // `to_contiguous` hands back a second handle: drop ours first, so that a unique buffer stays unique.
+        // `to_contiguous` returns a second handle. Ours is dropped, so that a unique buffer stays unique.
         let contiguous = self.to_contiguous();
         drop(self);
         contiguous
@@ -95,7 +95,7 @@ impl CpuTensor for NdArrayTensor {
     }
 
     fn from_shape(values: Vec<f32>, shape: Shape) -> Self {
-        // `new` takes the vector and `from_data` takes it back: no copy.
+        // Neither `new` nor `from_data` copies the vector.
         NdArrayTensor::from_data(TensorData::new(values, shape))
     }
 }

@@ -1,6 +1,6 @@
-//! Scale and shift for each channel, an optional residual, an activation: one pass over memory.
+//! Scale and shift per channel, an optional residual and an activation, in one pass over memory.
 //!
-//! A frozen batch norm is this with its statistics folded into scale and shift.
+//! A frozen batch norm is such an operation, with its statistics folded into scale and shift.
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -13,8 +13,8 @@ use crate::cpu::route::fused_kernel;
 use crate::cpu::{CpuBackend, CpuTensor};
 use crate::ops::elementwise::{Activation, masked_scaled, relu};
 
-/// `activation(x * scale + shift + residual)`, with scale and shift by channel; without a residual nothing is added.
-/// Gradients go to all four tensors.
+/// Computes `activation(x * scale + shift + residual)` with one scale and one shift per channel. Without a residual
+/// nothing is added. All four tensors receive gradients.
 ///
 /// # Shapes
 /// `x`, `residual` and the result `[batch, channels, height, width]`, `scale` and `shift` `[channels]`.
@@ -29,9 +29,9 @@ pub fn affine(
     activation: Activation,
 ) -> Tensor<4> {
     let channels = x.dims()[1];
-    assert_eq!([scale.dims(), shift.dims()], [[channels]; 2], "affine: scale and shift of {channels} channels");
+    assert_eq!([scale.dims(), shift.dims()], [[channels]; 2], "affine: scale and shift must have {channels} channels");
     if let Some(residual) = &residual {
-        assert_eq!(residual.dims(), x.dims(), "affine: the residual has another shape");
+        assert_eq!(residual.dims(), x.dims(), "affine: the residual must have the shape of x");
     }
     if !fused_kernel(&x) {
         let by_channel = |t: Tensor<1>| t.reshape([1, channels, 1, 1]);
@@ -50,17 +50,17 @@ pub fn affine(
     })
 }
 
-/// Affine maps that the CPU backends compute themselves.
+/// Extension of Burn's backends by [`affine`], implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
 pub trait AffineOps: Backend {
-    /// The operation of [`affine`] without a residual.
+    /// Computes `activation(x * scale + shift)`, see [`affine`].
     fn affine(
         x: FloatTensor<Self>,
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
         activation: Activation,
     ) -> FloatTensor<Self>;
-    /// The operation of [`affine`] with a residual.
+    /// Computes `activation(x * scale + shift + residual)`, see [`affine`].
     fn affine_residual(
         x: FloatTensor<Self>,
         scale: FloatTensor<Self>,
@@ -110,7 +110,7 @@ fn forward<T: CpuTensor>(x: T, scale: T, shift: T, residual: Option<T>, activati
     })
 }
 
-/// Gradient to the shift, `[channels]`: the sum of the gradient to the sum over images and pixels.
+/// Gradient of the shift, `[channels]`: the gradient before the activation, summed over images and pixels.
 fn shift_grad<T: CpuTensor>(grad: T) -> T {
     let [batch, channels, height, width] = grad.sizes();
     let (grad, plane) = (grad.contiguous(), height * width);
@@ -118,7 +118,7 @@ fn shift_grad<T: CpuTensor>(grad: T) -> T {
     T::from_f32s(per_channel(batch, channels, plane, |i| sum(&values[i * plane..][..plane])), [channels])
 }
 
-/// Gradient to the scale, `[channels]`: the sum of gradient times input over images and pixels.
+/// Gradient of the scale, `[channels]`: gradient times input, summed over images and pixels.
 fn scale_grad<T: CpuTensor>(grad: T, x: T) -> T {
     let [batch, channels, height, width] = grad.sizes();
     let (grad, x, plane) = (grad.contiguous(), x.contiguous(), height * width);
@@ -127,12 +127,12 @@ fn scale_grad<T: CpuTensor>(grad: T, x: T) -> T {
     T::from_f32s(sums, [channels])
 }
 
-/// The autodiff node; parents are input, scale, shift and, with `N = 4`, residual.
+/// The autodiff node. Its parents are input, scale, shift and, with `N = 4`, residual.
 #[derive(Debug)]
 struct AffineNode;
 
-/// What the node keeps: the input only for a scale that learns, the scale only for an input that does, the output
-/// (which the next layer keeps anyway) only for an activation.
+/// What the node keeps for the backward pass: the input only if the scale is trained, the scale only if the input needs
+/// a gradient, the output (which the next layer keeps anyway) only if there is an activation.
 #[derive(Clone, Debug)]
 struct Saved<T> {
     x: Option<NodeId>,
@@ -166,7 +166,7 @@ impl<B: CpuBackend, const N: usize> Backward<B, N> for AffineNode {
     }
 }
 
-/// The output where the activation's gradient needs it.
+/// The output, if the gradient of the activation needs it.
 fn keep<T: Clone>(y: &T, activation: Activation) -> Option<T> {
     (activation == Activation::Relu).then(|| y.clone())
 }

@@ -1,4 +1,4 @@
-//! Batch normalisation with the batch's own statistics.
+//! Batch normalisation with the statistics of the batch, as in training.
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -12,28 +12,35 @@ use crate::cpu::route::fused_kernel;
 use crate::cpu::statistics::{Statistics, gated_sums};
 use crate::cpu::{CpuBackend, CpuTensor};
 
-/// The result of [`batch_norm_train`].
+/// Result of [`batch_norm_train`]: the normalised tensor and the statistics of the batch.
 #[derive(Clone, Debug)]
 pub struct BatchNormOutput {
-    /// The normalised input, `[batch, channels, height, width]`.
+    /// Normalised, scaled and shifted input, `[batch, channels, height, width]`.
     pub y: Tensor<4>,
-    /// The batch's mean, `[channels]`; carries no gradient.
+    /// Mean of the batch for each channel, `[channels]`. Carries no gradient.
     pub mean: Tensor<1>,
-    /// The batch's variance over `n` (not `n - 1`) values, `[channels]`; carries no gradient.
+    /// Variance of the batch for each channel, `[channels]`, biased (divided by the number of values, not by one less).
+    /// Carries no gradient.
     pub var: Tensor<1>,
 }
 
-/// Normalises by the mean and variance of this batch, then scales by `weight` and shifts by `bias`
-/// (Ioffe & Szegedy, arXiv 1502.03167, algorithm 1).
+/// Normalises each channel by its mean and variance over the batch, then scales by `weight` and shifts by `bias` (Ioffe
+/// & Szegedy, arXiv 1502.03167, algorithm 1). `eps` is added to the variance. `x`, `weight` and `bias` receive
+/// gradients.
 ///
 /// # Shapes
-/// `x [batch, channels, height, width]`, `weight` and `bias` `[channels]`; the result's fields name theirs.
+/// `x` and the result's `y` `[batch, channels, height, width]`; `weight`, `bias` and the result's `mean` and `var`
+/// `[channels]`.
 ///
 /// # Panics
 /// If the shapes do not fit each other.
 pub fn batch_norm_train(x: Tensor<4>, weight: Tensor<1>, bias: Tensor<1>, eps: f64) -> BatchNormOutput {
     let channels = x.dims()[1];
-    assert_eq!([weight.dims(), bias.dims()], [[channels]; 2], "batch norm: weight and bias of {channels} channels");
+    assert_eq!(
+        [weight.dims(), bias.dims()],
+        [[channels]; 2],
+        "batch norm: weight and bias must have {channels} channels"
+    );
     if fused_kernel(&x) {
         let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
         let (y, mean, var) = <Dispatch as BatchNormOps>::normalise_batch(x, weight, bias, eps);
@@ -53,10 +60,10 @@ pub fn batch_norm_train(x: Tensor<4>, weight: Tensor<1>, bias: Tensor<1>, eps: f
     }
 }
 
-/// Batch norms that the CPU backends compute themselves.
+/// Extension of Burn's backends by [`batch_norm_train`], implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
 pub trait BatchNormOps: Backend {
-    /// The operation of [`batch_norm_train`]: the normalised input, mean and variance.
+    /// Computes the normalised input, the mean and the variance of the batch, see [`batch_norm_train`].
     fn normalise_batch(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -84,7 +91,7 @@ fn vector<T: CpuTensor>(values: Vec<f32>) -> T {
     T::from_f32s(values, [len])
 }
 
-/// Mean and variance of each channel.
+/// Mean and variance of each channel, and both in the form used for normalisation.
 struct BatchStatistics {
     mean: Vec<f32>,
     var: Vec<f32>,
@@ -120,13 +127,13 @@ fn forward<T: CpuTensor>(x: T, statistics: &[Statistics], weight: &T, bias: &T) 
     })
 }
 
-/// Gradients to input, weight and bias.
+/// Gradients of input, weight and bias.
 fn backward<T: CpuTensor>(grad: T, x: &T, statistics: &[Statistics], weight: &T) -> [T; 3] {
     let [batch, channels, height, width] = x.sizes();
     let (values, w, plane) = (x.f32s(), weight.f32s(), height * width);
     let grad = grad.contiguous();
     let g = grad.f32s();
-    // of each channel: sum of g and of g * normalised x
+    // For each channel: the sum of g and the sum of g * normalised x.
     let sums: Vec<[f64; 2]> = (0..channels)
         .into_par_iter()
         .with_min_len(GRAIN.div_ceil((batch * plane).max(1)))
@@ -151,7 +158,7 @@ fn backward<T: CpuTensor>(grad: T, x: &T, statistics: &[Statistics], weight: &T)
     [dx, of(1), of(0)]
 }
 
-/// The autodiff node; parents are input, weight and bias.
+/// The autodiff node. Its parents are input, weight and bias.
 #[derive(Debug)]
 struct BatchNormNode;
 

@@ -1,4 +1,4 @@
-//! Channels moved behind the pixels.
+//! Transposition that makes the channels the last axis.
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
@@ -10,10 +10,10 @@ use crate::cpu::parallel::SharedMut;
 use crate::cpu::route::fused_kernel;
 use crate::cpu::{CpuBackend, CpuTensor};
 
-/// Side of the squares that are turned at a time: two of them fit the first-level cache.
+/// Side of the squares that are transposed at a time: two of them fit into the first-level cache.
 const SIDE: usize = 32;
 
-/// Moves channels behind the pixels, in memory as well.
+/// Makes the channels the last axis, also in memory on the CPU backends.
 ///
 /// # Shapes
 /// `x [batch, channels, pixels]`; the result is `[batch, pixels, channels]`.
@@ -24,10 +24,10 @@ pub fn channels_last(x: Tensor<3>) -> Tensor<3> {
     x.swap_dims(1, 2)
 }
 
-/// Transpositions that the CPU backends do themselves.
+/// Extension of Burn's backends by [`channels_last`], implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
 pub trait ChannelsLastOps: Backend {
-    /// The operation of [`channels_last`].
+    /// Swaps the last two axes of `x [batch, rows, columns]`, see [`channels_last`].
     fn swap_last(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
@@ -37,6 +37,7 @@ impl<B: CpuBackend> ChannelsLastOps for B {
     }
 }
 
+/// Swaps the last two axes in memory.
 fn swapped<T: CpuTensor>(x: T) -> T {
     let x = x.contiguous();
     let [batch, rows, columns] = x.sizes();
@@ -50,10 +51,10 @@ fn swapped<T: CpuTensor>(x: T) -> T {
         for row in (0..rows).step_by(SIDE) {
             let block = row..(row + SIDE).min(rows);
             for column in first..last {
-                // SAFETY: rows `first..last` of this image's result are this task's own, and lie within the buffer.
+                // SAFETY: only this task writes rows `first..last` of this image's result, which lie within the buffer.
                 let to = unsafe { to.at(image * matrix + column * rows) };
                 for r in block.clone() {
-                    // SAFETY: as above.
+                    // SAFETY: element `r` of that row lies within the buffer.
                     unsafe { to.add(r).write(from[r * columns + column]) };
                 }
             }

@@ -1,21 +1,21 @@
-//! The activation, and the gradient through an activation and a scale, which several operations share.
+//! The activation, and the gradient through an activation and a scale; several operations share them.
 use burn::tensor::{Tensor, activation};
 
 use crate::cpu::CpuTensor;
 use crate::cpu::parallel::map_planes;
 
-/// The function that an operation applies last to each element.
+/// Activation that an operation applies to each element of its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activation {
-    /// The identity.
+    /// Identity: the result is not changed. The default.
     #[default]
     None,
-    /// `max(x, 0)`; NaN stays NaN.
+    /// ReLU, `max(x, 0)`; NaN stays NaN.
     Relu,
 }
 
 impl Activation {
-    /// The activation of `x` by Burn's operation.
+    /// Applies the activation to `x` by Burn's operation.
     pub(crate) fn reference<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::None => x,
@@ -24,15 +24,16 @@ impl Activation {
     }
 }
 
-/// `max(x, 0)` that lets NaN through, so that a diverged network shows.
+/// `max(x, 0)`, except that NaN stays NaN, so that divergence of a network is not hidden.
 #[inline(always)]
 pub(crate) fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 
-/// `grad` where `y`, the output of a ReLU, is positive and 0 elsewhere, times `scale` of the channel.
+/// The gradient through a ReLU with the output `y` and a scale per channel: `grad * scale` where `y` is positive, 0
+/// elsewhere.
 ///
-/// Without `y` there was no activation, and without `scale` the factor is 1.
+/// Without `y` there is no ReLU, and without `scale` the factor is 1.
 ///
 /// # Shapes
 /// `grad`, `y` and the result `[batch, channels, height, width]`, `scale` `[channels]`.

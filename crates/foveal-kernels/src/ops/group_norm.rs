@@ -17,8 +17,9 @@ use crate::ops::conv::{Level, MapSize, Maps};
 use crate::ops::elementwise::Activation;
 use crate::ops::elementwise::relu;
 
-/// Normalises each image's groups of channels by their mean and variance, scales by `weight`, shifts by `bias`, and
-/// applies the activation (Wu & He, arXiv 1803.08494). Gradients go to all three tensors.
+/// Normalises each group of channels of each image by its mean and variance, scales by `weight`, shifts by `bias`, and
+/// applies the activation (Wu & He, arXiv 1803.08494). `eps` is added to the variance. `x`, `weight` and `bias` receive
+/// gradients.
 ///
 /// # Shapes
 /// `x` and the result `[batch, channels, height, width]`, `weight` and `bias` `[channels]`.
@@ -47,8 +48,9 @@ pub fn group_norm(
     fused(x, weight, bias, GroupNorm { channels, groups, eps, activation, maps })
 }
 
-/// Group normalisation of several maps in one tensor, each by statistics of its own, with scale, shift and activation.
-/// Gradients go to all three tensors.
+/// Group normalisation (Wu & He, arXiv 1803.08494) of several feature maps stored in one tensor: each group of channels
+/// of each map is normalised by its mean and variance, scaled by `weight` and shifted by `bias`; then the activation is
+/// applied. `eps` is added to the variance. `x`, `weight` and `bias` receive gradients.
 ///
 /// # Shapes
 /// `x` and the result `[batch, channels, pixels]`: each channel holds the maps of `sizes`, row by row, one after the
@@ -81,8 +83,15 @@ pub fn group_norm_maps(
 }
 
 fn check(channels: usize, groups: usize, weight: &Tensor<1>, bias: &Tensor<1>) {
-    assert!(groups > 0 && channels.is_multiple_of(groups), "group norm: {channels} channels in {groups} groups");
-    assert_eq!([weight.dims(), bias.dims()], [[channels]; 2], "group norm: weight and bias of {channels} channels");
+    assert!(
+        groups > 0 && channels.is_multiple_of(groups),
+        "group norm: {groups} groups do not divide {channels} channels"
+    );
+    assert_eq!(
+        [weight.dims(), bias.dims()],
+        [[channels]; 2],
+        "group norm: weight and bias must have {channels} channels"
+    );
 }
 
 fn fused<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, config: GroupNorm) -> Tensor<D> {
@@ -94,7 +103,7 @@ fn fused<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, confi
     ))
 }
 
-/// Sizes, constants and activation of a group norm.
+/// Sizes, constants and activation of a group norm, as the fused kernel needs them.
 #[derive(Clone, Debug)]
 pub struct GroupNorm {
     channels: usize,
@@ -109,22 +118,22 @@ impl GroupNorm {
         self.channels / self.groups
     }
 
-    /// For each map of a channel: its number, and the elements it takes.
+    /// For each map of a channel: its index and the range of its elements.
     fn parts(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
         let range = |l: &Level| l.offset..l.offset + l.height * l.width;
         self.maps.levels.iter().map(range).enumerate()
     }
 
-    /// The index of the statistics of map `level` of plane `i` (image times channels plus channel).
+    /// The index of the statistics of map `level` in plane `i`, where `i` is `image * channels + channel`.
     fn at(&self, i: usize, level: usize) -> usize {
         i / self.in_group() * self.maps.levels.len() + level
     }
 }
 
-/// Group norms that the CPU backends compute themselves.
+/// Extension of Burn's backends by [`group_norm`] and [`group_norm_maps`], implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
 pub trait GroupNormOps: Backend {
-    /// The operation of [`group_norm`] and [`group_norm_maps`].
+    /// Computes [`group_norm`] or [`group_norm_maps`] with the sizes and constants of `config`.
     fn group_norm(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -146,7 +155,7 @@ impl<B: CpuBackend> GroupNormOps for B {
     }
 }
 
-/// Mean and deviation of every image's groups, in order `[batch, groups, maps]`.
+/// Mean and standard deviation of every group of every image and map, in the order `[batch, groups, maps]`.
 fn statistics<T: CpuTensor>(x: &T, config: &GroupNorm) -> Vec<Statistics> {
     let (values, pixels, in_group) = (x.f32s(), config.maps.pixels, config.in_group());
     let of_group = |group: usize| {
@@ -180,7 +189,7 @@ fn forward<T: CpuTensor>(x: T, statistics: &[Statistics], weight: &T, bias: &T, 
     })
 }
 
-/// Gradients to input, weight and bias.
+/// Gradients of input, weight and bias.
 struct Grads<T> {
     x: T,
     weight: T,
@@ -198,13 +207,13 @@ fn backward<T: CpuTensor>(
     let (channels, plane, in_group, maps) =
         (config.channels, config.maps.pixels, config.in_group(), config.maps.levels.len());
     let (values, w, b) = (x.f32s(), weight.f32s(), bias.f32s());
-    // the gradient before the activation; the very expression of `forward`, so that both see the same sign
+    // The gradient before the activation. The expression is exactly that of `forward`, so that the signs agree.
     let gate = |g: f32, normal: f32, c: usize| match config.activation {
         Activation::Relu if normal * w[c] + b[c] <= 0.0 => 0.0,
         _ => g,
     };
     let grad = grad.contiguous();
-    // of each image's channel's map: sum of g and of g * normalised x
+    // For each map of each channel of each image: the sum of g and the sum of g * normalised x.
     let sums: Vec<[f64; 2]> = grad
         .f32s()
         .par_chunks(plane.max(1))
@@ -224,7 +233,7 @@ fn backward<T: CpuTensor>(
         (0..channels).map(|c| of(c).map(|at| sums[at][k]).sum::<f64>() as f32).collect()
     };
     let (weight_grad, bias_grad) = (by_channel(1), by_channel(0));
-    // dx = scale * (w g - mean(w g) - normal * mean(w g normal)), means over the group's map
+    // dx = scale * (w g - mean(w g) - normal * mean(w g normal)), with means over the group's map.
     let mut means = vec![[0f32; 2]; statistics.len()];
     for (level, part) in config.parts() {
         let n = (in_group * part.len()) as f64;
@@ -251,7 +260,7 @@ fn backward<T: CpuTensor>(
     Grads { x: dx, weight: T::from_f32s(weight_grad, [channels]), bias: T::from_f32s(bias_grad, [channels]) }
 }
 
-/// The autodiff node; parents are input, weight and bias.
+/// The autodiff node. Its parents are input, weight and bias.
 #[derive(Debug)]
 struct GroupNormNode;
 

@@ -1,5 +1,5 @@
-//! The operations: each file holds the public function, its reference in Burn's operations, the fused kernel and its
-//! autodiff node.
+//! The operations. Each module contains a public function, its reference implementation in Burn's operations, the fused
+//! kernel and its autodiff node.
 pub(crate) mod affine;
 pub(crate) mod batch_norm;
 pub(crate) mod channels_last;

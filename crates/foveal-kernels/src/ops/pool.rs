@@ -1,4 +1,4 @@
-//! The stem's pooling: maximum over 3x3 windows, stride 2, padding 1.
+//! The max pooling of a ResNet's stem: 3x3 windows, stride 2, padding 1.
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -11,7 +11,8 @@ use crate::cpu::parallel::{GRAIN, map_planes};
 use crate::cpu::route::fused_kernel;
 use crate::cpu::{CpuBackend, CpuTensor};
 
-/// Maximum over 3x3 windows at stride 2 and padding 1; the padding never wins. The gradient goes to a window's first maximum.
+/// Max pooling over 3x3 windows with stride 2 and padding 1 (He et al., arXiv 1512.03385, table 1). The padding counts
+/// as minus infinity. The gradient of an output goes to the first maximum of its window.
 ///
 /// # Shapes
 /// `x [batch, channels, height, width]`; the result is `[batch, channels, (height + 1) / 2, (width + 1) / 2]`, rounded
@@ -24,10 +25,10 @@ pub fn max_pool_3x3_s2_p1(x: Tensor<4>) -> Tensor<4> {
     burn::tensor::module::max_pool2d(x, options)
 }
 
-/// Pooling that the CPU backends compute themselves.
+/// Extension of Burn's backends by [`max_pool_3x3_s2_p1`], implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
 pub trait PoolOps: Backend {
-    /// The operation of [`max_pool_3x3_s2_p1`].
+    /// Computes the maximum over 3x3 windows, see [`max_pool_3x3_s2_p1`].
     fn max_pool(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
@@ -37,9 +38,10 @@ impl<B: CpuBackend> PoolOps for B {
     }
 }
 
+/// Result of the forward pass.
 struct Pooled<T> {
     y: T,
-    /// For each output value, where in its window (0 to 8, row by row) the maximum was.
+    /// Position of the maximum in the window of each output value: 0 to 8, row by row.
     taps: Vec<u8>,
 }
 
@@ -63,7 +65,7 @@ fn forward<T: CpuTensor>(x: T) -> Pooled<T> {
 
 fn pool_plane(x: &[f32], width: usize, y: &mut [f32], taps: &mut [u8], out_width: usize) {
     let height = x.len() / width;
-    // columns whose windows lie within the map on both sides
+    // The columns whose windows lie completely within the map.
     let inner = 1..(width / 2).max(1);
     for (row, (y, taps)) in y.chunks_exact_mut(out_width).zip(taps.chunks_exact_mut(out_width)).enumerate() {
         for kh in 0..3 {
@@ -85,11 +87,12 @@ fn pool_plane(x: &[f32], width: usize, y: &mut [f32], taps: &mut [u8], out_width
     }
 }
 
-/// The better of the best so far and another value, each with its place. The first of equal values stays; NaN beats
-/// all, as in torch. Without branches, so that it does not depend on the data's order.
+/// The larger of the best value so far and another value, each with its position in the window. Of equal values the
+/// first is kept; NaN wins over all numbers, as in torch. There are no branches, so that the speed does not depend on
+/// the data.
 #[inline(always)]
 fn offer((best, tap): (f32, u8), value: f32, at: u8) -> (f32, u8) {
-    // a NaN that won stays, as no comparison with it holds
+    // A NaN that won is kept, since every comparison with it is false.
     let wins = (value > best) | value.is_nan();
     (if wins { value } else { best }, if wins { at } else { tap })
 }
@@ -105,7 +108,7 @@ fn backward<T: CpuTensor>(grad: T, taps: &[u8], [batch, channels, height, width]
         for (row, (g, taps)) in g.chunks_exact(out_width).zip(taps.chunks_exact(out_width)).enumerate() {
             for (column, (g, tap)) in g.iter().zip(taps).enumerate() {
                 let (kh, kw) = (usize::from(tap / 3), usize::from(tap % 3));
-                // a window whose values are all -inf keeps tap 0, which may lie in the padding
+                // A window whose values are all -inf keeps position 0, which may lie in the padding.
                 if let (Some(r), Some(c)) = ((2 * row + kh).checked_sub(1), (2 * column + kw).checked_sub(1)) {
                     dx[r * width + c] += g;
                 }

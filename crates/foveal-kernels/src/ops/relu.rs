@@ -1,4 +1,4 @@
-//! The ReLU, threaded and in place where it can be.
+//! The ReLU, multi-threaded and in place if possible.
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
@@ -10,7 +10,7 @@ use crate::cpu::route::fused_kernel;
 use crate::cpu::{CpuBackend, CpuTensor};
 use crate::ops::elementwise::{self, masked_scaled};
 
-/// `max(x, 0)` of each element; NaN stays NaN.
+/// Computes the ReLU `max(x, 0)` of each element; NaN stays NaN.
 ///
 /// # Shapes
 /// `x` and the result `[batch, channels, height, width]`.
@@ -21,10 +21,10 @@ pub fn relu(x: Tensor<4>) -> Tensor<4> {
     activation::relu(x)
 }
 
-/// The ReLU that the CPU backends compute themselves.
+/// Extension of Burn's backends by [`relu`], implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
 pub trait ReluOps: Backend {
-    /// The operation of [`relu`]. (Burn's backends have a method `relu` already.)
+    /// Computes the ReLU of each element, see [`relu`]. The name differs from that of the method in Burn's backends.
     fn relu_planes(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
@@ -35,7 +35,7 @@ impl<B: CpuBackend> ReluOps for B {
     }
 }
 
-/// The autodiff node; its state is the output.
+/// The autodiff node. Its state is the output.
 #[derive(Debug)]
 struct ReluNode;
 

@@ -1,4 +1,4 @@
-//! The pyramid's top-down step: the upper level, enlarged, added to the lateral one.
+//! The top-down step of a feature pyramid: the upper level is upsampled and added to the lateral one.
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -9,19 +9,20 @@ use crate::cpu::parallel::map_planes;
 use crate::cpu::route::fused_kernel;
 use crate::cpu::{CpuBackend, CpuTensor};
 
-/// `lateral + top`, with `top` enlarged to lateral's size by nearest neighbours: output `i` reads
-/// `floor(i * in / out)`, torch's rule (Lin et al., arXiv 1612.03144, section 3).
+/// Computes `lateral + top` with `top` upsampled to the size of `lateral` (Lin et al., arXiv 1612.03144, section 3).
+/// Upsampling is by nearest neighbour with torch's rule: output `i` reads input `floor(i * in / out)`. Both tensors
+/// receive gradients.
 ///
 /// # Shapes
-/// `lateral` and the result `[batch, channels, height, width]`, `top` `[batch, channels, any, any]`.
+/// `lateral` and the result `[batch, channels, height, width]`, `top` `[batch, channels, top_height, top_width]`.
 ///
 /// # Panics
-/// If batch or channels differ, or `top` is empty.
+/// If batch or channels differ, or if the height or width of `top` is 0.
 pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
     let ([batch, channels, height, width], [top_batch, top_channels, top_height, top_width]) =
         (lateral.dims(), top.dims());
-    assert_eq!([batch, channels], [top_batch, top_channels], "upsample_add: batch and channels");
-    assert!(top_height > 0 && top_width > 0, "upsample_add: an empty top");
+    assert_eq!([batch, channels], [top_batch, top_channels], "upsample_add: batch and channels must agree");
+    assert!(top_height > 0 && top_width > 0, "upsample_add: top must not be empty");
     if fused_kernel(&lateral) && fused_kernel(&top) {
         return Tensor::from_dispatch(<Dispatch as UpsampleOps>::upsample_add(
             lateral.into_dispatch(),
@@ -36,15 +37,15 @@ pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
     lateral + top.select(2, index(top_height, height)).select(3, index(top_width, width))
 }
 
-/// For each of `to` outputs, which of `from` inputs it reads.
+/// For each of `to` outputs, the index of the input that it reads, of `from` inputs.
 fn nearest(from: usize, to: usize) -> Vec<usize> {
     (0..to).map(|i| i * from / to).collect()
 }
 
-/// Upsampling that the CPU backends compute themselves.
+/// Extension of Burn's backends by [`upsample_add`], implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
 pub trait UpsampleOps: Backend {
-    /// The operation of [`upsample_add`].
+    /// Computes `lateral + top` with `top` upsampled, see [`upsample_add`].
     fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
@@ -66,7 +67,7 @@ impl<B: CpuBackend> UpsampleOps for B {
     }
 }
 
-/// Gradient to the top: of each of its pixels, the sum over the outputs that read it.
+/// Gradient of the top: for each of its pixels, the sum over the outputs that read it.
 fn top_grad<T: CpuTensor>(grad: T, dims: [usize; 4]) -> T {
     let grad = grad.contiguous();
     let ([.., height, width], [batch, channels, top_height, top_width]) = (grad.sizes::<4>(), dims);
@@ -84,7 +85,7 @@ fn top_grad<T: CpuTensor>(grad: T, dims: [usize; 4]) -> T {
     })
 }
 
-/// The autodiff node; parents are lateral and top, the state is top's shape.
+/// The autodiff node. Its parents are lateral and top; its state is the shape of the top.
 #[derive(Debug)]
 struct UpsampleNode;
 

@@ -1,4 +1,4 @@
-//! What the tests of the class losses share.
+//! Helpers shared by the tests of the class losses.
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use foveal_kernels::*;
 
@@ -9,7 +9,7 @@ pub fn focal(alpha: f32, gamma: f32) -> ClassLossParams {
 }
 
 pub fn kind(kind: ClassLossKind) -> ClassLossParams {
-    // the gamma must not be read
+    // Gamma must be ignored.
     ClassLossParams { kind, alpha: 0.25, gamma: 2.0 }
 }
 

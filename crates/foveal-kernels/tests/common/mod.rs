@@ -1,4 +1,4 @@
-//! What the tests of the operations share.
+//! Helpers shared by the tests of the operations.
 #![allow(dead_code, deprecated)] // each test program uses a part; burn-ndarray is supported here
 
 pub mod classes;
@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use foveal_kernels::set_reference;
 
-/// Largest difference over largest reference value that the fused kernels may show in `f32`.
+/// Tolerance of the fused kernels in `f32`: largest difference divided by the largest reference value.
 pub const TOLERANCE: f32 = 1e-4;
 
 /// Values in -1..1 from a counter-based generator (SplitMix64), so that a failure repeats.
@@ -85,7 +85,8 @@ pub fn with_grads<const D: usize>(y: Tensor<D>, leaves: Vec<GradOf>) -> Vec<Vec<
     out
 }
 
-/// `set_reference` holds for the whole process, so each test that changes it, or must not be disturbed, takes this lock.
+/// `set_reference` holds for the whole process, so each test that changes it, or must not be disturbed, takes this
+/// lock.
 static SWITCH: Mutex<()> = Mutex::new(());
 
 /// While the guard lives, nobody switches to the reference operations.

@@ -1,14 +1,14 @@
-//! The weights and the image that scripts/reference/layouts.py makes by formula.
+//! The weights and the image that scripts/reference/layouts.py computes by a formula.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use foveal_weights::TensorMap;
 
-/// Pixels of the image's sides.
+/// Side of the image in pixels.
 pub const SIDE: usize = 64;
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// Puts the formula's values into tensors, which are counted in the order of their names.
+/// Fills tensors with the formula's values, which depend on the position of a tensor in the order of the names.
 pub fn fill(tensors: &mut TensorMap) {
     for (t, (name, tensor)) in tensors.iter_mut().enumerate() {
         let fan_in: usize = tensor.shape[1..].iter().product();
@@ -25,7 +25,7 @@ pub fn fill(tensors: &mut TensorMap) {
     }
 }
 
-/// The image as foveal sees it: RGB, normalised.
+/// The image as the network's input: RGB, normalised.
 pub fn image(device: &Device) -> Tensor<4> {
     let mut values = Vec::new();
     for c in 0..3 {

@@ -1,22 +1,22 @@
-//! The instruction set at hand, and calls of generic code on it.
+//! Selection of the processor's best instruction set at run time, and calls of generic code compiled for it.
 
-/// Instruction sets with code of their own. The best that the processor has is picked at run time.
+/// Instruction sets for which the kernels are compiled. The best one that the processor supports is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Isa {
-    /// Arrays, left to the compiler.
+    /// Plain arrays, which the compiler vectorises for the target's baseline instruction set.
     Portable,
-    /// AVX2 with fused multiply-add: 8 lanes.
+    /// AVX2 with fused multiply-add: 8 lanes of `f32`.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// AVX-512F: 16 lanes.
+    /// AVX-512F: 16 lanes of `f32`.
     #[cfg(target_arch = "x86_64")]
     Avx512,
-    /// NEON: 4 lanes.
+    /// NEON: 4 lanes of `f32`.
     #[cfg(target_arch = "aarch64")]
     Neon,
 }
 
-/// The best instruction set of this processor.
+/// The best instruction set that this processor supports.
 pub(crate) fn isa() -> Isa {
     #[cfg(test)]
     if PORTABLE.load(std::sync::atomic::Ordering::Relaxed) {
@@ -38,11 +38,11 @@ pub(crate) fn isa() -> Isa {
     Isa::Portable
 }
 
-/// Whether [`isa`] is the portable one whatever the processor has.
+/// Whether [`isa`] returns the portable code whatever the processor supports.
 #[cfg(test)]
 static PORTABLE: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 
-/// Keeps the instruction set as it is for one test: while the guard lives, no other test changes it.
+/// Guard that fixes the instruction set for one test: while it lives, no other test can change it.
 #[cfg(test)]
 pub(crate) struct Held(#[allow(dead_code)] std::sync::MutexGuard<'static, ()>);
 
@@ -53,7 +53,7 @@ impl Drop for Held {
     }
 }
 
-/// Makes the whole process use the portable code, or the best of this processor, until the guard is dropped.
+/// Makes the whole process use the portable code, or this processor's best instruction set, until the guard is dropped.
 #[cfg(test)]
 pub(crate) fn hold(portable: bool) -> Held {
     static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
@@ -62,8 +62,9 @@ pub(crate) fn hold(portable: bool) -> Held {
     held
 }
 
-/// Defines `$name`, which calls the generic function `$generic::<Lanes, VECTORS, WIDE>` on the best instruction set.
-/// `VECTORS` vectors make [`COLUMNS`](super::COLUMNS) elements; `WIDE` is the number of rows that fill the registers.
+/// Defines `$name`, which calls the generic function `$generic::<Lanes, VECTORS, WIDE>` compiled for the best
+/// instruction set. `VECTORS` vectors make up [`COLUMNS`](super::COLUMNS) elements; `WIDE` is the number of rows that
+/// fill the registers.
 macro_rules! on_best_isa {
     ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $generic:ident) => {
         $(#[$meta])*
@@ -83,7 +84,7 @@ macro_rules! on_best_isa {
                 // SAFETY: the caller's promise.
                 unsafe { $generic::<__m256, 2, 6>($($arg),*) }
             }
-            // SAFETY: the caller's promise, and the processor has what `isa` says.
+            // SAFETY: the caller's promise, and the processor supports the instruction set that `isa` returns.
             unsafe {
                 match isa() {
                     Isa::Portable => $generic::<[f32; 4], 4, 6>($($arg),*),

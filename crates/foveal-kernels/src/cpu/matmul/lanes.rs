@@ -1,4 +1,4 @@
-//! Vectors of `f32` on the instruction set at hand, so that one source serves them all.
+//! Vectors of `f32` for each instruction set, behind one trait, so that kernels are written once.
 #[cfg(target_arch = "aarch64")]
 use std::arch::aarch64 as arch;
 #[cfg(target_arch = "x86_64")]
@@ -9,7 +9,7 @@ use std::arch::x86_64 as arch;
 /// # Safety
 /// All methods need a processor with the instruction set; pointers must be readable or writable over [`N`](Self::N)
 /// elements, at any alignment.
-#[allow(clippy::missing_safety_doc)] // once, above
+#[allow(clippy::missing_safety_doc)] // the safety section of the trait holds for all methods
 pub(crate) trait Lanes: Copy {
     /// Number of elements.
     const N: usize;
@@ -19,21 +19,21 @@ pub(crate) trait Lanes: Copy {
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
-    /// `self * by + plus`; rounded once where the instruction set has that.
+    /// `self * by + plus`, rounded once if the instruction set has a fused multiply-add.
     unsafe fn mul_add(self, by: Self, plus: Self) -> Self;
     /// `max(self, 0)`; NaN stays NaN.
     unsafe fn relu(self) -> Self;
-    /// The bits that are set in both.
+    /// Bitwise and of both vectors.
     unsafe fn and(self, other: Self) -> Self;
 
-    /// Writes lane `i` of the four vectors, in their order, to four elements at `rows[i]`.
+    /// Writes lane `i` of the four vectors to the four elements at `rows[i]`, in the order of the vectors.
     ///
     /// # Safety
     /// There must be [`N`](Self::N) rows, each writable over four elements.
     #[inline(always)]
     unsafe fn scatter(columns: [Self; 4], rows: &[*mut f32]) {
         let mut buffer = [[0f32; 16]; 4];
-        // SAFETY: the caller's promise, and no vector has over 16 lanes.
+        // SAFETY: the caller's promise, and no vector has more than 16 lanes.
         unsafe {
             for (column, to) in columns.into_iter().zip(&mut buffer) {
                 column.store(to.as_mut_ptr());
@@ -103,13 +103,13 @@ impl<const N: usize> Lanes for [f32; N] {
     }
 }
 
-/// Defines the methods that are one instruction each.
+/// Defines the methods of [`Lanes`] that are a single instruction.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! one_instruction {
     ($splat:ident $load:ident $store:ident $add:ident $sub:ident $mul:ident) => {
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
-            // SAFETY: the trait's, here and below.
+            // SAFETY: the trait's.
             unsafe { arch::$splat(value) }
         }
         #[inline(always)]
@@ -151,7 +151,7 @@ impl Lanes for arch::__m256 {
     }
     #[inline(always)]
     unsafe fn relu(self) -> Self {
-        // The second operand is returned where either is NaN.
+        // The instruction returns its second operand if either operand is NaN.
         // SAFETY: the trait's.
         unsafe { arch::_mm256_max_ps(arch::_mm256_setzero_ps(), self) }
     }
@@ -163,7 +163,8 @@ impl Lanes for arch::__m256 {
     #[inline(always)]
     unsafe fn scatter(columns: [Self; 4], rows: &[*mut f32]) {
         use arch::*;
-        // SAFETY: the trait's. A 4x4 transposition in each half: tiles 0..4 in the lower, 4..8 in the upper.
+        // SAFETY: the trait's. Each half of the registers is a 4x4 transposition: rows 0..4 in the lower half, 4..8 in
+        // the upper half.
         unsafe {
             let [c0, c1, c2, c3] = columns;
             let (a, b) = (_mm256_unpacklo_ps(c0, c1), _mm256_unpackhi_ps(c0, c1));
@@ -198,7 +199,7 @@ impl Lanes for arch::__m512 {
     }
     #[inline(always)]
     unsafe fn relu(self) -> Self {
-        // The second operand is returned where either is NaN.
+        // The instruction returns its second operand if either operand is NaN.
         // SAFETY: the trait's.
         unsafe { arch::_mm512_max_ps(arch::_mm512_setzero_ps(), self) }
     }
@@ -225,8 +226,8 @@ impl Lanes for arch::__m512 {
 #[inline(always)]
 unsafe fn transpose_avx<const C: usize>(rows: &[*const f32; 8], to: *mut f32, stride: usize) {
     use arch::*;
-    // SAFETY: the caller's promise. Pairs, then fours, are interleaved within the halves of registers that were
-    // loaded so that row i and row i + 4 share one.
+    // SAFETY: the caller's promise. Each register holds row i in its lower half and row i + 4 in its upper half. Pairs,
+    // then groups of four, are interleaved within these halves.
     unsafe {
         let half = |i: usize, at: usize| {
             let low = _mm256_castps128_ps256(_mm_loadu_ps(rows[i].add(at)));
@@ -263,7 +264,7 @@ impl Lanes for arch::float32x4_t {
     }
     #[inline(always)]
     unsafe fn relu(self) -> Self {
-        // `vmaxq` gives NaN where either is.
+        // `vmaxq` returns NaN if either operand is NaN.
         // SAFETY: the trait's.
         unsafe { arch::vmaxq_f32(self, arch::vdupq_n_f32(0.0)) }
     }

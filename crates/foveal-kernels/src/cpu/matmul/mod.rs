@@ -1,7 +1,7 @@
-//! Single-threaded matrix products of operands that were packed into panels: rows of the left one [`ROWS`] at a time,
-//! columns of the right one [`COLUMNS`] at a time, so that the innermost loop reads both in the order of memory.
+//! Single-threaded matrix products of operands that are packed into panels: [`ROWS`] rows of the left operand at a
+//! time, [`COLUMNS`] columns of the right operand at a time. The innermost loop thus reads both in the order of memory.
 //!
-//! The packing is the caller's: convolutions write their transformed or unfolded inputs into panels directly.
+//! The caller packs the operands: convolutions write their transformed or unfolded inputs directly into panels.
 pub(crate) mod isa;
 pub(crate) mod lanes;
 
@@ -11,30 +11,31 @@ use super::parallel::SharedMut;
 use isa::on_best_isa;
 use lanes::Lanes;
 
-/// Rows of a panel of the left operand, `[k, ROWS]`.
+/// Number of rows of a panel of the left operand, which is stored as `[depth, ROWS]`.
 pub(crate) const ROWS: usize = 6;
-/// Columns of a panel of the right operand, `[k, COLUMNS]`.
+/// Number of columns of a panel of the right operand, which is stored as `[depth, COLUMNS]`.
 pub(crate) const COLUMNS: usize = 16;
-/// Depth at which callers cut a product, so that a panel of the right operand stays in the first-level cache.
+/// Largest depth of a product. Callers cut deeper products, so that a panel of the right operand stays in the
+/// first-level cache.
 pub(crate) const DEPTH: usize = 256;
 
-/// An operand: panels one after the other.
+/// An operand of a product: panels one after the other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Panels<'a> {
-    /// From the first panel's first element on.
+    /// Elements from the start of the first panel on.
     pub(crate) data: &'a [f32],
-    /// Elements from a panel to the next.
+    /// Number of elements from the start of a panel to the start of the next.
     pub(crate) stride: usize,
 }
 
 impl Panels<'_> {
-    /// Whether there are so many panels of `depth * width` elements.
+    /// Whether `data` has room for `panels` panels of `depth * width` elements.
     fn hold(&self, panels: usize, depth: usize, width: usize) -> bool {
         panels == 0 || (panels - 1) * self.stride + depth * width <= self.data.len()
     }
 }
 
-/// The place of a product: element `(row, column)` is at `row * row_stride + column / COLUMNS * panel_stride +
+/// Where a product is written: element `(row, column)` goes to `row * row_stride + column / COLUMNS * panel_stride +
 /// column % COLUMNS`. A row-major matrix has a `panel_stride` of [`COLUMNS`].
 #[derive(Debug)]
 pub(crate) struct Target<'a> {
@@ -50,7 +51,7 @@ impl<'a> Target<'a> {
         Self { data: buffer.as_mut_ptr(), row_stride, panel_stride, buffer: PhantomData }
     }
 
-    /// A target that begins with element `offset` of a buffer that other tasks write as well.
+    /// A target that begins with element `offset` of a buffer that other tasks also write to.
     ///
     /// # Safety
     /// `offset` must lie within the buffer.
@@ -61,7 +62,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The sizes of a product.
+/// The sizes of a product `[rows, depth] * [depth, columns]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
     pub(crate) rows: usize,
@@ -69,7 +70,7 @@ pub(crate) struct Size {
     pub(crate) depth: usize,
 }
 
-/// Writes row `row` of a right operand of `depth` rows; its last panel is filled up with zeros.
+/// Writes row `row` of a right operand with `depth` rows into its panels. The last panel is padded with zeros.
 #[inline]
 pub(crate) fn put_row(panels: &mut [f32], depth: usize, row: usize, values: &[f32]) {
     let mut to = panels[row * COLUMNS..].chunks_mut(depth * COLUMNS);
@@ -79,19 +80,19 @@ pub(crate) fn put_row(panels: &mut [f32], depth: usize, row: usize, values: &[f3
         to[..COLUMNS].copy_from_slice(chunk);
     }
     if !rest.is_empty() {
-        let to = to.next().expect("a panel for the rest");
+        let to = to.next().expect("the last panel holds the rest");
         to[..rest.len()].copy_from_slice(rest);
         to[rest.len()..COLUMNS].fill(0.0);
     }
 }
 
 on_best_isa! {
-    /// Writes `a * b` to `c`, or adds it, if `accumulate`.
+    /// Writes `a * b` to `c`, or adds it to `c` if `accumulate` is set.
     ///
     /// # Safety
-    /// `a` must hold `size.rows` rows and `b` `size.columns` columns, both rounded up to whole panels (of any finite
-    /// values) and `size.depth` deep; `c` must be writable at every element of the result (and initialised, if
-    /// `accumulate`), and nobody else may touch it meanwhile.
+    /// `a` must hold `size.rows` rows and `b` `size.columns` columns, both of depth `size.depth` and padded to whole
+    /// panels (with any finite values). `c` must be writable at every element of the result, and initialised if
+    /// `accumulate` is set. Nobody else may access these elements meanwhile.
     pub(crate) unsafe fn multiply(size: Size, a: Panels<'_>, b: Panels<'_>, c: Target<'_>, accumulate: bool) = multiply_on
 }
 
@@ -111,7 +112,7 @@ unsafe fn multiply_on<L: Lanes, const V: usize, const WIDE: usize>(
         while row < rows {
             let tall = WIDE > ROWS && rows - row > ROWS;
             let height = if tall { WIDE } else { ROWS };
-            // SAFETY: the caller's promise; a panel that is not whole goes through a buffer of its own.
+            // SAFETY: the caller's promise; an incomplete block is computed in a local buffer and then copied.
             unsafe {
                 let a_panel = a.data.as_ptr().add(row / ROWS * a.stride);
                 let b_panel = b.data.as_ptr().add(column / COLUMNS * b.stride);
@@ -144,11 +145,12 @@ unsafe fn multiply_on<L: Lanes, const V: usize, const WIDE: usize>(
     }
 }
 
-/// One block of the result, held in registers: `R` rows of `V` vectors.
+/// Computes one block of the result in registers: `R` rows of `V` vectors.
 ///
 /// # Safety
-/// `a` must hold the panels of `R` rows and `b` one panel, both `depth` deep; `c` must be writable at `R` rows of
-/// [`COLUMNS`] elements, `c_stride` apart (and initialised, if `accumulate`), and nobody else may touch it meanwhile.
+/// `a` must hold the panels of `R` rows and `b` one panel, both of depth `depth`. `c` must be writable at `R` rows of
+/// [`COLUMNS`] elements, `c_stride` apart, and initialised if `accumulate` is set. Nobody else may access these
+/// elements meanwhile.
 #[inline(always)]
 unsafe fn tile<L: Lanes, const V: usize, const R: usize>(
     depth: usize,
@@ -195,7 +197,7 @@ mod tests {
 
     type Multiply = unsafe fn(Size, Panels<'_>, Panels<'_>, Target<'_>, bool);
 
-    /// `[rows, columns]`, with some rows and columns over in the target that must stay as they are.
+    /// Checks a product against its definition. The target has additional rows and columns, which must not change.
     fn check(what: &str, size: Size, multiply: Multiply) {
         let Size { rows, columns, depth } = size;
         let (a, b) = (values(1, rows * depth), values(2, depth * columns));
@@ -216,7 +218,7 @@ mod tests {
             let a = Panels { data: &left, stride: depth * ROWS };
             let b = Panels { data: &right, stride: depth * COLUMNS };
             let c = Target::new(&mut c, stride, COLUMNS);
-            // SAFETY: operands and target have the sizes that they are said to have.
+            // SAFETY: operands and target have the sizes in `size`.
             unsafe { multiply(size, a, b, c, accumulate) };
         }
         for (i, (got, before)) in c.iter().zip(before).enumerate() {
@@ -233,7 +235,8 @@ mod tests {
         }
     }
 
-    /// Products of all instruction sets' shapes: two, four and one vectors a panel, six and twelve rows at once.
+    /// Products with the shapes of all instruction sets: one, two and four vectors per panel, six and twelve rows at
+    /// once.
     #[test]
     fn products_equal_their_definition() {
         let _isa = isa::hold(false);

@@ -1,58 +1,63 @@
-//! The breakdown of a class loss: where it comes from, in sums small enough to be read from any device.
+//! The breakdown of a class loss: partial sums by pyramid level, class and magnitude that show where the loss comes
+//! from.
 //!
-//! One flat tensor holds them all, so that one read brings them to the host: first what scales with the loss
-//! ([`BreakdownLayout::scaled`] values), then what does not.
+//! One flat tensor holds all sums, so that one read transfers them from any device: first the values that scale with
+//! the loss ([`BreakdownLayout::scaled`] of them), then those that do not.
 use std::ops::Range;
 
-/// Pyramid levels that a breakdown keeps apart: P3 to P7, `LEVELS` of `foveal-anchors` (a test of `foveal-criterion`
-/// compares the two).
+/// Number of pyramid levels in a breakdown, P3 to P7. Equals `LEVELS` of `foveal-anchors`; a test of `foveal-criterion`
+/// compares the two constants.
 pub const BREAKDOWN_LEVELS: usize = 5;
 
-/// Bins of the negatives' losses, two an octave: bin 0 is all below 2^-32, the last all from 2^4 on; between them a bin
-/// begins at a power of two or at one and a half of it.
+/// Number of bins of the histogram of the negatives' losses. Bin 0 contains losses below 2^-32, the last bin losses of
+/// 2^4 and above. Between them there are two bins per octave, which begin at a power of two and at 1.5 times that
+/// power.
 pub const BREAKDOWN_BINS: usize = 2 * (HIGHEST - LOWEST) as usize + 2;
+/// Exponent of the lower bound of bin 1.
 const LOWEST: i32 = -32;
+/// Exponent of the lower bound of the last bin.
 const HIGHEST: i32 = 4;
-/// The exponent and the first bit of the mantissa of an `f32` number: what its bin follows from.
+/// Shift that leaves the sign, the exponent and the first bit of the mantissa of an `f32`, which determine its bin.
 const SHIFT: u32 = 22;
 /// The exponent and the first bit of the mantissa of the lower bound of bin 1.
 const FIRST: i32 = (127 + LOWEST) << 1;
 
-/// The bin of a loss; NaN counts as large.
+/// The bin of a loss. NaN goes to the last bin.
 #[inline(always)]
 pub(super) fn bin(loss: f32) -> usize {
     let place = (loss.to_bits() >> SHIFT) as i32 - FIRST + 1;
     place.clamp(0, BREAKDOWN_BINS as i32 - 1) as usize
 }
 
-/// The least loss that falls into a bin; 0 for the first bin.
+/// Returns the lower bound of a bin of the negatives' losses; 0 for bin 0.
 ///
 /// # Panics
 /// If `bin` is not below [`BREAKDOWN_BINS`].
 pub fn breakdown_bin_start(bin: usize) -> f32 {
-    assert!(bin < BREAKDOWN_BINS, "bin {bin} of {BREAKDOWN_BINS}");
+    assert!(bin < BREAKDOWN_BINS, "breakdown: bin {bin} of {BREAKDOWN_BINS} bins");
     if bin == 0 { 0.0 } else { f32::from_bits(((FIRST + bin as i32 - 1) as u32) << SHIFT) }
 }
 
-/// Which rows of the logits belong to which pyramid level.
+/// Assignment of the rows of the logits to pyramid levels, needed for a breakdown of the class loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakdownLayout {
-    /// Anchors of each level in one image; the rows of an image are its levels in order.
+    /// Number of anchors of each pyramid level in one image, from P3 to P7. The rows of an image are its levels in this
+    /// order.
     pub level_anchors: [usize; BREAKDOWN_LEVELS],
 }
 
-/// Sums of a level's values that scale with the loss: the loss of positives and negatives, and their gradients'.
+/// Number of sums per level that scale with the loss: losses and gradients of positives and negatives.
 const SCALED: usize = 4;
-/// Sums of a level's values that do not scale with the loss: the scores of positives and negatives.
+/// Number of sums per level that do not scale with the loss: scores of positives and negatives.
 const UNSCALED: usize = 2;
 
 impl BreakdownLayout {
-    /// Number of anchors of an image.
+    /// Returns the number of anchors per image, over all levels.
     pub fn anchors(&self) -> usize {
         self.level_anchors.iter().sum()
     }
 
-    /// The level of an anchor of an image, and how many anchors of that level follow, itself included.
+    /// The level of an anchor of an image, and the number of anchors of that level from this one on.
     pub(super) fn level(&self, anchor: usize) -> (usize, usize) {
         let mut end = 0;
         for (level, anchors) in self.level_anchors.iter().enumerate() {
@@ -61,58 +66,60 @@ impl BreakdownLayout {
                 return (level, end - anchor);
             }
         }
-        panic!("class loss: anchor {anchor} of an image of {end}");
+        panic!("class loss: anchor {anchor} of an image of {end} anchors");
     }
 
-    /// Number of values of the flat form, from the first, that scale with the loss.
+    /// Returns the number of values of a flat breakdown for `classes` classes that scale with the loss. They come first
+    /// and have to be divided by the normalizer like the loss.
     pub fn scaled(classes: usize) -> usize {
         SCALED * BREAKDOWN_LEVELS + 2 * classes + BREAKDOWN_BINS
     }
 
-    /// Number of values of the flat form.
+    /// Returns the total number of values of a flat breakdown for `classes` classes.
     pub fn values(classes: usize) -> usize {
         Self::scaled(classes) + UNSCALED * BREAKDOWN_LEVELS + BREAKDOWN_BINS
     }
 }
 
-/// Sums over pairs of anchor and class of one kind.
+/// Sums over pairs of an anchor and a class, either all positives or all negatives of a pyramid level.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PairSums {
-    /// Sum of the losses.
+    /// Sum of the pairs' weighted losses.
     pub loss: f64,
-    /// Sum of the magnitudes of the gradients by the logits.
+    /// Sum of the absolute values of the loss's derivatives with respect to the logits.
     pub gradient: f64,
-    /// Sum of the scores (the sigmoids of the logits): `p_t` of positives, `1 - p_t` of negatives.
+    /// Sum of the scores, the sigmoids of the logits: `p_t` for positives, `1 - p_t` for negatives.
     pub score: f64,
 }
 
-/// Negatives whose losses are alike.
+/// One bin of the histogram of the negatives' losses.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LossBin {
-    /// Number of pairs.
+    /// Number of (anchor, class) pairs in the bin.
     pub count: f64,
-    /// Sum of the pairs' losses.
+    /// Sum of the losses of the pairs in the bin.
     pub loss: f64,
 }
 
-/// A breakdown on the host. Positives are pairs of an anchor and the class of its object, negatives all other pairs of
-/// anchors that take part.
+/// Breakdown of a class loss, on the host. Positives are pairs of an anchor and the class of its object. Negatives are
+/// all other pairs of anchors that are not ignored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BreakdownSums {
-    /// Positives of each level.
+    /// Sums over the positives of each pyramid level, from P3 to P7.
     pub positive: [PairSums; BREAKDOWN_LEVELS],
-    /// Negatives of each level.
+    /// Sums over the negatives of each pyramid level, from P3 to P7.
     pub negative: [PairSums; BREAKDOWN_LEVELS],
-    /// Loss of each class's positives.
+    /// Sum of the losses of the positives of each class, `[classes]`.
     pub positive_by_class: Vec<f64>,
-    /// Loss of each class's negatives.
+    /// Sum of the losses of the negatives of each class, `[classes]`.
     pub negative_by_class: Vec<f64>,
-    /// Negatives by their loss, before any division.
+    /// Histogram of the negatives' losses, [`BREAKDOWN_BINS`] bins. The bin of a pair is determined by its loss before
+    /// division by the normalizer.
     pub bins: Vec<LossBin>,
 }
 
 impl BreakdownSums {
-    /// The breakdown of no pairs, for a number of classes.
+    /// Creates a breakdown for `classes` classes in which all sums are 0.
     pub fn zero(classes: usize) -> Self {
         Self {
             positive: Default::default(),
@@ -123,12 +130,17 @@ impl BreakdownSums {
         }
     }
 
-    /// Takes apart the flat form, [`BreakdownLayout::values`] numbers.
+    /// Creates a breakdown from the values of the flat tensor [`ClassLoss::breakdown`](super::ClassLoss::breakdown),
+    /// for `classes` classes.
     ///
     /// # Panics
-    /// If the values are those of another number of classes.
+    /// If the number of values is not [`BreakdownLayout::values`] for that number of classes.
     pub fn read(values: &[f32], classes: usize) -> Self {
-        assert_eq!(values.len(), BreakdownLayout::values(classes), "a breakdown of {classes} classes");
+        assert_eq!(
+            values.len(),
+            BreakdownLayout::values(classes),
+            "breakdown: wrong number of values for {classes} classes"
+        );
         let mut rest = values;
         let mut next = |n: usize| {
             let (taken, after) = rest.split_at(n);
@@ -151,7 +163,7 @@ impl BreakdownSums {
         }
     }
 
-    /// The flat form, [`BreakdownLayout::values`] numbers.
+    /// The values of the flat form, [`BreakdownLayout::values`] numbers.
     pub(super) fn write(&self) -> Vec<f32> {
         let mut values = Vec::with_capacity(BreakdownLayout::values(self.positive_by_class.len()));
         let mut push = |part: &mut dyn Iterator<Item = f64>| values.extend(part.map(|v| v as f32));
@@ -169,19 +181,19 @@ impl BreakdownSums {
     }
 }
 
-/// Places of the positives' values in the flat form, for losses that compute those by themselves.
+/// Positions of the positives' sums in a flat breakdown, for losses that compute the positives separately.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PositivePlaces {
-    /// Places of the positives' loss, by level.
+    /// Indices of the positives' losses by pyramid level.
     pub loss: Range<usize>,
-    /// Places of the magnitude of the positives' gradient, by level.
+    /// Indices of the absolute values of the positives' gradients by pyramid level.
     pub gradient: Range<usize>,
-    /// Places of the positives' loss, by class.
+    /// Indices of the positives' losses by class.
     pub by_class: Range<usize>,
 }
 
 impl PositivePlaces {
-    /// The places in the flat form for a number of classes.
+    /// Returns the positions in a flat breakdown for `classes` classes.
     pub fn new(classes: usize) -> Self {
         let by_class = SCALED * BREAKDOWN_LEVELS;
         Self {

@@ -1,20 +1,22 @@
-//! One logit's loss and its derivative, free of branches so that loops over it vectorise.
+//! The loss of one logit and its derivative, without branches so that loops over logits vectorise.
 //!
-//! With `z` the logit of the truth (the logit itself for a positive, its negative for a negative),
-//! `l = ln(1 + exp(-|z|))`: `CE = l + max(-z, 0)`, `-ln(1 - p_t) = l + max(z, 0)`. No power or logarithm of a
-//! probability is taken, so that nothing overflows or cancels.
-/// Exponents below which `exp` is held, just above the smallest normal number.
+//! Let `z` be the logit of the truth: the logit itself for a positive, minus the logit for a negative. With
+//! `l = ln(1 + exp(-|z|))`, `CE = l + max(-z, 0)` and `-ln(1 - p_t) = l + max(z, 0)`. No power or logarithm of a
+//! probability is computed, so that nothing overflows or cancels.
+
+/// Limit of the exponent's magnitude: `exp(-87)` is just above the smallest normal number.
 const LOWEST: f32 = 87.0;
-/// 1.5 * 2^23: adding it to a small number rounds that to an integer.
+/// 1.5 * 2^23. Adding it to a small number rounds that number to an integer.
 const ROUND: f32 = 12_582_912.0;
-/// ln 2 in two parts, the first of few bits (Cephes, expf.c).
+/// The upper part of ln 2, which has few significant bits (Cephes, expf.c).
 const LN2_HIGH: f32 = 0.693_359_4;
+/// The lower part of ln 2: `LN2_HIGH + LN2_LOW` is ln 2 (Cephes, expf.c).
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
-/// `exp(-a)` for `a >= 0`, within 1e-7 of its value (polynomial of Cephes' expf); never below 1.2e-38.
+/// `exp(-a)` for `a >= 0` with a relative error of about 1e-7 (polynomial of Cephes' expf); never below 1.2e-38.
 #[inline(always)]
 fn exp_neg(a: f32) -> f32 {
-    // `a.min(..)` would turn NaN into a number
+    // `a.min(LOWEST)` would turn NaN into a number.
     let x = -(if a > LOWEST { LOWEST } else { a });
     let rounded = x * std::f32::consts::LOG2_E + ROUND;
     let n = rounded - ROUND;
@@ -26,30 +28,31 @@ fn exp_neg(a: f32) -> f32 {
     p * f32::from_bits((exponent << 23) as u32)
 }
 
-/// `ln(1 + e)` for `0 <= e <= 1`: the series of `2 atanh(e / (2 + e))`; relative accuracy also for tiny `e`.
+/// `ln(1 + e)` for `0 <= e <= 1` by the series of `2 atanh(e / (2 + e))`, whose relative error is small also for tiny
+/// `e`.
 #[inline(always)]
 fn ln_1p(e: f32) -> f32 {
     let s = e / (2.0 + e);
     let q = s * s;
     let series = 1.0 / 7.0 + q * (1.0 / 9.0 + q * (1.0 / 11.0 + q * (1.0 / 13.0 + q * (1.0 / 15.0))));
-    // the large term is added last, so that its rounding is the only one that counts
+    // The largest term is added last, so that only its rounding error matters.
     let t = s + s;
     t + t * (q * (1.0 / 3.0 + q * (0.2 + q * series)))
 }
 
-/// The form of the focal factor, which is known before the loop.
+/// The form of the focal factor `(1 - p_t)^gamma`, which is chosen before the loop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Focus {
-    /// No factor: gamma is 0.
+    /// Gamma is 0: there is no factor.
     None,
-    /// A square: gamma is 2.
+    /// Gamma is 2: the factor is a square.
     Square,
-    /// A power: gamma is any other number.
+    /// Gamma is any other number: the factor is a power.
     Power,
 }
 
 impl Focus {
-    /// The cheapest factor that is right for all of these exponents.
+    /// The cheapest form that is correct for all given exponents.
     pub(super) fn of(gammas: impl IntoIterator<Item = f32> + Clone) -> Self {
         let all = |value: f32| gammas.clone().into_iter().all(|gamma| gamma == value);
         if all(0.0) {
@@ -62,19 +65,19 @@ impl Focus {
     }
 }
 
-/// Loss, derivative and probabilities of one logit, unweighted.
+/// Unweighted loss, derivative and probabilities of one logit.
 #[derive(Clone, Copy)]
 pub(super) struct Element {
     pub(super) loss: f32,
-    /// The derivative by `z`, at most 0.
+    /// The derivative of the loss with respect to `z`, at most 0.
     pub(super) by_z: f32,
-    /// The probability given to the truth, `p_t`.
+    /// The probability that the network assigns to the truth, `p_t`.
     pub(super) truth: f32,
-    /// The probability given to the other, `1 - p_t`.
+    /// The probability that the network assigns to the opposite, `1 - p_t`.
     pub(super) other: f32,
 }
 
-/// The loss of a logit `z` of the truth.
+/// Computes the loss for a logit `z` of the truth.
 #[inline(always)]
 pub(super) fn element<const FOCUS: u8>(z: f32, gamma: f32) -> Element {
     let e = exp_neg(z.abs());

@@ -1,4 +1,4 @@
-//! The pass over all logits on the CPU backends.
+//! The fused class loss on the CPU backends: one pass over all logits.
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
@@ -15,12 +15,12 @@ use crate::cpu::parallel::{GRAIN, map_matrix};
 pub(super) struct Pass<T> {
     pub(super) loss: T,
     pub(super) sums: T,
-    /// The gradient by the logits, if it was asked for.
+    /// The gradient with respect to the logits, if requested.
     pub(super) grad: Option<T>,
 }
 
-/// Loss, sums and (where wanted) the gradient of all logits. Blocks of rows run in parallel; their sums are added in
-/// order.
+/// Computes the loss, the sums and, if `want_grad` is set, the gradient of all logits. Blocks of rows run in parallel;
+/// their sums are added in order.
 ///
 /// # Shapes
 /// `logits [anchors, classes]` of `f32`, `classes [anchors]` of `i32`.
@@ -71,17 +71,18 @@ pub(super) fn pass<T: CpuTensor, I: CpuTensor>(logits: T, classes: I, plan: &Pla
     }
 }
 
-/// Columns that a piece has at least, where pieces are needed.
+/// Minimum number of pairs of a piece.
 const WIDE: usize = 256;
 
-/// How rows are cut where more than the fast loop is needed: each piece has `len` pairs, whole rows, so that the class
-/// of a pair follows from its place in the piece.
+/// The division of the rows into pieces, for the cases that the fast loop does not cover. Each piece consists of whole
+/// rows, `len` pairs together, so that the class of a pair follows from its position in the piece.
 struct Pieces<'a> {
     plan: &'a Plan,
     width: usize,
     len: usize,
-    /// Weights of negatives and exponents, repeated to the length of a piece; empty where all classes are alike.
+    /// Weights of the negatives, repeated to the length of a piece; empty if all classes have the same constants.
     negative: Vec<f32>,
+    /// Exponents, repeated to the length of a piece; empty if all classes have the same constants.
     gamma: Vec<f32>,
     focus: Focus,
 }
@@ -92,7 +93,7 @@ impl<'a> Pieces<'a> {
         let each: &[Weighting] = match &plan.columns {
             Columns::Same(_) => &[],
             Columns::Each(each) => {
-                assert_eq!(each.len(), width, "class loss: constants for each class");
+                assert_eq!(each.len(), width, "class loss: one set of constants per class");
                 each
             }
         };
@@ -100,12 +101,12 @@ impl<'a> Pieces<'a> {
         let (negative, gamma) =
             if each.is_empty() { Default::default() } else { (repeat(|w| w.negative), repeat(|w| w.gamma)) };
         if let Some(rows) = &plan.rows {
-            assert_eq!(rows.len(), width, "class loss: a weight for each class");
+            assert_eq!(rows.len(), width, "class loss: one weight per class");
         }
         Self { plan, width, len, negative, gamma, focus: Focus::of(each.iter().map(|w| w.gamma)) }
     }
 
-    /// The constants of neighbouring pairs from a column on.
+    /// The constants of consecutive pairs of one kind, from a column on.
     fn terms(&self, column: usize, positive: bool, factor: f32) -> Terms<'_> {
         match &self.plan.columns {
             Columns::Same(w) => Terms::Same { weight: factor * w.side(positive).1, gamma: w.gamma },
@@ -123,26 +124,26 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// The sums of some rows.
+/// The sums over a block of rows.
 struct Block {
     positive: f64,
     negative: f64,
     tally: Option<Tally>,
 }
 
-/// Neighbouring pairs of one kind.
+/// Consecutive pairs that are all positives or all negatives.
 struct Part {
-    /// In the block.
+    /// Indices of the pairs in the block.
     pairs: Range<usize>,
-    /// The class of the first.
+    /// The class of the first pair.
     column: usize,
     positive: bool,
-    /// Factor of their weights.
+    /// Factor by which the pairs' weights are multiplied.
     factor: f32,
     level: usize,
 }
 
-/// Some rows, of which the first is `first` of all; initialises all of their gradient.
+/// Computes the sums over a block of rows that begins with row `first`; initialises the whole gradient of the block.
 fn block(
     pieces: &Pieces<'_>,
     first: usize,
@@ -157,7 +158,7 @@ fn block(
     let mut row = 0;
     while row < classes.len() {
         let class = classes[row];
-        // neighbours of the same kind without a positive are one run, within a level
+        // Consecutive background (or ignored) anchors of a level are treated as one run.
         let mut same = if class < 0 { classes[row..].iter().take_while(|c| **c == class).count() } else { 1 };
         let level = plan.breakdown.map_or(0, |layout| {
             let (level, left) = layout.level((first + row) % layout.anchors());
@@ -204,7 +205,7 @@ impl Block {
             *sum += loss(&x[pairs.clone()], positive, w.times(factor), grad.as_mut().map(|g| &mut g[pairs]));
             return;
         }
-        // A part that does not begin with its row ends with it: there is one piece then.
+        // A part that does not begin at the start of a row ends with that row, so that it is a single piece.
         let terms = pieces.terms(column, positive, factor);
         for from in pairs.clone().step_by(pieces.len) {
             let piece = from..(from + pieces.len).min(pairs.end);
@@ -219,7 +220,7 @@ impl Block {
     }
 }
 
-/// The gradient by the logits times the gradient of the loss, `[1]`.
+/// The gradient with respect to the logits, multiplied by the gradient of the loss, `by [1]`.
 pub(super) fn scaled<T: CpuTensor>(grad: T, by: T) -> T {
     let by = by.contiguous().f32s()[0];
     if by == 1.0 {

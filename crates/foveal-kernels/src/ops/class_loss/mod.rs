@@ -1,4 +1,5 @@
-//! The classification losses of dense detectors, on logits, in one pass with their gradient.
+//! Classification losses of dense detectors (focal loss and cross entropy) on logits, computed in one pass with their
+//! gradients.
 mod breakdown;
 mod element;
 mod kernel;
@@ -19,55 +20,58 @@ pub use breakdown::{
 };
 use node::ClassLossOps;
 
-/// The class of an anchor that shows no object: all its logits are negatives.
+/// Class of an anchor without an object: all its logits are negatives.
 pub const BACKGROUND: i32 = -1;
-/// The class of an anchor that takes no part in the loss.
+/// Class of an ignored anchor, which does not contribute to the loss.
 pub const IGNORE: i32 = -2;
 
-/// The family of a class loss. With `p_t` the probability given to the truth, `CE = -ln(p_t)`.
+/// Formula of a class loss. `p_t` is the probability that the network assigns to the truth, `CE = -ln(p_t)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClassLossKind {
-    /// `alpha_t * (1 - p_t)^gamma * CE` (Lin et al., arXiv 1708.02002, eq. 5).
+    /// Focal loss, `alpha_t * (1 - p_t)^gamma * CE` (Lin et al., arXiv 1708.02002, eq. 5).
     Focal,
-    /// `CE`, unweighted (Lin et al., arXiv 1708.02002, eq. 1); alpha and gamma are not read.
+    /// Cross entropy, `CE` (Lin et al., arXiv 1708.02002, eq. 1). Alpha and gamma are ignored.
     CrossEntropy,
-    /// `alpha_t * CE` (Lin et al., arXiv 1708.02002, eq. 3); gamma is not read.
+    /// Balanced cross entropy, `alpha_t * CE` (Lin et al., arXiv 1708.02002, eq. 3). Gamma is ignored.
     BalancedCrossEntropy,
-    /// `p^gamma * CE` of the negatives alone; the positives have no loss and no gradient; alpha is not read. For losses
-    /// that treat the few positives by themselves.
+    /// Focal loss of the negatives only, `p^gamma * CE`; positives have no loss and no gradient. Alpha is ignored. For
+    /// losses that compute the few positives separately.
     FocalNegatives,
 }
 
-/// The family of a class loss and its constants.
+/// Formula of a class loss and its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClassLossParams {
-    /// The family of the loss.
+    /// Formula of the loss, such as focal loss or cross entropy.
     pub kind: ClassLossKind,
-    /// Weight of positives; negatives weigh `1 - alpha`. A negative number means no weights.
+    /// Weight of the positives, at most 1; negatives have the weight `1 - alpha`. A negative number gives all pairs the
+    /// weight 1.
     pub alpha: f32,
-    /// Exponent of the focal factor, at least 0.
+    /// Exponent of the focal factor `(1 - p_t)^gamma`, at least 0.
     pub gamma: f32,
 }
 
-/// Constants of a class loss that differ between classes; an empty list stands for no difference.
+/// Constants of a class loss that differ between classes. An empty list means that all classes have the same value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClassTerms {
-    /// The value of each class, used in place of [`ClassLossParams::alpha`].
+    /// Weight of the positives of each class, instead of [`ClassLossParams::alpha`]; empty or `[classes]`.
     pub alpha: Vec<f32>,
-    /// The value of each class, used in place of [`ClassLossParams::gamma`].
+    /// Focal exponent of each class, instead of [`ClassLossParams::gamma`]; empty or `[classes]`.
     pub gamma: Vec<f32>,
-    /// Factor of all pairs of an anchor that shows the class; anchors that show nothing have 1.
+    /// Factor for all logits of an anchor whose object has the class; empty or `[classes]`. Background anchors have the
+    /// factor 1.
     pub weight: Vec<f32>,
 }
 
-/// A class loss and its parts.
+/// Result of [`class_loss`] and [`class_loss_with`]: the loss, its two parts and, if requested, its breakdown.
 #[derive(Clone, Debug)]
 pub struct ClassLoss {
-    /// Sum over all anchors that are not ignored and all classes, `[1]`; differentiable.
+    /// Sum of the loss over all classes and all anchors that are not ignored, `[1]`. Differentiable.
     pub loss: Tensor<1>,
-    /// `[positive loss, negative loss]`, which add up to `loss`; carries no gradient.
+    /// Loss of the positives and loss of the negatives, `[2]`, which add up to `loss`. Carries no gradient.
     pub sums: Tensor<1>,
-    /// The flat form of [`BreakdownSums`], where it was asked for; carries no gradient.
+    /// Breakdown of the loss as a flat tensor (see [`BreakdownSums::read`]), if a layout was given. Carries no
+    /// gradient.
     pub breakdown: Option<Tensor<1>>,
 }
 
@@ -83,7 +87,7 @@ impl Weighting {
     fn new(p: ClassLossParams) -> Self {
         let focal = matches!(p.kind, ClassLossKind::Focal | ClassLossKind::FocalNegatives);
         let gamma = if focal { p.gamma } else { 0.0 };
-        assert!(gamma >= 0.0 && gamma.is_finite(), "class loss: gamma must be at least 0, is {gamma}");
+        assert!(gamma >= 0.0 && gamma.is_finite(), "class loss: gamma must be finite and at least 0, is {gamma}");
         if p.kind == ClassLossKind::FocalNegatives {
             return Self { positive: 0.0, negative: 1.0, gamma };
         }
@@ -94,7 +98,7 @@ impl Weighting {
         Self { positive: p.alpha, negative: 1.0 - p.alpha, gamma }
     }
 
-    /// Sign of the logit and weight of one kind.
+    /// The sign of the logit and the weight, for positives or negatives.
     #[inline(always)]
     fn side(&self, positive: bool) -> (f32, f32) {
         if positive { (1.0, self.positive) } else { (-1.0, self.negative) }
@@ -105,18 +109,18 @@ impl Weighting {
     }
 }
 
-/// The constants of the classes: one for all, or one for each.
+/// The constants of the classes: the same for all, or one set for each class.
 #[derive(Clone, Debug)]
 enum Columns {
     Same(Weighting),
     Each(Arc<[Weighting]>),
 }
 
-/// What a pass over the logits computes.
+/// Constants of a class loss in the form that the kernels use, and the layout of the breakdown, if one is wanted.
 #[derive(Clone, Debug)]
 pub struct Plan {
     columns: Columns,
-    /// Factors of anchors by the class that they show.
+    /// Factors of the anchors by the class of their object.
     rows: Option<Arc<[f32]>>,
     breakdown: Option<BreakdownLayout>,
 }
@@ -125,7 +129,7 @@ impl Plan {
     fn new(p: ClassLossParams, terms: &ClassTerms, breakdown: Option<BreakdownLayout>, classes: usize) -> Self {
         for (name, list) in [("alpha", &terms.alpha), ("gamma", &terms.gamma), ("weight", &terms.weight)] {
             let fits = list.is_empty() || list.len() == classes;
-            assert!(fits, "class loss: {name} of {} classes, but there are {classes}", list.len());
+            assert!(fits, "class loss: {name} has {} values, but there are {classes} classes", list.len());
         }
         let columns = if terms.alpha.is_empty() && terms.gamma.is_empty() {
             Columns::Same(Weighting::new(p))
@@ -144,34 +148,37 @@ impl Plan {
         Self { columns, rows, breakdown }
     }
 
-    /// Whether the loop that only sums the loss will do.
+    /// Whether the loop that only sums the loss is sufficient.
     fn is_fast(&self) -> bool {
         matches!(self.columns, Columns::Same(_)) && self.breakdown.is_none()
     }
 }
 
-/// The summed class loss of independent sigmoids. Every anchor's class is a positive, all its other logits are
-/// negatives; loss and gradient are finite for all finite logits.
+/// Computes the class loss of independent sigmoids (Lin et al., arXiv 1708.02002, section 3), summed over all anchors
+/// and classes. The logit of an anchor's class is a positive, all its other logits are negatives. Loss and gradient are
+/// finite for all finite logits. The logits receive a gradient.
 ///
 /// # Shapes
 /// `logits [anchors, classes]`; `classes [anchors]`, each a class, [`BACKGROUND`] or [`IGNORE`].
 ///
 /// # Panics
-/// If the numbers of anchors differ, gamma is negative or alpha above 1.
+/// If `logits` and `classes` differ in the number of anchors, gamma is negative or not finite, or alpha is above 1.
 pub fn class_loss(logits: Tensor<2>, classes: Tensor<1, Int>, p: ClassLossParams) -> ClassLoss {
     class_loss_with(logits, classes, p, &ClassTerms::default(), None)
 }
 
-/// The summed class loss of independent sigmoids with constants that may differ between classes, and with a breakdown
-/// of the sum where a layout is given.
+/// Computes the class loss of independent sigmoids (Lin et al., arXiv 1708.02002, section 3), summed over all anchors
+/// and classes, with constants that may differ between classes, and a breakdown of the sum if a layout is given. The
+/// logit of an anchor's class is a positive, all its other logits are negatives. The logits receive a gradient.
 ///
 /// # Shapes
 /// `logits [anchors, classes]`; `classes [anchors]`, each a class, [`BACKGROUND`] or [`IGNORE`]. With a breakdown the
 /// anchors are those of whole images, one image after the other.
 ///
 /// # Panics
-/// If the numbers of anchors differ, a gamma is negative, an alpha is above 1, a list of `terms` has another length than
-/// there are classes, or the rows are not whole images of the breakdown's layout.
+/// If `logits` and `classes` differ in the number of anchors, a gamma is negative or not finite, an alpha is above 1, a
+/// list in `terms` is neither empty nor of the length `classes`, or the number of anchors is not a multiple of that in
+/// the breakdown's layout.
 pub fn class_loss_with(
     logits: Tensor<2>,
     classes: Tensor<1, Int>,
@@ -180,10 +187,13 @@ pub fn class_loss_with(
     breakdown: Option<BreakdownLayout>,
 ) -> ClassLoss {
     let [anchors, width] = logits.dims();
-    assert_eq!(anchors, classes.dims()[0], "class loss: logits and classes of as many anchors");
+    assert_eq!(anchors, classes.dims()[0], "class loss: logits and classes must have as many anchors");
     if let Some(layout) = breakdown {
         let image = layout.anchors();
-        assert!(image > 0 && anchors.is_multiple_of(image), "class loss: {anchors} rows are no images of {image}");
+        assert!(
+            image > 0 && anchors.is_multiple_of(image),
+            "class loss: {anchors} rows are not whole images of {image}"
+        );
     }
     let (loss, sums) = <Dispatch as ClassLossOps>::class_loss(
         logits.into_dispatch(),

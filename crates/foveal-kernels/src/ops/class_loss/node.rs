@@ -11,10 +11,11 @@ use super::kernel::{pass, scaled};
 use super::reference::composed;
 use crate::cpu::CpuBackend;
 
-/// The class loss on every backend; the default bodies are Burn's operations.
+/// Extension of Burn's backends by the class loss. The default methods use Burn's operations; the CPU backends use the
+/// fused kernel.
 #[backend_extension(NdArray, Flex, Cube: cfg(feature = "wgpu"), Autodiff)]
 pub trait ClassLossOps: Backend {
-    /// Loss `[1]` and sums `[2]`, behind which the breakdown stands where the plan asks for it.
+    /// Computes the loss `[1]` and the sums `[2]`, to which the breakdown is appended if the plan has a layout.
     fn class_loss(
         logits: FloatTensor<Self>,
         classes: IntTensor<Self>,
@@ -26,7 +27,8 @@ pub trait ClassLossOps: Backend {
         (all.loss, all.sums)
     }
 
-    /// Loss `[1]`, sums `[2]`, behind which the breakdown stands where the plan asks for it, and the gradient by the logits.
+    /// Computes the loss `[1]`, the sums `[2]`, to which the breakdown is appended if the plan has a layout, and the
+    /// gradient with respect to the logits, `[anchors, classes]`.
     fn class_loss_grad(
         logits: FloatTensor<Self>,
         classes: IntTensor<Self>,
@@ -38,7 +40,7 @@ pub trait ClassLossOps: Backend {
         (all.loss, all.sums, all.grad)
     }
 
-    /// The gradient by the logits times the gradient of the loss, `[1]`.
+    /// Multiplies the gradient with respect to the logits by the gradient of the loss, `by [1]`.
     fn class_loss_scaled(grad: FloatTensor<Self>, by: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_mul(grad, Self::float_reshape(by, Shape::from([1, 1])))
     }
@@ -69,12 +71,12 @@ impl<B: CpuBackend> ClassLossOps for B {
         reference: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         if !reference && logits.dtype() == DType::F32 {
-            // ndarray's integers may be i64
+            // The integers of ndarray may be i64.
             let all = pass(logits, Self::int_cast(classes, IntDType::I32), &plan, true);
             if let Some(grad) = all.grad {
                 return (all.loss, all.sums, grad);
             }
-            unreachable!("the gradient was asked for");
+            unreachable!("the gradient was requested");
         }
         let all = composed::<Self>(logits, classes, &plan);
         (all.loss, all.sums, all.grad)
@@ -88,7 +90,7 @@ impl<B: CpuBackend> ClassLossOps for B {
     }
 }
 
-/// The autodiff node: its state is the gradient itself.
+/// The autodiff node. Its state is the gradient with respect to the logits.
 #[derive(Debug)]
 struct ClassLossNode;
 

@@ -1,4 +1,4 @@
-//! The class loss and its gradient in Burn's operations: for all backends and data types.
+//! The reference of the class loss and its gradient in Burn's operations, for all backends and data types.
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::{Shape, Slice, TensorData};
@@ -6,7 +6,7 @@ use burn::tensor::{Shape, Slice, TensorData};
 use super::breakdown::{BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, breakdown_bin_start};
 use super::{BACKGROUND, Columns, Plan};
 
-/// Loss `[1]`, sums (with the breakdown behind them) and gradient `[anchors, classes]`.
+/// Loss `[1]`, sums with the breakdown appended, and gradient `[anchors, classes]`.
 pub(super) struct Composed<B: Backend> {
     pub(super) loss: FloatTensor<B>,
     pub(super) sums: FloatTensor<B>,
@@ -21,7 +21,7 @@ fn plus<B: Backend>(t: FloatTensor<B>, s: f32) -> FloatTensor<B> {
     B::float_add_scalar(t, s.into())
 }
 
-/// The formula of [`super::element`], on whole tensors.
+/// Computes the formula of [`super::element`] on whole tensors.
 pub(super) fn composed<B: Backend>(logits: FloatTensor<B>, classes: IntTensor<B>, plan: &Plan) -> Composed<B> {
     let exp_neg = |t: FloatTensor<B>| B::float_exp(B::float_neg(t));
 
@@ -53,7 +53,7 @@ pub(super) fn composed<B: Backend>(logits: FloatTensor<B>, classes: IntTensor<B>
     let mut all = sums.to_vec();
     if let Some(layout) = &plan.breakdown {
         let negative = B::float_mul(negative, valid.clone());
-        let parts = Parts::<B> {
+        let parts = PairValues::<B> {
             positive_slope: B::float_mul(slope.clone(), positive.clone()),
             negative_slope: B::float_mul(slope, negative.clone()),
             positive_score: B::float_mul(truth, B::float_mul(positive.clone(), valid.clone())),
@@ -67,8 +67,8 @@ pub(super) fn composed<B: Backend>(logits: FloatTensor<B>, classes: IntTensor<B>
     Composed { loss: total, sums: B::float_cat(all, 0), grad }
 }
 
-/// Values of all pairs, `[anchors, classes]`, 0 where they do not apply.
-struct Parts<B: Backend> {
+/// Values of all pairs, `[anchors, classes]`; 0 for pairs of the other kind.
+struct PairValues<B: Backend> {
     positive_loss: FloatTensor<B>,
     negative_loss: FloatTensor<B>,
     positive_slope: FloatTensor<B>,
@@ -79,8 +79,8 @@ struct Parts<B: Backend> {
     negative: FloatTensor<B>,
 }
 
-impl<B: Backend> Parts<B> {
-    /// The flat form, in pieces.
+impl<B: Backend> PairValues<B> {
+    /// The flat breakdown, as tensors to be concatenated.
     fn breakdown(self, layout: &BreakdownLayout) -> Vec<FloatTensor<B>> {
         let [rows, classes] = self.negative.shape().dims();
         let images = rows / layout.anchors();
@@ -109,7 +109,7 @@ impl<B: Backend> Parts<B> {
         all
     }
 
-    /// Number and loss of the negatives of each bin, each `[1]`.
+    /// The number of the negatives in each bin and the sum of their losses, each `[1]`.
     fn bins(&self) -> (Vec<FloatTensor<B>>, Vec<FloatTensor<B>>) {
         let device = self.negative.device();
         let bool_type = get_or_init_device_settings::<B>(&device).bool_dtype;
@@ -131,7 +131,7 @@ impl<B: Backend> Parts<B> {
     }
 }
 
-/// Whether each logit is a positive and whether its anchor takes part, as 1 or 0, `[anchors, classes]`.
+/// Whether each logit is a positive and whether its anchor is not ignored, as 1 or 0, `[anchors, classes]`.
 struct Roles<B: Backend> {
     positive: FloatTensor<B>,
     valid: FloatTensor<B>,
@@ -153,7 +153,7 @@ fn roles<B: Backend>(logits: &FloatTensor<B>, classes: IntTensor<B>) -> Roles<B>
     }
 }
 
-/// Weights `[anchors, classes]` and exponents.
+/// Weights, `[anchors, classes]`, and exponents.
 struct Constants<B: Backend> {
     weight: FloatTensor<B>,
     gamma: Gamma<B>,
@@ -168,7 +168,7 @@ enum Gamma<B: Backend> {
 fn constants<B: Backend>(logits: &FloatTensor<B>, roles: &Roles<B>, plan: &Plan) -> Constants<B> {
     let device = logits.device();
     let positive = &roles.positive;
-    // A row of one value for each class.
+    // A row with one value per class.
     let row = |values: Vec<f32>| {
         let shape = [1, values.len()];
         B::float_cast(B::float_from_data(TensorData::new(values, shape), &device), logits.dtype().into())
@@ -186,7 +186,7 @@ fn constants<B: Backend>(logits: &FloatTensor<B>, roles: &Roles<B>, plan: &Plan)
         }
     };
     if let Some(rows) = &plan.rows {
-        // 1, and for anchors that show a class the class's weight.
+        // The weight of the class for anchors with an object, 1 for all others.
         let more = B::float_mul(positive.clone(), row(rows.iter().map(|weight| weight - 1.0).collect()));
         weight = B::float_mul(weight, plus::<B>(B::float_sum_dim(more, 1), 1.0));
     }

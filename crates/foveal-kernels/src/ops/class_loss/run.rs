@@ -1,14 +1,15 @@
-//! Runs of neighbouring logits that are all positives or all negatives.
+//! Runs of consecutive logits that are all positives or all negatives.
 use std::mem::MaybeUninit;
 
 use super::Weighting;
 use super::breakdown::PairSums;
 use super::element::{Focus, element};
 
-/// Elements treated together.
+/// Number of elements that are processed together.
 const LANES: usize = 16;
 
-/// Sums the weighted loss of `x`, all of one sign (`1.0` positives, `-1.0` negatives); writes all of `grad`.
+/// Sums the weighted loss of `x`, all positives (`sign` is 1) or all negatives (`sign` is -1), and initialises all of
+/// `grad`.
 #[inline(always)]
 fn run<const FOCUS: u8>(
     x: &[f32],
@@ -18,7 +19,7 @@ fn run<const FOCUS: u8>(
     mut grad: Option<&mut [MaybeUninit<f32>]>,
 ) -> f64 {
     let slope = weight * sign;
-    // In f64: equal losses (all logits at the prior) would otherwise all round alike.
+    // The sums are in f64, because rounding errors of equal losses (all logits at the prior) would not cancel out.
     let mut lanes = [0f64; LANES];
     let chunks = x.chunks_exact(LANES);
     let rest = chunks.remainder();
@@ -60,7 +61,8 @@ fn run_avx2(x: &[f32], positive: bool, w: Weighting, grad: Option<&mut [MaybeUni
     run_any(x, positive, w, grad)
 }
 
-/// The weighted loss of logits that are all positives or all negatives; initialises all of `grad` with the gradient.
+/// Sums the weighted loss of logits that are all positives or all negatives; initialises all of `grad` with the
+/// gradient.
 pub(super) fn loss(x: &[f32], positive: bool, w: Weighting, grad: Option<&mut [MaybeUninit<f32>]>) -> f64 {
     if let Some(grad) = &grad {
         assert_eq!(x.len(), grad.len());
@@ -73,12 +75,12 @@ pub(super) fn loss(x: &[f32], positive: bool, w: Weighting, grad: Option<&mut [M
     run_any(x, positive, w, grad)
 }
 
-/// Weights and exponents of a run.
+/// Weights and exponents of the pairs of a run.
 #[derive(Clone, Copy)]
 pub(super) enum Terms<'a> {
     /// One weight and one exponent for all pairs.
     Same { weight: f32, gamma: f32 },
-    /// One weight and one exponent for each pair; all weights times a factor.
+    /// One weight and one exponent for each pair; all weights are multiplied by `factor`.
     Each { weight: &'a [f32], gamma: &'a [f32], factor: f32, focus: Focus },
 }
 
@@ -131,7 +133,7 @@ fn measure<const FOCUS: u8, const POSITIVE: bool>(
     losses: &mut [f32],
 ) -> PairSums {
     let sign = if POSITIVE { 1.0 } else { -1.0 };
-    // In f64 as in `run`; runs are short, so that f32 does for the others.
+    // The loss is summed in f64, as in `run`. The runs are short, so that f32 is enough for the other sums.
     let mut loss = [0f64; LANES];
     let (mut slope, mut score) = ([0f32; LANES], [0f32; LANES]);
     let whole = x.len() - x.len() % LANES;
@@ -225,8 +227,8 @@ fn measure_avx2(
     measure_any(x, positive, terms, grad, losses)
 }
 
-/// The sums of logits that are all positives or all negatives; initialises all of `grad` with the gradient, and writes
-/// each weighted loss to `losses`. For short runs: the sums of gradients and scores are taken in `f32`.
+/// Computes the sums of logits that are all positives or all negatives, initialises all of `grad` with the gradient and
+/// writes each weighted loss to `losses`. For short runs only, since gradients and scores are summed in `f32`.
 pub(super) fn measured(
     x: &[f32],
     positive: bool,

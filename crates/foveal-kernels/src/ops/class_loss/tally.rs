@@ -1,21 +1,21 @@
-//! The breakdown of some rows, while they are gone through.
+//! The breakdown of a block of rows, accumulated during the pass over the logits.
 use super::breakdown::{BREAKDOWN_BINS, BreakdownSums, LossBin, PairSums, bin};
 
-/// Histograms side by side: neighbours that fall into one bin need not wait for each other.
+/// Number of parallel histograms, so that consecutive losses in the same bin do not wait for each other's sums.
 const WAYS: usize = 4;
 
-/// Sums that grow piece by piece.
+/// Sums of a breakdown, accumulated piece by piece.
 pub(super) struct Tally {
-    /// All but the negatives' classes and bins.
+    /// All sums except the negatives' losses by class and by bin.
     sums: BreakdownSums,
-    /// The negatives' loss at each place of a piece, which has some whole rows.
+    /// The negatives' losses at each position of a piece, which consists of whole rows.
     columns: Vec<f64>,
-    /// Loss and count of each bin, [`WAYS`] times.
+    /// Loss and count of each bin, in [`WAYS`] histograms.
     slots: Vec<[f64; 2]>,
 }
 
 impl Tally {
-    /// An empty tally for pieces of so many pairs, some whole rows.
+    /// An empty tally for pieces of `piece` pairs, which are whole rows.
     pub(super) fn new(classes: usize, piece: usize) -> Self {
         Self {
             sums: BreakdownSums::zero(classes),
@@ -24,7 +24,7 @@ impl Tally {
         }
     }
 
-    /// Adds neighbouring pairs of one kind, the first of which is of class `column`.
+    /// Adds consecutive pairs that are all positives or all negatives; the class of the first is `column`.
     pub(super) fn part(&mut self, level: usize, column: usize, positive: bool, found: PairSums, losses: &[f32]) {
         let level = if positive { &mut self.sums.positive[level] } else { &mut self.sums.negative[level] };
         level.add(&found);
@@ -50,7 +50,7 @@ impl Tally {
         *slot = [slot[0] + f64::from(loss), slot[1] + 1.0];
     }
 
-    /// Adds the sums of later rows.
+    /// Adds the sums of a later block of rows.
     pub(super) fn add(&mut self, later: &Self) {
         let sums = &mut self.sums;
         for (own, other) in sums.positive.iter_mut().zip(&later.sums.positive) {
@@ -65,7 +65,7 @@ impl Tally {
         add(self.slots.as_flattened_mut(), later.slots.as_flattened());
     }
 
-    /// The breakdown of all rows that were added.
+    /// Returns the breakdown of all rows that were added.
     pub(super) fn sums(mut self) -> BreakdownSums {
         let classes = self.sums.negative_by_class.len();
         for (place, loss) in self.columns.iter().enumerate() {

@@ -14,17 +14,19 @@ use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, Size, Target, multiply, put_row
 use crate::cpu::parallel::{GRAIN, per_channel, sum};
 use crate::cpu::scratch::Scratch;
 
-/// Rows (input channels times taps) of the unfolded gradient that a task computes at a time.
+/// Number of rows (input channels times taps) of the unfolded gradient that a task computes at a time.
 const BLOCK_ROWS: usize = 256;
-/// Output pixels (columns of the unfolded gradient) of a tile: with [`BLOCK_ROWS`] rows they take half a megabyte.
+/// Number of output pixels (columns of the unfolded gradient) of a tile: with [`BLOCK_ROWS`] rows they take half a
+/// megabyte.
 const TILE_PIXELS: usize = 512;
 
-/// Gradient to the input, given the gradient to the convolution's own output.
+/// Gradient of the input, from the gradient of the convolution's result (before the epilogue).
 pub(super) fn input_grad<T: CpuTensor>(weight: T, grad: T, spec: &ConvSpec) -> T {
     let (weight, grad) = (weight.contiguous(), grad.contiguous());
     let (w, dy, g) = (weight.f32s(), grad.f32s(), &spec.geometry);
     let dx = match spec.winograd() {
-        // The gradient map convolved with the kernel turned by half a turn, channels swapped.
+        // The output's gradient convolved with the kernel, which is rotated by 180 degrees and has its channels
+        // swapped.
         Some(maps) => {
             let weights = Weights {
                 values: w,
@@ -42,8 +44,8 @@ pub(super) fn input_grad<T: CpuTensor>(weight: T, grad: T, spec: &ConvSpec) -> T
     T::from_shape(dx, spec.input_shape())
 }
 
-/// The input's gradient at stride 1: the gradient map convolved with the weight turned by half a turn, with input and
-/// output channels swapped.
+/// The input's gradient at stride 1: the output's gradient convolved with the weight, which is rotated by 180 degrees
+/// and has its input and output channels swapped.
 fn convolved(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     let back = Geometry {
         in_channels: g.out_channels,
@@ -73,8 +75,9 @@ fn convolved(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     direct::convolve(dy, turned, SliceEpilogue::default(), &back)
 }
 
-/// The input's gradient at any stride and padding: columns = weight^T * gradient, folded back onto the input. A task
-/// owns a block of one part's input channels, so that its sums over overlapping windows have one order.
+/// The input's gradient at any stride and padding: the columns `weight^T * gradient`, folded back onto the input. A
+/// task computes a block of one part's input channels, so that sums over overlapping windows always have the same
+/// order.
 fn scattered(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     let (plane, depth, taps) = (g.out_plane(), g.depth(), g.taps());
     let (inputs, outputs) = (g.part_inputs(), g.part_outputs());
@@ -114,8 +117,8 @@ fn scattered(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     dx
 }
 
-/// The gradient to some of a part's input channels, `dx [channels, height, width]`, from the part's output gradient and
-/// the transposed weights of those channels; `weight(k)` are the latter from output channel `k` on.
+/// Adds the gradient of some of a part's input channels to `dx [channels, height, width]`, from the part's output
+/// gradient and the transposed weights of these channels; `weight(k)` returns the weights from output channel `k` on.
 fn scatter<'a>(dy: &[f32], weight: impl Fn(usize) -> Panels<'a>, dx: &mut [f32], g: &Geometry) {
     let (plane, width, outputs) = (g.out_plane(), g.out_width(), g.part_outputs());
     let m = dx.len() / g.in_plane() * g.taps();
@@ -135,21 +138,23 @@ fn scatter<'a>(dy: &[f32], weight: impl Fn(usize) -> Panels<'a>, dx: &mut [f32],
             let size = Size { rows: m, columns: pixels, depth };
             let b = Panels { data: right, stride: depth * COLUMNS };
             let c = Target::new(columns, pixels, COLUMNS);
-            // SAFETY: the operands have whole panels, `depth` deep; the columns `[m, pixels]` are this task's own.
+            // SAFETY: the operands have whole panels of depth `depth`; only this task accesses its columns
+            // `[m, pixels]`.
             unsafe { multiply(size, weight(k), b, c, k > 0) };
         }
         fold(g, &columns[..m * pixels], first..last, dx);
     }
 }
 
-/// Adds unfolded `columns [channels * taps, pixels]` of the output rows `rows` onto `planes [channels, height, width]`.
+/// Adds the unfolded `columns [channels * taps, pixels]` of the output rows `rows` to
+/// `planes [channels, height, width]`.
 fn fold(g: &Geometry, columns: &[f32], rows: std::ops::Range<usize>, planes: &mut [f32]) {
     let width = g.out_width();
     let mut columns = columns.chunks_exact(rows.len() * width);
     for plane in planes.chunks_exact_mut(g.in_plane()) {
         for kh in 0..g.kernel {
             for kw in 0..g.kernel {
-                let column = columns.next().expect("one piece for each channel and tap");
+                let column = columns.next().expect("one column per channel and tap");
                 let (lo, hi) = inside(g, kw);
                 if hi == lo {
                     continue;
@@ -166,7 +171,7 @@ fn fold(g: &Geometry, columns: &[f32], rows: std::ops::Range<usize>, planes: &mu
     }
 }
 
-/// Gradient to the weight, given the gradient to the convolution's own output.
+/// Gradient of the weight, from the gradient of the convolution's result (before the epilogue).
 pub(super) fn weight_grad<T: CpuTensor>(x: T, grad: T, spec: &ConvSpec) -> T {
     let (x, grad, g) = (x.contiguous(), grad.contiguous(), &spec.geometry);
     let dw = match spec.winograd() {
@@ -176,14 +181,14 @@ pub(super) fn weight_grad<T: CpuTensor>(x: T, grad: T, spec: &ConvSpec) -> T {
     T::from_f32s(dw, g.weight_dims())
 }
 
-/// Gradient to the shift: the sum over images and pixels.
+/// Gradient of the shift: the sum of the output's gradient over images and pixels.
 pub(super) fn shift_grad<T: CpuTensor>(grad: &T, spec: &ConvSpec) -> T {
     let (dy, g, pixels) = (grad.f32s(), &spec.geometry, spec.out_pixels());
     let sums = per_channel(g.batch, g.out_channels, pixels, |i| sum(&dy[i * pixels..][..pixels]));
     T::from_f32s(sums, [g.out_channels])
 }
 
-/// Each output channel's weights (or their gradient) times its scale.
+/// Multiplies each output channel's weights (or their gradient) by the channel's scale.
 pub(super) fn scaled<T: CpuTensor>(weight: T, scale: &T) -> T {
     let (weight, scale) = (weight.contiguous(), scale.clone().contiguous());
     let (shape, w, scale) = (weight.shape(), weight.f32s(), scale.f32s());

@@ -1,4 +1,4 @@
-//! The convolution as matrix products: a stretch of the output's pixels, unfolded into panels, times the weights.
+//! The convolution as matrix products: the weights times a range of the output's pixels, unfolded into panels.
 use rayon::prelude::*;
 
 use super::epilogue::SliceEpilogue;
@@ -10,10 +10,10 @@ use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
 use crate::ops::elementwise::relu;
 
-/// Pixels of a task at most: with [`DEPTH`] rows its unfolded input takes a quarter of a megabyte.
+/// Approximate number of pixels of a task: with [`DEPTH`] rows its unfolded input takes a quarter of a megabyte.
 const PIXELS: usize = 256;
 
-/// The convolution of `x` by weights `[out_channels / groups, depth]` of each group.
+/// Convolves `x` with the weights `[out_channels / groups, depth]` of each group.
 ///
 /// # Shapes
 /// `x [batch, in_channels, height, width]`; the result is `[batch, out_channels, out_height, out_width]`.
@@ -33,7 +33,7 @@ pub(super) fn convolve(x: &[f32], weight: Strided, epilogue: SliceEpilogue, g: &
     let tasks = tasks(g, rayon::current_num_threads());
     tasks.into_par_iter().with_max_len(1).for_each(|task| {
         let input = &x[task.part * part_len..][..part_len];
-        // SAFETY: no other task writes these pixels of these channels.
+        // SAFETY: no other task accesses these pixels of these channels.
         unsafe { run(&task, input, &weight, epilogue, g, to) };
     });
     // SAFETY: the tasks cover all pixels of all channels, and each initialised its own.
@@ -41,7 +41,7 @@ pub(super) fn convolve(x: &[f32], weight: Strided, epilogue: SliceEpilogue, g: &
     y
 }
 
-/// Pixels `first..last` of channels `row..last_row` of a part's output.
+/// A task: pixels `first..last` of channels `row..last_row` of a part's output.
 struct Task {
     part: usize,
     first: usize,
@@ -50,8 +50,9 @@ struct Task {
     last_row: usize,
 }
 
-/// A pixel's result does not depend on the task that it is in, so these may follow the number of threads: as many for
-/// each, and channels are divided only where there are too few pixels.
+/// Divides the output into tasks. The result of a pixel does not depend on its task, so the division may depend on the
+/// number of threads: every thread gets the same number of tasks, and channels are divided only if there are too few
+/// pixels.
 fn tasks(g: &Geometry, threads: usize) -> Vec<Task> {
     let panels = g.out_plane().div_ceil(COLUMNS);
     let (parts, outputs) = (g.parts(), g.part_outputs());
@@ -75,7 +76,7 @@ fn tasks(g: &Geometry, threads: usize) -> Vec<Task> {
 /// Computes a task's pixels from its part's input.
 ///
 /// # Safety
-/// Nobody else may touch the task's pixels of `y` meanwhile.
+/// Nobody else may access the task's pixels of `y` meanwhile.
 unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: SliceEpilogue, g: &Geometry, y: SharedMut<'_>) {
     let (plane, depth) = (g.out_plane(), g.depth());
     let Task { part, first, last, row, last_row } = *task;
@@ -99,8 +100,8 @@ unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: SliceEpilog
         }
         let size = Size { rows: last_row - row, columns: pixels, depth: block };
         let b = Panels { data: columns, stride: block * COLUMNS };
-        // SAFETY: the operands have whole panels, `block` deep; the target is this task's own, initialised by the first
-        // block before the others add to it.
+        // SAFETY: the operands have whole panels of depth `block`; only this task accesses the target, which the first
+        // block initialises before the others add to it.
         unsafe {
             let c = Target::shared(y, start + row * plane, plane, COLUMNS);
             multiply(size, weight.from(group, row, k), b, c, k > 0);
@@ -108,13 +109,13 @@ unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: SliceEpilog
     }
     for channel in row..last_row {
         let at = start + channel * plane;
-        // SAFETY: this task's own pixels, initialised above.
+        // SAFETY: only this task accesses these pixels, which were initialised above.
         let y = unsafe { std::slice::from_raw_parts_mut(y.at(at), pixels) };
         finish(y, at, group * g.part_outputs() + channel, &epilogue);
     }
 }
 
-/// Applies the epilogue to some pixels of an output channel, which begin at element `at` of the result.
+/// Applies the epilogue to the pixels `y` of an output channel; the first is element `at` of the result.
 fn finish(y: &mut [f32], at: usize, channel: usize, epilogue: &SliceEpilogue) {
     if epilogue.scale.is_some() || epilogue.shift.is_some() {
         let (scale, shift) = (epilogue.scale_of(channel), epilogue.shift_of(channel));

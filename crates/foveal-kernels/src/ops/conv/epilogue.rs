@@ -1,22 +1,24 @@
-//! What is done to a convolution's result while it is still in the cache.
+//! Operations on a convolution's result that are applied while it is still in the cache.
 use burn::tensor::Tensor;
 
 use crate::ops::elementwise::Activation;
 
-/// What a convolution applies to its result in the same pass: `activation(y * scale + shift + residual)`.
+/// Operations that a convolution applies to its result `y` in the same pass:
+/// `activation(y * scale + shift + residual)`.
 #[derive(Clone, Debug, Default)]
 pub struct Epilogue {
-    /// Factor of each output channel, `[out_channels]`; takes no gradient.
+    /// Factor of each output channel, `[out_channels]`, or `None` for 1. It receives no gradient.
     pub scale: Option<Tensor<1>>,
-    /// Summand of each output channel, `[out_channels]`.
+    /// Number added to each output channel, `[out_channels]`, or `None` for 0. It receives a gradient.
     pub shift: Option<Tensor<1>>,
-    /// Summand of the result's shape.
+    /// Tensor that is added, of the result's shape `[batch, out_channels, out_height, out_width]`. It receives a
+    /// gradient.
     pub residual: Option<Tensor<4>>,
-    /// Applied last.
+    /// Activation, which is applied last. Default: none.
     pub activation: Activation,
 }
 
-/// An [`Epilogue`] on slices: scale and shift by output channel, the residual in the result's layout.
+/// The [`Epilogue`] with slices instead of tensors; the residual has the layout of the result.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SliceEpilogue<'a> {
     pub(crate) scale: Option<&'a [f32]>,

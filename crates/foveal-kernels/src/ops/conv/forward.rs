@@ -1,4 +1,4 @@
-//! The convolution itself: by Winograd's minimal filtering where that is faster, else directly.
+//! The forward pass of the convolution: by Winograd's minimal filtering if that is faster, else directly.
 use super::direct;
 use super::epilogue::SliceEpilogue;
 use super::packed::Strided;
@@ -7,14 +7,14 @@ use super::winograd::{self, Weights};
 use crate::cpu::CpuTensor;
 use crate::ops::elementwise::Activation;
 
-/// The optional tensors of a convolution, empty where the spec says that they are absent.
+/// The optional tensors of a convolution. Those that are absent according to the spec are empty.
 pub(super) struct Extra<T> {
     pub(super) scale: T,
     pub(super) shift: T,
     pub(super) residual: T,
 }
 
-/// `activation(conv(x, weight) * scale + shift + residual)`.
+/// Computes `activation(conv(x, weight) * scale + shift + residual)`.
 pub(super) fn forward<T: CpuTensor>(x: T, weight: T, extra: Extra<T>, spec: &ConvSpec) -> T {
     let (x, weight) = (x.contiguous(), weight.contiguous());
     let [scale, shift, residual] = [extra.scale, extra.shift, extra.residual].map(T::contiguous);

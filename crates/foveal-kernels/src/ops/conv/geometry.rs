@@ -1,13 +1,13 @@
-//! Sizes of a convolution.
+//! The sizes of a convolution.
 use burn::tensor::ops;
 
 use super::options::ConvOptions;
 
-/// Sizes of a square-kernel convolution: one stride and one padding for both axes, no dilation.
+/// Sizes of a convolution with a square kernel, the same stride and padding on both axes, and no dilation.
 ///
-/// The kernels see *parts*: the channels of one group of one image. Parts lie one after the other in memory, in the
-/// input as in the output, group by group within image by image, so that a grouped convolution is one over
-/// `batch * groups` images, except that the weights follow the group. With one group a part is an image.
+/// The kernels work on *parts*: the channels of one group of one image. Parts are consecutive in memory, in the input
+/// and in the output, ordered by image and then by group. A grouped convolution is thus a convolution of
+/// `batch * groups` images whose weights depend on the group. With one group a part is an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     pub(crate) batch: usize,
@@ -27,7 +27,7 @@ impl Geometry {
     /// Checks that the shapes of the input, the weight and the bias fit each other and the options.
     ///
     /// # Panics
-    /// Where they do not: that is a mistake in the model, not in its data.
+    /// If they do not fit: that is an error in the program, not in its input.
     pub(crate) fn new(input: [usize; 4], weight: [usize; 4], bias: Option<[usize; 1]>, options: ConvOptions) -> Self {
         let [batch, in_channels, height, width] = input;
         let [out_channels, weight_in, kernel, kernel_width] = weight;
@@ -74,7 +74,7 @@ impl Geometry {
         [self.out_channels, self.part_inputs(), self.kernel, self.kernel]
     }
 
-    /// Parts of the input and of the output: images times groups.
+    /// Number of parts of the input and of the output: images times groups.
     pub(crate) fn parts(&self) -> usize {
         self.batch * self.groups
     }
@@ -84,32 +84,32 @@ impl Geometry {
         part % self.groups
     }
 
-    /// Input channels of a part.
+    /// Number of input channels of a part.
     pub(crate) fn part_inputs(&self) -> usize {
         self.in_channels / self.groups
     }
 
-    /// Output channels of a part.
+    /// Number of output channels of a part.
     pub(crate) fn part_outputs(&self) -> usize {
         self.out_channels / self.groups
     }
 
-    /// Kernel positions.
+    /// Number of kernel positions.
     pub(crate) fn taps(&self) -> usize {
         self.kernel * self.kernel
     }
 
-    /// Length of one output channel's weights.
+    /// Number of weights of one output channel.
     pub(crate) fn depth(&self) -> usize {
         self.part_inputs() * self.taps()
     }
 
-    /// Whether this is a 1x1 convolution that reads the input as it lies.
+    /// Whether this is a 1x1 convolution with stride 1 and no padding, which needs no unfolding of the input.
     pub(crate) fn is_pointwise(&self) -> bool {
         self.kernel == 1 && self.stride == 1 && self.padding == 0
     }
 
-    /// The options of Burn's own operation.
+    /// The options for Burn's convolution.
     pub(crate) fn burn_options(&self) -> ops::ConvOptions<2> {
         ops::ConvOptions::new([self.stride; 2], [self.padding; 2], [1; 2], self.groups)
     }

@@ -1,37 +1,37 @@
-//! Several maps of each image in one tensor.
+//! Several feature maps of each image in one tensor.
 use burn::tensor::Tensor;
 
-/// Height and width of a map.
+/// Height and width of a feature map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapSize {
-    /// Rows.
+    /// Number of rows of the feature map.
     pub height: usize,
-    /// Columns.
+    /// Number of columns of the feature map.
     pub width: usize,
 }
 
 impl MapSize {
-    /// The size of the maps in a tensor `[batch, channels, height, width]`.
+    /// Returns the size of the maps in a tensor `[batch, channels, height, width]`.
     pub fn of(map: &Tensor<4>) -> Self {
         let [_, _, height, width] = map.dims();
         Self { height, width }
     }
 }
 
-/// One map within every channel of `[batch, channels, pixels]`.
+/// Position and size of one map within each channel of a tensor `[batch, channels, pixels]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Level {
-    /// The map's first element within a channel.
+    /// Index of the map's first element within a channel.
     pub(crate) offset: usize,
     pub(crate) height: usize,
     pub(crate) width: usize,
 }
 
-/// Which maps a tensor `[batch, channels, pixels]` holds, each row by row, one after the other.
+/// The maps in a tensor `[batch, channels, pixels]`: one after the other within each channel, each row by row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Maps {
     pub(crate) batch: usize,
-    /// Pixels of all maps together.
+    /// Number of pixels of all maps together.
     pub(crate) pixels: usize,
     pub(crate) levels: Vec<Level>,
 }

@@ -21,14 +21,15 @@ use crate::ops::affine::affine;
 use crate::ops::elementwise::Activation;
 use geometry::Geometry;
 use node::ConvOps;
-use spec::{ConvSpec, Parts};
+use spec::{ConvSpec, EpilogueParts};
 
 pub use epilogue::Epilogue;
 pub use maps::MapSize;
 pub(crate) use maps::{Level, Maps};
 pub use options::ConvOptions;
 
-/// Convolution of `x` by a square kernel, with the same stride and zero padding on both axes.
+/// Convolves `x` with a square kernel, with the same stride and zero padding on both axes. `x`, `weight` and `bias`
+/// receive gradients.
 ///
 /// # Shapes
 /// `x [batch, in_channels, height, width]`, `weight [out_channels, in_channels / groups, kernel, kernel]`,
@@ -41,11 +42,12 @@ pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options:
     conv2d_fused(x, weight, Epilogue { shift: bias, ..Epilogue::default() }, options)
 }
 
-/// Convolution of `x` by a square kernel, always by Burn's own operation.
+/// Convolves `x` with a square kernel by Burn's operation, on all backends. For comparisons with [`conv2d`].
 ///
 /// # Shapes
 /// `x [batch, in_channels, height, width]`, `weight [out_channels, in_channels / groups, kernel, kernel]`,
-/// `bias [out_channels]`; the result is `[batch, out_channels, out_height, out_width]`, of the size that [`conv2d`] has.
+/// `bias [out_channels]`; the result is `[batch, out_channels, out_height, out_width]` with
+/// `out = (size + 2 * padding - kernel) / stride + 1`, rounded down.
 ///
 /// # Panics
 /// If the shapes do not fit each other, or the groups do not divide the channels.
@@ -58,12 +60,13 @@ fn reference(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, geometry:
     burn::tensor::module::conv2d(x, weight, bias, geometry.burn_options())
 }
 
-/// A convolution and its epilogue, in one operation on the CPU backends. Gradients go to the input, the weight, the
-/// shift and the residual.
+/// Computes a convolution and its epilogue, `activation(conv(x, weight) * scale + shift + residual)`, in one operation
+/// on the CPU backends. `x`, `weight`, the shift and the residual receive gradients.
 ///
 /// # Shapes
-/// `x [batch, in_channels, height, width]`, `weight [out_channels, in_channels / groups, kernel, kernel]`; the result is
-/// `[batch, out_channels, out_height, out_width]`, of the size that [`conv2d`] has.
+/// `x [batch, in_channels, height, width]`, `weight [out_channels, in_channels / groups, kernel, kernel]`; the result
+/// is `[batch, out_channels, out_height, out_width]` with `out = (size + 2 * padding - kernel) / stride + 1`, rounded
+/// down.
 ///
 /// # Panics
 /// If the shapes do not fit each other, or the groups do not divide the channels.
@@ -73,14 +76,14 @@ pub fn conv2d_fused(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, options
     fused(x, weight, epilogue, geometry)
 }
 
-/// A convolution and its epilogue, in one operation where the fused kernels take the tensors.
+/// Computes a convolution and its epilogue, in one operation if the fused kernels support the tensors.
 fn fused(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, geometry: Geometry) -> Tensor<4> {
     let Epilogue { scale, shift, residual, activation } = epilogue;
     if let Some(scale) = &scale {
         assert_eq!(scale.dims(), [geometry.out_channels], "conv2d: the scale has the wrong length");
     }
     if let Some(residual) = &residual {
-        assert_eq!(residual.dims(), geometry.output_dims(), "conv2d: the residual has another shape");
+        assert_eq!(residual.dims(), geometry.output_dims(), "conv2d: the residual must have the output's shape");
     }
     if !fused_kernel(&x) || !fused_kernel(&weight) {
         return match (scale, shift, residual) {
@@ -93,7 +96,7 @@ fn fused(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, geometry: Geometry
             }
         };
     }
-    let parts = Parts { scale: scale.is_some(), shift: shift.is_some(), residual: residual.is_some() };
+    let parts = EpilogueParts { scale: scale.is_some(), shift: shift.is_some(), residual: residual.is_some() };
     let device = x.device();
     let absent = || Tensor::<1>::empty([0], &device).into_dispatch();
     Tensor::from_dispatch(<Dispatch as ConvOps>::conv(
@@ -106,8 +109,8 @@ fn fused(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, geometry: Geometry
     ))
 }
 
-/// 3x3 convolution (stride 1, padding 1, one group) of several maps in one tensor, with the same weights, and an
-/// activation.
+/// Computes a 3x3 convolution (stride 1, padding 1, one group) of several feature maps stored in one tensor, with the
+/// same weights for all maps, followed by an activation. `x`, `weight` and `bias` receive gradients.
 ///
 /// # Shapes
 /// `x [batch, in_channels, pixels]`: each channel holds the maps of `sizes`, row by row, one after the other;
@@ -126,10 +129,10 @@ pub fn conv2d_maps(
     let maps = Maps::new(batch, sizes);
     assert_eq!(maps.pixels, pixels, "conv2d_maps: the maps' sizes {sizes:?} do not make up {pixels} pixels");
     let bias_dims = bias.as_ref().map(Tensor::dims);
-    // Of the whole tensor only batch and channels are meant.
+    // Only the batch and the channels of this geometry are used; the maps have their own heights and widths.
     let options = ConvOptions { stride: 1, padding: 1, groups: 1 };
     let geometry = Geometry::new([batch, in_channels, 1, pixels], weight.dims(), bias_dims, options);
-    assert_eq!(geometry.kernel, 3, "conv2d_maps: a 3x3 kernel");
+    assert_eq!(geometry.kernel, 3, "conv2d_maps: the kernel must be 3x3");
     let fuses = fused_kernel(&x) && fused_kernel(&weight);
     if !fuses || !winograd::pays(in_channels, geometry.out_channels, &maps) {
         let each = maps.levels.iter().map(|level| {
@@ -141,7 +144,7 @@ pub fn conv2d_maps(
         });
         return Tensor::cat(each.collect(), 2);
     }
-    let parts = Parts { shift: bias.is_some(), ..Parts::default() };
+    let parts = EpilogueParts { shift: bias.is_some(), ..EpilogueParts::default() };
     let device = x.device();
     let absent = || Tensor::<1>::empty([0], &device).into_dispatch();
     Tensor::from_dispatch(<Dispatch as ConvOps>::conv(

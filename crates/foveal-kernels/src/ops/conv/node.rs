@@ -12,10 +12,11 @@ use crate::cpu::parallel::zip_flat;
 use crate::cpu::{CpuBackend, CpuTensor};
 use crate::ops::elementwise::Activation;
 
-/// Convolutions that the CPU backends compute themselves.
+/// Extension of Burn's backends by the fused convolution, implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
 pub trait ConvOps: Backend {
-    /// `activation(conv(x, weight) * scale + shift + residual)`. The scale takes no gradient.
+    /// Computes `activation(conv(x, weight) * scale + shift + residual)`. Tensors that are absent according to `spec`
+    /// are empty. All tensors except the scale receive gradients.
     fn conv(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -39,12 +40,12 @@ impl<B: CpuBackend> ConvOps for B {
     }
 }
 
-/// The autodiff node; parents are input, weight, shift and residual.
+/// The autodiff node. Its parents are input, weight, shift and residual.
 #[derive(Debug)]
 struct ConvNode;
 
-/// What the node keeps: the input only for a weight that learns, the weight only for an input that does, the output
-/// (which the next layer keeps anyway) only for an activation.
+/// What the node keeps for the backward pass: the input only if the weight is trained, the weight only if the input
+/// needs a gradient, the output (which the next layer keeps anyway) only if there is an activation.
 #[derive(Clone, Debug)]
 struct Saved<T> {
     x: Option<NodeId>,

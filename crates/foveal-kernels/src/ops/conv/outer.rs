@@ -1,4 +1,4 @@
-//! The weight's gradient as a matrix product over pixels: the output's gradient times the unfolded input.
+//! The gradient of the weight as a matrix product over pixels: the output's gradient times the unfolded input.
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -11,14 +11,14 @@ use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROWS, Size, Target, multiply};
 use crate::cpu::parallel::{GRAIN, SharedMut};
 use crate::cpu::scratch::Scratch;
 
-/// Tasks to aim for; fixed, so that results do not depend on the number of threads.
+/// Intended number of tasks. It is fixed, so that results do not depend on the number of threads.
 const TASKS: usize = 16;
-/// Columns of the result that a task takes at most.
+/// Maximum number of columns of the result per task.
 const BLOCK: usize = 256;
 
-/// The gradient `[out_channels, depth]` of the weight, from the input `[batch, in_channels, height, width]` and the
-/// output's gradient `[batch, out_channels, out_height, out_width]`. A task owns a block of one group's columns and,
-/// where there are few of those, a run of the pixels; the runs' sums are added in order.
+/// Computes the gradient `[out_channels, depth]` of the weight from the input `x [batch, in_channels, height, width]`
+/// and the output's gradient `dy [batch, out_channels, out_height, out_width]`. A task computes a block of one group's
+/// columns; if there are few blocks, each is divided further into runs of pixels, whose sums are added in order.
 pub(super) fn weight_grad(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     let (plane, depth, groups) = (g.out_plane(), g.depth(), g.groups);
     assert_eq!(x.len(), g.batch * g.in_channels * g.in_plane());
@@ -44,7 +44,7 @@ pub(super) fn weight_grad(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
         let columns = from..until.min(depth);
         let [first, last] = [run, run + 1].map(|r| r * pieces.len() / runs);
         let job = Job { pieces: &pieces[first..last], group, columns, x, left: &left, g };
-        // SAFETY: these columns of this run's sums are this task's own, and lie within the buffer.
+        // SAFETY: only this task accesses these columns of this run's sums, which lie within the buffer.
         unsafe { job.add_up(to, run * len + group * group_len) };
     });
     // SAFETY: the tasks cover all columns of all groups of all runs, and each run has a piece that initialises them.
@@ -61,7 +61,7 @@ pub(super) fn weight_grad(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     sums
 }
 
-/// Some pixels of an image, of all its groups alike.
+/// A range of pixels of an image, for all its groups.
 #[derive(Clone, Copy)]
 struct Piece {
     image: usize,
@@ -69,11 +69,11 @@ struct Piece {
     pixels: usize,
 }
 
-/// The output's gradient as a left operand, part by part.
+/// The output's gradient, packed as a left operand for each part.
 struct Left {
     buffer: Scratch,
     plane: usize,
-    /// Panels of a part.
+    /// Number of panels of a part.
     panels: usize,
     groups: usize,
 }
@@ -88,13 +88,13 @@ impl Left {
             let (part, row) = (panel / panels, panel % panels * ROWS);
             let rows = (outputs - row).min(ROWS);
             let from = &dy[(part * outputs + row) * plane..][..rows * plane];
-            // SAFETY: a panel is its task's own, and lies within the buffer.
+            // SAFETY: only this task accesses the panel, which lies within the buffer.
             unsafe { turn_rows(from, plane, to.at(panel * stride)) };
         });
         Self { buffer, plane, panels, groups: g.groups }
     }
 
-    /// The operand of one group of a piece.
+    /// The left operand for one group and the pixels of a piece.
     fn from(&self, piece: &Piece, group: usize) -> Panels<'_> {
         let stride = self.plane * ROWS;
         let at = (piece.image * self.groups + group) * self.panels * stride + piece.first * ROWS;
@@ -102,7 +102,7 @@ impl Left {
     }
 }
 
-/// Some columns of one group's gradient, over some pieces.
+/// A task: a range of columns of one group's gradient, summed over some pieces.
 struct Job<'a> {
     pieces: &'a [Piece],
     group: usize,
@@ -113,10 +113,11 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Writes the sums over the pieces to the columns of `to [out_channels / groups, depth]`, which begins at `start`.
+    /// Writes the sums over the pieces to the task's columns of a matrix `[out_channels / groups, depth]` that begins
+    /// at element `start` of `to`.
     ///
     /// # Safety
-    /// `to` must be writable at the columns, and nobody else may touch those meanwhile.
+    /// The task's columns must be writable, and nobody else may access them meanwhile.
     unsafe fn add_up(&self, to: SharedMut<'_>, start: usize) {
         let Self { pieces, group, x, left, g, .. } = *self;
         let columns = &self.columns;
@@ -145,7 +146,7 @@ impl Job<'_> {
             }
             let size = Size { rows: g.part_outputs(), columns: columns.len(), depth: pixels };
             let right = Panels { data: right, stride: pixels * COLUMNS };
-            // SAFETY: the operands have whole panels, `pixels` deep; the caller's promise on the target.
+            // SAFETY: the operands have whole panels of depth `pixels`; the caller's promise on the target.
             unsafe {
                 let c = Target::shared(to, start + columns.start, depth, COLUMNS);
                 multiply(size, left.from(piece, group), right, c, i > 0);
@@ -155,7 +156,7 @@ impl Job<'_> {
 }
 
 on_best_isa! {
-    /// Turns at most [`ROWS`] lines of `len` into `[len, ROWS]`, zeros for lines that are missing.
+    /// Transposes at most [`ROWS`] lines of length `len` into `[len, ROWS]`, with zeros for missing lines.
     ///
     /// # Safety
     /// `to` must be writable over `len * ROWS` elements.
@@ -169,7 +170,7 @@ unsafe fn turn_rows_on<L: Lanes, const V: usize, const WIDE: usize>(lines: &[f32
 }
 
 on_best_isa! {
-    /// Turns [`COLUMNS`] lines of `len` into `[len, COLUMNS]`.
+    /// Transposes [`COLUMNS`] lines of length `len` into `[len, COLUMNS]`.
     ///
     /// # Safety
     /// `to` must be writable over `len * COLUMNS` elements.
@@ -182,7 +183,7 @@ unsafe fn turn_columns_on<L: Lanes, const V: usize, const WIDE: usize>(lines: &[
     unsafe { turn::<L, COLUMNS>(lines, len, to) };
 }
 
-/// Turns at most `WIDTH` lines of `len` into `[len, WIDTH]`, eight elements of eight lines at a time.
+/// Transposes at most `WIDTH` lines of length `len` into `[len, WIDTH]`, eight elements of eight lines at a time.
 ///
 /// # Safety
 /// `to` must be writable over `len * WIDTH` elements.

@@ -1,4 +1,4 @@
-//! What a convolution of the fused kernels does, and how.
+//! The description of a convolution for the fused kernels.
 use burn::tensor::Shape;
 
 use super::geometry::Geometry;
@@ -6,26 +6,26 @@ use super::maps::{MapSize, Maps};
 use super::winograd;
 use crate::ops::elementwise::Activation;
 
-/// A convolution and what follows it at once.
+/// Sizes of a convolution, and the parts of its epilogue.
 #[derive(Clone, Debug)]
 pub struct ConvSpec {
     pub(crate) geometry: Geometry,
-    /// Several maps in one tensor; then the kernel is 3x3, with stride 1, padding 1 and one group.
+    /// The maps, if one tensor holds several. The kernel is then 3x3 with stride 1, padding 1 and one group.
     pub(crate) maps: Option<Maps>,
-    pub(crate) parts: Parts,
+    pub(crate) parts: EpilogueParts,
     pub(crate) activation: Activation,
 }
 
-/// Which of the optional tensors are present. An operation has a fixed number of tensors, so absent ones are empty.
+/// Which of the optional tensors are present. Since an operation has a fixed number of tensors, absent ones are empty.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Parts {
+pub(crate) struct EpilogueParts {
     pub(crate) scale: bool,
     pub(crate) shift: bool,
     pub(crate) residual: bool,
 }
 
 impl ConvSpec {
-    /// The maps, if Winograd's minimal filtering is the faster way.
+    /// The maps, if Winograd's minimal filtering is faster than the direct convolution.
     pub(super) fn winograd(&self) -> Option<Maps> {
         let g = &self.geometry;
         let maps = match &self.maps {
@@ -38,8 +38,8 @@ impl ConvSpec {
         (self.maps.is_some() || winograd::pays(g.in_channels, g.out_channels, &maps)).then_some(maps)
     }
 
-    /// The shape of the input or the output: `[batch, channels, height, width]`, or `[batch, channels, pixels]` of several
-    /// maps.
+    /// The shape of the input or the output: `[batch, channels, height, width]`, or `[batch, channels, pixels]` if one
+    /// tensor holds several maps.
     pub(super) fn shape(&self, channels: usize, [height, width]: [usize; 2]) -> Shape {
         match &self.maps {
             Some(maps) => Shape::from([maps.batch, channels, maps.pixels]),
@@ -60,7 +60,7 @@ impl ConvSpec {
         }
     }
 
-    /// Number of values of an output channel of one image.
+    /// Number of values in an output channel of one image.
     pub(super) fn out_pixels(&self) -> usize {
         self.maps.as_ref().map_or_else(|| self.geometry.out_plane(), |maps| maps.pixels)
     }

@@ -1,7 +1,7 @@
-//! Unfolding: the input values that each output pixel of a convolution reads.
+//! Unfolding of the input: copying the values that each output pixel of a convolution reads.
 use super::geometry::Geometry;
 
-/// The output columns at which tap column `kw` reads inside the input: `lo..hi`.
+/// The range `lo..hi` of output columns for which kernel column `kw` reads inside the input.
 pub(super) fn inside(g: &Geometry, kw: usize) -> (usize, usize) {
     let width = g.out_width();
     let lo = g.padding.saturating_sub(kw).div_ceil(g.stride).min(width);
@@ -9,12 +9,13 @@ pub(super) fn inside(g: &Geometry, kw: usize) -> (usize, usize) {
     (lo, hi)
 }
 
-/// The input row that output row `row` reads at tap row `kh`, unless it is padding.
+/// The input row that output row `row` reads at kernel row `kh`; `None` in the padding.
 pub(super) fn input_row(g: &Geometry, row: usize, kh: usize) -> Option<usize> {
     (row * g.stride + kh).checked_sub(g.padding).filter(|&r| r < g.height)
 }
 
-/// Row `k` (of channels times taps) of one part's unfolded input, for as many output pixels as `to` has, from `first` on.
+/// Writes row `k` (of channels times taps) of one part's unfolded input to `to`, for the `to.len()` output pixels from
+/// `first` on.
 pub(super) fn unfold_row(g: &Geometry, image: &[f32], k: usize, first: usize, mut to: &mut [f32]) {
     let (width, tap) = (g.out_width(), k % g.taps());
     let (kh, kw) = (tap / g.kernel, tap % g.kernel);
@@ -23,7 +24,7 @@ pub(super) fn unfold_row(g: &Geometry, image: &[f32], k: usize, first: usize, mu
     let (mut row, mut column) = (first / width, first % width);
     while !to.is_empty() {
         let (part, rest) = to.split_at_mut((width - column).min(to.len()));
-        // the output columns of this part that read inside the input
+        // The output columns of this row's part that read inside the input.
         let (a, b) = (lo.max(column), hi.min(column + part.len()));
         match input_row(g, row, kh).filter(|_| a < b) {
             None => part.fill(0.0),
@@ -38,12 +39,12 @@ pub(super) fn unfold_row(g: &Geometry, image: &[f32], k: usize, first: usize, mu
     }
 }
 
-/// `to[i] = from[i * stride]`.
+/// Copies with a stride: `to[i] = from[i * stride]`.
 fn gather(to: &mut [f32], from: &[f32], stride: usize) {
     match stride {
         1 => to.copy_from_slice(&from[..to.len()]),
         2 => {
-            // Whole pairs vectorise; the last element may stand alone.
+            // The loop over pairs vectorises; the last element may not have a second one.
             let (last, pairs) = to.split_last_mut().expect("at least one element");
             *last = from[2 * pairs.len()];
             for (to, from) in pairs.iter_mut().zip(from.chunks_exact(2)) {

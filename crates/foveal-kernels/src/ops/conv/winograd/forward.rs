@@ -1,4 +1,4 @@
-//! The convolution: input tiles transformed, 36 matrix products, and the products transformed back.
+//! The forward pass: the transform of the input tiles, 36 matrix products, and the transform of the products.
 use rayon::prelude::*;
 
 use super::tiling::{PatchWindows, Spare, Tile};
@@ -13,10 +13,11 @@ use crate::ops::conv::epilogue::SliceEpilogue;
 use crate::ops::conv::maps::Maps;
 use crate::ops::elementwise::relu;
 
-/// Panels of tiles that a task takes at most: its transformed input and its products then have a few megabytes.
+/// Maximum number of panels of tiles per task, so that its transformed input and its products take a few megabytes.
 const PANELS: usize = 6;
 
-/// The 3x3 convolution, stride 1 and padding 1, of `x [batch, inputs, pixels]`; the result is `[batch, outputs, pixels]`.
+/// Computes the 3x3 convolution with stride 1 and padding 1 of `x [batch, inputs, pixels]`; the result is
+/// `[batch, outputs, pixels]`.
 pub(crate) fn convolve(x: &[f32], weights: Weights, epilogue: SliceEpilogue, maps: &Maps) -> Vec<f32> {
     let Weights { inputs, outputs, .. } = weights;
     assert_eq!(x.len(), maps.batch * inputs * maps.pixels);
@@ -30,7 +31,7 @@ pub(crate) fn convolve(x: &[f32], weights: Weights, epilogue: SliceEpilogue, map
     let tiles = super::tiling::tiles(maps);
     let mut y: Vec<f32> = Vec::with_capacity(len);
     let to = SharedMut::uninit(&mut y.spare_capacity_mut()[..len]);
-    // A tile's result does not depend on which task it is in, so tasks may follow the number of threads.
+    // The result of a tile does not depend on its task, so the number of tasks may depend on the number of threads.
     let panels = tiles.len().div_ceil(COLUMNS);
     let threads = rayon::current_num_threads();
     let tasks = panels.div_ceil(PANELS).next_multiple_of(threads).min(panels);
@@ -44,7 +45,7 @@ pub(crate) fn convolve(x: &[f32], weights: Weights, epilogue: SliceEpilogue, map
     y
 }
 
-/// Some tiles.
+/// A task: a range of tiles.
 struct Job<'a> {
     x: &'a [f32],
     inputs: usize,
@@ -58,7 +59,7 @@ impl Job<'_> {
     fn run(&self, weights: &Transformed, y: SharedMut<'_>) {
         let panels = self.tiles.len().div_ceil(COLUMNS);
         let rows = self.outputs.next_multiple_of(ROWS);
-        // One line more than needed, so that positions do not all fall into the same sets of the caches.
+        // One additional line, so that the positions do not all map to the same sets of the caches.
         let (in_panel, out_panel) = (self.inputs * COLUMNS, rows * COLUMNS);
         let (in_position, out_position) = (panels * in_panel + COLUMNS, panels * out_panel + COLUMNS);
         let mut buffer = Scratch::of(POSITIONS * (in_position + out_position));
@@ -66,7 +67,7 @@ impl Job<'_> {
         let products = &mut products[..POSITIONS * out_position];
         for (panel, tiles) in self.tiles.chunks(COLUMNS).enumerate() {
             let windows = PatchWindows::new(tiles, self.inputs, self.maps.pixels);
-            // SAFETY: `[POSITIONS, inputs, COLUMNS]` of this panel lie within the buffer.
+            // SAFETY: this panel's `[POSITIONS, inputs, COLUMNS]` lies within the buffer.
             unsafe {
                 transform_input(
                     self.x,
@@ -85,21 +86,21 @@ impl Job<'_> {
                 let a = Panels { data: &a.data[k * ROWS..], ..a };
                 let b = Panels { data: &inputs[position * in_position + k * COLUMNS..], stride: in_panel };
                 let c = Target::new(&mut products[position * out_position..], COLUMNS, out_panel);
-                // SAFETY: the operands have whole panels, `inputs` deep; the products are this task's own.
+                // SAFETY: the operands have whole panels of depth `inputs`; only this task accesses the products.
                 unsafe { multiply(size, a, b, c, k > 0) };
             }
         }
         for (panel, tiles) in self.tiles.chunks(COLUMNS).enumerate() {
             let from = products[panel * out_panel..].as_ptr();
-            // SAFETY: `[POSITIONS, outputs, COLUMNS]` of this panel lie within the products, and no other task
-            // writes these tiles.
+            // SAFETY: this panel's `[POSITIONS, outputs, COLUMNS]` lies within the products, and no other task
+            // accesses these tiles.
             unsafe { transform_output(self, tiles, from, out_position, y) };
         }
     }
 }
 
 on_best_isa! {
-    /// Transforms all channels of [`COLUMNS`] tiles.
+    /// Transforms all input channels of [`COLUMNS`] tiles.
     ///
     /// # Safety
     /// `[POSITIONS, channels, COLUMNS]` must be writable at `to`, positions `position_stride` apart.
@@ -154,11 +155,11 @@ unsafe fn transform_input_on<L: Lanes, const V: usize, const WIDE: usize>(
 }
 
 on_best_isa! {
-    /// Transforms the products of at most [`COLUMNS`] tiles back, and writes them.
+    /// Transforms the products of at most [`COLUMNS`] tiles to the output and writes them, with the epilogue applied.
     ///
     /// # Safety
-    /// `[POSITIONS, outputs, COLUMNS]` must be readable at `from`, positions `position_stride` apart, `y` writable at
-    /// the tiles of all output channels, and nobody else may touch them meanwhile.
+    /// `[POSITIONS, outputs, COLUMNS]` must be readable at `from`, positions `position_stride` apart. `y` must be
+    /// writable at the tiles of all output channels, and nobody else may access them meanwhile.
     unsafe fn transform_output(
         job: &Job<'_>, tiles: &[Tile], from: *const f32, position_stride: usize, y: SharedMut<'_>,
     ) = transform_output_on
@@ -176,13 +177,13 @@ unsafe fn transform_output_on<L: Lanes, const V: usize, const WIDE: usize>(
     let residual = epilogue.residual;
     let mut aside = [[[0f32; TILE]; COLUMNS]; TILE];
     let whole = |tile: &Tile| tile.rows() == TILE && tile.columns() == TILE;
-    // Tiles that are not whole, or that a residual is added to, are written aside first.
+    // Incomplete tiles, and all tiles if there is a residual, are first written to the buffer `aside`.
     let is_direct: [bool; COLUMNS] = std::array::from_fn(|i| residual.is_none() && tiles.get(i).is_some_and(whole));
     let starts: [usize; COLUMNS] = std::array::from_fn(|i| tiles.get(i).map_or(0, |t| t.start(outputs, pixels)));
     let widths: [usize; COLUMNS] = std::array::from_fn(|i| tiles.get(i).map_or(0, Tile::width));
     let all_direct = is_direct.iter().all(|d| *d);
     for channel in 0..outputs {
-        // SAFETY: the products of this channel are readable; rows are those of this job's tiles, or aside.
+        // SAFETY: the products of this channel are readable; the rows are those of this task's tiles, or of `aside`.
         unsafe {
             let (scale, shift) = (L::splat(epilogue.scale_of(channel)), L::splat(epilogue.shift_of(channel)));
             for v in 0..V {

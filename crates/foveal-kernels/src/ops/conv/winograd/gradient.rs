@@ -1,5 +1,5 @@
-//! The weight's gradient: patches of the input and tiles of the output's gradient, both transformed, and 36 matrix
-//! products over all tiles.
+//! The gradient of the weight: patches of the input and tiles of the output's gradient are transformed, multiplied in
+//! 36 matrix products over all tiles, and transformed to the gradient.
 use rayon::prelude::*;
 
 use super::tiling::{Spare, Tile, Window};
@@ -11,13 +11,13 @@ use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
 use crate::ops::conv::maps::Maps;
 
-/// Taps of a 3x3 kernel.
+/// Number of taps of a 3x3 kernel.
 const TAPS: usize = 9;
-/// Tiles whose products are added up at once: the transformed operands of a run stay in the third-level cache.
+/// Number of tiles whose products are summed at a time, so that the transformed operands stay in the third-level cache.
 const RUN: usize = 256;
 
-/// The gradient `[outputs, inputs, 3, 3]` of the weight of a 3x3 convolution with stride 1 and padding 1, from its input
-/// `x [batch, inputs, pixels]` and its output's gradient `dy [batch, outputs, pixels]`.
+/// Computes the gradient `[outputs, inputs, 3, 3]` of the weight of a 3x3 convolution with stride 1 and padding 1, from
+/// its input `x [batch, inputs, pixels]` and its output's gradient `dy [batch, outputs, pixels]`.
 pub(crate) fn weight_grad(x: &[f32], dy: &[f32], inputs: usize, outputs: usize, maps: &Maps) -> Vec<f32> {
     assert_eq!(x.len(), maps.batch * inputs * maps.pixels);
     assert_eq!(dy.len(), maps.batch * outputs * maps.pixels);
@@ -37,7 +37,8 @@ pub(crate) fn weight_grad(x: &[f32], dy: &[f32], inputs: usize, outputs: usize, 
         let (a_to, b_to) = (SharedMut::new(&mut a), SharedMut::new(&mut b));
         let (a_panels, b_panels) = (rows / ROWS, columns / COLUMNS);
         (0..a_panels + b_panels).into_par_iter().for_each(|panel| {
-            // SAFETY: `[POSITIONS, depth, ROWS or COLUMNS]` of this panel lie within the buffer, this task's own.
+            // SAFETY: this panel's `[POSITIONS, depth, ROWS or COLUMNS]` lies within the buffer, and only this task
+            // accesses it.
             unsafe {
                 if panel < b_panels {
                     let to = b_to.at(panel * depth * COLUMNS);
@@ -56,7 +57,8 @@ pub(crate) fn weight_grad(x: &[f32], dy: &[f32], inputs: usize, outputs: usize, 
         (0..POSITIONS).into_par_iter().with_max_len(1).for_each(|position| {
             let a = Panels { data: &a[position * a_position..], stride: depth * ROWS };
             let b = Panels { data: &b[position * b_position..], stride: depth * COLUMNS };
-            // SAFETY: a position's products are this task's own; the operands have whole panels, `depth` deep.
+            // SAFETY: only this task accesses the products of its position; the operands have whole panels of depth
+            // `depth`.
             unsafe {
                 let c = Target::shared(c, position * rows * columns, columns, COLUMNS);
                 multiply(Size { rows, columns, depth }, a, b, c, run > 0);
@@ -72,7 +74,7 @@ pub(crate) fn weight_grad(x: &[f32], dy: &[f32], inputs: usize, outputs: usize, 
     dw
 }
 
-/// Some channels of a tensor `[batch, channels, pixels]`.
+/// The channels from `first` on of a tensor `[batch, channels, pixels]`.
 #[derive(Clone, Copy)]
 struct Source<'a> {
     values: &'a [f32],
@@ -82,7 +84,7 @@ struct Source<'a> {
 }
 
 on_best_isa! {
-    /// Transforms the patches of [`COLUMNS`] input channels.
+    /// Transforms the patches of at most [`COLUMNS`] input channels.
     ///
     /// # Safety
     /// `[POSITIONS, tiles, COLUMNS]` must be writable at `to`, positions `position_stride` apart.
@@ -101,7 +103,7 @@ unsafe fn input_on<L: Lanes, const V: usize, const WIDE: usize>(
 }
 
 on_best_isa! {
-    /// Transforms the tiles of [`ROWS`] output channels.
+    /// Transforms the gradient tiles of at most [`ROWS`] output channels.
     ///
     /// # Safety
     /// `[POSITIONS, tiles, ROWS]` must be writable at `to`, positions `position_stride` apart.
@@ -119,7 +121,7 @@ unsafe fn gradient_on<L: Lanes, const V: usize, const WIDE: usize>(
     unsafe { transform::<L, Gradient, TILE, ROWS>(source, tiles, to, position_stride) };
 }
 
-/// Transforms `SIDE x SIDE` windows of `WIDTH` channels; channels beyond the last have zeros.
+/// Transforms the `SIDE x SIDE` windows of `WIDTH` channels. Channels beyond the last give zeros.
 ///
 /// # Safety
 /// `[POSITIONS, tiles, WIDTH]` must be writable at `to`, positions `position_stride` apart.
@@ -177,7 +179,7 @@ unsafe fn transform<L: Lanes, M: Map<SIDE, PATCH>, const SIDE: usize, const WIDT
 }
 
 on_best_isa! {
-    /// Transforms one output channel's products back into `dw [inputs, 3, 3]`.
+    /// Transforms the products of one output channel to its gradient `dw [inputs, 3, 3]`.
     ///
     /// # Safety
     /// `[POSITIONS, inputs rounded up to COLUMNS]` must be readable at `from`, positions `position_stride` apart.

@@ -1,6 +1,6 @@
-//! 3x3 convolutions, stride 1 and padding 1, by Winograd's minimal filtering F(4x4, 3x3): 36 multiplications for the
-//! 144 of a tile (Lavin & Gray, arXiv 1509.09308). The input's gradient is such a convolution too; the weight's is
-//! F(3x3, 4x4), on the same points.
+//! 3x3 convolutions with stride 1 and padding 1 by Winograd's minimal filtering F(4x4, 3x3), which needs 36
+//! multiplications per tile instead of 144 (Lavin & Gray, arXiv 1509.09308). The gradient of the input is a convolution
+//! of the same kind; the gradient of the weight is F(3x3, 4x4) on the same points.
 mod forward;
 mod gradient;
 mod tiling;
@@ -13,9 +13,9 @@ pub(crate) use weight::Weights;
 
 use super::maps::Maps;
 
-/// Channels below which the transforms cost more than they save.
+/// Number of channels below which the transforms cost more time than they save.
 const MIN_CHANNELS: usize = 16;
-/// Tiles below which the transforms of the weights cost more than the products save.
+/// Number of tiles below which the transforms of the weights cost more time than the products save.
 const MIN_TILES: usize = 24;
 
 /// Whether minimal filtering is faster than the direct convolution.
@@ -30,7 +30,8 @@ mod tests {
     use crate::ops::conv::MapSize;
     use crate::ops::conv::epilogue::SliceEpilogue;
 
-    /// Largest error over the largest value, against sums in `f64`. Measured: 8e-6 with 300 channels.
+    /// Limit of the largest error relative to the largest value, against sums in `f64`. Measured: 8e-6 with 300
+    /// channels.
     const TOLERANCE: f64 = 2e-5;
 
     fn values(seed: u64, len: usize) -> Vec<f32> {

@@ -1,18 +1,21 @@
-//! Where tiles lie, and the rows of memory that their patches are read from.
+//! The positions of the tiles, and the rows of memory from which their patches are read.
 use super::transform::{PATCH, TILE};
 use crate::cpu::matmul::COLUMNS;
 use crate::ops::conv::maps::Maps;
 
-/// A tile of the output: 4x4 values, fewer at the lower and right edges.
+/// A tile of the output: 4x4 values, or fewer at the lower and right edges of a map.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tile {
     image: usize,
-    /// First element of the map within a channel.
+    /// Index of the map's first element within a channel.
     offset: usize,
+    /// Height of the map.
     height: usize,
+    /// Width of the map.
     width: usize,
-    /// Row and column of the upper left value.
+    /// Row of the tile's upper left value in the map.
     row: usize,
+    /// Column of the tile's upper left value in the map.
     column: usize,
 }
 
@@ -36,13 +39,13 @@ pub(super) fn tiles(maps: &Maps) -> Vec<Tile> {
     tiles
 }
 
-/// The number of tiles that [`tiles`] gives, without making them.
+/// The number of tiles that [`tiles`] returns.
 pub(super) fn count(maps: &Maps) -> usize {
     maps.batch * maps.levels.iter().map(|l| l.height.div_ceil(TILE) * l.width.div_ceil(TILE)).sum::<usize>()
 }
 
 impl Tile {
-    /// The element of channel 0 at the tile's upper left value, in a buffer `[batch, channels, pixels]`.
+    /// The index of the tile's upper left value in channel 0, in a buffer `[batch, channels, pixels]`.
     pub(super) fn start(&self, channels: usize, pixels: usize) -> usize {
         self.image * channels * pixels + self.offset + self.row * self.width + self.column
     }
@@ -60,19 +63,19 @@ impl Tile {
     }
 }
 
-/// What lies outside of a map.
+/// A row outside of a map.
 static ZEROS: [f32; 8] = [0.0; 8];
-/// The start of a row that lies outside of its map.
+/// Marks a row of a window that lies outside of the map.
 const ABSENT: isize = isize::MIN;
 
-/// The rows of memory of a square window around a tile: `SIDE` rows of `SIDE` values, with `(SIDE - TILE) / 2` values
-/// around the tile on each side.
+/// The rows of a square window around a tile: `SIDE` rows of `SIDE` values, with a border of `(SIDE - TILE) / 2` values
+/// on each side of the tile.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window<const SIDE: usize> {
-    /// For each row, the element of channel 0 that it begins at (in a neighbouring row, where the window reaches over
-    /// the map's edge), or [`ABSENT`].
+    /// For each row, the index of its first element in channel 0, or [`ABSENT`]. If the window extends beyond the left
+    /// edge of the map, that element belongs to the previous row in memory.
     rows: [isize; SIDE],
-    /// The columns that lie within the map.
+    /// The first column within the map, and the first one beyond it.
     inside: [usize; 2],
 }
 
@@ -98,12 +101,12 @@ impl<const SIDE: usize> Window<SIDE> {
     }
 }
 
-/// Places for copies of rows that end too near to the buffer's ends to be read eight elements at a time.
+/// Space for copies of rows that are too close to the buffer's ends to be read eight elements at a time.
 pub(super) type Spare<const SIDE: usize> = [[[f32; 8]; COLUMNS]; SIDE];
-/// The addresses of each row of [`COLUMNS`] windows.
+/// The address of each row of [`COLUMNS`] windows.
 pub(super) type Rows<const SIDE: usize> = [[*const f32; COLUMNS]; SIDE];
 
-/// The address of the row that begins at `at`, or of a copy of it: eight elements can be read there.
+/// The address of the row that begins at `at`, or of a copy of the row. Eight elements can be read at the address.
 #[inline(always)]
 fn row_at(x: &[f32], at: isize, spare: &mut [f32; 8]) -> *const f32 {
     if at >= 0 && at as usize + 8 <= x.len() {
@@ -115,13 +118,14 @@ fn row_at(x: &[f32], at: isize, spare: &mut [f32; 8]) -> *const f32 {
     spare.as_ptr()
 }
 
-/// [`COLUMNS`] windows of one channel at a time.
+/// The windows of [`COLUMNS`] tiles.
 #[derive(Clone, Debug)]
 pub(super) struct Windows<const SIDE: usize> {
     rows: [[isize; COLUMNS]; SIDE],
-    /// First and last row that is not absent.
+    /// The smallest and the largest start of a row that is not absent.
     range: [isize; 2],
-    /// For each column of the windows, all bits set where it lies within the map; none where all do.
+    /// For each column of the windows, all bits set if it lies within the map, else none. `None` if all columns of all
+    /// windows lie within their maps.
     masks: Option<Box<[[f32; COLUMNS]; SIDE]>>,
 }
 
@@ -138,7 +142,7 @@ impl<const SIDE: usize> Windows<SIDE> {
         Self { rows, range, masks }
     }
 
-    /// The rows of channel number `shift / pixels`.
+    /// The rows of channel `shift / pixels`.
     #[inline(always)]
     pub(super) fn rows(&self, x: &[f32], shift: usize, spare: &mut Spare<SIDE>) -> Rows<SIDE> {
         let mut rows = [[ZEROS.as_ptr(); COLUMNS]; SIDE];
@@ -166,7 +170,8 @@ impl<const SIDE: usize> Windows<SIDE> {
 }
 
 impl<const SIDE: usize> Window<SIDE> {
-    /// The rows of up to [`COLUMNS`] channels of one window, the first at `shift`, the next `pixels` on.
+    /// The rows of `channels` (at most [`COLUMNS`]) channels of one window; the first begins at `shift`, and each of
+    /// the others `pixels` after the one before.
     #[inline(always)]
     pub(super) fn channels(
         &self,
@@ -193,5 +198,5 @@ impl<const SIDE: usize> Window<SIDE> {
     }
 }
 
-/// Windows of the input, with a border of one value.
+/// The windows of the input, with a border of one value around each tile.
 pub(super) type PatchWindows = Windows<PATCH>;

@@ -1,13 +1,13 @@
-//! The transforms of Winograd's minimal filtering for 3x3 kernels on 4x4 tiles (Lavin & Gray, arXiv 1509.09308, section
-//! 4.3): points 0, 1, -1, 2, -2 and infinity. Each is applied to the columns, then to the rows, of a small square, on as
-//! many squares at once as a vector has lanes.
+//! The transforms of Winograd's minimal filtering for 3x3 kernels on 4x4 tiles, with the points 0, 1, -1, 2, -2 and
+//! infinity (Lavin & Gray, arXiv 1509.09308, section 4.3). Each transform is applied to the columns and then to the
+//! rows of a small square, for as many squares at once as a vector has lanes.
 use crate::cpu::matmul::lanes::Lanes;
 
 /// Side of a tile of the output.
 pub(super) const TILE: usize = 4;
-/// Side of the patch of the input that a tile needs.
+/// Side of the patch of the input from which a tile is computed.
 pub(super) const PATCH: usize = 6;
-/// Products a tile: positions of the transformed patch.
+/// Number of positions of the transformed patch, and so of matrix products.
 pub(super) const POSITIONS: usize = PATCH * PATCH;
 
 /// A linear map from `IN` to `OUT` numbers.
@@ -74,7 +74,7 @@ impl Map<3, PATCH> for Kernel {
     }
 }
 
-/// The transform of the output's gradient, where it is the filter and the kernel the result: `G` for four taps.
+/// The transform of the output's gradient, which takes the role of the kernel in F(3x3, 4x4): `G` for four taps.
 pub(super) struct Gradient;
 impl Map<TILE, PATCH> for Gradient {
     #[inline(always)]
@@ -103,7 +103,7 @@ impl Map<PATCH, 3> for KernelGradient {
     }
 }
 
-/// `M` on the columns, then on the rows, of `IN x IN` squares.
+/// Applies `M` to the columns and then to the rows of `IN x IN` squares.
 ///
 /// # Safety
 /// The processor must have the instruction set of the [`Lanes`].

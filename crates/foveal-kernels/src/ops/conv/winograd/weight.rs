@@ -1,4 +1,4 @@
-//! Transformed weights.
+//! The transform of the weights.
 use rayon::prelude::*;
 
 use super::transform::{Kernel, POSITIONS, both_ways};
@@ -8,8 +8,8 @@ use crate::cpu::matmul::{COLUMNS, Panels, ROWS};
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
 
-/// 3x3 weights as they lie in memory: tap `t` of the kernel from input `i` to output `o` is at `o * output_stride + i *
-/// input_stride + t`.
+/// 3x3 weights in memory: tap `t` of the kernel from input channel `i` to output channel `o` is at
+/// `o * output_stride + i * input_stride + t`.
 #[derive(Clone, Copy)]
 pub(crate) struct Weights<'a> {
     pub(crate) values: &'a [f32],
@@ -17,14 +17,14 @@ pub(crate) struct Weights<'a> {
     pub(crate) inputs: usize,
     pub(crate) output_stride: usize,
     pub(crate) input_stride: usize,
-    /// Whether the kernel is turned by half a turn.
+    /// Whether the kernel is rotated by 180 degrees.
     pub(crate) turned: bool,
 }
 
-/// Taps of a 3x3 kernel.
+/// Number of taps of a 3x3 kernel.
 const TAPS: usize = 9;
 
-/// For each position a left operand `[outputs, inputs]` in panels.
+/// The transformed weights: for each position a left operand `[outputs, inputs]`, packed into panels.
 pub(super) struct Transformed {
     buffer: Scratch,
     panel_stride: usize,
@@ -45,20 +45,21 @@ impl Transformed {
         let mut buffer = Scratch::of(POSITIONS * position_stride);
         let to = SharedMut::new(&mut buffer);
         (0..panels).into_par_iter().for_each(|panel| {
-            // SAFETY: the panel's first element at position 0; a panel of every position is this task's own.
+            // SAFETY: the address is that of the panel at position 0; only this task accesses this panel, at all
+            // positions.
             unsafe { transform(&w, panel * ROWS, to.at(panel * panel_stride), position_stride) };
         });
         Self { buffer, panel_stride, position_stride }
     }
 
-    /// The left operand of a position.
+    /// The left operand for a position.
     pub(super) fn panels(&self, position: usize) -> Panels<'_> {
         Panels { data: &self.buffer[position * self.position_stride..], stride: self.panel_stride }
     }
 }
 
 on_best_isa! {
-    /// Transforms the weights of outputs `first..first + ROWS`; outputs beyond the last have zeros.
+    /// Transforms the weights of output channels `first..first + ROWS`; channels beyond the last give zeros.
     ///
     /// # Safety
     /// `[POSITIONS, inputs, ROWS]` must be writable at `to`, positions `position_stride` apart.
