@@ -266,12 +266,9 @@ mod tests {
             assert_eq!(other(found, wanted), format!("{0}: set model.backbone = \"{0}\"", found.name()));
         }
         // Only widths tell a ResNeXt from a ResNet of the same depth.
-        let resize = |name: &str, shape: [usize; 4]| {
-            move |f: &mut WeightFile| f.tensors.get_mut(name).unwrap().shape = shape.to_vec()
-        };
         let grouped = changed(|f| {
-            resize("layer1.0.conv2.weight", [128, 4, 3, 3])(f);
-            resize("layer1.0.conv3.weight", [256, 128, 1, 1])(f);
+            f.tensors.get_mut("layer1.0.conv2.weight").unwrap().shape = vec![128, 4, 3, 3];
+            f.tensors.get_mut("layer1.0.conv3.weight").unwrap().shape = vec![256, 128, 1, 1];
         });
         assert_eq!(grouped, "resnext50_32x4d: set model.backbone = \"resnext50_32x4d\"");
         let tensor = HostTensor { shape: vec![1; 4], values: vec![1.0] };
