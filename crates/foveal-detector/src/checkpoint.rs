@@ -124,7 +124,6 @@ impl Checkpoint {
         if checksum(raw.into_iter()) != meta.checksum {
             return Err(bad("tensor data that does not match its checksum: the file is damaged or was edited".into()));
         }
-        meta.model.validate().map_err(|e| bad(e.within("model").to_string()))?;
         // The checksum does not cover the configuration: an edited one could describe a network too large for memory.
         let tensors = tensors_from_safetensors(path, &bytes)?;
         let held: usize = tensors.values().map(|t| t.values.len()).sum();
@@ -135,6 +134,7 @@ impl Checkpoint {
         if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
             return Err(bad(format!("a non-finite value in tensor {name}")));
         }
+        meta.model.validate().map_err(|e| bad(e.within("model").to_string()))?;
         meta.preprocess.validate().map_err(|e| bad(e.within("preprocess").to_string()))?;
         let with_channel = meta.model.class_channels.as_ref().map_or(meta.categories.len(), |c| c.of_class.len());
         if with_channel != meta.categories.len() {

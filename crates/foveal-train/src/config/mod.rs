@@ -203,9 +203,10 @@ mod tests {
         let rule = loss("class_weights = \"effective_number\"").unwrap().class_weights;
         assert_eq!(rule, ClassWeights::Rule(ClassWeightRule::EffectiveNumber));
         assert_eq!(loss("class_weights = [1, 2.5]").unwrap().class_weights, ClassWeights::Each(vec![1.0, 2.5]));
-        for (text, hint) in
-            [("alpha = \"a\"", "a list with one for each class"), ("class_weights = \"ohem\"", "inverse_frequency")]
-        {
+        for (text, hint) in [
+            ("alpha = \"a\"", "a list with one number for each class"),
+            ("class_weights = \"ohem\"", "inverse_frequency"),
+        ] {
             let error = loss(text).unwrap_err().to_string();
             assert!(error.contains(hint), "{error}");
         }
@@ -236,7 +237,7 @@ mod tests {
         let cases = [
             (wrong(|c| c.train.batch_size = 0), "train.batch_size: ", "at least 1", "0"),
             (wrong(|c| c.train.lr = f64::NAN), "train.lr: ", "a finite number above 0", "NaN"),
-            (wrong(|c| c.train.momentum = 1.0), "train.momentum: ", "below 1", "1.0"),
+            (wrong(|c| c.train.momentum = 1.0), "train.momentum: ", "at least 0 and less than 1", "1.0"),
             (wrong(|c| c.train.backbone_lr = -0.5), "train.backbone_lr: ", "0 or more", "-0.5"),
             (wrong(|c| c.train.new_layers_lr = 10.0), "train.new_layers_lr: ", "model.weights", "10.0"),
             (wrong(|c| c.train.milestones = vec![8.0, 3.0]), "train.milestones: ", "rising order", "[8.0, 3.0]"),
