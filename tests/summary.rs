@@ -63,3 +63,17 @@ fn sizes_and_classes_that_cannot_be() {
     place.run(&["summary", "tiny.toml", "--size", "0x32"]).fails(2, &["--size"]);
     place.run(&["summary", "tiny.toml", "--set", "data.train.annotations=none.json"]).fails(1, &["none.json"]);
 }
+
+/// The estimate is within 15 % of the resident memory that a training step really takes.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_expected_memory_is_that_of_the_bench() {
+    let place = Workplace::new();
+    place.write("r18.toml", "[model]\nbackbone = \"resnet18\"\nnorm = \"frozen_batch\"\n");
+    let size = ["--set", "bench.height=320", "--set", "bench.width=320", "--set", "bench.warmup=1"];
+    let bench = ["bench", "r18.toml", "--only", "train", "--steps", "1", "--json", "-"];
+    let measured = place.run(&[&bench, size.as_slice()].concat()).succeeds().json()["peak_rss_mb"].as_f64().unwrap();
+    let summary = ["summary", "r18.toml", "--classes", "80", "--batch", "2", "--size", "320x320", "--json", "-"];
+    let expected = number(&place.run(&summary).succeeds().json()["training_memory_total"]) as f64 / (1 << 20) as f64;
+    assert!((expected / measured - 1.0).abs() < 0.15, "{expected:.0} MiB expected, {measured:.0} MiB measured");
+}

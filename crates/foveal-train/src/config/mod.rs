@@ -241,7 +241,7 @@ mod tests {
             (wrong(|c| c.train.backbone_lr = -0.5), "train.backbone_lr: ", "0 or more", "-0.5"),
             (wrong(|c| c.train.new_layers_lr = 10.0), "train.new_layers_lr: ", "model.weights", "10.0"),
             (wrong(|c| c.train.milestones = vec![8.0, 3.0]), "train.milestones: ", "rising order", "[8.0, 3.0]"),
-            (wrong(|c| c.train.ema = 1.0), "train.ema: ", "below 1", "1.0"),
+            (wrong(|c| c.train.ema = 1.0), "train.ema: ", "at least 0 and less than 1", "1.0"),
             (
                 wrong(|c| (c.train.activation_checkpointing, c.model.norm) = (true, BackboneNorm::Batch)),
                 "train.activation_checkpointing: ",
