@@ -65,8 +65,8 @@ mod tests {
         assert!(not_negative("k", 0.0).is_ok() && not_negative("k", -0.1).is_err());
         assert!(positive("k", 0.1f32).is_ok() && positive("k", 0.0).is_err());
         assert!(at_least_one("k", 1).is_ok() && at_least_one("k", 0).is_err());
-        let all: [fn(&str, f64) -> Result<(), SettingError>; 4] = [fraction, below_one, not_negative, positive];
-        for check in all {
+        type Check = fn(&str, f64) -> Result<(), SettingError>;
+        for check in [fraction as Check, below_one, not_negative, positive] {
             assert!(check("k", f64::NAN).is_err() && check("k", f64::INFINITY).is_err());
         }
         // A number in single precision is shown with the digits that were written.

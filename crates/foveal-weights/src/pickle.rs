@@ -134,29 +134,7 @@ impl Walk {
                 let items = self.above_mark()?;
                 self.grow(items)?;
             }
-            // The memo.
-            b'g' | b'p' => {
-                let text = line(from)?;
-                let index = text.trim_end().parse().map_err(|_| "a memo index that is not a number")?;
-                if op == b'g' { self.get(index)? } else { self.put(index)? }
-            }
-            b'h' => {
-                let [index] = number(from)?;
-                self.get(index.into())?;
-            }
-            b'j' => {
-                let index = u32::from_le_bytes(number(from)?);
-                self.get(index)?;
-            }
-            b'q' => {
-                let [index] = number(from)?;
-                self.put(index.into())?;
-            }
-            b'r' => {
-                let index = u32::from_le_bytes(number(from)?);
-                self.put(index)?;
-            }
-            0x94 => self.put(self.memo.len() as u32)?,
+            b'g' | b'p' | b'h' | b'j' | b'q' | b'r' | 0x94 => self.memo(op, from)?,
             // Python functions, classes and objects.
             b'c' => {
                 let (module, name) = (line(from)?, line(from)?);
@@ -186,6 +164,26 @@ impl Walk {
             other => return Err(format!("a pickle opcode {other:#04x}, which PyTorch files do not use")),
         }
         Ok(true)
+    }
+
+    /// Executes an opcode that reads or writes the memo, the numbered list of objects that a pickle refers back to.
+    fn memo(&mut self, op: u8, from: &mut impl BufRead) -> Result<(), String> {
+        match op {
+            b'g' | b'p' => {
+                let text = line(from)?;
+                let index = text.trim_end().parse().map_err(|_| "a memo index that is not a number")?;
+                if op == b'g' { self.get(index) } else { self.put(index) }
+            }
+            b'h' | b'q' => {
+                let [index] = number(from)?;
+                if op == b'h' { self.get(index.into()) } else { self.put(index.into()) }
+            }
+            b'j' | b'r' => {
+                let index = u32::from_le_bytes(number(from)?);
+                if op == b'j' { self.get(index) } else { self.put(index) }
+            }
+            _ => self.put(self.memo.len() as u32),
+        }
     }
 
     fn push(&mut self, slot: Slot) {
