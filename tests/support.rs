@@ -10,7 +10,7 @@ use tempfile::TempDir;
 /// Side length of the test images in pixels.
 const SIDE: u32 = 64;
 /// Number of images in each set.
-pub const IMAGES: usize = 6;
+pub(crate) const IMAGES: usize = 6;
 
 /// The configuration of all tests: a very small network and short training.
 const RECIPE: &str = r#"
@@ -39,13 +39,13 @@ images = "images"
 "#;
 
 /// A temporary folder with a data set and a configuration.
-pub struct Workplace {
+pub(crate) struct Workplace {
     folder: TempDir,
 }
 
 impl Workplace {
     /// Creates a folder with `images/`, `train.json`, `val.json` and `tiny.toml`.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
         std::fs::create_dir(place.path("images")).unwrap();
         for (set, first) in [("train", 1), ("val", 101)] {
@@ -57,37 +57,37 @@ impl Workplace {
     }
 
     /// The path of a file in the folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a file into the folder.
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, content).unwrap();
         path
     }
 
     /// Reads a JSON file in the folder.
-    pub fn json(&self, name: &str) -> Value {
+    pub(crate) fn json(&self, name: &str) -> Value {
         let text = std::fs::read_to_string(self.path(name)).unwrap();
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}: {text}"))
     }
 
     /// The text of `train.json` after a change.
-    pub fn changed(&self, change: impl FnOnce(&mut Value)) -> String {
+    pub(crate) fn changed(&self, change: impl FnOnce(&mut Value)) -> String {
         let mut value = self.json("train.json");
         change(&mut value);
         value.to_string()
     }
 
     /// Runs the binary in the folder on the device `flex`.
-    pub fn run(&self, arguments: &[&str]) -> Run {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
         self.run_on("flex", arguments)
     }
 
     /// Runs the binary in the folder on a device.
-    pub fn run_on(&self, device: &str, arguments: &[&str]) -> Run {
+    pub(crate) fn run_on(&self, device: &str, arguments: &[&str]) -> Run {
         let output = Command::new(env!("CARGO_BIN_EXE_foveal"))
             .args(arguments)
             .args(["--device", device, "--threads", "2"])
@@ -98,7 +98,7 @@ impl Workplace {
     }
 
     /// Starts the binary in the folder on the device `flex`, without waiting for its end.
-    pub fn start(&self, arguments: &[&str]) -> Child {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_foveal"))
             .args(arguments)
             .args(["--device", "flex", "--threads", "1"])
@@ -110,7 +110,7 @@ impl Workplace {
     }
 
     /// Trains with `tiny.toml` into the folder `run`.
-    pub fn train(&self) {
+    pub(crate) fn train(&self) {
         self.run(&["train", "tiny.toml", "--out", "run"]).succeeds();
     }
 
@@ -145,7 +145,7 @@ impl Workplace {
 }
 
 /// The result of a run of the binary.
-pub struct Run {
+pub(crate) struct Run {
     /// The arguments, joined by spaces.
     pub line: String,
     /// The exit code; `None` if a signal ended the process.
@@ -168,7 +168,7 @@ impl Run {
 
     /// Asserts that the exit code is 0.
     #[track_caller]
-    pub fn succeeds(self) -> Self {
+    pub(crate) fn succeeds(self) -> Self {
         assert_eq!(self.code, Some(0), "foveal {}\n{}", self.line, self.stderr);
         self
     }
@@ -176,7 +176,7 @@ impl Run {
     /// Asserts an exit code, exactly one error message on stderr that contains all of `words`, no panic, and an empty
     /// stdout.
     #[track_caller]
-    pub fn fails(self, code: i32, words: &[&str]) {
+    pub(crate) fn fails(self, code: i32, words: &[&str]) {
         let Self { line, stderr, .. } = &self;
         assert_eq!(self.code, Some(code), "foveal {line}\n{stderr}");
         assert_eq!(self.stdout, "", "foveal {line}");
@@ -190,17 +190,17 @@ impl Run {
 
     /// Parses stdout as JSON.
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("foveal {}: {e}: {}", self.line, self.stdout))
     }
 }
 
 /// The keys of a JSON object, in the order of the text.
-pub fn keys(value: &Value) -> Vec<&str> {
+pub(crate) fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
 /// Reads a file with one JSON value per line.
-pub fn lines(path: &Path) -> Vec<Value> {
+pub(crate) fn lines(path: &Path) -> Vec<Value> {
     std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -46,7 +46,7 @@ pub(crate) struct PlacedObjects {
 
 impl PlacedObjects {
     /// The training targets of each anchor.
-    pub fn targets(&self, anchors: &[BBox], matcher: &MatcherConfig) -> ImageTargets {
+    pub(crate) fn targets(&self, anchors: &[BBox], matcher: &MatcherConfig) -> ImageTargets {
         image_targets(anchors, &self.boxes, &self.classes, &self.crowds, matcher)
     }
 }
@@ -76,14 +76,19 @@ pub(crate) fn by_padded_size<'a>(
 
 impl Geometry {
     /// Resizing without augmentation.
-    pub fn plain(preprocess: &Preprocess, record: &Record) -> Self {
+    pub(crate) fn plain(preprocess: &Preprocess, record: &Record) -> Self {
         let (width, height) = preprocess.target_size(record.width, record.height);
         let size = Size { width, height };
         Self { flip_horizontal: false, flip_vertical: false, resized: size, canvas: size, offset_x: 0, offset_y: 0 }
     }
 
     /// Chooses all random values for an image.
-    pub fn random(preprocess: &Preprocess, record: &Record, config: &AugmentConfig, random: &mut Stream) -> Self {
+    pub(crate) fn random(
+        preprocess: &Preprocess,
+        record: &Record,
+        config: &AugmentConfig,
+        random: &mut Stream,
+    ) -> Self {
         let flip_horizontal = random.chance(config.flip_horizontal);
         let flip_vertical = random.chance(config.flip_vertical);
         let mut preprocess = preprocess.clone();
@@ -111,7 +116,7 @@ impl Geometry {
 
     /// Flips, resizes and places the image on its canvas. The rest of the canvas is 0, which is the mean colour after
     /// normalisation.
-    pub fn apply(&self, mut image: RgbImage, preprocess: &Preprocess) -> Staged {
+    pub(crate) fn apply(&self, mut image: RgbImage, preprocess: &Preprocess) -> Staged {
         if self.flip_horizontal {
             image::imageops::flip_horizontal_in_place(&mut image);
         }
@@ -138,7 +143,7 @@ impl Geometry {
 
     /// Places the boxes of the record on the canvas. Objects that are mostly cut off or smaller than `min_box` pixels
     /// are to be ignored.
-    pub fn place(&self, record: &Record, min_box: f32) -> PlacedObjects {
+    pub(crate) fn place(&self, record: &Record, min_box: f32) -> PlacedObjects {
         let sx = self.resized.width as f32 / record.width as f32;
         let sy = self.resized.height as f32 / record.height as f32;
         let (x, y) = (self.offset_x as f32, self.offset_y as f32);

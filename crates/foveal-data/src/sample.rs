@@ -29,7 +29,7 @@ const GEOMETRY: u64 = 1;
 const COLOR: u64 = 2;
 
 impl SampleMaker {
-    pub fn new(config: &DataConfig, training: bool, seed: u64, epoch: u64) -> Self {
+    pub(crate) fn new(config: &DataConfig, training: bool, seed: u64, epoch: u64) -> Self {
         Self {
             preprocess: config.preprocess(),
             augment: training.then(|| config.augment.clone()),
@@ -43,7 +43,7 @@ impl SampleMaker {
     ///
     /// # Errors
     /// The image cannot be loaded.
-    pub fn make(&self, dataset: &Dataset, index: usize) -> Result<Sample, DataError> {
+    pub(crate) fn make(&self, dataset: &Dataset, index: usize) -> Result<Sample, DataError> {
         let record = dataset.record(index);
         let mut image = dataset.load(index)?;
         let geometry = match &self.augment {

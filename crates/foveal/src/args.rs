@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use crate::loss_args::{LossCommand, PriorArgs, ShareArgs, SuggestArgs};
+pub(crate) use crate::loss_args::{LossCommand, PriorArgs, ShareArgs, SuggestArgs};
 
 /// Train, evaluate and run dense object detectors
 #[derive(Parser, Debug)]
 #[command(name = "foveal", version, about, arg_required_else_help = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     pub common: Common,
     #[command(subcommand)]
@@ -18,7 +18,7 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Args, Debug, Clone)]
-pub struct Common {
+pub(crate) struct Common {
     /// Device to compute on: auto, flex, ndarray, wgpu[:index], vulkan[:index], metal[:index] or dx12[:index]
     #[arg(long, global = true, value_name = "DEVICE", default_value = "auto", help_heading = "Global options")]
     pub device: String,
@@ -38,7 +38,7 @@ pub struct Common {
 
 /// The commands of the program.
 #[derive(Subcommand, Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Train a detector from a configuration
     Train(TrainArgs),
     /// Evaluate a checkpoint: COCO metrics and losses
@@ -72,7 +72,7 @@ pub enum Command {
 
 /// Arguments of `foveal train`.
 #[derive(Args, Debug)]
-pub struct TrainArgs {
+pub(crate) struct TrainArgs {
     /// Configuration file (TOML)
     pub config: PathBuf,
     /// Run directory; must be new or empty, except with --resume [default: runs/<name>-<n>]
@@ -91,7 +91,7 @@ pub struct TrainArgs {
 
 /// Arguments of `foveal eval`.
 #[derive(Args, Debug)]
-pub struct EvalArgs {
+pub(crate) struct EvalArgs {
     /// Checkpoint (.safetensors)
     pub checkpoint: PathBuf,
     /// COCO annotations [default: the validation set of the checkpoint's run]
@@ -110,7 +110,7 @@ pub struct EvalArgs {
 
 /// Arguments of `foveal score`.
 #[derive(Args, Debug)]
-pub struct ScoreArgs {
+pub(crate) struct ScoreArgs {
     /// COCO annotations (ground truth)
     #[arg(long, value_name = "FILE")]
     pub annotations: PathBuf,
@@ -127,7 +127,7 @@ pub struct ScoreArgs {
 
 /// Arguments of `foveal predict`.
 #[derive(Args, Debug)]
-pub struct PredictArgs {
+pub(crate) struct PredictArgs {
     /// Checkpoint (.safetensors)
     pub checkpoint: PathBuf,
     /// Image files, folders of images, or glob patterns
@@ -154,7 +154,7 @@ pub struct PredictArgs {
 
 /// Constructors of torchvision detectors.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arch {
+pub(crate) enum Arch {
     /// Version 1: P6 from P5, frozen batch norm
     #[value(name = "retinanet_resnet50_fpn")]
     V1,
@@ -165,7 +165,7 @@ pub enum Arch {
 
 /// Arguments of `foveal import`.
 #[derive(Args, Debug)]
-pub struct ImportArgs {
+pub(crate) struct ImportArgs {
     /// Weights of a torchvision detector (.pth or .safetensors)
     pub weights: PathBuf,
     /// torchvision constructor of the detector
@@ -187,7 +187,7 @@ pub struct ImportArgs {
 
 /// Formats that other programs read.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExportFormat {
+pub(crate) enum ExportFormat {
     /// All weights under torchvision's names
     Safetensors,
     /// State dict for torchvision's constructor; a torch file if FILE ends in .pth or .pt
@@ -198,7 +198,7 @@ pub enum ExportFormat {
 
 /// Arguments of `foveal export`.
 #[derive(Args, Debug)]
-pub struct ExportArgs {
+pub(crate) struct ExportArgs {
     /// Checkpoint (.safetensors)
     pub checkpoint: PathBuf,
     /// Format to write
@@ -220,7 +220,7 @@ pub struct ExportArgs {
 
 /// Arguments of `foveal config`.
 #[derive(Args, Debug)]
-pub struct ConfigArgs {
+pub(crate) struct ConfigArgs {
     /// Configuration file (TOML) [default: all keys at their defaults]
     pub config: Option<PathBuf>,
     /// Print all keys with their default values
@@ -233,7 +233,7 @@ pub struct ConfigArgs {
 
 /// Arguments of `foveal summary`.
 #[derive(Args, Debug)]
-pub struct SummaryArgs {
+pub(crate) struct SummaryArgs {
     /// Configuration file (TOML) or checkpoint (.safetensors)
     #[arg(value_name = "CONFIG|CHECKPOINT")]
     pub input: PathBuf,
@@ -264,7 +264,7 @@ fn size(text: &str) -> Result<[u32; 2], String> {
 
 /// Phases that `foveal bench` times.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BenchPhase {
+pub(crate) enum BenchPhase {
     /// Training step: forward, losses, backward, optimizer update
     Train,
     /// Inference: forward and post-processing
@@ -279,7 +279,7 @@ pub enum BenchPhase {
 
 /// Arguments of `foveal bench`.
 #[derive(Args, Debug)]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// Configuration file (TOML) [default: ResNet-50, 80 classes, batch 2, 512x512, frozen norms, SGD]
     pub config: Option<PathBuf>,
     /// Timed repetitions of each phase [default: bench.steps, 10 if not configured]
@@ -298,7 +298,7 @@ pub struct BenchArgs {
 
 /// The two data sets of a configuration.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SplitArg {
+pub(crate) enum SplitArg {
     /// Training set (data.train)
     Train,
     /// Validation set (data.val)
@@ -307,7 +307,7 @@ pub enum SplitArg {
 
 /// Subcommands of `foveal data`.
 #[derive(Subcommand, Debug)]
-pub enum DataCommand {
+pub(crate) enum DataCommand {
     /// Check data sets and list their problems
     Check(DataSetArgs),
     /// Count images, objects and classes
@@ -325,7 +325,7 @@ pub enum DataCommand {
 
 /// Arguments of `foveal data check` and `foveal data stats`.
 #[derive(Args, Debug)]
-pub struct DataSetArgs {
+pub(crate) struct DataSetArgs {
     /// Configuration file (TOML)
     #[arg(required_unless_present = "annotations")]
     pub config: Option<PathBuf>,
@@ -345,7 +345,7 @@ pub struct DataSetArgs {
 
 /// Subcommands of `foveal data convert`.
 #[derive(Subcommand, Debug)]
-pub enum ConvertCommand {
+pub(crate) enum ConvertCommand {
     /// Convert Pascal VOC annotations
     Voc {
         /// Folder that contains Annotations and ImageSets
@@ -364,7 +364,7 @@ pub enum ConvertCommand {
 
 /// Subcommands of `foveal anchors`.
 #[derive(Subcommand, Debug)]
-pub enum AnchorsCommand {
+pub(crate) enum AnchorsCommand {
     /// Measure the best IoU between the anchors and the objects of a data set
     Coverage {
         /// Configuration file (TOML)
@@ -380,7 +380,7 @@ pub enum AnchorsCommand {
 
 /// Arguments of `foveal lab`.
 #[derive(Args, Debug)]
-pub struct LabArgs {
+pub(crate) struct LabArgs {
     /// Configuration file (TOML)
     pub config: PathBuf,
     /// Variants (arms) to compare: table1, gamma, alpha, pi, rare-classes, or a TOML file

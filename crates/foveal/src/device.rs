@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use crate::failure::Usage;
 
 /// A device and its name.
-pub struct Picked {
+pub(crate) struct Picked {
     /// The device, without autodiff.
     pub device: Device,
     /// Name for messages and logs, such as `flex` or `wgpu (NVIDIA …, Vulkan)`.
@@ -20,7 +20,7 @@ const NAMES: &str = "auto, flex, ndarray, wgpu[:index], vulkan[:index], metal[:i
 ///
 /// # Errors
 /// If the pool already exists or its threads cannot be started.
-pub fn set_threads(threads: Option<u32>) -> Result<()> {
+pub(crate) fn set_threads(threads: Option<u32>) -> Result<()> {
     if let Some(threads) = threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads as usize).build_global()?;
     }
@@ -33,7 +33,7 @@ pub fn set_threads(threads: Option<u32>) -> Result<()> {
 ///
 /// # Errors
 /// [`Usage`] if `spec` is not the name of a device; another error if the device is not available on this machine.
-pub fn pick(spec: &str) -> Result<Picked> {
+pub(crate) fn pick(spec: &str) -> Result<Picked> {
     let (name, index) = match spec.split_once(':') {
         None => (spec, None),
         Some((name, index)) => match index.parse::<usize>() {
@@ -156,7 +156,7 @@ mod gpu {
     }
 
     /// Opens the first GPU that can be opened; `None` if there is none.
-    pub fn first_real() -> Option<Picked> {
+    pub(super) fn first_real() -> Option<Picked> {
         adapters("wgpu").into_iter().filter(Adapter::is_real_gpu).find_map(|adapter| adapter.open("wgpu").ok())
     }
 
@@ -164,7 +164,7 @@ mod gpu {
     ///
     /// # Errors
     /// If there is no such adapter or it cannot be opened.
-    pub fn pick(name: &str, index: Option<usize>) -> Result<Picked> {
+    pub(super) fn pick(name: &str, index: Option<usize>) -> Result<Picked> {
         let found = adapters(name);
         let count = found.len();
         let listing: Vec<String> =

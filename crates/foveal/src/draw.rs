@@ -7,7 +7,7 @@ use foveal_boxes::BBox;
 use image::{Rgb, RgbImage, imageops};
 
 /// One box to draw.
-pub struct Mark {
+pub(crate) struct Mark {
     /// The box in pixels of the image.
     pub bbox: BBox,
     /// Class index, which selects the colour.
@@ -30,7 +30,7 @@ const GOLDEN_TURN: f32 = 0.381_966;
 /// Draws marks on a copy of an image. `marks` are in descending order of score; the first is drawn on top.
 ///
 /// A small image is enlarged by an integer factor.
-pub fn draw(image: &RgbImage, marks: &[Mark]) -> RgbImage {
+pub(crate) fn draw(image: &RgbImage, marks: &[Mark]) -> RgbImage {
     let longer = image.width().max(image.height()).max(1);
     let factor = SMALL.div_ceil(longer).clamp(1, MAX_ENLARGEMENT);
     let mut canvas = if factor > 1 {

@@ -4,17 +4,17 @@ use std::fmt;
 use std::sync::Mutex;
 
 /// Exit code of a command that succeeded.
-pub const DONE: u8 = 0;
+pub(crate) const DONE: u8 = 0;
 /// Exit code of a command that failed.
-pub const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 /// Exit code for a wrong command line.
-pub const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 /// Exit code after an interruption by the user; the training state is saved.
-pub const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// An error in the command line; the text says what was expected and what was found. Exit code [`USAGE`].
 #[derive(Debug)]
-pub struct Usage(pub String);
+pub(crate) struct Usage(pub String);
 
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,7 +26,7 @@ impl std::error::Error for Usage {}
 
 /// The reader of stdout has closed it, as `head` does. This ends the command without a message, with code [`DONE`].
 #[derive(Debug)]
-pub struct ClosedPipe;
+pub(crate) struct ClosedPipe;
 
 impl fmt::Display for ClosedPipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,7 +39,7 @@ impl std::error::Error for ClosedPipe {}
 /// Prints an error and its causes on one line of stderr, and returns the exit code.
 ///
 /// A cause whose text is already part of the message is left out.
-pub fn report(error: &anyhow::Error) -> u8 {
+pub(crate) fn report(error: &anyhow::Error) -> u8 {
     if error.is::<ClosedPipe>() {
         return DONE;
     }
@@ -68,7 +68,7 @@ struct Panics {
 ///
 /// Burn probes GPU drivers and catches the panics that this causes, so they must not be printed. [`report_panic`]
 /// prints a panic that ends the command.
-pub fn install_panic_hook() {
+pub(crate) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
         let message = info.payload_as_str().unwrap_or("no message");
@@ -84,7 +84,7 @@ pub fn install_panic_hook() {
 }
 
 /// Prints the panic that ended the command as an internal error, on one line of stderr, and returns the exit code.
-pub fn report_panic() -> u8 {
+pub(crate) fn report_panic() -> u8 {
     let text = PANICS.lock().ok().and_then(|mut panics| panics.main.take().or(panics.any.take()));
     eprintln!("error: internal error, please report it as a bug of foveal: {}", text.unwrap_or_default());
     FAILED

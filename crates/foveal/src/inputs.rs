@@ -12,7 +12,7 @@ const ENDINGS: [&str; 5] = ["jpg", "jpeg", "png", "webp", "bmp"];
 ///
 /// # Errors
 /// If an input does not exist, a folder contains no images, or a glob pattern is invalid or matches no file.
-pub fn expand(inputs: &[String]) -> Result<Vec<PathBuf>> {
+pub(crate) fn expand(inputs: &[String]) -> Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = Vec::new();
     for input in inputs {
         let path = Path::new(input);

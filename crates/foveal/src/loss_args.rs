@@ -8,7 +8,7 @@ use crate::args::SplitArg;
 
 /// Subcommands of `foveal loss`.
 #[derive(Subcommand, Debug)]
-pub enum LossCommand {
+pub(crate) enum LossCommand {
     /// Print the positives' share of the loss for given counts and probabilities
     Share(ShareArgs),
     /// Print the bias of the class layer and the first loss for given priors
@@ -19,7 +19,7 @@ pub enum LossCommand {
 
 /// Arguments of `foveal loss share`.
 #[derive(Args, Debug)]
-pub struct ShareArgs {
+pub(crate) struct ShareArgs {
     /// Number of positive pairs of anchor and class
     #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = count)]
     pub positives: f64,
@@ -44,7 +44,7 @@ pub struct ShareArgs {
 
 /// Arguments of `foveal loss prior`.
 #[derive(Args, Debug)]
-pub struct PriorArgs {
+pub(crate) struct PriorArgs {
     /// Prior probabilities (repeatable or comma-separated)
     #[arg(long, value_name = "P", value_delimiter = ',', default_values_t = [0.5, 0.1, 0.01], value_parser = probability)]
     pub pi: Vec<f64>,
@@ -66,7 +66,7 @@ pub struct PriorArgs {
 
 /// Options that set the constants of the balanced and the focal loss.
 #[derive(Args, Debug, Clone, Copy)]
-pub struct Weighting {
+pub(crate) struct Weighting {
     /// Weight of positives; negatives have the weight 1 - alpha
     #[arg(long, value_name = "ALPHA", default_value_t = 0.25, value_parser = fraction)]
     pub alpha: f64,
@@ -77,7 +77,7 @@ pub struct Weighting {
 
 /// Arguments of `foveal loss suggest`.
 #[derive(Args, Debug)]
-pub struct SuggestArgs {
+pub(crate) struct SuggestArgs {
     /// Configuration file (TOML)
     pub config: PathBuf,
     /// COCO annotations to count; images are not needed [default: those of the configuration]

@@ -13,7 +13,7 @@ use crate::failure::ClosedPipe;
 ///
 /// # Errors
 /// [`ClosedPipe`] if the reader has closed the pipe; otherwise the error of the system.
-pub fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     match written {
@@ -23,7 +23,7 @@ pub fn print(text: &str) -> Result<()> {
 }
 
 /// Whether the path of a `--json` option is `-`, which stands for stdout.
-pub fn is_stdout(path: Option<&Path>) -> bool {
+pub(crate) fn is_stdout(path: Option<&Path>) -> bool {
     path == Some(Path::new("-"))
 }
 
@@ -31,7 +31,7 @@ pub fn is_stdout(path: Option<&Path>) -> bool {
 ///
 /// # Errors
 /// If the file or stdout cannot be written; the error names the path.
-pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).context("cannot write the result as JSON")?;
     text.push('\n');
     if is_stdout(Some(path)) { print(&text) } else { write_file(path, text.as_bytes()) }
@@ -41,7 +41,7 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 ///
 /// # Errors
 /// If the file or folder cannot be written; the error names the path.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     create_parent(path)?;
     Ok(write_atomically(path, bytes)?)
 }
@@ -50,7 +50,7 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// If the folder cannot be created; the error names it.
-pub fn create_parent(path: &Path) -> Result<()> {
+pub(crate) fn create_parent(path: &Path) -> Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => {
             std::fs::create_dir_all(parent).with_context(|| format!("cannot create the folder {}", parent.display()))
@@ -63,7 +63,7 @@ pub fn create_parent(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// If the file or stdout cannot be written; [`ClosedPipe`] if the reader of stdout has closed it.
-pub fn emit<T: Serialize>(json: Option<&Path>, value: &T, table: &str) -> Result<()> {
+pub(crate) fn emit<T: Serialize>(json: Option<&Path>, value: &T, table: &str) -> Result<()> {
     if let Some(path) = json {
         write_json(path, value)?;
     }
@@ -72,7 +72,7 @@ pub fn emit<T: Serialize>(json: Option<&Path>, value: &T, table: &str) -> Result
 
 /// Formats a number with `digits` significant digits: without an exponent from `fixed_from` to below 10^`digits`, else
 /// with one. Zero and values that are not finite are formatted as by `{}`.
-pub fn significant(value: f64, digits: usize, fixed_from: f64) -> String {
+pub(crate) fn significant(value: f64, digits: usize, fixed_from: f64) -> String {
     let places = digits.saturating_sub(1);
     if value == 0.0 || !value.is_finite() {
         return format!("{value}");

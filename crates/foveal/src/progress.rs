@@ -12,7 +12,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(20);
 const TEMPLATE: &str = "{prefix} {bar:24} {pos}/{len} {msg} [{elapsed_precise}, {eta} left]";
 
 /// Shows the progress of training and evaluation on stderr.
-pub struct Console {
+pub(crate) struct Console {
     terminal: bool,
     bar: Option<ProgressBar>,
     prefix: String,
@@ -24,7 +24,7 @@ pub struct Console {
 
 impl Console {
     /// Creates a console that shows bars if stderr is a terminal, and lines otherwise.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             terminal: std::io::stderr().is_terminal(),
             bar: None,
@@ -73,7 +73,7 @@ impl Console {
     }
 
     /// Prints a line above the bar.
-    pub fn line(&self, text: &str) {
+    pub(crate) fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),
             None => eprintln!("{text}"),

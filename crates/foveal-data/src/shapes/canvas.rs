@@ -11,15 +11,15 @@ pub(super) struct Canvas {
 }
 
 impl Canvas {
-    pub fn new(width: usize, height: usize) -> Self {
+    pub(super) fn new(width: usize, height: usize) -> Self {
         Self { width, height, pixels: vec![[0.0; 3]; width * height] }
     }
 
-    pub fn pixel(&mut self, x: usize, y: usize) -> &mut [f32; 3] {
+    pub(super) fn pixel(&mut self, x: usize, y: usize) -> &mut [f32; 3] {
         &mut self.pixels[y * self.width + x]
     }
 
-    pub fn into_image(self) -> RgbImage {
+    pub(super) fn into_image(self) -> RgbImage {
         let (width, height) = (self.width, self.height);
         RgbImage::from_fn(width as u32, height as u32, |x, y| {
             Rgb(self.pixels[y as usize * width + x as usize].map(|v| v.round().clamp(0.0, 255.0) as u8))

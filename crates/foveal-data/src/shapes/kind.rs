@@ -98,7 +98,7 @@ pub(super) enum Outline {
 impl Outline {
     /// Creates the outline of a figure that is turned by `angle` (radians). The longer side of its bounding box is
     /// `size` pixels, and the centre of the bounding box is at `center`.
-    pub fn new(kind: Kind, angle: f32, size: f32, center: [f32; 2]) -> Self {
+    pub(super) fn new(kind: Kind, angle: f32, size: f32, center: [f32; 2]) -> Self {
         if matches!(kind, Kind::Disc | Kind::Ring) {
             let hole = if kind == Kind::Ring { HOLE } else { 0.0 };
             return Outline::Round { center, radius: size / 2.0, hole: hole * size / 2.0 };
@@ -116,7 +116,7 @@ impl Outline {
     }
 
     /// The bounding box as `[x1, y1, x2, y2]` in pixels.
-    pub fn bounds(&self) -> [f32; 4] {
+    pub(super) fn bounds(&self) -> [f32; 4] {
         match self {
             Outline::Round { center: [x, y], radius: r, .. } => [x - r, y - r, x + r, y + r],
             Outline::Polygon(points) => bounds(points),
@@ -124,7 +124,7 @@ impl Outline {
     }
 
     /// Whether a point is inside the outline (even-odd rule for polygons).
-    pub fn contains(&self, x: f32, y: f32) -> bool {
+    pub(super) fn contains(&self, x: f32, y: f32) -> bool {
         match self {
             Outline::Round { center, radius, hole } => {
                 let square = (x - center[0]).powi(2) + (y - center[1]).powi(2);

@@ -30,24 +30,24 @@ pub(super) struct Builder {
 
 impl Builder {
     /// Starts an empty graph. With `half`, weights are stored as 16-bit numbers and cast to 32 bit where they are used.
-    pub fn new(half: bool) -> Self {
+    pub(super) fn new(half: bool) -> Self {
         Self { half, ..Self::default() }
     }
 
     /// Returns the graph, whose inputs and outputs the caller has to add.
-    pub fn finish(self) -> GraphProto {
+    pub(super) fn finish(self) -> GraphProto {
         self.graph
     }
 
     /// Adds an operation of the operator `op` with one output and returns the output.
-    pub fn node(&mut self, op: &'static str, inputs: &[&Value], attributes: Vec<AttributeProto>) -> Value {
+    pub(super) fn node(&mut self, op: &'static str, inputs: &[&Value], attributes: Vec<AttributeProto>) -> Value {
         let name = self.fresh(op);
         self.push(op, inputs, attributes, vec![name.clone()]);
         Value(name)
     }
 
     /// Adds an operation of the operator `op` with two outputs and returns them.
-    pub fn node2(&mut self, op: &'static str, inputs: &[&Value], attributes: Vec<AttributeProto>) -> [Value; 2] {
+    pub(super) fn node2(&mut self, op: &'static str, inputs: &[&Value], attributes: Vec<AttributeProto>) -> [Value; 2] {
         let name = self.fresh(op);
         let names = [format!("{name}.0"), format!("{name}.1")];
         self.push(op, inputs, attributes, names.to_vec());
@@ -55,32 +55,32 @@ impl Builder {
     }
 
     /// Makes `value` available under the name of a graph output.
-    pub fn output(&mut self, value: &Value, name: &str) {
+    pub(super) fn output(&mut self, value: &Value, name: &str) {
         self.push("Identity", &[value], vec![], vec![name.to_owned()]);
     }
 
     /// Adds a constant vector of integers, `[values.len()]`.
-    pub fn ints(&mut self, values: &[i64]) -> Value {
+    pub(super) fn ints(&mut self, values: &[i64]) -> Value {
         self.constant(vec![values.len() as i64], Elements::Ints(values))
     }
 
     /// Adds a constant scalar integer, of shape `[]`.
-    pub fn int(&mut self, value: i64) -> Value {
+    pub(super) fn int(&mut self, value: i64) -> Value {
         self.constant(vec![], Elements::Ints(&[value]))
     }
 
     /// Adds a constant `f32` array of the given shape, row-major.
-    pub fn floats(&mut self, shape: &[usize], values: &[f32]) -> Value {
+    pub(super) fn floats(&mut self, shape: &[usize], values: &[f32]) -> Value {
         self.constant(shape.iter().map(|n| *n as i64).collect(), Elements::Floats(values))
     }
 
     /// Adds a constant scalar `f32`, of shape `[]`.
-    pub fn float(&mut self, value: f32) -> Value {
+    pub(super) fn float(&mut self, value: f32) -> Value {
         self.constant(vec![], Elements::Floats(&[value]))
     }
 
     /// Adds a weight under its own name. It is stored as 16-bit numbers if the graph uses them and all values fit.
-    pub fn weight(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Value {
+    pub(super) fn weight(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Value {
         let dims = shape.iter().map(|n| *n as i64).collect();
         let fits = values.iter().all(|v| v.abs() <= f16::MAX.to_f32());
         if !(self.half && fits) {
@@ -93,28 +93,28 @@ impl Builder {
     }
 
     /// Converts `value` to another element type.
-    pub fn cast(&mut self, value: &Value, to: DataType) -> Value {
+    pub(super) fn cast(&mut self, value: &Value, to: DataType) -> Value {
         self.node("Cast", &[value], vec![int_attribute("to", to as i64)])
     }
 
     /// Concatenates `values` along `axis`.
-    pub fn concat(&mut self, values: &[&Value], axis: i64) -> Value {
+    pub(super) fn concat(&mut self, values: &[&Value], axis: i64) -> Value {
         self.node("Concat", values, vec![int_attribute("axis", axis)])
     }
 
     /// Selects the entries `indices` of `value` along `axis`.
-    pub fn gather(&mut self, value: &Value, indices: &Value, axis: i64) -> Value {
+    pub(super) fn gather(&mut self, value: &Value, indices: &Value, axis: i64) -> Value {
         self.node("Gather", &[value, indices], vec![int_attribute("axis", axis)])
     }
 
     /// Reshapes `value`. A 0 in `shape` keeps the length of that axis; a -1 stands for the remaining elements.
-    pub fn reshape(&mut self, value: &Value, shape: &[i64]) -> Value {
+    pub(super) fn reshape(&mut self, value: &Value, shape: &[i64]) -> Value {
         let shape = self.ints(shape);
         self.node("Reshape", &[value, &shape], vec![])
     }
 
     /// Selects the entries `start..end` of the last axis.
-    pub fn last_axis(&mut self, value: &Value, start: i64, end: i64) -> Value {
+    pub(super) fn last_axis(&mut self, value: &Value, start: i64, end: i64) -> Value {
         let [start, end, axis] = [start, end, -1].map(|v| self.ints(&[v]));
         self.node("Slice", &[value, &start, &end, &axis], vec![])
     }

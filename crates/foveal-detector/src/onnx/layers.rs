@@ -36,7 +36,7 @@ fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 impl ConvLayer {
     /// Adds the weights of a convolution and of the norm after it to the graph. Norms with stored statistics are folded
     /// into the convolution's weights.
-    pub fn new(builder: &mut Builder, name: &str, conv: &Conv2d, norm: Option<&Norm>) -> Self {
+    pub(super) fn new(builder: &mut Builder, name: &str, conv: &Conv2d, norm: Option<&Norm>) -> Self {
         let bias = conv.bias.as_ref().map(|b| host(b.val()));
         let folded = Folded { weight: host(conv.weight.val()), bias };
         let (folded, group_norm) = match norm {
@@ -63,7 +63,7 @@ impl ConvLayer {
     }
 
     /// Applies the convolution and its norm to `x`.
-    pub fn apply(&self, builder: &mut Builder, x: &Value) -> Value {
+    pub(super) fn apply(&self, builder: &mut Builder, x: &Value) -> Value {
         let inputs: Vec<&Value> = [x, &self.weight].into_iter().chain(&self.bias).collect();
         let attributes = vec![
             ints_attribute("kernel_shape", &[self.kernel; 2]),

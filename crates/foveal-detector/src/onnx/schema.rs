@@ -7,7 +7,7 @@ use prost::{Enumeration, Message, Oneof};
 
 /// Top-level message of an ONNX file (`ModelProto`).
 #[derive(Clone, PartialEq, Message)]
-pub struct ModelProto {
+pub(super) struct ModelProto {
     /// Version of ONNX's file format (IR version) that the file uses.
     #[prost(int64, tag = "1")]
     pub ir_version: i64,
@@ -33,7 +33,7 @@ pub struct ModelProto {
 
 /// Reference to a version of an operator set (`OperatorSetIdProto`).
 #[derive(Clone, PartialEq, Message)]
-pub struct OperatorSetIdProto {
+pub(super) struct OperatorSetIdProto {
     /// Domain of the operator set; the empty string stands for ONNX's own operators.
     #[prost(string, tag = "1")]
     pub domain: String,
@@ -44,7 +44,7 @@ pub struct OperatorSetIdProto {
 
 /// Metadata entry of a file (`StringStringEntryProto`): a key and a value.
 #[derive(Clone, PartialEq, Message)]
-pub struct StringStringEntryProto {
+pub(super) struct StringStringEntryProto {
     /// Key of the metadata entry.
     #[prost(string, tag = "1")]
     pub key: String,
@@ -55,7 +55,7 @@ pub struct StringStringEntryProto {
 
 /// Computation graph (`GraphProto`): nodes, weights, inputs and outputs.
 #[derive(Clone, PartialEq, Message)]
-pub struct GraphProto {
+pub(super) struct GraphProto {
     /// Operations in a valid order of execution.
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
@@ -75,7 +75,7 @@ pub struct GraphProto {
 
 /// One operation of the graph (`NodeProto`).
 #[derive(Clone, PartialEq, Message)]
-pub struct NodeProto {
+pub(super) struct NodeProto {
     /// Names of the input values; an empty name leaves an optional input out.
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
@@ -95,7 +95,7 @@ pub struct NodeProto {
 
 /// Attribute of a node (`AttributeProto`): a name and one value.
 #[derive(Clone, PartialEq, Message)]
-pub struct AttributeProto {
+pub(super) struct AttributeProto {
     /// Name of the attribute, such as `strides`.
     #[prost(string, tag = "1")]
     pub name: String,
@@ -134,7 +134,7 @@ pub enum AttributeType {
 
 /// Stored tensor (`TensorProto`): a weight or a constant.
 #[derive(Clone, PartialEq, Message)]
-pub struct TensorProto {
+pub(super) struct TensorProto {
     /// Shape of the tensor; empty for a scalar.
     #[prost(int64, repeated, tag = "1")]
     pub dims: Vec<i64>,
@@ -177,7 +177,7 @@ impl DataType {
 
 /// Name and type of a graph's input or output (`ValueInfoProto`).
 #[derive(Clone, PartialEq, Message)]
-pub struct ValueInfoProto {
+pub(super) struct ValueInfoProto {
     /// Name of the input or output value.
     #[prost(string, tag = "1")]
     pub name: String,
@@ -191,7 +191,7 @@ pub struct ValueInfoProto {
 
 /// Type of a value (`TypeProto`). Of the kinds in ONNX's schema only tensors are supported.
 #[derive(Clone, PartialEq, Message)]
-pub struct TypeProto {
+pub(super) struct TypeProto {
     /// Element type and shape of the tensor.
     #[prost(message, optional, tag = "1")]
     pub tensor_type: Option<TensorTypeProto>,
@@ -199,7 +199,7 @@ pub struct TypeProto {
 
 /// Element type and shape of a tensor (`TypeProto.Tensor`).
 #[derive(Clone, PartialEq, Message)]
-pub struct TensorTypeProto {
+pub(super) struct TensorTypeProto {
     /// Element type, a [`DataType`].
     #[prost(enumeration = "DataType", tag = "1")]
     pub elem_type: i32,
@@ -210,7 +210,7 @@ pub struct TensorTypeProto {
 
 /// Shape of a tensor whose axes may be free (`TensorShapeProto`).
 #[derive(Clone, PartialEq, Message)]
-pub struct TensorShapeProto {
+pub(super) struct TensorShapeProto {
     /// Length of each axis, outermost first.
     #[prost(message, repeated, tag = "1")]
     pub dim: Vec<DimensionProto>,
@@ -218,7 +218,7 @@ pub struct TensorShapeProto {
 
 /// Length of one axis (`TensorShapeProto.Dimension`).
 #[derive(Clone, PartialEq, Message)]
-pub struct DimensionProto {
+pub(super) struct DimensionProto {
     /// Fixed length or the name of a free length.
     #[prost(oneof = "Dimension", tags = "1, 2")]
     pub value: Option<Dimension>,
@@ -226,7 +226,7 @@ pub struct DimensionProto {
 
 /// Length of an axis: fixed, or free and identified by a name.
 #[derive(Clone, PartialEq, Oneof)]
-pub enum Dimension {
+pub(super) enum Dimension {
     /// Fixed length of the axis.
     #[prost(int64, tag = "1")]
     Value(i64),

@@ -6,10 +6,10 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 /// SplitMix64 (Steele et al., 2014), so that every case depends only on its number.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -17,18 +17,18 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end.max(1) as u64) as usize
     }
 
-    pub fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    pub(crate) fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
 }
 
 /// Format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A zip archive of torch.
     Zip,
     /// A stream of pickles.
@@ -68,7 +68,7 @@ const NUMBERS: [u64; 14] = [0, 1, 2, 7, 8, 127, 128, 255, 65_535, 1 << 20, 0x7ff
 const STRUCTURE: usize = 6000;
 
 /// A changed copy of a file.
-pub fn mutate(whole: &[u8], kind: Kind, random: &mut Random) -> Vec<u8> {
+pub(crate) fn mutate(whole: &[u8], kind: Kind, random: &mut Random) -> Vec<u8> {
     let mut bytes = match (kind, random.below(4)) {
         // The checksums of the archive's entries are corrected, else most cases would only test the checksum.
         (Kind::Zip, 0..3) => return repacked(whole, random),

@@ -52,7 +52,7 @@ pub fn affine(
 
 /// Extension of Burn's backends by [`affine`], implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
-pub trait AffineOps: Backend {
+pub(crate) trait AffineOps: Backend {
     /// Computes `activation(x * scale + shift)`, see [`affine`].
     fn affine(
         x: FloatTensor<Self>,

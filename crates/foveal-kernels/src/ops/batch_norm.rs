@@ -62,7 +62,7 @@ pub fn batch_norm_train(x: Tensor<4>, weight: Tensor<1>, bias: Tensor<1>, eps: f
 
 /// Extension of Burn's backends by [`batch_norm_train`], implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
-pub trait BatchNormOps: Backend {
+pub(crate) trait BatchNormOps: Backend {
     /// Computes the normalised input, the mean and the variance of the batch, see [`batch_norm_train`].
     fn normalise_batch(
         x: FloatTensor<Self>,

@@ -26,7 +26,7 @@ pub fn channels_last(x: Tensor<3>) -> Tensor<3> {
 
 /// Extension of Burn's backends by [`channels_last`], implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
-pub trait ChannelsLastOps: Backend {
+pub(crate) trait ChannelsLastOps: Backend {
     /// Swaps the last two axes of `x [batch, rows, columns]`, see [`channels_last`].
     fn swap_last(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }

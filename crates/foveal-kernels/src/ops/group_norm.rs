@@ -105,7 +105,7 @@ fn fused<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Tensor<1>, confi
 
 /// Sizes, constants and activation of a group norm, as the fused kernel needs them.
 #[derive(Clone, Debug)]
-pub struct GroupNorm {
+pub(crate) struct GroupNorm {
     channels: usize,
     groups: usize,
     eps: f64,
@@ -132,7 +132,7 @@ impl GroupNorm {
 
 /// Extension of Burn's backends by [`group_norm`] and [`group_norm_maps`], implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
-pub trait GroupNormOps: Backend {
+pub(crate) trait GroupNormOps: Backend {
     /// Computes [`group_norm`] or [`group_norm_maps`] with the sizes and constants of `config`.
     fn group_norm(
         x: FloatTensor<Self>,

@@ -27,7 +27,7 @@ pub fn max_pool_3x3_s2_p1(x: Tensor<4>) -> Tensor<4> {
 
 /// Extension of Burn's backends by [`max_pool_3x3_s2_p1`], implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
-pub trait PoolOps: Backend {
+pub(crate) trait PoolOps: Backend {
     /// Computes the maximum over 3x3 windows, see [`max_pool_3x3_s2_p1`].
     fn max_pool(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }

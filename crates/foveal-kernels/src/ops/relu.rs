@@ -23,7 +23,7 @@ pub fn relu(x: Tensor<4>) -> Tensor<4> {
 
 /// Extension of Burn's backends by [`relu`], implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
-pub trait ReluOps: Backend {
+pub(crate) trait ReluOps: Backend {
     /// Computes the ReLU of each element, see [`relu`]. The name differs from that of the method in Burn's backends.
     fn relu_planes(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }

@@ -44,7 +44,7 @@ fn nearest(from: usize, to: usize) -> Vec<usize> {
 
 /// Extension of Burn's backends by [`upsample_add`], implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
-pub trait UpsampleOps: Backend {
+pub(crate) trait UpsampleOps: Backend {
     /// Computes `lateral + top` with `top` upsampled, see [`upsample_add`].
     fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self>;
 }

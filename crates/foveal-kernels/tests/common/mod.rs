@@ -1,7 +1,7 @@
 //! Helpers shared by the tests of the operations.
 #![allow(dead_code, deprecated)] // each test program uses a part; burn-ndarray is supported here
 
-pub mod classes;
+pub(crate) mod classes;
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -9,10 +9,10 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use foveal_kernels::set_reference;
 
 /// Tolerance of the fused kernels in `f32`: largest difference divided by the largest reference value.
-pub const TOLERANCE: f32 = 1e-4;
+pub(crate) const TOLERANCE: f32 = 1e-4;
 
 /// Values in -1..1 from a counter-based generator (SplitMix64), so that a failure repeats.
-pub fn values(seed: u64, len: usize) -> Vec<f32> {
+pub(crate) fn values(seed: u64, len: usize) -> Vec<f32> {
     (0..len as u64)
         .map(|i| {
             let mut z = (seed << 32).wrapping_add(i).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -24,22 +24,22 @@ pub fn values(seed: u64, len: usize) -> Vec<f32> {
 }
 
 /// A tensor of the values of [`values`].
-pub fn tensor<const D: usize>(seed: u64, dims: [usize; D], device: &Device) -> Tensor<D> {
+pub(crate) fn tensor<const D: usize>(seed: u64, dims: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values(seed, dims.iter().product()), dims), device)
 }
 
 /// A tensor of values of [`values`]: a leaf with a gradient, where `tracked`.
-pub fn leaf<const D: usize>(seed: u64, dims: [usize; D], device: &Device, tracked: bool) -> Tensor<D> {
+pub(crate) fn leaf<const D: usize>(seed: u64, dims: [usize; D], device: &Device, tracked: bool) -> Tensor<D> {
     let t = tensor(seed, dims, device);
     if tracked { t.require_grad() } else { t }
 }
 
-pub fn to_vec<const D: usize>(t: Tensor<D>) -> Vec<f32> {
+pub(crate) fn to_vec<const D: usize>(t: Tensor<D>) -> Vec<f32> {
     t.into_data().try_to_vec::<f32>().expect("f32 values")
 }
 
 /// max |difference| over max |reference|; infinite if a value is not finite or the lengths differ.
-pub fn relative(got: &[f32], reference: &[f32]) -> f32 {
+pub(crate) fn relative(got: &[f32], reference: &[f32]) -> f32 {
     if got.len() != reference.len() || got.iter().any(|v| !v.is_finite()) {
         return f32::INFINITY;
     }
@@ -49,7 +49,7 @@ pub fn relative(got: &[f32], reference: &[f32]) -> f32 {
 }
 
 /// Panics with `what` if two lists of named results differ by more than the tolerance.
-pub fn assert_close(what: &str, got: &[Vec<f32>], reference: &[Vec<f32>]) {
+pub(crate) fn assert_close(what: &str, got: &[Vec<f32>], reference: &[Vec<f32>]) {
     assert_eq!(got.len(), reference.len(), "{what}");
     for (i, (g, r)) in got.iter().zip(reference).enumerate() {
         let error = relative(g, r);
@@ -58,7 +58,7 @@ pub fn assert_close(what: &str, got: &[Vec<f32>], reference: &[Vec<f32>]) {
 }
 
 /// Runs `f` in pools of 1, 2 and 3 threads and checks that the bits agree.
-pub fn assert_same_on_any_threads(f: impl Fn() -> Vec<Vec<f32>> + Sync) {
+pub(crate) fn assert_same_on_any_threads(f: impl Fn() -> Vec<Vec<f32>> + Sync) {
     let run = |threads: usize| -> Vec<Vec<u32>> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(|| f().iter().map(|v| v.iter().map(|x| x.to_bits()).collect()).collect())
@@ -69,16 +69,16 @@ pub fn assert_same_on_any_threads(f: impl Fn() -> Vec<Vec<f32>> + Sync) {
 }
 
 /// Gives a leaf's gradient, if it has one.
-pub type GradOf = Box<dyn Fn(&Gradients) -> Option<Vec<f32>>>;
+pub(crate) type GradOf = Box<dyn Fn(&Gradients) -> Option<Vec<f32>>>;
 
 /// The gradient of a leaf.
-pub fn grad_of<const D: usize>(t: &Tensor<D>) -> GradOf {
+pub(crate) fn grad_of<const D: usize>(t: &Tensor<D>) -> GradOf {
     let t = t.clone();
     Box::new(move |grads| t.grad(grads).map(to_vec))
 }
 
 /// The output `y` and the gradients of the leaves that have any, of the sum of `y` times fixed values.
-pub fn with_grads<const D: usize>(y: Tensor<D>, leaves: Vec<GradOf>) -> Vec<Vec<f32>> {
+pub(crate) fn with_grads<const D: usize>(y: Tensor<D>, leaves: Vec<GradOf>) -> Vec<Vec<f32>> {
     let mut out = vec![to_vec(y.clone())];
     let grads = (y.clone() * tensor(99, y.dims(), &y.device())).sum().backward();
     out.extend(leaves.iter().filter_map(|leaf| leaf(&grads)));
@@ -90,12 +90,12 @@ pub fn with_grads<const D: usize>(y: Tensor<D>, leaves: Vec<GradOf>) -> Vec<Vec<
 static SWITCH: Mutex<()> = Mutex::new(());
 
 /// While the guard lives, nobody switches to the reference operations.
-pub fn fused_kernels() -> MutexGuard<'static, ()> {
+pub(crate) fn fused_kernels() -> MutexGuard<'static, ()> {
     SWITCH.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 /// Checks that `f` gives the same by the fused kernels, on both CPU backends, and by Burn's operations on flex.
-pub fn compare(what: &str, f: impl Fn(&Device) -> Vec<Vec<f32>>) {
+pub(crate) fn compare(what: &str, f: impl Fn(&Device) -> Vec<Vec<f32>>) {
     let _guard = fused_kernels();
     set_reference(true);
     let reference = f(&Device::flex().autodiff());

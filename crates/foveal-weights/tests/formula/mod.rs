@@ -4,12 +4,12 @@ use burn::tensor::{Device, Tensor, TensorData};
 use foveal_weights::TensorMap;
 
 /// Side of the image in pixels.
-pub const SIDE: usize = 64;
-pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-pub const STD: [f32; 3] = [0.229, 0.224, 0.225];
+pub(crate) const SIDE: usize = 64;
+pub(crate) const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+pub(crate) const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// Fills tensors with the formula's values, which depend on the position of a tensor in the order of the names.
-pub fn fill(tensors: &mut TensorMap) {
+pub(crate) fn fill(tensors: &mut TensorMap) {
     for (t, (name, tensor)) in tensors.iter_mut().enumerate() {
         let fan_in: usize = tensor.shape[1..].iter().product();
         for (i, value) in tensor.values.iter_mut().enumerate() {
@@ -26,7 +26,7 @@ pub fn fill(tensors: &mut TensorMap) {
 }
 
 /// The image as the network's input: RGB, normalised.
-pub fn image(device: &Device) -> Tensor<4> {
+pub(crate) fn image(device: &Device) -> Tensor<4> {
     let mut values = Vec::new();
     for c in 0..3 {
         for y in 0..SIDE {

@@ -5,7 +5,7 @@ use plotters::prelude::*;
 use super::{Area, Drawn, GRID, INK, Scale, color};
 
 /// One row of the chart.
-pub struct Interval {
+pub(crate) struct Interval {
     /// Title of the row.
     pub name: String,
     /// Lower end, middle and upper end of the interval; `None` if there is no value.
@@ -17,7 +17,7 @@ pub struct Interval {
 }
 
 /// Rows over a common axis. A row has the colour of the curve with its index.
-pub struct Intervals {
+pub(crate) struct Intervals {
     /// Title of the chart.
     pub title: String,
     /// Ends of the axis.

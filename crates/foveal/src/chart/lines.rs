@@ -5,7 +5,7 @@ use plotters::prelude::*;
 use super::{Area, Drawn, GRID, INK, Scale, color};
 
 /// An axis of a chart.
-pub struct Axis {
+pub(crate) struct Axis {
     /// Label of the axis.
     pub label: String,
     /// Ends of the axis.
@@ -13,7 +13,7 @@ pub struct Axis {
 }
 
 /// A curve of a chart.
-pub struct Curve {
+pub(crate) struct Curve {
     /// Name in the legend.
     pub name: String,
     /// Points (x, y) in the order in which they are joined; points outside the axes are left out.
@@ -21,7 +21,7 @@ pub struct Curve {
 }
 
 /// A chart of curves over common axes.
-pub struct Lines {
+pub(crate) struct Lines {
     /// Title of the chart.
     pub title: String,
     /// Horizontal axis.

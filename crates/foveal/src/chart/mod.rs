@@ -13,8 +13,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle as Style, register_font};
 
-pub use intervals::{Interval, Intervals};
-pub use lines::{Axis, Curve, Lines};
+pub(crate) use intervals::{Interval, Intervals};
+pub(crate) use lines::{Axis, Curve, Lines};
 
 use crate::failure::Usage;
 
@@ -36,7 +36,7 @@ const PNG_SCALE: u32 = 2;
 const SAMPLES: u32 = 2;
 
 /// A chart. A figure consists of one or more charts side by side.
-pub enum Chart {
+pub(crate) enum Chart {
     /// Curves over a common axis.
     Lines(Lines),
     /// Rows with one value and its interval each.
@@ -69,7 +69,7 @@ pub(crate) fn color(index: usize) -> RGBColor {
 ///
 /// # Errors
 /// [`Usage`] if the file name ends in neither `.svg` nor `.png`.
-pub fn check_name(path: &Path) -> Result<()> {
+pub(crate) fn check_name(path: &Path) -> Result<()> {
     match extension(path).as_str() {
         "svg" | "png" => Ok(()),
         _ => Err(Usage(format!("{}: expected a file name that ends in .svg or .png", path.display())).into()),
@@ -81,7 +81,7 @@ pub fn check_name(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// [`Usage`] if the file name ends in neither `.svg` nor `.png`; another error if the file cannot be written.
-pub fn write(path: &Path, charts: &[Chart], width: u32, height: u32) -> Result<()> {
+pub(crate) fn write(path: &Path, charts: &[Chart], width: u32, height: u32) -> Result<()> {
     check_name(path)?;
     load_font()?;
     let size = (width * charts.len() as u32, height);

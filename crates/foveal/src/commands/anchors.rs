@@ -16,7 +16,7 @@ use crate::{config, output};
 ///
 /// # Errors
 /// If the configuration or the data cannot be used, or a file cannot be written.
-pub fn run(command: AnchorsCommand, common: &Common) -> Result<u8> {
+pub(super) fn run(command: AnchorsCommand, common: &Common) -> Result<u8> {
     match command {
         AnchorsCommand::Coverage { config, split, json } => report(&config, split, json.as_deref(), common),
     }

@@ -16,7 +16,7 @@ const STANDARD: [&str; 3] = ["model.backbone=resnet50", "model.norm=frozen_batch
 ///
 /// # Errors
 /// If the configuration, the device, the checkpoint or the training set cannot be used.
-pub fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
+pub(super) fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
     let base: Vec<Layer> = match &args.config {
         Some(path) => vec![Layer::from_file(path)?],
         None => STANDARD.into_iter().map(Layer::from_set).collect::<Result<_>>()?,

@@ -12,7 +12,7 @@ use crate::output;
 ///
 /// # Errors
 /// If the configuration cannot be used.
-pub fn run(args: &ConfigArgs, common: &Common) -> Result<u8> {
+pub(super) fn run(args: &ConfigArgs, common: &Common) -> Result<u8> {
     if args.schema {
         output::write_json("-".as_ref(), &config::schema())?;
     } else if args.defaults {

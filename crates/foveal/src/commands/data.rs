@@ -15,7 +15,7 @@ use crate::{config, output};
 ///
 /// # Errors
 /// If the configuration or the data cannot be used, or a file cannot be written.
-pub fn run(command: DataCommand, common: &Common) -> Result<u8> {
+pub(super) fn run(command: DataCommand, common: &Common) -> Result<u8> {
     match command {
         DataCommand::Check(args) => check(&args, common),
         DataCommand::Stats(args) => stats(&args, common),

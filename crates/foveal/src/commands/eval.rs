@@ -22,7 +22,7 @@ use crate::{device, output};
 ///
 /// # Errors
 /// If the checkpoint or the data cannot be read, they have different categories, or a file cannot be written.
-pub fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
+pub(super) fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     refuse_closed(&common.set, &OPEN_TO_EVAL)?;
     let picked = device::pick(&common.device)?;
     let checkpoint = Checkpoint::load(&args.checkpoint, &picked.device)?;

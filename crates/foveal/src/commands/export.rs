@@ -20,7 +20,7 @@ const MEGABYTE: f64 = 1e6;
 /// # Errors
 /// If the checkpoint cannot be read or the format cannot represent it, if the file cannot be written, or if the
 /// written file fails the verification.
-pub fn run(args: &ExportArgs, common: &Common) -> Result<u8> {
+pub(super) fn run(args: &ExportArgs, common: &Common) -> Result<u8> {
     refuse_closed(&common.set, &OPEN_TO_INFERENCE)?;
     if args.nms && args.format != ExportFormat::Onnx {
         return Err(Usage("--nms: expected --format onnx, because other formats contain only weights".into()).into());

@@ -13,7 +13,7 @@ use crate::output;
 ///
 /// # Errors
 /// If a file cannot be read or written, the weights are not those of `--arch`, or the labels do not match the weights.
-pub fn run(args: &ImportArgs) -> Result<u8> {
+pub(super) fn run(args: &ImportArgs) -> Result<u8> {
     if !(args.norm_eps >= 0.0 && args.norm_eps.is_finite()) {
         return Err(Usage(format!("--norm-eps {}: expected a finite number, 0 or more", args.norm_eps)).into());
     }

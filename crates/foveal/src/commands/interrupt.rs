@@ -11,7 +11,7 @@ use crate::failure::INTERRUPTED;
 ///
 /// # Errors
 /// If the handler cannot be installed.
-pub fn flag() -> Result<Arc<AtomicBool>> {
+pub(super) fn flag() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
     ctrlc::set_handler(move || {

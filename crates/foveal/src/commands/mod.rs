@@ -24,7 +24,7 @@ use crate::device;
 ///
 /// # Errors
 /// If the command fails. A [`Usage`](crate::failure::Usage) error stands for a wrong command line.
-pub fn run(cli: Cli) -> Result<u8> {
+pub(crate) fn run(cli: Cli) -> Result<u8> {
     let Cli { common, command } = cli;
     device::set_threads(common.threads)?;
     match command {

@@ -48,7 +48,7 @@ struct Found {
 /// # Errors
 /// If the checkpoint cannot be used, an input does not exist or a file cannot be written. If images cannot be read, the
 /// others are processed first.
-pub fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
+pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
     refuse_closed(&common.set, &OPEN_TO_INFERENCE)?;
     if let Some(score) = args.score_threshold
         && !(0.0..=1.0).contains(&score)

@@ -11,7 +11,7 @@ use crate::output;
 ///
 /// # Errors
 /// If a file cannot be read or written, or the results do not match the annotations.
-pub fn run(args: &ScoreArgs) -> Result<u8> {
+pub(super) fn run(args: &ScoreArgs) -> Result<u8> {
     let (scored, times) = score_files_timed(&args.annotations, &args.detections)?;
     for note in scored.notes.iter().chain(&scored.near_zero) {
         eprintln!("warning: {note}");

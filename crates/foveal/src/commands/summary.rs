@@ -82,7 +82,7 @@ struct Summary {
 ///
 /// # Errors
 /// If the configuration or the checkpoint cannot be used, or the number of classes is unknown.
-pub fn run(args: &SummaryArgs, common: &Common) -> Result<u8> {
+pub(super) fn run(args: &SummaryArgs, common: &Common) -> Result<u8> {
     let (config, classes, batch) = network(args, common)?;
     let requested = match args.size {
         Some(size) => size,

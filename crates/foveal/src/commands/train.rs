@@ -18,7 +18,7 @@ const RUNS: &str = "runs";
 ///
 /// # Errors
 /// If the configuration, the data or the weights cannot be used, a file cannot be written, or the loss is not finite.
-pub fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
+pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     let mut config = config::load(Some(&args.config), &common.set)?;
     if let Some(count) = args.overfit {
         config.train.overfit = count as usize;

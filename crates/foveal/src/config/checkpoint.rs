@@ -11,16 +11,16 @@ use super::Origin;
 use crate::failure::Usage;
 
 /// Prefixes of the keys that `--set` may change for `predict` and `export`; the checkpoint fixes all others.
-pub const OPEN_TO_INFERENCE: [&str; 2] = ["data.", "eval."];
+pub(crate) const OPEN_TO_INFERENCE: [&str; 2] = ["data.", "eval."];
 /// Prefixes of the keys that `--set` may change for `eval`; the checkpoint fixes all others.
-pub const OPEN_TO_EVAL: [&str; 5] = ["data.", "eval.", "loss.", "matcher.", "train.seed"];
+pub(crate) const OPEN_TO_EVAL: [&str; 5] = ["data.", "eval.", "loss.", "matcher.", "train.seed"];
 
 /// Loads a checkpoint and overrides its preprocessing and thresholds with the values of the command line. Returns the
 /// checkpoint and the resulting configuration.
 ///
 /// # Errors
 /// If the checkpoint cannot be read or a value is invalid; the error names the source of the value.
-pub fn open(
+pub(crate) fn open(
     path: &Path,
     sets: &[String],
     score_threshold: Option<f32>,
@@ -38,7 +38,7 @@ pub fn open(
 ///
 /// # Errors
 /// If the checkpoint cannot be read or a value is invalid; the error names the source of the value.
-pub fn read(path: &Path, sets: &[String]) -> Result<(CheckpointMeta, RunConfig)> {
+pub(crate) fn read(path: &Path, sets: &[String]) -> Result<(CheckpointMeta, RunConfig)> {
     let meta = CheckpointMeta::read(path)?;
     let config = resolve(path, &meta, sets, None)?;
     Ok((meta, config))
@@ -58,7 +58,7 @@ fn resolve(path: &Path, meta: &CheckpointMeta, sets: &[String], score_threshold:
 ///
 /// # Errors
 /// [`Usage`] if a key does not; the error names it.
-pub fn refuse_closed(sets: &[String], open: &[&str]) -> Result<()> {
+pub(crate) fn refuse_closed(sets: &[String], open: &[&str]) -> Result<()> {
     match sets.iter().find(|set| !open.iter().any(|prefix| set.trim_start().starts_with(prefix))) {
         None => Ok(()),
         Some(set) => {
@@ -74,7 +74,7 @@ pub fn refuse_closed(sets: &[String], open: &[&str]) -> Result<()> {
 ///
 /// # Errors
 /// If the losses in the checkpoint are not a valid `[loss]` section.
-pub fn apply_checkpoint(config: &mut RunConfig, meta: &CheckpointMeta) -> Result<()> {
+pub(crate) fn apply_checkpoint(config: &mut RunConfig, meta: &CheckpointMeta) -> Result<()> {
     let (data, prepare) = (&mut config.data, &meta.preprocess);
     data.min_size = prepare.min_size;
     data.max_size = prepare.max_size;

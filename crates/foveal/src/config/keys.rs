@@ -11,7 +11,7 @@ use super::PATH_KEYS;
 ///
 /// # Errors
 /// If the default configuration cannot be converted to JSON, which would be a bug.
-pub fn known() -> Result<Json> {
+pub(super) fn known() -> Result<Json> {
     let mut tree =
         serde_json::to_value(RunConfig::default()).context("the configuration cannot be converted to JSON")?;
     // Users do not set this key, but configurations that come from checkpoints contain it.
@@ -30,7 +30,7 @@ pub fn known() -> Result<Json> {
 ///
 /// # Errors
 /// A message that names the first unknown key and the most similar known one.
-pub fn check(table: &Table, known: &Json) -> Result<(), String> {
+pub(super) fn check(table: &Table, known: &Json) -> Result<(), String> {
     match first_unknown(table, known, "") {
         None => Ok(()),
         Some(path) => Err(format!("unknown key `{path}`; did you mean `{}`?", nearest(&path, known))),

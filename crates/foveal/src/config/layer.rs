@@ -11,7 +11,7 @@ use crate::failure::Usage;
 
 /// The source of configuration values, for error messages.
 #[derive(Clone, Debug)]
-pub enum Origin {
+pub(crate) enum Origin {
     /// A configuration file.
     File(PathBuf),
     /// The metadata of a checkpoint.
@@ -34,7 +34,7 @@ impl fmt::Display for Origin {
 
 /// Configuration values of one source.
 #[derive(Clone, Debug)]
-pub struct Layer {
+pub(crate) struct Layer {
     /// The source of the values.
     pub origin: Origin,
     /// The values; paths are absolute.
@@ -47,7 +47,7 @@ impl Layer {
     ///
     /// # Errors
     /// If the file cannot be read or is not valid TOML; the error names the file and the line.
-    pub fn from_file(path: &Path) -> Result<Self> {
+    pub(crate) fn from_file(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
         let mut table: Table = toml::from_str(&text).map_err(|error| {
@@ -67,7 +67,7 @@ impl Layer {
     }
 
     /// The values that an arm of a lab changes. Relative paths in it are relative to `folder`.
-    pub fn of_arm(name: &str, mut table: Table, folder: &Path) -> Self {
+    pub(crate) fn of_arm(name: &str, mut table: Table, folder: &Path) -> Self {
         resolve_paths(&mut table, folder);
         Self { origin: Origin::Arm(name.to_owned()), table }
     }
@@ -77,7 +77,7 @@ impl Layer {
     ///
     /// # Errors
     /// [`Usage`] if the text does not have this form.
-    pub fn from_set(text: &str) -> Result<Self> {
+    pub(crate) fn from_set(text: &str) -> Result<Self> {
         let wrong = || Usage(format!("--set {text}: expected KEY.PATH=VALUE"));
         let (path, value) = text.split_once('=').ok_or_else(wrong)?;
         let mut parts: Vec<&str> = path.trim().split('.').map(str::trim).collect();
@@ -103,7 +103,7 @@ fn parse_value(text: &str) -> Value {
 }
 
 /// The value at a dotted path, if the table contains it.
-pub fn get<'a>(table: &'a Table, path: &str) -> Option<&'a Value> {
+pub(super) fn get<'a>(table: &'a Table, path: &str) -> Option<&'a Value> {
     let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
     match (table.get(first)?, rest) {
         (value, None) => Some(value),

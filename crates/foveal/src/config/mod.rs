@@ -1,6 +1,6 @@
 //! The configuration of a command: defaults, overridden by the file, overridden by `--set`.
 
-pub mod checkpoint;
+pub(crate) mod checkpoint;
 mod keys;
 mod layer;
 mod schema;
@@ -11,11 +11,11 @@ use anyhow::{Context, Result, anyhow};
 use foveal_train::RunConfig;
 use toml::{Table, Value};
 
-pub use layer::{Layer, Origin};
-pub use schema::schema;
+pub(crate) use layer::{Layer, Origin};
+pub(crate) use schema::schema;
 
 /// The keys whose values are paths. Relative paths in a configuration file are relative to the folder of the file.
-pub const PATH_KEYS: [&str; 5] =
+pub(crate) const PATH_KEYS: [&str; 5] =
     ["data.train.annotations", "data.train.images", "data.val.annotations", "data.val.images", "model.weights"];
 
 /// The configuration that results from the defaults, an optional file and `--set`.
@@ -25,7 +25,7 @@ pub const PATH_KEYS: [&str; 5] =
 /// # Errors
 /// If the file cannot be read, a key is unknown or a value is invalid. The error names the file or the `--set` option,
 /// the key, what was expected and what was found.
-pub fn load(file: Option<&Path>, sets: &[String]) -> Result<RunConfig> {
+pub(crate) fn load(file: Option<&Path>, sets: &[String]) -> Result<RunConfig> {
     let mut layers = Vec::new();
     if let Some(file) = file {
         layers.push(Layer::from_file(file)?);
@@ -38,7 +38,7 @@ pub fn load(file: Option<&Path>, sets: &[String]) -> Result<RunConfig> {
 /// # Errors
 /// If a key is unknown or a value is invalid. The error names the source of the value, the key, what was expected and
 /// what was found.
-pub fn with_sets(mut layers: Vec<Layer>, sets: &[String]) -> Result<RunConfig> {
+pub(crate) fn with_sets(mut layers: Vec<Layer>, sets: &[String]) -> Result<RunConfig> {
     for set in sets {
         layers.push(Layer::from_set(set)?);
     }
@@ -51,7 +51,7 @@ pub fn with_sets(mut layers: Vec<Layer>, sets: &[String]) -> Result<RunConfig> {
 /// # Errors
 /// If the file cannot be read, a key is unknown or a value is invalid. The error names the source of the value, the
 /// key, what was expected and what was found.
-pub fn with_arm(file: &Path, sets: &[String], arm: Layer) -> Result<RunConfig> {
+pub(crate) fn with_arm(file: &Path, sets: &[String], arm: Layer) -> Result<RunConfig> {
     let mut layers = vec![Layer::from_file(file)?];
     for set in sets {
         layers.push(Layer::from_set(set)?);
@@ -64,7 +64,7 @@ pub fn with_arm(file: &Path, sets: &[String], arm: Layer) -> Result<RunConfig> {
 ///
 /// # Errors
 /// If the configuration cannot be converted to TOML, which would be a bug.
-pub fn layer_of(config: &RunConfig, origin: Origin) -> Result<Layer> {
+pub(crate) fn layer_of(config: &RunConfig, origin: Origin) -> Result<Layer> {
     let table = Table::try_from(config).context("the configuration cannot be converted to TOML")?;
     Ok(Layer { origin, table })
 }
@@ -73,7 +73,7 @@ pub fn layer_of(config: &RunConfig, origin: Origin) -> Result<Layer> {
 ///
 /// # Errors
 /// If the configuration cannot be converted to TOML, which would be a bug.
-pub fn to_toml(config: &RunConfig) -> Result<String> {
+pub(crate) fn to_toml(config: &RunConfig) -> Result<String> {
     toml::to_string(config).context("the configuration cannot be converted to TOML")
 }
 

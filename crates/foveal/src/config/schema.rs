@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 /// The JSON schema (draft 2020-12) of the configuration: every key with its description, type or possible values, and
 /// default. The schema refuses other keys.
-pub fn schema() -> Value {
+pub(crate) fn schema() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<RunConfig>().to_value();
     schema["title"] = json!("foveal configuration");

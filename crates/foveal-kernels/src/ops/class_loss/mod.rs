@@ -118,7 +118,7 @@ enum Columns {
 
 /// Constants of a class loss in the form that the kernels use, and the layout of the breakdown, if one is wanted.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     columns: Columns,
     /// Factors of the anchors by the class of their object.
     rows: Option<Arc<[f32]>>,

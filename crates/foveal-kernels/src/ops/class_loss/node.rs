@@ -14,7 +14,7 @@ use crate::cpu::CpuBackend;
 /// Extension of Burn's backends by the class loss. The default methods use Burn's operations; the CPU backends use the
 /// fused kernel.
 #[backend_extension(NdArray, Flex, Cube: cfg(feature = "wgpu"), Autodiff)]
-pub trait ClassLossOps: Backend {
+pub(super) trait ClassLossOps: Backend {
     /// Computes the loss `[1]` and the sums `[2]`, to which the breakdown is appended if the plan has a layout.
     fn class_loss(
         logits: FloatTensor<Self>,

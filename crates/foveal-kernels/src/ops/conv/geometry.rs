@@ -9,7 +9,7 @@ use super::options::ConvOptions;
 /// and in the output, ordered by image and then by group. A grouped convolution is thus a convolution of
 /// `batch * groups` images whose weights depend on the group. With one group a part is an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Geometry {
+pub(super) struct Geometry {
     pub(crate) batch: usize,
     /// Input channels of all groups.
     pub(crate) in_channels: usize,

@@ -14,7 +14,7 @@ use crate::ops::elementwise::Activation;
 
 /// Extension of Burn's backends by the fused convolution, implemented by the CPU backends.
 #[backend_extension(NdArray, Flex, Autodiff)]
-pub trait ConvOps: Backend {
+pub(super) trait ConvOps: Backend {
     /// Computes `activation(conv(x, weight) * scale + shift + residual)`. Tensors that are absent according to `spec`
     /// are empty. All tensors except the scale receive gradients.
     fn conv(

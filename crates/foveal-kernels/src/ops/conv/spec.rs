@@ -8,7 +8,7 @@ use crate::ops::elementwise::Activation;
 
 /// Sizes of a convolution, and the parts of its epilogue.
 #[derive(Clone, Debug)]
-pub struct ConvSpec {
+pub(super) struct ConvSpec {
     pub(crate) geometry: Geometry,
     /// The maps, if one tensor holds several. The kernel is then 3x3 with stride 1, padding 1 and one group.
     pub(crate) maps: Option<Maps>,

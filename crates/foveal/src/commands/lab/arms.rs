@@ -23,7 +23,7 @@ const SETS: [(&str, &str); 5] = [
 /// A set of arms.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ArmSet {
+pub(super) struct ArmSet {
     /// What the set compares, in one line.
     pub about: String,
     /// Name of the arm that the others are compared with.
@@ -39,7 +39,7 @@ pub struct ArmSet {
 /// One variant of a configuration.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Arm {
+pub(super) struct Arm {
     /// Name of the arm, of its folder and in the JSON result.
     pub name: String,
     /// Title in tables and charts.
@@ -54,7 +54,7 @@ impl ArmSet {
     /// # Errors
     /// [`Usage`] if `set` is neither the name of a built-in set nor a file, or an arm of `only` does not exist; another
     /// error if the file is not a valid set of arms.
-    pub fn load(set: &str, only: &[String]) -> Result<Self> {
+    pub(super) fn load(set: &str, only: &[String]) -> Result<Self> {
         let path = Path::new(set);
         let (text, name) = match SETS.iter().find(|(name, _)| *name == set) {
             Some((name, text)) => ((*text).to_owned(), (*name).to_owned()),
@@ -128,7 +128,7 @@ impl Arm {
     ///
     /// # Errors
     /// If the configuration is invalid; the error names the source of the value, which can be the arm.
-    pub fn resolve(&self, file: &Path, sets: &[String], folder: &Path, seed: u64) -> Result<RunConfig> {
+    pub(super) fn resolve(&self, file: &Path, sets: &[String], folder: &Path, seed: u64) -> Result<RunConfig> {
         let layer = Layer::of_arm(&self.name, self.config.clone(), folder);
         let mut config = config::with_arm(file, sets, layer)?;
         config.train.seed = seed;

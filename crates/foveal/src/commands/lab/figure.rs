@@ -22,7 +22,7 @@ const LEAST: u32 = 340;
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write(report: &Report, path: &Path) -> Result<()> {
+pub(super) fn write(report: &Report, path: &Path) -> Result<()> {
     let intervals = |title: &str, of: fn(&ArmResult) -> Option<Estimate>, dots: bool| {
         let estimates: Vec<Option<Estimate>> = report.arms.iter().map(of).collect();
         let top = estimates.iter().flatten().map(|e| e.high).fold(0.05, f64::max);

@@ -33,7 +33,7 @@ const RARE: usize = 3;
 ///
 /// # Errors
 /// If the configuration, the arms, the data or the weights cannot be used, or a file cannot be read or written.
-pub fn run(args: &LabArgs, common: &Common) -> Result<u8> {
+pub(super) fn run(args: &LabArgs, common: &Common) -> Result<u8> {
     let lab = Lab::plan(args, common)?;
     let picked = device::pick(&common.device)?;
     let train = lab.base.data.open_train()?.dataset;

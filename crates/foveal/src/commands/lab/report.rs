@@ -13,7 +13,7 @@ const POINTS: u64 = 60;
 const LAST: f64 = 0.1;
 
 /// One of the rarest classes.
-pub struct RareClass {
+pub(super) struct RareClass {
     /// Name of the category.
     pub name: String,
     /// Number of objects in the training set.
@@ -21,7 +21,7 @@ pub struct RareClass {
 }
 
 /// The result of one arm over all seeds.
-pub struct ArmResult {
+pub(super) struct ArmResult {
     /// The outcome of each seed, in the order of the seeds.
     pub records: Vec<Record>,
     /// Metrics over all seeds.
@@ -34,7 +34,7 @@ pub struct ArmResult {
 
 /// The positives' share of the class loss over the steps, over all seeds, as fractions.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Share {
+pub(super) struct Share {
     /// Share in the first step.
     pub first: f64,
     /// Share in the last tenth of the steps.
@@ -45,7 +45,7 @@ pub struct Share {
 
 impl Share {
     /// Computes the shares of the given steps. A share is a ratio of sums, so steps with a large loss have more weight.
-    pub fn of(parts: &[LossParts]) -> Self {
+    pub(super) fn of(parts: &[LossParts]) -> Self {
         let Some(end) = parts.iter().map(|part| part.step).max() else { return Self::default() };
         let start = parts.iter().map(|part| part.step).min().unwrap_or(end);
         let share = |within: &dyn Fn(u64) -> bool| {
@@ -71,7 +71,7 @@ impl Share {
 }
 
 /// The result of a lab.
-pub struct Report {
+pub(super) struct Report {
     /// Name of the configuration.
     pub config: String,
     /// The arms that were compared.
@@ -90,7 +90,7 @@ pub struct Report {
 
 impl Report {
     /// The result as a table for the terminal.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let rows = self.rows();
         let widths: Vec<usize> = (0..rows[0].len())
             .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
@@ -107,7 +107,7 @@ impl Report {
     }
 
     /// The result as Markdown, with a reference to the image file `figure`.
-    pub fn markdown(&self, figure: &str) -> String {
+    pub(super) fn markdown(&self, figure: &str) -> String {
         let rows = self.rows();
         let cell = |text: &String| text.replace('|', "\\|");
         let line = |row: &[String]| format!("| {} |\n", row.iter().map(cell).collect::<Vec<_>>().join(" | "));
@@ -164,7 +164,7 @@ impl Report {
     }
 
     /// The steps at which seeds diverged, such as `step 12 (seed 1), step 40 (seed 3)`; empty if none did.
-    pub fn diverged(&self, result: &ArmResult) -> String {
+    pub(super) fn diverged(&self, result: &ArmResult) -> String {
         let steps = self.seeds.iter().zip(&result.records).filter_map(|(seed, record)| match record {
             Record::Diverged { step, .. } => Some(format!("step {step} (seed {seed})")),
             Record::Finished { .. } => None,
@@ -173,7 +173,7 @@ impl Report {
     }
 
     /// The result as JSON, with the metrics of each seed.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let arms = self.set.arms.iter().zip(&self.arms).map(|(arm, result)| {
             let runs = self.seeds.iter().zip(&result.records).map(|(seed, record)| match record {
                 Record::Finished { steps, metrics } => {

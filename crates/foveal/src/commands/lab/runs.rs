@@ -18,7 +18,7 @@ use crate::progress::Console;
 /// The outcome of a run. A run is finished if its folder contains this record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
-pub enum Record {
+pub(super) enum Record {
     /// All steps were done and the last weights were evaluated.
     Finished {
         /// Number of optimizer steps.
@@ -36,7 +36,7 @@ pub enum Record {
 }
 
 /// One run of a lab.
-pub struct Job {
+pub(super) struct Job {
     /// Configuration of the run.
     pub config: RunConfig,
     /// Folder of the run.
@@ -47,7 +47,7 @@ pub struct Job {
 
 /// The class loss of a step, divided into the parts of positives and negatives.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LossParts {
+pub(super) struct LossParts {
     /// The step, counted from 1.
     pub step: u64,
     /// The part of the positives.
@@ -66,7 +66,7 @@ impl Job {
     ///
     /// # Errors
     /// If a file cannot be read, or the folder contains a run of another configuration.
-    pub fn record(&self) -> Result<Option<Record>> {
+    pub(super) fn record(&self) -> Result<Option<Record>> {
         let path = self.folder.join(RECORD);
         let text = match std::fs::read_to_string(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -82,7 +82,7 @@ impl Job {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn detections(&self) -> Result<Vec<CocoDetection>> {
+    pub(super) fn detections(&self) -> Result<Vec<CocoDetection>> {
         Ok(read_results(&self.folder.join(DETECTIONS))?)
     }
 
@@ -90,7 +90,7 @@ impl Job {
     ///
     /// # Errors
     /// If the log cannot be read.
-    pub fn loss_parts(&self) -> Result<Vec<LossParts>> {
+    pub(super) fn loss_parts(&self) -> Result<Vec<LossParts>> {
         let path = self.folder.join("log.jsonl");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         // Lines of epochs and evaluations do not parse as steps and are skipped.
@@ -103,7 +103,7 @@ impl Job {
     /// # Errors
     /// If the configuration, the data or the weights cannot be used, or a file cannot be read or written. A loss that
     /// is not finite is not an error but an outcome.
-    pub fn run(&self, device: &Device, stop: &AtomicBool) -> Result<Option<Record>> {
+    pub(super) fn run(&self, device: &Device, stop: &AtomicBool) -> Result<Option<Record>> {
         let (run, resume) = self.open()?;
         let mut console = Console::new();
         let record = match train(&self.config, device, &run, resume, &mut console, stop) {

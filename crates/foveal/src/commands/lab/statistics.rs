@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 /// Fraction of the resamples that an interval contains.
-pub const CONFIDENCE: f64 = 0.95;
+pub(super) const CONFIDENCE: f64 = 0.95;
 /// Key of the random stream that draws images.
 const IMAGES: u64 = 31;
 /// Key of the random stream that draws seeds.
@@ -14,7 +14,7 @@ const SEEDS: u64 = 32;
 
 /// A metric or difference of metrics with its percentile interval, which contains [`CONFIDENCE`] of the resamples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Estimate {
+pub(super) struct Estimate {
     /// Mean over all finished seeds, each on all images.
     pub mean: f64,
     /// Lower end of the interval.
@@ -26,7 +26,7 @@ pub struct Estimate {
 /// The metrics of an arm, or the differences of the metrics of two arms, as fractions. `None` if no seed finished or
 /// COCO leaves the metric undefined.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Metrics {
+pub(super) struct Metrics {
     /// AP, the mean over IoU 0.50 to 0.95.
     #[serde(rename = "AP")]
     pub ap: Option<Estimate>,
@@ -66,7 +66,7 @@ impl Point {
 }
 
 /// The metrics of one arm on the validation set and on every resample of it.
-pub struct Resamples {
+pub(super) struct Resamples {
     /// Means over the finished seeds, on all images.
     whole: Point,
     /// Means over the drawn seeds, on the drawn images of each resample.
@@ -77,7 +77,7 @@ impl Resamples {
     /// Draws `count` resamples of images and seeds. Every arm with the same images and seeds gets the same resamples,
     /// so that two arms can be compared resample by resample. `seeds` contains `None` for a seed that did not finish.
     /// `rare` contains the indices of the rarest categories among all categories in ascending order of their ids.
-    pub fn new(seeds: &[Option<Matched>], rare: &[usize], count: usize) -> Self {
+    pub(super) fn new(seeds: &[Option<Matched>], rare: &[usize], count: usize) -> Self {
         let finished: Vec<&Matched> = seeds.iter().flatten().collect();
         let images = finished.first().map_or(0, |matched| matched.images().len());
         let on = |counts: &[u32], matched: &Matched| Point::of(&matched.metrics(counts), rare);
@@ -99,13 +99,13 @@ impl Resamples {
     }
 
     /// The means of the metrics with their intervals.
-    pub fn metrics(&self) -> Metrics {
+    pub(super) fn metrics(&self) -> Metrics {
         let estimate = |i: usize| estimate(self.whole.0[i], self.drawn.iter().filter_map(|point| point.0[i]));
         Metrics { ap: estimate(0), ap50: estimate(1), ap_rare: estimate(2), ar100: estimate(3) }
     }
 
     /// The metrics of this arm minus those of another arm, with intervals of the differences on the same resamples.
-    pub fn minus(&self, other: &Self) -> Metrics {
+    pub(super) fn minus(&self, other: &Self) -> Metrics {
         let drawn = self.drawn.iter().zip(&other.drawn).map(|(a, b)| a.minus(*b)).collect();
         Self { whole: self.whole.minus(other.whole), drawn }.metrics()
     }

@@ -22,7 +22,7 @@ const SIZE: [u32; 2] = [460, 380];
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write(path: &Path, gamma: f64) -> Result<()> {
+pub(super) fn write(path: &Path, gamma: f64) -> Result<()> {
     let mut gammas = GAMMAS.to_vec();
     if !gammas.contains(&gamma) {
         gammas.push(gamma);

@@ -14,7 +14,7 @@ use crate::args::{Common, LossCommand};
 ///
 /// # Errors
 /// If the arguments contradict each other, the configuration or the data cannot be used, or a file cannot be written.
-pub fn run(command: LossCommand, common: &Common) -> Result<u8> {
+pub(super) fn run(command: LossCommand, common: &Common) -> Result<u8> {
     match command {
         LossCommand::Share(args) => share::run(&args),
         LossCommand::Prior(args) => prior::run(&args),

@@ -19,7 +19,7 @@ const FIXED_FROM: f64 = 1e-2;
 ///
 /// # Errors
 /// [`Usage`] if there are more positives than anchors; another error if a file cannot be written.
-pub fn run(args: &PriorArgs) -> Result<u8> {
+pub(super) fn run(args: &PriorArgs) -> Result<u8> {
     if args.positives > args.anchors {
         let text = format!("--positives {}: expected at most --anchors {}", args.positives, args.anchors);
         return Err(Usage(text).into());

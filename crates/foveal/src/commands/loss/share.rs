@@ -24,7 +24,7 @@ const FIXED_FROM: f64 = 1e-4;
 /// # Errors
 /// [`Usage`](crate::failure::Usage) if the file name of `--draw` ends in neither `.svg` nor `.png`; another error if a
 /// file cannot be written.
-pub fn run(args: &ShareArgs) -> Result<u8> {
+pub(super) fn run(args: &ShareArgs) -> Result<u8> {
     if let Some(path) = &args.draw {
         chart::check_name(path)?;
     }

@@ -34,7 +34,7 @@ const ENOUGH: f64 = 1.5;
 ///
 /// # Errors
 /// If the configuration or the annotations cannot be used, or the set contains no objects to train on.
-pub fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
+pub(super) fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
     let config = config::load(Some(&args.config), &common.set)?;
     let opened = open(&config, args.annotations.as_deref(), args.split)?;
     if !opened.report.is_clean() {

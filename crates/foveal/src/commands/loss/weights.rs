@@ -8,7 +8,7 @@ const BETAS: [f64; 4] = [0.9, 0.99, 0.999, 0.9999];
 
 /// The beta for weights by effective number, given the number of objects of each class: the smallest published value
 /// whose limit 1 / (1 - beta) is at least the number of objects of the most frequent class, else the largest one.
-pub fn beta_for(objects: &[usize]) -> f64 {
+pub(super) fn beta_for(objects: &[usize]) -> f64 {
     let most = objects.iter().copied().max().unwrap_or(0) as f64;
     // In floating point, 1 / (1 - 0.9) is just below 10.
     BETAS.into_iter().find(|beta| (1.0 / (1.0 - beta)).round() >= most).unwrap_or(BETAS[3])
@@ -17,7 +17,7 @@ pub fn beta_for(objects: &[usize]) -> f64 {
 /// Effect of repeat factor sampling, which repeats images by their rarest class (Gupta et al., arXiv 1908.03195,
 /// section 5.1).
 #[derive(Clone, Debug, Serialize)]
-pub struct Repeats {
+pub(super) struct Repeats {
     /// Classes in fewer than this fraction of the images are repeated.
     pub threshold: f64,
     /// For each class, how often per epoch an image with this class is shown at least.
@@ -29,7 +29,7 @@ pub struct Repeats {
 impl Repeats {
     /// Computes the factors `r(c) = max(1, sqrt(threshold / f(c)))` of the classes, where `f(c)` is the fraction of
     /// images with class `c`. An image has the largest factor of its classes.
-    pub fn new(counts: &TargetCounts, threshold: f64) -> Self {
+    pub(super) fn new(counts: &TargetCounts, threshold: f64) -> Self {
         let factor = |on: usize| match on {
             0 => 1.0,
             _ => Sampler::RepeatFactor.class_repeat_factor(on, counts.images, threshold),
@@ -46,7 +46,7 @@ impl Repeats {
 
 /// The ratio of the number of objects of the most frequent class to that of the rarest class that occurs; 1 if there
 /// are no objects.
-pub fn imbalance(objects: impl Iterator<Item = f64> + Clone) -> f64 {
+pub(super) fn imbalance(objects: impl Iterator<Item = f64> + Clone) -> f64 {
     let present = objects.filter(|n| *n > 0.0);
     let most = present.clone().fold(0.0, f64::max);
     let least = present.fold(f64::INFINITY, f64::min);
