@@ -19,7 +19,8 @@ use foveal_detector::RetinaNet;
 pub use clip::{Clipping, clip_factor};
 pub use ema::Ema;
 pub use grads::Grads;
-pub use optim::{LrGroups, Optimizer, Rule};
+pub(crate) use optim::LrGroups;
+pub use optim::{Optimizer, Rule};
 pub use params::{FlatTensors, from_host, to_host};
 pub use schedule::learning_rate;
 

@@ -19,7 +19,7 @@ use super::{Clipping, FlatTensors, Grads, params::flat};
 use crate::config::{OptimizerKind, TrainConfig};
 use crate::device::is_host;
 
-pub use groups::LrGroups;
+pub(crate) use groups::LrGroups;
 
 /// The rule by which an optimizer updates a parameter `p` with gradient `g`, and its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
