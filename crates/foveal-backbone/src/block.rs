@@ -39,13 +39,17 @@ pub struct Block {
 /// The sizes of one residual block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockShape {
+    /// Kind of the block: basic or bottleneck.
     pub kind: BlockKind,
+    /// Number of input channels.
     pub inputs: usize,
-    /// Channels between the block's convolutions.
+    /// Number of channels between the block's convolutions.
     pub inner: usize,
+    /// Number of output channels.
     pub outputs: usize,
-    /// Groups of the 3x3 convolution of a bottleneck.
+    /// Number of groups of the 3x3 convolution of a bottleneck.
     pub groups: usize,
+    /// Stride in pixels of the convolution that reduces the resolution, and of the projection on the shortcut: 1 or 2.
     pub stride: usize,
 }
 

@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A scalar as found in a file. Of lists and objects, only the kind is kept.
+/// A JSON value as found in a file. A list or an object is reduced to its kind.
 #[derive(Debug, Default)]
 pub(crate) enum Scalar {
-    /// Absent or null.
+    /// The field is absent or null.
     #[default]
     Missing,
     Bool(bool),
@@ -124,7 +124,7 @@ impl<'de> Visitor<'de> for ScalarVisitor {
 /// A list of numbers as found in a file, or the value that was found instead of a list.
 #[derive(Debug, Default)]
 pub(crate) enum Numbers {
-    /// Absent or null.
+    /// The field is absent or null.
     #[default]
     Missing,
     List(Vec<Scalar>),

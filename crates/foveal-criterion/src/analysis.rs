@@ -8,9 +8,9 @@
 /// positive if the anchor was matched with an object of the class, otherwise negative.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairLoss {
-    /// Weight of positive pairs (the paper's alpha).
+    /// Weight of the loss of positive pairs: alpha in arXiv 1708.02002, equation 3, or 1 in a loss without alpha.
     pub positive_weight: f64,
-    /// Weight of negative pairs (the paper's 1 - alpha).
+    /// Weight of the loss of negative pairs: 1 - alpha in arXiv 1708.02002, equation 3, or 1 in a loss without alpha.
     pub negative_weight: f64,
     /// Exponent of the focusing factor `(1 - p_t)^gamma`; 0 turns the factor off.
     pub gamma: f64,
@@ -40,7 +40,7 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// Returns the sum over all pairs.
+    /// Returns the sum over all pairs of anchor and class, positive and negative.
     pub fn total(&self) -> f64 {
         self.positive + self.negative
     }
@@ -52,7 +52,7 @@ impl Sums {
 }
 
 impl PairLoss {
-    /// Cross entropy (arXiv 1708.02002, equation 1).
+    /// Cross entropy, `-ln(p_t)` (arXiv 1708.02002, equation 1).
     pub const fn cross_entropy() -> Self {
         Self { positive_weight: 1.0, negative_weight: 1.0, gamma: 0.0 }
     }
@@ -77,14 +77,16 @@ impl PairLoss {
         self.negative_weight * score.powf(self.gamma) * -(-score).ln_1p()
     }
 
-    /// Returns the magnitude of the derivative of the unweighted loss by the logit, for a pair with `p_t = truth`:
+    /// Returns the magnitude of the derivative of the unweighted loss with respect to the logit, for a pair with
+    /// `p_t = truth` (arXiv 1708.02002, appendix B):
     /// `(1 - p_t)^gamma * ((1 - p_t) - gamma * p_t * ln(p_t))`.
     pub fn slope(&self, truth: f64) -> f64 {
         let other = 1.0 - truth;
         other.powf(self.gamma) * (other - self.gamma * truth * truth.ln())
     }
 
-    /// Returns the sums of the losses over all pairs.
+    /// Returns the sums of the losses over all positive pairs and over all negative pairs, whose numbers and scores are
+    /// given by `scores`.
     pub fn sums(&self, scores: &Scores) -> Sums {
         Sums {
             positive: scores.positives * self.positive(scores.of_positives),
@@ -92,7 +94,8 @@ impl PairLoss {
         }
     }
 
-    /// Returns the sums of the magnitudes of the gradients by the logits over all pairs.
+    /// Returns the sums of the magnitudes of the loss's derivatives with respect to the logits, over all positive pairs
+    /// and over all negative pairs, whose numbers and scores are given by `scores`.
     pub fn gradients(&self, scores: &Scores) -> Sums {
         Sums {
             positive: scores.positives * self.positive_weight * self.slope(scores.of_positives),

@@ -94,7 +94,7 @@ impl AnchorCounts {
         counts
     }
 
-    /// Adds the numbers of other images.
+    /// Adds the numbers of anchors of other images.
     pub fn add(&mut self, other: &Self) {
         for (own, other) in self.levels.iter_mut().zip(&other.levels) {
             own.positive += other.positive;
@@ -115,7 +115,7 @@ impl AnchorCounts {
 /// and scores by pyramid level, by class and by the size of the loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossBreakdown {
-    /// Numbers of anchors, summed over the steps.
+    /// Numbers of positive, background and ignored anchors, summed over the steps.
     pub counts: AnchorCounts,
     /// Sums of losses, gradients and scores over the steps. Losses and gradients are divided by the normalizer.
     pub sums: BreakdownSums,
@@ -133,7 +133,7 @@ impl LossBreakdown {
         Self { counts, sums, steps: 1 }
     }
 
-    /// Adds the breakdown of other steps.
+    /// Adds the counts and sums of other steps.
     pub fn add(&mut self, other: &Self) {
         self.counts.add(&other.counts);
         let pairs = |own: &mut [PairSums], other: &[PairSums]| {

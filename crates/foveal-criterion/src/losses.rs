@@ -84,7 +84,7 @@ impl Normalizer {
 /// The losses of a batch, already divided by the normalizer.
 #[derive(Debug, Clone)]
 pub struct Losses {
-    /// The class loss, `[1]`.
+    /// The class loss, `[1]`, divided by the normalizer.
     pub class: Tensor<1>,
     /// The box loss, `[1]`, without the factor `loss.box_weight`.
     pub boxes: Tensor<1>,
@@ -93,7 +93,7 @@ pub struct Losses {
     /// The class loss in two parts, `[2]`: the loss of the positive pairs (an anchor and the class of its object) and
     /// the loss of all other pairs. It carries no gradient.
     pub class_sums: Tensor<1>,
-    /// Number of positive anchors of the batch.
+    /// Number of positive anchors of all images of the batch.
     pub positives: usize,
     /// The breakdown of the class loss, if a layout was given to [`LossConfig::forward_with`].
     pub breakdown: Option<BatchBreakdown>,

@@ -63,7 +63,7 @@ pub struct FirstLossCheck<'a> {
 /// normalizer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expected {
-    /// The loss if every score equals the prior.
+    /// The class loss if every score equals the prior, divided by the normalizer.
     pub at_prior: Sums,
     /// The lowest loss that the random weights of the class layer explain, without [`TOLERANCE`].
     pub low: Sums,
@@ -121,7 +121,7 @@ pub enum Fault {
     /// The weights of positives and negatives, `alpha` and `1 - alpha`, are swapped.
     #[error(
         "alpha and 1 - alpha are swapped: the scores equal the prior, but the loss of positives is {positive:.3} \
-         times and the loss of negatives {negative:.3} times the expected value"
+         times its expected value, and the loss of negatives is {negative:.3} times its expected value"
     )]
     AlphaSwapped {
         /// The loss of the positives found over the loss expected.
@@ -131,8 +131,8 @@ pub enum Fault {
     },
     /// The loss is outside the expected range, and no known cause explains it.
     #[error(
-        "no known cause: the scores equal the prior, but the loss of positives is {positive:.3} times and the loss of \
-         negatives {negative:.3} times the expected value"
+        "no known cause: the scores equal the prior, but the loss of positives is {positive:.3} times its expected \
+         value, and the loss of negatives is {negative:.3} times its expected value"
     )]
     Unknown {
         /// The loss of the positives found over the loss expected.

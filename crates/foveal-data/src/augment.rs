@@ -32,20 +32,26 @@ pub(crate) struct Geometry {
 /// A size in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
+    /// Width in pixels.
     pub width: u32,
+    /// Height in pixels.
     pub height: u32,
 }
 
 /// The objects of an image and the regions to be ignored (`crowds`), in pixels of the canvas.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct PlacedObjects {
+    /// Box of each object in pixels of the canvas: `[objects]`.
     pub boxes: Vec<BBox>,
+    /// Class of each object, in the order of `boxes`: `[objects]`.
     pub classes: Vec<u32>,
+    /// Regions in pixels of the canvas in which anchors are ignored: crowd regions, and objects that are mostly cut
+    /// off or too small.
     pub crowds: Vec<BBox>,
 }
 
 impl PlacedObjects {
-    /// The training targets of each anchor.
+    /// Returns the training targets of `anchors`, the boxes of all anchors of the padded image in pixels.
     pub(crate) fn targets(&self, anchors: &[BBox], matcher: &MatcherConfig) -> ImageTargets {
         image_targets(anchors, &self.boxes, &self.classes, &self.crowds, matcher)
     }
@@ -55,6 +61,7 @@ impl PlacedObjects {
 pub(crate) struct UnaugmentedImage {
     /// Index of the image among those given to [`by_padded_size`].
     pub index: usize,
+    /// Objects of the image, in pixels of the resized image.
     pub placed: PlacedObjects,
 }
 
@@ -75,14 +82,14 @@ pub(crate) fn by_padded_size<'a>(
 }
 
 impl Geometry {
-    /// Resizing without augmentation.
+    /// Returns the geometry of an image that is resized and not augmented.
     pub(crate) fn plain(preprocess: &Preprocess, record: &Record) -> Self {
         let (width, height) = preprocess.target_size(record.width, record.height);
         let size = Size { width, height };
         Self { flip_horizontal: false, flip_vertical: false, resized: size, canvas: size, offset_x: 0, offset_y: 0 }
     }
 
-    /// Chooses all random values for an image.
+    /// Returns a random geometry: the flips, the size and the position of an image on its canvas, as `config` allows.
     pub(crate) fn random(
         preprocess: &Preprocess,
         record: &Record,

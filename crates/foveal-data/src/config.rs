@@ -167,8 +167,8 @@ pub struct DataConfig {
     pub filter_empty: bool,
     /// How often each training image is used in an epoch. Default: `uniform`.
     pub sampler: Sampler,
-    /// Fraction of the training images above 0 and up to 1. For the sampler, classes on a smaller fraction of the
-    /// images are rare, and the others are frequent. Default: 0.001.
+    /// Threshold of `sampler`: a class is rare if the fraction of the training images that contain it is below this
+    /// value, and frequent otherwise. Above 0 and at most 1. Default: 0.001.
     pub repeat_threshold: f64,
     /// Augmentation of the training images. Default: horizontal flips with a probability of 0.5.
     pub augment: AugmentConfig,

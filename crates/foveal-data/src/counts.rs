@@ -12,7 +12,7 @@ use crate::{DataConfig, Opened};
 /// The counts of one class of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassCounts {
-    /// The name of the category.
+    /// Name of the category that the class stands for.
     pub name: String,
     /// Number of objects of the class, without crowd regions.
     pub objects: usize,
@@ -40,11 +40,11 @@ pub struct TargetCounts {
     /// Number of images whose anchors were matched with their objects.
     #[serde(rename = "matched_pictures")]
     pub matched_images: usize,
-    /// Number of positive anchors of the matched images.
+    /// Number of positive anchors of the images whose anchors were matched.
     pub positives: usize,
-    /// Number of background anchors of the matched images.
+    /// Number of background anchors of the images whose anchors were matched.
     pub background: usize,
-    /// Number of ignored anchors of the matched images, which take no part in the loss.
+    /// Number of ignored anchors of the images whose anchors were matched. They take no part in the loss.
     pub ignored: usize,
     /// The counts of each class, in class order.
     pub classes: Vec<ClassCounts>,
@@ -111,8 +111,8 @@ impl TargetCounts {
         }
     }
 
-    /// Returns the number of negative pairs of anchor and class for each positive anchor, on the matched images.
-    /// Without positive anchors it is the number of negative pairs.
+    /// Returns the number of negative pairs of anchor and class for each positive anchor, over the images whose anchors
+    /// were matched. Without positive anchors it is the number of negative pairs.
     pub fn negatives_per_positive(&self) -> f64 {
         let anchors = (self.positives + self.background) as f64;
         (anchors * self.classes.len() as f64 - self.positives as f64) / self.positives.max(1) as f64

@@ -53,9 +53,13 @@ pub(crate) enum ImageSource {
 /// A checked data set. The images are in the order of the annotation file, and their indices are from 0 to `len() - 1`.
 #[derive(Clone, Debug)]
 pub struct Dataset {
+    /// Annotation of each image: `[images]`.
     pub(crate) records: Vec<Record>,
+    /// Where the pixels of each image come from: `[images]`.
     pub(crate) sources: Vec<ImageSource>,
+    /// Map between classes and categories.
     pub(crate) labels: LabelMap,
+    /// Ground truth for evaluations: these images with all their annotations.
     pub(crate) coco: CocoDataset,
 }
 

@@ -56,7 +56,7 @@ pub enum DataError {
         /// The path that the key is set to.
         path: PathBuf,
     },
-    /// An image cannot be read or decoded.
+    /// The file of an image cannot be read or decoded.
     #[error("image id {image_id}: {source}")]
     Image {
         /// The COCO id of the image.

@@ -71,7 +71,7 @@ impl Problem {
             Problem::Other => "other defects of the annotation file",
             Problem::ClippedBox => "boxes that extend beyond the edge of their image: clipped",
             Problem::SmallBox => "objects smaller than data.min_box: dropped",
-            Problem::StoredOrientation => "images whose boxes ignore the EXIF orientation: used without it",
+            Problem::StoredOrientation => "images whose boxes ignore the EXIF orientation: loaded without it",
             Problem::NoSize => "images without a size in the annotation file: read from the image files",
         }
     }

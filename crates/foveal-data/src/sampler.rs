@@ -23,21 +23,22 @@ use crate::{DataConfig, Dataset};
 const SHUFFLE: u64 = 11;
 const ROUNDING: u64 = 13;
 
-/// The rule for how often each training image is used in an epoch (`data.sampler`). Classes are rare or frequent by the
-/// fraction of the images that have them, compared with `data.repeat_threshold`.
+/// The rule for how often each training image is used in an epoch (`data.sampler`). A class is rare if the fraction `f`
+/// of the images that contain it is below the threshold `t` (`data.repeat_threshold`), and frequent otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sampler {
     /// Each image is used once per epoch. This is the default.
     #[default]
     Uniform,
-    /// Repeat factor sampling: images with rare classes are repeated by the square root of threshold over fraction
-    /// (Gupta et al., LVIS, arXiv 1908.03195, section 5.1).
+    /// Repeat factor sampling: an image is used `sqrt(t / f)` times on average, where `f` is the fraction of its rarest
+    /// class, but at least once (Gupta et al., LVIS, arXiv 1908.03195, section 5.1).
     RepeatFactor,
-    /// Images with rare classes are repeated by threshold over fraction, so that each class reaches the threshold.
+    /// An image is used `t / f` times on average, where `f` is the fraction of its rarest class, but at least once.
+    /// This raises the fraction of each rare class to the threshold.
     Oversample,
-    /// Images that have frequent classes only are left out in some epochs, so that the fraction of frequent classes
-    /// falls to the threshold.
+    /// An image whose classes are all frequent is used in a fraction `t / f` of the epochs, where `f` is the fraction
+    /// of its rarest class. This lowers the fractions of frequent classes towards the threshold.
     Undersample,
 }
 

@@ -15,9 +15,9 @@ const PERCENTILES: [usize; 5] = [0, 10, 50, 90, 100];
 /// The statistics of one class of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassStats {
-    /// The id of the category.
+    /// Id of the category that the class stands for.
     pub id: i64,
-    /// The name of the category.
+    /// Name of the category that the class stands for.
     pub name: String,
     /// Number of objects of the class, without crowd regions.
     pub objects: usize,

@@ -112,11 +112,11 @@ pub fn verify_weights(checkpoint: &Checkpoint, path: &Path, precision: Precision
         }
     }
     if let Some(other) = found.others.iter().find(|o| !o.name.ends_with(COUNTER)) {
-        return Err(bad(format!("tensor {} of type {}", other.name, other.dtype)));
+        return Err(bad(format!("tensor {} of type {}, which is not a floating-point type", other.name, other.dtype)));
     }
     let differs = |a: &TensorMap, b: &TensorMap| a.iter().find(|(k, v)| b.get(*k) != Some(*v)).map(|(k, _)| k.clone());
     match differs(&expected, &found.tensors).or_else(|| differs(&found.tensors, &expected)) {
-        Some(name) => Err(bad(format!("tensor {name} missing or different"))),
+        Some(name) => Err(bad(format!("a file in which tensor {name} is missing or different"))),
         None => Ok(()),
     }
 }

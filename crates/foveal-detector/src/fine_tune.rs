@@ -60,7 +60,8 @@ pub(crate) fn start_from(
     report.unused.extend(withheld.into_keys());
     report.unused.sort();
     if report.loaded.is_empty() {
-        return Err(DetectorError::Import { path: path.to_owned(), found: "no tensor that fits".into() });
+        let found = "no tensor whose name and shape fit the network".into();
+        return Err(DetectorError::Import { path: path.to_owned(), found });
     }
     if config.norm == BackboneNorm::FrozenBatch {
         let without = report.missing.iter().filter_map(|n| n.strip_prefix(BODY)?.strip_suffix(".running_var"));

@@ -33,7 +33,7 @@ pub struct Labels {
 pub struct Labelled {
     /// Categories in class order, that is, sorted by id.
     pub categories: Vec<CategoryInfo>,
-    /// Channel of each category in the class head.
+    /// Assignment of the categories (as classes 0, 1, …) to the channels of the class head.
     pub channels: ClassChannels,
 }
 

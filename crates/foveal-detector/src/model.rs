@@ -47,7 +47,7 @@ pub struct BuiltModel {
     /// Full names of the network's tensors that were not loaded from `model.weights` and keep their initial values.
     /// Empty if `model.weights` is not set.
     pub new_tensors: Vec<String>,
-    /// One sentence part for each setting that differs from the checkpoint in `model.weights` and changes the features
+    /// One phrase for each setting that differs from the checkpoint in `model.weights` and changes the features
     /// without changing tensor shapes, such as `model.norm_eps is 0.001, but 1e-5 in the checkpoint`.
     pub differences: Vec<String>,
 }

@@ -3,7 +3,7 @@
 /// A score and its index in the list of all scores.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Scored {
-    /// The score, in 0..1.
+    /// The score, from 0 to 1.
     pub score: f32,
     /// Index of the score in the list of all scores.
     pub index: u32,

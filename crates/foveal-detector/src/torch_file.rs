@@ -35,9 +35,9 @@ impl TorchType {
 /// A row-major tensor as little-endian bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TorchTensor {
-    /// Element type.
+    /// Element type of the tensor.
     pub kind: TorchType,
-    /// Shape, outermost axis first.
+    /// Shape of the tensor, outermost axis first; empty for a scalar.
     pub shape: Vec<usize>,
     /// Elements in row-major order as little-endian bytes.
     pub bytes: Vec<u8>,

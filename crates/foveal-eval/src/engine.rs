@@ -123,7 +123,9 @@ pub fn score(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result
 
 /// Ground truth and detections in the types of hotcoco, not matched yet.
 pub(crate) struct EvalInput {
+    /// The evaluation of hotcoco, with ground truth and detections.
     pub(crate) eval: COCOeval,
+    /// Maps between the ids of the files and those of hotcoco.
     pub(crate) ids: Ids,
     /// Number of objects of each category that has any, by the category id of the file.
     objects: HashMap<i64, usize>,
@@ -134,7 +136,7 @@ impl EvalInput {
     /// Converts a ground truth and detections to the types of hotcoco.
     ///
     /// # Errors
-    /// As for [`score`].
+    /// The errors of [`score`]: a detection on an unknown image, a value that is not finite, or an error of hotcoco.
     pub(crate) fn new(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result<Self, EvalError> {
         let ids = Ids::of(ground_truth);
         let mut notes = Vec::new();
@@ -149,6 +151,7 @@ impl EvalInput {
 /// Maps from the ids of files (any `i64`) to the ids 1, 2, … of hotcoco (`u64`). The order of the ids is kept, because
 /// it decides between equal scores of different images.
 pub(crate) struct Ids {
+    /// Image ids of hotcoco by the image ids of the file.
     pub(crate) images: HashMap<i64, u64>,
     categories: HashMap<i64, u64>,
     /// Names by category id; the first name if an id occurs twice.

@@ -55,11 +55,17 @@ pub struct CategoryMetrics {
 /// One of the twelve metrics: its key in JSON, whether it is a recall, its conditions as COCO prints them, and its
 /// value.
 pub(crate) struct MetricLine {
+    /// Key in JSON, such as `AP50`.
     pub key: &'static str,
+    /// Whether the metric is an average recall; otherwise it is an average precision.
     pub recall: bool,
+    /// IoU thresholds, such as `0.50:0.95`.
     pub iou: &'static str,
+    /// Size range of the objects, such as `small`.
     pub area: &'static str,
+    /// Largest number of detections per image and category.
     pub max_detections: usize,
+    /// Value from 0 to 1, or -1 if it is undefined.
     pub value: f64,
 }
 

@@ -75,8 +75,8 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
         readings.into_iter().filter(|(_, part)| better(*part)).max_by(|a, b| a.1.total_cmp(&b.1))
     {
         return Some(format!(
-            "{start}. If bbox is read as {}, it is {} of the objects. bbox must be [x, y, width, height] in pixels of \
-             the original image",
+            "{start}. If bbox is read as {}, {} of the objects have such a detection. bbox must be [x, y, width, \
+             height] in pixels of the original image",
             layout.name(),
             percent(part)
         ));
@@ -84,15 +84,15 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
     let (scaled, factor) = rescaled(&images);
     if better(scaled) {
         return Some(format!(
-            "{start}. If the boxes are divided by about {factor:.2}, it is {} of the objects. They seem to be boxes of \
-             resized images; they must be in pixels of the original images",
+            "{start}. If the boxes are divided by about {factor:.2}, {} of the objects have such a detection. The \
+             boxes seem to be in pixels of resized images; bbox must be in pixels of the original image",
             percent(scaled)
         ));
     }
     let any_class = found(Layout::Coco, FITS, Class::Any);
     if better(any_class) {
         return Some(format!(
-            "{start}. If classes are ignored, it is {} of the objects. {}",
+            "{start}. If classes are ignored, {} of the objects have such a detection. {}",
             percent(any_class),
             confused_classes(truth, &images)
         ));
@@ -108,16 +108,16 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
     let touched = found(Layout::Coco, TOUCHES, Class::Same);
     if better(touched) {
         return Some(format!(
-            "{start}. With an IoU of at least {TOUCHES}, it is {} of the objects: they are found, but the boxes do not \
-             fit. Check the fit of the anchors with `foveal anchors coverage`",
+            "{start}. With an IoU of at least {TOUCHES}, {} of the objects have such a detection: the objects are \
+             found, but the boxes do not fit. Check the fit of the anchors with `foveal anchors coverage`",
             percent(touched)
         ));
     }
     let highest = detections.iter().map(|d| d.score).fold(f64::NEG_INFINITY, f64::max);
     Some(format!(
-        "{start}. Other readings of the boxes or classes do not explain this. The highest score is {highest:.3}. This \
-         is normal early in training. Later, check with `foveal train --overfit 8` whether the model can learn a few \
-         images of the data with these settings"
+        "{start}. Other readings of the boxes or classes do not explain this. The highest score is {highest:.3}. \
+         A low AP is normal early in training. Later, check with `foveal train --overfit 8` whether the model can \
+         learn a few images of the data with these settings"
     ))
 }
 
@@ -245,8 +245,8 @@ fn confused_classes(truth: &CocoDataset, images: &[ImageBoxes]) -> String {
     if let Some((shift, count)) = most.filter(|(shift, count)| **shift != 0 && **count as f64 >= MOSTLY * all as f64) {
         let (by, where_to) = (shift.unsigned_abs(), if *shift > 0 { "above" } else { "below" });
         return format!(
-            "The category_id of {count} of {all} detections that fit an object is {by} {where_to} that of the object: \
-             the list of classes is shifted"
+            "The category_id of {count} of {all} detections that fit an object is {by} {where_to} the category_id of \
+             the object: the list of classes is shifted"
         );
     }
     let name = |id: i64| {

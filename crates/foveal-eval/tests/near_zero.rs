@@ -59,7 +59,8 @@ fn good_metrics_have_no_reason() {
 fn misread_boxes_are_named() {
     let corners = detections(|d| d.bbox = [d.bbox[0], d.bbox[1], d.bbox[0] + d.bbox[2], d.bbox[1] + d.bbox[3]]);
     let text = reason(&corners);
-    assert!(text.contains("If bbox is read as corners, [x1, y1, x2, y2], it is 100 % of the objects."), "{text}");
+    let said = "If bbox is read as corners, [x1, y1, x2, y2], 100 % of the objects have such a detection.";
+    assert!(text.contains(said), "{text}");
     let swapped = reason(&detections(|d| d.bbox = [d.bbox[1], d.bbox[0], d.bbox[3], d.bbox[2]]));
     assert!(swapped.contains("[y, x, height, width]"), "{swapped}");
     let fractions = reason(&detections(|d| {
@@ -70,7 +71,7 @@ fn misread_boxes_are_named() {
     let resized = reason(&detections(|d| d.bbox = d.bbox.map(|v| v * if d.image_id % 2 == 0 { 1.9 } else { 1.7 })));
     assert!(
         resized.contains("If the boxes are divided by about 1.")
-            && resized.contains("it is 100 % of the objects")
+            && resized.contains("100 % of the objects have such a detection")
             && resized.contains("resized"),
         "{resized}"
     );

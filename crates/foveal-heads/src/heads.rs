@@ -76,9 +76,9 @@ pub struct RegressionHead {
 /// applied to all pyramid levels.
 #[derive(Module, Debug)]
 pub struct Head {
-    /// The head that predicts one logit per anchor and class.
+    /// The classification head, which predicts one logit per anchor and class.
     pub classification_head: ClassificationHead,
-    /// The head that predicts the box delta of each anchor.
+    /// The box regression head, which predicts the box delta of each anchor.
     pub regression_head: RegressionHead,
     /// Number of classes, each with one logit per anchor.
     #[module(skip)]

@@ -40,7 +40,7 @@ pub enum Staged {
 }
 
 impl Staged {
-    /// Width in pixels after resizing.
+    /// Returns the width of the image in pixels after resizing, without padding.
     pub fn width(&self) -> usize {
         match self {
             Self::Bytes { image, .. } => image.width() as usize,
@@ -48,7 +48,7 @@ impl Staged {
         }
     }
 
-    /// Height in pixels after resizing.
+    /// Returns the height of the image in pixels after resizing, without padding.
     pub fn height(&self) -> usize {
         match self {
             Self::Bytes { image, .. } => image.height() as usize,

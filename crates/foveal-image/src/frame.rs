@@ -6,13 +6,13 @@ use crate::Prepared;
 /// back to the original image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageFrame {
-    /// Width in pixels after resizing.
+    /// Width of the image in pixels after resizing, without padding.
     pub width: usize,
-    /// Height in pixels after resizing.
+    /// Height of the image in pixels after resizing, without padding.
     pub height: usize,
-    /// Width in pixels before resizing.
+    /// Width of the image in pixels before resizing.
     pub original_width: u32,
-    /// Height in pixels before resizing.
+    /// Height of the image in pixels before resizing.
     pub original_height: u32,
 }
 

@@ -71,13 +71,13 @@ impl Default for Preprocess {
 pub struct Prepared {
     /// Normalised RGB values, `[3, height, width]`, row-major.
     pub data: Vec<f32>,
-    /// Width in pixels after resizing.
+    /// Width of the image in pixels after resizing, without padding.
     pub width: usize,
-    /// Height in pixels after resizing.
+    /// Height of the image in pixels after resizing, without padding.
     pub height: usize,
-    /// Width in pixels before resizing.
+    /// Width of the image in pixels before resizing.
     pub original_width: u32,
-    /// Height in pixels before resizing.
+    /// Height of the image in pixels before resizing.
     pub original_height: u32,
 }
 

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 enum Mode {
     Random,
     Zeros,
-    /// A single zero in place of each tensor.
+    /// Every tensor is a single zero; only the number of requested values is counted.
     Count,
 }
 
@@ -77,7 +77,8 @@ impl Init {
         }
     }
 
-    /// Draws a tensor from a normal distribution with mean 0 and standard deviation `std`, by the Box-Muller transform.
+    /// Draws a tensor of the given shape from a normal distribution with mean 0 and standard deviation `std`, by the
+    /// Box-Muller transform.
     pub fn normal<const D: usize>(&mut self, shape: [usize; D], std: f64, device: &Device) -> Tensor<D> {
         self.tensor(shape, device, |s| {
             let (radius, angle) = ((-2.0 * s.unit().ln()).sqrt(), std::f64::consts::TAU * s.unit());

@@ -29,10 +29,12 @@ pub enum NormKind {
     },
 }
 
-/// A norm as an affine map, `x * scale + shift`; scale and shift are `[channels]`.
+/// A norm as an affine map of each channel, `x * scale + shift`.
 #[derive(Clone, Debug)]
 pub(crate) struct Folded {
+    /// Factor of each channel, `[channels]`.
     pub(crate) scale: Tensor<1>,
+    /// Number added to each channel, `[channels]`.
     pub(crate) shift: Tensor<1>,
 }
 

@@ -20,7 +20,7 @@ use crate::device::is_host;
 use crate::error::TrainError;
 use crate::update::{GradientOptions, Learner, Optimizer};
 
-/// Which phases [`bench`](bench()) measures.
+/// The phases that [`bench`](bench()) measures: training steps, inference, losses or data loading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BenchPhases {
     /// All phases that need no data set, one after the other: `Train`, `Infer`, `Loss` and `Focal`.

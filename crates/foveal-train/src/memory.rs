@@ -8,8 +8,9 @@ use crate::pass::Activations;
 
 /// Bytes of an `f32`.
 const F32: u64 = 4;
-/// Bytes of the program, its threads and what the allocator holds back. Fitted to the resident memory that `foveal bench`
-/// measures with two threads (ResNet-18 and ResNet-50 at 320x320 and 512x512), where the estimate is within 4 %.
+/// Bytes of the program, of its threads, and of freed memory that the allocator does not return. Fitted to the resident
+/// memory that `foveal bench` measures with two threads (ResNet-18 and ResNet-50 at 320x320 and 512x512),
+/// where the estimate is within 4 %.
 const PROCESS: u64 = 92 << 20;
 
 /// Expected peak memory of a training step in bytes, by purpose.
@@ -28,11 +29,11 @@ pub struct TrainingMemory {
     pub average: u64,
     /// Bytes of the feature maps that the forward pass stores for the backward pass.
     pub activations: u64,
-    /// Bytes of logits and deltas and of their gradients.
+    /// Bytes of the class logits and box deltas of a batch, and of their gradients.
     pub losses: u64,
     /// Bytes of feature maps and buffers that exist only while an operation runs.
     pub working: u64,
-    /// Bytes of the program itself, its threads and their buffers.
+    /// Bytes of the program itself, of its threads, and of freed memory that the allocator does not return.
     pub process: u64,
 }
 

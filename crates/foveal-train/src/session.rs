@@ -10,8 +10,9 @@ use crate::error::TrainError;
 use crate::run::{Progress, RunDir, StateMeta, TrainState, weight_report};
 use crate::update::{Ema, Learner, LrGroups, Optimizer, from_host, to_host};
 
-/// What a run trains (network, optimizer, moving average) and its progress.
+/// The parts of a run that training changes: network, optimizer, moving average of the weights, and counters.
 pub(crate) struct Session {
+    /// The network, the optimizer and the moving average of the weights.
     pub learner: Learner,
     /// Counters, seed and the configuration of the network. The counters of optimizer and moving average are filled in
     /// when the state is written.
@@ -81,7 +82,8 @@ impl Session {
         };
         if (ModelConfig { weights: None, ..wanted }) != (ModelConfig { weights: None, ..state.meta.model.clone() }) {
             return Err(bad(
-                "expected the [model] settings of the saved run, found others; use those of its config.toml".into(),
+                "expected the [model] settings of the saved run, found others; use those in the run's config.toml"
+                    .into(),
             ));
         }
         if state.ema.is_empty() == (config.train.ema > 0.0) {
@@ -102,8 +104,8 @@ impl Session {
             Some(new) => LrGroups::new(&config.train, new),
             None if config.train.new_layers_lr == 1.0 => LrGroups::new(&config.train, &[]),
             None => return Err(bad(
-                "expected the names of the new layers for train.new_layers_lr, found none in this state of an earlier \
-                     version; use train.new_layers_lr = 1"
+                "train.new_layers_lr needs the names of the new layers, which this state of an earlier version does \
+                     not contain; set train.new_layers_lr = 1"
                     .into(),
             )),
         };

@@ -11,7 +11,9 @@ use crate::run::{Progress, RunDir, SkipList};
 
 /// The training and validation set of a run. With `train.overfit` both are the same few training images.
 pub(crate) struct Sets {
+    /// The training set.
     pub train: Arc<Dataset>,
+    /// The validation set.
     pub val: Arc<Dataset>,
     /// Images and boxes that were left out of the sets.
     pub skipped: SkipList,

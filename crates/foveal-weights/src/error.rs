@@ -36,7 +36,7 @@ pub enum WeightsError {
         /// Names of all floating-point tensors in the file.
         found: Vec<String>,
     },
-    /// The file contains another network than the expected one, or its variant cannot be determined.
+    /// The file contains a network other than the expected one, or the variant of the network cannot be determined.
     #[error("{}: expected the weights of a {network}, found {found}; {advice}", path.display())]
     Refused {
         /// Path of the weight file.

@@ -34,11 +34,11 @@ const PLAIN: &str = "use the weights of the plain network";
 /// The network that a file should contain.
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
-    /// Architecture of the backbone.
+    /// The backbone network that is wanted (`model.backbone`).
     pub kind: BackboneKind,
-    /// Kind of the backbone's normalisation layers.
+    /// Kind of normalisation layers that is wanted (`model.norm`).
     pub norm: BackboneNorm,
-    /// Names and shapes of the network's parameters and statistics.
+    /// Shapes of the wanted network's parameters and statistics, by torchvision's names.
     pub shapes: &'a BTreeMap<String, Vec<usize>>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn check(found: &ResidualNetwork, wanted: &Wanted<'_>, arch: Option<&
     if let Some(arch) = arch
         && UNSEEN.iter().any(|name| arch.to_lowercase().contains(name))
     {
-        return refuse(format!("a {arch}, which blurs its features before strides"), PLAIN);
+        return refuse(format!("a {arch}, which blurs its features before strided layers"), PLAIN);
     }
     for (name, tensor) in found.tensors.iter().filter(|(name, tensor)| !wanted.has(name, tensor)) {
         foreign(name, tensor)?;
@@ -80,18 +80,18 @@ fn foreign(name: &str, tensor: &HostTensor) -> Result<(), Refusal> {
                 "use the weights of the plain network, whose stem is one 7x7 convolution",
             )
         }
-        ["layer5", ..] => refuse(format!("five stages ({name})"), PLAIN),
+        ["layer5", ..] => refuse(format!("a network of five stages ({name})"), PLAIN),
         [_, _, "conv1" | "conv2" | "conv3", "weight"] => Ok(()),
         [_, _, "bn1" | "bn2" | "bn3", leaf] if in_norm(leaf) => Ok(()),
         [_, _, "downsample", "0", "weight"] => Ok(()),
         [_, _, "downsample", "1", leaf] if in_norm(leaf) && tensor.shape.len() < 4 => Ok(()),
-        [_, _, "downsample", ..] => refuse(format!("other shortcuts ({name}), as in ResNet-D"), PLAIN),
+        [_, _, "downsample", ..] => refuse(format!("shortcuts of another structure ({name}), as in ResNet-D"), PLAIN),
         ["conv1", "bias"] | [_, _, "conv1" | "conv2" | "conv3", "bias"] => {
             let found = format!("convolutions with biases ({name}), that is, a network with its norms folded away");
             refuse(found, "use weights with norms")
         }
         [_, _, module, ..] => refuse(format!("blocks with a module `{module}` ({name})"), PLAIN),
-        _ => refuse(format!("a tensor {name}"), PLAIN),
+        _ => refuse(format!("a tensor {name}, which that network does not have"), PLAIN),
     }
 }
 
@@ -153,9 +153,10 @@ fn structure(tensors: &TensorMap, kind: BackboneKind) -> Result<(), Refusal> {
     match same {
         Some(same) => refuse(same.name(), format!("set model.backbone = \"{}\"", same.name())),
         None => refuse(
-            format!("stages of {:?} {blocks}", found.depths),
+            format!("stages with {:?} {blocks}", found.depths),
             format!(
-                "{} has stages of {:?}; use weights of that network, or set model.backbone to the network of this file",
+                "{} has stages with {:?} blocks; use weights of that network, or set model.backbone to the network of \
+                 this file",
                 kind.name(),
                 wanted.depths
             ),
@@ -288,14 +289,14 @@ mod tests {
         for (names, axes, words) in [
             (&["conv1.0.weight", "conv1.1.running_mean"][..], 4, "a stem of several layers (conv1.0.weight)"),
             (&["conv2.weight", "bn3.bias"], 4, "a stem of several layers"),
-            (&["layer2.0.downsample.1.weight"], 4, "other shortcuts (layer2.0.downsample.1.weight)"),
-            (&["layer2.0.downsample.2.running_var"], 1, "other shortcuts"),
+            (&["layer2.0.downsample.1.weight"], 4, "shortcuts of another structure (layer2.0.downsample.1.weight)"),
+            (&["layer2.0.downsample.2.running_var"], 1, "shortcuts of another structure"),
             (&["layer1.0.se.fc1.weight"], 4, "a module `se` (layer1.0.se.fc1.weight)"),
             (&["layer1.2.eca.conv.weight"], 3, "a module `eca`"),
             (&["layer3.0.conv2_offset.weight", "layer3.0.conv2_offset.bias"], 4, "a module `conv2_offset`"),
             (&["layer1.0.conv1.bias"], 1, "folded away"),
             (&["conv1.bias"], 1, "folded away"),
-            (&["layer5.0.conv1.weight"], 4, "five stages"),
+            (&["layer5.0.conv1.weight"], 4, "a network of five stages"),
         ] {
             let text = with(names, axes);
             assert!(text.contains(words), "{names:?}: {text}");

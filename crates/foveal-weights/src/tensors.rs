@@ -32,7 +32,7 @@ pub struct WeightFile {
 pub struct OtherTensor {
     /// Full name of the tensor in the file.
     pub name: String,
-    /// Element type as named by the file format's reader, such as `I64`.
+    /// Name of the element type, such as `I64`, as the reader of the file format gives it.
     pub dtype: String,
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Common {
         value_parser = clap::value_parser!(u32).range(1..=1024)
     )]
     pub threads: Option<u32>,
-    /// Override a configuration key; VALUE is TOML, else a string (repeatable)
+    /// Override a configuration key (repeatable); VALUE is read as TOML, or as text if it is not valid TOML
     #[arg(long, global = true, value_name = "KEY.PATH=VALUE", help_heading = "Global options")]
     pub set: Vec<String>,
 }
@@ -84,7 +84,7 @@ pub(crate) struct TrainArgs {
     /// Skip the check of the first class loss against its expected value
     #[arg(long)]
     pub no_step0_check: bool,
-    /// Train and evaluate on the first N training images only, to test a setup
+    /// Train and evaluate on the first N training images only, to test whether they can be learned
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub overfit: Option<u32>,
 }
@@ -147,7 +147,8 @@ pub(crate) struct PredictArgs {
     /// Write the images with boxes, class names and scores to DIR
     #[arg(long, value_name = "DIR")]
     pub draw: Option<PathBuf>,
-    /// Lowest score of a detection [default: 0.5 when drawn or listed, the checkpoint's own in files]
+    /// Lowest score of the detections in all outputs [default: 0.5 in drawings and in the printed list, the
+    /// checkpoint's threshold in the files of --json and --coco]
     #[arg(long, value_name = "SCORE")]
     pub score_threshold: Option<f32>,
 }
@@ -155,10 +156,10 @@ pub(crate) struct PredictArgs {
 /// Constructors of torchvision detectors.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arch {
-    /// Version 1: P6 from P5, frozen batch norm
+    /// Version 1: P6 computed from P5, frozen batch norm
     #[value(name = "retinanet_resnet50_fpn")]
     V1,
-    /// Version 2: P6 from C5, group norm in the heads
+    /// Version 2: P6 computed from C5, group norm in the heads
     #[value(name = "retinanet_resnet50_fpn_v2")]
     V2,
 }
@@ -244,7 +245,7 @@ pub(crate) struct SummaryArgs {
     /// Images per batch [default: train.batch_size of a configuration, 1 for a checkpoint]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub batch: Option<u32>,
-    /// Number of classes [default: that of the training annotations or of the checkpoint]
+    /// Number of classes [default: the number in the training annotations or in the checkpoint]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub classes: Option<u32>,
     /// Write the summary as JSON to FILE; - writes to stdout
@@ -273,7 +274,7 @@ pub(crate) enum BenchPhase {
     Loss,
     /// Class loss, forward and backward
     Focal,
-    /// Loading of the configuration's training set; runs only if selected
+    /// Loading of the configuration's training set; timed only with --only data
     Data,
 }
 
@@ -288,7 +289,7 @@ pub(crate) struct BenchArgs {
     /// Time one phase only
     #[arg(long, value_name = "PHASE")]
     pub only: Option<BenchPhase>,
-    /// Checkpoint to time the inference of [default: random weights, which detect nothing]
+    /// Checkpoint whose inference is timed [default: random weights, which detect nothing]
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
     /// Write the times as JSON to FILE; - writes to stdout
@@ -312,7 +313,7 @@ pub(crate) enum DataCommand {
     Check(DataSetArgs),
     /// Count images, objects and classes
     Stats(DataSetArgs),
-    /// Convert annotations to COCO annotations
+    /// Convert annotations of other formats to COCO's JSON format
     #[command(subcommand)]
     Convert(ConvertCommand),
     /// Write the generated `shapes` data set as a COCO folder
@@ -396,7 +397,12 @@ pub(crate) struct LabArgs {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Number of bootstrap resamples, at least 200
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(200..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1000,
+        value_parser = clap::value_parser!(u32).range(200..=1_000_000)
+    )]
     pub resamples: u32,
     /// Write the result as JSON to FILE; - writes to stdout
     #[arg(long, value_name = "FILE")]

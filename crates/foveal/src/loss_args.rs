@@ -13,7 +13,7 @@ pub(crate) enum LossCommand {
     Share(ShareArgs),
     /// Print the bias of the class layer and the first loss for given priors
     Prior(PriorArgs),
-    /// Suggest prior, loss and remedies for rare classes for a data set
+    /// Propose a prior, alpha and gamma, and remedies for rare classes, from the counts of a data set
     Suggest(SuggestArgs),
 }
 
@@ -26,10 +26,10 @@ pub(crate) struct ShareArgs {
     /// Number of negative pairs of anchor and class
     #[arg(long, value_name = "N", default_value_t = 1e6, value_parser = count)]
     pub negatives: f64,
-    /// Probability p_t given to the truth at each positive pair
+    /// Probability p_t that the network gives to the correct answer for each positive pair
     #[arg(long, value_name = "P", default_value_t = 0.01, value_parser = probability)]
     pub p_positive: f64,
-    /// Probability p_t given to the truth at each negative pair
+    /// Probability p_t that the network gives to the correct answer for each negative pair
     #[arg(long, value_name = "P", default_value_t = 0.99, value_parser = probability)]
     pub p_negative: f64,
     #[command(flatten)]
@@ -46,7 +46,13 @@ pub(crate) struct ShareArgs {
 #[derive(Args, Debug)]
 pub(crate) struct PriorArgs {
     /// Prior probabilities (repeatable or comma-separated)
-    #[arg(long, value_name = "P", value_delimiter = ',', default_values_t = [0.5, 0.1, 0.01], value_parser = probability)]
+    #[arg(
+        long,
+        value_name = "P",
+        value_delimiter = ',',
+        default_values_t = [0.5, 0.1, 0.01],
+        value_parser = probability
+    )]
     pub pi: Vec<f64>,
     /// Number of anchors that take part in the loss
     #[arg(long, value_name = "N", default_value_t = 1e5, value_parser = count)]
@@ -86,7 +92,7 @@ pub(crate) struct SuggestArgs {
     /// Data set of the configuration
     #[arg(long, default_value = "train", conflicts_with = "annotations")]
     pub split: SplitArg,
-    /// Highest number of images to match anchors on; classes are counted on all images
+    /// Largest number of images whose anchors are matched; classes are counted on all images
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     pub images: u32,
     /// Write the counts and proposals as JSON to FILE; - writes to stdout

@@ -35,7 +35,8 @@ pub struct SideRecord {
     pub pairs: f64,
     /// Class loss of these pairs, divided by the normalizer.
     pub loss: f64,
-    /// Sum of the magnitudes of the gradients by the logits of these pairs, divided by the normalizer.
+    /// Sum of the magnitudes of the loss's derivatives with respect to the logits of these pairs, divided by the
+    /// normalizer.
     pub gradient: f64,
     /// Mean of `p_t`, the probability that the network gives to the truth, from 0 to 1; 0 if there are no pairs.
     pub mean_p_t: f64,
@@ -74,7 +75,8 @@ pub struct ClassRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BinRecord {
     /// Lower bound of the loss of a pair in this bin; 0 for the first bin. Bounds are powers of two and 1.5 times
-    /// powers of two, so the upper bound is a third or a half above.
+    /// powers of two, so the upper bound is 4/3 or 3/2 of the
+    /// lower bound.
     pub from: f64,
     /// Number of negative pairs in this bin.
     pub count: f64,

@@ -35,11 +35,11 @@ const DIAMOND_WIDTH: f32 = 0.4;
 const BAR_WIDTH: f32 = 0.25;
 
 impl Kind {
-    /// All kinds of figures, in class order.
+    /// All kinds of figures, in the order of their classes: index `k` is class `k` of the generated data set.
     pub const ALL: [Kind; 8] =
         [Kind::Disc, Kind::Square, Kind::Triangle, Kind::Cross, Kind::Ring, Kind::Star, Kind::Diamond, Kind::Bar];
 
-    /// Returns the name of the category, for example `disc`.
+    /// Returns the name of the figure's category in COCO files, for example `disc`.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Disc => "disc",

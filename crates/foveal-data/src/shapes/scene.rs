@@ -77,7 +77,7 @@ impl Scene {
         scene
     }
 
-    /// Draws the background and the figures as an RGB image.
+    /// Draws the background and the figures, and returns an RGB image of `width` by `height` pixels.
     pub fn render(&self) -> RgbImage {
         let [seed, split, index] = self.key;
         let mut random = Stream::new(&[seed, split, index, BACKGROUND_STREAM]);

@@ -59,12 +59,12 @@ impl Builder {
         self.push("Identity", &[value], vec![], vec![name.to_owned()]);
     }
 
-    /// Adds a constant vector of integers, `[values.len()]`.
+    /// Adds a constant vector of 64-bit integers, of shape `[values.len()]`.
     pub(super) fn ints(&mut self, values: &[i64]) -> Value {
         self.constant(vec![values.len() as i64], Elements::Ints(values))
     }
 
-    /// Adds a constant scalar integer, of shape `[]`.
+    /// Adds a constant scalar 64-bit integer, of shape `[]`.
     pub(super) fn int(&mut self, value: i64) -> Value {
         self.constant(vec![], Elements::Ints(&[value]))
     }
@@ -92,28 +92,29 @@ impl Builder {
         self.cast(&stored, DataType::Float)
     }
 
-    /// Converts `value` to another element type.
+    /// Adds the conversion of `value` to the element type `to`.
     pub(super) fn cast(&mut self, value: &Value, to: DataType) -> Value {
         self.node("Cast", &[value], vec![int_attribute("to", to as i64)])
     }
 
-    /// Concatenates `values` along `axis`.
+    /// Adds the concatenation of `values` along `axis`, counted from 0.
     pub(super) fn concat(&mut self, values: &[&Value], axis: i64) -> Value {
         self.node("Concat", values, vec![int_attribute("axis", axis)])
     }
 
-    /// Selects the entries `indices` of `value` along `axis`.
+    /// Adds the selection of the entries `indices` of `value` along `axis`, counted from 0.
     pub(super) fn gather(&mut self, value: &Value, indices: &Value, axis: i64) -> Value {
         self.node("Gather", &[value, indices], vec![int_attribute("axis", axis)])
     }
 
-    /// Reshapes `value`. A 0 in `shape` keeps the length of that axis; a -1 stands for the remaining elements.
+    /// Adds the reshaping of `value`. A 0 in `shape` keeps the length of that axis; a -1 stands for the remaining
+    /// elements.
     pub(super) fn reshape(&mut self, value: &Value, shape: &[i64]) -> Value {
         let shape = self.ints(shape);
         self.node("Reshape", &[value, &shape], vec![])
     }
 
-    /// Selects the entries `start..end` of the last axis.
+    /// Adds the selection of the entries `start..end` of the last axis of `value`.
     pub(super) fn last_axis(&mut self, value: &Value, start: i64, end: i64) -> Value {
         let [start, end, axis] = [start, end, -1].map(|v| self.ints(&[v]));
         self.node("Slice", &[value, &start, &end, &axis], vec![])

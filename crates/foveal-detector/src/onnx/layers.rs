@@ -18,13 +18,15 @@ pub(super) struct ConvLayer {
 
 /// A group norm whose weights are in the graph.
 struct GroupNorm {
-    /// Channels per group.
+    /// Number of channels per group.
     in_group: usize,
+    /// Number of groups.
     groups: usize,
+    /// Value that is added to the variance.
     eps: f64,
-    /// `[channels, 1, 1]`
+    /// Scale of each channel, `[channels, 1, 1]`.
     weight: Value,
-    /// `[channels, 1, 1]`
+    /// Shift of each channel, `[channels, 1, 1]`.
     bias: Value,
 }
 
@@ -34,8 +36,9 @@ fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 impl ConvLayer {
-    /// Adds the weights of a convolution and of the norm after it to the graph. Norms with stored statistics are folded
-    /// into the convolution's weights.
+    /// Adds the weights of a convolution and of the norm after it to the graph. `name` is the parameter path of the
+    /// convolution and begins the names of its weights. Norms with stored statistics are folded into the convolution's
+    /// weights.
     pub(super) fn new(builder: &mut Builder, name: &str, conv: &Conv2d, norm: Option<&Norm>) -> Self {
         let bias = conv.bias.as_ref().map(|b| host(b.val()));
         let folded = Folded { weight: host(conv.weight.val()), bias };

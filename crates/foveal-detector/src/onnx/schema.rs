@@ -5,7 +5,7 @@
 
 use prost::{Enumeration, Message, Oneof};
 
-/// Top-level message of an ONNX file (`ModelProto`).
+/// Top-level message of an ONNX file (`ModelProto` in `onnx.proto`): the graph, its operator sets and the metadata.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ModelProto {
     /// Version of ONNX's file format (IR version) that the file uses.
@@ -37,7 +37,7 @@ pub(super) struct OperatorSetIdProto {
     /// Domain of the operator set; the empty string stands for ONNX's own operators.
     #[prost(string, tag = "1")]
     pub domain: String,
-    /// Version of the operator set.
+    /// Version of the operator set, such as 17.
     #[prost(int64, tag = "2")]
     pub version: i64,
 }
@@ -59,7 +59,7 @@ pub(super) struct GraphProto {
     /// Operations in a valid order of execution.
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
-    /// Name of the graph.
+    /// Name of the graph, which runtimes show in messages.
     #[prost(string, tag = "2")]
     pub name: String,
     /// Weights and constants of the graph.

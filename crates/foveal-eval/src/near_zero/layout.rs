@@ -9,7 +9,7 @@ const FRACTION: f64 = 1.5;
 /// A layout of the four numbers of a box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// `x, y, width, height` in pixels.
+    /// COCO's layout: `x, y, width, height` in pixels.
     Coco,
     Corners,
     Center,

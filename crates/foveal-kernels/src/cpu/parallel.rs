@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::CpuTensor;
 
-/// Number of elements below which it does not pay to hand a task to another thread.
+/// Number of elements below which passing a task to another thread costs more time than it saves.
 pub(crate) const GRAIN: usize = 16_384;
 
 /// A pointer into a buffer to which several tasks write at disjoint places.
@@ -68,7 +68,7 @@ where
 }
 
 /// Applies `f` to every element of `x` and the corresponding element of `y`, a contiguous tensor with the same number
-/// of elements. Works in place if nobody else holds the buffer of `x`, else on a copy.
+/// of elements. Works in place if no other tensor shares the buffer of `x`, else on a copy.
 pub(crate) fn zip_flat<T: CpuTensor>(x: T, y: &T, f: impl Fn(&mut f32, f32) + Sync) -> T {
     let mut x = x.contiguous();
     let y = y.f32s();
@@ -96,14 +96,14 @@ pub(crate) fn zip_flat<T: CpuTensor>(x: T, y: &T, f: impl Fn(&mut f32, f32) + Sy
     x
 }
 
-/// Applies `f` to every element of a matrix. Works in place if nobody else holds the buffer, else on a copy.
+/// Applies `f` to every element of a matrix. Works in place if no other tensor shares its buffer, else on a copy.
 pub(crate) fn map_matrix<T: CpuTensor>(x: T, f: impl Fn(&mut f32) + Sync) -> T {
     let [_, width] = x.sizes();
     map_planes(x, width, |_, row| row.iter_mut().for_each(&f))
 }
 
 /// Applies `f(i, plane)` to every plane of `x [batch, channels, ...]`, of `piece` elements each. Works in place if
-/// nobody else holds the buffer, else on a copy.
+/// no other tensor shares its buffer, else on a copy.
 pub(crate) fn map_planes<T: CpuTensor>(x: T, piece: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> T {
     let mut x = x.contiguous();
     if x.f32s().is_empty() {

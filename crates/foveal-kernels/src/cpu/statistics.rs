@@ -4,6 +4,7 @@
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Statistics {
     mean: f32,
+    /// Inverse of the standard deviation.
     pub(crate) scale: f32,
 }
 

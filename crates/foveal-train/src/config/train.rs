@@ -68,7 +68,8 @@ pub struct TrainConfig {
     /// Decay rates of AdamW's first and second moment, each from 0 to below 1; SGD does not use them.
     /// Default: `[0.9, 0.999]`.
     pub betas: [f64; 2],
-    /// Added to the root of AdamW's second moment, above 0; SGD does not use it. Default: `1e-8`.
+    /// Constant that AdamW adds to the square root of the second moment before the division, above 0; SGD does not use
+    /// it. Default: `1e-8`.
     pub eps: f64,
     /// Factor of the learning rate for the backbone without its feature pyramid, 0 or more; 0 does not train it.
     /// Default: `1`.

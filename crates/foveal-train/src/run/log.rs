@@ -11,7 +11,7 @@ use super::records::{EpochRecord, EvaluationRecord};
 use super::{RunDir, write_atomically};
 use crate::error::TrainError;
 
-/// The log files of a run, open for appending: `log.jsonl`, one JSON object a line, and `metrics.csv`, one row an
+/// The log files of a run, open for appending: `log.jsonl`, one JSON object per line, and `metrics.csv`, one row an
 /// epoch.
 #[derive(Debug)]
 pub struct RunLog {

@@ -5,8 +5,8 @@ use foveal_criterion::BreakdownRecord;
 use foveal_eval::Metrics;
 use serde::{Deserialize, Serialize};
 
-/// Mean losses over a data set. They are normalised like training losses whose batch is the whole set: divided by its
-/// number of positive anchors, or with `loss.normalizer = "per_image"` averaged over its images.
+/// Mean losses over a data set. They are normalised as if the whole set were one batch: divided by its number of
+/// positive anchors, or with `loss.normalizer = "per_image"` averaged over its images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct MeanLosses {
     /// Class loss over all anchors and classes that take part.
@@ -101,7 +101,7 @@ pub struct EpochRecord {
 /// `metrics.csv` too.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EvaluationRecord {
-    /// Type of the line, `evaluation` in JSON.
+    /// Type of the line: `evaluation` in JSON, which distinguishes it from lines about steps and epochs.
     pub event: EvaluationEvent,
     /// Number of the epoch after which the network was evaluated, counted from 1.
     pub epoch: usize,

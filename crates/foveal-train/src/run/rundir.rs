@@ -88,12 +88,12 @@ impl RunDir {
         self.root.join("config.toml")
     }
 
-    /// Path of `log.jsonl`: records of steps, epochs and evaluations, one JSON object a line.
+    /// Path of `log.jsonl`: records of steps, epochs and evaluations, one JSON object per line.
     pub fn log(&self) -> PathBuf {
         self.root.join("log.jsonl")
     }
 
-    /// Path of `metrics.csv`: losses, COCO metrics and learning rate, one row an epoch.
+    /// Path of `metrics.csv`: losses, COCO metrics and learning rate, one row per epoch.
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.csv")
     }

@@ -105,9 +105,9 @@ pub struct TrainState {
     pub weights: TensorMap,
     /// Moving average of the weights, by parameter path; empty without `train.ema`.
     pub ema: TensorMap,
-    /// Momentum of SGD or first moments of AdamW, flat, by parameter path.
+    /// Momentum of SGD or first moments of AdamW by parameter path, each flattened to `[elements]`.
     pub first: TensorMap,
-    /// Second moments of AdamW, flat, by parameter path; empty with SGD.
+    /// Second moments of AdamW by parameter path, each flattened to `[elements]`; empty with SGD.
     pub second: TensorMap,
 }
 

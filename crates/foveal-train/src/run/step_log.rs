@@ -20,7 +20,7 @@ pub(crate) struct Step {
     pub epoch: usize,
     /// Learning rate of the step.
     pub lr: f64,
-    /// Number of positive anchors.
+    /// Number of positive anchors of all images of the step.
     pub positives: usize,
     /// COCO ids of the images of the step.
     pub images: Vec<i64>,
@@ -43,16 +43,20 @@ impl Step {
 /// Mean losses over the steps of an epoch, and the learning rate of its last step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct EpochMeans {
+    /// Mean class loss, divided by the normalizer.
     pub class_loss: f64,
+    /// Mean box loss, divided by the normalizer, before it is multiplied by `loss.box_weight`.
     pub box_loss: f64,
+    /// Mean total loss: `class_loss + loss.box_weight * box_loss`.
     pub loss: f64,
+    /// Learning rate of the epoch's last step.
     pub lr: f64,
 }
 
 /// The steps since the last line of the log, and sums over the steps of the epoch.
 #[derive(Debug)]
 pub(crate) struct StepLog {
-    /// Number of steps in a line.
+    /// Number of steps that a line of the log covers.
     every: usize,
     steps: Vec<Step>,
     /// When the first step of the line began.
@@ -65,6 +69,7 @@ pub(crate) struct StepLog {
     count: usize,
     /// Learning rate of the last step that was read.
     lr: f64,
+    /// Breakdown of the class loss over the epoch's steps that have one.
     breakdown: Option<LossBreakdown>,
 }
 

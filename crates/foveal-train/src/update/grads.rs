@@ -11,7 +11,7 @@ use crate::device::is_host;
 /// Number of elements in a partial sum. It is constant, so that sums do not depend on the number of threads.
 const SUM_CHUNK: usize = 1 << 14;
 
-/// Gradients of all trained parameters of a module, flat, by parameter path.
+/// Gradients of all trained parameters of a module by parameter path, each flattened to `[elements]`.
 #[derive(Debug, Default)]
 pub struct Grads(pub(crate) FlatTensors);
 

@@ -34,17 +34,22 @@ const PUT_BACK: &str = "the network is put back after each update";
 /// Everything that an optimizer step changes: network, optimizer and moving average.
 pub(crate) struct Learner {
     model: Option<RetinaNet>,
+    /// The optimizer with its state.
     pub(crate) optimizer: Optimizer,
+    /// The moving average of the weights, if `train.ema` is above 0.
     pub(crate) ema: Option<Ema>,
 }
 
 /// Settings for the gradients of an optimizer step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GradientOptions<'a> {
+    /// The `[loss]` section of the configuration.
     pub(crate) loss: &'a LossConfig,
     /// The normalizer of the losses, computed over all batches of the step.
     pub(crate) normalizer: Normalizer,
+    /// Number of anchors at each location of a feature map.
     pub(crate) anchors_per_location: usize,
+    /// Which activations of the backbone are stored and which are recomputed in the backward pass.
     pub(crate) activations: Activations,
     /// Whether the breakdown of the class loss is computed.
     pub(crate) breakdown: bool,
@@ -61,7 +66,7 @@ pub(crate) struct Gradients {
     pub(crate) values: Tensor<1>,
     /// Breakdown of the class loss, if [`GradientOptions::breakdown`] is set.
     pub(crate) breakdown: Option<BatchBreakdown>,
-    /// Number of positive anchors.
+    /// Number of positive anchors of all images of the step.
     pub(crate) positives: usize,
 }
 

@@ -65,8 +65,11 @@ impl<'a> Target<'a> {
 /// The sizes of a product `[rows, depth] * [depth, columns]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
+    /// Number of rows of the product.
     pub(crate) rows: usize,
+    /// Number of columns of the product.
     pub(crate) columns: usize,
+    /// Number of products that are summed for each element.
     pub(crate) depth: usize,
 }
 
@@ -92,7 +95,7 @@ on_best_isa! {
     /// # Safety
     /// `a` must hold `size.rows` rows and `b` `size.columns` columns, both of depth `size.depth` and padded to whole
     /// panels (with any finite values). `c` must be writable at every element of the result, and initialised if
-    /// `accumulate` is set. Nobody else may access these elements meanwhile.
+    /// `accumulate` is set. No other thread may access these elements during the call.
     pub(crate) unsafe fn multiply(size: Size, a: Panels<'_>, b: Panels<'_>, c: Target<'_>, accumulate: bool) = multiply_on
 }
 

@@ -181,19 +181,20 @@ impl BreakdownSums {
     }
 }
 
-/// Positions of the positives' sums in a flat breakdown, for losses that compute the positives separately.
+/// Index ranges of the positives' sums in a flat breakdown ([`BreakdownSums::read`]). A loss that computes the
+/// positives separately from the kernel, such as quality focal loss, writes its sums there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PositivePlaces {
-    /// Indices of the positives' losses by pyramid level.
+    /// Indices of the positives' losses by pyramid level, P3 to P7.
     pub loss: Range<usize>,
-    /// Indices of the absolute values of the positives' gradients by pyramid level.
+    /// Indices of the absolute values of the positives' gradients by pyramid level, P3 to P7.
     pub gradient: Range<usize>,
-    /// Indices of the positives' losses by class.
+    /// Indices of the positives' losses by class, in class order.
     pub by_class: Range<usize>,
 }
 
 impl PositivePlaces {
-    /// Returns the positions in a flat breakdown for `classes` classes.
+    /// Returns the index ranges of the positives' sums in a flat breakdown for `classes` classes.
     pub fn new(classes: usize) -> Self {
         let by_class = SCALED * BREAKDOWN_LEVELS;
         Self {

@@ -68,6 +68,7 @@ impl Focus {
 /// Unweighted loss, derivative and probabilities of one logit.
 #[derive(Clone, Copy)]
 pub(super) struct Element {
+    /// The loss, without weight.
     pub(super) loss: f32,
     /// The derivative of the loss with respect to `z`, at most 0.
     pub(super) by_z: f32,

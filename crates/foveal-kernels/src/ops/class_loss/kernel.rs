@@ -13,7 +13,9 @@ use crate::cpu::parallel::{GRAIN, map_matrix};
 
 /// The result of one pass over the logits.
 pub(super) struct Pass<T> {
+    /// The sum of the loss over all logits, `[1]`.
     pub(super) loss: T,
+    /// The loss of positives and of negatives, `[2]`, followed by the flat breakdown if one is wanted.
     pub(super) sums: T,
     /// The gradient with respect to the logits, if requested.
     pub(super) grad: Option<T>,

@@ -116,7 +116,8 @@ enum Columns {
     Each(Arc<[Weighting]>),
 }
 
-/// Constants of a class loss in the form that the kernels use, and the layout of the breakdown, if one is wanted.
+/// Constants of a class loss in the form that the kernels use, and the layout of the breakdown, if a breakdown
+/// is requested.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     columns: Columns,

@@ -6,10 +6,13 @@ use burn::tensor::{Shape, Slice, TensorData};
 use super::breakdown::{BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, breakdown_bin_start};
 use super::{BACKGROUND, Columns, Plan};
 
-/// Loss `[1]`, sums with the breakdown appended, and gradient `[anchors, classes]`.
+/// The result of the class loss in Burn's operations: loss, sums and gradient.
 pub(super) struct Composed<B: Backend> {
+    /// The sum of the loss over all logits, `[1]`.
     pub(super) loss: FloatTensor<B>,
+    /// The loss of positives and of negatives, `[2]`, followed by the flat breakdown if one is wanted.
     pub(super) sums: FloatTensor<B>,
+    /// The gradient with respect to the logits, `[anchors, classes]`.
     pub(super) grad: FloatTensor<B>,
 }
 

@@ -21,9 +21,13 @@ pub struct Epilogue {
 /// The [`Epilogue`] with slices instead of tensors; the residual has the layout of the result.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SliceEpilogue<'a> {
+    /// Factor of each output channel, `[out_channels]`, or `None` for 1.
     pub(crate) scale: Option<&'a [f32]>,
+    /// Number added to each output channel, `[out_channels]`, or `None` for 0.
     pub(crate) shift: Option<&'a [f32]>,
+    /// Values that are added to the result, one for each of its elements, or `None` for 0.
     pub(crate) residual: Option<&'a [f32]>,
+    /// Whether a ReLU is applied last.
     pub(crate) relu: bool,
 }
 

@@ -7,10 +7,13 @@ use super::winograd::{self, Weights};
 use crate::cpu::CpuTensor;
 use crate::ops::elementwise::Activation;
 
-/// The optional tensors of a convolution. Those that are absent according to the spec are empty.
+/// The optional tensors of a convolution's epilogue. A tensor that [`ConvSpec`] declares absent is empty.
 pub(super) struct Extra<T> {
+    /// Factor of each output channel, `[out_channels]`.
     pub(super) scale: T,
+    /// Number added to each output channel, `[out_channels]`.
     pub(super) shift: T,
+    /// Tensor that is added, of the result's shape.
     pub(super) residual: T,
 }
 

@@ -10,16 +10,23 @@ use super::options::ConvOptions;
 /// `batch * groups` images whose weights depend on the group. With one group a part is an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Geometry {
+    /// Number of images.
     pub(crate) batch: usize,
-    /// Input channels of all groups.
+    /// Number of input channels of all groups together.
     pub(crate) in_channels: usize,
+    /// Height of the input in pixels.
     pub(crate) height: usize,
+    /// Width of the input in pixels.
     pub(crate) width: usize,
-    /// Output channels of all groups.
+    /// Number of output channels of all groups together.
     pub(crate) out_channels: usize,
+    /// Height and width of the kernel.
     pub(crate) kernel: usize,
+    /// Distance between neighbouring windows in pixels of the input.
     pub(crate) stride: usize,
+    /// Number of zeros added on each side of the input, in pixels.
     pub(crate) padding: usize,
+    /// Number of groups of channels that are convolved separately.
     pub(crate) groups: usize,
 }
 

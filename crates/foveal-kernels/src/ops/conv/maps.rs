@@ -23,16 +23,20 @@ impl MapSize {
 pub(crate) struct Level {
     /// Index of the map's first element within a channel.
     pub(crate) offset: usize,
+    /// Number of rows of the map.
     pub(crate) height: usize,
+    /// Number of columns of the map.
     pub(crate) width: usize,
 }
 
 /// The maps in a tensor `[batch, channels, pixels]`: one after the other within each channel, each row by row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Maps {
+    /// Number of images.
     pub(crate) batch: usize,
     /// Number of pixels of all maps together.
     pub(crate) pixels: usize,
+    /// Position and size of each map, in the order in which they are stored.
     pub(crate) levels: Vec<Level>,
 }
 

@@ -117,7 +117,7 @@ impl Job<'_> {
     /// at element `start` of `to`.
     ///
     /// # Safety
-    /// The task's columns must be writable, and nobody else may access them meanwhile.
+    /// The task's columns must be writable, and no other thread may access them during the call.
     unsafe fn add_up(&self, to: SharedMut<'_>, start: usize) {
         let Self { pieces, group, x, left, g, .. } = *self;
         let columns = &self.columns;

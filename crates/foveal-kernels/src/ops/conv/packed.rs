@@ -8,13 +8,19 @@ use crate::cpu::scratch::Scratch;
 /// Matrices `[rows, depth]`, one for each group, stored with arbitrary strides.
 #[derive(Clone, Copy)]
 pub(super) struct Strided<'a> {
+    /// The buffer that contains the matrices of all groups.
     pub(super) values: &'a [f32],
+    /// Number of matrices.
     pub(super) groups: usize,
+    /// Number of rows of a matrix.
     pub(super) rows: usize,
+    /// Number of columns of a matrix.
     pub(super) depth: usize,
     /// Number of elements from the start of a group's matrix to the start of the next group's.
     pub(super) group_stride: usize,
+    /// Number of elements from a row to the next.
     pub(super) row_stride: usize,
+    /// Number of elements from a column to the next.
     pub(super) depth_stride: usize,
 }
 

@@ -6,21 +6,29 @@ use super::maps::{MapSize, Maps};
 use super::winograd;
 use crate::ops::elementwise::Activation;
 
-/// Sizes of a convolution, and the parts of its epilogue.
+/// Description of a convolution with its epilogue (`activation(conv(x, weight) * scale + shift + residual)`): the
+/// sizes, the optional tensors that are present, and the activation. The tensors themselves are passed separately.
 #[derive(Clone, Debug)]
 pub(super) struct ConvSpec {
+    /// Sizes of the input, the output and the kernel, with stride, padding and groups.
     pub(crate) geometry: Geometry,
     /// The maps, if one tensor holds several. The kernel is then 3x3 with stride 1, padding 1 and one group.
     pub(crate) maps: Option<Maps>,
+    /// The optional tensors of the epilogue that are present.
     pub(crate) parts: EpilogueParts,
+    /// Activation that is applied last.
     pub(crate) activation: Activation,
 }
 
-/// Which of the optional tensors are present. Since an operation has a fixed number of tensors, absent ones are empty.
+/// The optional tensors of an epilogue that are present. An operation has a fixed number of tensors, so an absent
+/// tensor is passed as an empty one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct EpilogueParts {
+    /// Whether there is a factor for each output channel.
     pub(crate) scale: bool,
+    /// Whether there is a number added to each output channel.
     pub(crate) shift: bool,
+    /// Whether a tensor of the result's shape is added.
     pub(crate) residual: bool,
 }
 

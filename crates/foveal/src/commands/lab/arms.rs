@@ -67,7 +67,7 @@ impl ArmSet {
                 return Err(Usage(format!("--arms {set}: expected a file or one of {names}")).into());
             }
         };
-        let mut arms = Self::parse(&text, &name).with_context(|| format!("the arms {set}"))?;
+        let mut arms = Self::parse(&text, &name).with_context(|| format!("cannot use the arms {set}"))?;
         if !only.is_empty() {
             arms.select(only)?;
         }

@@ -97,7 +97,7 @@ impl Lab {
             for arm in &set.arms {
                 let config = arm.resolve(&args.config, &common.set, folder, seed)?;
                 if let Some(key) = other_validation(&base, &config) {
-                    bail!("arm {}: it changes {key}, but all arms must share one validation set", arm.name);
+                    bail!("arm {} changes {key}, but all arms must share one validation set", arm.name);
                 }
                 let folder = out.join(&arm.name).join(format!("seed-{seed}"));
                 jobs.push(Job { config, folder, name: format!("arm {}, seed {seed}", arm.name) });

@@ -188,8 +188,8 @@ impl Focal {
                 significant(Self::share(self.negatives, pair), 3, 1e-3)
             );
         }
-        text + "  Source: each gamma with its best alpha on COCO, where alpha .25 with gamma 2 is best (table 1b).\n  \
-                Heuristic of foveal: the pair for which positives and negatives contribute most equally. With the\n  \
+        text + "  Source: the best alpha for each gamma on COCO; of these pairs, .25 with 2 was best (table 1b).\n  \
+                Heuristic of foveal: the pair for which the positives' share is closest to one half. With the\n  \
                 number of negatives of COCO, this is the paper's choice.\n"
     }
 }
@@ -281,7 +281,7 @@ impl Classes {
             "  inverse, effective: weights by inverse frequency, and by effective number with beta {} (Cui et al.,\n  \
              arXiv 1901.05555).\n  \
              repeat: how often an image with this class is shown, with threshold {} (Gupta et al., arXiv\n  \
-             1908.03195). This changes the ratio to {:.1}; images contain other classes too.",
+             1908.03195). This changes the ratio to {:.1}, because images contain other classes too.",
             self.beta, self.repeats.threshold, self.sampled_ratio
         );
         let missing: Vec<&str> = counts.classes.iter().filter(|c| c.objects == 0).map(|c| c.name.as_str()).collect();
@@ -289,16 +289,16 @@ impl Classes {
             let _ = writeln!(text, "  classes without objects, which cannot be learned: {}", missing.join(", "));
         }
         text += match self.remedy {
-            Remedy::None => "  Proposal: none; the ratio is below 10.\n",
+            Remedy::None => "  Proposal: no remedy, because the ratio is below 10.\n",
             Remedy::Sampling => "  Proposal: repeated images.\n",
             Remedy::Weights => {
                 "  Proposal: weights by effective number, because repeated images would change the ratio too little.\n"
             }
         };
-        text + "  Heuristics of foveal: no remedy below a ratio of 10; repeated images if they reduce the ratio by\n  \
-                a third, with the threshold at the median class; else weights, with the smallest published beta\n  \
-                whose limit 1/(1 - beta) is at least the count of the most frequent class. Never both, because\n  \
-                their effects add up.\n"
+        text + "  Heuristics of foveal: no remedy below a ratio of 10. Repeated images, with the threshold at the\n  \
+                median class, if they reduce the ratio by a third. Otherwise weights, with the smallest published\n  \
+                beta whose limit 1/(1 - beta) is at least the count of the most frequent class. Never both\n  \
+                remedies, because their effects add up.\n"
     }
 }
 

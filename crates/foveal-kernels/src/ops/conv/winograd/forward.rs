@@ -159,7 +159,7 @@ on_best_isa! {
     ///
     /// # Safety
     /// `[POSITIONS, outputs, COLUMNS]` must be readable at `from`, positions `position_stride` apart. `y` must be
-    /// writable at the tiles of all output channels, and nobody else may access them meanwhile.
+    /// writable at the tiles of all output channels, and no other thread may access them during the call.
     unsafe fn transform_output(
         job: &Job<'_>, tiles: &[Tile], from: *const f32, position_stride: usize, y: SharedMut<'_>,
     ) = transform_output_on

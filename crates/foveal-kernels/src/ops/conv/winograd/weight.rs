@@ -12,10 +12,15 @@ use crate::cpu::scratch::Scratch;
 /// `o * output_stride + i * input_stride + t`.
 #[derive(Clone, Copy)]
 pub(crate) struct Weights<'a> {
+    /// The buffer that contains the weights.
     pub(crate) values: &'a [f32],
+    /// Number of output channels.
     pub(crate) outputs: usize,
+    /// Number of input channels.
     pub(crate) inputs: usize,
+    /// Number of elements from an output channel to the next.
     pub(crate) output_stride: usize,
+    /// Number of elements from an input channel to the next.
     pub(crate) input_stride: usize,
     /// Whether the kernel is rotated by 180 degrees.
     pub(crate) turned: bool,
