@@ -102,7 +102,7 @@ pub enum DataError {
     #[error("a loading thread panicked, which is a defect of foveal: {0}")]
     Worker(String),
     /// A file or folder cannot be read or created.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot access {}: {source}", path.display())]
     Io {
         /// Path of the file or folder.
         path: PathBuf,

@@ -20,7 +20,7 @@ pub enum DetectorError {
     #[error(transparent)]
     Coco(#[from] foveal_coco::CocoError),
     /// An input file could not be opened or read.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot read {}: {source}", path.display())]
     Io {
         /// Path of the input file.
         path: PathBuf,

@@ -25,7 +25,7 @@ pub enum TrainError {
     #[error(transparent)]
     Write(#[from] WriteError),
     /// A file or folder of the run could not be read, written, created or removed.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot access {}: {source}", path.display())]
     Io {
         /// Path of the file or folder.
         path: PathBuf,

@@ -91,7 +91,7 @@ impl Kind {
 pub(super) enum Outline {
     /// A circle, with the radius of the hole for a ring and 0 for a disc.
     Round { center: [f32; 2], radius: f32, hole: f32 },
-    /// A simple polygon.
+    /// A simple polygon, given by its corners `[x, y]` in pixels, in order.
     Polygon(Vec<[f32; 2]>),
 }
 

@@ -281,7 +281,7 @@ impl Classes {
             "  inverse, effective: weights by inverse frequency, and by effective number with beta {} (Cui et al.,\n  \
              arXiv 1901.05555).\n  \
              repeat: how often an image with this class is shown, with threshold {} (Gupta et al., arXiv\n  \
-             1908.03195). This changes the ratio to {:.1}, because images contain other classes too.",
+             1908.03195). With these repeats the ratio is {:.1}; repeated images contain other classes too.",
             self.beta, self.repeats.threshold, self.sampled_ratio
         );
         let missing: Vec<&str> = counts.classes.iter().filter(|c| c.objects == 0).map(|c| c.name.as_str()).collect();
