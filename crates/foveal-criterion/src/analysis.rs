@@ -22,7 +22,8 @@ pub struct PairLoss {
 pub struct Scores {
     /// Number of positive pairs: an anchor and the class of its object.
     pub positives: f64,
-    /// Number of negative pairs: all other pairs of an anchor and a class.
+    /// Number of negative pairs: a background anchor and any class, or a positive anchor and a class other than that of
+    /// its object.
     pub negatives: f64,
     /// Score of every positive pair, which is its `p_t`.
     pub of_positives: f64,
@@ -35,7 +36,8 @@ pub struct Scores {
 pub struct Sums {
     /// Sum over the positive pairs: an anchor and the class of its object.
     pub positive: f64,
-    /// Sum over the negative pairs: all other pairs of an anchor and a class.
+    /// Sum over the negative pairs: a background anchor and any class, or a positive anchor and a class other than that
+    /// of its object.
     pub negative: f64,
 }
 

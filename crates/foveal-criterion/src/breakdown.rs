@@ -13,7 +13,7 @@ pub use record::{BinRecord, BreakdownRecord, ClassRecord, LevelRecord, SideRecor
 
 /// The number in the name of the first pyramid level, P3.
 const FIRST_LEVEL: usize = 3;
-/// Digits of the numbers by class in a log. A line can have hundreds of them.
+/// Significant digits of the numbers by class in a log. A line can have hundreds of them.
 const CLASS_DIGITS: usize = 5;
 
 /// The breakdown of the class loss of one batch. Its sums are still on the device.
@@ -239,7 +239,7 @@ impl LossBreakdown {
     }
 }
 
-/// Rounds to [`CLASS_DIGITS`] digits.
+/// Rounds to [`CLASS_DIGITS`] significant digits.
 fn rounded(value: f64) -> f64 {
     format!("{value:.*e}", CLASS_DIGITS - 1).parse().unwrap_or(value)
 }

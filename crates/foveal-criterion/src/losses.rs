@@ -86,12 +86,13 @@ impl Normalizer {
 pub struct Losses {
     /// The class loss, `[1]`, divided by the normalizer.
     pub class: Tensor<1>,
-    /// The box loss, `[1]`, without the factor `loss.box_weight`.
+    /// The box loss, `[1]`, divided by the normalizer and not yet multiplied by `loss.box_weight`.
     pub boxes: Tensor<1>,
     /// The total loss, `class + box_weight * boxes`, `[1]`. Call `backward` on this tensor.
     pub total: Tensor<1>,
     /// The class loss in two parts, `[2]`: the loss of the positive pairs (an anchor and the class of its object) and
-    /// the loss of all other pairs. It carries no gradient.
+    /// the loss of the negative pairs (a background anchor and any class, or a positive anchor and a class other than
+    /// that of its object). Both are divided by the normalizer. The tensor carries no gradient.
     pub class_sums: Tensor<1>,
     /// Number of positive anchors of all images of the batch.
     pub positives: usize,

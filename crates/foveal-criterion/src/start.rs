@@ -71,8 +71,9 @@ pub struct Expected {
     pub high: Sums,
     /// Number of positive anchors of all images of the update.
     pub positives: usize,
-    /// The number that the sums of the loss should be divided by. With [`Normalizer::Images`], it is the mean number of
-    /// positive anchors per image.
+    /// The number that the sum of the loss over all anchors should be divided by: the number of positive anchors
+    /// ([`Normalizer::Positives`]), their moving average ([`Normalizer::Smoothed`]), or their mean number per image
+    /// ([`Normalizer::Images`]).
     pub divisor: f64,
 }
 
@@ -96,8 +97,8 @@ pub enum Fault {
     },
     /// The class layer is already trained: its scores differ between positives and negatives.
     #[error(
-        "the class layer is already trained: the mean score of positives is {positive:.3} and of negatives \
-         {negative:.2e}, but a new class layer gives both the prior {prior}"
+        "the class layer is already trained: the mean scores are {positive:.3} for positives and {negative:.2e} for \
+         negatives; with a new class layer, both equal the prior {prior}"
     )]
     Trained {
         /// Mean score of the positives, from 0 to 1.

@@ -154,9 +154,9 @@ fn check_categories(own: &LabelMap, labels: &LabelMap, path: &Path) -> Result<()
     for category in own.categories() {
         let expected = match labels.class_of(category.id) {
             Some(class) if labels.category(class).name == category.name => continue,
-            Some(class) => format!("{:?} in the training set", labels.category(class).name),
+            Some(class) => format!("the training set names it {:?}", labels.category(class).name),
             None => match labels.categories().iter().find(|c| c.name == category.name) {
-                Some(known) => format!("that name has the id {} in the training set", known.id),
+                Some(known) => format!("the training set gives this name to the id {}", known.id),
                 None => "the training set has neither this id nor this name".to_owned(),
             },
         };

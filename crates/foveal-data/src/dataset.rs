@@ -144,8 +144,8 @@ impl Dataset {
         }
     }
 
-    /// Returns a data set of the first `n` images that have objects. If no image has objects, it has the first `n`
-    /// images. If there are fewer than `n`, it has all of them.
+    /// Returns a data set of the first `n` images that have objects, or of all images that have objects if they are
+    /// fewer than `n`. If no image has objects, the first `n` images are taken.
     pub fn subset(&self, n: usize) -> Dataset {
         let with_objects = self.records.iter().any(|r| !r.objects.is_empty());
         let keep = |r: &Record| !with_objects || !r.objects.is_empty();

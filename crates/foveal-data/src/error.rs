@@ -34,7 +34,10 @@ pub enum DataError {
         source: CocoError,
     },
     /// A category of an annotation file has an id or a name that differs from the training set.
-    #[error("{}: category {id} is named {found:?}, but {expected}; expected the same ids and names", path.display())]
+    #[error(
+        "{}: category {id} is named {found:?}, but {expected}; expected the ids and names of the training set",
+        path.display()
+    )]
     Labels {
         /// Path of the annotation file.
         path: PathBuf,
@@ -42,7 +45,7 @@ pub enum DataError {
         id: i64,
         /// The name of the category in the annotation file.
         found: String,
-        /// The id or name of the category in the training set.
+        /// What the training set has instead: the name of this id, the id of this name, or neither.
         expected: String,
     },
     /// The checks found images or boxes that cannot be used, and `data.on_error` is `fail`.

@@ -35,7 +35,8 @@ impl Stream {
         (self.bits() >> 40) as f32 / (1u64 << 24) as f32
     }
 
-    /// Returns a random number that is uniformly distributed from `low` to `high`.
+    /// Returns a random number that is uniformly distributed in `[low, high)`. Rounding to `f32` can give `high`
+    /// itself.
     pub fn range(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.uniform()
     }

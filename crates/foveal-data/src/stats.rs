@@ -12,7 +12,7 @@ const LARGE: f32 = 96.0 * 96.0;
 /// Percentiles that are reported.
 const PERCENTILES: [usize; 5] = [0, 10, 50, 90, 100];
 
-/// The statistics of one class of a data set.
+/// One class of a data set: its category, its objects and the images that contain it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassStats {
     /// Id of the category that the class stands for.
@@ -36,7 +36,7 @@ pub struct Stats {
     pub objects: usize,
     /// Number of crowd regions (`iscrowd`).
     pub crowds: usize,
-    /// The statistics of each class, in class order.
+    /// Category id, name, number of objects and number of images of each class, in class order.
     pub classes: Vec<ClassStats>,
     /// Numbers of small objects (area below 32x32 pixels), medium objects, and large objects (area of 96x96 pixels or
     /// more), with COCO's bounds.

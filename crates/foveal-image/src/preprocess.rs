@@ -44,10 +44,10 @@ pub struct Preprocess {
     /// Method of resizing (default `antialias`).
     pub resize: ResizeMode,
     /// Mean of each channel (red, green, blue), with pixel values from 0 to 1. It is subtracted from the pixels. The
-    /// default is that of ImageNet.
+    /// default is that of ImageNet, `[0.485, 0.456, 0.406]`.
     pub mean: [f32; 3],
     /// Standard deviation of each channel (red, green, blue), with pixel values from 0 to 1; positive. The pixels are
-    /// divided by it after the mean was subtracted. The default is that of ImageNet.
+    /// divided by it after the mean was subtracted. The default is that of ImageNet, `[0.229, 0.224, 0.225]`.
     pub std: [f32; 3],
 }
 

@@ -68,8 +68,8 @@ pub struct CountedRows {
 /// The interpreter of a forward pass that counts parameters, multiply-adds and the memory that a backward pass needs.
 ///
 /// The memory is that of the autodiff nodes of the fused CPU kernels: a convolution keeps its input if its weight is
-/// trained and its output if a ReLU follows, and a norm that is trained keeps its input. A map that two operations keep
-/// counts once.
+/// trained and its output if a ReLU follows, and a norm that is trained keeps its input. If two operations keep the
+/// same map, the map is counted once.
 #[derive(Debug, Default)]
 pub struct Counter {
     scopes: Vec<String>,

@@ -85,9 +85,9 @@ pub enum TrainError {
     /// The class loss before the first optimizer step lies outside the range that follows from the prior, the loss and
     /// the targets (`train.step0_check`). Losses are divided by the normalizer.
     #[error(
-        "the class loss of the first step is {found:.6}, of which {positive:.6} are from {positives} positive anchors; \
-         expected about {expected:.6} (the head's random weights allow {low:.6} to {high:.6}). Diagnosis: \
-         {fault}. Pass --no-step0-check to train without this check"
+        "the class loss of the first step is {found:.6}, of which {positive:.6} comes from {positives} positive \
+         anchors; expected about {expected:.6} (between {low:.6} and {high:.6}, because the weights of the head are \
+         random). Diagnosis: {fault}. Pass --no-step0-check to train without this check"
     )]
     FirstLossCheck {
         /// Class loss of the first step.

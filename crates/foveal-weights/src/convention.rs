@@ -50,13 +50,13 @@ pub(crate) fn check(body: &ResidualNetwork, kind: BackboneKind, convention: Weig
                   STRIDE_IN_1X1 (Detectron2's default), or \"torchvision\" if it was trained on RGB images normalised \
                   with mean and standard deviation and without STRIDE_IN_1X1";
     if body.layout == Layout::Detectron2 {
-        let found =
-            "tensor names of Detectron2, which do not reveal the input and the position of the strides".to_owned();
+        let found = "tensor names of Detectron2, which reveal neither the input format nor the position of the strides"
+            .to_owned();
         return Err(Refusal { found, advice: advice.to_owned() });
     }
     if kind.spec().block == BlockKind::Bottleneck && folded(&body.tensors) {
-        let found = "norms with constant statistics (mean 0, variance 1), as in converted MSRA weights, which do not \
-                     reveal the input and the position of the strides"
+        let found = "norms with constant statistics (mean 0, variance 1), as in converted MSRA weights, which reveal \
+                     neither the input format nor the position of the strides"
             .to_owned();
         return Err(Refusal { found, advice: advice.to_owned() });
     }

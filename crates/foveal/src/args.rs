@@ -174,8 +174,8 @@ pub(crate) struct ImportArgs {
     pub arch: Arch,
     /// File with one category per line, in label order, without the background
     ///
-    /// A line is `NAME`, or `ID<TAB>NAME` if the ids are not 1, 2, ... [default: COCO's categories if their number
-    /// fits, else class_1, class_2, ...]
+    /// A line is `NAME`, or `ID<TAB>NAME` if the ids are not 1, 2, ... [default: COCO's categories if the weights have
+    /// 91 class channels, else class_1, class_2, ...]
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
     /// Epsilon of the backbone's norms, which the weight file does not contain; 0 for torchvision's COCO_V1 weights
@@ -211,7 +211,7 @@ pub(crate) struct ExportArgs {
     /// Round the weights to 16-bit floats
     #[arg(long)]
     pub half: bool,
-    /// Skip the check of the export
+    /// Do not verify the exported file
     #[arg(long)]
     pub no_verify: bool,
     /// File to write
@@ -283,7 +283,7 @@ pub(crate) enum BenchPhase {
 pub(crate) struct BenchArgs {
     /// Configuration file (TOML) [default: ResNet-50, 80 classes, batch 2, 512x512, frozen norms, SGD]
     pub config: Option<PathBuf>,
-    /// Timed repetitions of each phase [default: bench.steps, 10 if not configured]
+    /// Timed repetitions of each phase [default: bench.steps, which is 10 if it is not set]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: Option<u32>,
     /// Time one phase only

@@ -34,7 +34,7 @@ pub(crate) struct ShareArgs {
     pub p_negative: f64,
     #[command(flatten)]
     pub weighting: Weighting,
-    /// Draw loss and gradient over p_t for several gammas to FILE (.svg or .png)
+    /// Draw curves of the loss and the gradient against p_t, for several gammas, to FILE (.svg or .png)
     #[arg(long, value_name = "FILE")]
     pub draw: Option<PathBuf>,
     /// Write the shares as JSON to FILE; - writes to stdout
@@ -92,7 +92,7 @@ pub(crate) struct SuggestArgs {
     /// Data set of the configuration
     #[arg(long, default_value = "train", conflicts_with = "annotations")]
     pub split: SplitArg,
-    /// Largest number of images whose anchors are matched; classes are counted on all images
+    /// Match the anchors of at most N images; objects and classes are counted on all images
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..))]
     pub images: u32,
     /// Write the counts and proposals as JSON to FILE; - writes to stdout

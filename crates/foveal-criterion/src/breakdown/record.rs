@@ -17,11 +17,13 @@ pub struct BreakdownRecord {
     pub ignored: f64,
     /// The positive pairs: an anchor and the class of its object.
     pub positive: SideRecord,
-    /// The negative pairs: all other pairs of an anchor that is not ignored and a class.
+    /// The negative pairs: a background anchor and any class, or a positive anchor and a class other than that of its
+    /// object.
     pub negative: SideRecord,
     /// The pyramid levels P3 to P7, in this order.
     pub levels: Vec<LevelRecord>,
-    /// Numbers by class channel, rounded to five digits.
+    /// Numbers of positive anchors, and losses of the positive and negative pairs, of each class channel, rounded to
+    /// five significant digits.
     pub classes: ClassRecord,
     /// Histogram of the negative pairs by their loss. Only the line of an epoch has it. Empty bins are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -59,14 +61,14 @@ pub struct LevelRecord {
     pub negative_loss: f64,
 }
 
-/// Numbers of a [`BreakdownRecord`] by class channel, as means over its steps and rounded to five digits.
+/// Numbers of a [`BreakdownRecord`] by class channel, as means over its steps and rounded to five significant digits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassRecord {
-    /// Number of positive anchors of each class.
+    /// Number of positive anchors of each class channel: `[class channels]`.
     pub positives: Vec<f64>,
-    /// Class loss of the positive pairs of each class, divided by the normalizer.
+    /// Class loss of the positive pairs of each class channel, divided by the normalizer: `[class channels]`.
     pub positive_loss: Vec<f64>,
-    /// Class loss of the negative pairs of each class, divided by the normalizer.
+    /// Class loss of the negative pairs of each class channel, divided by the normalizer: `[class channels]`.
     pub negative_loss: Vec<f64>,
 }
 
@@ -75,8 +77,7 @@ pub struct ClassRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BinRecord {
     /// Lower bound of the loss of a pair in this bin; 0 for the first bin. Bounds are powers of two and 1.5 times
-    /// powers of two, so the upper bound is 4/3 or 3/2 of the
-    /// lower bound.
+    /// powers of two, so the upper bound is 4/3 or 3/2 of the lower bound.
     pub from: f64,
     /// Number of negative pairs in this bin.
     pub count: f64,

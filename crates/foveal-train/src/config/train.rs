@@ -100,8 +100,8 @@ pub struct TrainConfig {
     pub ema: f64,
     /// Seed of the initial weights, the order of the images and their augmentation. Default: `0`.
     pub seed: u64,
-    /// Number of epochs between evaluations on the validation set; 0 means none before the end of the run, which is
-    /// always evaluated. Default: `1`.
+    /// Number of epochs between evaluations on the validation set. The network is always evaluated at the end of the
+    /// run; 0 means only then. Default: `1`.
     pub eval_every: usize,
     /// Train and evaluate on only this many training images, without augmentation, to test that the network can fit
     /// them; 0 means the whole sets. Default: `0`.

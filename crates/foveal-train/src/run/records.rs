@@ -50,7 +50,8 @@ pub struct StepRecord {
     pub positives: f64,
     /// Part of the class loss that comes from positive pairs (an anchor and the class of its object).
     pub positive_loss: f64,
-    /// Part of the class loss that comes from all other pairs of an anchor and a class.
+    /// Part of the class loss that comes from negative pairs (a background anchor and any class, or a positive anchor
+    /// and a class other than that of its object).
     pub negative_loss: f64,
     /// Fraction of the class loss that comes from positive pairs, from 0 to 1:
     /// `positive_loss / (positive_loss + negative_loss)`.

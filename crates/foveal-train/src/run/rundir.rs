@@ -98,17 +98,19 @@ impl RunDir {
         self.root.join("metrics.csv")
     }
 
-    /// Path of the checkpoint that is written after every epoch.
+    /// Path of `checkpoints/last.safetensors`: the checkpoint of the last finished epoch, written after every epoch.
     pub fn last(&self) -> PathBuf {
         self.root.join("checkpoints/last.safetensors")
     }
 
-    /// Path of the checkpoint with the highest AP of all evaluations.
+    /// Path of `checkpoints/best.safetensors`: the checkpoint with the highest AP of all evaluations so far. It exists
+    /// only after the first evaluation.
     pub fn best(&self) -> PathBuf {
         self.root.join("checkpoints/best.safetensors")
     }
 
-    /// Path of the checkpoint of `epoch`, counted from 1. It exists only for the last `train.keep` epochs.
+    /// Path of `checkpoints/epoch-<epoch>.safetensors`: the checkpoint of `epoch`, counted from 1. It exists only for
+    /// the last `train.keep` epochs.
     pub fn epoch(&self, epoch: usize) -> PathBuf {
         self.root.join(format!("checkpoints/epoch-{epoch}.safetensors"))
     }
@@ -125,7 +127,7 @@ impl RunDir {
         }
     }
 
-    /// Path of the training state after the last finished epoch, from which a run resumes.
+    /// Path of `state/last.safetensors`: the training state after the last finished epoch, from which a run resumes.
     pub fn state(&self) -> PathBuf {
         self.root.join("state/last.safetensors")
     }

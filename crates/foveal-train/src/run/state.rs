@@ -151,10 +151,11 @@ impl TrainState {
         [("weights/", &self.weights), ("ema/", &self.ema), ("first/", &self.first), ("second/", &self.second)]
     }
 
-    /// Writes the state to a safetensors file: under a temporary name, which is synced to the disk and then renamed.
+    /// Writes the training state to the safetensors file `path`. The file is written under a temporary name, synced to
+    /// the disk and then renamed, so that a crash leaves no partial file.
     ///
     /// # Errors
-    /// [`TrainError::Write`] when the file cannot be written; the state of the previous epoch is then unchanged.
+    /// [`TrainError::Write`] when the file cannot be written; an existing file at `path` is then unchanged.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
         let json = serde_json::to_string(&self.meta).expect("plain data is JSON");
         let views = self.parts().into_iter().flat_map(|(prefix, tensors)| {

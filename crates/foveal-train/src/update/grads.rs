@@ -48,8 +48,9 @@ impl Grads {
         module.visit(&mut Collect { path: ParamPath::default(), source: &mut gradients, into: &mut self.0 });
     }
 
-    /// The L2 norm of all gradients together, on their device, without waiting for it. Returns 0 on `device` if there
-    /// are no gradients. In host memory the result is an f64 tensor, on accelerators f32.
+    /// The L2 norm of all gradients together, as a tensor on the device of the gradients. The call does not wait for an
+    /// accelerator. If there are no gradients, the result is 0 on `device`. It is f64 for gradients in host memory and
+    /// f32 on accelerators.
     ///
     /// # Shapes
     /// - result: `[1]`

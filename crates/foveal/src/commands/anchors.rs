@@ -33,14 +33,14 @@ fn report(path: &Path, split: SplitArg, json: Option<&Path>, common: &Common) ->
     }
     let groups = named(&SetCoverage::new(&dataset, &config.data, &config.model.anchors), dataset.label_map());
     let mut table = format!(
-        " {:<24}  {:>7}  {:>8}  {:>9}  {:>9}  {:>9}\n",
-        "objects", "count", "IoU>=0.5", "best IoU", "positives", "untouched"
+        " {:<24}  {:>7}  {:>8}  {:>9}  {:>9}  {:>10}\n",
+        "objects", "count", "IoU>=0.5", "best IoU", "positives", "no overlap"
     );
     let mut groups_json = Map::new();
     for (name, summary) in &groups {
         let share = f64::from(summary.covered as u32) / f64::from(summary.objects.max(1) as u32);
         table += &format!(
-            " {name:<24}  {:>7}  {share:>8.3}  {:>9.3}  {:>9.1}  {:>9}\n",
+            " {name:<24}  {:>7}  {share:>8.3}  {:>9.3}  {:>9.1}  {:>10}\n",
             summary.objects, summary.mean_best_iou, summary.mean_positives, summary.untouched
         );
         groups_json.insert(name.clone(), as_json(summary));

@@ -185,11 +185,12 @@ impl BreakdownSums {
 /// positives separately from the kernel, such as quality focal loss, writes its sums there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PositivePlaces {
-    /// Indices of the positives' losses by pyramid level, P3 to P7.
+    /// Indices in the flat breakdown of the summed losses of the positives: one value per pyramid level, P3 to P7.
     pub loss: Range<usize>,
-    /// Indices of the absolute values of the positives' gradients by pyramid level, P3 to P7.
+    /// Indices in the flat breakdown of the summed absolute values of the positives' gradients: one value per pyramid
+    /// level, P3 to P7.
     pub gradient: Range<usize>,
-    /// Indices of the positives' losses by class, in class order.
+    /// Indices in the flat breakdown of the summed losses of the positives: one value per class, in class order.
     pub by_class: Range<usize>,
 }
 

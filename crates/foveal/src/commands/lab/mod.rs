@@ -164,7 +164,7 @@ impl Lab {
             arms.push((Resamples::new(&matched, &slots, self.resamples), Share::of(&parts)));
         }
         let reference = self.set.arms.iter().position(|arm| arm.name == self.set.reference);
-        let reference = reference.context("the reference is one of the arms")?;
+        let reference = reference.context("the reference arm is not among the arms")?;
         let results = arms.iter().enumerate().map(|(arm, (resampled, share))| ArmResult {
             records: records.iter().skip(arm).step_by(count).cloned().collect(),
             metrics: resampled.metrics(),

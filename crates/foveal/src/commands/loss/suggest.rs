@@ -188,9 +188,10 @@ impl Focal {
                 significant(Self::share(self.negatives, pair), 3, 1e-3)
             );
         }
-        text + "  Source: the best alpha for each gamma on COCO; of these pairs, .25 with 2 was best (table 1b).\n  \
-                Heuristic of foveal: the pair for which the positives' share is closest to one half. With the\n  \
-                number of negatives of COCO, this is the paper's choice.\n"
+        text + "  Source: for each gamma, the alpha that was best on COCO; gamma 2 with alpha 0.25 has the highest\n  \
+                AP (arXiv 1708.02002, table 1b).\n  \
+                Heuristic of foveal: the pair for which the positives' share is closest to one half. With COCO's\n  \
+                number of negatives, this is the pair that the paper chose.\n"
     }
 }
 
@@ -280,8 +281,9 @@ impl Classes {
             text,
             "  inverse, effective: weights by inverse frequency, and by effective number with beta {} (Cui et al.,\n  \
              arXiv 1901.05555).\n  \
-             repeat: how often an image with this class is shown, with threshold {} (Gupta et al., arXiv\n  \
-             1908.03195). With these repeats the ratio is {:.1}; repeated images contain other classes too.",
+             repeat: how often repeat factor sampling shows an image with this class in an epoch, with threshold {}\n  \
+             (Gupta et al., arXiv 1908.03195). With it, the ratio is {:.1}; the repeated images contain other\n  \
+             classes too.",
             self.beta, self.repeats.threshold, self.sampled_ratio
         );
         let missing: Vec<&str> = counts.classes.iter().filter(|c| c.objects == 0).map(|c| c.name.as_str()).collect();
@@ -290,15 +292,15 @@ impl Classes {
         }
         text += match self.remedy {
             Remedy::None => "  Proposal: no remedy, because the ratio is below 10.\n",
-            Remedy::Sampling => "  Proposal: repeated images.\n",
+            Remedy::Sampling => "  Proposal: repeat factor sampling.\n",
             Remedy::Weights => {
-                "  Proposal: weights by effective number, because repeated images would change the ratio too little.\n"
+                "  Proposal: weights by effective number; repeat factor sampling would change the ratio too little.\n"
             }
         };
-        text + "  Heuristics of foveal: no remedy below a ratio of 10. Repeated images, with the threshold at the\n  \
-                median class, if they reduce the ratio by a third. Otherwise weights, with the smallest published\n  \
-                beta whose limit 1/(1 - beta) is at least the count of the most frequent class. Never both\n  \
-                remedies, because their effects add up.\n"
+        text + "  Heuristics of foveal: no remedy if the ratio is below 10. Repeat factor sampling, if it reduces\n  \
+                the ratio by a third; its threshold is the fraction of the images with the median class.\n  \
+                Otherwise weights, with the smallest published beta for which 1/(1 - beta) is at least the number\n  \
+                of objects of the most frequent class. Never both remedies, because their effects add up.\n"
     }
 }
 
