@@ -129,7 +129,7 @@ impl Checkpoint {
         let held: usize = tensors.values().map(|t| t.values.len()).sum();
         let asked = meta.model.convolution_weights(meta.categories.len(), held as f64);
         if asked > held as f64 {
-            return Err(bad(format!("a configuration of {asked} or more weights in a file of {held} values")));
+            return Err(bad(format!("a file of {held} values for a network of at least {asked} weights")));
         }
         if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
             return Err(bad(format!("a non-finite value in tensor {name}")));

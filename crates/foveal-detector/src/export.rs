@@ -215,7 +215,7 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
         arguments.join(", ")
     );
     if arch == TorchvisionArch::V1 && model.norm == BackboneNorm::Batch {
-        note += "# torchvision uses FrozenBatchNorm2d only if weights_backbone is given, else BatchNorm2d, as here.\n";
+        note += "# Without weights_backbone, torchvision builds BatchNorm2d, which this checkpoint needs.\n";
     }
     if model.norm_eps != foveal_nn::NORM_EPS {
         note += &format!(

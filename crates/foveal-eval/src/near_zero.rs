@@ -245,8 +245,8 @@ fn confused_classes(truth: &CocoDataset, images: &[ImageBoxes]) -> String {
     if let Some((shift, count)) = most.filter(|(shift, count)| **shift != 0 && **count as f64 >= MOSTLY * all as f64) {
         let (by, where_to) = (shift.unsigned_abs(), if *shift > 0 { "above" } else { "below" });
         return format!(
-            "The category_id of {count} of {all} detections that fit an object is {by} {where_to} the category_id of \
-             the object: the list of classes is shifted"
+            "{count} of the {all} detections that fit an object have a category_id that is {by} {where_to} that of the \
+             object: the list of classes is shifted"
         );
     }
     let name = |id: i64| {

@@ -71,7 +71,8 @@ pub fn load_backbone(body: Body, wanted: &BackboneFile<'_>) -> Result<LoadedBack
             0 => found,
             more => format!("{found}, and {more} more tensors of other shapes"),
         };
-        return Err(refused(Refusal { found, advice: "use the weights of the plain network of that width".into() }));
+        let advice = format!("use weights with the tensor shapes of torchvision's {}", kind.name());
+        return Err(refused(Refusal { found, advice }));
     }
     if let Some(name) = report.unused.first() {
         let advice = "use the weights of the plain network".to_owned();

@@ -81,7 +81,7 @@ pub(crate) struct TrainArgs {
     /// Continue from the last finished epoch of the run in --out [default: the latest runs/<name>-<n>]
     #[arg(long)]
     pub resume: bool,
-    /// Skip the check of the first class loss against its expected value
+    /// Do not check whether the class loss of the first step is in the expected range
     #[arg(long)]
     pub no_step0_check: bool,
     /// Train and evaluate on the first N training images only, to test whether they can be learned
@@ -141,7 +141,7 @@ pub(crate) struct PredictArgs {
     pub coco: Option<PathBuf>,
     /// COCO annotations that map file names to the image ids of --coco
     ///
-    /// [default: the numbers in the file names, else 1, 2, ... in the order of the inputs]
+    /// [default: image ids are the numbers in the file names, else 1, 2, ... in the order of the inputs]
     #[arg(long, value_name = "FILE", requires = "coco")]
     pub annotations: Option<PathBuf>,
     /// Write the images with boxes, class names and scores to DIR
@@ -193,7 +193,7 @@ pub(crate) enum ExportFormat {
     Safetensors,
     /// State dict for torchvision's constructor; a torch file if FILE ends in .pth or .pt
     Torchvision,
-    /// ONNX graph for onnxruntime, tract and others, with free batch size, height and width
+    /// ONNX graph for onnxruntime, tract and others, with dynamic batch size, height and width
     Onnx,
 }
 

@@ -11,7 +11,7 @@ use crate::args::SplitArg;
 pub(crate) enum LossCommand {
     /// Print the positives' share of the loss for given counts and probabilities
     Share(ShareArgs),
-    /// Print the bias of the class layer and the first loss for given priors
+    /// Print the initial bias of the class layer and the loss before the first step for given priors
     Prior(PriorArgs),
     /// Propose a prior, alpha and gamma, and remedies for rare classes, from the counts of a data set
     Suggest(SuggestArgs),

@@ -137,7 +137,7 @@ impl RunDir {
         self.root.join("state/evaluated.json")
     }
 
-    /// Path of `weights.json`: which tensors were loaded from `model.weights`, rebuilt, or left unused.
+    /// Path of `weights.json`: which tensors were loaded from `model.weights`, newly initialised, or left unused.
     pub fn weights(&self) -> PathBuf {
         self.root.join("weights.json")
     }

@@ -30,8 +30,7 @@ fn file(model: &ModelConfig) -> String {
 /// A message on how many tensors were loaded, with the first names of the others. `weights.json` lists all names.
 pub(crate) fn summary(report: &LoadReport, model: &ModelConfig, run: &RunDir) -> String {
     let mut text = format!("{}: {} tensors loaded", file(model), report.loaded.len());
-    for (what, names) in [("rebuilt with new weights", &rebuilt(report)), ("in the file but not used", &report.unused)]
-    {
+    for (what, names) in [("newly initialised", &rebuilt(report)), ("in the file but not used", &report.unused)] {
         if !names.is_empty() {
             text += &format!("; {} {what} ({})", names.len(), first_names(names));
         }

@@ -59,7 +59,10 @@ pub(super) fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
     for (name, times) in phases {
         if let Some(median) = median(times) {
             let least = times.iter().copied().fold(f64::INFINITY, f64::min);
-            table += &format!(" {name:<10}  {median:>9.1} ms median, {least:>9.1} ms minimum of {}\n", times.len());
+            table += &format!(
+                " {name:<10}  {median:>9.1} ms median, {least:>9.1} ms minimum of {} repetitions\n",
+                times.len()
+            );
         }
     }
     if report.peak_rss_mb >= 0.0 {

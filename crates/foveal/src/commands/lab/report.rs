@@ -144,7 +144,7 @@ impl Report {
             ["arm", "AP", "AP50", "AP rarest", "AR100"].into_iter().map(str::to_owned).collect();
         heading.push(format!("AP minus {}", self.set.reference));
         heading.push("positives' share, first step".to_owned());
-        heading.push("last tenth".to_owned());
+        heading.push("last tenth of the steps".to_owned());
         let mut rows = vec![heading];
         for (arm, result) in self.set.arms.iter().zip(&self.arms) {
             let mut name = arm.title.clone();

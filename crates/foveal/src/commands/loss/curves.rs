@@ -40,7 +40,7 @@ pub(super) fn write(path: &Path, gamma: f64) -> Result<()> {
     let chart = |title: &str, label: &str, top, curves| {
         Chart::Lines(Lines {
             title: title.to_owned(),
-            x: Axis { label: "p_t, the probability given to the truth".to_owned(), range: [0.0, 1.0] },
+            x: Axis { label: "p_t, the probability of the correct answer".to_owned(), range: [0.0, 1.0] },
             y: Axis { label: label.to_owned(), range: [0.0, top] },
             curves,
         })

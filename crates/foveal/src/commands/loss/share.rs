@@ -45,8 +45,8 @@ pub(super) fn run(args: &ShareArgs) -> Result<u8> {
         args.positives, args.p_positive, args.negatives, args.p_negative
     );
     table += &format!(
-        " {:<14}{:>14}{:>14}{:>14}{:>14}{:>18}{:>16}\n",
-        "loss", "one positive", "one negative", "positives", "negatives", "positives' share", "of the gradient"
+        " {:<14}{:>14}{:>14}{:>14}{:>14}{:>18}{:>19}\n",
+        "loss", "one positive", "one negative", "positives", "negatives", "positives' share", "share of gradient"
     );
     let number = |value| significant(value, DIGITS, FIXED_FROM);
     let mut shares = Vec::new();
@@ -54,7 +54,7 @@ pub(super) fn run(args: &ShareArgs) -> Result<u8> {
         let sums = loss.sums(&scores);
         shares.push(sums.positive_share());
         table += &format!(
-            " {name:<14}{:>14}{:>14}{:>14}{:>14}{:>18}{:>16}\n",
+            " {name:<14}{:>14}{:>14}{:>14}{:>14}{:>18}{:>19}\n",
             number(loss.positive(scores.of_positives)),
             number(loss.negative(scores.of_negatives)),
             number(sums.positive),
@@ -66,7 +66,7 @@ pub(super) fn run(args: &ShareArgs) -> Result<u8> {
     let json = json!({"cross_entropy": shares[0], "balanced": shares[1], "focal": shares[2]});
     if let Some(path) = &args.draw {
         curves::write(path, gamma)?;
-        eprintln!("{}: loss and gradient over p_t", path.display());
+        eprintln!("{}: curves of the loss and the gradient against p_t", path.display());
     }
     output::emit(args.json.as_deref(), &json, &table)?;
     Ok(DONE)

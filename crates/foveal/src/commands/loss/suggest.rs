@@ -126,7 +126,7 @@ impl Prior {
             self.value,
             prior_bias(self.value),
             "pi",
-            "positives' share of the first loss",
+            "positives' share of initial loss",
             "",
             "focal (.25, 2)",
             "cross entropy",
@@ -144,7 +144,7 @@ impl Prior {
         text + "  Source: the paper uses 0.01 and reports that the exact value is not critical (arXiv 1708.02002, \
                 section 4.1).\n  \
                 Heuristic of foveal: the largest of 0.01, 0.005, 0.002, 0.001, ... for which positives contribute\n  \
-                at least half of the first focal loss.\n"
+                at least half of the focal loss before the first step.\n"
     }
 }
 
@@ -298,9 +298,10 @@ impl Classes {
             }
         };
         text + "  Heuristics of foveal: no remedy if the ratio is below 10. Repeat factor sampling, if it reduces\n  \
-                the ratio by a third; its threshold is the fraction of the images with the median class.\n  \
-                Otherwise weights, with the smallest published beta for which 1/(1 - beta) is at least the number\n  \
-                of objects of the most frequent class. Never both remedies, because their effects add up.\n"
+                the ratio by a third; its threshold is the fraction of the images that contain the class with the\n  \
+                median number of images. Otherwise weights, with the smallest published beta for which\n  \
+                1/(1 - beta) is at least the number of objects of the most frequent class. Never both remedies,\n  \
+                because their effects add up.\n"
     }
 }
 
