@@ -53,7 +53,9 @@ foveal() {
     have cargo || PATH="$PATH:$HOME/.cargo/bin"
     have cargo || die "cargo is missing: install Rust from https://rustup.rs, or run scripts/check, which installs it"
     local target="${CARGO_TARGET_DIR:-$FOVEAL_CACHE/target}"
-    CARGO_TARGET_DIR="$target" cargo build --release --locked --quiet -p foveal </dev/null >&2 \
+    local manifest
+    manifest="$(dirname "${BASH_SOURCE[0]}")/../Cargo.toml"
+    CARGO_TARGET_DIR="$target" cargo build --release --locked --quiet --manifest-path "$manifest" -p foveal </dev/null >&2 \
         || die "foveal does not build"
     "$target/release/foveal" "$@"
 }
