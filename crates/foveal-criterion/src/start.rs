@@ -111,7 +111,7 @@ pub enum Fault {
     /// The scores equal the prior, but the loss is divided by a wrong number or not divided at all.
     #[error(
         "the normalizer is missing or wrong: the scores equal the prior, but the losses of positives and negatives are \
-         {factor:.3} times the expected values; the loss should be divided by {divisor:.1}"
+         {factor:.3} times the expected values; the sum of the loss over all anchors should be divided by {divisor:.1}"
     )]
     Normalizer {
         /// The loss found over the loss expected.

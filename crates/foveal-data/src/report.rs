@@ -72,7 +72,7 @@ impl Problem {
             Problem::ClippedBox => "boxes that extend beyond the edge of their image: clipped",
             Problem::SmallBox => "objects smaller than data.min_box: dropped",
             Problem::StoredOrientation => "images whose boxes ignore the EXIF orientation: loaded without it",
-            Problem::NoSize => "images without a size in the annotation file: read from the image files",
+            Problem::NoSize => "images without a size in the annotation file: size read from the image file",
         }
     }
 }

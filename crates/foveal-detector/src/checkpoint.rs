@@ -139,7 +139,7 @@ impl Checkpoint {
         let with_channel = meta.model.class_channels.as_ref().map_or(meta.categories.len(), |c| c.of_class.len());
         if with_channel != meta.categories.len() {
             return Err(bad(format!(
-                "{} categories, but channels for {with_channel} of them in model.class_channels",
+                "{} categories, but class channels for {with_channel} categories in model.class_channels",
                 meta.categories.len()
             )));
         }

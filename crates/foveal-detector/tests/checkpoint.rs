@@ -145,7 +145,10 @@ fn a_configuration_that_asks_for_more_than_the_file_holds_is_refused_before_it_i
         };
         let path = edited(dir.path(), change);
         let text = Checkpoint::load(&path, &Device::flex()).unwrap_err().to_string();
-        assert!(text.contains("edited.safetensors") && text.contains("values for a network of at least"), "{key}: {text}");
+        assert!(
+            text.contains("edited.safetensors") && text.contains("values for a network of at least"),
+            "{key}: {text}"
+        );
     }
     let path = edited(dir.path(), |json| json["preprocess"]["std"] = json!([0, 1, 1]));
     let text = Checkpoint::load(&path, &Device::flex()).unwrap_err().to_string();

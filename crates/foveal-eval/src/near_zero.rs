@@ -92,7 +92,7 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
     let any_class = found(Layout::Coco, FITS, Class::Any);
     if better(any_class) {
         return Some(format!(
-            "{start}. If classes are ignored, {} of the objects have such a detection. {}",
+            "{start}. If classes are ignored, {} of the objects have a detection with an IoU of at least {FITS}. {}",
             percent(any_class),
             confused_classes(truth, &images)
         ));
@@ -108,7 +108,7 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
     let touched = found(Layout::Coco, TOUCHES, Class::Same);
     if better(touched) {
         return Some(format!(
-            "{start}. With an IoU of at least {TOUCHES}, {} of the objects have such a detection: the objects are \
+            "{start}. {} of the objects have a detection of their class with an IoU of at least {TOUCHES}: the objects are \
              found, but the boxes do not fit. Check the fit of the anchors with `foveal anchors coverage`",
             percent(touched)
         ));

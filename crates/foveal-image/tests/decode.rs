@@ -1,4 +1,4 @@
-//! Decoding of the supported kinds of image files. The expected values are those of scripts/reference/images.py.
+//! Decoding of the supported kinds of image files. The expected values are those of scripts/reference/pictures.py.
 
 use std::path::{Path, PathBuf};
 

@@ -387,7 +387,7 @@ pub(crate) struct LabArgs {
     /// Variants (arms) to compare: table1, gamma, alpha, pi, rare-classes, or a TOML file
     #[arg(long, value_name = "SET")]
     pub arms: String,
-    /// Number of seeds, or a list of seeds: 3 means 1,2,3 and `7,` means seed 7 only
+    /// Number of seeds, or a list of seeds: `3` means seeds 1, 2 and 3; `7,` means seed 7 only
     #[arg(long, value_name = "N|A,B,C", default_value = "1")]
     pub seeds: String,
     /// Arms to run [default: all of the set]

@@ -107,7 +107,10 @@ impl ShapesConfig {
         check::that(
             self.max_object * short >= self.min_object,
             "max_object",
-            &format!("a fraction of the shorter side of at least min_object, which is {} pixels", self.min_object),
+            &format!(
+                "a fraction that, times the shorter side, is at least min_object, which is {} pixels",
+                self.min_object
+            ),
             &self.max_object,
         )?;
         let ratio = self.imbalance >= 1.0 && self.imbalance.is_finite();

@@ -84,13 +84,13 @@ impl RunConfig {
         check::that(
             new_layers == 1.0 || self.model.weights.is_some(),
             "train.new_layers_lr",
-            "1 where model.weights names no file, because train.lr already applies to all layers",
+            "1 (without model.weights, train.lr already applies to all layers)",
             &new_layers,
         )?;
         check::that(
             !self.train.activation_checkpointing || self.model.norm != BackboneNorm::Batch,
             "train.activation_checkpointing",
-            "false where model.norm is \"batch\": a second forward pass would count each batch twice in its statistics",
+            "false (with model.norm = \"batch\", a second forward pass would count each batch twice in the norm statistics)",
             &true,
         )
     }
