@@ -36,7 +36,7 @@ pub(crate) fn tensors<'a>(path: &Path, tensors: impl Iterator<Item = &'a TorchTe
     let limit = file.saturating_mul(SHARING).saturating_add(SMALL);
     let total = tensors.map(|t| t.byte_len() as u64).fold(0, u64::saturating_add);
     if total > limit {
-        return Err(format!("tensors that would take {total} bytes, far more than the file's {file} bytes"));
+        return Err(format!("tensors of {total} bytes in a file of {file} bytes"));
     }
     Ok(())
 }
