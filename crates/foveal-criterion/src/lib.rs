@@ -28,9 +28,3 @@ pub use kind::ClassLossKind;
 pub use losses::{Losses, Normalizer, SmoothedPositives};
 pub use start::{Expected, Fault, FirstLossCheck, TOLERANCE};
 pub use weights::{effective_number, inverse_frequency};
-
-// foveal-anchors makes the targets and foveal-kernels reads them. Neither crate depends on the other, so their
-// constants are compared here.
-const _: () = assert!(foveal_anchors::BACKGROUND == foveal_kernels::BACKGROUND);
-const _: () = assert!(foveal_anchors::IGNORE == foveal_kernels::IGNORE);
-const _: () = assert!(foveal_anchors::LEVELS == foveal_kernels::BREAKDOWN_LEVELS);
