@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use foveal_base::write_atomically;
 use serde::Serialize;
 
+use super::RunDir;
 use super::metrics::MetricsFile;
 use super::records::{EpochRecord, EvaluationRecord};
-use super::{RunDir, write_atomically};
 use crate::error::TrainError;
 
 /// The log files of a run, open for appending: `log.jsonl`, one JSON object per line, and `metrics.csv`, one row an

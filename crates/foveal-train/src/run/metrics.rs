@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
+use foveal_base::write_atomically;
+
 use super::records::{EpochRecord, EvaluationRecord};
-use super::write_atomically;
 use crate::error::TrainError;
 
 /// Columns of the losses of an evaluation.
@@ -140,7 +141,7 @@ impl MetricsFile {
 
     fn write(&self) -> Result<(), TrainError> {
         let rows: String = self.rows.iter().map(Row::line).collect();
-        write_atomically(&self.path, format!("{}{rows}", header()).as_bytes())
+        Ok(write_atomically(&self.path, format!("{}{rows}", header()).as_bytes())?)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The run folder and its files (log, metrics, training state, checkpoints), and progress reports during a run.
 
-mod file;
 mod log;
 mod metrics;
 mod progress;
@@ -11,7 +10,6 @@ mod state;
 mod step_log;
 pub(crate) mod weight_report;
 
-pub(crate) use file::write_atomically;
 pub use log::RunLog;
 pub use progress::{EpochStart, EvaluationReport, Progress, Silent};
 pub use records::{EpochEvent, EpochRecord, Evaluation, EvaluationEvent, EvaluationRecord, MeanLosses, StepRecord};

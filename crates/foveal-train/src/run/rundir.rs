@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::write_atomically;
+use foveal_base::write_atomically;
+
 use crate::config::RunConfig;
 use crate::error::TrainError;
 
@@ -153,7 +154,7 @@ impl RunDir {
     /// [`TrainError::Write`] when the file cannot be written.
     pub fn write_config(&self, config: &RunConfig) -> Result<(), TrainError> {
         let text = toml::to_string(config).expect("a configuration is TOML");
-        write_atomically(&self.config(), text.as_bytes())
+        Ok(write_atomically(&self.config(), text.as_bytes())?)
     }
 }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use foveal_base::write_atomically;
 use foveal_data::Skipped;
 
-use super::{Progress, write_atomically};
+use super::Progress;
 use crate::error::TrainError;
 
 /// Key of the list of images that passed the checks but failed to load.
@@ -35,7 +36,7 @@ impl SkipList {
         }
         self.sets.entry(set).or_default().extend(new);
         let json = serde_json::to_string_pretty(&self.sets).expect("plain data is JSON");
-        write_atomically(&self.path, json.as_bytes())
+        Ok(write_atomically(&self.path, json.as_bytes())?)
     }
 
     /// Adds images that passed the checks but failed to load, and reports a warning for each new one.

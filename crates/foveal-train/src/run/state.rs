@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
+use foveal_base::write_atomically;
 use foveal_criterion::SmoothedPositives;
 use foveal_detector::ModelConfig;
 use foveal_weights::{HostTensor, TensorMap, tensors_from_safetensors};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
-use super::write_atomically;
 use crate::error::TrainError;
 
 /// Version of the state file's format. Files of other versions are refused.
@@ -76,7 +76,7 @@ impl Evaluated {
     /// [`TrainError::Write`] when the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
         let json = serde_json::to_string(self).expect("plain data is JSON");
-        write_atomically(path, json.as_bytes())
+        Ok(write_atomically(path, json.as_bytes())?)
     }
 
     /// Reads the file at `path`. Where it does not exist, no evaluation has been made, and the default is returned.
@@ -163,7 +163,7 @@ impl TrainState {
         });
         let file = safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
             .expect("names are unique and sizes right");
-        write_atomically(path, &file)
+        Ok(write_atomically(path, &file)?)
     }
 
     /// Reads a state from the safetensors file at `path`.

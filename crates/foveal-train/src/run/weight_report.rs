@@ -1,8 +1,9 @@
 //! The report on which tensors were loaded from `model.weights`: a message for the user, and `weights.json`.
 
+use foveal_base::write_atomically;
 use foveal_detector::{LoadReport, ModelConfig};
 
-use super::{RunDir, write_atomically};
+use super::RunDir;
 use crate::error::TrainError;
 
 /// Largest number of tensor names that the message shows of each list.
@@ -51,5 +52,5 @@ pub(crate) fn write(report: &LoadReport, model: &ModelConfig, run: &RunDir) -> R
         "other_shapes": shapes,
     });
     let text = serde_json::to_string_pretty(&tensors).expect("names are JSON");
-    write_atomically(&run.weights(), text.as_bytes())
+    Ok(write_atomically(&run.weights(), text.as_bytes())?)
 }
