@@ -229,7 +229,7 @@ mod tests {
             ("train.batch_size", |c, _| c.train.batch_size = 3),
             ("train.accumulate", |c, _| c.train.accumulate = 2),
             ("train.overfit", |c, _| c.train.overfit = 2),
-            ("loss.kind", |c, _| c.loss.kind = foveal_criterion::LossKind::Ce),
+            ("loss.kind", |c, _| c.loss.kind = foveal_criterion::ClassLossKind::CrossEntropy),
             ("matcher.positive_iou", |c, _| c.matcher.positive_iou = 0.6),
             ("data.mean", |c, _| c.data.mean = [0.1; 3]),
             ("data.augment.flip_vertical", |c, _| c.data.augment.flip_vertical = 0.5),

@@ -2,6 +2,7 @@
 //! `weights.json` and `skipped.json`.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +40,10 @@ impl RunDir {
     /// it, [`TrainError::Io`] when it cannot be created.
     pub fn create(root: &Path) -> Result<Self, TrainError> {
         let exists = || TrainError::RunExists { path: root.to_owned() };
+        match std::fs::read_dir(root) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(TrainError::io(root)(e)),
+            _ => {}
+        }
         if !is_unused(root) {
             return Err(exists());
         }
@@ -109,7 +114,7 @@ impl RunDir {
         let lock = lock::take(root, &root.join(STATE).join(LOCK))?;
         let run = Self { root: root.to_owned(), _lock: Arc::new(lock) };
         for folder in [root.to_owned(), root.join(CHECKPOINTS), root.join(STATE)] {
-            sweep(&folder).map_err(TrainError::io(&folder))?;
+            sweep(&folder)?;
         }
         Ok(run)
     }
@@ -265,7 +270,8 @@ fn is_unused(root: &Path) -> bool {
         entries.map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
     };
     let only = |folder: &Path, known: &[&str]| {
-        names(folder).is_some_and(|found| found.iter().all(|n| known.contains(&n.as_str()) || is_temporary(n)))
+        names(folder)
+            .is_some_and(|found| found.iter().all(|n| known.contains(&n.as_str()) || is_temporary(OsStr::new(n))))
     };
     let Some(found) = names(root) else { return false };
     let is_run = root.join(STATE).join(LOCK).is_file();

@@ -316,6 +316,7 @@ impl TrainState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use foveal_weights::HostTensor;
 
     fn state() -> TrainState {
         let tensor = |v: f32| HostTensor { shape: vec![2, 1], values: vec![v, f32::MIN_POSITIVE / 2.0] };

@@ -149,11 +149,6 @@ impl StepLog {
         self.read.unwritten() + self.pending.len()
     }
 
-    /// Number of steps of the epoch that are in lines of the log.
-    pub(crate) fn epoch_steps(&self) -> usize {
-        self.read.count
-    }
-
     /// Breakdown of the class loss over the steps of the epoch that have one.
     pub(crate) fn epoch_breakdown(&self) -> Option<BreakdownRecord> {
         self.read.breakdown.as_ref().map(LossBreakdown::record_with_bins)

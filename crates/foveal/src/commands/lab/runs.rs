@@ -1,6 +1,6 @@
 //! A run of a lab, which trains one arm with one seed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
