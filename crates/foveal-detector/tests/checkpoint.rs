@@ -114,7 +114,11 @@ fn tensor_checksum(bytes: &[u8]) -> String {
 
 /// A checkpoint file of format 1 with changed metadata.
 fn edited(dir: &Path, change: impl FnOnce(&mut Value)) -> PathBuf {
-    let bytes = std::fs::read(saved(dir)).unwrap();
+    rewritten(dir, std::fs::read(saved(dir)).unwrap(), change)
+}
+
+/// A checkpoint file of format 1 with the tensors of the file `bytes` and changed metadata.
+fn rewritten(dir: &Path, bytes: Vec<u8>, change: impl FnOnce(&mut Value)) -> PathBuf {
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let mut metadata = header.metadata().clone().unwrap();
     let mut json: Value = serde_json::from_str(&metadata["foveal"]).unwrap();
@@ -181,10 +185,22 @@ fn a_value_that_is_not_finite_is_named() {
     let mut model = config().build(2, 5, &device).unwrap().model;
     let bias = model.head.classification_head.cls_logits.bias.take().unwrap();
     model.head.classification_head.cls_logits.bias = Some(bias.map(|b| b / 0.0));
-    let path = dir.path().join("nan.safetensors");
-    meta().save(&model, &path).unwrap();
+    let path = saved(dir.path());
+    let before = std::fs::read(&path).unwrap();
+    let text = meta().save(&model, &path).unwrap_err().to_string();
+    assert!(text.contains("c.safetensors") && text.contains(name), "{text}");
+    assert!(std::fs::read(&path).unwrap() == before, "the file was overwritten");
+
+    // A file that another program wrote.
+    let mut bytes = before;
+    let place = {
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        file.tensor(name).unwrap().data().as_ptr() as usize - bytes.as_ptr() as usize
+    };
+    bytes[place..place + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let path = rewritten(dir.path(), bytes, |_| {});
     let text = Checkpoint::load(&path, &device).unwrap_err().to_string();
-    assert!(text.contains("nan.safetensors") && text.contains(name), "{text}");
+    assert!(text.contains("edited.safetensors") && text.contains(name), "{text}");
 }
 
 #[test]
