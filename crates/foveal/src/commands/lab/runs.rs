@@ -60,8 +60,15 @@ pub(super) struct LossParts {
 const RECORD: &str = "outcome.json";
 /// File name of the detections of the last evaluation.
 const DETECTIONS: &str = "detections.json";
+/// File names of the settings and logs of a run.
+const RUN_FILES: [&str; 5] = ["config.toml", "weights.json", "skipped.json", "log.jsonl", "metrics.csv"];
 
 impl Job {
+    /// The files that this run writes beside its checkpoints.
+    pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        [RECORD, DETECTIONS].into_iter().chain(RUN_FILES).map(|name| self.folder.join(name))
+    }
+
     /// The outcome of this run; `None` if it is not finished.
     ///
     /// # Errors
@@ -136,7 +143,7 @@ impl Job {
             return Ok((run, true));
         }
         // A run that was stopped before it saved a state left at most these files, which are not needed.
-        for file in ["config.toml", "weights.json", "skipped.json", "log.jsonl", "metrics.csv"] {
+        for file in RUN_FILES {
             remove(&self.folder.join(file), |path| std::fs::remove_file(path))?;
         }
         for folder in ["checkpoints", "state"] {
