@@ -212,7 +212,8 @@ impl Apart<'_> {
 
 fn is_input((option, path): &(&str, PathBuf), what: &str, input: &Path) -> Usage {
     let (path, input) = (path.display(), input.display());
-    Usage(format!("{option} {path}: this file is an input of the command ({what} {input}); expected another file"))
+    let text = format!("{option} {path}: this is the {what} itself, which is an input ({what} {input})");
+    Usage(format!("{text}; expected another file"))
 }
 
 /// The regular file that a path leads to, if there is one.
