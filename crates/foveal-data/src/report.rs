@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use foveal_base::printable;
 use serde::Serialize;
 
 /// Number of examples that a report keeps for each kind of defect.
@@ -183,7 +184,11 @@ impl fmt::Display for CheckReport {
         write!(
             f,
             "{}: {} images ({} without objects), {} objects, {} crowd regions",
-            self.set, self.images, self.empty_images, self.objects, self.crowds
+            printable(&self.set),
+            self.images,
+            self.empty_images,
+            self.objects,
+            self.crowds
         )?;
         if self.findings.is_empty() {
             return write!(f, "\n  no defects found");
@@ -197,7 +202,7 @@ impl fmt::Display for CheckReport {
                 problem.describe()
             )?;
             for example in &found.examples {
-                write!(f, "\n    {example}")?;
+                write!(f, "\n    {}", printable(example))?;
             }
             if found.count > found.examples.len() {
                 write!(f, "\n    … and {} more", found.count - found.examples.len())?;

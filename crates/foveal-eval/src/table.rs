@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use foveal_base::printable;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::Metrics;
@@ -52,9 +53,9 @@ fn metric(value: f64) -> String {
     if value < 0.0 { "-".to_owned() } else { format!("{value:.3}") }
 }
 
-/// The name on one line, shortened to [`MAX_NAME_WIDTH`] columns.
+/// The name in printable characters on one line, shortened to [`MAX_NAME_WIDTH`] columns.
 fn shorten(name: &str) -> String {
-    let clean: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let clean = printable(name).into_owned();
     if clean.width() <= MAX_NAME_WIDTH {
         return clean;
     }

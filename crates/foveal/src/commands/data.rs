@@ -8,7 +8,9 @@ use foveal_train::RunConfig;
 use serde_json::{Map, Value};
 
 use crate::args::{Common, ConvertCommand, DataCommand, DataSetArgs, SplitArg};
+use crate::console::note;
 use crate::failure::{DONE, FAILED};
+use crate::outputs::Files;
 use crate::{config, output};
 
 /// Runs a subcommand of `foveal data` and returns its exit code.
@@ -45,7 +47,7 @@ fn stats(args: &DataSetArgs, common: &Common) -> Result<u8> {
     let mut all = Map::new();
     for (name, opened) in open(args, common)? {
         if !opened.report.is_clean() {
-            eprintln!("warning: {name}: {}", opened.report.summary());
+            note!("warning: {name}: {}", opened.report.summary());
         }
         let stats = Stats::of(&opened.dataset);
         let gap = if text.is_empty() { "" } else { "\n" };
@@ -59,6 +61,8 @@ fn stats(args: &DataSetArgs, common: &Common) -> Result<u8> {
 /// Opens the selected data sets with their names, without broken images and boxes.
 fn open(args: &DataSetArgs, common: &Common) -> Result<Vec<(&'static str, Opened)>> {
     let mut config = config::load(args.config.as_deref(), &common.set)?;
+    let named = Files::new().read("configuration", &args.config).read("annotation file", &args.annotations);
+    named.read_images(&args.images).read_config(&config).write("--json", &args.json).check()?;
     config.data.on_error = OnError::Skip;
     let mut sets = Vec::new();
     if let (Some(annotations), Some(images)) = (&args.annotations, &args.images) {
@@ -85,14 +89,16 @@ fn names_val(config: &RunConfig) -> bool {
 
 fn voc(folder: &Path, split: String, out: &Path, classes: Vec<String>) -> Result<u8> {
     let classes = (!classes.is_empty()).then_some(classes);
+    let inputs = ["Annotations", "ImageSets", "JPEGImages"].map(|name| folder.join(name));
+    Files::new().read_folders("file of the data set", &inputs).write("--out", [out]).check()?;
     let converted = convert_voc(folder, &VocOptions { split: Some(split), classes })?;
     for note in &converted.notes {
-        eprintln!("warning: {note}");
+        note!("warning: {note}");
     }
     output::create_parent(out)?;
     let dataset = &converted.dataset;
     dataset.write(out)?;
-    eprintln!(
+    note!(
         "{}: {} images, {} objects, {} categories",
         out.display(),
         dataset.images.len(),
@@ -111,6 +117,6 @@ fn shapes(out: &Path, common: &Common) -> Result<u8> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot create the folder {}", out.display()))?;
     let shapes = &config.data.shapes;
     write_shapes(shapes, out)?;
-    eprintln!("{}: {} training and {} validation images", out.display(), shapes.count, shapes.val_count);
+    note!("{}: {} training and {} validation images", out.display(), shapes.count, shapes.val_count);
     Ok(DONE)
 }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use foveal_base::printable;
 use foveal_coco::{CocoDataset, CocoDetection, bbox_to_xywh, write_results};
 use foveal_detector::{Detector, Prediction};
 use foveal_image::{ImageError, Prepared, Preprocess, RgbImage, load_rgb, padded_length};
@@ -12,8 +13,10 @@ use serde::Serialize;
 
 use crate::args::{Common, PredictArgs};
 use crate::config::checkpoint::{self, OPEN_TO_INFERENCE, refuse_closed};
+use crate::console::note;
 use crate::draw::{Mark, draw};
 use crate::failure::{DONE, Usage};
+use crate::outputs::Files;
 use crate::{device, inputs, output};
 
 /// Lowest score of detections that are drawn or listed, unless `--score-threshold` sets another.
@@ -56,6 +59,13 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
         return Err(Usage(format!("--score-threshold {score}: expected a number from 0 to 1")).into());
     }
     let files = inputs::expand(&args.inputs)?;
+    let names = drawn_names(&files);
+    let mut named = Files::new().read("checkpoint", [&args.checkpoint]).read("annotation file", &args.annotations);
+    named = named.read("image", &files).write("--json", &args.json).write("--coco", &args.coco);
+    if let Some(folder) = &args.draw {
+        named = named.write_into("--draw", folder, names.values(), ("image", &files));
+    }
+    named.check()?;
     let ids = args.coco.as_ref().map(|_| image_ids(&files, args.annotations.as_deref())).transpose()?;
     let picked = device::pick(&common.device)?;
     let (detector, batch_size) = open(args, common, &picked.device)?;
@@ -63,7 +73,6 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
     }
     let shown = args.score_threshold.unwrap_or(SHOWN_SCORE);
-    let mut names = DrawnNames::default();
     let mut results = Vec::new();
     let mut coco = Vec::new();
     let mut broken = 0;
@@ -75,7 +84,7 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
                 Ok(image) => good.push((path, image)),
                 Err(error) => {
                     broken += 1;
-                    eprintln!("error: {error}");
+                    note!("error: {error}");
                 }
             }
         }
@@ -85,7 +94,7 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
                 coco.extend(found.iter().map(|p| as_coco(p, ids[*path])));
             }
             if let Some(folder) = &args.draw {
-                save_drawn(&folder.join(names.of(path)), &image.image, found, shown)?;
+                save_drawn(&folder.join(&names[path.as_path()]), &image.image, found, shown)?;
             }
             results.push(ImageResult {
                 file: path.display().to_string(),
@@ -189,20 +198,19 @@ fn save_drawn(path: &Path, image: &RgbImage, found: &[Prediction], shown: f32) -
 }
 
 /// File names of drawn images: the stem of the input, with a number if two inputs have the same stem.
-#[derive(Default)]
-struct DrawnNames(HashSet<String>);
-
-impl DrawnNames {
-    fn of(&mut self, path: &Path) -> String {
+fn drawn_names(files: &[PathBuf]) -> HashMap<&Path, String> {
+    let mut taken = HashSet::new();
+    let name = |path: &PathBuf| {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let mut name = format!("{stem}.jpg");
         let mut number = 2;
-        while !self.0.insert(name.clone()) {
+        while !taken.insert(name.clone()) {
             name = format!("{stem}-{number}.jpg");
             number += 1;
         }
         name
-    }
+    };
+    files.iter().map(PathBuf::as_path).zip(files.iter().map(name)).collect()
 }
 
 /// Image ids for `--coco`: those of the annotations with the same file name, if annotations are given; else the
@@ -226,12 +234,12 @@ fn image_ids(files: &[PathBuf], annotations: Option<&Path>) -> Result<HashMap<Pa
     let unique = |numbers: &Vec<i64>| numbers.iter().collect::<HashSet<_>>().len() == files.len();
     let ids = match numbers.filter(unique) {
         Some(ids) => {
-            eprintln!("--coco: image ids are the numbers in the file names; --annotations FILE reads them from a file");
+            note!("--coco: image ids are the numbers in the file names; --annotations FILE reads them from a file");
             ids
         }
         None => {
             let count = files.len();
-            eprintln!("--coco: image ids are 1 to {count} in input order; --annotations FILE reads them from a file");
+            note!("--coco: image ids are 1 to {count} in input order; --annotations FILE reads them from a file");
             (1..).take(count).collect()
         }
     };
@@ -246,12 +254,13 @@ fn listing(results: &[ImageResult], shown: f32) -> String {
     let mut text = String::new();
     for result in results {
         let found: Vec<&Found> = result.detections.iter().filter(|found| found.score >= shown).collect();
-        let (file, count) = (&result.file, found.len());
+        let (file, count) = (printable(&result.file), found.len());
         text += &format!(
             "{file}: {count} {} with a score of at least {shown}\n",
             if count == 1 { "object" } else { "objects" }
         );
         for Found { bbox: [x, y, width, height], score, category, .. } in found {
+            let category = printable(category);
             text += &format!("  {score:.2}  {category}  at {x:.0},{y:.0}  {width:.0}x{height:.0}\n");
         }
     }

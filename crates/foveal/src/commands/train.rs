@@ -7,6 +7,7 @@ use foveal_train::{Outcome, RunConfig, RunDir, Start, train};
 
 use super::interrupt;
 use crate::args::{Common, TrainArgs};
+use crate::console::note;
 use crate::failure::{DONE, INTERRUPTED, Usage};
 use crate::progress::Console;
 use crate::{config, device, output};
@@ -36,7 +37,7 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
         Ok(Outcome::Finished(summary)) => {
             drop(console);
             if let Some(best) = summary.best {
-                eprintln!("best AP {:.3} after epoch {}: {}", best.ap, best.epoch, run.best().display());
+                note!("best AP {:.3} after epoch {}: {}", best.ap, best.epoch, run.best().display());
             }
             if let Some(evaluation) = &summary.evaluation {
                 output::print(&evaluation.metrics.table())?;
@@ -45,7 +46,7 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
         }
         Ok(Outcome::Interrupted { epoch, step }) => {
             drop(console);
-            eprintln!(
+            note!(
                 "interrupted at step {step}, after {epoch} epochs; continue with --resume --out {}",
                 run.root().display()
             );
