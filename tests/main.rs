@@ -7,6 +7,7 @@ mod exchange;
 mod export;
 mod lab;
 mod loss;
+mod records;
 mod round_trip;
 mod summary;
 mod support;

@@ -3,11 +3,14 @@
 //! - [`SettingError`] reports a configuration value that cannot be used. Every section of the configuration, from the
 //!   anchors to the training loop, reports invalid values by it, so that the program can add where the value was set.
 //! - [`check`] holds the range checks that several sections share.
+//! - [`text`] reads text files of other systems (UTF-8, UTF-16), and [`names`] finds files under names of other systems.
 //! - [`write_atomically`] writes every file of the project except the log, to which lines are appended.
 
 pub mod check;
 mod file;
+pub mod names;
 mod setting;
+pub mod text;
 
 pub use file::{WriteError, write_atomically, write_atomically_with};
 pub use setting::SettingError;

@@ -8,6 +8,7 @@ mod config;
 mod device;
 mod draw;
 mod failure;
+mod identity;
 mod inputs;
 mod loss_args;
 mod output;

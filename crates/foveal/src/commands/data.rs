@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use foveal_data::{OnError, Opened, Source, Stats, VocOptions, convert_voc, write_shapes};
+use foveal_data::{Difficult, OnError, Opened, Source, Stats, VocOptions, convert_voc, write_shapes};
 use foveal_train::RunConfig;
 use serde_json::{Map, Value};
 
-use crate::args::{Common, ConvertCommand, DataCommand, DataSetArgs, SplitArg};
+use crate::args::{Common, ConvertCommand, DataCommand, DataSetArgs, DifficultArg, OnErrorArg, SplitArg};
 use crate::failure::{DONE, FAILED};
 use crate::{config, output};
 
@@ -19,8 +19,18 @@ pub(super) fn run(command: DataCommand, common: &Common) -> Result<u8> {
     match command {
         DataCommand::Check(args) => check(&args, common),
         DataCommand::Stats(args) => stats(&args, common),
-        DataCommand::Convert(ConvertCommand::Voc { voc_dir, split, out, classes }) => {
-            voc(&voc_dir, split, &out, classes)
+        DataCommand::Convert(ConvertCommand::Voc { voc_dir, split, out, classes, difficult, on_error }) => {
+            let difficult = match difficult {
+                DifficultArg::Crowd => Difficult::Crowd,
+                DifficultArg::Object => Difficult::Object,
+                DifficultArg::Drop => Difficult::Drop,
+            };
+            let on_error = match on_error {
+                OnErrorArg::Fail => OnError::Fail,
+                OnErrorArg::Skip => OnError::Skip,
+            };
+            let classes = (!classes.is_empty()).then_some(classes);
+            voc(&voc_dir, &out, &VocOptions { split: Some(split), classes, difficult, on_error })
         }
         DataCommand::Shapes { out } => shapes(&out, common),
     }
@@ -59,21 +69,26 @@ fn stats(args: &DataSetArgs, common: &Common) -> Result<u8> {
 /// Opens the selected data sets with their names, without broken images and boxes.
 fn open(args: &DataSetArgs, common: &Common) -> Result<Vec<(&'static str, Opened)>> {
     let mut config = config::load(args.config.as_deref(), &common.set)?;
-    config.data.on_error = OnError::Skip;
-    let mut sets = Vec::new();
-    if let (Some(annotations), Some(images)) = (&args.annotations, &args.images) {
+    if let Some(annotations) = &args.annotations {
+        let Some(images) = &args.images else {
+            eprintln!("the image files are not read; --images DIR names their folder");
+            return Ok(vec![("set", config.data.inspect_annotations(annotations)?)]);
+        };
         config.data.source = Source::Coco;
         config.data.val.annotations = Some(annotations.clone());
         config.data.val.images = Some(images.clone());
-        sets.push(("set", config.data.open_val_with(None)?));
-        return Ok(sets);
+        return Ok(vec![("set", config.data.inspect_val(None)?)]);
     }
-    if args.split != Some(SplitArg::Val) {
-        sets.push(("train", config.data.open_train()?));
+    if args.split == Some(SplitArg::Val) {
+        let labels = config.data.training_labels()?;
+        return Ok(vec![("val", config.data.inspect_val(labels.as_ref())?)]);
     }
-    let both = args.split.is_none();
-    if args.split == Some(SplitArg::Val) || (both && names_val(&config)) {
-        sets.push(("val", config.data.open_val()?));
+    let train = config.data.inspect_train()?;
+    let mut sets = vec![("train", train)];
+    if args.split.is_none() && names_val(&config) {
+        let labels = sets[0].1.dataset.label_map();
+        let val = config.data.inspect_val(Some(labels))?;
+        sets.push(("val", val));
     }
     Ok(sets)
 }
@@ -83,9 +98,8 @@ fn names_val(config: &RunConfig) -> bool {
     config.data.source != Source::Coco || config.data.val.annotations.is_some()
 }
 
-fn voc(folder: &Path, split: String, out: &Path, classes: Vec<String>) -> Result<u8> {
-    let classes = (!classes.is_empty()).then_some(classes);
-    let converted = convert_voc(folder, &VocOptions { split: Some(split), classes })?;
+fn voc(folder: &Path, out: &Path, options: &VocOptions) -> Result<u8> {
+    let converted = convert_voc(folder, options)?;
     for note in &converted.notes {
         eprintln!("warning: {note}");
     }
