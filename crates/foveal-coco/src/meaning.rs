@@ -114,7 +114,7 @@ pub(crate) fn ids(raw: &Raw) -> [Option<i64>; 2] {
     }
 }
 
-fn object(raw: Raw, expected: &str) -> Result<RawRecord, String> {
+fn object(raw: Raw, expected: &str) -> Result<Box<RawRecord>, String> {
     match raw {
         Raw::Record(record) => Ok(record),
         Raw::Other(found) => Err(format!("expected {expected}, found {}", Found(&found))),

@@ -34,7 +34,7 @@ pub(crate) struct RawRecord {
 /// A record, or the value that was found instead of an object.
 #[derive(Debug)]
 pub(crate) enum Raw {
-    Record(RawRecord),
+    Record(Box<RawRecord>),
     Other(Scalar),
 }
 
@@ -74,7 +74,7 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
-        let mut record = RawRecord::default();
+        let mut record = Box::<RawRecord>::default();
         while let Some(field) = map.next_key::<Field>()? {
             let slot = match field {
                 Field::Id => &mut record.id,
