@@ -10,8 +10,8 @@ use percent_encoding::percent_decode_str;
 use unicode_normalization::UnicodeNormalization;
 
 /// Returns the components of a path in the form in which two names of the same file are equal: percent-encoding is
-/// decoded, backslashes separate folders, case is folded, and letters are composed (Unicode NFC). The components `.`
-/// and the empty ones are left out.
+/// decoded, backslashes separate folders, case is folded, letters are composed (Unicode NFC), and spaces and line ends
+/// around a component are removed. The components `.` and the empty ones are left out.
 pub fn folded(name: &str) -> Vec<String> {
     let plain = percent_decode_str(name).decode_utf8().unwrap_or_else(|_| name.into());
     plain.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".").map(fold).collect()
@@ -19,7 +19,7 @@ pub fn folded(name: &str) -> Vec<String> {
 
 /// Lower case, then composed: the lower case of a composed letter may be decomposed.
 fn fold(component: &str) -> String {
-    component.nfd().collect::<String>().to_lowercase().nfc().collect()
+    component.trim().nfd().collect::<String>().to_lowercase().nfc().collect()
 }
 
 /// The result of [`Folder::find`].
@@ -185,6 +185,7 @@ mod tests {
             ("./cam%201/cafe\u{301}.jpg", "Cam 1/Caf\u{e9}.JPG"),
             ("CAM 1/CAF\u{c9}.jpg", "Cam 1/Caf\u{e9}.JPG"),
             ("a b.png", "a%20b.png"),
+            ("c d.png\r", "c d.png"),
             ("c%20d.png", "c d.png"),
             ("\u{fc}.png", "u\u{308}.png"),
         ] {

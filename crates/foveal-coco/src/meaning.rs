@@ -79,7 +79,8 @@ pub(crate) fn category(raw: Raw) -> Result<Category, String> {
     Ok(Category {
         id,
         name: text(&record, "name", raw.name)?.unwrap_or_else(|| format!("category_{id}")),
-        supercategory: text(&record, "supercategory", raw.supercategory)?,
+        // No command needs it, so that another value is no defect.
+        supercategory: text(&record, "supercategory", raw.supercategory).unwrap_or(None),
     })
 }
 

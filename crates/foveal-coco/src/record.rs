@@ -44,7 +44,7 @@ pub struct Category {
     pub id: i64,
     /// Name of the category, as shown to users; `category_<id>` if the file gives none.
     pub name: String,
-    /// Name of the group of categories that this one belongs to, such as `animal`; `None` if the file gives none.
+    /// Name of the group of categories that this one belongs to, such as `animal`; `None` if the file gives no text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub supercategory: Option<String>,
 }
