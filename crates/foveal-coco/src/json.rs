@@ -1,4 +1,5 @@
-//! JSON text on its way to the parser: Python's `NaN` becomes `null`, and the place in the text is known.
+//! JSON text on its way to the parser: Python's `NaN` becomes `null`, half a surrogate pair becomes U+FFFD, and the place
+//! in the text is known.
 
 use std::{
     cell::Cell,
@@ -20,6 +21,11 @@ const NON_FINITE: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
 const LONGEST: usize = 9;
 /// What a literal of [`NON_FINITE`] is replaced by.
 const NULL: &[u8] = b"null";
+
+/// Length of the escapes of a surrogate pair without the first backslash, such as `ud83d\udc1f`.
+const PAIR: usize = 11;
+/// What follows the `u` of an escape of U+FFFD, the replacement character.
+const REPLACED: &[u8] = b"fffd";
 
 /// The place up to which a text has been read. It is shared by the reader and the parser.
 #[derive(Debug, Default)]
@@ -136,6 +142,8 @@ struct JsonReader<R> {
     in_string: bool,
     /// Whether the byte before was a backslash in a string.
     escaped: bool,
+    /// Whether the next escape is the second half of a surrogate pair.
+    in_pair: bool,
     at_end: bool,
     progress: Rc<Progress>,
 }
@@ -149,6 +157,7 @@ impl<R: Read> JsonReader<R> {
             replacement: &[],
             in_string: false,
             escaped: false,
+            in_pair: false,
             at_end: false,
             progress,
         }
@@ -188,7 +197,14 @@ impl<R: Read> JsonReader<R> {
         let byte = self.buffer[self.at];
         if self.in_string {
             match byte {
-                _ if self.escaped => self.escaped = false,
+                _ if self.escaped => {
+                    self.escaped = false;
+                    if byte == b'u' && self.lone_surrogate()? {
+                        self.pass_over(1 + REPLACED.len());
+                        self.replacement = REPLACED;
+                        return Ok(Some(byte));
+                    }
+                }
                 b'\\' => self.escaped = true,
                 b'"' => self.in_string = false,
                 _ => {}
@@ -198,8 +214,7 @@ impl<R: Read> JsonReader<R> {
                 b'"' => self.in_string = true,
                 b'-' | b'I' | b'N' => {
                     if let Some(literal) = self.literal()? {
-                        self.at += literal;
-                        self.progress.column.set(self.progress.column.get() + literal as u64);
+                        self.pass_over(literal);
                         let shift = literal as i64 - NULL.len() as i64;
                         self.progress.shift.set(self.progress.shift.get() + shift);
                         self.replacement = &NULL[1..];
@@ -219,6 +234,35 @@ impl<R: Read> JsonReader<R> {
             progress.column.set(progress.column.get() + 1);
         }
         Ok(Some(byte))
+    }
+
+    /// Passes over bytes of the buffer without a line end.
+    fn pass_over(&mut self, count: usize) {
+        self.at += count;
+        self.progress.column.set(self.progress.column.get() + count as u64);
+    }
+
+    /// Whether the escape that comes next (`u` and four digits) is half a surrogate pair without the other half. Python
+    /// writes such an escape for each byte of a file name that is not UTF-8, and the parser would refuse the whole text.
+    fn lone_surrogate(&mut self) -> io::Result<bool> {
+        if std::mem::take(&mut self.in_pair) {
+            return Ok(false);
+        }
+        self.fill(PAIR)?;
+        let rest = &self.buffer[self.at..];
+        let unit = |at: usize| -> Option<u16> {
+            let digits = rest.get(at..at + REPLACED.len()).filter(|d| d.iter().all(u8::is_ascii_hexdigit))?;
+            u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+        };
+        match unit(1) {
+            Some(0xd800..=0xdbff) => {
+                let low = unit(7).filter(|unit| (0xdc00..=0xdfff).contains(unit));
+                self.in_pair = low.is_some() && rest[5..].starts_with(b"\\u");
+                Ok(!self.in_pair)
+            }
+            Some(0xdc00..=0xdfff) => Ok(true),
+            _ => Ok(false),
+        }
     }
 
     /// The length of the literal of [`NON_FINITE`] that comes next, if one does.

@@ -135,3 +135,19 @@ fn a_literal_across_the_border_of_two_reads_is_recognised() {
         assert!(error.contains("`image_id` is missing"), "{padding}: {error}");
     }
 }
+
+#[test]
+fn half_a_surrogate_pair_does_not_refuse_the_file() {
+    let name = |escapes: &str| {
+        let images = format!(r#"[{{"id": 1, "file_name": "{escapes}"}}]"#);
+        let text = format!(r#"{{"images": {images}, "annotations": [], "categories": []}}"#);
+        CocoDataset::from_bytes(text.as_bytes(), Path::new("x")).map(|set| set.images[0].file_name.clone())
+    };
+    // Python writes a byte that is not UTF-8 in a file name as half a pair.
+    assert_eq!(name(r"caf\udce9.jpg").unwrap(), "caf\u{fffd}.jpg");
+    assert_eq!(name(r"\ud83d\udc1f \uD83D\uDC1F").unwrap(), "\u{1f41f} \u{1f41f}");
+    assert_eq!(name(r"\ud83d").unwrap(), "\u{fffd}");
+    assert_eq!(name(r"\ud83d\u0041\ud83dx\\udce9").unwrap(), "\u{fffd}A\u{fffd}x\\udce9");
+    assert_eq!(name(r"\ud83d\ud83d\udc1f").unwrap(), "\u{fffd}\u{1f41f}");
+    assert!(name(r"\udz00").is_err() && name(r"\u+123").is_err());
+}
