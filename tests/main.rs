@@ -10,6 +10,7 @@ mod loss;
 mod names;
 mod outputs;
 mod resume;
+mod records;
 mod round_trip;
 mod side_channels;
 mod summary;

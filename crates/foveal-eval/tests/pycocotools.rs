@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::Path};
 
-use foveal_coco::{CocoDataset, CocoDetection};
+use foveal_coco::{CocoDataset, CocoDetection, results_from_bytes};
 use foveal_eval::{evaluate, score, score_files};
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ fn cases() -> Vec<Case> {
         Case {
             name: case["name"].as_str().unwrap().to_owned(),
             truth: CocoDataset::from_bytes(files[0].as_bytes(), Path::new("truth")).unwrap(),
-            detections: serde_json::from_str(&files[1]).unwrap(),
+            detections: results_from_bytes(files[1].as_bytes(), Path::new("detections")).unwrap(),
             files,
             expected: case["expected"].clone(),
         }

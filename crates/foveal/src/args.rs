@@ -334,9 +334,9 @@ pub(crate) struct DataSetArgs {
     #[arg(required_unless_present = "annotations")]
     pub config: Option<PathBuf>,
     /// COCO annotations, instead of a configuration
-    #[arg(long, value_name = "FILE", requires = "images", conflicts_with = "config")]
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
     pub annotations: Option<PathBuf>,
-    /// Folder of the images
+    /// Folder of the images; without it, only the annotations are checked
     #[arg(long, value_name = "DIR", requires = "annotations")]
     pub images: Option<PathBuf>,
     /// Data set of the configuration [default: both]
@@ -363,7 +363,33 @@ pub(crate) enum ConvertCommand {
         /// Classes in the order of their ids [default: all that occur, sorted by name]
         #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
         classes: Vec<String>,
+        /// Objects marked difficult: as crowd regions (ignored), as ordinary objects, or left out
+        #[arg(long, value_name = "RULE", default_value = "crowd")]
+        difficult: DifficultArg,
+        /// Files and objects that cannot be converted: an error, or left out with a warning
+        #[arg(long, value_name = "RULE", default_value = "fail")]
+        on_error: OnErrorArg,
     },
+}
+
+/// What `foveal data convert voc` makes of objects marked difficult.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DifficultArg {
+    /// Crowd regions, which neither training nor evaluation counts
+    Crowd,
+    /// Ordinary objects
+    Object,
+    /// Left out
+    Drop,
+}
+
+/// What happens to files and objects that cannot be converted.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnErrorArg {
+    /// They are an error
+    Fail,
+    /// They are left out with a warning
+    Skip,
 }
 
 /// Subcommands of `foveal anchors`.

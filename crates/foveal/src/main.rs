@@ -9,6 +9,7 @@ mod console;
 mod device;
 mod draw;
 mod failure;
+mod identity;
 mod inputs;
 mod loss_args;
 mod output;

@@ -102,7 +102,7 @@ impl<'a> Files<'a> {
         mut self,
         option: &'a str,
         folder: &'a Path,
-        names: impl IntoIterator<Item = &'n String>,
+        names: impl IntoIterator<Item = &'n PathBuf>,
         (what, inputs): (&'a str, &'a [PathBuf]),
     ) -> Self {
         self.outputs.extend(names.into_iter().map(|name| (option, folder.join(name))));

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use foveal_data::{OnError, Opened, Source, Stats, VocOptions, convert_voc, write_shapes};
+use foveal_data::{Difficult, OnError, Opened, Source, Stats, VocOptions, convert_voc, write_shapes};
 use foveal_train::RunConfig;
 use serde_json::{Map, Value};
 
-use crate::args::{Common, ConvertCommand, DataCommand, DataSetArgs, SplitArg};
+use crate::args::{Common, ConvertCommand, DataCommand, DataSetArgs, DifficultArg, OnErrorArg, SplitArg};
 use crate::console::note;
 use crate::failure::{DONE, FAILED};
 use crate::outputs::Files;
@@ -21,8 +21,18 @@ pub(super) fn run(command: DataCommand, common: &Common) -> Result<u8> {
     match command {
         DataCommand::Check(args) => check(&args, common),
         DataCommand::Stats(args) => stats(&args, common),
-        DataCommand::Convert(ConvertCommand::Voc { voc_dir, split, out, classes }) => {
-            voc(&voc_dir, split, &out, classes)
+        DataCommand::Convert(ConvertCommand::Voc { voc_dir, split, out, classes, difficult, on_error }) => {
+            let difficult = match difficult {
+                DifficultArg::Crowd => Difficult::Crowd,
+                DifficultArg::Object => Difficult::Object,
+                DifficultArg::Drop => Difficult::Drop,
+            };
+            let on_error = match on_error {
+                OnErrorArg::Fail => OnError::Fail,
+                OnErrorArg::Skip => OnError::Skip,
+            };
+            let classes = (!classes.is_empty()).then_some(classes);
+            voc(&voc_dir, &out, &VocOptions { split: Some(split), classes, difficult, on_error })
         }
         DataCommand::Shapes { out } => shapes(&out, common),
     }
@@ -63,21 +73,26 @@ fn open(args: &DataSetArgs, common: &Common) -> Result<Vec<(&'static str, Opened
     let mut config = config::load(args.config.as_deref(), &common.set)?;
     let named = Files::new().read("configuration", &args.config).read("annotation file", &args.annotations);
     named.read_images(&args.images).read_config(&config).write("--json", &args.json).check()?;
-    config.data.on_error = OnError::Skip;
-    let mut sets = Vec::new();
-    if let (Some(annotations), Some(images)) = (&args.annotations, &args.images) {
+    if let Some(annotations) = &args.annotations {
+        let Some(images) = &args.images else {
+            note!("the image files are not read; --images DIR names their folder");
+            return Ok(vec![("set", config.data.inspect_annotations(annotations)?)]);
+        };
         config.data.source = Source::Coco;
         config.data.val.annotations = Some(annotations.clone());
         config.data.val.images = Some(images.clone());
-        sets.push(("set", config.data.open_val_with(None)?));
-        return Ok(sets);
+        return Ok(vec![("set", config.data.inspect_val(None)?)]);
     }
-    if args.split != Some(SplitArg::Val) {
-        sets.push(("train", config.data.open_train()?));
+    if args.split == Some(SplitArg::Val) {
+        let labels = config.data.training_labels()?;
+        return Ok(vec![("val", config.data.inspect_val(labels.as_ref())?)]);
     }
-    let both = args.split.is_none();
-    if args.split == Some(SplitArg::Val) || (both && names_val(&config)) {
-        sets.push(("val", config.data.open_val()?));
+    let train = config.data.inspect_train()?;
+    let mut sets = vec![("train", train)];
+    if args.split.is_none() && names_val(&config) {
+        let labels = sets[0].1.dataset.label_map();
+        let val = config.data.inspect_val(Some(labels))?;
+        sets.push(("val", val));
     }
     Ok(sets)
 }
@@ -87,11 +102,10 @@ fn names_val(config: &RunConfig) -> bool {
     config.data.source != Source::Coco || config.data.val.annotations.is_some()
 }
 
-fn voc(folder: &Path, split: String, out: &Path, classes: Vec<String>) -> Result<u8> {
-    let classes = (!classes.is_empty()).then_some(classes);
+fn voc(folder: &Path, out: &Path, options: &VocOptions) -> Result<u8> {
     let inputs = ["Annotations", "ImageSets", "JPEGImages"].map(|name| folder.join(name));
     Files::new().read_folders("file of the data set", &inputs).write("--out", [out]).check()?;
-    let converted = convert_voc(folder, &VocOptions { split: Some(split), classes })?;
+    let converted = convert_voc(folder, options)?;
     for note in &converted.notes {
         note!("warning: {note}");
     }

@@ -1,11 +1,10 @@
 //! `foveal predict`: detects objects in images.
 
-use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use foveal_base::printable;
-use foveal_coco::{CocoDataset, CocoDetection, bbox_to_xywh, write_results};
+use foveal_coco::{CocoDetection, bbox_to_xywh, write_results};
 use foveal_detector::{Detector, Prediction};
 use foveal_image::{ImageError, Prepared, Preprocess, RgbImage, load_rgb, padded_length};
 use rayon::prelude::*;
@@ -17,6 +16,7 @@ use crate::console::note;
 use crate::draw::{Mark, draw};
 use crate::failure::{DONE, Usage};
 use crate::outputs::Files;
+use crate::identity::{drawn_names, image_ids};
 use crate::{device, inputs, output};
 
 /// Lowest score of detections that are drawn or listed, unless `--score-threshold` sets another.
@@ -59,11 +59,11 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
         return Err(Usage(format!("--score-threshold {score}: expected a number from 0 to 1")).into());
     }
     let files = inputs::expand(&args.inputs)?;
-    let names = drawn_names(&files);
+    let drawn = drawn_names(&files);
     let mut named = Files::new().read("checkpoint", [&args.checkpoint]).read("annotation file", &args.annotations);
     named = named.read("image", &files).write("--json", &args.json).write("--coco", &args.coco);
     if let Some(folder) = &args.draw {
-        named = named.write_into("--draw", folder, names.values(), ("image", &files));
+        named = named.write_into("--draw", folder, drawn.values(), ("image", &files));
     }
     named.check()?;
     let ids = args.coco.as_ref().map(|_| image_ids(&files, args.annotations.as_deref())).transpose()?;
@@ -94,7 +94,7 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
                 coco.extend(found.iter().map(|p| as_coco(p, ids[*path])));
             }
             if let Some(folder) = &args.draw {
-                save_drawn(&folder.join(&names[path.as_path()]), &image.image, found, shown)?;
+                save_drawn(&folder.join(&drawn[*path]), &image.image, found, shown)?;
             }
             results.push(ImageResult {
                 file: path.display().to_string(),
@@ -195,59 +195,6 @@ fn save_drawn(path: &Path, image: &RgbImage, found: &[Prediction], shown: f32) -
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
     draw(image, &marks).write_with_encoder(encoder).with_context(|| format!("cannot encode {}", path.display()))?;
     output::write_file(path, &bytes)
-}
-
-/// File names of drawn images: the stem of the input, with a number if two inputs have the same stem.
-fn drawn_names(files: &[PathBuf]) -> HashMap<&Path, String> {
-    let mut taken = HashSet::new();
-    let name = |path: &PathBuf| {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let mut name = format!("{stem}.jpg");
-        let mut number = 2;
-        while !taken.insert(name.clone()) {
-            name = format!("{stem}-{number}.jpg");
-            number += 1;
-        }
-        name
-    };
-    files.iter().map(PathBuf::as_path).zip(files.iter().map(name)).collect()
-}
-
-/// Image ids for `--coco`: those of the annotations with the same file name, if annotations are given; else the
-/// numbers in the file names, if every name is a different number; else 1, 2, ….
-fn image_ids(files: &[PathBuf], annotations: Option<&Path>) -> Result<HashMap<PathBuf, i64>> {
-    if let Some(path) = annotations {
-        let dataset = CocoDataset::read(path)?;
-        let by_name: HashMap<&str, i64> =
-            dataset.images.iter().map(|image| (base_name(&image.file_name), image.id)).collect();
-        let id = |file: &PathBuf| {
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            match by_name.get(&*name) {
-                Some(&id) => Ok((file.clone(), id)),
-                None => bail!("{} contains no image with the file name {name}", path.display()),
-            }
-        };
-        return files.iter().map(id).collect();
-    }
-    let number = |file: &PathBuf| file.file_stem()?.to_str()?.parse::<i64>().ok();
-    let numbers: Option<Vec<i64>> = files.iter().map(number).collect();
-    let unique = |numbers: &Vec<i64>| numbers.iter().collect::<HashSet<_>>().len() == files.len();
-    let ids = match numbers.filter(unique) {
-        Some(ids) => {
-            note!("--coco: image ids are the numbers in the file names; --annotations FILE reads them from a file");
-            ids
-        }
-        None => {
-            let count = files.len();
-            note!("--coco: image ids are 1 to {count} in input order; --annotations FILE reads them from a file");
-            (1..).take(count).collect()
-        }
-    };
-    Ok(files.iter().cloned().zip(ids).collect())
-}
-
-fn base_name(file_name: &str) -> &str {
-    file_name.rsplit(['/', '\\']).next().unwrap_or(file_name)
 }
 
 fn listing(results: &[ImageResult], shown: f32) -> String {

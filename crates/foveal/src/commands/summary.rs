@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use foveal_coco::{CocoDataset, LabelMap};
+use foveal_coco::{Classes, CocoFile};
 use foveal_data::Source;
 use foveal_detector::{InputSize, NetworkCount};
 use foveal_image::padded_length;
@@ -139,7 +139,7 @@ fn classes_of(config: &RunConfig, file: &Path) -> Result<usize> {
             file.display()
         ),
     };
-    Ok(LabelMap::from_categories(&CocoDataset::read(annotations)?.categories)?.len())
+    Ok(Classes::of(&CocoFile::read(annotations)?.dataset, None)?.labels.len())
 }
 
 /// The output on stdout.
