@@ -90,6 +90,10 @@ impl Session {
             let before = if state.ema.is_empty() { "= 0" } else { "above 0" };
             return Err(bad(format!("expected train.ema {before} as in the saved run, found {}", config.train.ema)));
         }
+        // The class channels come from the file: they could describe a network too large for memory.
+        let held = state.weights.values().map(|t| t.values.len()).sum();
+        state.meta.model.fits_in(held, classes).map_err(bad)?;
+        state.meta.model.validate().map_err(|e| bad(e.within("model").to_string()))?;
         let skeleton = state.meta.model.skeleton(classes, device);
         let (mut model, report) = load_tensors(skeleton, &state.weights);
         if let Some(name) = report.missing.first().or(report.mismatched.first().map(|m| &m.name)) {
