@@ -10,3 +10,4 @@ mod loss;
 mod round_trip;
 mod summary;
 mod support;
+mod undefined;
