@@ -81,7 +81,7 @@ pub(crate) struct TrainArgs {
     /// Continue from the last finished epoch of the run in --out [default: the latest runs/<name>-<n>]
     #[arg(long)]
     pub resume: bool,
-    /// Do not check whether the class loss of the first step is in the expected range
+    /// Do not check whether the scores and the class loss of the first step are those of a new class head
     #[arg(long)]
     pub no_step0_check: bool,
     /// Train and evaluate on the first N training images only, to test whether they can be learned

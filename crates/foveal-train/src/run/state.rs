@@ -15,6 +15,10 @@ use crate::error::TrainError;
 
 /// Version of the state file's format. Files of other versions are refused.
 const FORMAT: u32 = 1;
+/// Largest counter of epochs, steps or updates: 2^53, which `f64` still holds exactly.
+const LARGEST_COUNTER: u64 = 1 << 53;
+/// Largest average number of positive anchors in a step.
+const LARGEST_AVERAGE: f64 = 1e15;
 /// Key of the safetensors metadata that holds [`StateMeta`] as JSON.
 const KEY: &str = "foveal_state";
 
@@ -87,10 +91,14 @@ impl Evaluated {
         match std::fs::read(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(TrainError::io(path)(e)),
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| TrainError::State {
-                path: path.to_owned(),
-                found: format!("expected the epoch and the best evaluation as JSON, found something else ({e})"),
-            }),
+            Ok(bytes) => {
+                let read: Self = serde_json::from_slice(&bytes).map_err(|e| TrainError::State {
+                    path: path.to_owned(),
+                    found: format!("expected the epoch and the best evaluation as JSON, found something else ({e})"),
+                })?;
+                // Earlier versions took an undefined AP, which COCO writes as -1, for the best one.
+                Ok(Self { best: read.best.filter(|best| best.ap >= 0.0), ..read })
+            }
         }
     }
 }
@@ -188,6 +196,16 @@ impl TrainState {
         if meta.format != FORMAT {
             return Err(bad(format!("expected a training state of format {FORMAT}, found format {}", meta.format)));
         }
+        let counters = [meta.epoch as u64, meta.step, meta.optimizer_updates, meta.ema_updates];
+        if let Some(counter) = counters.into_iter().find(|counter| *counter > LARGEST_COUNTER) {
+            return Err(bad(format!("expected counters of at most {LARGEST_COUNTER}, found {counter}")));
+        }
+        if !(0.0..=LARGEST_AVERAGE).contains(&meta.positives_average) {
+            return Err(bad(format!(
+                "expected an average number of positives from 0 to {LARGEST_AVERAGE:e}, found {}",
+                meta.positives_average
+            )));
+        }
         let tensors = tensors_from_safetensors(path, &bytes).map_err(foveal_detector::DetectorError::from)?;
         let mut state = Self {
             meta,
@@ -251,6 +269,25 @@ mod tests {
     }
 
     #[test]
+    fn counters_that_no_run_reaches_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.safetensors");
+        let changes: [fn(&mut StateMeta); 4] = [
+            |meta| meta.epoch = usize::MAX,
+            |meta| meta.step = u64::MAX,
+            |meta| meta.positives_average = -1.0,
+            |meta| meta.positives_average = 1e300,
+        ];
+        for change in changes {
+            let mut state = state();
+            change(&mut state.meta);
+            state.save(&path).unwrap();
+            let text = TrainState::load(&path).unwrap_err().to_string();
+            assert!(text.contains("s.safetensors") && text.contains("expected"), "{text}");
+        }
+    }
+
+    #[test]
     fn evaluations_come_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("e.json");
@@ -258,6 +295,8 @@ mod tests {
         let known = Evaluated { epoch: 3, best: Some(Best { epoch: 2, ap: 0.1 + 0.2 }) };
         known.save(&path).unwrap();
         assert_eq!(Evaluated::load(&path).unwrap(), known);
+        Evaluated { epoch: 3, best: Some(Best { epoch: 2, ap: -1.0 }) }.save(&path).unwrap();
+        assert_eq!(Evaluated::load(&path).unwrap(), Evaluated { epoch: 3, best: None });
     }
 
     #[test]
