@@ -17,9 +17,6 @@
 use super::FirstLossCheck;
 use crate::analysis::prior_bias;
 
-/// Mean over root mean square of the ReLU of a normally distributed variable: the part of the features that all
-/// locations share.
-const RELU_MEAN: f64 = 0.564;
 /// Limit of measured standard deviations, as a multiple of those that normalised features give. Features that are not
 /// normalised, or concentrated at the objects, are larger.
 const LARGEST: f64 = 4.0;
@@ -87,8 +84,7 @@ impl Logits {
         let outputs = means.len() as f64;
         let mean = (!means.is_empty()).then(|| means.iter().sum::<f64>() / outputs)?;
         let variance = means.iter().map(|m| (m - mean).powi(2)).sum::<f64>() / (outputs - 1.0).max(1.0);
-        let shared = if check.convs == 0 { 1.0 } else { RELU_MEAN };
-        let deviation = measured(variance.sqrt(), shared * check.spread());
+        let deviation = measured(variance.sqrt(), check.spread());
         Some(Mean { mean, allowed: SLACK + DEVIATIONS * deviation / outputs.sqrt() })
     }
 

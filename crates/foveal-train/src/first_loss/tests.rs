@@ -117,7 +117,7 @@ fn small_objects_and_other_anchors_pass_with_every_loss() {
     ];
     // The smallest object and the first base size in pixels: objects far smaller than the anchors, and far larger.
     for (smallest, base, convs, norm) in
-        [(3, 32.0, 1, "none"), (3, 16.0, 2, "group"), (40, 4.0, 0, "none"), (6, 48.0, 4, "group")]
+        [(4.0, 32.0, 1, "none"), (4.0, 16.0, 2, "group"), (28.0, 4.0, 0, "none"), (6.0, 48.0, 4, "group")]
     {
         for kind in kinds {
             let mut config = tiny();
