@@ -15,3 +15,4 @@ mod round_trip;
 mod side_channels;
 mod summary;
 mod support;
+mod undefined;

@@ -35,6 +35,15 @@ pub struct AnchorConfig {
     pub rounding: Rounding,
 }
 
+/// Smallest base size of an anchor in pixels.
+const LEAST_SIZE: f32 = 0.1;
+/// Largest base size of an anchor in pixels. Areas of larger boxes lose their precision in `f32`.
+const LARGEST_SIZE: f32 = 1e6;
+/// Largest aspect ratio of an anchor, as height to width or width to height.
+const LARGEST_RATIO: f32 = 1000.0;
+/// Largest number of anchors at each location of a feature map.
+const MOST_ANCHORS: usize = 1000;
+
 impl Default for AnchorConfig {
     /// The anchors of Lin et al., arXiv 1708.02002, section 4: base sizes from 32 to 512 pixels, three scales per
     /// octave and three aspect ratios.
@@ -69,23 +78,31 @@ impl AnchorConfig {
     /// Checks the sizes, scales and aspect ratios.
     ///
     /// # Errors
-    /// [`SettingError`] if there are not [`LEVELS`] base sizes, there is no scale or no aspect ratio, or a size or
-    /// ratio is not positive and finite.
+    /// [`SettingError`] if there are not [`LEVELS`] base sizes, there is no scale or no aspect ratio, a size is not from
+    /// 0.1 to 1e6 pixels, a ratio is not from 0.001 to 1000, or there are more than 1000 anchors at each location.
     pub fn validate(&self) -> Result<(), SettingError> {
         let positive = |values: &[f32]| values.iter().all(|v| *v > 0.0 && v.is_finite());
+        let within = |values: &[f32], low: f32, high: f32| values.iter().all(|v| (low..=high).contains(v));
         check::that(
             self.base_sizes.len() == LEVELS && positive(&self.base_sizes),
             "base_sizes",
             "five positive sizes in pixels, one for each of P3..P7",
             &self.base_sizes,
         )?;
+        let sizes = within(&self.base_sizes, LEAST_SIZE, LARGEST_SIZE);
+        check::that(sizes, "base_sizes", "sizes from 0.1 to 1e6 pixels", &self.base_sizes)?;
         check::that(self.scales > 0, "scales", "at least 1 scale per octave", &self.scales)?;
         check::that(
             !self.ratios.is_empty() && positive(&self.ratios),
             "ratios",
             "one or more positive ratios of height to width",
             &self.ratios,
-        )
+        )?;
+        let ratios = within(&self.ratios, 1.0 / LARGEST_RATIO, LARGEST_RATIO);
+        check::that(ratios, "ratios", "ratios from 0.001 to 1000", &self.ratios)?;
+        let anchors = self.scales.saturating_mul(self.ratios.len());
+        let expected = format!("at most {MOST_ANCHORS} anchors per location with {} ratios", self.ratios.len());
+        check::that(anchors <= MOST_ANCHORS, "scales", &expected, &self.scales)
     }
 
     /// The anchors of one location of a level, centred on the origin, in pixels. The aspect ratios are the outer loop
@@ -208,6 +225,12 @@ mod tests {
         );
         assert!(check(|c| c.ratios.clear()).ends_with("found []"));
         assert_eq!(check(|c| c.scales = 0), "scales: expected at least 1 scale per octave, found 0");
+        assert_eq!(
+            check(|c| c.scales = usize::MAX),
+            "scales: expected at most 1000 anchors per location with 3 ratios, found 18446744073709551615"
+        );
+        assert!(check(|c| c.base_sizes[0] = 1e38).contains("0.1 to 1e6 pixels"));
+        assert!(check(|c| c.ratios[0] = 1e-40).contains("0.001 to 1000"));
         assert!(AnchorConfig::default().validate().is_ok());
     }
 

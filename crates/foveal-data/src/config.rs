@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use foveal_base::{SettingError, check};
-use foveal_image::{IMAGENET_MEAN, IMAGENET_STD, Preprocess, ResizeMode};
+use foveal_image::{IMAGENET_MEAN, IMAGENET_STD, LONGEST_SIDE, Preprocess, ResizeMode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +92,9 @@ impl AugmentConfig {
     }
 }
 
+/// Largest factor of `scale_jitter`. The whole image is enlarged by it before it is cropped.
+const MOST_ENLARGED: f32 = 16.0;
+
 impl AugmentConfig {
     /// Checks that every value is in its range.
     ///
@@ -108,9 +111,12 @@ impl AugmentConfig {
         }
         check::that((0.0..=0.5).contains(&hue), "color_jitter.hue", "a number from 0 to 0.5", &hue)?;
         let [low, high] = self.scale_jitter;
-        let rising = low > 0.0 && low <= high && high.is_finite();
+        let rising = low > 0.0 && low <= high;
         check::that(rising, "scale_jitter", "[low, high] with 0 < low <= high", &self.scale_jitter)?;
-        check::that(!self.min_sizes.contains(&0), "min_sizes", "sides of at least 1 pixel", &self.min_sizes)
+        check::that(high <= MOST_ENLARGED, "scale_jitter", "factors of at most 16", &self.scale_jitter)?;
+        check::that(!self.min_sizes.contains(&0), "min_sizes", "sides of at least 1 pixel", &self.min_sizes)?;
+        let short = self.min_sizes.iter().all(|side| *side <= LONGEST_SIDE);
+        check::that(short, "min_sizes", &format!("sides of at most {LONGEST_SIDE} pixels"), &self.min_sizes)
     }
 }
 
@@ -145,10 +151,11 @@ pub struct DataConfig {
     /// Interpolation used to resize images. Default: `antialias`.
     pub resize: ResizeMode,
     /// Mean of the red, green and blue channel, which is subtracted from the channel values in 0 to 1. Default: the
-    /// means of ImageNet, `[0.485, 0.456, 0.406]`.
+    /// means of ImageNet, `[0.485, 0.456, 0.406]`. Each is from 0 to 1: divide means of 0..255 by 255.
     pub mean: [f32; 3],
     /// Standard deviation of the red, green and blue channel, which the channels are divided by after the mean is
-    /// subtracted; greater than 0. Default: the standard deviations of ImageNet, `[0.229, 0.224, 0.225]`.
+    /// subtracted; greater than 0 and at most 1. Default: the standard deviations of ImageNet,
+    /// `[0.229, 0.224, 0.225]`. Divide standard deviations of 0..255 by 255.
     pub std: [f32; 3],
     /// Number of loading threads. 0 stands for the number of processor cores minus one, but at least one. Default: 0.
     pub workers: usize,
@@ -185,6 +192,13 @@ const REPEAT_THRESHOLD: f64 = 0.001;
 const SKIPPED: usize = 10;
 /// One of this many images may be left out of a large set, unless `max_skipped` is set.
 const SKIPPED_SHARE: usize = 100;
+/// Smallest standard deviation of a channel, far below a step of 1/255. With a smaller one, normalised values would not
+/// be finite in single precision.
+const LEAST_STD: f32 = 1e-6;
+/// Largest number of loading threads.
+const MOST_WORKERS: usize = 1024;
+/// Largest number of batches that wait in the queue.
+const MOST_QUEUED: usize = 100_000;
 
 impl Default for DataConfig {
     fn default() -> Self {
@@ -232,6 +246,15 @@ impl DataConfig {
     /// A [`SettingError`] with the first invalid key (relative to `data`), the expected range and the value found.
     pub fn validate(&self) -> Result<(), SettingError> {
         self.preprocess().validate()?;
+        let unit = |v: &f32| (0.0..=1.0).contains(v);
+        let expected = "three numbers from 0 to 1, because pixel values are divided by 255 before the mean is \
+                        subtracted; divide means of 0..255 by 255";
+        check::that(self.mean.iter().all(unit), "mean", expected, &self.mean)?;
+        let expected = "three numbers from 1e-6 to 1, because pixel values are divided by 255; divide standard \
+                        deviations of 0..255 by 255";
+        check::that(self.std.iter().all(|v| unit(v) && *v >= LEAST_STD), "std", expected, &self.std)?;
+        check::at_most("workers", self.workers, MOST_WORKERS)?;
+        check::at_most("queue", self.queue, MOST_QUEUED)?;
         self.augment.validate().map_err(|e| e.within("augment"))?;
         let pixels = self.min_box >= 0.0 && self.min_box.is_finite();
         check::that(pixels, "min_box", "a number of pixels, 0 or more", &self.min_box)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use foveal_anchors::AnchorConfig;
 use foveal_backbone::{BackboneKind, BackboneNorm, FREEZABLE, P6From};
 use foveal_base::{SettingError, check};
-use foveal_heads::{HeadConfig, HeadNorm};
+use foveal_heads::{HeadConfig, HeadNorm, prior_bias};
 use foveal_nn::NORM_EPS;
 use foveal_weights::WeightsConvention;
 use schemars::JsonSchema;
@@ -57,6 +57,17 @@ pub struct ModelConfig {
     pub class_channels: Option<ClassChannels>,
 }
 
+/// Largest `base_width`: a hundred times that of the widest published network.
+const WIDEST_STEM: usize = 8192;
+/// Largest `fpn_channels`.
+const MOST_CHANNELS: usize = 16_384;
+/// Largest number of convolutions in the tower of a head.
+const MOST_CONVS: usize = 256;
+/// Largest number of channels of the class head for an anchor. LVIS has 1,203 categories.
+const MOST_CLASSES: usize = 1_000_000;
+/// Largest number of weights of a network, which take 16 GiB. The largest published RetinaNet has 1e8.
+const MOST_WEIGHTS: f64 = 4e9;
+
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {
@@ -92,21 +103,43 @@ impl ModelConfig {
             &format!("a positive multiple of {step} (64 in every published {})", self.backbone.name()),
             &width,
         )?;
+        check::at_most("base_width", width, WIDEST_STEM)?;
         check::not_negative("norm_eps", self.norm_eps)?;
         if let Some(channels) = &self.class_channels {
+            check::at_most("class_channels.count", channels.count, MOST_CLASSES)?;
             check::that(channels.is_sound(), "class_channels", "a channel of its own for each class", channels)?;
         }
         check::at_least_one("fpn_channels", self.fpn_channels)?;
+        check::at_most("fpn_channels", self.fpn_channels, MOST_CHANNELS)?;
+        check::at_most("head.convs", self.head.convs, MOST_CONVS)?;
         let HeadConfig { prior, groups, norm, .. } = self.head;
         let expected = "a probability between 0 and 1, both excluded";
         check::that(prior > 0.0 && prior < 1.0, "head.prior", expected, &prior)?;
+        let bias = prior_bias(prior);
+        check::that(bias.is_finite(), "head.prior", "a probability of at least 1e-300", &prior)?;
         check::that(
             norm == HeadNorm::None || groups > 0 && self.fpn_channels.is_multiple_of(groups),
             "head.groups",
             &format!("a divisor of model.fpn_channels, which is {}", self.fpn_channels),
             &groups,
         )?;
-        self.anchors.validate().map_err(|e| e.within("anchors"))
+        self.anchors.validate().map_err(|e| e.within("anchors"))?;
+        self.validate_size(1)
+    }
+
+    /// Checks that a network for `classes` classes has no more than 4e9 weights in its largest layers. Nothing is
+    /// allocated.
+    ///
+    /// # Errors
+    /// [`SettingError`] with the keys that determine the size, the limit and the number of weights.
+    pub fn validate_size(&self, classes: usize) -> Result<(), SettingError> {
+        let weights = self.large_layers(classes);
+        check::that(
+            weights <= MOST_WEIGHTS,
+            "base_width, fpn_channels, head.convs, anchors",
+            &format!("a network of at most {MOST_WEIGHTS:e} weights"),
+            &format_args!("at least {weights:.2e} weights for {classes} classes"),
+        )
     }
 
     /// Returns the number of channels per anchor of the class head for `classes` classes: `class_channels.count` if

@@ -132,6 +132,20 @@ fn rewritten(dir: &Path, bytes: Vec<u8>, change: impl FnOnce(&mut Value)) -> Pat
     path
 }
 
+/// A checkpoint with this text in place of the value of `base_width`.
+fn replaced(dir: &Path, text: &str) -> PathBuf {
+    let bytes = std::fs::read(saved(dir)).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    let mut json: Value = serde_json::from_str(&metadata["foveal"]).unwrap();
+    json["model"]["base_width"] = json!("here");
+    metadata.insert("foveal".into(), json.to_string().replace("\"here\"", text));
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let path = dir.join("replaced.safetensors");
+    std::fs::write(&path, safetensors::serialize(file.iter(), Some(metadata)).unwrap()).unwrap();
+    path
+}
+
 #[test]
 fn files_without_the_fields_that_came_later_stay_readable() {
     let dir = tempfile::tempdir().unwrap();
@@ -171,6 +185,39 @@ fn a_configuration_that_asks_for_more_than_the_file_holds_is_refused_before_it_i
             text.contains("edited.safetensors") && text.contains("values for a network of at least"),
             "{key}: {text}"
         );
+    }
+    // Settings that no network can have, in files that are large enough for the rest.
+    for (pointer, value, word) in [
+        ("/model/base_width", json!(0), "base_width"),
+        ("/model/base_width", json!(1), "base_width"),
+        ("/model/head/groups", json!(0), "head.groups"),
+        ("/model/anchors/ratios", json!([]), "ratios"),
+        ("/model/anchors/base_sizes", json!([1, 2]), "base_sizes"),
+        ("/model/fpn_channels", json!(0), "fpn_channels"),
+        ("/model/class_channels", json!({"count": 2, "of_class": [0, 9]}), "class_channels"),
+        ("/model/class_channels", json!({"count": u64::MAX, "of_class": [0, 1]}), "values for a network of at least"),
+        ("/model/anchors/scales", json!(u64::MAX), "values for a network of at least"),
+        ("/preprocess/fixed_size", json!([u32::MAX, u32::MAX]), "fixed_size"),
+        ("/preprocess/min_size", json!(u32::MAX), "max_size"),
+    ] {
+        let change = |json: &mut Value| {
+            // Groups matter only with group norm.
+            if pointer.ends_with("groups") {
+                json["model"]["head"]["norm"] = json!("group");
+            }
+            let (section, key) = pointer.rsplit_once('/').unwrap();
+            json.pointer_mut(section).unwrap()[key] = value;
+        };
+        let path = edited(dir.path(), change);
+        let text = Checkpoint::load(&path, &Device::flex()).unwrap_err().to_string();
+        assert!(text.contains("edited.safetensors") && text.contains(word), "{pointer}: {text}");
+    }
+    // Numbers beyond 64 bits, and JSON that is nested deeply.
+    let nested = (0..100_000).fold(String::new(), |text, _| text + "[");
+    for text in ["1e400", "18446744073709551616", "-1", &nested] {
+        let path = replaced(dir.path(), text);
+        let text = Checkpoint::load(&path, &Device::flex()).unwrap_err().to_string();
+        assert!(text.contains("replaced.safetensors") && text.contains("unreadable metadata"), "{text}");
     }
     let path = edited(dir.path(), |json| json["preprocess"]["std"] = json!([0, 1, 1]));
     let text = Checkpoint::load(&path, &Device::flex()).unwrap_err().to_string();

@@ -150,6 +150,7 @@ fn nothing_at_all_is_undefined() {
     let metrics = evaluate(&CocoDataset::default(), &[]).unwrap();
     assert_eq!((metrics.ap, metrics.ar_large, metrics.per_category.len()), (-1.0, -1.0, 0));
     assert_eq!(metrics.table().lines().count(), 12);
+    assert!(metrics.table().lines().all(|line| line.ends_with("= undefined (no objects)")), "{}", metrics.table());
 }
 
 #[test]

@@ -18,4 +18,4 @@ pub use decode::{Decoded, FileSize, decode, decode_rgb, file_size, load_rgb, loa
 pub use error::ImageError;
 pub use frame::ImageFrame;
 pub use image::RgbImage;
-pub use preprocess::{IMAGENET_MEAN, IMAGENET_STD, Prepared, Preprocess, ResizeMode, resize_antialiased};
+pub use preprocess::{IMAGENET_MEAN, IMAGENET_STD, LONGEST_SIDE, Prepared, Preprocess, ResizeMode, resize_antialiased};

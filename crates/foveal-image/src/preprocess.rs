@@ -15,6 +15,9 @@ pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// pretrained weights expect.
 pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
+/// Longest side in pixels to which a configuration may resize images: an image of this size takes 3 GiB.
+pub const LONGEST_SIDE: u32 = 16_384;
+
 /// Method of resizing an image (`data.resize`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -97,14 +100,18 @@ impl Preprocess {
     /// Checks the values of the preprocessing.
     ///
     /// # Errors
-    /// [`SettingError`] if a size is 0 pixels, `max_size` is below `min_size`, a mean is not finite, or a standard
+    /// [`SettingError`] if a size is 0 pixels or above [`LONGEST_SIDE`], `max_size` is below `min_size`, a mean is not finite, or a standard
     /// deviation is not positive and finite.
     pub fn validate(&self) -> Result<(), SettingError> {
         check::that(self.min_size > 0, "min_size", "at least 1 pixel", &self.min_size)?;
         let expected = format!("at least min_size, which is {}", self.min_size);
         check::that(self.max_size >= self.min_size, "max_size", &expected, &self.max_size)?;
+        let longest = format!("at most {LONGEST_SIDE} pixels");
+        check::that(self.min_size <= LONGEST_SIDE, "min_size", &longest, &self.min_size)?;
         if let Some(size) = self.fixed_size {
             check::that(!size.contains(&0), "fixed_size", "[height, width] of at least 1 pixel", &size)?;
+            let short = size.iter().all(|side| *side <= LONGEST_SIDE);
+            check::that(short, "fixed_size", &format!("[height, width] of {longest}"), &size)?;
         }
         check::that(self.mean.iter().all(|v| v.is_finite()), "mean", "three finite numbers", &self.mean)?;
         let positive = self.std.iter().all(|v| *v > 0.0 && v.is_finite());

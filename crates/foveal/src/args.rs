@@ -84,7 +84,7 @@ pub(crate) struct TrainArgs {
     /// With --resume, go on even if settings or data that change the training differ from those of the saved run
     #[arg(long, requires = "resume")]
     pub allow_changes: bool,
-    /// Do not check whether the class loss of the first step is in the expected range
+    /// Do not check whether the scores and the class loss of the first step are those of a new class head
     #[arg(long)]
     pub no_step0_check: bool,
     /// Train and evaluate on the first N training images only, to test whether they can be learned

@@ -127,16 +127,19 @@ impl Progress for Console {
 
     fn evaluation(&mut self, report: &EvaluationReport<'_>) {
         self.finish();
+        let metrics = if report.metrics.is_defined() {
+            format!("AP {:.3}, AP50 {:.3}", report.metrics.ap, report.metrics.ap50)
+        } else {
+            "AP is undefined, because the validation set has no objects".to_owned()
+        };
+        let without = if report.left_out > 0 {
+            format!(" (on {} images, without {} that could not be loaded)", report.images, report.left_out)
+        } else {
+            String::new()
+        };
         note!(
-            "epoch {}{}: AP {:.3}, AP50 {:.3}, loss {:.4} (class {:.4}, box {:.4}), evaluated in {:.0} s{}",
+            "epoch {}{without}: {metrics}, loss {:.4} (class {:.4}, box {:.4}), evaluated in {:.0} s{}",
             report.epoch,
-            if report.left_out > 0 {
-                format!(" (on {} images, without {} that could not be loaded)", report.images, report.left_out)
-            } else {
-                String::new()
-            },
-            report.metrics.ap,
-            report.metrics.ap50,
             report.losses.total,
             report.losses.class,
             report.losses.boxes,

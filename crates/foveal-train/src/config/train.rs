@@ -109,8 +109,8 @@ pub struct TrainConfig {
     /// Number of optimizer steps that a line of `log.jsonl` averages; 0 means 1 on a CPU and 20 on a GPU. Losses are
     /// read from a GPU only when a line is written, so that larger values wait for it less often. Default: `0`.
     pub log_every: usize,
-    /// Stop before the first optimizer step if the class loss lies outside the range that follows from
-    /// `model.head.prior`, the `[loss]` settings and the targets. Only a class head without loaded weights is checked.
+    /// Stop before the first optimizer step if the scores are not those of `model.head.prior`, or the class loss does
+    /// not follow from them, the `[loss]` settings and the targets. Only a class head without loaded weights is checked.
     /// Default: `true`.
     pub step0_check: bool,
     /// Minutes between two saves of the training state inside an epoch, 0 or more; fractions are allowed. After a crash a
@@ -160,6 +160,11 @@ impl Default for TrainConfig {
     }
 }
 
+/// Largest number of epochs, of images in a batch and of batches in an optimizer step.
+const MOST: usize = 1_000_000;
+/// Largest number of optimizer steps.
+const MOST_STEPS: usize = 1_000_000_000_000;
+
 /// Images of an optimizer step that `lr` is for with `scale_lr`, as in published learning rates for RetinaNet.
 const REFERENCE_BATCH: f64 = 16.0;
 
@@ -181,9 +186,14 @@ impl TrainConfig {
     /// # Errors
     /// The first invalid key of the section, the values that are possible and the value found.
     pub(super) fn validate(&self) -> Result<(), SettingError> {
-        check::at_least_one("epochs", self.epochs)?;
-        check::at_least_one("batch_size", self.batch_size)?;
-        check::at_least_one("accumulate", self.accumulate)?;
+        for (key, value) in [("epochs", self.epochs), ("batch_size", self.batch_size), ("accumulate", self.accumulate)]
+        {
+            check::at_least_one(key, value)?;
+            check::at_most(key, value, MOST)?;
+        }
+        for (key, value) in [("max_steps", self.max_steps), ("warmup_steps", self.warmup_steps)] {
+            check::at_most(key, value, MOST_STEPS)?;
+        }
         check::positive("lr", self.lr)?;
         check::below_one("momentum", self.momentum)?;
         check::not_negative("weight_decay", self.weight_decay)?;

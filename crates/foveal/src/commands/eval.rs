@@ -50,6 +50,9 @@ pub(super) fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
         return Ok(INTERRUPTED);
     };
     drop(console);
+    if !evaluation.metrics.is_defined() {
+        eprintln!("warning: the metrics are undefined, because the data set has no objects");
+    }
     if let Some(path) = &args.coco {
         output::create_parent(path)?;
         write_results(path, &evaluation.detections)?;

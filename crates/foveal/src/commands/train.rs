@@ -36,8 +36,16 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     match train(&config, &picked.device, &run, start, &mut console, &stop) {
         Ok(Outcome::Finished(summary)) => {
             drop(console);
-            if let Some(best) = summary.best {
-                note!("best AP {:.3} after epoch {}: {}", best.ap, best.epoch, run.best().display());
+            match (summary.best, &summary.evaluation) {
+                (Some(best), _) => {
+                    note!("best AP {:.3} after epoch {}: {}", best.ap, best.epoch, run.best().display());
+                }
+                (None, Some(_)) => note!(
+                    "warning: there is no best checkpoint, because AP is undefined without objects in the validation \
+                     set; the last one is {}",
+                    run.last().display()
+                ),
+                (None, None) => {}
             }
             if let Some(evaluation) = &summary.evaluation {
                 output::print(&evaluation.metrics.table())?;
