@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use foveal_coco::{Annotation, Category, CocoDataset, CocoError, Finding, Image, LabelMap, xywh_to_bbox};
-use foveal_image::{FileSize, ImageError, file_size};
+use foveal_image::{FileSize, ImageError, ImageLimit};
 use rayon::prelude::*;
 
 use crate::dataset::{Dataset, ImageSource, Object, Opened, Record};
@@ -34,7 +34,9 @@ impl DataConfig {
         coco.images.retain(|image| !image.file_name.is_empty() && seen.insert(image.id));
 
         // Image headers are read in parallel. The results keep the order of the annotation file.
-        let sizes: Vec<Result<FileSize, ImageError>> = coco.images.par_iter().map(|image| images.size(image)).collect();
+        let limit = self.image_limit();
+        let sizes: Vec<Result<FileSize, ImageError>> =
+            coco.images.par_iter().map(|image| images.size(image, limit)).collect();
         let mut records = Vec::new();
         let mut sources = Vec::new();
         let mut record_of: HashMap<i64, usize> = HashMap::new();
@@ -76,11 +78,8 @@ impl DataConfig {
                 coco.categories.push(Category { id: category.id, name: category.name.clone(), supercategory: None });
             }
         }
-        report.images = records.len();
-        report.empty_images = records.iter().filter(|r| r.objects.is_empty()).count();
-        report.objects = records.iter().map(|r| r.objects.len()).sum();
-        report.crowds = records.iter().map(|r| r.crowds.len()).sum();
-        Ok(Opened { dataset: Dataset { records, sources, labels, coco }, report })
+        report.count_records(&records);
+        Ok(Opened { dataset: Dataset { records, sources, labels, coco, limit }, report })
     }
 
     /// Adds a box to the record of its image as an object or a crowd region. The box is clipped to the image; it is
@@ -124,12 +123,12 @@ pub(crate) enum Images<'a> {
 }
 
 impl Images<'_> {
-    fn size(self, image: &Image) -> Result<FileSize, ImageError> {
+    fn size(self, image: &Image, limit: ImageLimit) -> Result<FileSize, ImageError> {
         match self {
-            Self::Folder(folder) => file_size(&folder.join(&image.file_name)),
+            Self::Folder(folder) => limit.file_size(&folder.join(&image.file_name)),
             Self::Unread => {
                 let Image { width, height, .. } = *image;
-                Ok(FileSize { width, height, stored_width: width, stored_height: height })
+                Ok(FileSize { width, height, stored_width: width, stored_height: height, bytes: 0 })
             }
         }
     }
@@ -217,7 +216,7 @@ fn check_image(image: &Image, size: Result<FileSize, ImageError>, report: &mut C
             return None;
         }
     };
-    let FileSize { width, height, stored_width, stored_height } = size;
+    let FileSize { width, height, stored_width, stored_height, .. } = size;
     if image.width == 0 || image.height == 0 {
         report.add(Problem::NoSize, format!("image {}: {} has {width}x{height} pixels", image.id, image.file_name));
     } else if (image.width, image.height) != (width, height) {

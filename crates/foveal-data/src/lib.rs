@@ -17,6 +17,7 @@ mod convert;
 mod counts;
 mod coverage;
 mod dataset;
+mod decode;
 mod error;
 mod loader;
 mod open;

@@ -7,8 +7,10 @@ use burn::tensor::Device;
 use foveal_anchors::MatcherConfig;
 use foveal_coco::{CocoDetection, bbox_to_xywh};
 use foveal_criterion::{LossConfig, Normalizer, NormalizerKind};
-use foveal_data::{Batch, DataConfig, Dataset, LoaderOptions, loader};
-use foveal_detector::{Detection, ImageFrame, ModelConfig, Predicted, RetinaNet, image_tensor, predict};
+use foveal_data::{Batch, DataConfig, Dataset, ImageInfo, LoaderOptions, loader};
+use foveal_detector::{
+    Detection, ImageFrame, ModelConfig, NonFiniteOutput, Predicted, RetinaNet, image_tensor, predict,
+};
 use foveal_eval::Scored;
 
 use crate::config::{EvalConfig, RunConfig};
@@ -49,8 +51,9 @@ impl Evaluator {
     /// Warnings about skipped images and the likely cause of metrics near zero are reported to `progress`.
     ///
     /// # Errors
-    /// [`TrainError::Data`] when an image cannot be loaded, [`TrainError::Eval`] when the detections cannot be
-    /// evaluated against the ground truth.
+    /// [`TrainError::Data`] when an image cannot be loaded, [`TrainError::NonFiniteOutput`] when the network's output
+    /// for an image is NaN or infinite, [`TrainError::Eval`] when the detections cannot be evaluated against the ground
+    /// truth.
     ///
     /// # Panics
     /// When `network` does not fit the model configuration of this evaluator.
@@ -84,7 +87,8 @@ impl Evaluator {
             let frames: Vec<ImageFrame> = info.iter().map(|info| info.frame).collect();
             let images = image_tensor(images, &self.device);
             let Predicted { dense, detections: found } =
-                predict(network, &self.model, images, &frames, &self.eval.post());
+                predict(network, &self.model, images, &frames, &self.eval.post())
+                    .map_err(|error| self.non_finite(&error, &info))?;
             for (found, info) in found.into_iter().zip(&info) {
                 detections.extend(found.iter().map(|d| self.as_coco(d, info.image_id)));
             }
@@ -110,6 +114,15 @@ impl Evaluator {
             progress.message(&format!("warning: {reason}"));
         }
         Ok(Some(Evaluation { metrics, losses: sums.mean(&self.loss), detections }))
+    }
+
+    /// The error of images whose output is NaN or infinite.
+    fn non_finite(&self, error: &NonFiniteOutput, info: &[ImageInfo]) -> TrainError {
+        let images = error.images.iter().map(|&image| {
+            let ImageInfo { index, image_id, .. } = info[image];
+            format!("{} (id {image_id})", self.dataset.record(index).file_name)
+        });
+        TrainError::NonFiniteOutput { images: images.collect() }
     }
 
     /// A detection as an entry of a COCO results file.
