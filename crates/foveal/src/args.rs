@@ -284,7 +284,7 @@ pub(crate) struct BenchArgs {
     /// Configuration file (TOML) [default: ResNet-50, 80 classes, batch 2, 512x512, frozen norms, SGD]
     pub config: Option<PathBuf>,
     /// Timed repetitions of each phase [default: bench.steps, which is 10 if it is not set]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub steps: Option<u32>,
     /// Time one phase only
     #[arg(long, value_name = "PHASE")]
