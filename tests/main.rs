@@ -5,6 +5,7 @@ mod configuration;
 mod data;
 mod exchange;
 mod export;
+mod images;
 mod lab;
 mod loss;
 mod names;

@@ -1,6 +1,7 @@
 //! Checks of single configuration values that several sections of the configuration share.
 
 use std::fmt::Debug;
+use std::ops::RangeInclusive;
 
 use crate::SettingError;
 
@@ -26,6 +27,21 @@ pub fn at_least_one(key: &str, value: usize) -> Result<(), SettingError> {
 /// [`SettingError`] with the key and the limit if the value is above it.
 pub fn at_most(key: &str, value: usize, most: usize) -> Result<(), SettingError> {
     that(value <= most, key, &format!("at most {most}"), &value)
+/// Accepts a count in `range`. The upper end is far above any sensible value: it keeps sizes that are computed from the
+/// count from overflowing, and memory from being reserved for a mistyped number.
+///
+/// # Errors
+/// [`SettingError`] with the key, the range and the value if the count is outside the range.
+pub fn count<N>(key: &str, value: N, range: RangeInclusive<u64>) -> Result<(), SettingError>
+where
+    N: TryInto<u64> + Debug + Copy,
+{
+    let inside = value.try_into().is_ok_and(|value: u64| range.contains(&value));
+    let expected = match range.start() {
+        0 => format!("at most {}", range.end()),
+        start => format!("at least {start} and at most {}", range.end()),
+    };
+    that(inside, key, &expected, &value)
 }
 
 /// Accepts numbers from 0 to 1, both included.
@@ -81,6 +97,9 @@ mod tests {
         assert!(not_negative("k", 0.0).is_ok() && not_negative("k", -0.1).is_err());
         assert!(positive("k", 0.1f32).is_ok() && positive("k", 0.0).is_err());
         assert!(at_least_one("k", 1).is_ok() && at_least_one("k", 0).is_err());
+        assert!(count("k", 1u32, 1..=9).is_ok() && count("k", 9usize, 1..=9).is_ok());
+        let error = count("k", usize::MAX, 1..=9).unwrap_err();
+        assert_eq!(error.to_string(), "k: expected at least 1 and at most 9, found 18446744073709551615");
         type Check = fn(&str, f64) -> Result<(), SettingError>;
         for check in [fraction as Check, below_one, not_negative, positive] {
             assert!(check("k", f64::NAN).is_err() && check("k", f64::INFINITY).is_err());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use foveal_coco::{
     Annotation, Category, Classes, CocoDataset, CocoError, CocoFile, Finding, Image, LabelMap, List, xywh_to_bbox,
 };
-use foveal_image::{FileSize, ImageError, file_size};
+use foveal_image::{FileSize, ImageError, ImageLimit};
 use rayon::prelude::*;
 
 use crate::dataset::{Dataset, ImageSource, Object, Opened, Record};
@@ -46,8 +46,9 @@ impl DataConfig {
 
         // Image headers are read in parallel. The results keep the order of the annotation file.
         let located = images.locate(&coco.images, &mut report);
+        let limit = self.image_limit();
         let sizes: Vec<Result<FileSize, ImageError>> =
-            coco.images.par_iter().zip(&located).map(|(image, located)| images.size(image, located)).collect();
+            coco.images.par_iter().zip(&located).map(|(image, located)| images.size(image, located, limit)).collect();
         let mut records = Vec::new();
         let mut sources = Vec::new();
         let mut record_of: HashMap<i64, usize> = HashMap::new();
@@ -92,12 +93,9 @@ impl DataConfig {
                 coco.categories.push(Category { id: category.id, name: category.name.clone(), supercategory: None });
             }
         }
-        report.images = records.len();
-        report.empty_images = records.iter().filter(|r| r.objects.is_empty()).count();
-        report.objects = records.iter().map(|r| r.objects.len()).sum();
-        report.crowds = records.iter().map(|r| r.crowds.len()).sum();
+        report.count_records(&records);
         annotated.judge(split, &coco, &mut report);
-        Ok(Opened { dataset: Dataset { records, sources, labels, coco }, report })
+        Ok(Opened { dataset: Dataset { records, sources, labels, coco, limit }, report })
     }
 
     /// Adds a box to the record of its image as an object or a crowd region. The box is clipped to the image; it is
@@ -149,12 +147,12 @@ impl Images<'_> {
         }
     }
 
-    fn size(self, image: &Image, located: &Located) -> Result<FileSize, ImageError> {
+    fn size(self, image: &Image, located: &Located, limit: ImageLimit) -> Result<FileSize, ImageError> {
         match self {
-            Self::Folder(_) => file_size(&located.path),
+            Self::Folder(_) => limit.file_size(&located.path),
             Self::Unread => {
                 let Image { width, height, .. } = *image;
-                Ok(FileSize { width, height, stored_width: width, stored_height: height })
+                Ok(FileSize { width, height, stored_width: width, stored_height: height, bytes: 0 })
             }
         }
     }
@@ -280,7 +278,7 @@ fn check_image(
             return None;
         }
     };
-    let FileSize { width, height, stored_width, stored_height } = size;
+    let FileSize { width, height, stored_width, stored_height, .. } = size;
     if width == 0 || height == 0 {
         let text = format!("image {}: {} has no width or height", image.id, image.file_name);
         report.skip(image.id, None, Problem::SizeUnknown, text);

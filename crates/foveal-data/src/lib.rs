@@ -16,6 +16,7 @@ mod config;
 mod counts;
 mod coverage;
 mod dataset;
+mod decode;
 mod error;
 mod loader;
 mod located;

@@ -6,6 +6,8 @@ use std::fmt;
 use foveal_base::printable;
 use serde::Serialize;
 
+use crate::Record;
+
 /// Number of examples that a report keeps for each kind of defect.
 const SHOWN: usize = 5;
 
@@ -15,7 +17,7 @@ const SHOWN: usize = 5;
 pub enum Problem {
     /// The image file does not exist.
     MissingImage,
-    /// The image file cannot be decoded or is truncated.
+    /// The image file cannot be decoded, is truncated, or needs more memory than `data.max_image_bytes`.
     BrokenImage,
     /// The size of an image in the annotation file differs from the size of the image file.
     SizeMismatch,
@@ -142,6 +144,8 @@ pub struct CheckReport {
     pub objects: usize,
     /// Number of crowd regions that can be used.
     pub crowds: usize,
+    /// Whether every image was decoded. Otherwise damage of the pixels was not looked for.
+    pub decoded: bool,
     /// The defects that were found, by kind.
     pub findings: BTreeMap<Problem, Findings>,
     /// The images and annotations that were left out.
@@ -195,6 +199,14 @@ impl CheckReport {
             }
         }
         text
+    }
+
+    /// Counts the images, objects and crowd regions that can be used.
+    pub(crate) fn count_records(&mut self, records: &[Record]) {
+        self.images = records.len();
+        self.empty_images = records.iter().filter(|r| r.objects.is_empty()).count();
+        self.objects = records.iter().map(|r| r.objects.len()).sum();
+        self.crowds = records.iter().map(|r| r.crowds.len()).sum();
     }
 
     /// Counts a defect.

@@ -215,7 +215,7 @@ impl Cases {
         self.put(format!("{name}.boxes"), &[batch, count, 4], &boxes);
 
         let frame = ImageFrame { width, height, original_width: width as u32, original_height: height as u32 };
-        let found = postprocess(&dense, &anchors, &vec![frame; batch], &meta.post, channels);
+        let found = postprocess(&dense, &anchors, &vec![frame; batch], &meta.post, channels).expect("finite outputs");
         let rows: Vec<[f32; 7]> = found
             .iter()
             .enumerate()

@@ -250,6 +250,40 @@ fn a_value_that_is_not_finite_is_named() {
     assert!(text.contains("edited.safetensors") && text.contains(name), "{text}");
 }
 
+/// Finite weights, whose products exceed the largest number in single precision.
+#[test]
+fn an_output_that_is_not_finite_is_an_error() {
+    let device = Device::flex();
+    let mut model = config().build(2, 5, &device).unwrap().model;
+    let weight = model.head.classification_head.cls_logits.weight.clone();
+    model.head.classification_head.cls_logits.weight = weight.map(|w| w * 0.0 + 3e38);
+    let bias = model.head.classification_head.cls_logits.bias.take().unwrap();
+    model.head.classification_head.cls_logits.bias = Some(bias.map(|b| b * 0.0 + 3.4e38));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large.safetensors");
+    meta().save(&model, &path).unwrap();
+    let error = Detector::open(&path, &device).unwrap().detect(&RgbImage::from_pixel(50, 100, image::Rgb([200; 3])));
+    assert!(matches!(error, Err(DetectorError::NonFinite(_))), "{error:?}");
+}
+
+#[test]
+fn numbers_that_no_network_has_are_refused() {
+    for (change, key) in [
+        ((|c| c.base_width = usize::MAX - 7) as fn(&mut ModelConfig), "base_width"),
+        (|c| c.fpn_channels = 1 << 40, "fpn_channels"),
+        (|c| c.head.convs = 1 << 40, "head.convs"),
+        (|c| c.anchors.scales = 1 << 40, "anchors.scales"),
+        (|c| c.anchors.ratios = vec![1.0; 5000], "anchors.ratios"),
+        (|c| c.anchors.base_sizes[4] = 1e30, "anchors.base_sizes"),
+        (|c| (c.base_width, c.backbone) = (1024, BackboneKind::ResNet152), "base_width"),
+    ] {
+        let mut config = config();
+        change(&mut config);
+        let error = config.validate().unwrap_err();
+        assert_eq!(error.key, key, "{error}");
+    }
+}
+
 #[test]
 fn contradictions_in_the_config_are_errors() {
     let build = |c: ModelConfig| c.build(2, 0, &Device::flex()).map(|_| ()).unwrap_err().to_string();

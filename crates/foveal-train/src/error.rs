@@ -178,6 +178,16 @@ pub enum TrainError {
         /// Likely cause of the difference.
         fault: Fault,
     },
+    /// The output of a network that is evaluated is NaN or infinite, so that its detections are unknown.
+    #[error(
+        "the network's output (logits or deltas) is NaN or infinite for {}: its detections are unknown, because the \
+         weights are damaged or their training diverged",
+        images.join(", ")
+    )]
+    NonFiniteOutput {
+        /// File name and COCO id of each image of the batch whose output is not finite.
+        images: Vec<String>,
+    },
     /// The loss or the gradient norm of an optimizer step is NaN or infinite. The step did not change the weights.
     #[error(
         "step {step}: the loss or its gradient is not finite (class loss {class}, box loss {boxes}, gradient norm \

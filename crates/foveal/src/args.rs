@@ -287,7 +287,7 @@ pub(crate) struct BenchArgs {
     /// Configuration file (TOML) [default: ResNet-50, 80 classes, batch 2, 512x512, frozen norms, SGD]
     pub config: Option<PathBuf>,
     /// Timed repetitions of each phase [default: bench.steps, which is 10 if it is not set]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub steps: Option<u32>,
     /// Time one phase only
     #[arg(long, value_name = "PHASE")]
@@ -313,7 +313,7 @@ pub(crate) enum SplitArg {
 #[derive(Subcommand, Debug)]
 pub(crate) enum DataCommand {
     /// Check data sets and list their problems
-    Check(DataSetArgs),
+    Check(CheckArgs),
     /// Count images, objects and classes
     Stats(DataSetArgs),
     /// Convert annotations of other formats to COCO's JSON format
@@ -345,6 +345,19 @@ pub(crate) struct DataSetArgs {
     /// Write the result as JSON to FILE; - writes to stdout
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// Arguments of `foveal data check`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub set: DataSetArgs,
+    /// Decode every image, to find damaged pixels [default: if the data sets have fewer than 2000 images]
+    #[arg(long, overrides_with = "no_decode")]
+    pub decode: bool,
+    /// Check only the headers and the structure of the image files
+    #[arg(long, overrides_with = "decode")]
+    pub no_decode: bool,
 }
 
 /// Subcommands of `foveal data convert`.

@@ -4,6 +4,7 @@ use foveal_base::{SettingError, check};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::MAX_BATCH;
 use crate::pass::Activations;
 
 /// The optimizer, which computes parameter updates from gradients (`train.optimizer`).
@@ -168,6 +169,13 @@ const MOST_STEPS: usize = 1_000_000_000_000;
 /// Images of an optimizer step that `lr` is for with `scale_lr`, as in published learning rates for RetinaNet.
 const REFERENCE_BATCH: f64 = 16.0;
 
+/// Largest number of epochs, and of epochs or steps between two events.
+const MAX_EPOCHS: u64 = 1_000_000;
+/// Largest number of optimizer steps.
+const MAX_STEPS: u64 = 1_000_000_000_000;
+/// Largest number of images of `overfit`.
+const MAX_IMAGES: u64 = 1_000_000_000;
+
 impl TrainConfig {
     /// The learning rate after the warm-up, before the schedule decreases it: `lr`, with `scale_lr` multiplied by
     /// `batch_size * accumulate / 16`.
@@ -186,14 +194,15 @@ impl TrainConfig {
     /// # Errors
     /// The first invalid key of the section, the values that are possible and the value found.
     pub(super) fn validate(&self) -> Result<(), SettingError> {
-        for (key, value) in [("epochs", self.epochs), ("batch_size", self.batch_size), ("accumulate", self.accumulate)]
-        {
-            check::at_least_one(key, value)?;
-            check::at_most(key, value, MOST)?;
-        }
-        for (key, value) in [("max_steps", self.max_steps), ("warmup_steps", self.warmup_steps)] {
-            check::at_most(key, value, MOST_STEPS)?;
-        }
+        check::count("epochs", self.epochs, 1..=MAX_EPOCHS)?;
+        check::count("max_steps", self.max_steps, 0..=MAX_STEPS)?;
+        check::count("batch_size", self.batch_size, 1..=MAX_BATCH)?;
+        check::count("accumulate", self.accumulate, 1..=MAX_BATCH)?;
+        check::count("warmup_steps", self.warmup_steps, 0..=MAX_STEPS)?;
+        check::count("eval_every", self.eval_every, 0..=MAX_EPOCHS)?;
+        check::count("overfit", self.overfit, 0..=MAX_IMAGES)?;
+        check::count("log_every", self.log_every, 0..=MAX_EPOCHS)?;
+        check::count("keep", self.keep, 0..=MAX_EPOCHS)?;
         check::positive("lr", self.lr)?;
         check::below_one("momentum", self.momentum)?;
         check::not_negative("weight_decay", self.weight_decay)?;
@@ -202,7 +211,8 @@ impl TrainConfig {
         check::positive("eps", self.eps)?;
         check::not_negative("backbone_lr", self.backbone_lr)?;
         check::not_negative("new_layers_lr", self.new_layers_lr)?;
-        let rising = self.milestones.windows(2).all(|w| w[0] < w[1]) && self.milestones.iter().all(|m| *m > 0.0);
+        let positive = self.milestones.iter().all(|m| *m > 0.0 && m.is_finite());
+        let rising = self.milestones.windows(2).all(|w| w[0] < w[1]) && positive;
         check::that(rising, "milestones", "epochs above 0 in rising order", &self.milestones)?;
         check::positive("gamma", self.gamma)?;
         check::fraction("warmup_factor", self.warmup_factor)?;

@@ -7,7 +7,7 @@ use foveal_data::{Difficult, OnError, Opened, Source, Stats, VocOptions, convert
 use foveal_train::RunConfig;
 use serde_json::{Map, Value};
 
-use crate::args::{Common, ConvertCommand, DataCommand, DataSetArgs, DifficultArg, OnErrorArg, SplitArg};
+use crate::args::{CheckArgs, Common, ConvertCommand, DataCommand, DataSetArgs, DifficultArg, OnErrorArg, SplitArg};
 use crate::console::note;
 use crate::failure::{DONE, FAILED};
 use crate::outputs::Files;
@@ -38,17 +38,27 @@ pub(super) fn run(command: DataCommand, common: &Common) -> Result<u8> {
     }
 }
 
-/// Lists the problems of the data sets. Returns [`FAILED`] if a run with `on_error = "fail"` would not start.
-fn check(args: &DataSetArgs, common: &Common) -> Result<u8> {
+/// Number of images from which they are decoded only with `--decode`, because that takes minutes.
+const DECODED_BELOW: usize = 2000;
+
+/// Lists the problems of the data sets. Returns [`FAILED`] if a run with `on_error = "fail"` would stop on one of them.
+fn check(args: &CheckArgs, common: &Common) -> Result<u8> {
+    let mut sets = open(&args.set, common)?;
+    let images: usize = sets.iter().map(|(_, opened)| opened.dataset.len()).sum();
+    if args.decode || (!args.no_decode && images < DECODED_BELOW) {
+        sets.iter_mut().for_each(|(_, opened)| opened.decode_images());
+    } else {
+        note!("the pixels of the {images} images were not checked; --decode decodes every image");
+    }
     let mut text = String::new();
     let mut reports = Map::new();
     let mut errors = 0;
-    for (name, opened) in open(args, common)? {
+    for (name, opened) in sets {
         text += &format!("{}\n", opened.report);
         errors += opened.report.errors();
         reports.insert(name.to_owned(), serde_json::to_value(&opened.report)?);
     }
-    output::emit(args.json.as_deref(), &Value::Object(reports), &text)?;
+    output::emit(args.set.json.as_deref(), &Value::Object(reports), &text)?;
     Ok(if errors > 0 { FAILED } else { DONE })
 }
 

@@ -51,7 +51,7 @@ pub(super) fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     };
     drop(console);
     if !evaluation.metrics.is_defined() {
-        eprintln!("warning: the metrics are undefined, because the data set has no objects");
+        note!("warning: the metrics are undefined, because the data set has no objects");
     }
     if let Some(path) = &args.coco {
         output::create_parent(path)?;

@@ -203,21 +203,25 @@ impl Lab {
     }
 }
 
+/// Largest number of seeds of a lab.
+const MAX_SEEDS: u64 = 1000;
+
 /// Parses `--seeds`: `3` means the seeds 1, 2, 3; `5,9` means the seeds 5 and 9; `7,` means only the seed 7.
 ///
 /// # Errors
-/// [`Usage`] if the text is neither a number above 0 nor a list of different seeds.
+/// [`Usage`] if the text is neither a number of seeds from 1 to 1000 nor a list of different seeds.
 fn seeds(text: &str) -> Result<Vec<u64>> {
-    let wrong = || Usage(format!("--seeds {text}: expected a number of seeds, or a list of different seeds A,B,C"));
+    let wrong =
+        || Usage(format!("--seeds {text}: expected a number of seeds up to 1000, or a list of different seeds A,B,C"));
     let list = text.strip_suffix(',').unwrap_or(text);
     let numbers: Vec<u64> =
         list.split(',').map(|part| part.trim().parse().map_err(|_| wrong())).collect::<Result<_, Usage>>()?;
     let seeds = match numbers[..] {
-        [count] if !text.contains(',') => (1..=count).collect(),
+        [count] if !text.contains(',') => (1..=count.min(MAX_SEEDS + 1)).collect(),
         _ => numbers,
     };
     let repeated = seeds.iter().enumerate().any(|(i, seed)| seeds[..i].contains(seed));
-    if seeds.is_empty() || repeated { Err(wrong().into()) } else { Ok(seeds) }
+    if seeds.is_empty() || seeds.len() as u64 > MAX_SEEDS || repeated { Err(wrong().into()) } else { Ok(seeds) }
 }
 
 /// The key that gives an arm another validation set than the base configuration, if there is one.
