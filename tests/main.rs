@@ -5,6 +5,7 @@ mod configuration;
 mod data;
 mod exchange;
 mod export;
+mod kept_runs;
 mod lab;
 mod loss;
 mod round_trip;
