@@ -41,7 +41,7 @@ pub(crate) enum Kind {
 const OPCODES: &[u8] = b".(01 2NIJKLMFGVXTUBCcRPQbtld}])esauhjgqrp\x80\x81\x82\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\
       \x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97";
 /// Words of the formats, and others that replace them.
-const WORDS: [(&str, &[&str]); 16] = [
+const WORDS: [(&str, &[&str]); 20] = [
     (
         "FloatStorage",
         &["LongStorage", "HalfStorage", "DoubleStorage", "BoolStorage", "QInt8Storage", "ComplexFloatSto"],
@@ -61,6 +61,10 @@ const WORDS: [(&str, &[&str]); 16] = [
     ("resnet18", &["resnet50", "resnet152", "resnet"]),
     ("[", &["[[", "{", "[9223372036854775807,", "[-1,"]),
     ("cls_logits", &["bbox_reg", "cls"]),
+    ("first/", &["second/", "ema/", "other/", "first"]),
+    ("ema/", &["weights/", "ema"]),
+    ("_updates", &["_update", "_updates\\\":9,\\\"_"]),
+    ("epoch", &["step", "epochs"]),
 ];
 /// Numbers to which lengths, counts and offsets are set.
 const NUMBERS: [u64; 14] = [0, 1, 2, 7, 8, 127, 128, 255, 65_535, 1 << 20, 0x7fff_ffff, 0xffff_ffff, 1 << 40, u64::MAX];
