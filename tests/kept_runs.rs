@@ -14,8 +14,7 @@ const COMMITS: [&str; 1] = ["29118b3"];
 /// The compressed files of a kept run.
 const PACKED: [&str; 2] = ["run/checkpoints/last.safetensors", "run/state/last.safetensors"];
 /// The files of a kept run that are stored as they are.
-const PLAIN: [&str; 5] =
-    ["config.toml", "image.png", "run/config.toml", "run/log.jsonl", "run/metrics.csv"];
+const PLAIN: [&str; 5] = ["config.toml", "image.png", "run/config.toml", "run/log.jsonl", "run/metrics.csv"];
 /// Largest difference of a score or a coordinate in pixels. The order of sums in `f32` may differ between versions.
 const TOLERANCE: f64 = 1e-3;
 

@@ -57,7 +57,21 @@ const VALUES: [&str; 38] = [
 ];
 /// Text that is inserted at random places.
 const PIECES: [&str; 16] = [
-    "[", "]", "{", "}", "=", "\"", "'''", "\n", "\r", "\t", "#", "[[train]]", "[model.head]", "\u{feff}", "\u{202e}é",
+    "[",
+    "]",
+    "{",
+    "}",
+    "=",
+    "\"",
+    "'''",
+    "\n",
+    "\r",
+    "\t",
+    "#",
+    "[[train]]",
+    "[model.head]",
+    "\u{feff}",
+    "\u{202e}é",
     "a.b.c = 1",
 ];
 
@@ -215,7 +229,11 @@ fn cases(first: u64, mut more: impl FnMut(u64) -> bool) -> (u64, u64) {
 fn some_damaged_configurations() {
     let (count, succeeded) = cases(0, |count| count < 80);
     // The mutations must neither damage all files beyond recognition nor leave all usable.
-    assert!(succeeded > count / 10 && succeeded < 2 * count * 9 / 10, "{succeeded} of {} commands succeeded", 2 * count);
+    assert!(
+        succeeded > count / 10 && succeeded < 2 * count * 9 / 10,
+        "{succeeded} of {} commands succeeded",
+        2 * count
+    );
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn change(bytes: &mut Vec<u8>, random: &mut Random) {
         return;
     }
     let at = place(bytes, random);
-    match random.below(12) {
+    match random.below(13) {
         0 => bytes.truncate(at),
         1 => bytes[at] ^= 1 << random.below(8),
         2 => bytes[at] = *random.one(OPCODES),
@@ -143,6 +143,11 @@ fn change(bytes: &mut Vec<u8>, random: &mut Random) {
                 let new = random.one(&["9", "0", "99999999", "-1", "1e300", "18446744073709551616"]);
                 bytes.splice(at..=at, new.bytes());
             }
+        }
+        11 => {
+            // Nests deeply, in JSON and in pickles.
+            let piece: &[u8] = random.one(&[&b"["[..], b"{\"a\":", b"(", b"]"]);
+            bytes.splice(at..at, piece.repeat(*random.one(&[20, 300, 50_000])));
         }
         _ => {
             let piece: Vec<u8> = (0..random.below(16)).map(|_| random.next() as u8).collect();
