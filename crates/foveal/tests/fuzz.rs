@@ -14,66 +14,13 @@ use std::time::{Duration, Instant};
 const ADDRESSES_KIB: u64 = 8 << 20;
 /// Longest time of a command. A printed configuration takes some milliseconds.
 const LONGEST: Duration = Duration::from_secs(20);
-/// Values that replace the value of a key.
-const VALUES: [&str; 38] = [
-    "0",
-    "1",
-    "-1",
-    "2",
-    "255",
-    "65536",
-    "4294967295",
-    "4294967296",
-    "9223372036854775807",
-    "-9223372036854775808",
-    "9223372036854775808",
-    "1e308",
-    "-1e308",
-    "1e400",
-    "1e-320",
-    "5e-324",
-    "nan",
-    "inf",
-    "-inf",
-    "0.0",
-    "-0.0",
-    "0x7fffffff",
-    "true",
-    "\"\"",
-    "\"auto\"",
-    "\"../..\"",
-    "\"\\u0000\"",
-    "\"\\u001b[31m\\n\"",
-    "[]",
-    "[[]]",
-    "[0, 0]",
-    "[nan, inf]",
-    "[9223372036854775807, 1]",
-    "[1e308, 1e308, 1e308]",
-    "{}",
-    "{ a = 1 }",
-    "1979-05-27",
-    "\"\"\"\nlong\n\"\"\"",
-];
-/// Text that is inserted at random places.
-const PIECES: [&str; 16] = [
-    "[",
-    "]",
-    "{",
-    "}",
-    "=",
-    "\"",
-    "'''",
-    "\n",
-    "\r",
-    "\t",
-    "#",
-    "[[train]]",
-    "[model.head]",
-    "\u{feff}",
-    "\u{202e}é",
-    "a.b.c = 1",
-];
+/// Values that replace the value of a key, separated by bars.
+const VALUES: &str = "0|1|-1|2|255|65536|4294967295|4294967296|9223372036854775807|-9223372036854775808|\
+    9223372036854775808|1e308|-1e308|1e400|1e-320|5e-324|nan|inf|-inf|0.0|-0.0|0x7fffffff|true|\"\"|\"auto\"|\"../..\"|\
+    \"\\u0000\"|\"\\u001b[31m\\n\"|[]|[[]]|[0, 0]|[nan, inf]|[9223372036854775807, 1]|[1e308, 1e308, 1e308]|{}|{ a = 1 }|\
+    1979-05-27|\"\"\"\nlong\n\"\"\"";
+/// Text that is inserted at random places, separated by spaces.
+const PIECES: &str = "[ ] { } = \" ''' \n \r \t # [[train]] [model.head] \u{feff} \u{202e}é a.b.c=1";
 
 /// SplitMix64 (Steele et al., 2014), so that every case depends only on its number.
 struct Random(u64);
@@ -93,6 +40,10 @@ impl Random {
 
     fn one<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())]
+    }
+
+    fn part<'a>(&mut self, text: &'a str, separator: char) -> &'a str {
+        self.one(&text.split(separator).collect::<Vec<_>>())
     }
 }
 
@@ -126,15 +77,15 @@ fn change(lines: &mut Vec<String>, seeds: &[String], random: &mut Random) {
             if !keys.is_empty() {
                 let line = &mut lines[random.one(&keys)];
                 let key = line.split(" = ").next().unwrap_or_default().to_owned();
-                *line = format!("{key} = {}", random.one(&VALUES));
+                *line = format!("{key} = {}", random.part(VALUES, '|'));
             }
         }
         5 => drop(lines.remove(at)),
         6 => lines.insert(at, lines[random.below(lines.len())].clone()),
         // Takes a line of another configuration.
         7 => {
-            let other: Vec<&str> = seeds[random.below(seeds.len())].lines().collect();
-            lines.insert(at, random.one(&other).to_owned());
+            let other = &seeds[random.below(seeds.len())];
+            lines.insert(at, random.part(other, '\n').to_owned());
         }
         8 => {
             let depth = random.one(&[1, 10, 100, 1_000, 100_000]);
@@ -144,7 +95,7 @@ fn change(lines: &mut Vec<String>, seeds: &[String], random: &mut Random) {
         9 => lines[at] = format!("name = \"{}\"", "x".repeat(random.one(&[300, 5_000, 1_000_000]))),
         10 => {
             let places: Vec<usize> = (0..=lines[at].len()).filter(|i| lines[at].is_char_boundary(*i)).collect();
-            lines[at].insert_str(random.one(&places), random.one(&PIECES));
+            lines[at].insert_str(random.one(&places), random.part(PIECES, ' '));
         }
         _ => lines[at] = lines[at].replace(" = ", random.one(&[" == ", ".a = ", " = [", " = -"])),
     }
