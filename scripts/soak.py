@@ -14,6 +14,8 @@ from pathlib import Path
 
 # The fields of log.jsonl that are documented as timings: they differ between runs.
 TIMINGS = ("images_per_second", "data_wait", "seconds")
+# The files of the folder state/ that depend on the last step alone.
+ENDS = ("state/last.safetensors", "state/evaluated.json")
 # Exit code of a training that was stopped by a signal and saved its state.
 INTERRUPTED = 130
 # Seconds that a stopped process may take to save its state and end.
@@ -101,21 +103,19 @@ class Training:
             return subprocess.Popen([*self.command, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                     preexec_fn=default_signals)
 
-    def compare(self, run):
-        """Raises a failure if a finished run differs from the undisturbed one."""
+    def differences(self, run):
+        """What distinguishes a finished run from the undisturbed one."""
         ours, theirs = files(run), files(self.whole)
-        extra, missing = sorted(ours - theirs), sorted(theirs - ours)
-        if extra or missing:
-            raise Failure(f"{run}: files left over: {extra}; missing files: {missing}")
-        for name in sorted(ours):
-            # Only the end of a run is comparable: which earlier state is kept depends on the time. A lock has no content
-            # that matters.
-            if "lock" in name or name.startswith("state/") and name not in ("state/last.safetensors", "state/evaluated.json"):
+        found = [f"{run / name} is left over" for name in sorted(ours - theirs)]
+        found += [f"{run / name} is missing" for name in sorted(theirs - ours)]
+        for name in sorted(ours & theirs):
+            # Which earlier state is kept depends on the time. A lock has no content that matters.
+            if "lock" in name or name.startswith("state/") and name not in ENDS:
                 continue
-            same = timeless(run / name) == timeless(self.whole / name) if name == "log.jsonl" else \
-                (run / name).read_bytes() == (self.whole / name).read_bytes()
-            if not same:
-                raise Failure(f"{run / name} differs from {self.whole / name}")
+            content = timeless if name == "log.jsonl" else Path.read_bytes
+            if content(run / name) != content(self.whole / name):
+                found.append(f"{run / name} differs from {self.whole / name}")
+        return found
 
 
 def default_signals():
@@ -180,7 +180,7 @@ class Run:
         # What the log held when the last process stopped after a signal; empty after a SIGKILL.
         self.logged = b""
         # The checks that failed.
-        self.lost = []
+        self.problems = []
 
     def begin(self):
         self.processes += 1
@@ -228,7 +228,7 @@ class Run:
         if code == INTERRUPTED:
             self.logged = read(self.folder / "log.jsonl")
             if logged != state:
-                self.lost.append(f"{self.folder}: {logged} steps were logged before {name}, and the state is at step {state}")
+                self.problems.append(f"{self.folder}: {logged} steps were logged before {name}, and the state is at step {state}")
         return code
 
     def end(self, seconds, when):
@@ -241,7 +241,7 @@ class Run:
     def check_prefix(self):
         """The lines of the process before must still be there, timings included: no step was made twice."""
         if self.logged and read(self.folder / "log.jsonl") and not read(self.folder / "log.jsonl").startswith(self.logged):
-            self.lost.append(f"{self.folder}: the process after an interruption did not begin with the next step")
+            self.problems.append(f"{self.folder}: the process after an interruption did not begin with the next step")
 
     def finish(self, deadline):
         """Checks a process that ended by itself, and compares the run with the undisturbed one."""
@@ -250,7 +250,11 @@ class Run:
             raise Failure(f"{self.folder}: exit code {self.process.returncode} without a signal:\n"
                           f"{messages(self.folder)}")
         self.check_prefix()
-        self.training.compare(self.folder)
+        self.problems += self.training.differences(self.folder)
+
+
+def outcome(run):
+    return f"with {len(run.problems)} problems" if run.problems else "equal to the undisturbed run"
 
 
 def random_part(options, folder, deadline):
@@ -263,7 +267,7 @@ def random_part(options, folder, deadline):
     signals = [rng.choice([signal.SIGINT, signal.SIGTERM]) for _ in range(options.signals)]
     events = [signal.SIGKILL] * options.kills + signals
     rng.shuffle(events)
-    done, saved, repeated, runs, lost = [], 0, 0, 0, []
+    done, saved, repeated, runs, problems = [], 0, 0, 0, []
     while events:
         runs += 1
         run = Run(training, folder / f"random-{runs}")
@@ -284,13 +288,13 @@ def random_part(options, folder, deadline):
         else:
             raise Failure(f"only {len(done)} of {len(done) + len(events)} kills and signals within the time limit")
         run.finish(deadline)
-        lost += run.lost
-        print(f"random: run {runs} is identical after {run.processes} processes; {len(done)} kills and signals so far",
-              flush=True)
+        problems += run.problems
+        print(f"random: run {runs} ended after {run.processes} processes, {outcome(run)}; {len(done)} kills and signals so "
+              f"far", flush=True)
     counts = ", ".join(f"{done.count(s)} {s.name}" for s in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM))
     print(f"random: {counts} in {runs} runs; {repeated} of the kills made the next process repeat steps, {saved} of the "
           f"signals stopped a training that saved its state")
-    return lost
+    return problems
 
 
 def chain_part(options, folder, deadline, name, number, settings):
@@ -308,8 +312,8 @@ def chain_part(options, folder, deadline, name, number, settings):
         raise Failure(f"{name}: {sent} times {number.name}, and the run has not ended within the time limit; its state "
                       f"is at step {state_step(folder / f'{name}-1')}")
     run.finish(deadline)
-    print(f"{name}: the run is identical after {sent} times {number.name}")
-    return run.lost
+    print(f"{name}: the run ended after {sent} times {number.name}, {outcome(run)}")
+    return run.problems
 
 
 def parse():

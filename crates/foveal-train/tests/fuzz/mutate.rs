@@ -146,8 +146,8 @@ fn change(bytes: &mut Vec<u8>, random: &mut Random) {
         }
         11 => {
             // Nests deeply, in JSON and in pickles.
-            let piece: &[u8] = random.one(&[&b"["[..], b"{\"a\":", b"(", b"]"]);
-            bytes.splice(at..at, piece.repeat(*random.one(&[20, 300, 50_000])));
+            let piece = *random.one(&["[", "{\"a\":", "(", "]"]);
+            bytes.splice(at..at, piece.repeat(*random.one(&[20, 300, 50_000])).bytes());
         }
         _ => {
             let piece: Vec<u8> = (0..random.below(16)).map(|_| random.next() as u8).collect();
