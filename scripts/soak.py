@@ -2,6 +2,7 @@
 the options and the checks."""
 
 import argparse
+import atexit
 import json
 import random
 import shutil
@@ -100,8 +101,11 @@ class Training:
         if states(run):
             arguments.append("--resume")
         with open(run.with_suffix(".log"), "ab") as log:
-            return subprocess.Popen([*self.command, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                    preexec_fn=default_signals)
+            process = subprocess.Popen([*self.command, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                       preexec_fn=default_signals)
+        # A process must not outlive this script.
+        atexit.register(process.kill)
+        return process
 
     def differences(self, run):
         """What distinguishes a finished run from the undisturbed one."""
@@ -339,6 +343,7 @@ def parse():
 
 def main():
     options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = options.dir or Path(tempfile.mkdtemp(prefix="foveal-soak-"))
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
