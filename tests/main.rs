@@ -8,6 +8,7 @@ mod export;
 mod kept_runs;
 mod lab;
 mod loss;
+mod resume;
 mod round_trip;
 mod summary;
 mod support;

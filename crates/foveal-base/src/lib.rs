@@ -3,11 +3,17 @@
 //! - [`SettingError`] reports a configuration value that cannot be used. Every section of the configuration, from the
 //!   anchors to the training loop, reports invalid values by it, so that the program can add where the value was set.
 //! - [`check`] holds the range checks that several sections share.
-//! - [`write_atomically`] writes every file of the project except the log, to which lines are appended.
+//! - [`write_atomically`] writes every file of the project except the log, to which lines are appended; [`sweep`] removes
+//!   the temporary files of killed processes, and [`destination`] says what the path of an output leads to.
+//! - [`printable`] makes names from files safe to show on a terminal.
 
 pub mod check;
+mod destination;
 mod file;
 mod setting;
+mod text;
 
-pub use file::{WriteError, write_atomically, write_atomically_with};
+pub use destination::{Destination, destination};
+pub use file::{WriteError, is_temporary, sweep, sync_folder, write_atomically, write_atomically_with};
 pub use setting::SettingError;
+pub use text::{is_unprintable, printable};

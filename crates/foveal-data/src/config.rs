@@ -156,6 +156,10 @@ pub struct DataConfig {
     pub queue: usize,
     /// What happens if images or boxes cannot be used. Default: `fail`.
     pub on_error: OnError,
+    /// Largest number of images of a set that may be left out with `on_error = "skip"` because they cannot be used. More
+    /// are an error, and so is a set of which no image can be used. Default: not set, which stands for 10 images or 1 %
+    /// of the set, whichever is more.
+    pub max_skipped: Option<usize>,
     /// Whether crowd regions (`iscrowd`) are dropped, so that anchors in them are background, as in torchvision and
     /// Detectron2. Otherwise the anchors in them are ignored in training. Default: false.
     pub drop_crowds: bool,
@@ -177,6 +181,11 @@ pub struct DataConfig {
 /// Threshold of repeat factor sampling in LVIS (Gupta et al., arXiv 1908.03195, section 5.1).
 const REPEAT_THRESHOLD: f64 = 0.001;
 
+/// Number of images that may be left out of a set of any size, unless `max_skipped` is set.
+const SKIPPED: usize = 10;
+/// One of this many images may be left out of a large set, unless `max_skipped` is set.
+const SKIPPED_SHARE: usize = 100;
+
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
@@ -193,6 +202,7 @@ impl Default for DataConfig {
             workers: 0,
             queue: 4,
             on_error: OnError::default(),
+            max_skipped: None,
             drop_crowds: false,
             min_box: 1.0,
             filter_empty: false,
@@ -232,6 +242,13 @@ impl DataConfig {
             Source::Shapes => self.shapes.validate().map_err(|e| e.within("shapes")),
             Source::Coco => Ok(()),
         }
+    }
+
+    /// Returns how many of `images` images may be left out: `max_skipped`, or if that is not set 10 images or 1 % of
+    /// them, whichever is more. Never all.
+    pub fn skip_limit(&self, images: usize) -> usize {
+        let limit = self.max_skipped.unwrap_or((images / SKIPPED_SHARE).max(SKIPPED));
+        limit.min(images.saturating_sub(1))
     }
 
     /// Returns the number of loading threads: `workers`, or if that is 0 the number of processor cores minus one, but

@@ -119,7 +119,21 @@ pub struct CheckReport {
     pub skipped: Vec<Skipped>,
 }
 
+impl Skipped {
+    /// Returns whether this is an image that was left out because it cannot be read. An image whose id occurs twice is
+    /// not, because it is used once.
+    pub fn is_unreadable_image(&self) -> bool {
+        use Problem::{BrokenImage, MissingImage, NoFileName, SizeMismatch};
+        self.annotation_id.is_none() && [BrokenImage, MissingImage, NoFileName, SizeMismatch].contains(&self.problem)
+    }
+}
+
 impl CheckReport {
+    /// Returns the number of images that were left out because they cannot be read.
+    pub fn unreadable_images(&self) -> usize {
+        self.skipped.iter().filter(|s| s.is_unreadable_image()).count()
+    }
+
     /// Returns whether nothing was left out and no defect stops a run with `data.on_error = "fail"`.
     pub fn is_clean(&self) -> bool {
         self.errors() == 0 && self.skipped.is_empty()

@@ -10,6 +10,7 @@ use foveal_detector::{Checkpoint, CheckpointMeta, Detector, DetectorError, Model
 use foveal_image::{Preprocess, RgbImage};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 fn config() -> ModelConfig {
     ModelConfig {
@@ -88,7 +89,7 @@ fn damage_and_foreign_files_are_told() {
     assert!(message(&whole[..whole.len() / 2]).contains("safetensors"));
     assert!(message(b"").contains("safetensors"));
     assert!(message(b"\x02\0\0\0\0\0\0\0{}").contains("plain weights"));
-    let version = br#"{\"format\":1"#;
+    let version = br#"{\"format\":2"#;
     let at = whole.windows(version.len()).position(|w| w == version).expect("version in the header");
     let mut newer = whole.clone();
     newer[at + version.len() - 1] = b'9';
@@ -96,12 +97,29 @@ fn damage_and_foreign_files_are_told() {
     assert!(matches!(Checkpoint::load(Path::new("none"), &Device::flex()), Err(DetectorError::Io { .. })));
 }
 
-/// A checkpoint file with changed metadata.
+/// The checksum of files of format 1.
+fn tensor_checksum(bytes: &[u8]) -> String {
+    let file = SafeTensors::deserialize(bytes).unwrap();
+    let mut tensors: Vec<_> = file.iter().collect();
+    tensors.sort_by_key(|(name, _)| *name);
+    let mut hash = Sha256::new();
+    for (name, view) in tensors {
+        for part in [name.as_bytes(), view.data()] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A checkpoint file of format 1 with changed metadata.
 fn edited(dir: &Path, change: impl FnOnce(&mut Value)) -> PathBuf {
     let bytes = std::fs::read(saved(dir)).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let mut metadata = header.metadata().clone().unwrap();
     let mut json: Value = serde_json::from_str(&metadata["foveal"]).unwrap();
+    // Format 1, whose checksum does not cover the metadata.
+    (json["format"], json["checksum"]) = (1.into(), tensor_checksum(&bytes).into());
     change(&mut json);
     metadata.insert("foveal".into(), json.to_string());
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -122,7 +140,7 @@ fn files_without_the_fields_that_came_later_stay_readable() {
         }
     });
     let old = Checkpoint::load(&path, &device).unwrap();
-    assert_eq!(CheckpointMeta { checksum: String::new(), ..old.meta }, meta());
+    assert_eq!(CheckpointMeta { format: meta().format, checksum: String::new(), ..old.meta }, meta());
     let new = Checkpoint::load(&saved(dir.path()), &device).unwrap();
     let x = Tensor::<4>::ones([1, 3, 64, 64], &device);
     assert_eq!(old.model.forward(x.clone()).logits.into_data(), new.model.forward(x).logits.into_data());

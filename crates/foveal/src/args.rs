@@ -78,9 +78,12 @@ pub(crate) struct TrainArgs {
     /// Run directory; must be new or empty, except with --resume [default: runs/<name>-<n>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Continue from the last finished epoch of the run in --out [default: the latest runs/<name>-<n>]
+    /// Continue the run in --out after the last saved optimizer step [default: the latest runs/<name>-<n>]
     #[arg(long)]
     pub resume: bool,
+    /// With --resume, go on even if settings or data that change the training differ from those of the saved run
+    #[arg(long, requires = "resume")]
+    pub allow_changes: bool,
     /// Do not check whether the class loss of the first step is in the expected range
     #[arg(long)]
     pub no_step0_check: bool,

@@ -88,6 +88,10 @@ impl Progress for Console {
 
     fn epoch_start(&mut self, start: &EpochStart) {
         self.start(format!("epoch {}/{}", start.epoch, start.epochs), start.steps);
+        self.done = start.done;
+        if let Some(bar) = &self.bar {
+            bar.set_position(start.done as u64);
+        }
     }
 
     fn step(&mut self, _step: u64, read: Option<&StepRecord>) {
@@ -121,8 +125,13 @@ impl Progress for Console {
     fn evaluation(&mut self, report: &EvaluationReport<'_>) {
         self.finish();
         eprintln!(
-            "epoch {}: AP {:.3}, AP50 {:.3}, loss {:.4} (class {:.4}, box {:.4}), evaluated in {:.0} s{}",
+            "epoch {}{}: AP {:.3}, AP50 {:.3}, loss {:.4} (class {:.4}, box {:.4}), evaluated in {:.0} s{}",
             report.epoch,
+            if report.left_out > 0 {
+                format!(" (on {} images, without {} that could not be loaded)", report.images, report.left_out)
+            } else {
+                String::new()
+            },
             report.metrics.ap,
             report.metrics.ap50,
             report.losses.total,

@@ -113,6 +113,10 @@ pub struct TrainConfig {
     /// `model.head.prior`, the `[loss]` settings and the targets. Only a class head without loaded weights is checked.
     /// Default: `true`.
     pub step0_check: bool,
+    /// Minutes between two saves of the training state inside an epoch, 0 or more; fractions are allowed. After a crash a
+    /// run goes on from the last one. The state is also saved at the end of each epoch and when the run is interrupted;
+    /// 0 means only then. Default: `10`.
+    pub save_every: f64,
     /// Number of recent epochs whose checkpoints are kept as `checkpoints/epoch-<n>.safetensors`, in addition to `last`
     /// and `best`. Default: `0`.
     pub keep: usize,
@@ -150,6 +154,7 @@ impl Default for TrainConfig {
             overfit: 0,
             log_every: 0,
             step0_check: true,
+            save_every: 10.0,
             keep: 0,
         }
     }
@@ -192,6 +197,7 @@ impl TrainConfig {
         check::positive("gamma", self.gamma)?;
         check::fraction("warmup_factor", self.warmup_factor)?;
         check::not_negative("clip_norm", self.clip_norm)?;
+        check::not_negative("save_every", self.save_every)?;
         check::below_one("ema", self.ema)
     }
 }

@@ -153,7 +153,7 @@ fn trained_weights_are_recognised_by_their_scores() {
     (config.train.epochs, config.train.batch_size, config.train.eval_every) = (40, 4, 0);
     (config.train.optimizer, config.train.lr) = (crate::OptimizerKind::AdamW, 3e-3);
     let stop = std::sync::atomic::AtomicBool::new(false);
-    crate::train(&config, &Device::flex(), &run, false, &mut crate::Silent, &stop).unwrap();
+    crate::train(&config, &Device::flex(), &run, crate::Start::New, &mut crate::Silent, &stop).unwrap();
     let trained = foveal_detector::Checkpoint::load(&run.last(), &Device::flex()).unwrap().model;
     let trial = Trial { network: trained, ..Trial::new(tiny()) };
     let (fault, message) = trial.fault(&trial.config.loss, false);

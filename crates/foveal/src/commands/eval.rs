@@ -32,6 +32,7 @@ pub(super) fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     if !opened.report.is_clean() {
         eprintln!("warning: {}: {}", opened.report.set, opened.report.summary());
     }
+    let unreadable = opened.report.unreadable_images();
     let dataset = Arc::new(opened.dataset);
     same_categories(&args.checkpoint, &checkpoint.meta.categories, dataset.label_map().categories())?;
     let stop = interrupt::flag()?;
@@ -48,8 +49,14 @@ pub(super) fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     let MeanLosses { class, boxes, total } = evaluation.losses;
     let mut metrics = evaluation.metrics.to_json();
     metrics["losses"] = json!({"class": class, "box": boxes, "total": total});
-    let table =
-        format!("{}\n losses: class {class:.4}, box {boxes:.4}, total {total:.4}\n", evaluation.metrics.table());
+    let left_out = unreadable + evaluation.left_out;
+    (metrics["images"], metrics["left_out"]) = (evaluation.images.into(), left_out.into());
+    let without = if left_out > 0 { format!(", without {left_out} that cannot be read") } else { String::new() };
+    let table = format!(
+        "{}\n losses: class {class:.4}, box {boxes:.4}, total {total:.4}\n images: {}{without}\n",
+        evaluation.metrics.table(),
+        evaluation.images
+    );
     output::emit(args.json.as_deref(), &metrics, &table)?;
     Ok(DONE)
 }
