@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use foveal_detector::{Checkpoint, CheckpointMeta};
-use foveal_train::{OptimizerKind, RunConfig, RunDir, Silent, TrainState, train};
+use foveal_train::{OptimizerKind, RunConfig, RunDir, Silent, Start, TrainState, train};
 use foveal_weights::{TensorMap, named_tensors};
 use tempfile::TempDir;
 
@@ -40,7 +40,7 @@ fn trained() -> (TempDir, PathBuf) {
     (config.model.base_width, config.model.fpn_channels) = (4, 8);
     (config.train.epochs, config.train.ema, config.train.optimizer) = (1, 0.9, OptimizerKind::AdamW);
     let run = RunDir::create(&root).unwrap();
-    train(&config, &Device::flex(), &run, false, &mut Silent, &AtomicBool::new(false)).unwrap();
+    train(&config, &Device::flex(), &run, Start::New, &mut Silent, &AtomicBool::new(false)).unwrap();
     (folder, root)
 }
 

@@ -18,7 +18,7 @@ use foveal_backbone::{BackboneKind, BackboneNorm, Body};
 use foveal_detector::{Checkpoint, ModelConfig, TorchvisionArch, import_torchvision};
 use foveal_image::IMAGENET_STD;
 use foveal_nn::Init;
-use foveal_train::{OptimizerKind, RunConfig, RunDir, Silent, TrainState, train};
+use foveal_train::{OptimizerKind, RunConfig, RunDir, Silent, Start, TrainState, train};
 use foveal_weights::{BackboneFile, TensorMap, WeightsConvention, load_backbone, read_weight_file, read_weights};
 use mutate::{Kind, Random, mutate};
 use safetensors::{Dtype, tensor::TensorView};
@@ -70,7 +70,7 @@ impl Trained {
         (config.model.base_width, config.model.fpn_channels) = (4, 8);
         (config.train.epochs, config.train.ema, config.train.optimizer) = (1, 0.9, OptimizerKind::AdamW);
         let run = RunDir::create(&dir.join("run")).unwrap();
-        train(&config, &Device::flex(), &run, false, &mut Silent, &AtomicBool::new(false)).unwrap();
+        train(&config, &Device::flex(), &run, Start::New, &mut Silent, &AtomicBool::new(false)).unwrap();
         Self { config, run }
     }
 
@@ -79,9 +79,12 @@ impl Trained {
         TrainState::load(path).map_err(|e| e.to_string())?;
         let mut config = self.config.clone();
         config.train.epochs = 2;
+        // Without an older state, from which the run would go on instead.
+        let _ = std::fs::remove_file(self.run.previous_state());
         std::fs::copy(path, self.run.state()).unwrap();
         let stop = AtomicBool::new(true);
-        let resumed = train(&config, &Device::flex(), &self.run, true, &mut Silent, &stop);
+        let resumed =
+            train(&config, &Device::flex(), &self.run, Start::Resume { allow_changes: false }, &mut Silent, &stop);
         resumed.map(drop).map_err(|e| e.to_string().replace("last.safetensors", "case.pth"))
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{Cursor, Read, Write};
 
+use safetensors::SafeTensors;
+use sha2::{Digest, Sha256};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
@@ -212,7 +214,8 @@ fn repacked(whole: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Writes the safetensors file again with a changed header and the correct length of the header.
+/// Writes the safetensors file again with a changed header and the correct length of the header. In most cases the
+/// checksum of checkpoints and states is corrected, else they would only test the checksum.
 fn reheaded(whole: &[u8], random: &mut Random) -> Vec<u8> {
     let length = u64::from_le_bytes(whole[..8].try_into().expect("eight bytes")) as usize;
     let (mut header, mut data) = (whole[8..8 + length].to_vec(), whole[8 + length..].to_vec());
@@ -220,5 +223,37 @@ fn reheaded(whole: &[u8], random: &mut Random) -> Vec<u8> {
     if random.below(6) == 0 {
         change(&mut data, random);
     }
-    [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+    if random.below(8) == 0 { bytes } else { resealed(&bytes).unwrap_or(bytes) }
+}
+
+/// Corrects the checksum in the metadata of a checkpoint or training state, as `foveal_weights::seal` computes it.
+/// Returns `None` if the bytes are no safetensors file or have no checksum.
+fn resealed(bytes: &[u8]) -> Option<Vec<u8>> {
+    let file = SafeTensors::deserialize(bytes).ok()?;
+    let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
+    let text = header.metadata().as_ref()?.values().next()?;
+    let inner = text.strip_suffix("\"}")?;
+    let (open, checksum) = inner.split_at_checked(inner.len().checked_sub(64)?)?;
+    if !open.ends_with("\"checksum\":\"") {
+        return None;
+    }
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(open.as_bytes());
+    let mut views: Vec<_> = file.iter().collect();
+    views.sort_unstable_by_key(|(name, _)| *name);
+    for (name, view) in views {
+        part(name.as_bytes());
+        part(format!("{:?}{:?}", view.dtype(), view.shape()).as_bytes());
+        part(view.data());
+    }
+    let new: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let at = bytes.windows(checksum.len()).position(|window| window == checksum.as_bytes())?;
+    let mut bytes = bytes.to_vec();
+    bytes[at..at + new.len()].copy_from_slice(new.as_bytes());
+    Some(bytes)
 }
