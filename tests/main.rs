@@ -6,6 +6,7 @@ mod data;
 mod exchange;
 mod export;
 mod images;
+mod kept_runs;
 mod lab;
 mod loss;
 mod names;
