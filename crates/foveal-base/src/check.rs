@@ -27,6 +27,8 @@ pub fn at_least_one(key: &str, value: usize) -> Result<(), SettingError> {
 /// [`SettingError`] with the key and the limit if the value is above it.
 pub fn at_most(key: &str, value: usize, most: usize) -> Result<(), SettingError> {
     that(value <= most, key, &format!("at most {most}"), &value)
+}
+
 /// Accepts a count in `range`. The upper end is far above any sensible value: it keeps sizes that are computed from the
 /// count from overflowing, and memory from being reserved for a mistyped number.
 ///

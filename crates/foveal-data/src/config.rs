@@ -92,9 +92,6 @@ impl AugmentConfig {
     }
 }
 
-/// Largest factor of `scale_jitter`. The whole image is enlarged by it before it is cropped.
-const MOST_ENLARGED: f32 = 16.0;
-
 impl AugmentConfig {
     /// Checks that every value is in its range.
     ///

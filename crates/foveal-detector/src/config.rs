@@ -57,17 +57,6 @@ pub struct ModelConfig {
     pub class_channels: Option<ClassChannels>,
 }
 
-/// Largest `base_width`: a hundred times that of the widest published network.
-const WIDEST_STEM: usize = 8192;
-/// Largest `fpn_channels`.
-const MOST_CHANNELS: usize = 16_384;
-/// Largest number of convolutions in the tower of a head.
-const MOST_CONVS: usize = 256;
-/// Largest number of channels of the class head for an anchor. LVIS has 1,203 categories.
-const MOST_CLASSES: usize = 1_000_000;
-/// Largest number of weights of a network, which take 16 GiB. The largest published RetinaNet has 1e8.
-const MOST_WEIGHTS: f64 = 4e9;
-
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {
@@ -117,7 +106,6 @@ impl ModelConfig {
             ),
             &width,
         )?;
-        check::at_most("base_width", width, WIDEST_STEM)?;
         check::not_negative("norm_eps", self.norm_eps)?;
         if let Some(channels) = &self.class_channels {
             check::count("class_channels.count", channels.count, 1..=MAX_CLASSES)?;
@@ -137,15 +125,21 @@ impl ModelConfig {
             &groups,
         )?;
         self.anchors.validate().map_err(|e| e.within("anchors"))?;
-        let weights = self.convolution_weights(1, MAX_WEIGHTS);
+        self.validate_size(1)
+    }
+
+    /// Checks that the convolutions of a network for `classes` classes have no more than 2e9 weights. Nothing is
+    /// allocated.
+    ///
+    /// # Errors
+    /// [`SettingError`] with the keys that determine the size, the limit and the number of weights.
+    pub fn validate_size(&self, classes: usize) -> Result<(), SettingError> {
+        let weights = self.convolution_weights(classes, MAX_WEIGHTS);
         check::that(
             weights <= MAX_WEIGHTS,
-            "base_width",
-            &format!(
-                "a network of at most {MAX_WEIGHTS:e} weights with model.fpn_channels = {} and model.head.convs = {convs}",
-                self.fpn_channels
-            ),
-            &format_args!("{} with {weights:.1e} weights or more", self.base_width),
+            "base_width, fpn_channels, head.convs, anchors",
+            &format!("a network of at most {MAX_WEIGHTS:e} weights"),
+            &format_args!("at least {weights:.2e} weights for {classes} classes"),
         )
     }
 

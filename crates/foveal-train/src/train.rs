@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use foveal_anchors::ImageTargets;
 use foveal_data::{Batch, Loader, LoaderOptions, loader};
 use foveal_detector::{CheckpointMeta, image_tensor};
 

@@ -409,7 +409,7 @@ mod tests {
         symlink("../a/1.png", path("c/link.png")).unwrap();
         let into = |input: &str, folder: &str, name: &str| {
             let (inputs, folder) = ([path(input)], path(folder));
-            Files::new().write_into("--draw", &folder, [&name.to_owned()], ("image", &inputs)).check()
+            Files::new().write_into("--draw", &folder, [&PathBuf::from(name)], ("image", &inputs)).check()
         };
         for (input, folder) in [("a/1.png", "a"), ("a/1.png", "b"), ("b/1.png", "a"), ("c/link.png", "a")] {
             let text = into(input, folder, "other.jpg").unwrap_err().to_string();

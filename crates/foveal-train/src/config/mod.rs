@@ -88,6 +88,7 @@ impl RunConfig {
             "a number above 0 (norms whose statistics are computed divide by 0 where all values are equal; 0 is for \
              model.norm = \"frozen_batch\")",
             &self.model.norm_eps,
+        )?;
         let size = self.data.fixed_size.unwrap_or([self.data.min_size, self.data.max_size]).map(|side| side as usize);
         fits("train.batch_size", self.train.batch_size, size)?;
         fits("eval.batch_size", self.eval.batch_size, size)?;
@@ -153,10 +154,6 @@ pub struct EvalConfig {
     pub batch_size: usize,
 }
 
-/// Largest batch of an evaluation or a benchmark.
-const MOST_IMAGES: usize = 1_000_000;
-/// Largest number of classes of a benchmark.
-const MOST_CLASSES: usize = 1_000_000;
 /// Default batch size of evaluations. It needs little memory, because no activations are stored for gradients.
 const EVAL_BATCH: usize = 4;
 

@@ -161,11 +161,6 @@ impl Default for TrainConfig {
     }
 }
 
-/// Largest number of epochs, of images in a batch and of batches in an optimizer step.
-const MOST: usize = 1_000_000;
-/// Largest number of optimizer steps.
-const MOST_STEPS: usize = 1_000_000_000_000;
-
 /// Images of an optimizer step that `lr` is for with `scale_lr`, as in published learning rates for RetinaNet.
 const REFERENCE_BATCH: f64 = 16.0;
 

@@ -1,10 +1,11 @@
 //! `foveal predict`: detects objects in images.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use foveal_base::printable;
 use foveal_coco::{CocoDetection, bbox_to_xywh, write_results};
+use foveal_data::OnError;
 use foveal_detector::{Detector, Prediction};
 use foveal_image::RgbImage;
 use foveal_train::RunConfig;
@@ -16,8 +17,8 @@ use crate::config::checkpoint::{self, OPEN_TO_INFERENCE, refuse_closed};
 use crate::console::note;
 use crate::draw::{Mark, draw};
 use crate::failure::{DONE, Usage};
-use crate::outputs::Files;
 use crate::identity::{drawn_names, image_ids};
+use crate::outputs::Files;
 use crate::{device, inputs, output};
 
 /// Lowest score of detections that are drawn or listed, unless `--score-threshold` sets another.
