@@ -108,7 +108,7 @@ mod tests {
         assert!(matches!(destination(Path::new("/dev/fd/0")).unwrap(), Destination::Stream(_)));
         assert!(matches!(destination(Path::new("/dev/null")).unwrap(), Destination::Stream(_)));
         // A folder that only has the name of the real one.
-        std::fs::create_dir(dir.path().join("fd")).unwrap();
+        fs::create_dir(dir.path().join("fd")).unwrap();
         let plain = dir.path().join("fd/1");
         assert_eq!(destination(&plain).unwrap(), Destination::File(plain));
     }

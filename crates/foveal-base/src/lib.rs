@@ -6,14 +6,17 @@
 //! - [`write_atomically`] writes every file of the project except the log, to which lines are appended; [`sweep`] removes
 //!   the temporary files of killed processes, and [`destination`] says what the path of an output leads to.
 //! - [`printable`] makes names from files safe to show on a terminal.
+//! - [`text`] reads text files of other systems (UTF-8, UTF-16), and [`names`] finds files under names of other systems.
 
 pub mod check;
 mod destination;
+mod display;
 mod file;
+pub mod names;
 mod setting;
-mod text;
+pub mod text;
 
 pub use destination::{Destination, destination};
+pub use display::{is_unprintable, printable};
 pub use file::{WriteError, is_temporary, sweep, sync_folder, write_atomically, write_atomically_with};
 pub use setting::SettingError;
-pub use text::{is_unprintable, printable};

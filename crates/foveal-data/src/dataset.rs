@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use foveal_boxes::BBox;
 use foveal_coco::{CocoDataset, LabelMap};
-use foveal_image::{RgbImage, load_rgb, load_stored};
+use foveal_image::{ImageLimit, RgbImage};
 use sha2::{Digest, Sha256};
 
 use crate::shapes::ShapeImages;
@@ -63,6 +63,8 @@ pub struct Dataset {
     pub(crate) labels: LabelMap,
     /// Ground truth for evaluations: these images with all their annotations.
     pub(crate) coco: CocoDataset,
+    /// The limit on the memory that an image may need.
+    pub(crate) limit: ImageLimit,
 }
 
 /// An opened data set together with the result of its checks.
@@ -119,7 +121,7 @@ impl Dataset {
     /// Reads or draws image `index`, in the orientation that its boxes refer to.
     ///
     /// # Errors
-    /// - [`DataError::Image`] if the file cannot be read or decoded
+    /// - [`DataError::Image`] if the file cannot be read or decoded, or needs more memory than `data.max_image_bytes`
     /// - [`DataError::Size`] if the size of the file has changed since the checks
     /// - [`DataError::NoImages`] if the data set was opened from its annotations alone
     ///
@@ -131,7 +133,7 @@ impl Dataset {
             ImageSource::Shape { set, index } => Ok(set.image(*index)),
             ImageSource::Unknown => Err(DataError::NoImages { image_id: record.image_id }),
             ImageSource::File { path, stored } => {
-                let image = if *stored { load_stored(path) } else { load_rgb(path) };
+                let image = if *stored { self.limit.load_stored(path) } else { self.limit.load_rgb(path) };
                 let image = image.map_err(|source| DataError::Image { image_id: record.image_id, source })?;
                 if image.dimensions() != (record.width, record.height) {
                     return Err(DataError::Size {
@@ -200,6 +202,6 @@ impl Dataset {
         let others = self.coco.images.iter().map(|i| i.id).filter(|id| !ids.contains(id)).collect();
         let coco = self.coco_without(&others);
         let sources = indices.iter().map(|&i| self.sources[i].clone()).collect();
-        Dataset { records, sources, labels: self.labels.clone(), coco }
+        Dataset { records, sources, labels: self.labels.clone(), coco, limit: self.limit }
     }
 }

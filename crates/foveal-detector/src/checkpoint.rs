@@ -117,6 +117,8 @@ impl Checkpoint {
         // too large for memory.
         let tensors = tensors_from_safetensors(path, &bytes)?;
         let held: usize = tensors.values().map(|t| t.values.len()).sum();
+        meta.model.fits_in(held, meta.categories.len()).map_err(bad)?;
+        meta.model.validate().map_err(|e| bad(e.within("model").to_string()))?;
         let asked = meta.model.convolution_weights(meta.categories.len(), held as f64);
         if asked > held as f64 {
             return Err(bad(format!("a file of {held} values for a network of at least {asked} weights")));
@@ -124,7 +126,6 @@ impl Checkpoint {
         if let Some(name) = not_finite(&tensors) {
             return Err(bad(format!("a non-finite value in tensor {name}")));
         }
-        meta.model.validate().map_err(|e| bad(e.within("model").to_string()))?;
         meta.preprocess.validate().map_err(|e| bad(e.within("preprocess").to_string()))?;
         let with_channel = meta.model.class_channels.as_ref().map_or(meta.categories.len(), |c| c.of_class.len());
         if with_channel != meta.categories.len() {

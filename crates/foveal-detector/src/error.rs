@@ -4,6 +4,17 @@ use std::path::PathBuf;
 
 use foveal_base::{SettingError, WriteError};
 
+/// The network's output for some images of a batch is NaN or infinite, so that their detections are unknown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the network's output (logits or deltas) is NaN or infinite, so the detections are unknown: the weights are damaged, \
+     or their training diverged"
+)]
+pub struct NonFiniteOutput {
+    /// Indices in the batch of the images whose output is not finite, in ascending order.
+    pub images: Vec<usize>,
+}
+
 /// Error of building, loading, importing or exporting a model.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectorError {
@@ -99,6 +110,9 @@ pub enum DetectorError {
          set model.weights to a file with pretrained weights, or set model.norm = \"group\""
     )]
     FrozenWithoutWeights,
+    /// The network's output for an image is NaN or infinite.
+    #[error(transparent)]
+    NonFinite(#[from] NonFiniteOutput),
     /// A setting of the model or the preprocessing is outside its valid range.
     #[error(transparent)]
     Setting(#[from] SettingError),

@@ -157,12 +157,12 @@ pub enum TrainError {
         /// Number of classes in the label map.
         classes: usize,
     },
-    /// The class loss before the first optimizer step lies outside the range that follows from the prior, the loss and
-    /// the targets (`train.step0_check`). Losses are divided by the normalizer.
+    /// The scores before the first optimizer step are not those of a new class head, or the class loss does not follow
+    /// from them (`train.step0_check`). Losses are divided by the normalizer.
     #[error(
         "the class loss of the first step is {found:.6}, of which {positive:.6} comes from {positives} positive \
-         anchors; expected about {expected:.6} (between {low:.6} and {high:.6}, because the weights of the head are \
-         random). Diagnosis: {fault}. Pass --no-step0-check to train without this check"
+         anchors; expected {expected:.6} for the scores that the network gives, and about {at_prior:.6} for a new class \
+         head, whose scores equal the prior. Diagnosis: {fault}. Pass --no-step0-check to train without this check"
     )]
     FirstLossCheck {
         /// Class loss of the first step.
@@ -171,14 +171,22 @@ pub enum TrainError {
         positive: f64,
         /// Number of positive anchors in the first step.
         positives: usize,
-        /// Class loss if every score equals `model.head.prior`.
+        /// Class loss in closed form for the logits and boxes of the first step.
         expected: f64,
-        /// Smallest class loss that passes the check.
-        low: f64,
-        /// Largest class loss that passes the check.
-        high: f64,
+        /// Class loss in closed form if every score equals `model.head.prior`.
+        at_prior: f64,
         /// Likely cause of the difference.
         fault: Fault,
+    },
+    /// The output of a network that is evaluated is NaN or infinite, so that its detections are unknown.
+    #[error(
+        "the network's output (logits or deltas) is NaN or infinite for {}: its detections are unknown, because the \
+         weights are damaged or their training diverged",
+        images.join(", ")
+    )]
+    NonFiniteOutput {
+        /// File name and COCO id of each image of the batch whose output is not finite.
+        images: Vec<String>,
     },
     /// The loss or the gradient norm of an optimizer step is NaN or infinite. The step did not change the weights.
     #[error(

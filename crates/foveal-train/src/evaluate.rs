@@ -9,8 +9,10 @@ use burn::tensor::Device;
 use foveal_anchors::MatcherConfig;
 use foveal_coco::{CocoDetection, bbox_to_xywh};
 use foveal_criterion::{LossConfig, Normalizer, NormalizerKind};
-use foveal_data::{Batch, DataConfig, Dataset, LoaderOptions, Skipped, loader};
-use foveal_detector::{Detection, ImageFrame, ModelConfig, Predicted, RetinaNet, image_tensor, predict};
+use foveal_data::{Batch, DataConfig, Dataset, ImageInfo, LoaderOptions, Skipped, loader};
+use foveal_detector::{
+    Detection, ImageFrame, ModelConfig, NonFiniteOutput, Predicted, RetinaNet, image_tensor, predict,
+};
 use foveal_eval::Scored;
 
 use crate::config::{EvalConfig, RunConfig};
@@ -52,8 +54,8 @@ impl Evaluator {
     ///
     /// # Errors
     /// [`TrainError::Data`] when an image cannot be loaded, [`TrainError::TooManySkipped`] when more images cannot be
-    /// loaded than `data.max_skipped` allows, [`TrainError::Eval`] when the detections cannot be
-    /// evaluated against the ground truth.
+    /// loaded than `data.max_skipped` allows, [`TrainError::NonFiniteOutput`] when the network's output for an image is
+    /// NaN or infinite, [`TrainError::Eval`] when the detections cannot be evaluated against the ground truth.
     ///
     /// # Panics
     /// When `network` does not fit the model configuration of this evaluator.
@@ -89,7 +91,8 @@ impl Evaluator {
             let frames: Vec<ImageFrame> = info.iter().map(|info| info.frame).collect();
             let images = image_tensor(images, &self.device);
             let Predicted { dense, detections: found } =
-                predict(network, &self.model, images, &frames, &self.eval.post());
+                predict(network, &self.model, images, &frames, &self.eval.post())
+                    .map_err(|error| self.non_finite(&error, &info))?;
             for (found, info) in found.into_iter().zip(&info) {
                 detections.extend(found.iter().map(|d| self.as_coco(d, info.image_id)));
             }
@@ -143,6 +146,15 @@ impl Evaluator {
             }
         }
         Ok(())
+    }
+
+    /// The error of images whose output is NaN or infinite.
+    fn non_finite(&self, error: &NonFiniteOutput, info: &[ImageInfo]) -> TrainError {
+        let images = error.images.iter().map(|&image| {
+            let ImageInfo { index, image_id, .. } = info[image];
+            format!("{} (id {image_id})", self.dataset.record(index).file_name)
+        });
+        TrainError::NonFiniteOutput { images: images.collect() }
     }
 
     /// A detection as an entry of a COCO results file.

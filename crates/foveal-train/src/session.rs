@@ -73,6 +73,10 @@ impl Session {
         state: TrainState,
     ) -> Result<Self, TrainError> {
         let bad = |found: String| TrainError::State { path: path.to_owned(), found };
+        // The class channels come from the file: they could describe a network too large for memory.
+        let held = state.weights.values().map(|t| t.values.len()).sum();
+        state.meta.model.fits_in(held, classes).map_err(bad)?;
+        state.meta.model.validate().map_err(|e| bad(e.within("model").to_string()))?;
         let skeleton = state.meta.model.skeleton(classes, device);
         let (mut model, report) = load_tensors(skeleton, &state.weights);
         if let Some(name) = report.missing.first().or(report.mismatched.first().map(|m| &m.name)) {

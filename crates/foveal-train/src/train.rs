@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use foveal_anchors::ImageTargets;
 use foveal_data::{Batch, Loader, LoaderOptions, loader};
 use foveal_detector::{CheckpointMeta, image_tensor};
 
@@ -303,11 +302,9 @@ impl Trainer<'_> {
         let images = batches.iter().flat_map(|b| b.info.iter().map(|i| i.image_id)).collect();
         let average = &mut self.session.meta.positives_average;
         let normalizer = normalizer(self.config.loss.normalizer, average, &batches);
-        let expected = self.check_first_loss.then(|| {
-            let targets: Vec<ImageTargets> = batches.iter().flat_map(|b| b.targets.iter().cloned()).collect();
-            let check = first_loss_check(&self.config.loss, &self.session.meta.model, self.session.channels(classes));
-            (check, check.expected(&targets, normalizer))
-        });
+        let first_loss = self
+            .check_first_loss
+            .then(|| first_loss_check(&self.config.loss, &self.session.meta.model, self.session.channels(classes)));
 
         // Forward pass, loss, backward pass, gradient norm. On a CPU the breakdown is computed together with the class
         // loss; on a GPU it takes extra operations and is computed only for steps that complete a log line.
@@ -317,6 +314,7 @@ impl Trainer<'_> {
             anchors_per_location: self.session.meta.model.anchors.anchors_per_location(),
             activations: self.config.train.activations(),
             breakdown: is_host(&self.device) || self.step_log.will_be_due() || self.check_first_loss,
+            first_loss,
             clip_norm: self.config.train.clip_norm,
         };
         let inputs = batches.into_iter().map(|batch| (image_tensor(batch.images, &self.device), batch.targets));
@@ -336,7 +334,7 @@ impl Trainer<'_> {
             values: gradients.values.clone(),
             breakdown: gradients.breakdown.take(),
         };
-        if let Some((check, expected)) = expected {
+        if let (Some(check), Some(expected)) = (first_loss, gradients.expected.take()) {
             // Waits for the device, but only once in a run.
             check_first_step(&check, &expected, &step)?;
             self.check_first_loss = false;
@@ -365,11 +363,13 @@ impl Trainer<'_> {
         // Waits for the device at every batch.
         let Some(evaluation) = self.evaluator.run(&network, self.progress, self.stop)? else { return Ok(false) };
 
-        // The best checkpoint. An evaluation that only `train.max_steps` caused is no evaluation of the whole run: it
-        // makes the best checkpoint only where there is none, and a resumed run drops it.
+        // The best checkpoint. An undefined AP, which COCO writes as -1, is never the best. An evaluation that only
+        // `train.max_steps` caused is no evaluation of the whole run: it makes the best checkpoint only where there is
+        // none, and a resumed run drops it.
         let provisional = self.session.meta.epoch < epoch || !self.is_evaluation_due(epoch);
         let ap = evaluation.metrics.ap;
-        let best = self.evaluated.best.is_none_or(|best| !provisional && ap > best.ap);
+        let is_higher = self.evaluated.best.is_none_or(|best| !provisional && ap > best.ap);
+        let best = evaluation.metrics.is_defined() && is_higher;
         if best {
             self.evaluated.best = Some(Best { epoch, ap });
             self.checkpoint.save(&network, &self.run.best())?;

@@ -518,7 +518,9 @@ fn a_training_set_that_cannot_be_read_is_an_error_and_not_an_empty_run() {
 #[test]
 fn images_that_cannot_be_read_are_left_out_of_the_ground_truth() {
     let dir = tempfile::tempdir().unwrap();
-    let config = damaged(&dir.path().join("set"), 2, None);
+    let mut config = damaged(&dir.path().join("set"), 2, None);
+    // One image at a time, so that sums do not depend on which images share a batch, and all detections.
+    (config.eval.batch_size, config.eval.score_threshold) = (1, 0.0);
     let run = RunDir::create(&dir.path().join("run")).unwrap();
     train(&config, &Device::flex(), &run, Start::New, &mut Silent, &AtomicBool::new(false)).unwrap();
     let checkpoint = Checkpoint::load(&run.last(), &Device::flex()).unwrap();
@@ -528,7 +530,7 @@ fn images_that_cannot_be_read_are_left_out_of_the_ground_truth() {
     };
     let whole = config.data.open_train().unwrap().dataset;
     let found = evaluated(whole.clone());
-    assert_eq!((found.images, found.left_out), (6, 2));
+    assert!(found.images == 6 && found.left_out == 2 && !found.detections.is_empty());
     // The same metrics as of a set without these images.
     let annotations = config.data.train.annotations.as_ref().unwrap();
     let mut coco: serde_json::Value = serde_json::from_slice(&std::fs::read(annotations).unwrap()).unwrap();

@@ -18,6 +18,10 @@ use crate::error::TrainError;
 const FORMAT: u32 = 2;
 /// Version without a checksum, [`Premises`] and positions inside epochs. Such files are read.
 const UNSEALED: u32 = 1;
+/// Largest counter of epochs, steps or updates: 2^53, which `f64` still holds exactly.
+const LARGEST_COUNTER: u64 = 1 << 53;
+/// Largest average number of positive anchors in a step.
+const LARGEST_AVERAGE: f64 = 1e15;
 /// Key of the safetensors metadata that holds [`StateMeta`] as JSON.
 const KEY: &str = "foveal_state";
 
@@ -166,7 +170,9 @@ impl Evaluated {
         if file.checksum.is_some_and(|found| found != file.evaluated.checksum()) {
             return Err(bad("the content does not match its checksum: the file is damaged or was edited".into()));
         }
-        Ok(file.evaluated)
+        // Earlier versions took an undefined AP, which COCO writes as -1, for the best one.
+        let best = file.evaluated.best.filter(|best| best.ap >= 0.0);
+        Ok(Self { best, ..file.evaluated })
     }
 
     fn checksum(&self) -> String {
@@ -284,6 +290,23 @@ impl TrainState {
             }
         }
         let meta: StateMeta = serde_json::from_str(&text).map_err(other)?;
+        let counters = [
+            meta.epoch as u64,
+            meta.step,
+            meta.optimizer_updates,
+            meta.ema_updates,
+            meta.batch as u64,
+            meta.epoch_steps,
+        ];
+        if let Some(counter) = counters.into_iter().find(|counter| *counter > LARGEST_COUNTER) {
+            return Err(bad(format!("expected counters of at most {LARGEST_COUNTER}, found {counter}")));
+        }
+        if !(0.0..=LARGEST_AVERAGE).contains(&meta.positives_average) {
+            return Err(bad(format!(
+                "expected an average number of positives from 0 to {LARGEST_AVERAGE:e}, found {}",
+                meta.positives_average
+            )));
+        }
         let tensors = tensors_from_safetensors(path, &bytes).map_err(foveal_detector::DetectorError::from)?;
         let mut state = Self {
             meta,
@@ -375,6 +398,25 @@ mod tests {
     }
 
     #[test]
+    fn counters_that_no_run_reaches_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.safetensors");
+        let changes: [fn(&mut StateMeta); 4] = [
+            |meta| meta.epoch = usize::MAX,
+            |meta| meta.step = u64::MAX,
+            |meta| meta.positives_average = -1.0,
+            |meta| meta.positives_average = 1e300,
+        ];
+        for change in changes {
+            let mut state = state();
+            change(&mut state.meta);
+            state.save(&path).unwrap();
+            let text = TrainState::load(&path).unwrap_err().to_string();
+            assert!(text.contains("s.safetensors") && text.contains("expected"), "{text}");
+        }
+    }
+
+    #[test]
     fn evaluations_come_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("e.json");
@@ -393,6 +435,8 @@ mod tests {
         // Files of earlier versions have no checksum.
         std::fs::write(&path, r#"{"epoch":3,"best":{"epoch":2,"ap":0.30000000000000004}}"#).unwrap();
         assert_eq!(Evaluated::load(&path).unwrap(), known);
+        Evaluated { best: Some(Best { epoch: 2, ap: -1.0 }), ..known }.save(&path).unwrap();
+        assert_eq!(Evaluated::load(&path).unwrap(), Evaluated { best: None, ..known });
     }
 
     #[test]

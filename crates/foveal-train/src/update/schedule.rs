@@ -34,7 +34,7 @@ fn schedule_at(config: &TrainConfig, steps_per_epoch: usize, position: u64) -> f
             config.gamma.powi(passed as i32)
         }
         ScheduleKind::Cosine => {
-            let total = (config.epochs * steps_per_epoch) as f64;
+            let total = config.epochs as f64 * steps_per_epoch as f64;
             let start = (config.warmup_steps as f64).min(total);
             let progress = (position as f64 - start).max(0.0) / (total - start).max(1.0);
             0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())

@@ -7,6 +7,7 @@ use foveal_train::{Outcome, RunConfig, RunDir, Start, train};
 
 use super::interrupt;
 use crate::args::{Common, TrainArgs};
+use crate::console::note;
 use crate::failure::{DONE, INTERRUPTED, Usage};
 use crate::progress::Console;
 use crate::{config, device, output};
@@ -35,8 +36,16 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     match train(&config, &picked.device, &run, start, &mut console, &stop) {
         Ok(Outcome::Finished(summary)) => {
             drop(console);
-            if let Some(best) = summary.best {
-                eprintln!("best AP {:.3} after epoch {}: {}", best.ap, best.epoch, run.best().display());
+            match (summary.best, &summary.evaluation) {
+                (Some(best), _) => {
+                    note!("best AP {:.3} after epoch {}: {}", best.ap, best.epoch, run.best().display());
+                }
+                (None, Some(_)) => note!(
+                    "warning: there is no best checkpoint, because AP is undefined without objects in the validation \
+                     set; the last one is {}",
+                    run.last().display()
+                ),
+                (None, None) => {}
             }
             if let Some(evaluation) = &summary.evaluation {
                 output::print(&evaluation.metrics.table())?;
@@ -45,7 +54,7 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
         }
         Ok(Outcome::Interrupted { epoch, step }) => {
             drop(console);
-            eprintln!(
+            note!(
                 "interrupted at step {step}, after {epoch} epochs; continue with --resume --out {}",
                 run.root().display()
             );

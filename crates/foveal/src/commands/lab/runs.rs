@@ -60,8 +60,15 @@ pub(super) struct LossParts {
 const RECORD: &str = "outcome.json";
 /// File name of the detections of the last evaluation.
 const DETECTIONS: &str = "detections.json";
+/// File names of the settings and logs of a run.
+const RUN_FILES: [&str; 5] = ["config.toml", "weights.json", "skipped.json", "log.jsonl", "metrics.csv"];
 
 impl Job {
+    /// The files that this run writes beside its checkpoints.
+    pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        [RECORD, DETECTIONS].into_iter().chain(RUN_FILES).map(|name| self.folder.join(name))
+    }
+
     /// The outcome of this run; `None` if it is not finished.
     ///
     /// # Errors
