@@ -35,7 +35,9 @@ pub struct AnchorConfig {
     pub rounding: Rounding,
 }
 
-/// Largest side in pixels of a base size.
+/// Smallest side in pixels of a base size.
+const MIN_BASE_SIZE: f32 = 0.1;
+/// Largest side in pixels of a base size. Areas of larger boxes lose their precision in `f32`.
 const MAX_BASE_SIZE: f32 = 1e6;
 /// Largest number of scales and of aspect ratios.
 const MAX_SHAPES: u64 = 32;
@@ -79,11 +81,11 @@ impl AnchorConfig {
     /// [`SettingError`] if there are not [`LEVELS`] base sizes, the number of scales or of aspect ratios is not from 1
     /// to 32, or a size or ratio is outside its range.
     pub fn validate(&self) -> Result<(), SettingError> {
-        let sizes = self.base_sizes.iter().all(|size| *size > 0.0 && *size <= MAX_BASE_SIZE);
+        let sizes = self.base_sizes.iter().all(|size| (MIN_BASE_SIZE..=MAX_BASE_SIZE).contains(size));
         check::that(
             self.base_sizes.len() == LEVELS && sizes,
             "base_sizes",
-            &format!("five positive sizes of up to {MAX_BASE_SIZE} pixels, one for each of P3..P7"),
+            &format!("five sizes from {MIN_BASE_SIZE} to {MAX_BASE_SIZE} pixels, one for each of P3..P7"),
             &self.base_sizes,
         )?;
         check::count("scales", self.scales, 1..=MAX_SHAPES)?;
@@ -216,6 +218,12 @@ mod tests {
         );
         assert!(check(|c| c.ratios.clear()).ends_with("found []"));
         assert_eq!(check(|c| c.scales = 0), "scales: expected at least 1 scale per octave, found 0");
+        assert_eq!(
+            check(|c| c.scales = usize::MAX),
+            "scales: expected at most 1000 anchors per location with 3 ratios, found 18446744073709551615"
+        );
+        assert!(check(|c| c.base_sizes[0] = 1e38).contains("0.1 to 1e6 pixels"));
+        assert!(check(|c| c.ratios[0] = 1e-40).contains("0.001 to 1000"));
         assert!(AnchorConfig::default().validate().is_ok());
     }
 

@@ -148,10 +148,11 @@ pub struct DataConfig {
     /// Interpolation used to resize images. Default: `antialias`.
     pub resize: ResizeMode,
     /// Mean of the red, green and blue channel, which is subtracted from the channel values in 0 to 1. Default: the
-    /// means of ImageNet, `[0.485, 0.456, 0.406]`.
+    /// means of ImageNet, `[0.485, 0.456, 0.406]`. Each is from 0 to 1: divide means of 0..255 by 255.
     pub mean: [f32; 3],
     /// Standard deviation of the red, green and blue channel, which the channels are divided by after the mean is
-    /// subtracted; greater than 0. Default: the standard deviations of ImageNet, `[0.229, 0.224, 0.225]`.
+    /// subtracted; greater than 0 and at most 1. Default: the standard deviations of ImageNet,
+    /// `[0.229, 0.224, 0.225]`. Divide standard deviations of 0..255 by 255.
     pub std: [f32; 3],
     /// Largest number of bytes that a decoded image may need: 3 for each pixel, or the decoder's own buffer if it is
     /// larger, such as 6 for each pixel of a 16-bit PNG. It follows from the header of a file and is checked before the
@@ -166,6 +167,10 @@ pub struct DataConfig {
     pub queue: usize,
     /// What happens if images or boxes cannot be used. Default: `fail`.
     pub on_error: OnError,
+    /// Largest number of images of a set that may be left out with `on_error = "skip"` because they cannot be used. More
+    /// are an error, and so is a set of which no image can be used. Default: not set, which stands for 10 images or 1 %
+    /// of the set, whichever is more.
+    pub max_skipped: Option<usize>,
     /// Whether crowd regions (`iscrowd`) are dropped, so that anchors in them are background, as in torchvision and
     /// Detectron2. Otherwise the anchors in them are ignored in training. Default: false.
     pub drop_crowds: bool,
@@ -191,6 +196,14 @@ const MAX_SCALE: f32 = 16.0;
 /// Largest number of loading threads and of batches that they prepare in advance.
 const MAX_WORKERS: u64 = 1024;
 
+/// Number of images that may be left out of a set of any size, unless `max_skipped` is set.
+const SKIPPED: usize = 10;
+/// One of this many images may be left out of a large set, unless `max_skipped` is set.
+const SKIPPED_SHARE: usize = 100;
+/// Smallest standard deviation of a channel, far below a step of 1/255. With a smaller one, normalised values would not
+/// be finite in single precision.
+const LEAST_STD: f32 = 1e-6;
+
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
@@ -208,6 +221,7 @@ impl Default for DataConfig {
             workers: 0,
             queue: 4,
             on_error: OnError::default(),
+            max_skipped: None,
             drop_crowds: false,
             min_box: 1.0,
             filter_empty: false,
@@ -242,6 +256,13 @@ impl DataConfig {
     /// A [`SettingError`] with the first invalid key (relative to `data`), the expected range and the value found.
     pub fn validate(&self) -> Result<(), SettingError> {
         self.preprocess().validate()?;
+        let unit = |v: &f32| (0.0..=1.0).contains(v);
+        let expected = "three numbers from 0 to 1, because pixel values are divided by 255 before the mean is \
+                        subtracted; divide means of 0..255 by 255";
+        check::that(self.mean.iter().all(unit), "mean", expected, &self.mean)?;
+        let expected = "three numbers from 1e-6 to 1, because pixel values are divided by 255; divide standard \
+                        deviations of 0..255 by 255";
+        check::that(self.std.iter().all(|v| unit(v) && *v >= LEAST_STD), "std", expected, &self.std)?;
         self.augment.validate().map_err(|e| e.within("augment"))?;
         check::that(
             self.max_image_bytes > 0,
@@ -260,6 +281,13 @@ impl DataConfig {
             Source::Shapes => self.shapes.validate().map_err(|e| e.within("shapes")),
             Source::Coco => Ok(()),
         }
+    }
+
+    /// Returns how many of `images` images may be left out: `max_skipped`, or if that is not set 10 images or 1 % of
+    /// them, whichever is more. Never all.
+    pub fn skip_limit(&self, images: usize) -> usize {
+        let limit = self.max_skipped.unwrap_or((images / SKIPPED_SHARE).max(SKIPPED));
+        limit.min(images.saturating_sub(1))
     }
 
     /// Returns the number of loading threads: `workers`, or if that is 0 the number of processor cores minus one, but

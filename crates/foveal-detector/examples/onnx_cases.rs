@@ -6,6 +6,9 @@
 //! tensors in the last one are `<batch>x<height>x<width>.{images, logits, boxes, detections}`; a detection is x1, y1,
 //! x2, y2, score, class, image.
 
+// A tool for scripts, which read what it prints.
+#![allow(clippy::print_stdout)]
+
 use std::error::Error;
 use std::path::Path;
 

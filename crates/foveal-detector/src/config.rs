@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use foveal_anchors::AnchorConfig;
 use foveal_backbone::{BackboneKind, BackboneNorm, FREEZABLE, P6From};
 use foveal_base::{SettingError, check};
-use foveal_heads::{HeadConfig, HeadNorm};
+use foveal_heads::{HeadConfig, HeadNorm, prior_bias};
 use foveal_nn::NORM_EPS;
 use foveal_weights::WeightsConvention;
 use schemars::JsonSchema;
@@ -116,6 +116,8 @@ impl ModelConfig {
         check::count("head.convs", convs, 0..=MAX_HEAD_CONVS)?;
         let expected = "a probability between 0 and 1, both excluded";
         check::that(prior > 0.0 && prior < 1.0, "head.prior", expected, &prior)?;
+        let bias = prior_bias(prior);
+        check::that(bias.is_finite(), "head.prior", "a probability of at least 1e-300", &prior)?;
         check::that(
             norm == HeadNorm::None || groups > 0 && self.fpn_channels.is_multiple_of(groups),
             "head.groups",
@@ -123,15 +125,21 @@ impl ModelConfig {
             &groups,
         )?;
         self.anchors.validate().map_err(|e| e.within("anchors"))?;
-        let weights = self.convolution_weights(1, MAX_WEIGHTS);
+        self.validate_size(1)
+    }
+
+    /// Checks that the convolutions of a network for `classes` classes have no more than 2e9 weights. Nothing is
+    /// allocated.
+    ///
+    /// # Errors
+    /// [`SettingError`] with the keys that determine the size, the limit and the number of weights.
+    pub fn validate_size(&self, classes: usize) -> Result<(), SettingError> {
+        let weights = self.convolution_weights(classes, MAX_WEIGHTS);
         check::that(
             weights <= MAX_WEIGHTS,
-            "base_width",
-            &format!(
-                "a network of at most {MAX_WEIGHTS:e} weights with model.fpn_channels = {} and model.head.convs = {convs}",
-                self.fpn_channels
-            ),
-            &format_args!("{} with {weights:.1e} weights or more", self.base_width),
+            "base_width, fpn_channels, head.convs, anchors",
+            &format!("a network of at most {MAX_WEIGHTS:e} weights"),
+            &format_args!("at least {weights:.2e} weights for {classes} classes"),
         )
     }
 

@@ -49,6 +49,17 @@ pub enum DetectorError {
         /// What the file contains instead, as the end of a sentence: `a damaged safetensors file (...)`.
         found: String,
     },
+    /// The weights of a network cannot be saved, because one of them is NaN or infinite.
+    #[error(
+        "{}: not written, because the tensor {name} has a value that is NaN or infinite; an existing file is unchanged",
+        path.display()
+    )]
+    NotFinite {
+        /// Path of the file that was to be written.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+    },
     /// The tensors of a weight file do not fit the requested architecture.
     #[error("{}: expected weights that fit the requested RetinaNet architecture, found {found}", path.display())]
     Import {

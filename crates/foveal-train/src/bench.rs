@@ -160,6 +160,7 @@ impl Inputs {
             activations: config.train.activations(),
             // On a CPU, training computes the breakdown in every step.
             breakdown: is_host(&device),
+            first_loss: None,
             clip_norm: config.train.clip_norm,
         };
         let lr = config.train.base_lr() * config.train.warmup_factor;

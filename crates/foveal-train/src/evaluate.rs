@@ -1,5 +1,7 @@
 //! Evaluation of a network on a data set: detections, COCO metrics and losses.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,7 +9,7 @@ use burn::tensor::Device;
 use foveal_anchors::MatcherConfig;
 use foveal_coco::{CocoDetection, bbox_to_xywh};
 use foveal_criterion::{LossConfig, Normalizer, NormalizerKind};
-use foveal_data::{Batch, DataConfig, Dataset, ImageInfo, LoaderOptions, loader};
+use foveal_data::{Batch, DataConfig, Dataset, ImageInfo, LoaderOptions, Skipped, loader};
 use foveal_detector::{
     Detection, ImageFrame, ModelConfig, NonFiniteOutput, Predicted, RetinaNet, image_tensor, predict,
 };
@@ -51,9 +53,9 @@ impl Evaluator {
     /// Warnings about skipped images and the likely cause of metrics near zero are reported to `progress`.
     ///
     /// # Errors
-    /// [`TrainError::Data`] when an image cannot be loaded, [`TrainError::NonFiniteOutput`] when the network's output
-    /// for an image is NaN or infinite, [`TrainError::Eval`] when the detections cannot be evaluated against the ground
-    /// truth.
+    /// [`TrainError::Data`] when an image cannot be loaded, [`TrainError::TooManySkipped`] when more images cannot be
+    /// loaded than `data.max_skipped` allows, [`TrainError::NonFiniteOutput`] when the network's output for an image is
+    /// NaN or infinite, [`TrainError::Eval`] when the detections cannot be evaluated against the ground truth.
     ///
     /// # Panics
     /// When `network` does not fit the model configuration of this evaluator.
@@ -69,18 +71,20 @@ impl Evaluator {
             training: false,
             anchors: self.model.anchors.clone(),
             matcher: self.matcher,
+            first: 0,
         };
         let batches = loader(Arc::clone(&self.dataset), &self.data, options, 0);
         progress.evaluation_start(batches.batches());
-        let (mut sums, mut detections) = (LossSums::default(), Vec::new());
+        let (mut sums, mut detections, mut left_out) = (LossSums::default(), Vec::new(), HashSet::new());
         for batch in batches {
             let Batch { images, mut targets, info, skipped, .. } = batch?;
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            for skipped in skipped {
-                progress
-                    .message(&format!("warning: image skipped, because it could not be loaded: {}", skipped.reason));
+            self.leave_out(skipped, &mut left_out, progress)?;
+            if info.is_empty() {
+                progress.evaluation_step();
+                continue;
             }
 
             // Detections. Waits for the device, because logits and deltas are read.
@@ -109,11 +113,39 @@ impl Evaluator {
             sums.boxes += f64::from(losses.boxes.into_scalar::<f32>());
             progress.evaluation_step();
         }
-        let Scored { metrics, near_zero, .. } = foveal_eval::score(self.dataset.coco(), &detections)?;
+        // The objects of images that could not be loaded do not count as missed.
+        let truth = match left_out.is_empty() {
+            true => Cow::Borrowed(self.dataset.coco()),
+            false => Cow::Owned(self.dataset.coco_without(&left_out)),
+        };
+        let Scored { metrics, near_zero, .. } = foveal_eval::score(&truth, &detections)?;
         if let Some(reason) = near_zero {
             progress.message(&format!("warning: {reason}"));
         }
-        Ok(Some(Evaluation { metrics, losses: sums.mean(&self.loss), detections }))
+        let (images, left_out) = (sums.images, left_out.len());
+        Ok(Some(Evaluation { metrics, losses: sums.mean(&self.loss), images, left_out, detections }))
+    }
+
+    /// Reports images that could not be loaded and adds their ids to `left_out`.
+    ///
+    /// # Errors
+    /// [`TrainError::TooManySkipped`] when they are more than `data.max_skipped` allows.
+    fn leave_out(
+        &self,
+        skipped: Vec<Skipped>,
+        left_out: &mut HashSet<i64>,
+        progress: &mut dyn Progress,
+    ) -> Result<(), TrainError> {
+        let limit = self.data.skip_limit(self.dataset.len());
+        for Skipped { image_id, reason, .. } in skipped {
+            progress.message(&format!("warning: image left out, because it could not be loaded: {reason}"));
+            left_out.insert(image_id);
+            if left_out.len() > limit {
+                let (skipped, images) = (left_out.len(), self.dataset.len());
+                return Err(TrainError::TooManySkipped { set: "validation", skipped, images, limit, first: reason });
+            }
+        }
+        Ok(())
     }
 
     /// The error of images whose output is NaN or infinite.

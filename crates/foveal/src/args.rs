@@ -78,10 +78,13 @@ pub(crate) struct TrainArgs {
     /// Run directory; must be new or empty, except with --resume [default: runs/<name>-<n>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Continue from the last finished epoch of the run in --out [default: the latest runs/<name>-<n>]
+    /// Continue the run in --out after the last saved optimizer step [default: the latest runs/<name>-<n>]
     #[arg(long)]
     pub resume: bool,
-    /// Do not check whether the class loss of the first step is in the expected range
+    /// With --resume, go on even if settings or data that change the training differ from those of the saved run
+    #[arg(long, requires = "resume")]
+    pub allow_changes: bool,
+    /// Do not check whether the scores and the class loss of the first step are those of a new class head
     #[arg(long)]
     pub no_step0_check: bool,
     /// Train and evaluate on the first N training images only, to test whether they can be learned
@@ -331,9 +334,9 @@ pub(crate) struct DataSetArgs {
     #[arg(required_unless_present = "annotations")]
     pub config: Option<PathBuf>,
     /// COCO annotations, instead of a configuration
-    #[arg(long, value_name = "FILE", requires = "images", conflicts_with = "config")]
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
     pub annotations: Option<PathBuf>,
-    /// Folder of the images
+    /// Folder of the images; without it, only the annotations are checked
     #[arg(long, value_name = "DIR", requires = "annotations")]
     pub images: Option<PathBuf>,
     /// Data set of the configuration [default: both]
@@ -373,7 +376,33 @@ pub(crate) enum ConvertCommand {
         /// Classes in the order of their ids [default: all that occur, sorted by name]
         #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
         classes: Vec<String>,
+        /// Objects marked difficult: as crowd regions (ignored), as ordinary objects, or left out
+        #[arg(long, value_name = "RULE", default_value = "crowd")]
+        difficult: DifficultArg,
+        /// Files and objects that cannot be converted: an error, or left out with a warning
+        #[arg(long, value_name = "RULE", default_value = "fail")]
+        on_error: OnErrorArg,
     },
+}
+
+/// What `foveal data convert voc` makes of objects marked difficult.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DifficultArg {
+    /// Crowd regions, which neither training nor evaluation counts
+    Crowd,
+    /// Ordinary objects
+    Object,
+    /// Left out
+    Drop,
+}
+
+/// What happens to files and objects that cannot be converted.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnErrorArg {
+    /// They are an error
+    Fail,
+    /// They are left out with a warning
+    Skip,
 }
 
 /// Subcommands of `foveal anchors`.

@@ -1,5 +1,6 @@
 //! The inputs of `foveal predict`: files, folders and glob patterns.
 
+use crate::console::note;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -107,7 +108,7 @@ fn folder(path: &Path) -> Result<Vec<PathBuf>> {
     }
     if !parts.is_empty() {
         let (path, images) = (path.display(), found.len());
-        eprintln!("warning: {path}: {images} images; left out: {}", parts.join("; "));
+        note!("warning: {path}: {images} images; left out: {}", parts.join("; "));
     }
     found.sort();
     Ok(found)
@@ -130,7 +131,7 @@ fn matches(pattern: &str) -> Result<Vec<PathBuf>> {
         bail!("the glob pattern `{pattern}` matches no file{contents}");
     }
     if !parts.is_empty() {
-        eprintln!("warning: `{pattern}`: {} files; left out: {}", found.len(), parts.join("; "));
+        note!("warning: `{pattern}`: {} files; left out: {}", found.len(), parts.join("; "));
     }
     Ok(found)
 }

@@ -81,6 +81,14 @@ impl RunConfig {
 
     /// Checks combinations of values from different sections.
     fn validate_together(&self) -> Result<(), SettingError> {
+        let frozen = self.model.norm == BackboneNorm::FrozenBatch;
+        check::that(
+            frozen || (self.model.norm_eps as f32).is_normal(),
+            "model.norm_eps",
+            "a number above 0 (norms whose statistics are computed divide by 0 where all values are equal; 0 is for \
+             model.norm = \"frozen_batch\")",
+            &self.model.norm_eps,
+        )?;
         let size = self.data.fixed_size.unwrap_or([self.data.min_size, self.data.max_size]).map(|side| side as usize);
         fits("train.batch_size", self.train.batch_size, size)?;
         fits("eval.batch_size", self.eval.batch_size, size)?;
@@ -307,6 +315,46 @@ mod tests {
                 "9",
             ),
             (wrong(|c| c.matcher.negative_iou = 0.9), "matcher.negative_iou: ", "positive_iou, which is 0.5", "0.9"),
+            (wrong(|c| c.model.norm_eps = 0.0), "model.norm_eps: ", "frozen_batch", "0.0"),
+            (
+                wrong(|c| c.model.base_width = usize::MAX / 64 * 64),
+                "model.base_width: ",
+                "at most 8192",
+                "18446744073709551552",
+            ),
+            (
+                wrong(|c| c.model.anchors.scales = 1 << 60),
+                "model.anchors.scales: ",
+                "at most 1000",
+                "1152921504606846976",
+            ),
+            (wrong(|c| c.model.head.convs = 1 << 60), "model.head.convs: ", "at most 256", "1152921504606846976"),
+            (wrong(|c| c.model.head.prior = 5e-324), "model.head.prior: ", "at least 1e-300", "5e-324"),
+            (wrong(|c| c.train.eps = 1e-50), "train.eps: ", "single precision", "1e-50"),
+            (wrong(|c| c.train.betas[1] = 1.0 - 1e-9), "train.betas: ", "single precision", "0.999999999"),
+            (wrong(|c| c.loss.gamma = 1e39.into()), "loss.gamma: ", "single precision", "1e39"),
+            (wrong(|c| c.train.epochs = usize::MAX), "train.epochs: ", "at most 1000000", "18446744073709551615"),
+            (wrong(|c| c.data.queue = usize::MAX), "data.queue: ", "at most", "18446744073709551615"),
+            (
+                wrong(|c| c.data.mean[1] = 116.28),
+                "data.mean: ",
+                "divide means of 0..255 by 255",
+                "[0.485, 116.28, 0.406]",
+            ),
+            (wrong(|c| c.data.mean[0] = -0.1), "data.mean: ", "from 0 to 1", "[-0.1, 0.456, 0.406]"),
+            (
+                wrong(|c| c.data.std = [58.395, 57.12, 57.375]),
+                "data.std: ",
+                "of 0..255 by 255",
+                "[58.395, 57.12, 57.375]",
+            ),
+            (wrong(|c| c.data.std[2] = 0.0), "data.std: ", "above 0", "[0.229, 0.224, 0.0]"),
+            (
+                wrong(|c| c.data.fixed_size = Some([64, u32::MAX])),
+                "data.fixed_size: ",
+                "at most 16384",
+                "[64, 4294967295]",
+            ),
             (wrong(|c| c.bench.height = 100), "bench.height: ", "multiple of 32", "100"),
             (wrong(|c| c.name = "../up".into()), "name: ", "letters", "\"../up\""),
             (wrong(|c| c.model.freeze_stages = 9), "model.freeze_stages: ", "0 (nothing) to 5", "9"),

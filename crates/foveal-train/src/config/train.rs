@@ -110,10 +110,14 @@ pub struct TrainConfig {
     /// Number of optimizer steps that a line of `log.jsonl` averages; 0 means 1 on a CPU and 20 on a GPU. Losses are
     /// read from a GPU only when a line is written, so that larger values wait for it less often. Default: `0`.
     pub log_every: usize,
-    /// Stop before the first optimizer step if the class loss lies outside the range that follows from
-    /// `model.head.prior`, the `[loss]` settings and the targets. Only a class head without loaded weights is checked.
+    /// Stop before the first optimizer step if the scores are not those of `model.head.prior`, or the class loss does
+    /// not follow from them, the `[loss]` settings and the targets. Only a class head without loaded weights is checked.
     /// Default: `true`.
     pub step0_check: bool,
+    /// Minutes between two saves of the training state inside an epoch, 0 or more; fractions are allowed. After a crash a
+    /// run goes on from the last one. The state is also saved at the end of each epoch and when the run is interrupted;
+    /// 0 means only then. Default: `10`.
+    pub save_every: f64,
     /// Number of recent epochs whose checkpoints are kept as `checkpoints/epoch-<n>.safetensors`, in addition to `last`
     /// and `best`. Default: `0`.
     pub keep: usize,
@@ -151,6 +155,7 @@ impl Default for TrainConfig {
             overfit: 0,
             log_every: 0,
             step0_check: true,
+            save_every: 10.0,
             keep: 0,
         }
     }
@@ -207,6 +212,7 @@ impl TrainConfig {
         check::positive("gamma", self.gamma)?;
         check::fraction("warmup_factor", self.warmup_factor)?;
         check::not_negative("clip_norm", self.clip_norm)?;
+        check::not_negative("save_every", self.save_every)?;
         check::below_one("ema", self.ema)
     }
 }

@@ -15,7 +15,7 @@ struct Run {
 fn run(config: &RunConfig) -> Run {
     let dir = tempfile::tempdir().unwrap();
     let run = RunDir::create(&dir.path().join("r")).unwrap();
-    let outcome = train(config, &Device::flex(), &run, false, &mut Silent, &AtomicBool::new(false));
+    let outcome = train(config, &Device::flex(), &run, Start::New, &mut Silent, &AtomicBool::new(false));
     let log = std::fs::read_to_string(run.log()).unwrap();
     let steps = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     Run { outcome, steps, checkpoint: std::fs::read(run.last()).unwrap_or_default() }

@@ -13,7 +13,7 @@ mod schedule;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use foveal_anchors::ImageTargets;
-use foveal_criterion::{BatchBreakdown, BreakdownLayout, LossConfig, Losses, Normalizer};
+use foveal_criterion::{BatchBreakdown, BreakdownLayout, Expected, FirstLossCheck, LossConfig, Losses, Normalizer};
 use foveal_detector::RetinaNet;
 
 pub use clip::{Clipping, clip_factor};
@@ -53,6 +53,8 @@ pub(crate) struct GradientOptions<'a> {
     pub(crate) activations: Activations,
     /// Whether the breakdown of the class loss is computed.
     pub(crate) breakdown: bool,
+    /// The check of the first class loss, for the first step of a new class head.
+    pub(crate) first_loss: Option<FirstLossCheck<'a>>,
     /// Largest L2 norm of all gradients together; 0 means no limit.
     pub(crate) clip_norm: f64,
 }
@@ -66,6 +68,8 @@ pub(crate) struct Gradients {
     pub(crate) values: Tensor<1>,
     /// Breakdown of the class loss, if [`GradientOptions::breakdown`] is set.
     pub(crate) breakdown: Option<BatchBreakdown>,
+    /// The expected class loss, if [`GradientOptions::first_loss`] is set.
+    pub(crate) expected: Option<Expected>,
     /// Number of positive anchors of all images of the step.
     pub(crate) positives: usize,
 }
@@ -104,11 +108,17 @@ impl Learner {
         device: &Device,
     ) -> Gradients {
         let mut grads = Grads::default();
-        let (mut losses, mut breakdown, mut positives) = (None, None, 0);
+        let (mut losses, mut breakdown, mut expected, mut positives) = (None, None, None, 0);
         for (images, targets) in batches {
             // Forward.
             let (dense, backward) = pass::forward(self.model(), images, options.activations);
             let level_anchors = std::array::from_fn(|l| dense.grids[l].positions() * options.anchors_per_location);
+
+            // Expected loss. Waits for the device, but only in the first step of a run.
+            if let Some(check) = &options.first_loss {
+                let own = check.expected(&dense.logits, &dense.deltas, &targets, options.normalizer);
+                expected = Some(own.after(expected));
+            }
 
             // Loss.
             let layout = options.breakdown.then_some(BreakdownLayout { level_anchors });
@@ -127,7 +137,7 @@ impl Learner {
         let norm = grads.norm(device);
         let clipping = Clipping::new(losses.clone().narrow(0, TOTAL, 1), norm.clone(), options.clip_norm);
         let values = Tensor::cat(vec![losses, norm.cast(DType::F32)], 0);
-        Gradients { grads, clipping, values, breakdown, positives }
+        Gradients { grads, clipping, values, breakdown, expected, positives }
     }
 
     /// Updates network, optimizer and moving average. If the loss or the gradient norm is not finite, nothing changes

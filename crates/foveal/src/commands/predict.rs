@@ -1,10 +1,10 @@
 //! `foveal predict`: detects objects in images.
 
-use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use foveal_coco::{CocoDataset, CocoDetection, bbox_to_xywh, write_results};
+use foveal_base::printable;
+use foveal_coco::{CocoDetection, bbox_to_xywh, write_results};
 use foveal_data::OnError;
 use foveal_detector::{Detector, Prediction};
 use foveal_image::RgbImage;
@@ -14,8 +14,11 @@ use serde::Serialize;
 use super::detect::{Detected, Failed, Groups, Options, detect};
 use crate::args::{Common, PredictArgs};
 use crate::config::checkpoint::{self, OPEN_TO_INFERENCE, refuse_closed};
+use crate::console::note;
 use crate::draw::{Mark, draw};
 use crate::failure::{DONE, Usage};
+use crate::identity::{drawn_names, image_ids};
+use crate::outputs::Files;
 use crate::{device, inputs, output};
 
 /// Lowest score of detections that are drawn or listed, unless `--score-threshold` sets another.
@@ -56,6 +59,13 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
         return Err(Usage(format!("--score-threshold {score}: expected a number from 0 to 1")).into());
     }
     let files = inputs::expand(&args.inputs)?;
+    let drawn = drawn_names(&files);
+    let mut named = Files::new().read("checkpoint", [&args.checkpoint]).read("annotation file", &args.annotations);
+    named = named.read("image", &files).write("--json", &args.json).write("--coco", &args.coco);
+    if let Some(folder) = &args.draw {
+        named = named.write_into("--draw", folder, drawn.values(), ("image", &files));
+    }
+    named.check()?;
     let ids = args.coco.as_ref().map(|_| image_ids(&files, args.annotations.as_deref())).transpose()?;
     let picked = device::pick(&common.device)?;
     let (detector, config) = open(args, common, &picked.device)?;
@@ -69,7 +79,6 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
         keep_images: args.draw.is_some(),
     };
     let on_error = config.data.on_error;
-    let mut names = DrawnNames::default();
     let mut results = Vec::new();
     let mut coco = Vec::new();
     let mut missing = Missing { images: files.len(), unreadable: 0, non_finite: 0 };
@@ -86,7 +95,7 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
                 coco.extend(found.iter().map(|p| as_coco(p, ids[path])));
             }
             if let (Some(folder), Some(image)) = (&args.draw, &image) {
-                save_drawn(&folder.join(names.of(path)), image, &found, shown)?;
+                save_drawn(&folder.join(&drawn[path]), image, &found, shown)?;
             }
             let detections = found.iter().map(as_found).collect();
             results.push(ImageResult { file: path.display().to_string(), width, height, detections });
@@ -128,11 +137,11 @@ impl Missing {
             Failed::Unreadable(error) => {
                 self.unreadable += 1;
                 let kind = if on_error == OnError::Skip { "warning" } else { "error" };
-                eprintln!("{kind}: {error}");
+                note!("{kind}: {error}");
             }
             Failed::NonFinite(error) => {
                 self.non_finite += 1;
-                eprintln!("error: {error}");
+                note!("error: {error}");
             }
         }
     }
@@ -148,7 +157,7 @@ impl Missing {
             return Ok(());
         }
         if on_error == OnError::Skip && unreadable < images {
-            eprintln!("warning: {unreadable} of {images} images could not be read and were left out");
+            note!("warning: {unreadable} of {images} images could not be read and were left out");
             return Ok(());
         }
         bail!("{unreadable} of {images} images could not be read; all others were processed")
@@ -190,70 +199,17 @@ fn save_drawn(path: &Path, image: &RgbImage, found: &[Prediction], shown: f32) -
     output::write_file(path, &bytes)
 }
 
-/// File names of drawn images: the stem of the input, with a number if two inputs have the same stem.
-#[derive(Default)]
-struct DrawnNames(HashSet<String>);
-
-impl DrawnNames {
-    fn of(&mut self, path: &Path) -> String {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let mut name = format!("{stem}.jpg");
-        let mut number = 2;
-        while !self.0.insert(name.clone()) {
-            name = format!("{stem}-{number}.jpg");
-            number += 1;
-        }
-        name
-    }
-}
-
-/// Image ids for `--coco`: those of the annotations with the same file name, if annotations are given; else the
-/// numbers in the file names, if every name is a different number; else 1, 2, ….
-fn image_ids(files: &[PathBuf], annotations: Option<&Path>) -> Result<HashMap<PathBuf, i64>> {
-    if let Some(path) = annotations {
-        let dataset = CocoDataset::read(path)?;
-        let by_name: HashMap<&str, i64> =
-            dataset.images.iter().map(|image| (base_name(&image.file_name), image.id)).collect();
-        let id = |file: &PathBuf| {
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            match by_name.get(&*name) {
-                Some(&id) => Ok((file.clone(), id)),
-                None => bail!("{} contains no image with the file name {name}", path.display()),
-            }
-        };
-        return files.iter().map(id).collect();
-    }
-    let number = |file: &PathBuf| file.file_stem()?.to_str()?.parse::<i64>().ok();
-    let numbers: Option<Vec<i64>> = files.iter().map(number).collect();
-    let unique = |numbers: &Vec<i64>| numbers.iter().collect::<HashSet<_>>().len() == files.len();
-    let ids = match numbers.filter(unique) {
-        Some(ids) => {
-            eprintln!("--coco: image ids are the numbers in the file names; --annotations FILE reads them from a file");
-            ids
-        }
-        None => {
-            let count = files.len();
-            eprintln!("--coco: image ids are 1 to {count} in input order; --annotations FILE reads them from a file");
-            (1..).take(count).collect()
-        }
-    };
-    Ok(files.iter().cloned().zip(ids).collect())
-}
-
-fn base_name(file_name: &str) -> &str {
-    file_name.rsplit(['/', '\\']).next().unwrap_or(file_name)
-}
-
 fn listing(results: &[ImageResult], shown: f32) -> String {
     let mut text = String::new();
     for result in results {
         let found: Vec<&Found> = result.detections.iter().filter(|found| found.score >= shown).collect();
-        let (file, count) = (&result.file, found.len());
+        let (file, count) = (printable(&result.file), found.len());
         text += &format!(
             "{file}: {count} {} with a score of at least {shown}\n",
             if count == 1 { "object" } else { "objects" }
         );
         for Found { bbox: [x, y, width, height], score, category, .. } in found {
+            let category = printable(category);
             text += &format!("  {score:.2}  {category}  at {x:.0},{y:.0}  {width:.0}x{height:.0}\n");
         }
     }
