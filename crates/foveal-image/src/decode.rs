@@ -93,6 +93,12 @@ pub(crate) fn decode(bytes: &[u8], path: &Path, limit: ImageLimit) -> Result<Dec
     let mut decoder = decoder(reader, format, path)?;
     limit.check(path, decoder.dimensions().into(), needed_bytes(&decoder, format, layout))?;
     if format == Format::Jpeg {
+        let header = Cursor::new(&bytes[..layout.header_bytes as usize]);
+        let size = header_size(header, format, layout, path, limit)?;
+        if (size.stored_width, size.stored_height) != decoder.dimensions() {
+            let reason = "the file has two headers of different sizes".to_owned();
+            return Err(ImageError::Decode { path: path.to_owned(), reason });
+        }
         structure::scan::verify(bytes).map_err(|flaw| flaw.of(path))?;
     }
     // An image with a damaged EXIF block is still usable.

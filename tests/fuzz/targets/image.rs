@@ -2,16 +2,17 @@
 #![no_main]
 
 use foveal_fuzz::{check_message, file};
-use foveal_image::{decode, file_size};
+use foveal_image::ImageLimit;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let path = file("case.img", bytes);
-    let size = file_size(&path);
+    let limit = ImageLimit { max_bytes: 1 << 26 };
+    let size = limit.file_size(&path);
     if let Err(error) = &size {
         check_message(&error.to_string(), "case.img");
     }
-    match decode(bytes, &path) {
+    match limit.decode(bytes, &path) {
         Err(error) => check_message(&error.to_string(), "case.img"),
         Ok(decoded) => {
             let size = size.expect("an image that can be decoded has a size");
