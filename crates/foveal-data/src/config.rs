@@ -74,8 +74,8 @@ pub struct AugmentConfig {
     /// cropped or padded back to its size before scaling. Requires `0 < low <= high <= 16`. Default: `[1, 1]`, which
     /// turns it off.
     pub scale_jitter: [f32; 2],
-    /// Lengths of the shorter side in pixels, each from 1 to 16384. For each image, one of them is chosen at random in place of
-    /// `data.min_size`. Default: empty, which turns it off.
+    /// Lengths of the shorter side in pixels, each from 1 to 16384. For each image, one of them is chosen at random in
+    /// place of `data.min_size`. Default: empty, which turns it off.
     pub min_sizes: Vec<u32>,
 }
 

@@ -48,8 +48,8 @@ pub struct Detection {
 
 /// Converts the network's predictions into the detections of each image, in descending order of score (arXiv
 /// 1708.02002, section 4.1; steps in torchvision's order). `channels` assigns classes to class channels, if not every
-/// channel stands for a class; channels without a class are left out first. Boxes without area are left out after
-/// clipping: they lie outside the image. Reads the predictions from the device once.
+/// channel stands for a class; channels without a class are left out first. Boxes that clipping left without area are
+/// left out last: they lie outside the image, and torchvision returns them. Reads the predictions from the device once.
 ///
 /// # Shapes
 /// - dense: logits `[batch, anchors, class channels]`, deltas `[batch, anchors, 4]`
@@ -122,17 +122,15 @@ fn one_image(
             let anchor = level[0] + row;
             let delta = &deltas[anchor * 4..anchor * 4 + 4];
             let delta = Delta { dx: delta[0], dy: delta[1], dw: delta[2], dh: delta[3] };
-            let bbox = decode(&anchors.boxes[anchor], delta).clip(width, height);
-            if bbox.is_degenerate() {
-                continue;
-            }
-            boxes.push(bbox);
+            boxes.push(decode(&anchors.boxes[anchor], delta).clip(width, height));
             scores.push(pair.score);
             labels.push(class_of[channel].expect("channels without a class are left out"));
         }
     }
     let mut kept = class_nms(&boxes, &scores, &labels, config.nms);
     kept.truncate(config.max_detections);
+    // Last, so that the detections are torchvision's but for those without area.
+    kept.retain(|&i| !boxes[i].is_degenerate());
     let (sx, sy) = (frame.original_width as f32 / width, frame.original_height as f32 / height);
     kept.into_iter().map(|i| Detection { bbox: boxes[i].scale(sx, sy), score: scores[i], class: labels[i] }).collect()
 }
@@ -233,11 +231,8 @@ mod tests {
         let mut d = dense(&[[2.0, -9.0], [1.0, -9.0], [3.0, -9.0]]);
         let deltas = [0.0, -10.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 10.0, 0.0, 0.0, 0.0];
         d.deltas = Tensor::<1>::from_floats(deltas.as_slice(), &device).reshape([1, 3, 4]);
-        let one = PostprocessConfig { max_detections: 1, ..PostprocessConfig::default() };
-        for config in [PostprocessConfig::default(), one] {
-            let found = &postprocess(&d, &anchors(), &[FRAME], &config, None).unwrap()[0];
-            let boxes: Vec<BBox> = found.iter().map(|d| d.bbox).collect();
-            assert_eq!(boxes, [BBox::new(2.0, 0.0, 22.0, 5.0)]);
-        }
+        let found = &postprocess(&d, &anchors(), &[FRAME], &PostprocessConfig::default(), None).unwrap()[0];
+        let boxes: Vec<BBox> = found.iter().map(|d| d.bbox).collect();
+        assert_eq!(boxes, [BBox::new(2.0, 0.0, 22.0, 5.0)]);
     }
 }

@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::metadata::Orientation;
@@ -92,11 +93,21 @@ pub(crate) fn decode(bytes: &[u8], path: &Path, limit: ImageLimit) -> Result<Dec
     let mut decoder = decoder(reader, format, path)?;
     limit.check(path, decoder.dimensions().into(), needed_bytes(&decoder, format, layout))?;
     if format == Format::Jpeg {
+        let header = Cursor::new(&bytes[..layout.header_bytes as usize]);
+        let size = header_size(header, format, layout, path, limit)?;
+        if (size.stored_width, size.stored_height) != decoder.dimensions() {
+            let reason = "the file has two headers of different sizes".to_owned();
+            return Err(ImageError::Decode { path: path.to_owned(), reason });
+        }
         structure::scan::verify(bytes).map_err(|flaw| flaw.of(path))?;
     }
     // An image with a damaged EXIF block is still usable.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let image = DynamicImage::from_decoder(decoder).map_err(|e| decode_error(path, e))?;
+    // A decoder that panics on damaged data ends neither a run nor the processing of other files.
+    let decoded = catch_unwind(AssertUnwindSafe(|| DynamicImage::from_decoder(decoder)));
+    let reason = "the decoder panicked, so the file is damaged or of a rare kind".to_owned();
+    let decoded = decoded.map_err(|_| ImageError::Decode { path: path.to_owned(), reason })?;
+    let image = decoded.map_err(|e| decode_error(path, e))?;
     Ok(Decoded { stored: image.into_rgb8(), orientation })
 }
 
