@@ -60,6 +60,14 @@ pub enum TrainError {
         /// Description of what was expected and what was found.
         found: String,
     },
+    /// The black box of a step is missing, damaged, or does not fit its network.
+    #[error("{}: {found}", path.display())]
+    BlackBox {
+        /// Path of the file or folder.
+        path: PathBuf,
+        /// Description of what was expected and what was found.
+        found: String,
+    },
     /// No image of a data set can be used.
     #[error(
         "the {set} set has no usable image, expected at least one; `foveal data check` lists why images \

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use foveal_anchors::ImageTargets;
-use foveal_data::{Batch, LoaderOptions, loader};
+use foveal_data::{Batch, Loader, LoaderOptions, loader};
 use foveal_detector::{CheckpointMeta, image_tensor};
 
 use crate::config::RunConfig;
@@ -21,8 +21,10 @@ use crate::run::{
 use crate::session::Session;
 use crate::sets::Sets;
 use crate::update::{GradientOptions, learning_rate};
+use recover::AfterStep;
 use targets::{check_classes, normalizer};
 
+mod recover;
 mod setup;
 mod targets;
 #[cfg(test)]
@@ -71,7 +73,10 @@ pub fn train(
     progress: &mut dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
-    Trainer::new(config, device, run, resume, progress, stop)?.run()
+    let mut trainer = Trainer::new(config, device, run, resume, progress, stop)?;
+    let outcome = trainer.run();
+    trainer.keep_last_bad_step();
+    outcome
 }
 
 /// A run in progress.
@@ -96,37 +101,49 @@ struct Trainer<'a> {
     log: RunLog,
     step_log: StepLog,
     steps_per_epoch: usize,
+    /// Number of batches of the epoch before those of the next step.
+    position: usize,
     /// Whether the next update is the first one of a new class head, whose class loss can be predicted and checked.
     check_first_loss: bool,
 }
 
+/// How an epoch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EpochEnd {
+    /// Its steps are done, or `train.max_steps` is reached.
+    Finished,
+    /// The run was stopped from outside.
+    Stopped,
+    /// The run went back to its last saved state.
+    Rewound,
+}
+
 impl Trainer<'_> {
     /// Trains epoch by epoch until all epochs are done, `train.max_steps` is reached, or `stop` is set.
-    fn run(mut self) -> Result<Outcome, TrainError> {
+    fn run(&mut self) -> Result<Outcome, TrainError> {
         // If a run stopped between an epoch's last step and its evaluation, only the evaluation is redone.
         let trained = self.session.meta.epoch;
         if self.is_evaluation_due(trained) && self.evaluated.epoch < trained && !self.evaluate(trained)? {
             return Ok(Outcome::Interrupted { epoch: self.session.meta.epoch });
         }
 
-        for epoch in trained + 1..=self.config.train.epochs {
-            if self.is_out_of_steps() {
-                break;
-            }
-            if !self.epoch(epoch)? {
-                return Ok(Outcome::Interrupted { epoch: self.session.meta.epoch });
+        while self.session.meta.epoch < self.config.train.epochs && !self.is_out_of_steps() {
+            let epoch = self.session.meta.epoch + 1;
+            match self.epoch(epoch)? {
+                EpochEnd::Finished => {}
+                EpochEnd::Rewound => continue,
+                EpochEnd::Stopped => return Ok(Outcome::Interrupted { epoch: self.session.meta.epoch }),
             }
             if (self.is_evaluation_due(epoch) || self.is_out_of_steps()) && !self.evaluate(epoch)? {
                 return Ok(Outcome::Interrupted { epoch: self.session.meta.epoch });
             }
         }
-        let Self { evaluated, evaluation, session, .. } = self;
-        Ok(Outcome::Finished(Summary { best: evaluated.best, evaluation, step: session.meta.step }))
+        let (best, evaluation) = (self.evaluated.best, self.evaluation.take());
+        Ok(Outcome::Finished(Summary { best, evaluation, step: self.session.meta.step }))
     }
 
-    /// One pass over the training set, then checkpoint and training state. `epoch` counts from 1. Returns `false` if
-    /// the run was stopped.
-    fn epoch(&mut self, epoch: usize) -> Result<bool, TrainError> {
+    /// The batches of an epoch, which counts from 1.
+    fn batches(&self, epoch: usize) -> Loader {
         let options = LoaderOptions {
             batch_size: self.config.train.batch_size,
             seed: self.config.train.seed,
@@ -134,9 +151,15 @@ impl Trainer<'_> {
             anchors: self.session.meta.model.anchors.clone(),
             matcher: self.config.matcher,
         };
-        let mut batches = loader(Arc::clone(&self.sets.train), &self.config.data, options, epoch as u64 - 1);
+        loader(Arc::clone(&self.sets.train), &self.config.data, options, epoch as u64 - 1)
+    }
+
+    /// One pass over the training set, then checkpoint and training state. `epoch` counts from 1.
+    fn epoch(&mut self, epoch: usize) -> Result<EpochEnd, TrainError> {
+        let mut batches = self.batches(epoch);
         let started = Instant::now();
         self.step_log.start_epoch();
+        self.position = 0;
         self.progress.epoch_start(&EpochStart { epoch, epochs: self.config.train.epochs, steps: self.steps_per_epoch });
 
         // Steps. All batches of an update are loaded first, because its normalizer is the sum of their positives.
@@ -148,9 +171,11 @@ impl Trainer<'_> {
                 break;
             }
             if self.stop.load(Ordering::Relaxed) {
-                return Ok(false);
+                return Ok(EpochEnd::Stopped);
             }
-            self.update(epoch, group)?;
+            if self.update(epoch, group)? == AfterStep::Rewound {
+                return Ok(EpochEnd::Rewound);
+            }
         }
 
         // Waits for the device: reads the epoch's last steps that are not in a log line yet.
@@ -186,11 +211,11 @@ impl Trainer<'_> {
             self.session.meta.epoch = epoch;
             self.session.save(self.run)?;
         }
-        Ok(true)
+        Ok(EpochEnd::Finished)
     }
 
     /// One optimizer step over `batches`, which are `train.accumulate` batches, or fewer at the end of an epoch.
-    fn update(&mut self, epoch: usize, mut batches: Vec<Batch>) -> Result<(), TrainError> {
+    fn update(&mut self, epoch: usize, mut batches: Vec<Batch>) -> Result<AfterStep, TrainError> {
         // Targets. Their classes are mapped to the network's class channels where these differ.
         let classes = self.sets.categories().len();
         for batch in &mut batches {
@@ -201,8 +226,10 @@ impl Trainer<'_> {
             }
         }
         let images = batches.iter().flat_map(|b| b.info.iter().map(|i| i.image_id)).collect();
-        let average = &mut self.session.meta.positives_average;
-        let normalizer = normalizer(self.config.loss.normalizer, average, &batches);
+        let average_before = self.session.meta.positives_average;
+        let normalizer = normalizer(self.config.loss.normalizer, &mut self.session.meta.positives_average, &batches);
+        let (first_batch, count) = (self.position, batches.len());
+        self.position += count;
         let expected = self.check_first_loss.then(|| {
             let targets: Vec<ImageTargets> = batches.iter().flat_map(|b| b.targets.iter().cloned()).collect();
             let check = first_loss_check(&self.config.loss, &self.session.meta.model, self.session.channels(classes));
@@ -223,7 +250,8 @@ impl Trainer<'_> {
         let mut gradients = self.session.learner.gradients(inputs, &options, &self.device);
 
         // The step's record for the log.
-        let lr = learning_rate(&self.config.train, self.steps_per_epoch, self.session.meta.step);
+        let lr = learning_rate(&self.config.train, self.steps_per_epoch, self.session.meta.step)
+            * self.session.meta.recovered.lr_factor;
         self.session.meta.step += 1;
         let step = Step {
             step: self.session.meta.step,
@@ -231,27 +259,38 @@ impl Trainer<'_> {
             lr,
             positives: gradients.positives,
             images,
+            first_batch,
+            batches: count,
+            normalizer,
             values: gradients.values.clone(),
             breakdown: gradients.breakdown.take(),
         };
+        self.step_log.push(step);
+
+        // Waits for an accelerator in the first step, and with `train.non_finite = "skip"` or `"rewind"` in every step.
+        if self.reads_each_step()
+            && let Some(bad) = self.step_log.take_bad_last()
+        {
+            self.session.meta.positives_average = average_before;
+            return self.leave_out(bad, gradients);
+        }
         if let Some((check, expected)) = expected {
             // Waits for the device, but only once in a run.
-            check_first_step(&check, &expected, &step)?;
+            check_first_step(&check, &expected, self.step_log.last())?;
             self.check_first_loss = false;
         }
-        self.step_log.push(step);
 
         // The update. It changes nothing if the loss or the gradient norm is not finite.
         self.session.learner.apply(gradients, lr);
 
         // Waits for the device every `train.log_every` steps. A step with a loss or gradient norm that is not finite
-        // ends the run here.
+        // ends the run here, if it was not found above.
         let record = if self.step_log.is_due() { self.step_log.read()? } else { None };
         if let Some(record) = &record {
             self.log.line(record)?;
         }
         self.progress.step(self.session.meta.step, record.as_ref());
-        Ok(())
+        Ok(AfterStep::Done)
     }
 
     /// Evaluates the network after `epoch` and saves it as the best checkpoint if its AP is the highest so far. Returns

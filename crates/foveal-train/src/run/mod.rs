@@ -12,8 +12,12 @@ pub(crate) mod weight_report;
 
 pub use log::RunLog;
 pub use progress::{EpochStart, EvaluationReport, Progress, Silent};
-pub use records::{EpochEvent, EpochRecord, Evaluation, EvaluationEvent, EvaluationRecord, MeanLosses, StepRecord};
+pub use records::{
+    EpochEvent, EpochRecord, Evaluation, EvaluationEvent, EvaluationRecord, MeanLosses, NonFiniteEvent,
+    NonFiniteRecord, StepRecord,
+};
 pub use rundir::RunDir;
 pub(crate) use skipped::SkipList;
-pub use state::{Best, Evaluated, StateMeta, TrainState};
-pub(crate) use step_log::{Step, StepLog, read_breakdown};
+pub(crate) use state::weights_file;
+pub use state::{Best, Evaluated, Recovered, StateMeta, TrainState};
+pub(crate) use step_log::{BadStep, Step, StepLog, read_breakdown};

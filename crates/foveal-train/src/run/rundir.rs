@@ -1,5 +1,5 @@
 //! The folder of a run: `config.toml`, `log.jsonl`, `metrics.csv`, `checkpoints/`, `state/`, and where they apply
-//! `weights.json` and `skipped.json`.
+//! `weights.json`, `skipped.json` and `blackbox/`.
 
 use std::path::{Path, PathBuf};
 
@@ -136,6 +136,12 @@ impl RunDir {
     /// Path of `state/evaluated.json`: the last evaluated epoch, and the best evaluation so far.
     pub fn evaluated(&self) -> PathBuf {
         self.root.join("state/evaluated.json")
+    }
+
+    /// Path of `blackbox/`: the batch, the weights and the statistics of the newest step whose loss or gradient norm was
+    /// not finite.
+    pub fn black_box(&self) -> PathBuf {
+        self.root.join("blackbox")
     }
 
     /// Path of `weights.json`: which tensors were loaded from `model.weights`, newly initialised, or left unused.

@@ -37,6 +37,9 @@ pub struct StateMeta {
     /// Moving average of the number of positive anchors in an optimizer step (`loss.normalizer = "ema"`).
     #[serde(default = "fresh_average")]
     pub positives_average: f64,
+    /// Steps whose loss or gradient norm was not finite, and what followed from them.
+    #[serde(default)]
+    pub recovered: Recovered,
     /// Configuration of the network, with the batch norms that stay trained because their weight file has no
     /// statistics.
     pub model: ModelConfig,
@@ -48,6 +51,21 @@ pub struct StateMeta {
 
 fn fresh_average() -> f64 {
     SmoothedPositives::default().0
+}
+
+/// The steps of a run whose loss or gradient norm was not finite and that did not end it (`train.non_finite`).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recovered {
+    /// Number of steps that were left out or rewound from.
+    pub steps: usize,
+    /// Factor of the learning rate for the rest of the run: the product of `train.rewind_factor` over all rewinds.
+    pub lr_factor: f64,
+}
+
+impl Default for Recovered {
+    fn default() -> Self {
+        Self { steps: 0, lr_factor: 1.0 }
+    }
 }
 
 /// The evaluation with the highest AP of a run.
@@ -123,6 +141,7 @@ impl StateMeta {
             optimizer_updates: 0,
             ema_updates: 0,
             positives_average: fresh_average(),
+            recovered: Recovered::default(),
             model,
             new_tensors: Some(new_tensors),
         }
@@ -144,6 +163,12 @@ impl View for Bytes<'_> {
     fn data_len(&self) -> usize {
         size_of_val(self.0.values.as_slice())
     }
+}
+
+/// The bytes of a safetensors file of tensors.
+pub(crate) fn weights_file(tensors: &TensorMap) -> Vec<u8> {
+    safetensors::serialize(tensors.iter().map(|(name, tensor)| (name, Bytes(tensor))), None)
+        .expect("names are unique and sizes right")
 }
 
 impl TrainState {
@@ -246,6 +271,7 @@ mod tests {
     fn a_state_without_the_fields_that_came_later_stays_readable() {
         let mut json = serde_json::to_value(state().meta).unwrap();
         json.as_object_mut().unwrap().remove("new_tensors").unwrap();
+        json.as_object_mut().unwrap().remove("recovered").unwrap();
         let meta: StateMeta = serde_json::from_value(json).unwrap();
         assert_eq!(meta, StateMeta { new_tensors: None, ..state().meta });
     }

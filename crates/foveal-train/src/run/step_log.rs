@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::Tensor;
-use foveal_criterion::{BatchBreakdown, BreakdownRecord, LossBreakdown};
+use foveal_criterion::{BatchBreakdown, BreakdownRecord, LossBreakdown, Normalizer};
 
 use super::StepRecord;
 use crate::error::TrainError;
@@ -24,20 +24,38 @@ pub(crate) struct Step {
     pub positives: usize,
     /// COCO ids of the images of the step.
     pub images: Vec<i64>,
+    /// Place of the step in the epoch: the number of batches before its first one.
+    pub first_batch: usize,
+    /// Number of batches of the step.
+    pub batches: usize,
+    /// The normalizer of the losses.
+    pub normalizer: Normalizer,
     /// `[6]`: class loss, box loss, total loss, class loss of positives, class loss of all other pairs, gradient norm.
     pub values: Tensor<1>,
     /// Breakdown of the class loss, for the steps that compute it.
     pub breakdown: Option<BatchBreakdown>,
 }
 
-impl Step {
-    /// Waits for the device and checks that the total loss and the gradient norm are finite.
-    ///
-    /// # Errors
-    /// [`TrainError::NonFinite`] when one of them is not.
-    pub(crate) fn check_finite(&self) -> Result<(), TrainError> {
-        check_finite(self, &read(self.values.clone()))
+/// An optimizer step whose total loss or gradient norm is not finite.
+#[derive(Debug)]
+pub(crate) struct BadStep {
+    /// The step.
+    pub step: Step,
+    /// Class loss, box loss, total loss, class loss of positives, class loss of all other pairs, gradient norm.
+    pub values: [f32; VALUES],
+}
+
+impl BadStep {
+    /// The error that names the step.
+    pub(crate) fn error(&self) -> TrainError {
+        let (step, [class, boxes, _, _, _, grad_norm]) = (&self.step, self.values);
+        TrainError::NonFinite { step: step.step, class, boxes, grad_norm, lr: step.lr, images: step.images.clone() }
     }
+}
+
+/// Whether the total loss and the gradient norm of a step are finite.
+fn is_sound(&[_, _, total, _, _, grad_norm]: &[f32; VALUES]) -> bool {
+    total.is_finite() && grad_norm.is_finite()
 }
 
 /// Mean losses over the steps of an epoch, and the learning rate of its last step.
@@ -71,12 +89,14 @@ pub(crate) struct StepLog {
     lr: f64,
     /// Breakdown of the class loss over the epoch's steps that have one.
     breakdown: Option<LossBreakdown>,
+    /// The step that [`StepLog::read`] found not to be finite.
+    bad: Option<BadStep>,
 }
 
 impl StepLog {
     pub(crate) fn new(every: usize) -> Self {
         let (steps, since) = (Vec::new(), Instant::now());
-        Self { every, steps, since, waited: 0.0, sums: [0.0; 3], count: 0, lr: 0.0, breakdown: None }
+        Self { every, steps, since, waited: 0.0, sums: [0.0; 3], count: 0, lr: 0.0, breakdown: None, bad: None }
     }
 
     /// Begins an epoch: clears steps and sums and restarts the clock.
@@ -91,6 +111,36 @@ impl StepLog {
 
     pub(crate) fn push(&mut self, step: Step) {
         self.steps.push(step);
+    }
+
+    /// The last step that was added.
+    ///
+    /// # Panics
+    /// When none was added since the last line.
+    pub(crate) fn last(&self) -> &Step {
+        self.steps.last().expect("a step was added")
+    }
+
+    /// Waits for the device and takes the last step out of the log if its loss or gradient norm is not finite.
+    pub(crate) fn take_bad_last(&mut self) -> Option<BadStep> {
+        let step = self.steps.pop()?;
+        let values = read(step.values.clone());
+        let values = *values.first_chunk::<VALUES>().expect("six values of a step");
+        if is_sound(&values) {
+            self.steps.push(step);
+            return None;
+        }
+        Some(BadStep { step, values })
+    }
+
+    /// Keeps a step that ends the run.
+    pub(crate) fn keep_bad(&mut self, bad: BadStep) {
+        self.bad = Some(bad);
+    }
+
+    /// Takes the step that ended the run, because its loss or gradient norm is not finite.
+    pub(crate) fn take_bad(&mut self) -> Option<BadStep> {
+        self.bad.take()
     }
 
     /// Whether the next step completes a line.
@@ -117,16 +167,26 @@ impl StepLog {
     /// there are no such steps.
     ///
     /// # Errors
-    /// [`TrainError::NonFinite`] with the first step whose loss or gradient norm is not finite.
+    /// [`TrainError::NonFinite`] with the first step whose loss or gradient norm is not finite, which
+    /// [`StepLog::take_bad`] then returns.
     pub(crate) fn read(&mut self) -> Result<Option<StepRecord>, TrainError> {
-        let steps = std::mem::take(&mut self.steps);
-        let Some(last) = steps.last() else { return Ok(None) };
+        let mut steps = std::mem::take(&mut self.steps);
+        if steps.is_empty() {
+            return Ok(None);
+        }
 
         // One transfer for the values of all steps.
         let values = read(Tensor::cat(steps.iter().map(|step| step.values.clone()).collect(), 0));
+        let values = values.as_chunks::<VALUES>().0;
+        if let Some(index) = values.iter().position(|values| !is_sound(values)) {
+            let bad = BadStep { step: steps.swap_remove(index), values: values[index] };
+            let error = bad.error();
+            self.bad = Some(bad);
+            return Err(error);
+        }
+        let Some(last) = steps.last() else { return Ok(None) };
         let mut sums = [0.0; VALUES];
-        for (step, values) in steps.iter().zip(values.as_chunks::<VALUES>().0) {
-            check_finite(step, values)?;
+        for values in values {
             sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
         }
         let breakdowns = steps.iter().filter_map(|step| step.breakdown.as_ref().map(read_breakdown));
@@ -178,12 +238,4 @@ fn merged(mut a: LossBreakdown, b: LossBreakdown) -> LossBreakdown {
 /// Waits for the device and copies values to the host.
 fn read(values: Tensor<1>) -> Vec<f32> {
     values.into_data().convert::<f32>().try_to_vec().expect("losses are readable as f32")
-}
-
-fn check_finite(step: &Step, values: &[f32]) -> Result<(), TrainError> {
-    let &[class, boxes, total, _, _, grad_norm] = values else { unreachable!("six values of a step") };
-    if total.is_finite() && grad_norm.is_finite() {
-        return Ok(());
-    }
-    Err(TrainError::NonFinite { step: step.step, class, boxes, grad_norm, lr: step.lr, images: step.images.clone() })
 }

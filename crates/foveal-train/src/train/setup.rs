@@ -87,6 +87,7 @@ impl<'a> Trainer<'a> {
             checkpoint,
             log,
             steps_per_epoch,
+            position: 0,
         })
     }
 }
