@@ -109,7 +109,7 @@ impl Pass<'_> {
     }
 }
 
-/// Where the values of a step turned, in the order of the computation: the images, forward pass, losses and backward
+/// Where the values of a step that is not finite turned, in the order of the computation: the images, forward pass, losses and backward
 /// pass of each batch, then the sums over the batches.
 pub(super) fn finding(report: &Report, batches: &[RecordedBatch], traces: &[BatchTrace]) -> Finding {
     let each = traces.iter().zip(batches).enumerate();
@@ -118,7 +118,7 @@ pub(super) fn finding(report: &Report, batches: &[RecordedBatch], traces: &[Batc
         .or_else(|| traces.iter().find_map(forward))
         .or_else(|| each.clone().find_map(|(k, (trace, batch))| losses(report, k, trace, batch)))
         .or_else(|| traces.iter().find_map(backward))
-        .unwrap_or(if report.losses.is_finite() { Finding::Nothing } else { Finding::Sum })
+        .unwrap_or(Finding::Sum)
 }
 
 /// The id of image `i` of batch `k`.

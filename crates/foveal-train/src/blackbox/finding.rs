@@ -112,13 +112,18 @@ impl Finding {
     pub fn cause(&self) -> String {
         match self {
             Self::Image { .. } => {
-                "The values come from reading or preprocessing the image: damaged pixels, or a value \
-                                   in data.mean or data.std that does not fit."
+                "The values come from reading or preprocessing the image: damaged pixels, or a value in data.mean or \
+                 data.std that does not fit."
+                    .to_owned()
+            }
+            Self::Weights { tensors, .. } if overflowed(tensors) => {
+                "An earlier update moved the weights beyond the largest single-precision number, 3.4e38: the learning \
+                 rate was too high."
                     .to_owned()
             }
             Self::Weights { .. } => {
-                "A weight file, a state or a checkpoint brought these values in: an optimizer step \
-                                     whose loss is not finite does not change the weights."
+                "A weight file, a state or a checkpoint brought these values in: an optimizer step whose loss is not \
+                 finite does not change the weights."
                     .to_owned()
             }
             Self::Layer { largest_weight, .. } if *largest_weight >= GROWN => format!(
@@ -141,9 +146,11 @@ impl Finding {
             Self::Gradient { .. } | Self::Sum => {
                 "The gradients exceed the largest single-precision number, 3.4e38: training diverged.".to_owned()
             }
-            Self::Nothing => "The step is finite when it is run again: the device computed something else before, or \
-                              this device rounds differently."
-                .to_owned(),
+            Self::Nothing => {
+                "The step is finite when it is run again: the device computed something else before, or this device \
+                 rounds differently."
+                    .to_owned()
+            }
         }
     }
 
@@ -154,18 +161,25 @@ impl Finding {
                 "look at {} and check data.mean and data.std",
                 file.as_deref().unwrap_or("the settings of the generated images")
             ),
-            Self::Weights { .. } => "start from another weight file, checkpoint or state".to_owned(),
+            Self::Weights { tensors, .. } if !overflowed(tensors) => {
+                "start from another weight file, checkpoint or state".to_owned()
+            }
             Self::Targets { image_id } => {
                 format!("run `foveal data check` and correct the boxes of the image with id {image_id}")
             }
             Self::Nothing => {
-                "run `foveal replay` on the device of the run, more than once; if the results differ from \
-                              time to time, suspect the driver or the memory of the device"
+                "run `foveal replay` on the device of the run, more than once; if the results differ from time to \
+                 time, suspect the driver or the memory of the device"
                     .to_owned()
             }
             _ => SLOWER.to_owned(),
         }
     }
+}
+
+/// Whether tensors hold infinite values, which an update leaves behind that is too large.
+fn overflowed(tensors: &[TensorStats]) -> bool {
+    tensors.iter().any(|tensor| tensor.stats.infinite > 0)
 }
 
 /// `n values that are not finite (a NaN, b infinite)`.

@@ -117,6 +117,7 @@ fn a_weight_that_is_not_finite_names_its_layer() {
                 let broken: Vec<&str> = replay.broken_tensors.iter().map(|t| t.name.as_str()).collect();
                 assert_eq!(broken, [name.as_str()]);
                 assert!(replay.finding.to_string().contains("1 of"), "{}", replay.finding);
+                assert!(replay.finding.remedy().contains("weight file"), "{}", replay.finding.remedy());
             }
         }
     }
@@ -130,6 +131,8 @@ fn heads_and_norms_are_layers_too() {
         replay(&config, &Device::flex(), |weights, _| set(weights, name, f32::INFINITY)).finding
     };
     let bias = "head.regression_head.bbox_reg.bias";
+    // Infinite weights are left by an update that is too large, NaN by a file.
+    assert!(frozen(bias).cause().contains("learning rate") && frozen(bias).remedy().contains("train.lr"));
     assert_eq!(frozen(bias).layer(), Some("head.regression_head.bbox_reg"));
     assert_eq!(frozen("backbone.body.layer3.1.bn2.bias").layer(), Some("backbone.body.layer3.1.bn2"));
     let mut config = tiny();
