@@ -224,6 +224,7 @@ fn unusable_folders() {
     let state = place.path("run/state/last.safetensors");
     let half = std::fs::read(&state).unwrap();
     std::fs::write(&state, &half[..half.len() / 2]).unwrap();
+    std::fs::write(state.with_file_name("previous.safetensors"), b"").unwrap();
     place.run(&["train", "tiny.toml", "--resume", "--out", "run"]).fails(1, &["last.safetensors"]);
     place
         .run(&["predict", "run/checkpoints/last.safetensors", "images", "--json", "tiny.toml/out.json"])

@@ -45,6 +45,8 @@ fn an_exploding_rate_is_kept_and_replayed_on_both_cpu_backends() {
         {
             assert!(text.contains(part), "{part}: {text}");
         }
+        let weights = ["replay", "run", "--json", "run/blackbox/weights.safetensors"];
+        place.run_on(device, &weights).fails(2, &["weights.safetensors"]);
         // Another device says that it is another one.
         let elsewhere = replay(&place, other);
         assert_eq!((&elsewhere["same_device"], &elsewhere["device"]), (&json!(false), &json!(other)));

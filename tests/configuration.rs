@@ -40,6 +40,7 @@ fn the_schema_contains_every_key_that_other_programs_use() {
         "data.resize",
         "data.workers",
         "data.on_error",
+        "data.max_image_bytes",
         "data.source",
         "model.backbone",
         "model.weights",

@@ -29,7 +29,7 @@ fn train_eval_predict_score() {
         place.run(&["eval", last, "--annotations", "val.json", "--images", "images", "--json", "-"]).succeeds().json();
     assert_eq!(own, named);
     let mut expected = METRICS.to_vec();
-    expected.extend(["per_category", "losses"]);
+    expected.extend(["per_category", "losses", "images", "left_out"]);
     assert_eq!(keys(&own), expected);
     assert_eq!(keys(&own["losses"]), ["class", "box", "total"]);
     assert_eq!(keys(&own["per_category"]), ["3", "70"]);

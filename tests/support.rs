@@ -88,21 +88,21 @@ impl Workplace {
 
     /// Runs the binary in the folder on a device.
     pub(crate) fn run_on(&self, device: &str, arguments: &[&str]) -> Run {
-        let output = Command::new(env!("CARGO_BIN_EXE_foveal"))
-            .args(arguments)
-            .args(["--device", device, "--threads", "2"])
-            .current_dir(self.folder.path())
-            .output()
-            .unwrap();
+        let output = self.command(arguments).args(["--device", device, "--threads", "2"]).output().unwrap();
         Run::new(arguments, output)
+    }
+
+    /// The binary with these arguments and no others, to be started in the folder.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_foveal"));
+        command.args(arguments).current_dir(self.folder.path());
+        command
     }
 
     /// Starts the binary in the folder on the device `flex`, without waiting for its end.
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_foveal"))
-            .args(arguments)
+        self.command(arguments)
             .args(["--device", "flex", "--threads", "1"])
-            .current_dir(self.folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -1,6 +1,7 @@
 """Writes tiny images of kinds that foveal-image cannot write, and their RGB values as read by Pillow.
 
-Writes crates/foveal-image/tests/fixtures/{cmyk,rotated,palette,truncated}.* and pictures.json. Needs numpy, Pillow.
+Writes crates/foveal-image/tests/fixtures/{cmyk,rotated,palette,truncated,progressive,restarts}.* and pictures.json.
+Needs numpy, Pillow.
 """
 
 import json
@@ -23,6 +24,11 @@ def main():
     rgb.quantize(6).save(folder / "palette.png")
     whole = (folder / "rotated.jpg").read_bytes()
     (folder / "truncated.jpg").write_bytes(whole[:-40])
+    # JPEG files of several scans and of restart intervals, with chroma at half the resolution.
+    rough = np.kron(blocks[:14], np.ones((4, 3, 1))) + np.random.default_rng(0).normal(0, 20, (56, 72, 3))
+    rough = Image.fromarray(rough.clip(0, 255).astype(np.uint8))
+    rough.save(folder / "progressive.jpg", quality=85, subsampling=2, progressive=True)
+    rough.save(folder / "restarts.jpg", quality=85, subsampling=2, restart_marker_blocks=3)
     values = {}
     for name in ["cmyk.jpg", "palette.png"]:
         pixels = np.asarray(Image.open(folder / name).convert("RGB"))

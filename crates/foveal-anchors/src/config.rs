@@ -23,17 +23,26 @@ pub enum Rounding {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AnchorConfig {
-    /// Side in pixels of the smallest square anchor on each of the five levels P3 to P7 (default 32, 64, 128, 256,
-    /// 512).
+    /// Side in pixels of the smallest square anchor on each of the five levels P3 to P7, at most 1000000 (default 32,
+    /// 64, 128, 256, 512).
     pub base_sizes: Vec<f32>,
     /// Number of anchor sizes per octave: on each level the base size is multiplied by `2^(k/scales)` for `k` from 0 to
-    /// `scales - 1` (at least 1, default 3).
+    /// `scales - 1` (1 to 32, default 3).
     pub scales: usize,
-    /// Aspect ratios of the anchors, height divided by width (default 0.5, 1, 2).
+    /// Aspect ratios of the anchors, height divided by width: 1 to 32 ratios from 0.001 to 1000 (default 0.5, 1, 2).
     pub ratios: Vec<f32>,
     /// Rounding of anchor sizes and strides (default `exact`).
     pub rounding: Rounding,
 }
+
+/// Smallest side in pixels of a base size.
+const MIN_BASE_SIZE: f32 = 0.1;
+/// Largest side in pixels of a base size. Areas of larger boxes lose their precision in `f32`.
+const MAX_BASE_SIZE: f32 = 1e6;
+/// Largest number of scales and of aspect ratios.
+const MAX_SHAPES: u64 = 32;
+/// Largest aspect ratio; its reciprocal is the smallest.
+const MAX_RATIO: f32 = 1000.0;
 
 impl Default for AnchorConfig {
     /// The anchors of Lin et al., arXiv 1708.02002, section 4: base sizes from 32 to 512 pixels, three scales per
@@ -69,21 +78,22 @@ impl AnchorConfig {
     /// Checks the sizes, scales and aspect ratios.
     ///
     /// # Errors
-    /// [`SettingError`] if there are not [`LEVELS`] base sizes, there is no scale or no aspect ratio, or a size or
-    /// ratio is not positive and finite.
+    /// [`SettingError`] if there are not [`LEVELS`] base sizes, the number of scales or of aspect ratios is not from 1
+    /// to 32, or a size or ratio is outside its range.
     pub fn validate(&self) -> Result<(), SettingError> {
-        let positive = |values: &[f32]| values.iter().all(|v| *v > 0.0 && v.is_finite());
+        let sizes = self.base_sizes.iter().all(|size| (MIN_BASE_SIZE..=MAX_BASE_SIZE).contains(size));
         check::that(
-            self.base_sizes.len() == LEVELS && positive(&self.base_sizes),
+            self.base_sizes.len() == LEVELS && sizes,
             "base_sizes",
-            "five positive sizes in pixels, one for each of P3..P7",
+            &format!("five sizes from {MIN_BASE_SIZE} to {MAX_BASE_SIZE} pixels, one for each of P3..P7"),
             &self.base_sizes,
         )?;
-        check::that(self.scales > 0, "scales", "at least 1 scale per octave", &self.scales)?;
+        check::count("scales", self.scales, 1..=MAX_SHAPES)?;
+        let ratios = self.ratios.iter().all(|ratio| (1.0 / MAX_RATIO..=MAX_RATIO).contains(ratio));
         check::that(
-            !self.ratios.is_empty() && positive(&self.ratios),
+            (1..=MAX_SHAPES).contains(&(self.ratios.len() as u64)) && ratios,
             "ratios",
-            "one or more positive ratios of height to width",
+            &format!("1 to {MAX_SHAPES} ratios of height to width, each from {} to {MAX_RATIO}", 1.0 / MAX_RATIO),
             &self.ratios,
         )
     }
@@ -208,6 +218,12 @@ mod tests {
         );
         assert!(check(|c| c.ratios.clear()).ends_with("found []"));
         assert_eq!(check(|c| c.scales = 0), "scales: expected at least 1 scale per octave, found 0");
+        assert_eq!(
+            check(|c| c.scales = usize::MAX),
+            "scales: expected at most 1000 anchors per location with 3 ratios, found 18446744073709551615"
+        );
+        assert!(check(|c| c.base_sizes[0] = 1e38).contains("0.1 to 1e6 pixels"));
+        assert!(check(|c| c.ratios[0] = 1e-40).contains("0.001 to 1000"));
         assert!(AnchorConfig::default().validate().is_ok());
     }
 

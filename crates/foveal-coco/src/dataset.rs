@@ -1,14 +1,15 @@
-//! COCO annotation files: images, annotations and categories.
+//! The content of a COCO annotation file: images, annotations and categories.
 
-use std::{collections::HashSet, fmt, io, path::Path};
-
-use foveal_base::write_atomically_with;
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{IgnoredAny, MapAccess, Visitor},
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    path::Path,
 };
 
-use crate::{Annotation, Category, CocoError, Finding, Image, file};
+use foveal_base::write_atomically_with;
+use serde::Serialize;
+
+use crate::{Annotation, Category, CocoError, CocoFile, Finding, Image, List};
 
 /// The content of a COCO annotation file. Each list is in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -21,58 +22,19 @@ pub struct CocoDataset {
     pub categories: Vec<Category>,
 }
 
-/// The three lists, if present. The reader is written by hand because a derived one would also accept a JSON list in
-/// place of the object.
-#[derive(Default)]
-struct Sections {
-    images: Option<Vec<Image>>,
-    annotations: Option<Vec<Annotation>>,
-    categories: Option<Vec<Category>>,
-}
-
-impl<'de> Deserialize<'de> for Sections {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(SectionsVisitor)
-    }
-}
-
-struct SectionsVisitor;
-
-impl<'de> Visitor<'de> for SectionsVisitor {
-    type Value = Sections;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a COCO object with the lists `images`, `annotations` and `categories`")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sections, A::Error> {
-        let mut sections = Sections::default();
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
-                "images" => sections.images = map.next_value()?,
-                "annotations" => sections.annotations = map.next_value()?,
-                "categories" => sections.categories = map.next_value()?,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(sections)
-    }
-}
-
 impl CocoDataset {
-    /// Reads a COCO annotation file. A gzipped file is recognised by its first bytes.
+    /// Reads a COCO annotation file of which every record can be read. [`CocoFile`] also reads files with bad records.
     ///
-    /// Defects of single records, such as an unknown category, are not errors here; see [`CocoDataset::findings`].
+    /// Defects of records that can be read, such as an unknown category, are not errors here; see
+    /// [`CocoDataset::findings`].
     ///
     /// # Errors
-    /// - [`CocoError::Read`] if the file cannot be read or unpacked.
+    /// - [`CocoError::Read`] if the path is not a regular file, or cannot be read or unpacked.
     /// - [`CocoError::Json`] with the file, line, record and field if the text is not JSON, a field has another type,
     ///   or a box does not have four numbers.
     /// - [`CocoError::MissingSection`] if `images`, `annotations` or `categories` is absent.
     pub fn read(path: &Path) -> Result<Self, CocoError> {
-        Self::from_bytes(&file::read(path)?, path)
+        CocoFile::read(path)?.without_bad_records(path)
     }
 
     /// Parses the content of a COCO annotation file, gzipped or not. `path` is only used in error messages.
@@ -83,13 +45,7 @@ impl CocoDataset {
     ///   box does not have four numbers.
     /// - [`CocoError::MissingSection`] if `images`, `annotations` or `categories` is absent.
     pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, CocoError> {
-        let sections: Sections = file::parse(bytes, path)?;
-        let missing = |section| CocoError::MissingSection { path: path.to_owned(), section };
-        Ok(CocoDataset {
-            images: sections.images.ok_or_else(|| missing("images"))?,
-            annotations: sections.annotations.ok_or_else(|| missing("annotations"))?,
-            categories: sections.categories.ok_or_else(|| missing("categories"))?,
-        })
+        CocoFile::from_bytes(bytes, path)?.without_bad_records(path)
     }
 
     /// Writes the data set as a COCO annotation file, which pycocotools can read. The file is written atomically.
@@ -104,42 +60,51 @@ impl CocoDataset {
     /// categories, then of the images, then of the annotations. A record can have several defects.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let mut categories = HashSet::with_capacity(self.categories.len());
-        for category in &self.categories {
-            if !categories.insert(category.id) {
-                findings.push(Finding::DuplicateCategory { category_id: category.id });
+        self.find(&HashSet::new(), |_, _, finding| findings.push(finding));
+        findings
+    }
+
+    /// Gives every defect to `found`, with the list and the index of its record in this data set. Annotations of the
+    /// images `left_out` are not defective: their images are known, though they are not in the list.
+    pub(crate) fn find(&self, left_out: &HashSet<i64>, mut found: impl FnMut(List, usize, Finding)) {
+        let mut categories: HashMap<i64, &str> = HashMap::with_capacity(self.categories.len());
+        for (index, category) in self.categories.iter().enumerate() {
+            // A category that is listed twice with the same name is not ambiguous.
+            if categories.insert(category.id, &category.name).is_some_and(|name| name != category.name) {
+                found(List::Categories, index, Finding::DuplicateCategory { category_id: category.id });
             }
         }
         let mut images = HashSet::with_capacity(self.images.len());
-        for image in &self.images {
+        for (index, image) in self.images.iter().enumerate() {
+            let mut found = |finding| found(List::Images, index, finding);
             if !images.insert(image.id) {
-                findings.push(Finding::DuplicateImage { image_id: image.id });
+                found(Finding::DuplicateImage { image_id: image.id });
             }
             if image.file_name.is_empty() {
-                findings.push(Finding::NoFileName { image_id: image.id });
+                found(Finding::NoFileName { image_id: image.id });
             }
             if image.width == 0 || image.height == 0 {
-                findings.push(Finding::NoSize { image_id: image.id });
+                found(Finding::NoSize { image_id: image.id });
             }
         }
         let mut ids = HashSet::with_capacity(self.annotations.len());
-        for annotation in &self.annotations {
+        for (index, annotation) in self.annotations.iter().enumerate() {
+            let mut found = |finding| found(List::Annotations, index, finding);
             let Annotation { id: annotation_id, image_id, category_id, bbox, .. } = *annotation;
             if !ids.insert(annotation_id) {
-                findings.push(Finding::DuplicateAnnotation { annotation_id, image_id });
+                found(Finding::DuplicateAnnotation { annotation_id, image_id });
             }
-            if !images.contains(&image_id) {
-                findings.push(Finding::UnknownImage { annotation_id, image_id });
+            if !images.contains(&image_id) && !left_out.contains(&image_id) {
+                found(Finding::UnknownImage { annotation_id, image_id });
             }
-            if !categories.contains(&category_id) {
-                findings.push(Finding::UnknownCategory { annotation_id, image_id, category_id });
+            if !categories.contains_key(&category_id) {
+                found(Finding::UnknownCategory { annotation_id, image_id, category_id });
             }
             if bbox.iter().any(|v| !v.is_finite()) {
-                findings.push(Finding::NotFinite { annotation_id, image_id });
+                found(Finding::NotFinite { annotation_id, image_id });
             } else if bbox[2] <= 0.0 || bbox[3] <= 0.0 {
-                findings.push(Finding::EmptyBox { annotation_id, image_id, bbox });
+                found(Finding::EmptyBox { annotation_id, image_id, bbox });
             }
         }
-        findings
     }
 }

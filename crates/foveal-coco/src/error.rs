@@ -7,12 +7,12 @@ use foveal_base::WriteError;
 /// The error of a COCO annotation or results file that cannot be read, used or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CocoError {
-    /// The file cannot be opened, read, or unpacked with gzip.
+    /// The path is not a regular file, or the file cannot be opened, read, or unpacked with gzip.
     #[error("cannot read {path}: {source}")]
     Read {
         /// Path of the file that cannot be read.
         path: PathBuf,
-        /// Error of the operating system or of the gzip decoder.
+        /// Error of the operating system, of the gzip decoder or of the text encoding.
         source: std::io::Error,
     },
     /// The file cannot be written; see [`WriteError`].
@@ -30,16 +30,15 @@ pub enum CocoError {
         /// Description of the defect: the record, the field, the expected and the found value.
         message: String,
     },
-    /// One of the three lists of a COCO annotation file (`images`, `annotations`, `categories`) is absent or null.
-    #[error(
-        "{path} has no `{section}`: a COCO annotation file must contain the lists `images`, `annotations` \
-         and `categories`"
-    )]
+    /// A list of a COCO annotation file that is needed (`images`, `annotations`, `categories`) is absent or null.
+    #[error("{path} has no `{section}`: {expected}")]
     MissingSection {
         /// Path of the annotation file that lacks the list.
         path: PathBuf,
         /// Key of the absent list: `images`, `annotations` or `categories`.
         section: &'static str,
+        /// What the file must contain.
+        expected: &'static str,
     },
     /// Two categories share an id, so that the class of an annotation would be ambiguous.
     #[error("category id {id} is used twice: by {first:?} and {second:?}")]

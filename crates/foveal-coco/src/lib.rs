@@ -6,25 +6,36 @@
 //! [`xywh_to_bbox`] and [`bbox_to_xywh`] convert between the two.
 //!
 //! The reader accepts the differences between tools (missing optional fields, nulls, integral floats as ids, crowd
-//! flags of several types, gzip, a byte order mark, Python's `NaN`) and refuses values without a meaning. Defects of
-//! single records, which a training run can skip, are reported by [`CocoDataset::findings`].
+//! flags of several types, gzip, UTF-16, a byte order mark, Python's `NaN`). A record is read as the text goes by, and
+//! one that has no meaning does not prevent the use of the others: [`CocoFile`] lists it as a [`BadRecord`] with its
+//! place. Defects of records that can be read, which a training run can skip, are its findings. [`Classes`] decides
+//! which categories are classes.
 
+mod classes;
+mod coco_file;
 mod dataset;
 mod error;
-mod file;
 mod finding;
+mod json;
 mod label_map;
+mod meaning;
 mod names;
+mod raw;
 mod record;
 mod results;
 mod scalar;
+mod source;
 mod xywh;
 
+pub use classes::{Classes, DroppedCategory};
+pub use coco_file::{BadRecords, CocoFile};
 pub use dataset::CocoDataset;
 pub use error::CocoError;
 pub use finding::Finding;
+pub use json::{List, Place};
 pub use label_map::{CategoryInfo, LabelMap};
+pub use meaning::BadRecord;
 pub use names::coco_names;
 pub use record::{Annotation, Category, CocoDetection, Image};
-pub use results::{read_results, write_results};
+pub use results::{read_results, results_from_bytes, write_results};
 pub use xywh::{bbox_to_xywh, xywh_to_bbox};

@@ -1,50 +1,78 @@
 //! COCO results files: a JSON list of detections.
 
-use std::{fmt, io, path::Path};
+use std::{io, path::Path, rc::Rc};
 
 use foveal_base::write_atomically_with;
-use serde::{
-    Deserialize, Deserializer,
-    de::{SeqAccess, Visitor},
+use serde::de::{DeserializeSeed, Deserializer};
+
+use crate::{
+    BadRecord, CocoDetection, CocoError, List, Place,
+    coco_file::bad_record,
+    json::{self, Progress},
+    meaning,
+    raw::{ListSeed, Raw},
+    source,
 };
 
-use crate::{CocoDetection, CocoError, file};
+/// The detections of a results file, its first bad record, and the number of bad records.
+#[derive(Default)]
+struct Results {
+    detections: Vec<CocoDetection>,
+    first: Option<BadRecord>,
+    bad: usize,
+}
 
-/// The top-level list of a results file; a type of its own, so that the error for another value says what was expected.
-struct Results(Vec<CocoDetection>);
-
-impl<'de> Deserialize<'de> for Results {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ResultsVisitor)
+impl Results {
+    fn add(&mut self, raw: Raw, place: Place, column: u64) {
+        let [id, image_id] = meaning::ids(&raw);
+        match meaning::detection(raw) {
+            Ok(detection) => self.detections.push(detection),
+            Err(message) => {
+                self.bad += 1;
+                self.first.get_or_insert(BadRecord { place, column, id, image_id, message });
+            }
+        }
     }
 }
 
-struct ResultsVisitor;
+struct ResultsSeed(Rc<Progress>);
 
-impl<'de> Visitor<'de> for ResultsVisitor {
+impl<'de> DeserializeSeed<'de> for ResultsSeed {
     type Value = Results;
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of detections (a COCO results file)")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Results, A::Error> {
-        let mut detections = Vec::new();
-        while let Some(detection) = seq.next_element()? {
-            detections.push(detection);
-        }
-        Ok(Results(detections))
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Results, D::Error> {
+        let mut results = Results::default();
+        let take = |raw, place, column| results.add(raw, place, column);
+        ListSeed { list: List::Detections, progress: &self.0, take }.deserialize(deserializer)?;
+        Ok(results)
     }
 }
 
-/// Reads a COCO results file, gzipped or not. Numbers that [`write_results`] wrote are read back bit for bit.
+/// Reads a COCO results file, gzipped (up to 256 MiB of content) or not, in UTF-8 or UTF-16. Numbers that
+/// [`write_results`] wrote are read back bit for bit.
 ///
 /// # Errors
-/// - [`CocoError::Read`] if the file cannot be read or unpacked.
-/// - [`CocoError::Json`] with the file, line, column and image id if the text is not a JSON list, a field has another
+/// - [`CocoError::Read`] if the path is not a regular file, or cannot be read or unpacked.
+/// - [`CocoError::Json`] with the file, line, index and image id if the text is not a JSON list, a field has another
 ///   type, a box is not four finite numbers, or a score is not finite.
 pub fn read_results(path: &Path) -> Result<Vec<CocoDetection>, CocoError> {
-    file::parse::<Results>(&file::read(path)?, path).map(|r| r.0)
+    parse(source::open(path)?, path)
+}
+
+/// Parses the content of a COCO results file, gzipped or not. `path` is only used in error messages.
+///
+/// # Errors
+/// The errors of [`read_results`].
+pub fn results_from_bytes(bytes: &[u8], path: &Path) -> Result<Vec<CocoDetection>, CocoError> {
+    parse(source::from_bytes(bytes, path)?, path)
+}
+
+fn parse<'a>(source: Box<dyn io::Read + 'a>, path: &Path) -> Result<Vec<CocoDetection>, CocoError> {
+    let results = json::parse(source, path, ResultsSeed)?;
+    match results.first {
+        None => Ok(results.detections),
+        Some(first) => Err(bad_record(&first, results.bad, path)),
+    }
 }
 
 /// Writes detections to a COCO results file, which pycocotools and `foveal score` can read. The file is written

@@ -21,7 +21,15 @@ pub(crate) enum Scalar {
 /// The largest magnitude up to which every integer is exact as an `f64` (2^53).
 const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
+/// Number of letters of a string that are shown.
+const SHOWN: usize = 60;
+
 impl Scalar {
+    /// An unsigned integer; one that no `i64` can hold becomes a float.
+    pub(crate) fn of_u64(v: u64) -> Self {
+        i64::try_from(v).map_or(Scalar::Float(v as f64), Scalar::Int)
+    }
+
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Scalar::Missing)
     }
@@ -64,6 +72,10 @@ impl fmt::Display for Scalar {
             Scalar::Bool(v) => write!(f, "{v}"),
             Scalar::Int(v) => write!(f, "{v}"),
             Scalar::Float(v) => write!(f, "{v:?}"),
+            Scalar::Text(v) if v.chars().nth(SHOWN).is_some() => {
+                let start: String = v.chars().take(SHOWN).collect();
+                write!(f, "the string {start:?}…")
+            }
             Scalar::Text(v) => write!(f, "the string {v:?}"),
             Scalar::List => f.write_str("a list"),
             Scalar::Object => f.write_str("an object"),
@@ -99,7 +111,7 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 
     fn visit_u64<E>(self, v: u64) -> Result<Scalar, E> {
-        Ok(i64::try_from(v).map_or(Scalar::Float(v as f64), Scalar::Int))
+        Ok(Scalar::of_u64(v))
     }
 
     fn visit_f64<E>(self, v: f64) -> Result<Scalar, E> {
@@ -121,13 +133,15 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 }
 
-/// A list of numbers as found in a file, or the value that was found instead of a list.
+/// A list of four numbers as found in a file, or what was found instead.
 #[derive(Debug, Default)]
 pub(crate) enum Numbers {
     /// The field is absent or null.
     #[default]
     Missing,
-    List(Vec<Scalar>),
+    Four([Scalar; 4]),
+    /// A list of another length.
+    Length(usize),
     Other(Scalar),
 }
 
@@ -159,7 +173,7 @@ impl<'de> Visitor<'de> for NumbersVisitor {
     }
 
     fn visit_u64<E>(self, v: u64) -> Result<Numbers, E> {
-        Ok(Numbers::Other(Scalar::Float(v as f64)))
+        Ok(Numbers::Other(Scalar::of_u64(v)))
     }
 
     fn visit_f64<E>(self, v: f64) -> Result<Numbers, E> {
@@ -171,11 +185,17 @@ impl<'de> Visitor<'de> for NumbersVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Numbers, A::Error> {
-        let mut list = Vec::with_capacity(4);
-        while let Some(value) = seq.next_element()? {
-            list.push(value);
+        let mut four = [Scalar::Missing, Scalar::Missing, Scalar::Missing, Scalar::Missing];
+        let mut length = 0;
+        while length < four.len() {
+            let Some(value) = seq.next_element()? else { return Ok(Numbers::Length(length)) };
+            four[length] = value;
+            length += 1;
         }
-        Ok(Numbers::List(list))
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            length += 1;
+        }
+        Ok(if length == four.len() { Numbers::Four(four) } else { Numbers::Length(length) })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Numbers, A::Error> {

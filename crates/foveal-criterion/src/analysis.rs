@@ -47,6 +47,11 @@ impl Sums {
         self.positive + self.negative
     }
 
+    /// Returns the sum of both parts of this and another sum.
+    pub fn plus(self, other: Self) -> Self {
+        Self { positive: self.positive + other.positive, negative: self.negative + other.negative }
+    }
+
     /// Returns the fraction of the total that comes from the positives, from 0 to 1; 0 if the total is 0.
     pub fn positive_share(&self) -> f64 {
         if self.total() > 0.0 { self.positive / self.total() } else { 0.0 }

@@ -8,6 +8,10 @@ use crate::config::BoxLossKind;
 
 /// `eps` of torchvision's `generalized_box_iou_loss`.
 const GIOU_EPS: f64 = 1e-7;
+/// Value of `loss.beta` up to which smooth L1 is computed as L1. The two differ by at most half of it, which is less
+/// than the rounding of any difference of deltas, and the division by a smaller number would not be finite. PyTorch too
+/// computes L1 for a `beta` of 0.
+const LEAST_BETA: f64 = 1e-20;
 
 /// The positive anchors of a batch, each with the index of its image, and their predicted deltas.
 struct Positives<'a> {
@@ -71,8 +75,8 @@ pub(crate) fn weighted(
     let weight = Tensor::<2>::from_data(TensorData::new(weight, [positives.each.len(), 1]), &deltas.device());
     let difference = || positives.deltas.clone() - positives.column(|p| p.delta.to_array());
     let each = match kind {
-        BoxLossKind::L1 => difference().abs(),
-        BoxLossKind::SmoothL1 => smooth_l1(difference(), beta),
+        BoxLossKind::SmoothL1 if beta > LEAST_BETA => smooth_l1(difference(), beta),
+        BoxLossKind::L1 | BoxLossKind::SmoothL1 => difference().abs(),
         BoxLossKind::Giou => giou_loss(&positives.boxes(), &positives.objects()),
     };
     (each * weight).sum()

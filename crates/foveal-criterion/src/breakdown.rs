@@ -6,9 +6,12 @@
 
 use burn::tensor::Tensor;
 use foveal_kernels::{BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, IGNORE, PairSums, breakdown_bin_start};
+use serde::{Deserialize, Serialize};
 
+mod flat;
 mod record;
 
+use flat::FlatBreakdown;
 pub use record::{BinRecord, BreakdownRecord, ClassRecord, LevelRecord, SideRecord};
 
 /// The number in the name of the first pyramid level, P3.
@@ -112,8 +115,9 @@ impl AnchorCounts {
 }
 
 /// The breakdown of the class loss of one or more steps, on the host: numbers of anchors, and sums of losses, gradients
-/// and scores by pyramid level, by class and by the size of the loss.
-#[derive(Clone, Debug, PartialEq)]
+/// and scores by pyramid level, by class and by the size of the loss. It is serialised as flat lists of its numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "FlatBreakdown", try_from = "FlatBreakdown")]
 pub struct LossBreakdown {
     /// Numbers of positive, background and ignored anchors, summed over the steps.
     pub counts: AnchorCounts,
@@ -294,5 +298,9 @@ mod tests {
         assert_eq!(BreakdownRecord { negative_bins: Vec::new(), ..record.clone() }, one);
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<BreakdownRecord>(&text).unwrap(), record);
+        let text = serde_json::to_string(&two).unwrap();
+        assert_eq!(serde_json::from_str::<LossBreakdown>(&text).unwrap(), two);
+        let longer = text.replacen("\"bins\":[", "\"bins\":[0.0,", 1);
+        assert!(serde_json::from_str::<LossBreakdown>(&longer).is_err(), "{longer}");
     }
 }

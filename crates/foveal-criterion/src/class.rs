@@ -1,7 +1,8 @@
 //! The class loss of a batch.
 
 use burn::tensor::Tensor;
-use foveal_anchors::{ImageTargets, Positive};
+use foveal_anchors::ImageTargets;
+use foveal_boxes::BBox;
 use foveal_kernels::{BreakdownLayout, ClassLoss, class_loss_with};
 
 use crate::breakdown::{AnchorCounts, BatchBreakdown};
@@ -66,12 +67,12 @@ impl LossConfig {
         ClassPart { loss: all.loss, sums: all.sums, breakdown }
     }
 
-    /// The loss of the pair of a positive anchor and its class, without class weight, for a given score and with the
-    /// anchor as the predicted box.
-    pub(crate) fn positive_at(&self, positive: &Positive, class: usize, score: f64) -> f64 {
+    /// The loss of the pair of a positive anchor and its class, without class weight, for a given score and predicted
+    /// box.
+    pub(crate) fn positive_at(&self, predicted: &BBox, object: &BBox, class: usize, score: f64) -> f64 {
         match self.kind.form().positives {
             Positives::Kernel => self.pair_loss(class).positive(score),
-            Positives::Quality => quality::positive_at(positive, score, self.gamma.of(class)),
+            Positives::Quality => quality::positive_at(predicted, object, score, self.gamma.of(class)),
         }
     }
 }

@@ -129,8 +129,8 @@ pub struct LossConfig {
     /// The box loss. Default: `l1`.
     #[serde(rename = "box")]
     pub box_kind: BoxLossKind,
-    /// Difference of the deltas from which `box = "smooth_l1"` is linear instead of quadratic. Other box losses do not
-    /// use it. Default: 0.1.
+    /// Difference of the deltas from which `box = "smooth_l1"` is linear instead of quadratic, 0 or more; with 0 it is
+    /// L1, as in PyTorch. Other box losses do not use it. Default: 0.1.
     pub beta: f64,
     /// Factor of the box loss in the total loss, 0 or more. Default: 1.
     pub box_weight: f64,

@@ -3,7 +3,7 @@
 //! object. For negatives `q` is 0; the kernel computes them as a focal loss without weights.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use foveal_anchors::{ImageTargets, Positive};
+use foveal_anchors::ImageTargets;
 use foveal_boxes::BBox;
 use foveal_kernels::{BREAKDOWN_LEVELS, BreakdownLayout, ClassLoss, PositivePlaces};
 
@@ -119,8 +119,8 @@ fn overlap(a: &BBox, b: &BBox) -> f64 {
     shared / (area(a) + area(b) - shared).max(f64::MIN_POSITIVE)
 }
 
-/// The loss of one positive in closed form, in `f64`, with the anchor as the predicted box.
-pub(crate) fn positive_at(positive: &Positive, score: f64, beta: f64) -> f64 {
-    let quality = overlap(&positive.anchor_box, &positive.object);
+/// The loss of one positive in closed form, in `f64`.
+pub(crate) fn positive_at(predicted: &BBox, object: &BBox, score: f64, beta: f64) -> f64 {
+    let quality = overlap(predicted, object);
     (quality - score).abs().powf(beta) * -((1.0 - quality) * (-score).ln_1p() + quality * score.ln())
 }

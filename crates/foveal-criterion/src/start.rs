@@ -1,47 +1,41 @@
 //! The class loss that is expected before the first update, and the likely cause if the first loss is another.
 //!
-//! A new class layer gives every pair of anchor and class the logit `b + n`, where `b` is the bias of the prior and the
-//! noise `n` comes from the random weights. The weights have the standard deviation 0.01 and each output sums
-//! `9 * channels` inputs. After a norm and a ReLU the inputs have a mean square of 1/2; without norms, the layers of
-//! the head make it smaller. The standard deviation of `n` is therefore `s = 0.01 * sqrt(9 * channels / 2)` or less.
+//! The check has two parts, and neither needs an assumption about the data:
 //!
-//! - Where scores are small, the loss of a negative pair is proportional to `exp((1 + gamma) n)`. Its mean lies between
-//!   the loss at `b` and `exp(((1 + gamma) s)^2 / 2)` times that value, which is the mean of a log-normal variable. For
-//!   larger scores the loss grows more slowly.
-//! - All positions of one output of the layer share its weights. Their common part has the standard deviation
-//!   `0.564 s`, where 0.564 is the mean of a ReLU's output over its root mean square. The mean over all outputs has
-//!   that standard deviation over the square root of their number. Three standard deviations are allowed.
-//! - The loss of a positive pair is `-ln(p)`, which is nearly linear in the noise. Three standard deviations of the
-//!   mean are allowed here too.
-//!
-//! [`TOLERANCE`] covers the rest, in both directions: features that are not normally distributed, and predicted boxes
-//! that differ slightly from their anchors.
+//! 1. **The scores** (`start/scores.rs`). The logits of a new class layer are the bias of the prior and the noise of
+//!    its random weights. The mean logits of the background and of the positives may differ from the bias only by as
+//!    much as that noise explains.
+//! 2. **The loss** (`start/closed_form.rs`). The class loss is computed a second time, in `f64` and in closed form, from
+//!    the logits and the boxes that the network predicted. The positives are computed exactly, including the IoU of
+//!    their predicted boxes, which is the target of the quality focal loss. The background is sampled. The two losses
+//!    may differ by [`TOLERANCE`].
 
-use foveal_anchors::{BACKGROUND, ImageTargets};
+mod closed_form;
+mod scores;
+
+use burn::tensor::Tensor;
+use foveal_anchors::ImageTargets;
 
 use crate::analysis::{Sums, prior_bias};
 use crate::breakdown::BreakdownRecord;
 use crate::config::LossConfig;
-use crate::kind::Participants;
 use crate::losses::Normalizer;
+use scores::Logits;
 
-/// Factor by which the first class loss may be outside the expected range: [`FirstLossCheck::check`] accepts losses
-/// from `low / TOLERANCE` to `high * TOLERANCE` of [`Expected`].
+/// Factor by which the first class loss may differ from [`Expected::loss`], in both directions. Rounding explains less
+/// than a thousandth of it; the rest is left for the sample of the background.
 pub const TOLERANCE: f64 = 1.5;
-/// With fewer positives, only the whole class loss is checked, not its two parts.
-const MIN_POSITIVES: usize = 20;
+/// Part of the class loss by which one side may differ in addition. It matters where a side has hardly any loss, such as
+/// a quality focal loss whose only positive has a score equal to its IoU.
+const NEGLIGIBLE: f64 = 1e-3;
 /// Standard deviation of the new weights of the class layer (arXiv 1708.02002, section 4.1).
 const WEIGHT_STD: f64 = 0.01;
 /// Positions of a 3x3 convolution.
 const PIXELS: f64 = 9.0;
-/// Mean over root mean square of the ReLU of a normally distributed variable.
-const RELU_MEAN: f64 = 0.564;
-/// Number of standard deviations that are allowed.
-const DEVIATIONS: f64 = 3.0;
 
 /// Check of the first class loss of a run with a new class layer: before the first update, the loss follows from the
-/// prior, the loss configuration and the targets (arXiv 1708.02002, section 4.1). A value outside the expected range
-/// points to an error, for example a prior that is not applied. The fields are what the loss depends on.
+/// prior, the loss configuration and the targets (arXiv 1708.02002, section 4.1). Another value points to an error, for
+/// example a prior that is not applied. The fields are what the loss depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FirstLossCheck<'a> {
     /// The `loss` section of the configuration.
@@ -59,25 +53,46 @@ pub struct FirstLossCheck<'a> {
     pub classes: usize,
 }
 
-/// The class loss that is expected before the first update, in its parts from positives and negatives, divided by the
-/// normalizer.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// The class loss that is expected before the first update, divided by the normalizer, and the logits that it was
+/// computed from. It covers one batch or, after [`Expected::after`], several batches of one update.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Expected {
-    /// The class loss if every score equals the prior, divided by the normalizer.
+    /// The class loss in closed form for the logits and boxes that the network predicted.
+    pub loss: Sums,
+    /// The class loss if every score equals the prior.
     pub at_prior: Sums,
-    /// The lowest loss that the random weights of the class layer explain, without [`TOLERANCE`].
-    pub low: Sums,
-    /// The highest loss that the random weights of the class layer explain, without [`TOLERANCE`].
-    pub high: Sums,
-    /// Number of positive anchors of all images of the update.
+    /// Number of positive anchors of all images.
     pub positives: usize,
-    /// The number that the sum of the loss over all anchors should be divided by: the number of positive anchors
-    /// ([`Normalizer::Positives`]), their moving average ([`Normalizer::Smoothed`]), or their mean number per image
-    /// ([`Normalizer::Images`]).
-    pub divisor: f64,
+    normalizer: Normalizer,
+    logits: Logits,
 }
 
-/// The likely cause of a first class loss outside the expected range. The message states the cause and its numbers.
+impl Expected {
+    /// Returns the sum of this expectation and that of an earlier batch of the same update, or this one unchanged if
+    /// there is no earlier batch.
+    pub fn after(mut self, earlier: Option<Self>) -> Self {
+        if let Some(earlier) = earlier {
+            self.loss = self.loss.plus(earlier.loss);
+            self.at_prior = self.at_prior.plus(earlier.at_prior);
+            self.positives += earlier.positives;
+            self.logits.add(&earlier.logits);
+        }
+        self
+    }
+
+    /// Returns the number that the sum of the class loss over all anchors should be divided by: the number of positive
+    /// anchors ([`Normalizer::Positives`]), their moving average ([`Normalizer::Smoothed`]), or their mean number per
+    /// image ([`Normalizer::Images`]).
+    pub fn divisor(&self) -> f64 {
+        match self.normalizer {
+            Normalizer::Positives(n) => n.max(1) as f64,
+            Normalizer::Smoothed(n) => n.max(1.0),
+            Normalizer::Images(n) => self.positives.max(1) as f64 / n.max(1) as f64,
+        }
+    }
+}
+
+/// The likely cause of an unexpected first class loss. The message states the cause and its numbers.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum Fault {
     /// The scores do not equal the prior, so the bias of the class layer is wrong.
@@ -130,7 +145,7 @@ pub enum Fault {
         /// The loss of the negatives found over the loss expected.
         negative: f64,
     },
-    /// The loss is outside the expected range, and no known cause explains it.
+    /// The loss differs from the expected loss, and no known cause explains it.
     #[error(
         "no known cause: the scores equal the prior, but the loss of positives is {positive:.3} times its expected \
          value, and the loss of negatives is {negative:.3} times its expected value"
@@ -143,124 +158,88 @@ pub enum Fault {
     },
 }
 
-/// Assumed distance of the logits from the bias of the prior.
-#[derive(Clone, Copy, Default)]
-struct Shift {
-    positives: f64,
-    negatives: f64,
-    /// Standard deviation of the logits, from which a factor for the negatives of each class follows by its gamma.
-    spread: f64,
-}
-
 impl FirstLossCheck<'_> {
-    /// Returns the highest standard deviation of the logits of a new class layer around the bias of the prior:
-    /// `0.01 * sqrt(9 * channels / 2)`, without the factor 1/2 if there are no convolutions before the class layer.
+    /// Returns the standard deviation of the logits of a new class layer around the bias of the prior if the input of
+    /// the class layer is normalised: `0.01 * sqrt(9 * channels / 2)`, because the weights have the standard deviation
+    /// 0.01 and each output sums `9 * channels` values with a mean square of 1/2 after a norm and a ReLU. The factor
+    /// 1/2 is left out if there are no convolutions before the class layer.
     pub fn spread(&self) -> f64 {
         let mean_square = if self.convs == 0 { 1.0 } else { 0.5 };
         WEIGHT_STD * (PIXELS * self.channels as f64 * mean_square).sqrt()
     }
 
-    /// Returns the range of the first class loss for `targets`, which are the targets of all images of the first
-    /// update, divided by `normalizer`.
-    pub fn expected(&self, targets: &[ImageTargets], normalizer: Normalizer) -> Expected {
-        let positives: usize = targets.iter().map(|t| t.positives.len()).sum();
-        let spread = self.spread();
-        let common = DEVIATIONS * RELU_MEAN * spread / (self.outputs.max(1) as f64).sqrt();
-        let own = common + DEVIATIONS * spread / (positives.max(1) as f64).sqrt();
-        // The largest of n normally distributed values is about sqrt(2 ln n) standard deviations above the mean.
-        let anchors = targets.first().map_or(1, |t| t.classes.len()).max(2) as f64;
-        let hardest = if self.config.kind.form().anchors == Participants::Hardest {
-            spread * (2.0 * (anchors * self.classes as f64).ln()).sqrt()
-        } else {
-            0.0
-        };
-        let sums = |shift: Shift| self.sums(targets, normalizer, shift);
-        let divisor = match normalizer {
-            Normalizer::Positives(n) => n.max(1) as f64,
-            Normalizer::Smoothed(n) => n.max(1.0),
-            Normalizer::Images(n) => positives.max(1) as f64 / n.max(1) as f64,
-        };
-        let low = sums(Shift { positives: own, negatives: -common, spread: 0.0 });
-        let high = sums(Shift { positives: -own, negatives: common + hardest, spread });
-        Expected { at_prior: sums(Shift::default()), low, high, positives, divisor }
-    }
-
-    /// The class loss of the positives and of the negatives if the logits differ from the bias of the prior by `shift`.
-    fn sums(&self, targets: &[ImageTargets], normalizer: Normalizer, shift: Shift) -> Sums {
-        let config = self.config;
-        let bias = prior_bias(self.prior);
-        let score = |shift: f64| 1.0 / (1.0 + (-bias - shift).exp());
-        let (of_positives, of_negatives) = (score(shift.positives), score(shift.negatives));
-        let negative = |class: usize| {
-            let loss = config.pair_loss(class);
-            loss.negative(of_negatives) * (((1.0 + loss.gamma) * shift.spread).powi(2) / 2.0).exp()
-        };
-        let all_negatives: f64 = (0..self.classes).map(negative).sum();
-        let mut sums = Sums::default();
-        for targets in targets {
-            let weight = normalizer.weight(targets);
-            let mut background = targets.classes.iter().filter(|c| **c == BACKGROUND).count() as f64;
-            if config.kind.form().anchors == Participants::Hardest {
-                background = background.min((config.ohem_ratio * targets.positives.len().max(1) as f64).round());
-            }
-            sums.negative += weight * background * all_negatives;
-            for positive in &targets.positives {
-                let class = targets.classes[positive.anchor as usize] as usize;
-                let weight = weight * config.class_weight(class);
-                sums.negative += weight * (all_negatives - negative(class));
-                sums.positive += weight * config.positive_at(positive, class, of_positives);
-            }
+    /// Returns the expected class loss of a batch of the first update. Waits for the device, from which it reads the
+    /// logits of all positive anchors and of a sample of the other anchors.
+    ///
+    /// # Shapes
+    /// - logits, deltas: what the network predicts, `[batch, anchors, classes]` and `[batch, anchors, 4]`
+    /// - targets: one entry per image
+    ///
+    /// # Panics
+    /// If the targets were made for another number of images or anchors.
+    pub fn expected(
+        &self,
+        logits: &Tensor<3>,
+        deltas: &Tensor<3>,
+        targets: &[ImageTargets],
+        normalizer: Normalizer,
+    ) -> Expected {
+        let sums = closed_form::of(self, logits, deltas, targets, normalizer);
+        Expected {
+            loss: sums.loss,
+            at_prior: sums.at_prior,
+            positives: targets.iter().map(|t| t.positives.len()).sum(),
+            normalizer,
+            logits: sums.logits,
         }
-        sums
     }
 
-    /// Compares the breakdown of the first step with the expected loss. The whole class loss must be in the range of
-    /// `expected` widened by [`TOLERANCE`], and with 20 positives or more also its parts from positives and negatives.
+    /// Compares the breakdown of the first step with the expected loss: the mean logits with the bias of the prior, and
+    /// the losses of positives and negatives with those in closed form.
     ///
     /// # Errors
-    /// The likely cause of a loss outside the range: [`Fault`].
+    /// The likely cause of a difference that is too large: [`Fault`].
     pub fn check(&self, found: &BreakdownRecord, expected: &Expected) -> Result<(), Fault> {
-        let is_inside = |value: f64, of: fn(&Sums) -> f64| {
-            (of(&expected.low) / TOLERANCE..=of(&expected.high) * TOLERANCE).contains(&value)
-        };
-        let (positive, negative) = (found.positive.loss, found.negative.loss);
-        let whole = is_inside(positive + negative, Sums::total);
-        let parts = expected.positives < MIN_POSITIVES
-            || is_inside(positive, |s| s.positive) && is_inside(negative, |s| s.negative);
-        if whole && parts { Ok(()) } else { Err(self.likely_fault(found, expected)) }
+        let (prior, bias) = (self.prior, prior_bias(self.prior));
+        let (of_positives, of_negatives) = (found.positive.mean_p_t, 1.0 - found.negative.mean_p_t);
+        let trained = Fault::Trained { positive: of_positives, negative: of_negatives, prior };
+        if let Some(background) = expected.logits.background(self) {
+            if background.mean < bias - background.allowed {
+                return Err(trained);
+            }
+            if background.mean > bias + background.allowed {
+                return Err(Fault::Prior { found: of_negatives, prior, bias: background.mean, expected: bias });
+            }
+        }
+        if let Some(positives) = expected.logits.positives(self)
+            && (positives.mean - bias).abs() > positives.allowed
+        {
+            return Err(trained);
+        }
+
+        let sides = [(found.positive.loss, expected.loss.positive), (found.negative.loss, expected.loss.negative)];
+        let slack = NEGLIGIBLE * expected.loss.total();
+        let is_near = |(found, of): &(f64, f64)| (of / TOLERANCE - slack..=of * TOLERANCE + slack).contains(found);
+        if sides.iter().all(is_near) { Ok(()) } else { Err(self.fault_of_loss(found, expected)) }
     }
 
-    /// The likely cause of a first loss outside the expected range.
-    fn likely_fault(&self, found: &BreakdownRecord, expected: &Expected) -> Fault {
-        let prior = self.prior;
-        let bias = prior_bias(prior);
-        let (of_positives, of_negatives) = (found.positive.mean_p_t, 1.0 - found.negative.mean_p_t);
-        let logit = |score: f64| prior_bias(score.clamp(1e-12, 1.0 - 1e-12));
-        // Scores are log-normally distributed, so their mean lies above the score at the mean logit.
-        let spread = self.spread();
-        let margin = TOLERANCE.ln() + DEVIATIONS * spread;
-        let apart = logit(of_positives) - logit(of_negatives);
-        let moved = logit(of_negatives) - bias;
-        if expected.positives > 0 && apart > 2.0 * margin || moved < -margin {
-            return Fault::Trained { positive: of_positives, negative: of_negatives, prior };
-        }
-        if moved > margin {
-            return Fault::Prior { found: of_negatives, prior, bias: logit(of_negatives), expected: bias };
-        }
-        let ratio = |found: f64, of: fn(&Sums) -> f64| found / of(&expected.at_prior);
+    /// The likely cause of a loss that does not follow from its scores.
+    fn fault_of_loss(&self, found: &BreakdownRecord, expected: &Expected) -> Fault {
         let (positive, negative) =
-            (ratio(found.positive.loss, |s| s.positive), ratio(found.negative.loss, |s| s.negative));
-        // The factor by which the ratio of the negatives may differ from 1 through the random weights alone.
-        let allowed = TOLERANCE * expected.high.negative / expected.at_prior.negative;
-        let near = |found: f64, wanted: f64| (wanted / allowed..=wanted * allowed).contains(&found);
+            (found.positive.loss / expected.loss.positive, found.negative.loss / expected.loss.negative);
+        let near = |found: f64, wanted: f64| (wanted / TOLERANCE..=wanted * TOLERANCE).contains(&found);
         let alpha = self.config.alpha.of(0);
-        let has_alpha = self.config.kind.form().has_alpha;
         let swapped = (1.0 - alpha) / alpha;
+        let has_alpha = self.config.kind.form().has_alpha;
         if has_alpha && near(positive, swapped) && near(negative, 1.0 / swapped) && !near(positive, negative) {
             return Fault::AlphaSwapped { positive, negative };
         }
-        if near(negative, positive) || expected.positives == 0 {
-            return Fault::Normalizer { factor: negative, divisor: expected.divisor };
+        let divisor = expected.divisor();
+        if near(negative, positive) || expected.loss.positive == 0.0 {
+            return Fault::Normalizer { factor: negative, divisor };
+        }
+        if expected.loss.negative == 0.0 {
+            return Fault::Normalizer { factor: positive, divisor };
         }
         Fault::Unknown { positive, negative }
     }

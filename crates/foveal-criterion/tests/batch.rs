@@ -95,3 +95,27 @@ fn box_losses_equal_hand_computed_values() {
     assert!((loss(BoxLossKind::SmoothL1, 0.04) - (0.1 - 0.02)).abs() < 1e-6);
     assert!((loss(BoxLossKind::Giou, 0.1) - (1.0 - 9.0 / 11.0)).abs() < 1e-6);
 }
+
+/// PyTorch's documentation of `smooth_l1_loss`: if `beta` is zero, it is equivalent to L1.
+#[test]
+fn smooth_l1_with_a_beta_of_zero_is_l1() {
+    let device = Device::flex().autodiff();
+    let images = two_images();
+    let normalizer = Normalizer::of(NormalizerKind::Batch, &images);
+    let run = |box_kind, beta| -> (f32, Vec<f32>) {
+        let (logits, deltas) = inputs(&device);
+        let deltas = deltas.require_grad();
+        let config = LossConfig { box_kind, beta, ..LossConfig::default() };
+        let loss = config.forward(logits, deltas.clone(), &images, normalizer).boxes;
+        let grads = loss.backward();
+        (loss.into_scalar(), deltas.grad(&grads).unwrap().into_data().try_to_vec().unwrap())
+    };
+    let l1 = run(BoxLossKind::L1, 0.1);
+    assert!(l1.0 > 0.0);
+    // Numbers that single precision rounds to 0 are no divisors either.
+    for beta in [0.0, 5e-324, 1e-50, 1e-38, 1e-20] {
+        assert_eq!(run(BoxLossKind::SmoothL1, beta), l1, "beta {beta}");
+    }
+    let (loss, gradient) = run(BoxLossKind::SmoothL1, 1e-12);
+    assert!((loss - l1.0).abs() <= 1e-6 * l1.0 && gradient.iter().all(|g| g.is_finite()), "{loss} {gradient:?}");
+}

@@ -1,49 +1,63 @@
 //! The checks of a data set before a run starts. They find every defect that could stop the run later.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use foveal_coco::{Annotation, Category, CocoDataset, CocoError, Finding, Image, LabelMap, xywh_to_bbox};
-use foveal_image::{FileSize, ImageError, file_size};
+use foveal_coco::{
+    Annotation, Category, Classes, CocoDataset, CocoError, CocoFile, Finding, Image, LabelMap, List, xywh_to_bbox,
+};
+use foveal_image::{FileSize, ImageError, ImageLimit};
 use rayon::prelude::*;
 
 use crate::dataset::{Dataset, ImageSource, Object, Opened, Record};
+use crate::located::{Located, locate};
+use crate::shapes::Split;
+use crate::unusable::Annotated;
 use crate::{CheckReport, DataConfig, DataError, Problem};
 
 impl DataConfig {
     /// Checks a data set and leaves out the images and boxes that cannot be used, whatever `on_error` is. The classes
-    /// are those of `labels`, or the categories of the data set if `labels` is `None`.
+    /// are those of `labels`, or the categories of the data set if `labels` is `None`. The report says if nothing is
+    /// left of a set of this kind.
     pub(crate) fn check(
         &self,
-        mut coco: CocoDataset,
+        file: CocoFile,
         path: &Path,
         images: Images<'_>,
+        split: Split,
         labels: Option<&LabelMap>,
     ) -> Result<Opened, DataError> {
-        let own = label_map(&coco.categories, path)?;
+        let mut report = CheckReport { set: path.display().to_string(), ..CheckReport::default() };
+        let own = classes(&file.dataset, path, labels)?;
+        report_categories(&own, &mut report);
         let labels = match labels {
-            None => own,
+            None => own.labels,
             Some(labels) => {
-                check_categories(&own, labels, path)?;
+                check_categories(&own.labels, labels, path)?;
                 labels.clone()
             }
         };
-        let mut report = CheckReport { set: path.display().to_string(), ..CheckReport::default() };
-        let refused = report_findings(&coco, &mut report);
+        report_bad_records(&file, &mut report);
+        let refused = report_findings(&file, &mut report);
+        let annotated = Annotated::of(&file.dataset, file.bad.count(List::Annotations));
+        let mut coco = file.dataset;
         let mut seen = HashSet::new();
         coco.images.retain(|image| !image.file_name.is_empty() && seen.insert(image.id));
 
         // Image headers are read in parallel. The results keep the order of the annotation file.
-        let sizes: Vec<Result<FileSize, ImageError>> = coco.images.par_iter().map(|image| images.size(image)).collect();
+        let located = images.locate(&coco.images, &mut report);
+        let limit = self.image_limit();
+        let sizes: Vec<Result<FileSize, ImageError>> =
+            coco.images.par_iter().zip(&located).map(|(image, located)| images.size(image, located, limit)).collect();
         let mut records = Vec::new();
         let mut sources = Vec::new();
         let mut record_of: HashMap<i64, usize> = HashMap::new();
-        for (image, size) in coco.images.iter_mut().zip(sizes) {
-            let Some(checked) = check_image(image, size, &mut report) else { continue };
+        for ((image, size), located) in coco.images.iter_mut().zip(sizes).zip(located) {
+            let Some(checked) = check_image(image, size, &located, &mut report) else { continue };
             image.width = checked.width;
             image.height = checked.height;
             record_of.insert(image.id, records.len());
-            sources.push(images.source(image, checked.stored));
+            sources.push(images.source(located, checked.stored));
             records.push(Record {
                 image_id: image.id,
                 file_name: image.file_name.clone(),
@@ -70,17 +84,18 @@ impl DataConfig {
         let outside = report.skipped.iter().filter(|s| s.problem == Problem::OutsideBox);
         let outside: HashSet<i64> = outside.filter_map(|s| s.annotation_id).collect();
         coco.annotations.retain(|annotation| !outside.contains(&annotation.id));
+        // A category that is no class, or that the file lists twice, is no category of an evaluation either.
+        let mut seen = HashSet::new();
+        coco.categories.retain(|category| labels.class_of(category.id).is_some() && seen.insert(category.id));
         // Categories that only `labels` has are added, so that an evaluation lists them too.
         for category in labels.categories() {
             if !coco.categories.iter().any(|c| c.id == category.id) {
                 coco.categories.push(Category { id: category.id, name: category.name.clone(), supercategory: None });
             }
         }
-        report.images = records.len();
-        report.empty_images = records.iter().filter(|r| r.objects.is_empty()).count();
-        report.objects = records.iter().map(|r| r.objects.len()).sum();
-        report.crowds = records.iter().map(|r| r.crowds.len()).sum();
-        Ok(Opened { dataset: Dataset { records, sources, labels, coco }, report })
+        report.count_records(&records);
+        annotated.judge(split, &coco, &mut report);
+        Ok(Opened { dataset: Dataset { records, sources, labels, coco, limit }, report })
     }
 
     /// Adds a box to the record of its image as an object or a crowd region. The box is clipped to the image; it is
@@ -124,28 +139,50 @@ pub(crate) enum Images<'a> {
 }
 
 impl Images<'_> {
-    fn size(self, image: &Image) -> Result<FileSize, ImageError> {
+    /// The image files, in the order of the images.
+    fn locate(self, images: &[Image], report: &mut CheckReport) -> Vec<Located> {
         match self {
-            Self::Folder(folder) => file_size(&folder.join(&image.file_name)),
+            Self::Folder(folder) => locate(folder, images, report),
+            Self::Unread => images.iter().map(|_| Located { path: PathBuf::new(), hint: None }).collect(),
+        }
+    }
+
+    fn size(self, image: &Image, located: &Located, limit: ImageLimit) -> Result<FileSize, ImageError> {
+        match self {
+            Self::Folder(_) => limit.file_size(&located.path),
             Self::Unread => {
                 let Image { width, height, .. } = *image;
-                Ok(FileSize { width, height, stored_width: width, stored_height: height })
+                Ok(FileSize { width, height, stored_width: width, stored_height: height, bytes: 0 })
             }
         }
     }
 
-    fn source(self, image: &Image, stored: bool) -> ImageSource {
+    fn source(self, located: Located, stored: bool) -> ImageSource {
         match self {
-            Self::Folder(folder) => ImageSource::File { path: folder.join(&image.file_name), stored },
+            Self::Folder(_) => ImageSource::File { path: located.path, stored },
             Self::Unread => ImageSource::Unknown,
         }
     }
 }
 
-/// Makes classes of the categories of an annotation file.
-pub(crate) fn label_map(categories: &[Category], path: &Path) -> Result<LabelMap, DataError> {
-    LabelMap::from_categories(categories)
-        .map_err(|source: CocoError| DataError::Categories { path: path.to_owned(), source })
+/// Makes classes of the categories of an annotation file, of which `known` are those of a model.
+pub(crate) fn classes(coco: &CocoDataset, path: &Path, known: Option<&LabelMap>) -> Result<Classes, DataError> {
+    Classes::of(coco, known).map_err(|source: CocoError| DataError::Categories { path: path.to_owned(), source })
+}
+
+/// Notes the categories that are no class, and those that are a class without objects.
+fn report_categories(classes: &Classes, report: &mut CheckReport) {
+    for dropped in &classes.dropped {
+        let Category { id, name, .. } = &dropped.category;
+        let reason = match dropped.kept {
+            Some(kept) => format!("has the name of category {kept}"),
+            None => "is no class of the training set".to_owned(),
+        };
+        report.add(Problem::DoubledCategory, format!("category {id} {name:?} has no objects and {reason}"));
+    }
+    for Category { id, name, .. } in &classes.unused_roots {
+        report.add(Problem::UnusedRoot, format!("category {id} {name:?}"));
+    }
 }
 
 /// Checks that every category of a data set is one of `labels`, by id and by name. With a misspelt or shifted category,
@@ -170,10 +207,27 @@ fn check_categories(own: &LabelMap, labels: &LabelMap, path: &Path) -> Result<()
     Ok(())
 }
 
-/// Adds the defects that the COCO reader found to the report. Returns the indices of the annotations that cannot be
-/// used.
-fn report_findings(coco: &CocoDataset, report: &mut CheckReport) -> HashSet<usize> {
-    for finding in coco.findings() {
+/// Adds the records that the COCO reader could not read to the report.
+fn report_bad_records(file: &CocoFile, report: &mut CheckReport) {
+    let lists = [
+        (List::Images, Problem::ImageRecord),
+        (List::Annotations, Problem::AnnotationRecord),
+        (List::Categories, Problem::CategoryRecord),
+    ];
+    for (list, problem) in lists {
+        for bad in file.bad.described.iter().filter(|bad| bad.place.list == list) {
+            let annotation_id = bad.id.filter(|_| list == List::Annotations);
+            let reason = format!("{} ({})", bad.message, bad.place);
+            report.skip(bad.image_id.unwrap_or_default(), annotation_id, problem, reason);
+        }
+        report.count_more(problem, file.bad.count(list) - report.count(problem));
+    }
+}
+
+/// Adds the defects of records that the COCO reader could read to the report. Returns the indices of the annotations
+/// that cannot be used.
+fn report_findings(file: &CocoFile, report: &mut CheckReport) -> HashSet<usize> {
+    for (finding, place) in file.findings() {
         let problem = match finding {
             Finding::DuplicateImage { .. } => Problem::DuplicateImage,
             Finding::NoFileName { .. } => Problem::NoFileName,
@@ -187,8 +241,9 @@ fn report_findings(coco: &CocoDataset, report: &mut CheckReport) -> HashSet<usiz
             _ => Problem::Other,
         };
         let image_id = finding.image_id().unwrap_or_default();
-        report.skip(image_id, finding.annotation_id(), problem, finding.to_string());
+        report.skip(image_id, finding.annotation_id(), problem, format!("{finding} ({place})"));
     }
+    let coco = &file.dataset;
     let categories: HashSet<i64> = coco.categories.iter().map(|c| c.id).collect();
     let unusable = |a: &Annotation| {
         let [_, _, width, height] = a.bbox;
@@ -206,18 +261,29 @@ struct CheckedSize {
 }
 
 /// Compares the size in the annotation file with the size of the image file. `None` if the image cannot be used.
-fn check_image(image: &Image, size: Result<FileSize, ImageError>, report: &mut CheckReport) -> Option<CheckedSize> {
+fn check_image(
+    image: &Image,
+    size: Result<FileSize, ImageError>,
+    located: &Located,
+    report: &mut CheckReport,
+) -> Option<CheckedSize> {
     let size = match size {
         Ok(size) => size,
         Err(error) => {
             let missing =
                 matches!(&error, ImageError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
             let problem = if missing { Problem::MissingImage } else { Problem::BrokenImage };
-            report.skip(image.id, None, problem, format!("image {}: {error}", image.id));
+            let hint = located.hint.as_ref().map_or_else(String::new, |hint| format!("; {hint}"));
+            report.skip(image.id, None, problem, format!("image {}: {error}{hint}", image.id));
             return None;
         }
     };
-    let FileSize { width, height, stored_width, stored_height } = size;
+    let FileSize { width, height, stored_width, stored_height, .. } = size;
+    if width == 0 || height == 0 {
+        let text = format!("image {}: {} has no width or height", image.id, image.file_name);
+        report.skip(image.id, None, Problem::SizeUnknown, text);
+        return None;
+    }
     if image.width == 0 || image.height == 0 {
         report.add(Problem::NoSize, format!("image {}: {} has {width}x{height} pixels", image.id, image.file_name));
     } else if (image.width, image.height) != (width, height) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use foveal_base::{SettingError, check};
-use foveal_image::{IMAGENET_MEAN, IMAGENET_STD, Preprocess, ResizeMode};
+use foveal_image::{IMAGENET_MEAN, IMAGENET_STD, ImageLimit, MAX_IMAGE_BYTES, MAX_SIDE, Preprocess, ResizeMode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -71,10 +71,10 @@ pub struct AugmentConfig {
     /// Random changes of brightness, contrast, saturation and hue. Default: off.
     pub color_jitter: ColorJitter,
     /// Range `[low, high]` of a log-uniform random factor that the resized image is scaled by. The image is then
-    /// cropped or padded back to its size before scaling. Requires `0 < low <= high`. Default: `[1, 1]`, which turns it
-    /// off.
+    /// cropped or padded back to its size before scaling. Requires `0 < low <= high <= 16`. Default: `[1, 1]`, which
+    /// turns it off.
     pub scale_jitter: [f32; 2],
-    /// Lengths of the shorter side in pixels, at least 1. For each image, one of them is chosen at random in place of
+    /// Lengths of the shorter side in pixels, each from 1 to 16384. For each image, one of them is chosen at random in place of
     /// `data.min_size`. Default: empty, which turns it off.
     pub min_sizes: Vec<u32>,
 }
@@ -98,7 +98,8 @@ impl AugmentConfig {
     /// # Errors
     /// A [`SettingError`] with the first invalid key (relative to `data.augment`), the expected range and the value
     /// found: a probability, brightness, contrast or saturation outside 0 to 1; a hue outside 0 to 0.5; a
-    /// `scale_jitter` that is not a rising range of positive numbers; a side of 0 pixels in `min_sizes`.
+    /// `scale_jitter` that is not a rising range of positive numbers up to 16; a side outside 1 to [`MAX_SIDE`] pixels
+    /// in `min_sizes`.
     pub fn validate(&self) -> Result<(), SettingError> {
         check::fraction("flip_horizontal", self.flip_horizontal)?;
         check::fraction("flip_vertical", self.flip_vertical)?;
@@ -108,9 +109,11 @@ impl AugmentConfig {
         }
         check::that((0.0..=0.5).contains(&hue), "color_jitter.hue", "a number from 0 to 0.5", &hue)?;
         let [low, high] = self.scale_jitter;
-        let rising = low > 0.0 && low <= high && high.is_finite();
-        check::that(rising, "scale_jitter", "[low, high] with 0 < low <= high", &self.scale_jitter)?;
-        check::that(!self.min_sizes.contains(&0), "min_sizes", "sides of at least 1 pixel", &self.min_sizes)
+        let rising = low > 0.0 && low <= high && high <= MAX_SCALE;
+        let expected = format!("[low, high] with 0 < low <= high <= {MAX_SCALE}");
+        check::that(rising, "scale_jitter", &expected, &self.scale_jitter)?;
+        let sides = self.min_sizes.iter().all(|side| (1..=MAX_SIDE).contains(side));
+        check::that(sides, "min_sizes", &format!("sides of 1 to {MAX_SIDE} pixels"), &self.min_sizes)
     }
 }
 
@@ -134,28 +137,40 @@ pub struct DataConfig {
     pub val: SetConfig,
     /// The generated training and validation sets, for `source = "shapes"`.
     pub shapes: ShapesConfig,
-    /// Length in pixels that the shorter side of an image is resized to, at least 1. Default: 800.
+    /// Length in pixels that the shorter side of an image is resized to, from 1 to 16384. Default: 800.
     pub min_size: u32,
-    /// Largest length in pixels of the longer side after resizing, at least `min_size`. An image that would exceed it
-    /// is made smaller. Default: 1333.
+    /// Largest length in pixels of the longer side after resizing, from `min_size` to 16384. An image that would exceed
+    /// it is made smaller. Default: 1333.
     pub max_size: u32,
-    /// Size `[height, width]` in pixels that every image is resized to, whatever its aspect ratio. It replaces
-    /// `min_size` and `max_size`. Default: not set.
+    /// Size `[height, width]` in pixels that every image is resized to, whatever its aspect ratio, each from 1 to
+    /// 16384. It replaces `min_size` and `max_size`. Default: not set.
     pub fixed_size: Option<[u32; 2]>,
     /// Interpolation used to resize images. Default: `antialias`.
     pub resize: ResizeMode,
     /// Mean of the red, green and blue channel, which is subtracted from the channel values in 0 to 1. Default: the
-    /// means of ImageNet, `[0.485, 0.456, 0.406]`.
+    /// means of ImageNet, `[0.485, 0.456, 0.406]`. Each is from 0 to 1: divide means of 0..255 by 255.
     pub mean: [f32; 3],
     /// Standard deviation of the red, green and blue channel, which the channels are divided by after the mean is
-    /// subtracted; greater than 0. Default: the standard deviations of ImageNet, `[0.229, 0.224, 0.225]`.
+    /// subtracted; greater than 0 and at most 1. Default: the standard deviations of ImageNet,
+    /// `[0.229, 0.224, 0.225]`. Divide standard deviations of 0..255 by 255.
     pub std: [f32; 3],
-    /// Number of loading threads. 0 stands for the number of processor cores minus one, but at least one. Default: 0.
+    /// Largest number of bytes that a decoded image may need: 3 for each pixel, or the decoder's own buffer if it is
+    /// larger, such as 6 for each pixel of a 16-bit PNG. It follows from the header of a file and is checked before the
+    /// image is decoded; a larger image counts as one that cannot be decoded. Default: 536870912 (512 MiB), which is
+    /// 178 megapixels.
+    pub max_image_bytes: u64,
+    /// Number of loading threads, at most 1024. 0 stands for the number of processor cores minus one, but at least one.
+    /// Default: 0.
     pub workers: usize,
-    /// Number of batches that the loading threads may prepare in advance, in addition to one per thread. Default: 4.
+    /// Number of batches that the loading threads may prepare in advance, in addition to one per thread; at most 1024.
+    /// Default: 4.
     pub queue: usize,
     /// What happens if images or boxes cannot be used. Default: `fail`.
     pub on_error: OnError,
+    /// Largest number of images of a set that may be left out with `on_error = "skip"` because they cannot be used. More
+    /// are an error, and so is a set of which no image can be used. Default: not set, which stands for 10 images or 1 %
+    /// of the set, whichever is more.
+    pub max_skipped: Option<usize>,
     /// Whether crowd regions (`iscrowd`) are dropped, so that anchors in them are background, as in torchvision and
     /// Detectron2. Otherwise the anchors in them are ignored in training. Default: false.
     pub drop_crowds: bool,
@@ -176,6 +191,18 @@ pub struct DataConfig {
 
 /// Threshold of repeat factor sampling in LVIS (Gupta et al., arXiv 1908.03195, section 5.1).
 const REPEAT_THRESHOLD: f64 = 0.001;
+/// Largest factor of `augment.scale_jitter`.
+const MAX_SCALE: f32 = 16.0;
+/// Largest number of loading threads and of batches that they prepare in advance.
+const MAX_WORKERS: u64 = 1024;
+
+/// Number of images that may be left out of a set of any size, unless `max_skipped` is set.
+const SKIPPED: usize = 10;
+/// One of this many images may be left out of a large set, unless `max_skipped` is set.
+const SKIPPED_SHARE: usize = 100;
+/// Smallest standard deviation of a channel, far below a step of 1/255. With a smaller one, normalised values would not
+/// be finite in single precision.
+const LEAST_STD: f32 = 1e-6;
 
 impl Default for DataConfig {
     fn default() -> Self {
@@ -190,9 +217,11 @@ impl Default for DataConfig {
             resize: ResizeMode::default(),
             mean: IMAGENET_MEAN,
             std: IMAGENET_STD,
+            max_image_bytes: MAX_IMAGE_BYTES,
             workers: 0,
             queue: 4,
             on_error: OnError::default(),
+            max_skipped: None,
             drop_crowds: false,
             min_box: 1.0,
             filter_empty: false,
@@ -216,13 +245,33 @@ impl DataConfig {
         }
     }
 
+    /// Returns the limit on the memory that an image may need.
+    pub fn image_limit(&self) -> ImageLimit {
+        ImageLimit { max_bytes: self.max_image_bytes }
+    }
+
     /// Checks that every value is in its range. No file is read. `data.shapes` is checked only if it is the source.
     ///
     /// # Errors
     /// A [`SettingError`] with the first invalid key (relative to `data`), the expected range and the value found.
     pub fn validate(&self) -> Result<(), SettingError> {
         self.preprocess().validate()?;
+        let unit = |v: &f32| (0.0..=1.0).contains(v);
+        let expected = "three numbers from 0 to 1, because pixel values are divided by 255 before the mean is \
+                        subtracted; divide means of 0..255 by 255";
+        check::that(self.mean.iter().all(unit), "mean", expected, &self.mean)?;
+        let expected = "three numbers from 1e-6 to 1, because pixel values are divided by 255; divide standard \
+                        deviations of 0..255 by 255";
+        check::that(self.std.iter().all(|v| unit(v) && *v >= LEAST_STD), "std", expected, &self.std)?;
         self.augment.validate().map_err(|e| e.within("augment"))?;
+        check::that(
+            self.max_image_bytes > 0,
+            "max_image_bytes",
+            "a number of bytes, at least 1",
+            &self.max_image_bytes,
+        )?;
+        check::count("workers", self.workers, 0..=MAX_WORKERS)?;
+        check::count("queue", self.queue, 0..=MAX_WORKERS)?;
         let pixels = self.min_box >= 0.0 && self.min_box.is_finite();
         check::that(pixels, "min_box", "a number of pixels, 0 or more", &self.min_box)?;
         let fraction = self.repeat_threshold > 0.0 && self.repeat_threshold <= 1.0;
@@ -232,6 +281,13 @@ impl DataConfig {
             Source::Shapes => self.shapes.validate().map_err(|e| e.within("shapes")),
             Source::Coco => Ok(()),
         }
+    }
+
+    /// Returns how many of `images` images may be left out: `max_skipped`, or if that is not set 10 images or 1 % of
+    /// them, whichever is more. Never all.
+    pub fn skip_limit(&self, images: usize) -> usize {
+        let limit = self.max_skipped.unwrap_or((images / SKIPPED_SHARE).max(SKIPPED));
+        limit.min(images.saturating_sub(1))
     }
 
     /// Returns the number of loading threads: `workers`, or if that is 0 the number of processor cores minus one, but

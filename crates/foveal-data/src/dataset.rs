@@ -1,11 +1,13 @@
 //! A checked data set: images with their objects.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foveal_boxes::BBox;
 use foveal_coco::{CocoDataset, LabelMap};
-use foveal_image::{RgbImage, load_rgb, load_stored};
+use foveal_image::{ImageLimit, RgbImage};
+use sha2::{Digest, Sha256};
 
 use crate::shapes::ShapeImages;
 use crate::{CheckReport, DataError};
@@ -61,6 +63,8 @@ pub struct Dataset {
     pub(crate) labels: LabelMap,
     /// Ground truth for evaluations: these images with all their annotations.
     pub(crate) coco: CocoDataset,
+    /// The limit on the memory that an image may need.
+    pub(crate) limit: ImageLimit,
 }
 
 /// An opened data set together with the result of its checks.
@@ -129,7 +133,7 @@ impl Dataset {
     /// Reads or draws image `index`, in the orientation that its boxes refer to.
     ///
     /// # Errors
-    /// - [`DataError::Image`] if the file cannot be read or decoded
+    /// - [`DataError::Image`] if the file cannot be read or decoded, or needs more memory than `data.max_image_bytes`
     /// - [`DataError::Size`] if the size of the file has changed since the checks
     /// - [`DataError::NoImages`] if the data set was opened from its annotations alone
     ///
@@ -141,7 +145,7 @@ impl Dataset {
             ImageSource::Shape { set, index } => Ok(set.image(*index)),
             ImageSource::Unknown => Err(DataError::NoImages { image_id: record.image_id }),
             ImageSource::File { path, stored } => {
-                let image = if *stored { load_stored(path) } else { load_rgb(path) };
+                let image = if *stored { self.limit.load_stored(path) } else { self.limit.load_rgb(path) };
                 let image = image.map_err(|source| DataError::Image { image_id: record.image_id, source })?;
                 if image.dimensions() != (record.width, record.height) {
                     return Err(DataError::Size {
@@ -165,16 +169,51 @@ impl Dataset {
         self.select(&kept)
     }
 
+    /// Returns the ground truth for an evaluation without the images whose ids are in `left_out`.
+    pub fn coco_without(&self, left_out: &HashSet<i64>) -> CocoDataset {
+        let kept = |id: &i64| !left_out.contains(id);
+        CocoDataset {
+            images: self.coco.images.iter().filter(|i| kept(&i.id)).cloned().collect(),
+            annotations: self.coco.annotations.iter().filter(|a| kept(&a.image_id)).cloned().collect(),
+            categories: self.coco.categories.clone(),
+        }
+    }
+
+    /// Returns the SHA-256, as 64 hexadecimal digits, of what the data set holds: the names, ids and sizes of its images,
+    /// its objects and crowd regions, and the ground truth for evaluations, all in their order. Paths of folders and the
+    /// pixels of the images are not part of it.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        // Numbers of fixed length and texts with their length, so that no two data sets give the same sequence.
+        let mut numbers = |values: &[u64]| values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+        let bits = |v: f32| u64::from(v.to_bits());
+        let edges = |b: &BBox| [b.x1, b.y1, b.x2, b.y2].map(bits);
+        for record in &self.records {
+            numbers(&[record.image_id as u64, u64::from(record.width), u64::from(record.height)]);
+            numbers(&[record.objects.len() as u64, record.crowds.len() as u64, record.file_name.len() as u64]);
+            record.file_name.bytes().for_each(|byte| numbers(&[u64::from(byte)]));
+            for object in &record.objects {
+                numbers(&edges(&object.bbox));
+                numbers(&[u64::from(object.class), bits(object.area)]);
+            }
+            record.crowds.iter().for_each(|crowd| numbers(&edges(crowd)));
+        }
+        for annotation in &self.coco.annotations {
+            let ids = [annotation.id, annotation.image_id, annotation.category_id];
+            numbers(&ids.map(|id| id as u64));
+            numbers(&annotation.bbox.map(f64::to_bits));
+            numbers(&[annotation.area.to_bits(), u64::from(annotation.iscrowd)]);
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Returns a data set of the images with these indices.
     pub(crate) fn select(&self, indices: &[usize]) -> Dataset {
         let records: Vec<Record> = indices.iter().map(|&i| self.records[i].clone()).collect();
-        let ids: std::collections::HashSet<i64> = records.iter().map(|r| r.image_id).collect();
-        let coco = CocoDataset {
-            images: self.coco.images.iter().filter(|i| ids.contains(&i.id)).cloned().collect(),
-            annotations: self.coco.annotations.iter().filter(|a| ids.contains(&a.image_id)).cloned().collect(),
-            categories: self.coco.categories.clone(),
-        };
+        let ids: HashSet<i64> = records.iter().map(|r| r.image_id).collect();
+        let others = self.coco.images.iter().map(|i| i.id).filter(|id| !ids.contains(id)).collect();
+        let coco = self.coco_without(&others);
         let sources = indices.iter().map(|&i| self.sources[i].clone()).collect();
-        Dataset { records, sources, labels: self.labels.clone(), coco }
+        Dataset { records, sources, labels: self.labels.clone(), coco, limit: self.limit }
     }
 }

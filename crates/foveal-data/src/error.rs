@@ -51,8 +51,12 @@ pub enum DataError {
     /// The checks found images or boxes that cannot be used, and `data.on_error` is `fail`.
     #[error("{0}\nset data.on_error = \"skip\" to leave these images and boxes out")]
     Check(Box<CheckReport>),
+    /// No object of the data set can be used, or all boxes look like fractions of the image. `data.on_error` makes no
+    /// difference.
+    #[error("{0}\nthe data set cannot be used, whatever data.on_error is")]
+    Unusable(Box<CheckReport>),
     /// The folder of the images does not exist, or the path is not a folder.
-    #[error("`{key}`: expected an existing folder, found {}", path.display())]
+    #[error("`{key}`: expected an existing folder, found {}{}", path.display(), or_near(path))]
     NoFolder {
         /// The full configuration key, for example `data.train.images`.
         key: &'static str,
@@ -131,4 +135,9 @@ pub enum DataError {
         /// What was expected and what was found.
         reason: String,
     },
+}
+
+/// The end of a message about a path that does not exist: a path that may have been meant.
+fn or_near(path: &std::path::Path) -> String {
+    foveal_base::names::hint(path).map_or_else(String::new, |hint| format!("; {hint}"))
 }

@@ -63,10 +63,14 @@ pub struct LoaderOptions {
     pub anchors: AnchorConfig,
     /// The rule that matches anchors with objects.
     pub matcher: MatcherConfig,
+    /// Number of batches at the start of the epoch that are left out, so that an epoch can be continued in its middle.
+    /// The other batches are those of the whole epoch.
+    pub first: usize,
 }
 
 /// An iterator over the batches of one epoch, made by [`loader`]. The batches and their order do not depend on the
-/// number of loading threads. After an error the iterator ends. Dropping the loader stops its threads.
+/// number of loading threads. A batch of which no image could be loaded is delivered without images, together with the
+/// reasons. After an error the iterator ends. Dropping the loader stops its threads.
 pub struct Loader {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -90,7 +94,8 @@ pub fn loader(dataset: Arc<Dataset>, config: &DataConfig, options: LoaderOptions
     } else {
         (0..dataset.len()).collect()
     };
-    let batches: Vec<Vec<usize>> = order.chunks(options.batch_size).map(<[usize]>::to_vec).collect();
+    let batches: Vec<Vec<usize>> =
+        order.chunks(options.batch_size).map(<[usize]>::to_vec).skip(options.first).collect();
     let workers = config.worker_count().min(batches.len());
     let shared = Arc::new(Shared {
         maker: SampleMaker::new(config, options.training, options.seed, epoch),
@@ -112,9 +117,20 @@ pub fn loader(dataset: Arc<Dataset>, config: &DataConfig, options: LoaderOptions
 }
 
 impl Loader {
-    /// Returns the number of batches of the epoch.
+    /// Returns the number of batches that this loader delivers: those of the epoch without the first
+    /// [`LoaderOptions::first`].
     pub fn batches(&self) -> usize {
         self.shared.batches.len()
+    }
+
+    /// Returns the number of batches that are still to be delivered.
+    pub fn remaining(&self) -> usize {
+        self.batches() - self.delivered
+    }
+
+    /// Returns the position in the epoch: the number of its batches before the next one to be delivered.
+    pub fn position(&self) -> usize {
+        self.shared.options.first + self.delivered
     }
 
     /// Returns the time that the caller has waited for batches so far.
@@ -143,17 +159,12 @@ impl Iterator for Loader {
         drop(progress);
         self.shared.changed.notify_all();
         self.waited += started.elapsed();
-        match batch {
-            // No image of the batch could be loaded.
-            Ok(batch) if batch.info.is_empty() => self.next(),
-            Ok(batch) => Some(Ok(batch)),
-            Err(error) => {
-                self.failed = true;
-                lock(&self.shared.progress).stopped = true;
-                self.shared.changed.notify_all();
-                Some(Err(error))
-            }
+        if batch.is_err() {
+            self.failed = true;
+            lock(&self.shared.progress).stopped = true;
+            self.shared.changed.notify_all();
         }
+        Some(batch)
     }
 }
 

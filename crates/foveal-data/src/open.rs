@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use foveal_coco::{CocoDataset, LabelMap};
+use foveal_coco::{CocoFile, LabelMap};
 
-use crate::check::{Images, label_map};
+use crate::check::{Images, classes};
 use crate::dataset::Opened;
 use crate::shapes::{self, Split};
 use crate::{DataConfig, DataError, OnError, SetConfig, Source};
@@ -13,16 +13,11 @@ impl DataConfig {
     /// Opens and checks the training set. With `filter_empty`, images without objects are left out.
     ///
     /// # Errors
-    /// - [`DataError::Setting`] for a value outside its range
-    /// - [`DataError::Missing`] or [`DataError::NoFolder`] for a path that is not set or is not a folder
-    /// - [`DataError::Coco`] or [`DataError::Categories`] for an annotation file that cannot be used
+    /// - the errors of [`DataConfig::inspect_train`]
+    /// - [`DataError::Unusable`] if no object can be used, or all boxes look like fractions of the image
     /// - [`DataError::Check`] with all defects that were found, if `on_error` is `fail`
     pub fn open_train(&self) -> Result<Opened, DataError> {
-        self.validate().map_err(|e| e.within("data"))?;
-        let opened = match self.source {
-            Source::Shapes => shapes::open(&self.shapes, Split::Train),
-            Source::Coco => self.open_coco(&self.train, KEYS_TRAIN, None)?,
-        };
+        let opened = self.accept(self.inspect_train()?)?;
         Ok(self.without_empty(opened))
     }
 
@@ -30,34 +25,82 @@ impl DataConfig {
     /// the training set; otherwise they are the categories of the validation set.
     ///
     /// # Errors
-    /// - [`DataError::Setting`] for a value outside its range
-    /// - [`DataError::Missing`] or [`DataError::NoFolder`] for a path that is not set or is not a folder
-    /// - [`DataError::Coco`] or [`DataError::Categories`] for an annotation file that cannot be used
-    /// - [`DataError::Labels`] for a category whose id or name differs from the training set
+    /// - the errors of [`DataConfig::inspect_val`]
+    /// - [`DataError::Unusable`] if the set has annotations of objects but none can be used, or all boxes look like
+    ///   fractions of the image
     /// - [`DataError::Check`] with all defects that were found, if `on_error` is `fail`
     pub fn open_val(&self) -> Result<Opened, DataError> {
-        let labels = match (self.source, &self.train.annotations) {
-            (Source::Coco, Some(path)) if path.exists() => Some(label_map(&CocoDataset::read(path)?.categories, path)?),
-            _ => None,
-        };
-        self.open_val_with(labels.as_ref())
+        self.open_val_with(self.training_labels()?.as_ref())
+    }
+
+    /// Reads the classes of the training set from its annotation file. `None` if the file is not set or does not exist,
+    /// or if the data set is generated.
+    ///
+    /// # Errors
+    /// [`DataError::Coco`] or [`DataError::Categories`] for an annotation file that cannot be used.
+    pub fn training_labels(&self) -> Result<Option<LabelMap>, DataError> {
+        match (self.source, &self.train.annotations) {
+            (Source::Coco, Some(path)) if path.exists() => {
+                Ok(Some(classes(&CocoFile::read(path)?.dataset, path, None)?.labels))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Opens and checks the validation set with the classes of a model, given by `labels`. With `None`, the classes are
     /// the categories of the validation set.
     ///
     /// # Errors
+    /// - the errors of [`DataConfig::inspect_val`]
+    /// - [`DataError::Unusable`] if the set has annotations of objects but none can be used, or all boxes look like
+    ///   fractions of the image
+    /// - [`DataError::Check`] with all defects that were found, if `on_error` is `fail`
+    pub fn open_val_with(&self, labels: Option<&LabelMap>) -> Result<Opened, DataError> {
+        self.accept(self.inspect_val(labels)?)
+    }
+
+    /// Checks the training set. Images and boxes that cannot be used are left out and are in the report, whatever
+    /// `on_error` is.
+    ///
+    /// # Errors
+    /// - [`DataError::Setting`] for a value outside its range
+    /// - [`DataError::Missing`] or [`DataError::NoFolder`] for a path that is not set or is not a folder
+    /// - [`DataError::Coco`] or [`DataError::Categories`] for an annotation file that cannot be used
+    pub fn inspect_train(&self) -> Result<Opened, DataError> {
+        self.validate().map_err(|e| e.within("data"))?;
+        match self.source {
+            Source::Shapes => Ok(shapes::open(&self.shapes, Split::Train)),
+            Source::Coco => self.inspect(&self.train, KEYS_TRAIN, Split::Train, None),
+        }
+    }
+
+    /// Checks the validation set with the classes of a model, given by `labels`. With `None`, the classes are the
+    /// categories of the validation set. Images and boxes that cannot be used are left out and are in the report,
+    /// whatever `on_error` is.
+    ///
+    /// # Errors
     /// - [`DataError::Setting`] for a value outside its range
     /// - [`DataError::Missing`] or [`DataError::NoFolder`] for a path that is not set or is not a folder
     /// - [`DataError::Coco`] or [`DataError::Categories`] for an annotation file that cannot be used
     /// - [`DataError::Labels`] for a category whose id or name differs from `labels`
-    /// - [`DataError::Check`] with all defects that were found, if `on_error` is `fail`
-    pub fn open_val_with(&self, labels: Option<&LabelMap>) -> Result<Opened, DataError> {
+    pub fn inspect_val(&self, labels: Option<&LabelMap>) -> Result<Opened, DataError> {
         self.validate().map_err(|e| e.within("data"))?;
         match self.source {
             Source::Shapes => Ok(shapes::open(&self.shapes, Split::Val)),
-            Source::Coco => self.open_coco(&self.val, KEYS_VAL, labels),
+            Source::Coco => self.inspect(&self.val, KEYS_VAL, Split::Val, labels),
         }
+    }
+
+    /// Checks a data set from its annotation file alone. No image file is read, and
+    /// [`Dataset::load`](crate::Dataset::load) fails. Images and boxes that cannot be used, and images without width or
+    /// height in the annotation file, are left out and are in the report.
+    ///
+    /// # Errors
+    /// - [`DataError::Setting`] for a value outside its range
+    /// - [`DataError::Coco`] or [`DataError::Categories`] for an annotation file that cannot be used
+    pub fn inspect_annotations(&self, path: &Path) -> Result<Opened, DataError> {
+        self.validate().map_err(|e| e.within("data"))?;
+        self.check(CocoFile::read(path)?, path, Images::Unread, Split::Val, None)
     }
 
     /// Opens a data set from its annotation file alone, to count its images, objects and anchors. No image file is
@@ -70,11 +113,11 @@ impl DataConfig {
     /// - [`DataError::NoImageSize`] for an image without width or height in the annotation file
     pub fn open_annotations(&self, path: &Path, split: Split) -> Result<Opened, DataError> {
         self.validate().map_err(|e| e.within("data"))?;
-        let coco = CocoDataset::read(path)?;
-        if let Some(image) = coco.images.iter().find(|image| image.width == 0 || image.height == 0) {
+        let file = CocoFile::read(path)?;
+        if let Some(image) = file.dataset.images.iter().find(|image| image.width == 0 || image.height == 0) {
             return Err(DataError::NoImageSize { path: path.to_owned(), image_id: image.id });
         }
-        let opened = self.check(coco, path, Images::Unread, None)?;
+        let opened = self.check(file, path, Images::Unread, split, None)?;
         Ok(if split == Split::Train { self.without_empty(opened) } else { opened })
     }
 
@@ -88,17 +131,30 @@ impl DataConfig {
         opened
     }
 
-    fn open_coco(&self, set: &SetConfig, keys: Keys, labels: Option<&LabelMap>) -> Result<Opened, DataError> {
+    fn inspect(
+        &self,
+        set: &SetConfig,
+        keys: Keys,
+        split: Split,
+        labels: Option<&LabelMap>,
+    ) -> Result<Opened, DataError> {
         let missing = |key, expected| DataError::Missing { key, expected };
         let annotations = set.annotations.as_deref();
         let annotations = annotations.ok_or_else(|| missing(keys.annotations, "the path of a COCO annotation file"))?;
         let images =
             set.images.as_deref().ok_or_else(|| missing(keys.images, "the path of the folder with the images"))?;
-        let coco = CocoDataset::read(annotations)?;
+        let file = CocoFile::read(annotations)?;
         if !images.is_dir() {
             return Err(DataError::NoFolder { key: keys.images, path: images.to_owned() });
         }
-        let opened = self.check(coco, annotations, Images::Folder(images), labels)?;
+        self.check(file, annotations, Images::Folder(images), split, labels)
+    }
+
+    /// Accepts a checked data set if it can be used as `on_error` says.
+    fn accept(&self, opened: Opened) -> Result<Opened, DataError> {
+        if opened.report.is_unusable() {
+            return Err(DataError::Unusable(Box::new(opened.report)));
+        }
         if self.on_error == OnError::Fail && opened.report.errors() > 0 {
             return Err(DataError::Check(Box::new(opened.report)));
         }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use foveal_base::printable;
 use serde::Serialize;
+
+use crate::Record;
 
 /// Number of examples that a report keeps for each kind of defect.
 const SHOWN: usize = 5;
@@ -14,7 +17,7 @@ const SHOWN: usize = 5;
 pub enum Problem {
     /// The image file does not exist.
     MissingImage,
-    /// The image file cannot be decoded or is truncated.
+    /// The image file cannot be decoded, is truncated, or needs more memory than `data.max_image_bytes`.
     BrokenImage,
     /// The size of an image in the annotation file differs from the size of the image file.
     SizeMismatch,
@@ -34,6 +37,18 @@ pub enum Problem {
     EmptyBox,
     /// A box lies completely outside its image.
     OutsideBox,
+    /// A record of `images` is not an object, or one of its fields has no meaning. Its annotations are left out too.
+    ImageRecord,
+    /// A record of `annotations` is not an object, or one of its fields has no meaning, such as a box of three numbers.
+    AnnotationRecord,
+    /// A record of `categories` is not an object, or one of its fields has no meaning.
+    CategoryRecord,
+    /// The annotation file does not give the size of an image, and the image files are not read.
+    SizeUnknown,
+    /// All boxes lie within 0 to 1, so that they look like fractions of the image. The data set cannot be used.
+    Fractions,
+    /// No object of the data set can be used. The data set cannot be used.
+    NoObjects,
     /// The annotation file has another defect.
     Other,
     /// A box extends beyond the edge of its image by more than half a pixel. It is clipped and used.
@@ -45,6 +60,13 @@ pub enum Problem {
     StoredOrientation,
     /// The annotation file does not give the size of an image. The size of the image file is used.
     NoSize,
+    /// The name of an image differs from that of its file in case, composed letters, separators or percent-encoding.
+    OtherName,
+    /// A category without objects has the name of another category. It is no class.
+    DoubledCategory,
+    /// A category of the supercategory `none`, which is the root of an export of Roboflow, has no objects. It is a
+    /// class nevertheless.
+    UnusedRoot,
 }
 
 impl Problem {
@@ -55,7 +77,7 @@ impl Problem {
     }
 
     /// The plural noun that follows a count in a report.
-    fn describe(self) -> &'static str {
+    pub(crate) fn describe(self) -> &'static str {
         match self {
             Problem::MissingImage => "images not found",
             Problem::BrokenImage => "images that cannot be decoded",
@@ -68,11 +90,20 @@ impl Problem {
             Problem::NotFinite => "boxes with a coordinate that is not a finite number",
             Problem::EmptyBox => "boxes without area",
             Problem::OutsideBox => "boxes completely outside their image",
+            Problem::ImageRecord => "records of `images` that cannot be read",
+            Problem::AnnotationRecord => "records of `annotations` that cannot be read",
+            Problem::CategoryRecord => "records of `categories` that cannot be read",
+            Problem::SizeUnknown => "images without a size, whose files are not read here",
+            Problem::Fractions => "boxes within 0 to 1, which look like fractions of the image: expected pixels",
+            Problem::NoObjects => "data set without a usable object",
             Problem::Other => "other defects of the annotation file",
             Problem::ClippedBox => "boxes that extend beyond the edge of their image: clipped",
             Problem::SmallBox => "objects smaller than data.min_box: dropped",
             Problem::StoredOrientation => "images whose boxes ignore the EXIF orientation: loaded without it",
             Problem::NoSize => "images without a size in the annotation file: size read from the image file",
+            Problem::OtherName => "images whose file has a similar name: read",
+            Problem::DoubledCategory => "categories without objects and with the name of another category: no classes",
+            Problem::UnusedRoot => "root category (supercategory \"none\") without objects: it is a class",
         }
     }
 }
@@ -89,9 +120,9 @@ pub struct Findings {
 /// An image or annotation that was left out of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Skipped {
-    /// The COCO id of the image.
+    /// The COCO id of the image; 0 if the record of the annotation file has none that can be read.
     pub image_id: i64,
-    /// The id of the annotation; `None` if the whole image was left out.
+    /// The id of the annotation; `None` if the whole image was left out, or if the id cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotation_id: Option<i64>,
     /// The kind of defect that is the reason.
@@ -113,13 +144,29 @@ pub struct CheckReport {
     pub objects: usize,
     /// Number of crowd regions that can be used.
     pub crowds: usize,
+    /// Whether every image was decoded. Otherwise damage of the pixels was not looked for.
+    pub decoded: bool,
     /// The defects that were found, by kind.
     pub findings: BTreeMap<Problem, Findings>,
     /// The images and annotations that were left out.
     pub skipped: Vec<Skipped>,
 }
 
+impl Skipped {
+    /// Returns whether this is an image that was left out because it cannot be read. An image whose id occurs twice is
+    /// not, because it is used once.
+    pub fn is_unreadable_image(&self) -> bool {
+        use Problem::{BrokenImage, MissingImage, NoFileName, SizeMismatch};
+        self.annotation_id.is_none() && [BrokenImage, MissingImage, NoFileName, SizeMismatch].contains(&self.problem)
+    }
+}
+
 impl CheckReport {
+    /// Returns the number of images that were left out because they cannot be read.
+    pub fn unreadable_images(&self) -> usize {
+        self.skipped.iter().filter(|s| s.is_unreadable_image()).count()
+    }
+
     /// Returns whether nothing was left out and no defect stops a run with `data.on_error = "fail"`.
     pub fn is_clean(&self) -> bool {
         self.errors() == 0 && self.skipped.is_empty()
@@ -135,17 +182,31 @@ impl CheckReport {
         self.findings.get(&problem).map_or(0, |found| found.count)
     }
 
+    /// Returns whether the data set as a whole cannot be used, whatever `data.on_error` is.
+    pub fn is_unusable(&self) -> bool {
+        self.count(Problem::NoObjects) + self.count(Problem::Fractions) > 0
+    }
+
     /// Returns one line with the numbers of images, objects and defects of each kind, and the first example of each
-    /// kind that stops a run.
+    /// kind that stops a run or concerns a category.
     pub fn summary(&self) -> String {
         let mut text = format!("{} images, {} objects", self.images, self.objects);
         for (problem, found) in &self.findings {
             text += &format!("; {} {}", found.count, problem.describe());
-            if let (true, Some(first)) = (problem.is_error(), found.examples.first()) {
+            let named = problem.is_error() || matches!(problem, Problem::DoubledCategory | Problem::UnusedRoot);
+            if let (true, Some(first)) = (named, found.examples.first()) {
                 text += &format!(" (first: {first})");
             }
         }
         text
+    }
+
+    /// Counts the images, objects and crowd regions that can be used.
+    pub(crate) fn count_records(&mut self, records: &[Record]) {
+        self.images = records.len();
+        self.empty_images = records.iter().filter(|r| r.objects.is_empty()).count();
+        self.objects = records.iter().map(|r| r.objects.len()).sum();
+        self.crowds = records.iter().map(|r| r.crowds.len()).sum();
     }
 
     /// Counts a defect.
@@ -154,6 +215,19 @@ impl CheckReport {
         found.count += 1;
         if found.examples.len() < SHOWN {
             found.examples.push(text.to_string());
+        }
+    }
+
+    /// Counts several defects of which one is described.
+    pub(crate) fn add_many(&mut self, problem: Problem, count: usize, first: impl fmt::Display) {
+        self.add(problem, first);
+        self.count_more(problem, count - 1);
+    }
+
+    /// Counts defects that are not described.
+    pub(crate) fn count_more(&mut self, problem: Problem, count: usize) {
+        if count > 0 {
+            self.findings.entry(problem).or_default().count += count;
         }
     }
 
@@ -169,7 +243,11 @@ impl fmt::Display for CheckReport {
         write!(
             f,
             "{}: {} images ({} without objects), {} objects, {} crowd regions",
-            self.set, self.images, self.empty_images, self.objects, self.crowds
+            printable(&self.set),
+            self.images,
+            self.empty_images,
+            self.objects,
+            self.crowds
         )?;
         if self.findings.is_empty() {
             return write!(f, "\n  no defects found");
@@ -183,7 +261,7 @@ impl fmt::Display for CheckReport {
                 problem.describe()
             )?;
             for example in &found.examples {
-                write!(f, "\n    {example}")?;
+                write!(f, "\n    {}", printable(example))?;
             }
             if found.count > found.examples.len() {
                 write!(f, "\n    … and {} more", found.count - found.examples.len())?;

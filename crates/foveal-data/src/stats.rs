@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use foveal_base::printable;
 use serde::Serialize;
 
 use crate::Dataset;
@@ -127,7 +128,8 @@ impl fmt::Display for Stats {
         write!(f, "\n{:>6}  {:<24}{:>9}{:>9}{:>8}", "id", "class", "objects", "images", "share")?;
         for class in &self.classes {
             let share = 100.0 * class.objects as f64 / self.objects.max(1) as f64;
-            write!(f, "\n{:>6}  {:<24}{:>9}{:>9}{share:>7.1}%", class.id, class.name, class.objects, class.images)?;
+            let name = printable(&class.name);
+            write!(f, "\n{:>6}  {name:<24}{:>9}{:>9}{share:>7.1}%", class.id, class.objects, class.images)?;
         }
         Ok(())
     }

@@ -84,6 +84,7 @@ impl Place {
             training: true,
             anchors: anchors(),
             matcher: MatcherConfig::default(),
+            first: 0,
         };
         let dataset = Arc::new(self.config.open_train().unwrap().dataset);
         let mut tally = BTreeMap::new();

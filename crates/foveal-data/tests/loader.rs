@@ -37,6 +37,7 @@ fn options(training: bool) -> LoaderOptions {
         training,
         anchors: AnchorConfig::default(),
         matcher: MatcherConfig::default(),
+        first: 0,
     }
 }
 

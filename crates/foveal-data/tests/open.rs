@@ -164,7 +164,7 @@ fn rotated_images_match_their_boxes() {
             "train.json",
             &json!({
                 "images": [{"id": 1, "file_name": "rotated.jpg", "width": width, "height": height}],
-                "annotations": [], "categories": categories(),
+                "annotations": [annotation(1, 1, 3, json!([1, 1, 5, 5]))], "categories": categories(),
             }),
         );
         let opened = folder.config(OnError::Fail).open_train().unwrap();
@@ -179,7 +179,9 @@ fn validation_must_have_the_categories_of_training() {
     folder.image("a.png", 40, 30);
     let set = |categories: Value| {
         let images = json!([{"id": 1, "file_name": "a.png", "width": 40, "height": 30}]);
-        json!({"images": images, "annotations": [], "categories": categories})
+        let category = categories[0]["id"].as_i64().unwrap();
+        let annotations = [annotation(1, 1, category, json!([1, 1, 5, 5]))];
+        json!({"images": images, "annotations": annotations, "categories": categories})
     };
     folder.write("train.json", &set(categories()));
     folder.write("val.json", &set(json!([{"id": 7, "name": "Hähnchen"}])));

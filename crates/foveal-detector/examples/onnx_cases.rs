@@ -6,6 +6,9 @@
 //! tensors in the last one are `<batch>x<height>x<width>.{images, logits, boxes, detections}`; a detection is x1, y1,
 //! x2, y2, score, class, image.
 
+// A tool for scripts, which read what it prints.
+#![allow(clippy::print_stdout)]
+
 use std::error::Error;
 use std::path::Path;
 
@@ -212,7 +215,7 @@ impl Cases {
         self.put(format!("{name}.boxes"), &[batch, count, 4], &boxes);
 
         let frame = ImageFrame { width, height, original_width: width as u32, original_height: height as u32 };
-        let found = postprocess(&dense, &anchors, &vec![frame; batch], &meta.post, channels);
+        let found = postprocess(&dense, &anchors, &vec![frame; batch], &meta.post, channels).expect("finite outputs");
         let rows: Vec<[f32; 7]> = found
             .iter()
             .enumerate()

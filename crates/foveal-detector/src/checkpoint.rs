@@ -1,7 +1,6 @@
 //! The checkpoint: one safetensors file with the weights, the architecture, the categories, the preprocessing and the
 //! thresholds, so that inference needs no other file.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use burn::module::Module;
@@ -9,15 +8,17 @@ use burn::tensor::Device;
 use foveal_base::write_atomically;
 use foveal_coco::CategoryInfo;
 use foveal_image::Preprocess;
-use foveal_weights::{TensorMap, load_tensors, named_tensors, tensors_from_safetensors};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use foveal_weights::{TensorMap, check_seal, load_tensors, named_tensors, seal, sealed_text, tensors_from_safetensors};
+use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{DetectorError, ModelConfig, PostprocessConfig, RetinaNet};
 
 /// Version of the checkpoint metadata that this crate writes. Checkpoints of a higher version are refused.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
+/// Version whose checksum covers the tensors alone, not the metadata. Such checkpoints are read.
+const UNSEALED_VERSION: u32 = 1;
 /// Key of the metadata entry in the safetensors header.
 const KEY: &str = "foveal";
 
@@ -38,8 +39,9 @@ pub struct CheckpointMeta {
     /// `None` if they are unknown. Inference does not read them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<serde_json::Value>,
-    /// SHA-256 of the names and bytes of all tensors in the order of their names, as 64 hexadecimal digits. It is
-    /// computed when the checkpoint is saved and checked when it is loaded.
+    /// SHA-256 of the metadata before it and of the names, shapes and bytes of all tensors, as 64 hexadecimal digits. It
+    /// is computed when the checkpoint is saved and checked when it is loaded. In files of format 1 it covers the names
+    /// and bytes of the tensors alone.
     pub checksum: String,
 }
 
@@ -79,22 +81,15 @@ impl CheckpointMeta {
     /// synced and then renamed, so that a crash leaves no partial file. Equal metadata and weights give equal bytes.
     ///
     /// # Errors
-    /// [`DetectorError::Write`] if the file cannot be written; an existing file at `path` is then unchanged.
+    /// [`DetectorError::NotFinite`] if a weight is NaN or infinite; [`DetectorError::Write`] if the file cannot be
+    /// written. An existing file at `path` is then unchanged.
     pub fn save(&self, model: &RetinaNet, path: &Path) -> Result<(), DetectorError> {
         let tensors = named_tensors(model);
-        let bytes: Vec<(&String, &[usize], Vec<u8>)> = tensors
-            .iter()
-            .map(|(name, t)| (name, t.shape.as_slice(), t.values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-            .collect();
-        let meta =
-            Self { checksum: checksum(bytes.iter().map(|(n, _, b)| (n.as_str(), b.as_slice()))), ..self.clone() };
-        let json = serde_json::to_string(&meta).expect("metadata can be written as JSON");
-        let views = bytes.iter().map(|(name, shape, data)| {
-            let view = TensorView::new(Dtype::F32, shape.to_vec(), data).expect("four bytes per value");
-            (name.as_str(), view)
-        });
-        let file = safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
-            .expect("names are unique and sizes match");
+        if let Some(name) = not_finite(&tensors) {
+            return Err(DetectorError::NotFinite { path: path.to_owned(), name: name.to_owned() });
+        }
+        let meta = Self { format: FORMAT_VERSION, checksum: String::new(), ..self.clone() };
+        let file = seal(KEY, &meta, tensors.iter().map(|(name, tensor)| (name.clone(), tensor)));
         Ok(write_atomically(path, &file)?)
     }
 }
@@ -118,23 +113,19 @@ impl Checkpoint {
         let bytes = std::fs::read(path).map_err(|source| DetectorError::Io { path: path.to_owned(), source })?;
         let bad = |found: String| DetectorError::Checkpoint { path: path.to_owned(), found };
         let meta = read_meta(&bytes).map_err(bad)?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| bad(format!("a damaged safetensors file ({e})")))?;
-        let mut raw: Vec<(&str, &[u8])> = file.iter().map(|(n, v)| (n, v.data())).collect();
-        raw.sort_unstable_by_key(|(name, _)| *name);
-        if checksum(raw.into_iter()) != meta.checksum {
-            return Err(bad("tensor data that does not match its checksum: the file is damaged or was edited".into()));
-        }
-        // The checksum does not cover the configuration: an edited one could describe a network too large for memory.
+        // A checksum that fits does not mean that the content is right: an edited configuration could describe a network
+        // too large for memory.
         let tensors = tensors_from_safetensors(path, &bytes)?;
         let held: usize = tensors.values().map(|t| t.values.len()).sum();
+        meta.model.fits_in(held, meta.categories.len()).map_err(bad)?;
+        meta.model.validate().map_err(|e| bad(e.within("model").to_string()))?;
         let asked = meta.model.convolution_weights(meta.categories.len(), held as f64);
         if asked > held as f64 {
             return Err(bad(format!("a file of {held} values for a network of at least {asked} weights")));
         }
-        if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
+        if let Some(name) = not_finite(&tensors) {
             return Err(bad(format!("a non-finite value in tensor {name}")));
         }
-        meta.model.validate().map_err(|e| bad(e.within("model").to_string()))?;
         meta.preprocess.validate().map_err(|e| bad(e.within("preprocess").to_string()))?;
         let with_channel = meta.model.class_channels.as_ref().map_or(meta.categories.len(), |c| c.of_class.len());
         if with_channel != meta.categories.len() {
@@ -157,34 +148,50 @@ fn fill(model: RetinaNet, tensors: &TensorMap) -> Result<RetinaNet, String> {
     }
 }
 
+/// The name of the first tensor with a value that is NaN or infinite.
+fn not_finite(tensors: &TensorMap) -> Option<&str> {
+    let finite = |values: &[f32]| values.iter().all(|v| v.is_finite());
+    tensors.iter().find(|(_, tensor)| !finite(&tensor.values)).map(|(name, _)| name.as_str())
+}
+
+/// Reads the metadata and checks the checksum.
 fn read_meta(bytes: &[u8]) -> Result<CheckpointMeta, String> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| format!("an incomplete or foreign file ({e})"))?;
-    let json = header
-        .metadata()
-        .as_ref()
-        .and_then(|m| m.get(KEY))
+    let text = sealed_text(KEY, bytes)?
         .ok_or("a safetensors file without that entry (plain weights; set model.weights to train from them)")?;
     #[derive(Deserialize)]
     struct Version {
         format: u32,
     }
-    let Version { format } = serde_json::from_str(json).map_err(|e| format!("unreadable metadata ({e})"))?;
+    let unreadable = |e: serde_json::Error| format!("unreadable metadata ({e})");
+    let Version { format } = serde_json::from_str(&text).map_err(unreadable)?;
     if format > FORMAT_VERSION {
         return Err(format!(
             "metadata of format {format}; this version reads formats up to {FORMAT_VERSION}, so install a newer foveal"
         ));
     }
-    serde_json::from_str(json).map_err(|e| format!("unreadable metadata ({e})"))
+    if format > UNSEALED_VERSION {
+        check_seal(KEY, &text, bytes)?;
+        return serde_json::from_str(&text).map_err(unreadable);
+    }
+    let meta: CheckpointMeta = serde_json::from_str(&text).map_err(unreadable)?;
+    if tensor_checksum(bytes)? != meta.checksum {
+        return Err("tensor data that does not match its checksum: the file is damaged or was edited".to_owned());
+    }
+    Ok(meta)
 }
 
-/// Hexadecimal SHA-256 of names and bytes, each preceded by its length.
-fn checksum<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+/// Checksum of files of format 1: hexadecimal SHA-256 of the names and bytes of all tensors in the order of their names,
+/// each preceded by its length.
+fn tensor_checksum(bytes: &[u8]) -> Result<String, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| format!("a damaged safetensors file ({e})"))?;
+    let mut tensors: Vec<_> = file.iter().collect();
+    tensors.sort_unstable_by_key(|(name, _)| *name);
     let mut hash = Sha256::new();
-    for (name, bytes) in tensors {
+    for (name, view) in tensors {
         hash.update((name.len() as u64).to_le_bytes());
         hash.update(name);
-        hash.update((bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
+        hash.update((view.data().len() as u64).to_le_bytes());
+        hash.update(view.data());
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
 }

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use foveal_coco::CategoryInfo;
 use foveal_image::{ImageFrame, Prepared, RgbImage, pad_batch};
 
-use crate::{Checkpoint, Detection, DetectorError, image_tensor, predict};
+use crate::{Checkpoint, Detection, DetectorError, NonFiniteOutput, image_tensor, predict};
 
 /// Detects objects in images with the network, preprocessing and thresholds of a checkpoint.
 ///
@@ -75,7 +75,8 @@ impl Detector {
     ///
     /// # Errors
     /// [`DetectorError::EmptyImage`] if the width or height of the image is 0; [`DetectorError::Setting`] if the
-    /// checkpoint's preprocessing was changed to invalid values.
+    /// checkpoint's preprocessing was changed to invalid values; [`DetectorError::NonFinite`] if the network's output is
+    /// NaN or infinite.
     pub fn detect(&self, image: &RgbImage) -> Result<Vec<Prediction>, DetectorError> {
         let (width, height) = image.dimensions();
         if width == 0 || height == 0 {
@@ -83,7 +84,7 @@ impl Detector {
         }
         self.checkpoint.meta.preprocess.validate()?;
         let prepared = self.checkpoint.meta.preprocess.apply(image);
-        Ok(self.detect_prepared(&[prepared]).pop().unwrap_or_default())
+        Ok(self.detect_prepared(&[prepared])?.pop().unwrap_or_default())
     }
 
     /// Detects the objects in several preprocessed images, which are padded to a common size and run as one batch.
@@ -92,15 +93,15 @@ impl Detector {
     /// # Shapes
     /// - result: one list of detections per image, each sorted by descending score, with boxes in pixels of the
     ///   original image
-    pub fn detect_prepared(&self, images: &[Prepared]) -> Vec<Vec<Prediction>> {
+    ///
+    /// # Errors
+    /// [`NonFiniteOutput`] if the network's output is NaN or infinite, with the indices of the images in `images`.
+    pub fn detect_prepared(&self, images: &[Prepared]) -> Result<Vec<Vec<Prediction>>, NonFiniteOutput> {
         let Checkpoint { model, meta } = &self.checkpoint;
         let frames: Vec<ImageFrame> = images.iter().map(ImageFrame::from).collect();
         let batch = image_tensor(pad_batch(images), &self.device);
         let named = |d: Detection| Prediction { category: meta.categories[d.class as usize].clone(), detection: d };
-        predict(model, &meta.model, batch, &frames, &meta.post)
-            .detections
-            .into_iter()
-            .map(|found| found.into_iter().map(named).collect())
-            .collect()
+        let predicted = predict(model, &meta.model, batch, &frames, &meta.post)?;
+        Ok(predicted.detections.into_iter().map(|found| found.into_iter().map(named).collect()).collect())
     }
 }

@@ -4,6 +4,17 @@ use std::path::PathBuf;
 
 use foveal_base::{SettingError, WriteError};
 
+/// The network's output for some images of a batch is NaN or infinite, so that their detections are unknown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the network's output (logits or deltas) is NaN or infinite, so the detections are unknown: the weights are damaged, \
+     or their training diverged"
+)]
+pub struct NonFiniteOutput {
+    /// Indices in the batch of the images whose output is not finite, in ascending order.
+    pub images: Vec<usize>,
+}
+
 /// Error of building, loading, importing or exporting a model.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectorError {
@@ -37,6 +48,17 @@ pub enum DetectorError {
         path: PathBuf,
         /// What the file contains instead, as the end of a sentence: `a damaged safetensors file (...)`.
         found: String,
+    },
+    /// The weights of a network cannot be saved, because one of them is NaN or infinite.
+    #[error(
+        "{}: not written, because the tensor {name} has a value that is NaN or infinite; an existing file is unchanged",
+        path.display()
+    )]
+    NotFinite {
+        /// Path of the file that was to be written.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
     },
     /// The tensors of a weight file do not fit the requested architecture.
     #[error("{}: expected weights that fit the requested RetinaNet architecture, found {found}", path.display())]
@@ -88,6 +110,9 @@ pub enum DetectorError {
          set model.weights to a file with pretrained weights, or set model.norm = \"group\""
     )]
     FrozenWithoutWeights,
+    /// The network's output for an image is NaN or infinite.
+    #[error(transparent)]
+    NonFinite(#[from] NonFiniteOutput),
     /// A setting of the model or the preprocessing is outside its valid range.
     #[error(transparent)]
     Setting(#[from] SettingError),

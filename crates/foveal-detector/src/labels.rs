@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use foveal_base::text::read_data_text;
 use foveal_coco::{CategoryInfo, LabelMap, coco_names};
 
 use crate::{ClassChannels, DetectorError};
@@ -38,15 +39,14 @@ pub struct Labelled {
 }
 
 impl Labels {
-    /// Reads a file with category names. Empty lines at the end of the file are ignored.
+    /// Reads a file with category names, in UTF-8 or UTF-16. Empty lines at the end of the file are ignored.
     ///
     /// # Errors
     /// [`DetectorError::Io`] if the file cannot be read; [`DetectorError::Labels`], with the number of the line, if a
     /// line has no name, an id is not an integer, or the first line names the background.
     pub fn read(path: &Path) -> Result<Self, DetectorError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| DetectorError::Io { path: path.to_owned(), source })?;
-        let text = text.trim_start_matches('\u{feff}').trim_end();
+        let text = read_data_text(path).map_err(|source| DetectorError::Io { path: path.to_owned(), source })?;
+        let text = text.trim_end();
         let lines: Result<Vec<Line>, DetectorError> =
             text.lines().enumerate().map(|(i, line)| parse(path, i + 1, line)).collect();
         Ok(Self { path: path.to_owned(), lines: lines? })
@@ -167,6 +167,18 @@ mod tests {
         assert_eq!(outcome("70\tcat\n3\tdog", 3), "3=dog@2 70=cat@1");
         assert_eq!(outcome("1\tcat\n4\tdog\n", 6), "1=cat@1 4=dog@4");
         assert_eq!(outcome("cat\nN/A\ndog\nN/A", 5), "1=cat@1 3=dog@3");
+    }
+
+    #[test]
+    fn utf16_and_marks_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("labels.txt");
+        for units in [u16::to_le_bytes, u16::to_be_bytes] {
+            let bytes: Vec<u8> = "\u{feff}cat\r\nčáp\r\n".encode_utf16().flat_map(units).collect();
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(Labels::read(&path).unwrap(), Labels { path: path.clone(), ..labels("cat\nčáp").unwrap() });
+        }
+        assert_eq!(outcome("\u{feff}70\tcat", 2), "70=cat@1");
     }
 
     #[test]

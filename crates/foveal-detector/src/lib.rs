@@ -25,7 +25,7 @@ pub use checkpoint::{Checkpoint, CheckpointMeta, FORMAT_VERSION};
 pub use config::ModelConfig;
 pub use count::{InputSize, NetworkCount};
 pub use detector::{Detector, Prediction};
-pub use error::DetectorError;
+pub use error::{DetectorError, NonFiniteOutput};
 pub use export::{Container, Counters, Precision, export_weights, torchvision_note, verify_weights};
 pub use foveal_heads::BOX_VALUES;
 pub use foveal_image::ImageFrame;

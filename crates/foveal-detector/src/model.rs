@@ -176,7 +176,7 @@ impl ModelConfig {
         seed: u64,
         device: &Device,
     ) -> Result<BuiltModel, DetectorError> {
-        self.validate().map_err(|e| e.within("model"))?;
+        self.validate().and_then(|()| self.validate_size(classes)).map_err(|e| e.within("model"))?;
         if let Some(path) = self.weights.as_deref().filter(|path| is_checkpoint(path)) {
             return start_from(self, path, classes, categories, seed, device);
         }

@@ -9,9 +9,9 @@ use foveal_image::ImageFrame;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ClassChannels;
 use crate::model::Dense;
 use crate::topk::{Scored, best};
+use crate::{ClassChannels, NonFiniteOutput};
 
 /// Settings of post-processing: thresholds and limits with which predictions become detections (part of `[eval]`).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,12 +48,16 @@ pub struct Detection {
 
 /// Converts the network's predictions into the detections of each image, in descending order of score (arXiv
 /// 1708.02002, section 4.1; steps in torchvision's order). `channels` assigns classes to class channels, if not every
-/// channel stands for a class; channels without a class are left out first. Reads the predictions from the device once.
+/// channel stands for a class; channels without a class are left out first. Boxes without area are left out after
+/// clipping: they lie outside the image. Reads the predictions from the device once.
 ///
 /// # Shapes
 /// - dense: logits `[batch, anchors, class channels]`, deltas `[batch, anchors, 4]`
 /// - frames: sizes before and after resizing in pixels, one entry per image
 /// - result: one list of detections per image, boxes in pixels of the original image
+///
+/// # Errors
+/// [`NonFiniteOutput`] if a logit or a delta is NaN or infinite, with the images of the batch that have one.
 ///
 /// # Panics
 /// If the number of `anchors`, `frames` or `channels` differs from that in `dense`.
@@ -63,7 +67,7 @@ pub fn postprocess(
     frames: &[ImageFrame],
     config: &PostprocessConfig,
     channels: Option<&ClassChannels>,
-) -> Vec<Vec<Detection>> {
+) -> Result<Vec<Vec<Detection>>, NonFiniteOutput> {
     let [batch, count, classes] = dense.logits.dims();
     assert_eq!(count, anchors.boxes.len(), "postprocess: as many anchors as rows of logits");
     assert_eq!(batch, frames.len(), "postprocess: one frame per image");
@@ -73,7 +77,23 @@ pub fn postprocess(
     let [logits, deltas] = read_both(dense.logits.clone(), dense.deltas.clone());
     let logits = logits.par_chunks(count * classes);
     let deltas = deltas.par_chunks(count * 4);
-    logits.zip(deltas).zip(frames).map(|((l, d), frame)| one_image(l, d, &class_of, anchors, frame, config)).collect()
+    let found: Vec<Option<Vec<Detection>>> = logits
+        .zip(deltas)
+        .zip(frames)
+        .map(|((l, d), frame)| {
+            let finite = all_finite(l) && all_finite(d);
+            finite.then(|| one_image(l, d, &class_of, anchors, frame, config))
+        })
+        .collect();
+    let images: Vec<usize> = (0..found.len()).filter(|&image| found[image].is_none()).collect();
+    if images.is_empty() { Ok(found.into_iter().flatten().collect()) } else { Err(NonFiniteOutput { images }) }
+}
+
+/// Whether no value is NaN or infinite.
+fn all_finite(values: &[f32]) -> bool {
+    // Without an early return the loop is vectorised. As integers, the bits of all numbers are below those of infinity.
+    const MAGNITUDE: u32 = 0x7FFF_FFFF;
+    values.iter().fold(0, |most, value| most.max(value.to_bits() & MAGNITUDE)) < f32::INFINITY.to_bits()
 }
 
 fn read_both(logits: Tensor<3>, deltas: Tensor<3>) -> [Vec<f32>; 2] {
@@ -102,7 +122,11 @@ fn one_image(
             let anchor = level[0] + row;
             let delta = &deltas[anchor * 4..anchor * 4 + 4];
             let delta = Delta { dx: delta[0], dy: delta[1], dw: delta[2], dh: delta[3] };
-            boxes.push(decode(&anchors.boxes[anchor], delta).clip(width, height));
+            let bbox = decode(&anchors.boxes[anchor], delta).clip(width, height);
+            if bbox.is_degenerate() {
+                continue;
+            }
+            boxes.push(bbox);
             scores.push(pair.score);
             labels.push(class_of[channel].expect("channels without a class are left out"));
         }
@@ -113,7 +137,7 @@ fn one_image(
     kept.into_iter().map(|i| Detection { bbox: boxes[i].scale(sx, sy), score: scores[i], class: labels[i] }).collect()
 }
 
-/// The scores above the threshold, of channels with a class. A NaN is never above it.
+/// The scores above the threshold, of channels with a class.
 fn above(logits: &[f32], class_of: &[Option<u32>], threshold: f32) -> Vec<Scored> {
     // The sigmoid is skipped for logits clearly below that of the threshold; the margin covers rounding.
     let cut = if threshold > 0.0 { (threshold / (1.0 - threshold)).ln() - 1e-3 } else { f32::NEG_INFINITY };
@@ -150,7 +174,7 @@ mod tests {
     #[test]
     fn duplicates_go_class_by_class_and_boxes_come_back_in_original_pixels() {
         let d = dense(&[[2.0, -9.0], [1.0, 0.0], [3.0, -9.0]]);
-        let found = &postprocess(&d, &anchors(), &[FRAME], &PostprocessConfig::default(), None)[0];
+        let found = &postprocess(&d, &anchors(), &[FRAME], &PostprocessConfig::default(), None).unwrap()[0];
         let summary: Vec<(u32, BBox)> = found.iter().map(|d| (d.class, d.bbox)).collect();
         // Clipped to 80 x 80, then 2 times as wide and half as high; the second anchor lost class 0 to the first.
         let expected = [
@@ -163,8 +187,8 @@ mod tests {
 
     #[test]
     fn limits_hold() {
-        let d = dense(&[[2.0, 1.9], [1.0, 0.5], [3.0, f32::NAN]]);
-        let at = |config| postprocess(&d, &anchors(), &[FRAME], &config, None)[0].len();
+        let d = dense(&[[2.0, 1.9], [1.0, 0.5], [3.0, -200.0]]);
+        let at = |config| postprocess(&d, &anchors(), &[FRAME], &config, None).unwrap()[0].len();
         assert_eq!(at(PostprocessConfig { max_detections: 1, ..PostprocessConfig::default() }), 1);
         assert_eq!(at(PostprocessConfig { pre_nms: 1, nms: 1.0, ..PostprocessConfig::default() }), 2);
         assert_eq!(at(PostprocessConfig { score_threshold: 0.9, ..PostprocessConfig::default() }), 1);
@@ -176,8 +200,44 @@ mod tests {
         let d = dense(&[[2.0, 1.9], [1.0, 0.5], [3.0, -9.0]]);
         let channels = ClassChannels { count: 2, of_class: vec![1] };
         let config = PostprocessConfig { pre_nms: 1, ..PostprocessConfig::default() };
-        let found = &postprocess(&d, &anchors(), &[FRAME], &config, Some(&channels))[0];
+        let found = &postprocess(&d, &anchors(), &[FRAME], &config, Some(&channels)).unwrap()[0];
         let summary: Vec<(u32, f32)> = found.iter().map(|d| (d.class, d.score)).collect();
         assert_eq!(summary, [(0, 1.0 / (1.0 + (-1.9f32).exp()))]);
+    }
+    #[test]
+    fn outputs_that_are_not_finite_are_errors_that_name_the_images() {
+        let device = Device::flex();
+        let good = [2.0, -1.0, 0.0, 0.5, 1.0, -3.0];
+        for (bad, in_deltas) in [(f32::NAN, false), (f32::INFINITY, false), (f32::NEG_INFINITY, true), (f32::NAN, true)]
+        {
+            let (mut logits, mut deltas) = ([good, good, good].concat(), vec![0.0; 3 * 3 * 4]);
+            if in_deltas {
+                deltas[12 + 7] = bad
+            } else {
+                logits[6 + 5] = bad
+            }
+            let dense = Dense {
+                logits: Tensor::<1>::from_floats(logits.as_slice(), &device).reshape([3, 3, 2]),
+                deltas: Tensor::<1>::from_floats(deltas.as_slice(), &device).reshape([3, 3, 4]),
+                grids: vec![],
+            };
+            let found = postprocess(&dense, &anchors(), &[FRAME; 3], &PostprocessConfig::default(), None);
+            assert_eq!(found.unwrap_err().images, [1], "{bad}");
+        }
+    }
+
+    /// The third anchor is moved out of the image to the right and the first one to the top, by ten of their own sides.
+    #[test]
+    fn boxes_that_have_no_area_after_clipping_are_left_out() {
+        let device = Device::flex();
+        let mut d = dense(&[[2.0, -9.0], [1.0, -9.0], [3.0, -9.0]]);
+        let deltas = [0.0, -10.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 10.0, 0.0, 0.0, 0.0];
+        d.deltas = Tensor::<1>::from_floats(deltas.as_slice(), &device).reshape([1, 3, 4]);
+        let one = PostprocessConfig { max_detections: 1, ..PostprocessConfig::default() };
+        for config in [PostprocessConfig::default(), one] {
+            let found = &postprocess(&d, &anchors(), &[FRAME], &config, None).unwrap()[0];
+            let boxes: Vec<BBox> = found.iter().map(|d| d.bbox).collect();
+            assert_eq!(boxes, [BBox::new(2.0, 0.0, 22.0, 5.0)]);
+        }
     }
 }

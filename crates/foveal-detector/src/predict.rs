@@ -4,7 +4,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use foveal_image::{ImageFrame, PaddedBatch};
 
-use crate::{Dense, Detection, ModelConfig, PostprocessConfig, RetinaNet, postprocess};
+use crate::{Dense, Detection, ModelConfig, NonFiniteOutput, PostprocessConfig, RetinaNet, postprocess};
 
 /// Raw predictions and detections of a batch of images.
 #[derive(Clone, Debug)]
@@ -24,6 +24,9 @@ pub struct Predicted {
 /// - images: `[batch, 3, height, width]`, normalised; height and width are multiples of 32
 /// - frames: sizes before and after resizing in pixels, one entry per image
 ///
+/// # Errors
+/// [`NonFiniteOutput`] if a logit or a delta is NaN or infinite, with the images of the batch that have one.
+///
 /// # Panics
 /// If `model` has other anchors or class channels than `network`, or if the number of `frames` is not the batch size.
 pub fn predict(
@@ -32,12 +35,12 @@ pub fn predict(
     images: Tensor<4>,
     frames: &[ImageFrame],
     post: &PostprocessConfig,
-) -> Predicted {
+) -> Result<Predicted, NonFiniteOutput> {
     let [_, _, height, width] = images.dims();
     let dense = network.forward(images);
     let anchors = model.anchor_boxes(height, width, &dense.grids);
-    let detections = postprocess(&dense, &anchors, frames, post, model.class_channels.as_ref());
-    Predicted { dense, detections }
+    let detections = postprocess(&dense, &anchors, frames, post, model.class_channels.as_ref())?;
+    Ok(Predicted { dense, detections })
 }
 
 /// Moves the images of a batch to a device.

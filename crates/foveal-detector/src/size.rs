@@ -26,9 +26,22 @@ impl ModelConfig {
         init.requested()
     }
 
+    /// Checks whether a network for at least `classes` classes can consist of `held` values, as many as the tensors of a
+    /// file have. The configuration may come from an untrusted file and need not be valid: nothing is allocated.
+    ///
+    /// # Errors
+    /// A text with both numbers if the network needs more.
+    pub fn fits_in(&self, held: usize, classes: usize) -> Result<(), String> {
+        let asked = self.large_layers(classes);
+        match asked > held as f64 {
+            true => Err(format!("a file of {held} values for a network of at least {asked} weights")),
+            false => Ok(()),
+        }
+    }
+
     /// A lower bound of the number of weights, from the layers that grow fastest with each size in the config. It is
     /// computed in floating point, since integers could overflow.
-    fn large_layers(&self, classes: usize) -> f64 {
+    pub(crate) fn large_layers(&self, classes: usize) -> f64 {
         let spec = self.backbone.spec();
         let plain_width = 64.0;
         let inner = LAST_STAGE * self.base_width as f64 * (spec.width_per_group * spec.groups) as f64 / plain_width;

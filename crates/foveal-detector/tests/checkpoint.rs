@@ -10,6 +10,7 @@ use foveal_detector::{Checkpoint, CheckpointMeta, Detector, DetectorError, Model
 use foveal_image::{Preprocess, RgbImage};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 fn config() -> ModelConfig {
     ModelConfig {
@@ -88,7 +89,7 @@ fn damage_and_foreign_files_are_told() {
     assert!(message(&whole[..whole.len() / 2]).contains("safetensors"));
     assert!(message(b"").contains("safetensors"));
     assert!(message(b"\x02\0\0\0\0\0\0\0{}").contains("plain weights"));
-    let version = br#"{\"format\":1"#;
+    let version = br#"{\"format\":2"#;
     let at = whole.windows(version.len()).position(|w| w == version).expect("version in the header");
     let mut newer = whole.clone();
     newer[at + version.len() - 1] = b'9';
@@ -96,16 +97,51 @@ fn damage_and_foreign_files_are_told() {
     assert!(matches!(Checkpoint::load(Path::new("none"), &Device::flex()), Err(DetectorError::Io { .. })));
 }
 
-/// A checkpoint file with changed metadata.
+/// The checksum of files of format 1.
+fn tensor_checksum(bytes: &[u8]) -> String {
+    let file = SafeTensors::deserialize(bytes).unwrap();
+    let mut tensors: Vec<_> = file.iter().collect();
+    tensors.sort_by_key(|(name, _)| *name);
+    let mut hash = Sha256::new();
+    for (name, view) in tensors {
+        for part in [name.as_bytes(), view.data()] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A checkpoint file of format 1 with changed metadata.
 fn edited(dir: &Path, change: impl FnOnce(&mut Value)) -> PathBuf {
-    let bytes = std::fs::read(saved(dir)).unwrap();
+    rewritten(dir, std::fs::read(saved(dir)).unwrap(), change)
+}
+
+/// A checkpoint file of format 1 with the tensors of the file `bytes` and changed metadata.
+fn rewritten(dir: &Path, bytes: Vec<u8>, change: impl FnOnce(&mut Value)) -> PathBuf {
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let mut metadata = header.metadata().clone().unwrap();
     let mut json: Value = serde_json::from_str(&metadata["foveal"]).unwrap();
+    // Format 1, whose checksum does not cover the metadata.
+    (json["format"], json["checksum"]) = (1.into(), tensor_checksum(&bytes).into());
     change(&mut json);
     metadata.insert("foveal".into(), json.to_string());
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let path = dir.join("edited.safetensors");
+    std::fs::write(&path, safetensors::serialize(file.iter(), Some(metadata)).unwrap()).unwrap();
+    path
+}
+
+/// A checkpoint with this text in place of the value of `base_width`.
+fn replaced(dir: &Path, text: &str) -> PathBuf {
+    let bytes = std::fs::read(saved(dir)).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    let mut json: Value = serde_json::from_str(&metadata["foveal"]).unwrap();
+    json["model"]["base_width"] = json!("here");
+    metadata.insert("foveal".into(), json.to_string().replace("\"here\"", text));
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let path = dir.join("replaced.safetensors");
     std::fs::write(&path, safetensors::serialize(file.iter(), Some(metadata)).unwrap()).unwrap();
     path
 }
@@ -122,7 +158,7 @@ fn files_without_the_fields_that_came_later_stay_readable() {
         }
     });
     let old = Checkpoint::load(&path, &device).unwrap();
-    assert_eq!(CheckpointMeta { checksum: String::new(), ..old.meta }, meta());
+    assert_eq!(CheckpointMeta { format: meta().format, checksum: String::new(), ..old.meta }, meta());
     let new = Checkpoint::load(&saved(dir.path()), &device).unwrap();
     let x = Tensor::<4>::ones([1, 3, 64, 64], &device);
     assert_eq!(old.model.forward(x.clone()).logits.into_data(), new.model.forward(x).logits.into_data());
@@ -150,6 +186,39 @@ fn a_configuration_that_asks_for_more_than_the_file_holds_is_refused_before_it_i
             "{key}: {text}"
         );
     }
+    // Settings that no network can have, in files that are large enough for the rest.
+    for (pointer, value, word) in [
+        ("/model/base_width", json!(0), "base_width"),
+        ("/model/base_width", json!(1), "base_width"),
+        ("/model/head/groups", json!(0), "head.groups"),
+        ("/model/anchors/ratios", json!([]), "ratios"),
+        ("/model/anchors/base_sizes", json!([1, 2]), "base_sizes"),
+        ("/model/fpn_channels", json!(0), "fpn_channels"),
+        ("/model/class_channels", json!({"count": 2, "of_class": [0, 9]}), "class_channels"),
+        ("/model/class_channels", json!({"count": u64::MAX, "of_class": [0, 1]}), "values for a network of at least"),
+        ("/model/anchors/scales", json!(u64::MAX), "values for a network of at least"),
+        ("/preprocess/fixed_size", json!([u32::MAX, u32::MAX]), "fixed_size"),
+        ("/preprocess/min_size", json!(u32::MAX), "max_size"),
+    ] {
+        let change = |json: &mut Value| {
+            // Groups matter only with group norm.
+            if pointer.ends_with("groups") {
+                json["model"]["head"]["norm"] = json!("group");
+            }
+            let (section, key) = pointer.rsplit_once('/').unwrap();
+            json.pointer_mut(section).unwrap()[key] = value;
+        };
+        let path = edited(dir.path(), change);
+        let text = Checkpoint::load(&path, &Device::flex()).unwrap_err().to_string();
+        assert!(text.contains("edited.safetensors") && text.contains(word), "{pointer}: {text}");
+    }
+    // Numbers beyond 64 bits, and JSON that is nested deeply.
+    let nested = (0..100_000).fold(String::new(), |text, _| text + "[");
+    for text in ["1e400", "18446744073709551616", "-1", &nested] {
+        let path = replaced(dir.path(), text);
+        let text = Checkpoint::load(&path, &Device::flex()).unwrap_err().to_string();
+        assert!(text.contains("replaced.safetensors") && text.contains("unreadable metadata"), "{text}");
+    }
     let path = edited(dir.path(), |json| json["preprocess"]["std"] = json!([0, 1, 1]));
     let text = Checkpoint::load(&path, &Device::flex()).unwrap_err().to_string();
     assert!(text.contains("edited.safetensors") && text.contains("std"), "{text}");
@@ -163,10 +232,56 @@ fn a_value_that_is_not_finite_is_named() {
     let mut model = config().build(2, 5, &device).unwrap().model;
     let bias = model.head.classification_head.cls_logits.bias.take().unwrap();
     model.head.classification_head.cls_logits.bias = Some(bias.map(|b| b / 0.0));
-    let path = dir.path().join("nan.safetensors");
-    meta().save(&model, &path).unwrap();
+    let path = saved(dir.path());
+    let before = std::fs::read(&path).unwrap();
+    let text = meta().save(&model, &path).unwrap_err().to_string();
+    assert!(text.contains("c.safetensors") && text.contains(name), "{text}");
+    assert!(std::fs::read(&path).unwrap() == before, "the file was overwritten");
+
+    // A file that another program wrote.
+    let mut bytes = before;
+    let place = {
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        file.tensor(name).unwrap().data().as_ptr() as usize - bytes.as_ptr() as usize
+    };
+    bytes[place..place + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let path = rewritten(dir.path(), bytes, |_| {});
     let text = Checkpoint::load(&path, &device).unwrap_err().to_string();
-    assert!(text.contains("nan.safetensors") && text.contains(name), "{text}");
+    assert!(text.contains("edited.safetensors") && text.contains(name), "{text}");
+}
+
+/// Finite weights, whose products exceed the largest number in single precision.
+#[test]
+fn an_output_that_is_not_finite_is_an_error() {
+    let device = Device::flex();
+    let mut model = config().build(2, 5, &device).unwrap().model;
+    let weight = model.head.classification_head.cls_logits.weight.clone();
+    model.head.classification_head.cls_logits.weight = weight.map(|w| w * 0.0 + 3e38);
+    let bias = model.head.classification_head.cls_logits.bias.take().unwrap();
+    model.head.classification_head.cls_logits.bias = Some(bias.map(|b| b * 0.0 + 3.4e38));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large.safetensors");
+    meta().save(&model, &path).unwrap();
+    let error = Detector::open(&path, &device).unwrap().detect(&RgbImage::from_pixel(50, 100, image::Rgb([200; 3])));
+    assert!(matches!(error, Err(DetectorError::NonFinite(_))), "{error:?}");
+}
+
+#[test]
+fn numbers_that_no_network_has_are_refused() {
+    for (change, key) in [
+        ((|c| c.base_width = usize::MAX - 7) as fn(&mut ModelConfig), "base_width"),
+        (|c| c.fpn_channels = 1 << 40, "fpn_channels"),
+        (|c| c.head.convs = 1 << 40, "head.convs"),
+        (|c| c.anchors.scales = 1 << 40, "anchors.scales"),
+        (|c| c.anchors.ratios = vec![1.0; 5000], "anchors.ratios"),
+        (|c| c.anchors.base_sizes[4] = 1e30, "anchors.base_sizes"),
+        (|c| (c.base_width, c.backbone) = (1024, BackboneKind::ResNet152), "base_width"),
+    ] {
+        let mut config = config();
+        change(&mut config);
+        let error = config.validate().unwrap_err();
+        assert_eq!(error.key, key, "{error}");
+    }
 }
 
 #[test]

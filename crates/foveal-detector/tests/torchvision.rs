@@ -115,7 +115,7 @@ fn detections_agree(fixture: &Fixture, model: &RetinaNet, input: Tensor<4>) {
     let [_, _, height, width] = model_input_dims(fixture);
     let anchors = fixture.model_config().anchor_boxes(height, width, &dense.grids);
     let frames: Vec<ImageFrame> = prepared(fixture).iter().map(ImageFrame::from).collect();
-    let found = postprocess(&dense, &anchors, &frames, &fixture.post(), None);
+    let found = postprocess(&dense, &anchors, &frames, &fixture.post(), None).unwrap();
     for (i, found) in found.iter().enumerate() {
         let boxes = fixture.boxes(&format!("detection.{i}.boxes"));
         let scores = fixture.floats(&format!("detection.{i}.scores"));

@@ -70,6 +70,11 @@ pub(crate) struct MetricLine {
 }
 
 impl Metrics {
+    /// Whether the metrics over all sizes are defined: the ground truth has at least one object that is no crowd region.
+    pub fn is_defined(&self) -> bool {
+        self.ap >= 0.0
+    }
+
     /// The twelve metrics in COCO's order.
     pub(crate) fn lines(&self) -> [MetricLine; 12] {
         const RANGE: &str = "0.50:0.95";

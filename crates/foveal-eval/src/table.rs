@@ -2,27 +2,34 @@
 
 use std::fmt::Write;
 
+use foveal_base::printable;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::Metrics;
 
 /// Largest width of a class name in terminal columns; longer names are shortened.
 const MAX_NAME_WIDTH: usize = 40;
+/// Text in place of the metrics of a ground truth without objects.
+const UNDEFINED: &str = "undefined (no objects)";
 /// Heading of the column of class names.
 const CLASS: &str = "class";
 
 impl Metrics {
     /// The metrics as a table of text: the twelve lines that COCO's tools print, then one line per category with its
-    /// name, id, number of objects, AP and AP50. A category without objects has `-` in place of AP and AP50. The text
-    /// ends with a line break.
+    /// name, id, number of objects, AP and AP50. A category without objects has `-` in place of AP and AP50. Without any
+    /// object, the twelve lines say that the metrics are undefined; -1.000 stands for a metric of a size that no object
+    /// has. The text ends with a line break.
     pub fn table(&self) -> String {
         let mut out = String::new();
         for f in self.lines() {
             let title = if f.recall { "Average Recall     (AR)" } else { "Average Precision  (AP)" };
             let _ = writeln!(
                 out,
-                " {title} @[ IoU={:<9} | area={:>6} | maxDets={:>3} ] = {:.3}",
-                f.iou, f.area, f.max_detections, f.value
+                " {title} @[ IoU={:<9} | area={:>6} | maxDets={:>3} ] = {}",
+                f.iou,
+                f.area,
+                f.max_detections,
+                if self.is_defined() { format!("{:.3}", f.value) } else { UNDEFINED.to_owned() }
             );
         }
         if self.per_category.is_empty() {
@@ -52,9 +59,9 @@ fn metric(value: f64) -> String {
     if value < 0.0 { "-".to_owned() } else { format!("{value:.3}") }
 }
 
-/// The name on one line, shortened to [`MAX_NAME_WIDTH`] columns.
+/// The name in printable characters on one line, shortened to [`MAX_NAME_WIDTH`] columns.
 fn shorten(name: &str) -> String {
-    let clean: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let clean = printable(name).into_owned();
     if clean.width() <= MAX_NAME_WIDTH {
         return clean;
     }

@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::Path};
 
-use foveal_coco::{CocoDataset, CocoDetection};
+use foveal_coco::{CocoDataset, CocoDetection, results_from_bytes};
 use foveal_eval::{evaluate, score, score_files};
 use serde_json::Value;
 
@@ -27,7 +27,7 @@ fn cases() -> Vec<Case> {
         Case {
             name: case["name"].as_str().unwrap().to_owned(),
             truth: CocoDataset::from_bytes(files[0].as_bytes(), Path::new("truth")).unwrap(),
-            detections: serde_json::from_str(&files[1]).unwrap(),
+            detections: results_from_bytes(files[1].as_bytes(), Path::new("detections")).unwrap(),
             files,
             expected: case["expected"].clone(),
         }
@@ -150,6 +150,7 @@ fn nothing_at_all_is_undefined() {
     let metrics = evaluate(&CocoDataset::default(), &[]).unwrap();
     assert_eq!((metrics.ap, metrics.ar_large, metrics.per_category.len()), (-1.0, -1.0, 0));
     assert_eq!(metrics.table().lines().count(), 12);
+    assert!(metrics.table().lines().all(|line| line.ends_with("= undefined (no objects)")), "{}", metrics.table());
 }
 
 #[test]

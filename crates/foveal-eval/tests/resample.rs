@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use foveal_coco::{Annotation, CocoDataset, CocoDetection, Image};
+use foveal_coco::{Annotation, CocoDataset, CocoDetection, Image, results_from_bytes};
 use foveal_eval::{Matched, Metrics, Resampled, evaluate};
 use serde_json::Value;
 
@@ -15,7 +15,8 @@ fn cases() -> Vec<(String, CocoDataset, Vec<CocoDetection>)> {
     let all: Vec<Value> = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     let cases = all.into_iter().map(|case| {
         let truth = CocoDataset::from_bytes(case["truth"].to_string().as_bytes(), Path::new("truth")).unwrap();
-        let detections = serde_json::from_str(&case["detections"].to_string()).unwrap();
+        let detections =
+            results_from_bytes(case["detections"].to_string().as_bytes(), Path::new("detections")).unwrap();
         (case["name"].as_str().unwrap().to_owned(), truth, detections)
     });
     cases.collect()

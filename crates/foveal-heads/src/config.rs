@@ -20,8 +20,8 @@ pub enum HeadNorm {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeadConfig {
-    /// Number of 3x3 convolutions in the tower of each head, before the output layer (default 4, as in arXiv
-    /// 1708.02002, section 4).
+    /// Number of 3x3 convolutions in the tower of each head, before the output layer, at most 64 (default 4, as in
+    /// arXiv 1708.02002, section 4).
     pub convs: usize,
     /// Normalisation after each convolution of the towers (default `none`).
     pub norm: HeadNorm,

@@ -3,21 +3,29 @@
 //! Grey and palette images are expanded, 16-bit values are scaled to 8 bits with rounding, CMYK is converted, and an
 //! alpha channel is dropped without compositing, as PIL's `convert("RGB")` does. The orientation in the EXIF data is
 //! applied unless the caller asks for the stored pixels.
+//!
+//! An image is decoded only if its file is complete, its checksums match and the entropy-coded data of a JPEG hold every
+//! block, because decoders fill what is missing with grey.
 
 use std::fs::File;
-use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 
-use crate::ImageError;
+use crate::format::{foreign, open, read_start};
+use crate::limit::MAX_IMAGE_BYTES;
+use crate::structure::{self, Depth, Layout};
+use crate::{Format, ImageError, ImageLimit};
 
-/// Number of bytes that are read first if only the size of an image is needed. The whole file is read only if they do
-/// not contain the header.
-const HEADER_BYTES: u64 = 64 * 1024;
-/// Number of bytes at the end of a file that are searched for the end marker of a complete image.
-const TAIL_BYTES: u64 = 4 * 1024;
+/// Number of bytes that the metadata of an image (colour profile, EXIF data, text) may take in a decoder.
+const METADATA_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Number of bytes that are read at once to walk the segments of a JPEG file, most of which are in its header.
+const SEGMENTS: usize = 8 * 1024;
+/// Number of bytes that are read at once to walk the chunks of other files, between which their data are passed over.
+const CHUNKS: usize = 512;
 
 /// Size of an image file according to its header, before and after its EXIF orientation is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +38,8 @@ pub struct FileSize {
     pub stored_width: u32,
     /// Height in pixels as stored in the file.
     pub stored_height: u32,
+    /// Bytes of the largest buffer that decoding needs, at least 3 for each pixel.
+    pub bytes: u64,
 }
 
 /// A decoded image, with the EXIF orientation not applied yet.
@@ -52,157 +62,136 @@ impl Decoded {
     }
 }
 
-/// Reads and decodes an image file to 8-bit RGB, with its EXIF orientation applied.
+/// Reads and decodes an image file to 8-bit RGB, with its EXIF orientation applied. Images that need more than
+/// [`MAX_IMAGE_BYTES`] are refused; [`ImageLimit::load_rgb`] has another limit.
 ///
 /// # Errors
-/// [`ImageError`] naming `path` if the file cannot be read, is not an image of a known format, is damaged, or is
-/// truncated.
+/// [`ImageError`] naming `path` if it is not a regular file, cannot be read, is not an image of a known format, is too
+/// large, damaged or truncated.
 pub fn load_rgb(path: &Path) -> Result<RgbImage, ImageError> {
-    decode_rgb(&read(path)?, path)
+    ImageLimit::default().load_rgb(path)
 }
 
-/// Reads and decodes an image file to 8-bit RGB, with the pixels as stored: the EXIF orientation is ignored. This is
-/// for data sets whose boxes refer to the stored pixels.
+/// Reads the size `(width, height)` in pixels of an image file after its EXIF orientation is applied, without decoding
+/// the pixels, whatever its size. [`ImageLimit::file_size`] also returns the stored size.
 ///
 /// # Errors
-/// [`ImageError`] naming `path` if the file cannot be read, is not an image of a known format, is damaged, or is
-/// truncated.
-pub fn load_stored(path: &Path) -> Result<RgbImage, ImageError> {
-    Ok(decode(&read(path)?, path)?.stored)
+/// [`ImageError`] naming `path` if it is not a regular file, cannot be read, is not an image of a known format, has a
+/// damaged header or structure, or is truncated. Damage of the pixels is not noticed.
+pub fn oriented_size(path: &Path) -> Result<(u32, u32), ImageError> {
+    let size = ImageLimit { max_bytes: u64::MAX }.file_size(path)?;
+    Ok((size.width, size.height))
 }
 
-/// Decodes an image in memory (the bytes of an image file) to 8-bit RGB, with its EXIF orientation applied. `path` is
-/// only used in error messages.
-///
-/// # Errors
-/// [`ImageError`] naming `path` if the bytes are not an image of a known format, are damaged, or are truncated.
-pub fn decode_rgb(bytes: &[u8], path: &Path) -> Result<RgbImage, ImageError> {
-    Ok(decode(bytes, path)?.oriented())
-}
-
-/// Decodes an image in memory (the bytes of an image file) to 8-bit RGB and reads its EXIF orientation without applying
-/// it; [`Decoded::oriented`] does that. A damaged EXIF block is ignored. `path` is only used in error messages.
-///
-/// # Errors
-/// [`ImageError`] naming `path` if the bytes are not an image of a known format, are damaged, or are truncated.
-pub fn decode(bytes: &[u8], path: &Path) -> Result<Decoded, ImageError> {
-    let mut decoder = decoder(bytes, path)?;
-    check_complete(bytes, path)?;
+pub(crate) fn decode(bytes: &[u8], path: &Path, limit: ImageLimit) -> Result<Decoded, ImageError> {
+    let format = format_of(bytes, path)?;
+    let mut reader = Cursor::new(bytes);
+    let layout = structure::walk(&mut reader, format, bytes.len() as u64, Depth::Checksums);
+    let layout = layout.map_err(|flaw| flaw.of(path))?;
+    reader.rewind().map_err(|source| ImageError::Read { path: path.to_owned(), source })?;
+    let mut decoder = decoder(reader, format, path)?;
+    limit.check(path, decoder.dimensions().into(), needed_bytes(&decoder, format, layout))?;
+    if format == Format::Jpeg {
+        structure::scan::verify(bytes).map_err(|flaw| flaw.of(path))?;
+    }
     // An image with a damaged EXIF block is still usable.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let image = DynamicImage::from_decoder(decoder).map_err(|e| decode_error(path, e))?;
     Ok(Decoded { stored: image.into_rgb8(), orientation })
 }
 
-/// Reads the size `(width, height)` in pixels of an image file after its EXIF orientation is applied, without decoding
-/// the pixels.
-///
-/// # Errors
-/// [`ImageError`] naming `path` if the file cannot be read, is not an image of a known format, has a damaged header, or
-/// is truncated. Damage of the pixels is not noticed.
-pub fn oriented_size(path: &Path) -> Result<(u32, u32), ImageError> {
-    let size = file_size(path)?;
-    Ok((size.width, size.height))
-}
-
-/// Reads the size of an image file before and after its EXIF orientation is applied, without decoding the pixels. Only
-/// the header and the end of the file are read, the latter to check that the file is complete.
-///
-/// # Errors
-/// [`ImageError`] naming `path` if the file cannot be read, is not an image of a known format, has a damaged header, or
-/// is truncated. Damage of the pixels is not noticed.
-pub fn file_size(path: &Path) -> Result<FileSize, ImageError> {
+pub(crate) fn file_size(path: &Path, limit: ImageLimit) -> Result<FileSize, ImageError> {
     let error = |source| ImageError::Read { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(error)?;
-    let length = file.metadata().map_err(error)?.len();
-    let mut bytes = Vec::new();
-    (&mut file).take(HEADER_BYTES).read_to_end(&mut bytes).map_err(error)?;
-    if length <= HEADER_BYTES {
-        check_complete(&bytes, path)?;
-        return header_size(&bytes, path);
+    let (mut file, length) = open(path)?;
+    let format = format_of(&read_start(&mut file, path)?, path)?;
+    let mut reader = BufReader::with_capacity(if format == Format::Jpeg { SEGMENTS } else { CHUNKS }, file);
+    let layout = structure::walk(&mut reader, format, length, Depth::Lengths).map_err(|flaw| flaw.of(path))?;
+    reader.rewind().map_err(error)?;
+    if format != Format::Jpeg {
+        return header_size(reader, format, layout, path, limit);
     }
-    let size = header_size(&bytes, path);
-    let mut tail = Vec::new();
-    file.seek(SeekFrom::Start(length - TAIL_BYTES)).map_err(error)?;
-    file.read_to_end(&mut tail).map_err(error)?;
-    match size {
-        Ok(size) if ends_whole(&bytes, &tail, length) => Ok(size),
-        _ => {
-            let bytes = read(path)?;
-            check_complete(&bytes, path)?;
-            header_size(&bytes, path)
-        }
+    // The decoder for JPEG reads its whole input, so it gets only the header.
+    if layout.header_bytes > METADATA_BYTES {
+        let reason = format!("its header has {} bytes, expected at most {METADATA_BYTES}", layout.header_bytes);
+        return Err(ImageError::Decode { path: path.to_owned(), reason });
     }
+    let mut header = Vec::new();
+    reader.take(layout.header_bytes).read_to_end(&mut header).map_err(error)?;
+    header_size(Cursor::new(header), format, layout, path, limit)
 }
 
-fn header_size(bytes: &[u8], path: &Path) -> Result<FileSize, ImageError> {
-    let mut decoder = decoder(bytes, path)?;
+fn header_size(
+    reader: impl BufRead + Seek,
+    format: Format,
+    layout: Layout,
+    path: &Path,
+    limit: ImageLimit,
+) -> Result<FileSize, ImageError> {
+    let mut decoder = decoder(reader, format, path)?;
     let (stored_width, stored_height) = decoder.dimensions();
+    let bytes = needed_bytes(&decoder, format, layout);
+    limit.check(path, [stored_width, stored_height], bytes)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let swapped = matches!(
         orientation,
         Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
     );
     let (width, height) = if swapped { (stored_height, stored_width) } else { (stored_width, stored_height) };
-    Ok(FileSize { width, height, stored_width, stored_height })
+    Ok(FileSize { width, height, stored_width, stored_height, bytes })
 }
 
-fn decoder<'a>(bytes: &'a [u8], path: &Path) -> Result<impl ImageDecoder + 'a, ImageError> {
-    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let reader = reader.map_err(|source| ImageError::Read { path: path.to_owned(), source })?;
+/// The bytes of the largest buffer that decoding needs.
+fn needed_bytes(decoder: &impl ImageDecoder, format: Format, layout: Layout) -> u64 {
+    const RGB_BYTES: u64 = 3;
+    // The decoder for WebP has a buffer of four channels for images of three.
+    const WEBP_BYTES: u64 = 4;
+    let (width, height) = decoder.dimensions();
+    let each = if format == Format::WebP { WEBP_BYTES } else { RGB_BYTES };
+    let pixels = u64::from(width) * u64::from(height);
+    pixels.saturating_mul(each).max(decoder.total_bytes()).max(layout.working_bytes)
+}
+
+fn decoder<'a>(
+    reader: impl BufRead + Seek + 'a,
+    format: Format,
+    path: &Path,
+) -> Result<impl ImageDecoder + 'a, ImageError> {
+    let mut reader = ImageReader::with_format(
+        reader,
+        match format {
+            Format::Jpeg => ImageFormat::Jpeg,
+            Format::Png => ImageFormat::Png,
+            Format::WebP => ImageFormat::WebP,
+            Format::Bmp => ImageFormat::Bmp,
+        },
+    );
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(METADATA_BYTES);
+    reader.limits(limits);
     reader.into_decoder().map_err(|e| decode_error(path, e))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
-    std::fs::read(path).map_err(|source| ImageError::Read { path: path.to_owned(), source })
+fn format_of(start: &[u8], path: &Path) -> Result<Format, ImageError> {
+    Format::of(start).ok_or_else(|| ImageError::Unsupported { path: path.to_owned(), found: foreign(start) })
+}
+
+/// Reads a whole image file. A compressed image that is longer than its limit in memory is refused.
+pub(crate) fn read(path: &Path, limit: ImageLimit) -> Result<Vec<u8>, ImageError> {
+    let (file, length) = open(path)?;
+    // Videos may follow the image in the same file, so that a low limit alone says little.
+    let limit = limit.max_bytes.max(MAX_IMAGE_BYTES);
+    if length > limit {
+        return Err(ImageError::LongFile { path: path.to_owned(), bytes: length, limit });
+    }
+    read_all(file, length).map_err(|source| ImageError::Read { path: path.to_owned(), source })
+}
+
+fn read_all(mut file: File, length: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    file.by_ref().take(length).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn decode_error(path: &Path, error: image::ImageError) -> ImageError {
     ImageError::Decode { path: path.to_owned(), reason: error.to_string() }
-}
-
-const JPEG_START: &[u8] = &[0xFF, 0xD8, 0xFF];
-const PNG_START: &[u8] = &[0x89, b'P', b'N', b'G'];
-
-/// Whether the file is complete according to its end. Formats whose decoders report truncation themselves count as
-/// complete.
-fn ends_whole(head: &[u8], tail: &[u8], length: u64) -> bool {
-    if head.starts_with(JPEG_START) {
-        jpeg_ends(tail)
-    } else if head.starts_with(PNG_START) {
-        last(tail, b"IEND").is_some()
-    } else if head.starts_with(b"RIFF") && head.len() >= 8 {
-        // The RIFF size counts the bytes after the first 8.
-        u64::from(u32::from_le_bytes([head[4], head[5], head[6], head[7]])) + 8 <= length
-    } else {
-        true
-    }
-}
-
-/// Refuses truncated images. The JPEG decoder would only fill the missing part with grey.
-fn check_complete(bytes: &[u8], path: &Path) -> Result<(), ImageError> {
-    if ends_whole(bytes, bytes, bytes.len() as u64) {
-        return Ok(());
-    }
-    let expected = if bytes.starts_with(JPEG_START) {
-        "the end-of-image marker"
-    } else if bytes.starts_with(PNG_START) {
-        "the IEND chunk"
-    } else {
-        "the end of the RIFF container"
-    };
-    Err(ImageError::Truncated { path: path.to_owned(), expected })
-}
-
-/// Whether the last end-of-image marker comes after the last start of a scan, so that it does not belong to a
-/// thumbnail.
-fn jpeg_ends(bytes: &[u8]) -> bool {
-    match (last(bytes, &[0xFF, 0xD9]), last(bytes, &[0xFF, 0xDA])) {
-        (Some(end), Some(scan)) => end > scan,
-        (end, _) => end.is_some(),
-    }
-}
-
-fn last(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
-    bytes.windows(pattern.len()).rposition(|window| window == pattern)
 }

@@ -8,14 +8,21 @@
 
 mod batch;
 mod bilinear;
+mod budget;
 mod decode;
 mod error;
+mod format;
 mod frame;
+mod limit;
 mod preprocess;
+mod structure;
 
 pub use batch::{PaddedBatch, SIZE_DIVISOR, Staged, pad_batch, pad_staged, padded_length};
-pub use decode::{Decoded, FileSize, decode, decode_rgb, file_size, load_rgb, load_stored, oriented_size};
+pub use budget::ByteBudget;
+pub use decode::{Decoded, FileSize, load_rgb, oriented_size};
 pub use error::ImageError;
+pub use format::Format;
 pub use frame::ImageFrame;
 pub use image::RgbImage;
-pub use preprocess::{IMAGENET_MEAN, IMAGENET_STD, Prepared, Preprocess, ResizeMode, resize_antialiased};
+pub use limit::{ImageLimit, MAX_IMAGE_BYTES};
+pub use preprocess::{IMAGENET_MEAN, IMAGENET_STD, MAX_SIDE, Prepared, Preprocess, ResizeMode, resize_antialiased};

@@ -15,6 +15,10 @@ pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 /// pretrained weights expect.
 pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
+/// Largest length in pixels of a side of a resized image. It is far above any sensible input of a detector, and keeps
+/// the sizes of batches from overflowing.
+pub const MAX_SIDE: u32 = 16_384;
+
 /// Method of resizing an image (`data.resize`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -33,9 +37,9 @@ pub enum ResizeMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Preprocess {
-    /// Length in pixels to which the shorter side of an image is resized (at least 1, default 800).
+    /// Length in pixels to which the shorter side of an image is resized (1 to 16384, default 800).
     pub min_size: u32,
-    /// Largest length in pixels of the longer side (at least `min_size`, default 1333). An image whose longer side
+    /// Largest length in pixels of the longer side (`min_size` to 16384, default 1333). An image whose longer side
     /// would exceed it is resized to this length of the longer side instead.
     pub max_size: u32,
     /// Fixed size `[height, width]` in pixels to which every image is resized, without keeping its aspect ratio. If
@@ -97,14 +101,16 @@ impl Preprocess {
     /// Checks the values of the preprocessing.
     ///
     /// # Errors
-    /// [`SettingError`] if a size is 0 pixels, `max_size` is below `min_size`, a mean is not finite, or a standard
-    /// deviation is not positive and finite.
+    /// [`SettingError`] if a size is 0 pixels or above [`MAX_SIDE`], `max_size` is below `min_size`, a mean is not
+    /// finite, or a standard deviation is not positive and finite.
     pub fn validate(&self) -> Result<(), SettingError> {
-        check::that(self.min_size > 0, "min_size", "at least 1 pixel", &self.min_size)?;
-        let expected = format!("at least min_size, which is {}", self.min_size);
-        check::that(self.max_size >= self.min_size, "max_size", &expected, &self.max_size)?;
+        let expected = format!("at least 1 pixel and at most {MAX_SIDE}");
+        check::that((1..=MAX_SIDE).contains(&self.min_size), "min_size", &expected, &self.min_size)?;
+        let expected = format!("at least min_size, which is {}, and at most {MAX_SIDE}", self.min_size);
+        check::that((self.min_size..=MAX_SIDE).contains(&self.max_size), "max_size", &expected, &self.max_size)?;
         if let Some(size) = self.fixed_size {
-            check::that(!size.contains(&0), "fixed_size", "[height, width] of at least 1 pixel", &size)?;
+            let sides = size.iter().all(|side| (1..=MAX_SIDE).contains(side));
+            check::that(sides, "fixed_size", &format!("[height, width] of 1 to {MAX_SIDE} pixels"), &size)?;
         }
         check::that(self.mean.iter().all(|v| v.is_finite()), "mean", "three finite numbers", &self.mean)?;
         let positive = self.std.iter().all(|v| *v > 0.0 && v.is_finite());

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use foveal_image::{ImageError, RgbImage, file_size, load_rgb, load_stored, oriented_size};
+use foveal_image::{ImageError, ImageLimit, RgbImage, load_rgb, oriented_size};
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
 
 fn fixture(name: &str) -> PathBuf {
@@ -33,10 +33,11 @@ fn cmyk_palette_and_rotated_images_look_as_in_pillow() {
 
 #[test]
 fn sizes_come_before_and_after_orientation() {
-    let size = file_size(&fixture("rotated.jpg")).unwrap();
+    let limit = ImageLimit::default();
+    let size = limit.file_size(&fixture("rotated.jpg")).unwrap();
     assert_eq!((size.width, size.height, size.stored_width, size.stored_height), (24, 16, 16, 24));
     assert_eq!(oriented_size(&fixture("rotated.jpg")).unwrap(), (24, 16));
-    assert_eq!(load_stored(&fixture("rotated.jpg")).unwrap().dimensions(), (16, 24));
+    assert_eq!(limit.load_stored(&fixture("rotated.jpg")).unwrap().dimensions(), (16, 24));
 }
 
 #[test]

@@ -160,6 +160,7 @@ impl Inputs {
             activations: config.train.activations(),
             // On a CPU, training computes the breakdown in every step.
             breakdown: is_host(&device),
+            first_loss: None,
             clip_norm: config.train.clip_norm,
         };
         let lr = config.train.base_lr() * config.train.warmup_factor;
@@ -187,9 +188,11 @@ impl Inputs {
             original_height: b.height as u32,
         };
         let frames = vec![frame; b.batch_size];
-        Ok(times(b, &self.device, || {
-            predict(&network, model, self.images.clone(), &frames, &post);
-        }))
+        let mut failed = None;
+        let times = times(b, &self.device, || {
+            failed = predict(&network, model, self.images.clone(), &frames, &post).err();
+        });
+        failed.map_or(Ok(times), |error| Err(TrainError::Model(error.into())))
     }
 
     /// Times of both losses with their gradients in milliseconds.

@@ -41,6 +41,17 @@ pub enum TrainError {
         /// Path of the folder.
         path: PathBuf,
     },
+    /// Another process trains in the run folder.
+    #[error(
+        "{}: the run folder is in use by {}; wait until that run has ended, or choose another folder with --out",
+        path.display(), process.map_or("another process".to_owned(), |id| format!("process {id}"))
+    )]
+    InUse {
+        /// Path of the run folder.
+        path: PathBuf,
+        /// Number of the process, if it is known.
+        process: Option<u32>,
+    },
     /// A folder to resume from has no training state.
     #[error(
         "{}: the run cannot be resumed: expected the training state {}, found no such file",
@@ -68,6 +79,70 @@ pub enum TrainError {
         /// Description of what was expected and what was found.
         found: String,
     },
+    /// A run cannot be resumed, because settings or data differ that a run cannot change.
+    #[error(
+        "{}: the run cannot be resumed, because it cannot change these settings: {changes}. Use the values in {}, or start \
+         a new run",
+        path.display(), path.join("config.toml").display()
+    )]
+    Refused {
+        /// Path of the run folder.
+        path: PathBuf,
+        /// The settings with their old and new values.
+        changes: String,
+    },
+    /// A run is not resumed, because settings or data differ and the caller did not allow it.
+    #[error(
+        "{}: the run is not resumed, because these settings have changed: {changes}. Pass --allow-changes to go on with \
+         them, or use the values in {}",
+        path.display(), path.join("config.toml").display()
+    )]
+    Changed {
+        /// Path of the run folder.
+        path: PathBuf,
+        /// The settings with their old and new values.
+        changes: String,
+    },
+    /// A training state cannot be saved, because one of its values is NaN or infinite.
+    #[error(
+        "step {step}: the tensor {name} has a value that is NaN or infinite, so the training state is not saved; the last \
+         saved state and checkpoints are unchanged. Try a lower train.lr, more train.warmup_steps or a limit in \
+         train.clip_norm"
+    )]
+    NonFiniteState {
+        /// Number of optimizer steps made so far.
+        step: u64,
+        /// Name of the tensor, with the part of the state that it belongs to.
+        name: String,
+    },
+    /// An epoch ended without an optimizer step, because no image could be loaded.
+    #[error(
+        "epoch {epoch}: no image of the training set could be loaded, so no optimizer step was made; {} lists the reasons",
+        list.display()
+    )]
+    NoStep {
+        /// Number of the epoch, counted from 1.
+        epoch: usize,
+        /// Path of `skipped.json`.
+        list: PathBuf,
+    },
+    /// More images were left out than `data.max_skipped` allows.
+    #[error(
+        "{skipped} of {images} images of the {set} set cannot be used, expected at most {limit} (data.max_skipped); the \
+         first is: {first}. `foveal data check --decode` lists all of them"
+    )]
+    TooManySkipped {
+        /// Name of the set: `training` or `validation`.
+        set: &'static str,
+        /// Number of images that were left out so far.
+        skipped: usize,
+        /// Number of images of the set, with those that were left out.
+        images: usize,
+        /// Largest number of images that may be left out.
+        limit: usize,
+        /// Why the first image was left out.
+        first: String,
+    },
     /// No image of a data set can be used.
     #[error(
         "the {set} set has no usable image, expected at least one; `foveal data check` lists why images \
@@ -90,12 +165,12 @@ pub enum TrainError {
         /// Number of classes in the label map.
         classes: usize,
     },
-    /// The class loss before the first optimizer step lies outside the range that follows from the prior, the loss and
-    /// the targets (`train.step0_check`). Losses are divided by the normalizer.
+    /// The scores before the first optimizer step are not those of a new class head, or the class loss does not follow
+    /// from them (`train.step0_check`). Losses are divided by the normalizer.
     #[error(
         "the class loss of the first step is {found:.6}, of which {positive:.6} comes from {positives} positive \
-         anchors; expected about {expected:.6} (between {low:.6} and {high:.6}, because the weights of the head are \
-         random). Diagnosis: {fault}. Pass --no-step0-check to train without this check"
+         anchors; expected {expected:.6} for the scores that the network gives, and about {at_prior:.6} for a new class \
+         head, whose scores equal the prior. Diagnosis: {fault}. Pass --no-step0-check to train without this check"
     )]
     FirstLossCheck {
         /// Class loss of the first step.
@@ -104,14 +179,22 @@ pub enum TrainError {
         positive: f64,
         /// Number of positive anchors in the first step.
         positives: usize,
-        /// Class loss if every score equals `model.head.prior`.
+        /// Class loss in closed form for the logits and boxes of the first step.
         expected: f64,
-        /// Smallest class loss that passes the check.
-        low: f64,
-        /// Largest class loss that passes the check.
-        high: f64,
+        /// Class loss in closed form if every score equals `model.head.prior`.
+        at_prior: f64,
         /// Likely cause of the difference.
         fault: Fault,
+    },
+    /// The output of a network that is evaluated is NaN or infinite, so that its detections are unknown.
+    #[error(
+        "the network's output (logits or deltas) is NaN or infinite for {}: its detections are unknown, because the \
+         weights are damaged or their training diverged",
+        images.join(", ")
+    )]
+    NonFiniteOutput {
+        /// File name and COCO id of each image of the batch whose output is not finite.
+        images: Vec<String>,
     },
     /// The loss or the gradient norm of an optimizer step is NaN or infinite. The step did not change the weights.
     #[error(

@@ -1,5 +1,7 @@
 //! Evaluation of a network on a data set: detections, COCO metrics and losses.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,8 +9,10 @@ use burn::tensor::Device;
 use foveal_anchors::MatcherConfig;
 use foveal_coco::{CocoDetection, bbox_to_xywh};
 use foveal_criterion::{LossConfig, Normalizer, NormalizerKind};
-use foveal_data::{Batch, DataConfig, Dataset, LoaderOptions, loader};
-use foveal_detector::{Detection, ImageFrame, ModelConfig, Predicted, RetinaNet, image_tensor, predict};
+use foveal_data::{Batch, DataConfig, Dataset, ImageInfo, LoaderOptions, Skipped, loader};
+use foveal_detector::{
+    Detection, ImageFrame, ModelConfig, NonFiniteOutput, Predicted, RetinaNet, image_tensor, predict,
+};
 use foveal_eval::Scored;
 
 use crate::config::{EvalConfig, RunConfig};
@@ -49,8 +53,9 @@ impl Evaluator {
     /// Warnings about skipped images and the likely cause of metrics near zero are reported to `progress`.
     ///
     /// # Errors
-    /// [`TrainError::Data`] when an image cannot be loaded, [`TrainError::Eval`] when the detections cannot be
-    /// evaluated against the ground truth.
+    /// [`TrainError::Data`] when an image cannot be loaded, [`TrainError::TooManySkipped`] when more images cannot be
+    /// loaded than `data.max_skipped` allows, [`TrainError::NonFiniteOutput`] when the network's output for an image is
+    /// NaN or infinite, [`TrainError::Eval`] when the detections cannot be evaluated against the ground truth.
     ///
     /// # Panics
     /// When `network` does not fit the model configuration of this evaluator.
@@ -66,25 +71,28 @@ impl Evaluator {
             training: false,
             anchors: self.model.anchors.clone(),
             matcher: self.matcher,
+            first: 0,
         };
         let batches = loader(Arc::clone(&self.dataset), &self.data, options, 0);
         progress.evaluation_start(batches.batches());
-        let (mut sums, mut detections) = (LossSums::default(), Vec::new());
+        let (mut sums, mut detections, mut left_out) = (LossSums::default(), Vec::new(), HashSet::new());
         for batch in batches {
             let Batch { images, mut targets, info, skipped, .. } = batch?;
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            for skipped in skipped {
-                progress
-                    .message(&format!("warning: image skipped, because it could not be loaded: {}", skipped.reason));
+            self.leave_out(skipped, &mut left_out, progress)?;
+            if info.is_empty() {
+                progress.evaluation_step();
+                continue;
             }
 
             // Detections. Waits for the device, because logits and deltas are read.
             let frames: Vec<ImageFrame> = info.iter().map(|info| info.frame).collect();
             let images = image_tensor(images, &self.device);
             let Predicted { dense, detections: found } =
-                predict(network, &self.model, images, &frames, &self.eval.post());
+                predict(network, &self.model, images, &frames, &self.eval.post())
+                    .map_err(|error| self.non_finite(&error, &info))?;
             for (found, info) in found.into_iter().zip(&info) {
                 detections.extend(found.iter().map(|d| self.as_coco(d, info.image_id)));
             }
@@ -105,11 +113,48 @@ impl Evaluator {
             sums.boxes += f64::from(losses.boxes.into_scalar::<f32>());
             progress.evaluation_step();
         }
-        let Scored { metrics, near_zero, .. } = foveal_eval::score(self.dataset.coco(), &detections)?;
+        // The objects of images that could not be loaded do not count as missed.
+        let truth = match left_out.is_empty() {
+            true => Cow::Borrowed(self.dataset.coco()),
+            false => Cow::Owned(self.dataset.coco_without(&left_out)),
+        };
+        let Scored { metrics, near_zero, .. } = foveal_eval::score(&truth, &detections)?;
         if let Some(reason) = near_zero {
             progress.message(&format!("warning: {reason}"));
         }
-        Ok(Some(Evaluation { metrics, losses: sums.mean(&self.loss), detections }))
+        let (images, left_out) = (sums.images, left_out.len());
+        Ok(Some(Evaluation { metrics, losses: sums.mean(&self.loss), images, left_out, detections }))
+    }
+
+    /// Reports images that could not be loaded and adds their ids to `left_out`.
+    ///
+    /// # Errors
+    /// [`TrainError::TooManySkipped`] when they are more than `data.max_skipped` allows.
+    fn leave_out(
+        &self,
+        skipped: Vec<Skipped>,
+        left_out: &mut HashSet<i64>,
+        progress: &mut dyn Progress,
+    ) -> Result<(), TrainError> {
+        let limit = self.data.skip_limit(self.dataset.len());
+        for Skipped { image_id, reason, .. } in skipped {
+            progress.message(&format!("warning: image left out, because it could not be loaded: {reason}"));
+            left_out.insert(image_id);
+            if left_out.len() > limit {
+                let (skipped, images) = (left_out.len(), self.dataset.len());
+                return Err(TrainError::TooManySkipped { set: "validation", skipped, images, limit, first: reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of images whose output is NaN or infinite.
+    fn non_finite(&self, error: &NonFiniteOutput, info: &[ImageInfo]) -> TrainError {
+        let images = error.images.iter().map(|&image| {
+            let ImageInfo { index, image_id, .. } = info[image];
+            format!("{} (id {image_id})", self.dataset.record(index).file_name)
+        });
+        TrainError::NonFiniteOutput { images: images.collect() }
     }
 
     /// A detection as an entry of a COCO results file.

@@ -1,6 +1,6 @@
 //! Check of the class loss of a new class head before the first update (`train.step0_check`).
 
-use foveal_criterion::{BreakdownRecord, Expected, FirstLossCheck, LossConfig, TOLERANCE};
+use foveal_criterion::{BreakdownRecord, Expected, FirstLossCheck, LossConfig};
 use foveal_detector::ModelConfig;
 
 use crate::error::TrainError;
@@ -18,11 +18,11 @@ pub(crate) fn first_loss_check<'a>(loss: &'a LossConfig, model: &ModelConfig, cl
     }
 }
 
-/// Waits for the device and compares the class loss of the first step with the range that its targets allow. Loss and
-/// gradient norm of the step are finite.
+/// Waits for the device and compares the class loss of the first step with the expected class loss. Loss and gradient
+/// norm of the step are finite.
 ///
 /// # Errors
-/// [`TrainError::FirstLossCheck`] with the likely cause when the class loss lies outside the range.
+/// [`TrainError::FirstLossCheck`] with the likely cause when the class loss is not the expected one.
 ///
 /// # Panics
 /// When the step has no breakdown of its class loss.
@@ -31,18 +31,17 @@ pub(crate) fn check_first_step(check: &FirstLossCheck<'_>, expected: &Expected, 
     compare(check, expected, &read_breakdown(breakdown).record())
 }
 
-/// Compares the breakdown of a class loss with the expected range.
+/// Compares the breakdown of a class loss with the expected class loss.
 ///
 /// # Errors
-/// [`TrainError::FirstLossCheck`] with the likely cause when it lies outside.
+/// [`TrainError::FirstLossCheck`] with the likely cause when they differ.
 fn compare(check: &FirstLossCheck<'_>, expected: &Expected, found: &BreakdownRecord) -> Result<(), TrainError> {
     check.check(found, expected).map_err(|fault| TrainError::FirstLossCheck {
         found: found.positive.loss + found.negative.loss,
         positive: found.positive.loss,
         positives: expected.positives,
-        expected: expected.at_prior.total(),
-        low: expected.low.total() / TOLERANCE,
-        high: expected.high.total() * TOLERANCE,
+        expected: expected.loss.total(),
+        at_prior: expected.at_prior.total(),
         fault,
     })
 }

@@ -1,14 +1,17 @@
 //! The session of a run: network, optimizer and moving average, either new or restored from an earlier run.
 
+use std::path::Path;
+
 use burn::tensor::Device;
 use foveal_coco::CategoryInfo;
-use foveal_detector::ModelConfig;
 use foveal_weights::{load_tensors, named_tensors};
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
-use crate::run::{Progress, RunDir, StateMeta, TrainState, weight_report};
+use crate::run::{LogPosition, Progress, RunDir, StateMeta, TrainState, weight_report};
 use crate::update::{Ema, Learner, LrGroups, Optimizer, from_host, to_host};
+
+mod fit;
 
 /// The parts of a run that training changes: network, optimizer, moving average of the weights, and counters.
 pub(crate) struct Session {
@@ -57,39 +60,23 @@ impl Session {
         Ok(Self { learner: Learner::new(built.model, optimizer, ema), meta, new_class_head })
     }
 
-    /// The session of an earlier run after its last finished epoch.
+    /// The session of an earlier run after the optimizer step that `state` was saved at. The settings of the run were
+    /// compared with `config` before.
     ///
     /// # Errors
-    /// [`TrainError::State`] when the state is damaged or does not fit the configuration or the data,
-    /// [`TrainError::Io`] when it cannot be read.
+    /// [`TrainError::State`] when the tensors of the state are not those of the network and the optimizer.
     pub(crate) fn resume(
         config: &RunConfig,
         classes: usize,
         device: &Device,
-        run: &RunDir,
+        path: &Path,
+        state: TrainState,
     ) -> Result<Self, TrainError> {
-        let path = run.state();
-        let state = TrainState::load(&path)?;
-        let bad = |found: String| TrainError::State { path: path.clone(), found };
-        let seed = config.train.seed;
-        if state.meta.seed != seed {
-            return Err(bad(format!("expected train.seed = {} as in the saved run, found {seed}", state.meta.seed)));
-        }
-        let wanted = ModelConfig {
-            live_norms: state.meta.model.live_norms.clone(),
-            class_channels: state.meta.model.class_channels.clone(),
-            ..config.model.clone()
-        };
-        if (ModelConfig { weights: None, ..wanted }) != (ModelConfig { weights: None, ..state.meta.model.clone() }) {
-            return Err(bad(
-                "expected the [model] settings of the saved run, found others; use those in the run's config.toml"
-                    .into(),
-            ));
-        }
-        if state.ema.is_empty() == (config.train.ema > 0.0) {
-            let before = if state.ema.is_empty() { "= 0" } else { "above 0" };
-            return Err(bad(format!("expected train.ema {before} as in the saved run, found {}", config.train.ema)));
-        }
+        let bad = |found: String| TrainError::State { path: path.to_owned(), found };
+        // The class channels come from the file: they could describe a network too large for memory.
+        let held = state.weights.values().map(|t| t.values.len()).sum();
+        state.meta.model.fits_in(held, classes).map_err(bad)?;
+        state.meta.model.validate().map_err(|e| bad(e.within("model").to_string()))?;
         let skeleton = state.meta.model.skeleton(classes, device);
         let (mut model, report) = load_tensors(skeleton, &state.weights);
         if let Some(name) = report.missing.first().or(report.mismatched.first().map(|m| &m.name)) {
@@ -99,6 +86,7 @@ impl Session {
             )));
         }
         model.backbone.body = model.backbone.body.freeze_stages(state.meta.model.freeze_stages);
+        fit::check(&state, &model, config).map_err(bad)?;
         let mut optimizer = Optimizer::new(&config.train);
         optimizer.groups = match &state.meta.new_tensors {
             Some(new) => LrGroups::new(&config.train, new),
@@ -126,15 +114,19 @@ impl Session {
         self.meta.model.class_channels.as_ref().map_or(classes, |channels| channels.count)
     }
 
-    /// Writes the training state to the run folder. Waits for the device, because every weight is read.
+    /// Writes the training state to the run folder; the one before it is kept. `log` is the part of the log of the epoch
+    /// in progress that is not in `log.jsonl`, and `None` between epochs. Waits for the device, because every weight is
+    /// read.
     ///
     /// # Errors
-    /// [`TrainError::Write`] when the file cannot be written.
-    pub(crate) fn save(&self, run: &RunDir) -> Result<(), TrainError> {
+    /// [`TrainError::NonFiniteState`] when a weight or moment is NaN or infinite, [`TrainError::Io`] or
+    /// [`TrainError::Write`] when a file cannot be written. The states that were saved before are then unchanged.
+    pub(crate) fn save(&self, run: &RunDir, log: Option<LogPosition>) -> Result<(), TrainError> {
         let (optimizer, ema) = (&self.learner.optimizer, self.learner.ema.as_ref());
         let meta = StateMeta {
             optimizer_updates: optimizer.updates,
             ema_updates: ema.map_or(0, |ema| ema.updates),
+            log,
             ..self.meta.clone()
         };
         let state = TrainState {
@@ -144,6 +136,8 @@ impl Session {
             first: to_host(&optimizer.first),
             second: to_host(&optimizer.second),
         };
+        state.check_finite()?;
+        run.keep_previous_state()?;
         state.save(&run.state())
     }
 }

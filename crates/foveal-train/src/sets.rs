@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use foveal_coco::CategoryInfo;
-use foveal_data::{CheckReport, Dataset};
+use foveal_data::{CheckReport, DataConfig, Dataset};
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
@@ -24,11 +24,12 @@ impl Sets {
     ///
     /// # Errors
     /// [`TrainError::Data`] when a set cannot be opened, [`TrainError::Empty`] when one has no usable image,
+    /// [`TrainError::TooManySkipped`] when more images are left out than `data.max_skipped` allows,
     /// [`TrainError::Write`] when `skipped.json` cannot be written.
     pub(crate) fn open(config: &RunConfig, run: &RunDir, progress: &mut dyn Progress) -> Result<Self, TrainError> {
         let opened = config.data.open_train()?;
         let mut skipped = SkipList::new(run.skipped());
-        report_set("training", &opened.report, &mut skipped, progress)?;
+        report_set("training", &opened.report, &config.data, &mut skipped, progress)?;
         let (train, val) = if config.train.overfit > 0 {
             let subset = Arc::new(opened.dataset.subset(config.train.overfit));
             progress.message(&format!(
@@ -38,7 +39,7 @@ impl Sets {
             (Arc::clone(&subset), subset)
         } else {
             let val = config.data.open_val_with(Some(opened.dataset.label_map()))?;
-            report_set("validation", &val.report, &mut skipped, progress)?;
+            report_set("validation", &val.report, &config.data, &mut skipped, progress)?;
             (Arc::new(opened.dataset), Arc::new(val.dataset))
         };
         for (set, dataset) in [("training", &train), ("validation", &val)] {
@@ -64,9 +65,10 @@ impl Sets {
 fn report_set(
     set: &'static str,
     report: &CheckReport,
+    data: &DataConfig,
     skipped: &mut SkipList,
     progress: &mut dyn Progress,
 ) -> Result<(), TrainError> {
     progress.message(&format!("{set} set: {}", report.summary()));
-    skipped.add(set, &report.skipped)
+    skipped.add_checked(set, &report.skipped, report.images, data)
 }

@@ -20,6 +20,7 @@ pub(crate) fn first_batch(config: &RunConfig) -> Batch {
         training: true,
         anchors: config.model.anchors.clone(),
         matcher: config.matcher,
+        first: 0,
     };
     loader(train, &config.data, options, 0).next().unwrap().unwrap()
 }

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use foveal_anchors::ImageTargets;
 use foveal_data::{Batch, Loader, LoaderOptions, loader};
 use foveal_detector::{CheckpointMeta, image_tensor};
 
@@ -15,8 +14,8 @@ use crate::error::TrainError;
 use crate::evaluate::Evaluator;
 use crate::first_loss::{check_first_step, first_loss_check};
 use crate::run::{
-    Best, EpochEvent, EpochRecord, EpochStart, Evaluated, Evaluation, EvaluationRecord, EvaluationReport, Progress,
-    RunDir, RunLog, Step, StepLog,
+    Best, EpochEvent, EpochRecord, EpochStart, Evaluated, Evaluation, EvaluationRecord, EvaluationReport, LogPosition,
+    Progress, RunDir, RunLog, Step, StepLog,
 };
 use crate::session::Session;
 use crate::sets::Sets;
@@ -25,6 +24,7 @@ use recover::AfterStep;
 use targets::{check_classes, normalizer};
 
 mod recover;
+mod resume;
 mod setup;
 mod targets;
 #[cfg(test)]
@@ -35,10 +35,24 @@ mod tests;
 pub enum Outcome {
     /// All epochs are done, or `train.max_steps` was reached.
     Finished(Summary),
-    /// The run was stopped from outside. It can be resumed from the training state of its last finished epoch.
+    /// The run was stopped from outside. It can be resumed from its training state, which holds all steps.
     Interrupted {
         /// Number of finished epochs.
         epoch: usize,
+        /// Number of optimizer steps made since the start of the run.
+        step: u64,
+    },
+}
+
+/// How a call of [`train`] begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With a new run.
+    New,
+    /// With the training state of an earlier run. A run that was killed before it saved one begins anew.
+    Resume {
+        /// Whether the training may go on with settings or data other than those of the saved run.
+        allow_changes: bool,
     },
 }
 
@@ -55,25 +69,27 @@ pub struct Summary {
 
 /// Trains a network as the configuration says, and writes logs, checkpoints and the training state to the run folder.
 ///
-/// With `resume`, training continues after the last finished epoch of the run, with the same losses as in a run without
-/// interruption. When `stop` is set, the call returns before the next optimizer step or evaluation batch, with
-/// [`Outcome::Interrupted`]. `device` may have autodiff or not.
+/// A resumed run continues after the optimizer step at which its training state was saved, with the same losses as a run
+/// without interruption. When `stop` is set, the call saves the state and returns before the next optimizer step or
+/// evaluation batch, with [`Outcome::Interrupted`]. `device` may have autodiff or not.
 ///
 /// # Errors
-/// [`TrainError::Config`], [`TrainError::Data`], [`TrainError::Empty`], [`TrainError::Class`] or [`TrainError::Model`]
-/// when configuration, data or weights cannot be used; [`TrainError::State`] when the run cannot be resumed with them;
-/// [`TrainError::Io`] or [`TrainError::Write`] when a file cannot be read or written;
-/// [`TrainError::FirstLossCheck`] when the first class loss is implausible; [`TrainError::NonFinite`] when a loss or
-/// gradient is NaN or infinite; [`TrainError::Eval`] when the validation set cannot be evaluated.
+/// - [`TrainError::Config`], [`TrainError::Data`], [`TrainError::Empty`], [`TrainError::Class`], [`TrainError::Model`],
+///   [`TrainError::TooManySkipped`] or [`TrainError::NoStep`] when configuration, data or weights cannot be used
+/// - [`TrainError::State`], [`TrainError::Refused`] or [`TrainError::Changed`] when the run cannot be resumed with them
+/// - [`TrainError::Io`] or [`TrainError::Write`] when a file cannot be read or written
+/// - [`TrainError::FirstLossCheck`] when the first class loss is implausible
+/// - [`TrainError::NonFinite`] or [`TrainError::NonFiniteState`] when a loss, gradient or weight is NaN or infinite
+/// - [`TrainError::Eval`] when the validation set cannot be evaluated
 pub fn train(
     config: &RunConfig,
     device: &Device,
     run: &RunDir,
-    resume: bool,
+    start: Start,
     progress: &mut dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
-    let mut trainer = Trainer::new(config, device, run, resume, progress, stop)?;
+    let mut trainer = Trainer::new(config, device, run, start, progress, stop)?;
     let outcome = trainer.run();
     trainer.keep_last_bad_step();
     outcome
@@ -101,8 +117,10 @@ struct Trainer<'a> {
     log: RunLog,
     step_log: StepLog,
     steps_per_epoch: usize,
-    /// Number of batches of the epoch before those of the next step.
-    position: usize,
+    /// When the training state was saved last.
+    saved: Instant,
+    /// The step at which it was saved.
+    saved_step: u64,
     /// Whether the next update is the first one of a new class head, whose class loss can be predicted and checked.
     check_first_loss: bool,
 }
@@ -124,63 +142,109 @@ impl Trainer<'_> {
         // If a run stopped between an epoch's last step and its evaluation, only the evaluation is redone.
         let trained = self.session.meta.epoch;
         if self.is_evaluation_due(trained) && self.evaluated.epoch < trained && !self.evaluate(trained)? {
-            return Ok(Outcome::Interrupted { epoch: self.session.meta.epoch });
+            return Ok(self.interrupted());
         }
 
         while self.session.meta.epoch < self.config.train.epochs && !self.is_out_of_steps() {
             let epoch = self.session.meta.epoch + 1;
+            self.drop_provisional_best()?;
             match self.epoch(epoch)? {
                 EpochEnd::Finished => {}
                 EpochEnd::Rewound => continue,
-                EpochEnd::Stopped => return Ok(Outcome::Interrupted { epoch: self.session.meta.epoch }),
+                EpochEnd::Stopped => return Ok(self.interrupted()),
             }
             if (self.is_evaluation_due(epoch) || self.is_out_of_steps()) && !self.evaluate(epoch)? {
-                return Ok(Outcome::Interrupted { epoch: self.session.meta.epoch });
+                return Ok(self.interrupted());
             }
         }
         let (best, evaluation) = (self.evaluated.best, self.evaluation.take());
         Ok(Outcome::Finished(Summary { best, evaluation, step: self.session.meta.step }))
     }
 
-    /// The batches of an epoch, which counts from 1.
-    fn batches(&self, epoch: usize) -> Loader {
+    fn interrupted(&self) -> Outcome {
+        Outcome::Interrupted { epoch: self.session.meta.epoch, step: self.session.meta.step }
+    }
+
+    /// The batches of an epoch, which counts from 1, without the first ones.
+    fn batches(&self, epoch: usize, first: usize) -> Loader {
         let options = LoaderOptions {
             batch_size: self.config.train.batch_size,
             seed: self.config.train.seed,
             training: true,
             anchors: self.session.meta.model.anchors.clone(),
             matcher: self.config.matcher,
+            first,
         };
         loader(Arc::clone(&self.sets.train), &self.config.data, options, epoch as u64 - 1)
     }
 
-    /// One pass over the training set, then checkpoint and training state. `epoch` counts from 1.
+    /// One pass over the training set, or the rest of it when a run is resumed inside an epoch, then checkpoint and
+    /// training state. `epoch` counts from 1.
     fn epoch(&mut self, epoch: usize) -> Result<EpochEnd, TrainError> {
-        let mut batches = self.batches(epoch);
+        let mut batches = self.batches(epoch, self.session.meta.batch);
         let started = Instant::now();
-        self.step_log.start_epoch();
-        self.position = 0;
-        self.progress.epoch_start(&EpochStart { epoch, epochs: self.config.train.epochs, steps: self.steps_per_epoch });
+        self.step_log.start_epoch(self.session.meta.log.take());
+        self.progress.epoch_start(&EpochStart {
+            epoch,
+            epochs: self.config.train.epochs,
+            steps: self.steps_per_epoch,
+            done: self.session.meta.epoch_steps as usize,
+        });
 
         // Steps. All batches of an update are loaded first, because its normalizer is the sum of their positives.
+        let mut whole = false;
         while !self.is_out_of_steps() {
-            let waiting = Instant::now();
-            let group = batches.by_ref().take(self.config.train.accumulate).collect::<Result<Vec<Batch>, _>>()?;
-            self.step_log.add_waiting_time(waiting.elapsed().as_secs_f64());
-            if group.is_empty() {
+            let Some(group) = self.load(&mut batches)? else {
+                whole = true;
                 break;
-            }
+            };
             if self.stop.load(Ordering::Relaxed) {
+                self.save_inside_epoch()?;
                 return Ok(EpochEnd::Stopped);
             }
-            if self.update(epoch, group)? == AfterStep::Rewound {
+            if !group.is_empty() && self.update(epoch, group)? == AfterStep::Rewound {
                 return Ok(EpochEnd::Rewound);
             }
+            self.session.meta.batch = batches.position();
+            if self.is_save_due() {
+                self.save_inside_epoch()?;
+            }
         }
+        // `train.max_steps` can be reached with the last step of an epoch.
+        whole |= batches.remaining() == 0;
+        if whole && self.session.meta.epoch_steps == 0 {
+            return Err(TrainError::NoStep { epoch, list: self.run.skipped() });
+        }
+        if !whole {
+            self.save_inside_epoch()?;
+        }
+        self.end_epoch(epoch, whole, started)?;
+        Ok(EpochEnd::Finished)
+    }
 
+    /// Loads the batches of the next update, without those of which no image could be loaded. `None` at the end of the
+    /// epoch.
+    fn load(&mut self, batches: &mut Loader) -> Result<Option<Vec<Batch>>, TrainError> {
+        let waiting = Instant::now();
+        let mut group = batches.take(self.config.train.accumulate).collect::<Result<Vec<Batch>, _>>()?;
+        self.step_log.add_waiting_time(waiting.elapsed().as_secs_f64());
+        if group.is_empty() {
+            return Ok(None);
+        }
+        for batch in &mut group {
+            let skipped = std::mem::take(&mut batch.skipped);
+            self.sets.skipped.add_loading("training", skipped, &self.config.data, self.progress)?;
+        }
+        group.retain(|batch| !batch.info.is_empty());
+        Ok(Some(group))
+    }
+
+    /// Writes the log of an epoch's steps, the checkpoint and, if the `whole` epoch was trained, the training state. An
+    /// epoch that `train.max_steps` ended is not whole: its state was saved before, and a resumed run goes on with it.
+    fn end_epoch(&mut self, epoch: usize, whole: bool, started: Instant) -> Result<(), TrainError> {
         // Waits for the device: reads the epoch's last steps that are not in a log line yet.
         if let Some(record) = self.step_log.read()? {
-            self.log.line(&record)?;
+            self.log.line(&record);
         }
         self.progress.epoch_end();
         let means = self.step_log.epoch_means();
@@ -194,24 +258,56 @@ impl Trainer<'_> {
             lr: means.lr,
             seconds: started.elapsed().as_secs_f64(),
             breakdown: self.step_log.epoch_breakdown(),
-        })?;
+        });
+        self.tell_log_warnings();
+        self.sets.skipped.write()?;
 
         // Checkpoint and training state, before the evaluation, so that a finished epoch is never lost. Waits for the
         // device, because all weights are read.
         let network = self.session.learner.network();
         self.checkpoint.save(&network, &self.run.last())?;
+        if !whole {
+            return Ok(());
+        }
         let keep = self.config.train.keep;
         if keep > 0 {
             self.checkpoint.save(&network, &self.run.epoch(epoch))?;
             self.run.remove_epoch(epoch.saturating_sub(keep))?;
         }
-        // An epoch that `train.max_steps` ends is not marked as finished, because runs resume only at the start of an
-        // epoch.
-        if !self.is_out_of_steps() {
-            self.session.meta.epoch = epoch;
-            self.session.save(self.run)?;
+        let meta = &mut self.session.meta;
+        (meta.epoch, meta.batch, meta.epoch_steps) = (epoch, 0, 0);
+        self.save(None)
+    }
+
+    /// Saves the training state inside an epoch, unless it was saved at this step.
+    fn save_inside_epoch(&mut self) -> Result<(), TrainError> {
+        if self.saved_step == self.session.meta.step {
+            return Ok(());
         }
-        Ok(EpochEnd::Finished)
+        // Waits for the device: the losses of the steps that are not in a log line yet are part of the state.
+        let position = self.step_log.position()?;
+        self.save(Some(position))
+    }
+
+    fn save(&mut self, position: Option<LogPosition>) -> Result<(), TrainError> {
+        // A resumed run expects the log of all steps before the state.
+        self.log.sync();
+        self.session.save(self.run, position)?;
+        (self.saved, self.saved_step) = (Instant::now(), self.session.meta.step);
+        Ok(())
+    }
+
+    /// Whether the training state is to be saved after this step (`train.save_every`).
+    fn is_save_due(&self) -> bool {
+        let minutes = self.config.train.save_every;
+        minutes > 0.0 && self.saved.elapsed().as_secs_f64() >= 60.0 * minutes
+    }
+
+    /// Reports errors of writing the log, which do not end a run.
+    fn tell_log_warnings(&mut self) {
+        for warning in self.log.warnings() {
+            self.progress.message(&format!("warning: {warning}"));
+        }
     }
 
     /// One optimizer step over `batches`, which are `train.accumulate` batches, or fewer at the end of an epoch.
@@ -219,22 +315,18 @@ impl Trainer<'_> {
         // Targets. Their classes are mapped to the network's class channels where these differ.
         let classes = self.sets.categories().len();
         for batch in &mut batches {
-            self.sets.skipped.add_loading(&batch.skipped, self.progress)?;
             check_classes(batch, classes)?;
             if let Some(channels) = &self.session.meta.model.class_channels {
                 channels.retarget(&mut batch.targets);
             }
         }
         let images = batches.iter().flat_map(|b| b.info.iter().map(|i| i.image_id)).collect();
-        let average_before = self.session.meta.positives_average;
-        let normalizer = normalizer(self.config.loss.normalizer, &mut self.session.meta.positives_average, &batches);
-        let (first_batch, count) = (self.position, batches.len());
-        self.position += count;
-        let expected = self.check_first_loss.then(|| {
-            let targets: Vec<ImageTargets> = batches.iter().flat_map(|b| b.targets.iter().cloned()).collect();
-            let check = first_loss_check(&self.config.loss, &self.session.meta.model, self.session.channels(classes));
-            (check, check.expected(&targets, normalizer))
-        });
+        let average = &mut self.session.meta.positives_average;
+        let average_before = *average;
+        let normalizer = normalizer(self.config.loss.normalizer, average, &batches);
+        let first_loss = self
+            .check_first_loss
+            .then(|| first_loss_check(&self.config.loss, &self.session.meta.model, self.session.channels(classes)));
 
         // Forward pass, loss, backward pass, gradient norm. On a CPU the breakdown is computed together with the class
         // loss; on a GPU it takes extra operations and is computed only for steps that complete a log line.
@@ -244,23 +336,24 @@ impl Trainer<'_> {
             anchors_per_location: self.session.meta.model.anchors.anchors_per_location(),
             activations: self.config.train.activations(),
             breakdown: is_host(&self.device) || self.step_log.will_be_due() || self.check_first_loss,
+            first_loss,
             clip_norm: self.config.train.clip_norm,
         };
         let inputs = batches.into_iter().map(|batch| (image_tensor(batch.images, &self.device), batch.targets));
         let mut gradients = self.session.learner.gradients(inputs, &options, &self.device);
 
         // The step's record for the log.
-        let lr = learning_rate(&self.config.train, self.steps_per_epoch, self.session.meta.step)
-            * self.session.meta.recovered.lr_factor;
-        self.session.meta.step += 1;
+        let meta = &mut self.session.meta;
+        let position = ((epoch - 1) * self.steps_per_epoch) as u64 + meta.epoch_steps;
+        let lr = meta.lr_factor * learning_rate(&self.config.train, self.steps_per_epoch, meta.step, position);
+        (meta.step, meta.epoch_steps) = (meta.step + 1, meta.epoch_steps + 1);
         let step = Step {
             step: self.session.meta.step,
             epoch,
             lr,
             positives: gradients.positives,
             images,
-            first_batch,
-            batches: count,
+            first_batch: self.session.meta.batch,
             normalizer,
             values: gradients.values.clone(),
             breakdown: gradients.breakdown.take(),
@@ -274,7 +367,7 @@ impl Trainer<'_> {
             self.session.meta.positives_average = average_before;
             return self.leave_out(bad, gradients);
         }
-        if let Some((check, expected)) = expected {
+        if let (Some(check), Some(expected)) = (first_loss, gradients.expected.take()) {
             // Waits for the device, but only once in a run.
             check_first_step(&check, &expected, self.step_log.last())?;
             self.check_first_loss = false;
@@ -287,7 +380,8 @@ impl Trainer<'_> {
         // ends the run here, if it was not found above.
         let record = if self.step_log.is_due() { self.step_log.read()? } else { None };
         if let Some(record) = &record {
-            self.log.line(record)?;
+            self.log.line(record);
+            self.tell_log_warnings();
         }
         self.progress.step(self.session.meta.step, record.as_ref());
         Ok(AfterStep::Done)
@@ -301,27 +395,48 @@ impl Trainer<'_> {
         // Waits for the device at every batch.
         let Some(evaluation) = self.evaluator.run(&network, self.progress, self.stop)? else { return Ok(false) };
 
-        // The best checkpoint.
+        // The best checkpoint. An undefined AP, which COCO writes as -1, is never the best. An evaluation that only
+        // `train.max_steps` caused is no evaluation of the whole run: it makes the best checkpoint only where there is
+        // none, and a resumed run drops it.
+        let provisional = self.session.meta.epoch < epoch || !self.is_evaluation_due(epoch);
         let ap = evaluation.metrics.ap;
-        let best = self.evaluated.best.is_none_or(|best| ap > best.ap);
+        let is_higher = self.evaluated.best.is_none_or(|best| !provisional && ap > best.ap);
+        let best = evaluation.metrics.is_defined() && is_higher;
         if best {
             self.evaluated.best = Some(Best { epoch, ap });
             self.checkpoint.save(&network, &self.run.best())?;
         }
 
         // The log, then the record that this epoch has been evaluated.
-        self.log.evaluation(&EvaluationRecord::new(epoch, self.session.meta.step, &evaluation))?;
+        self.log.evaluation(&EvaluationRecord::new(epoch, self.session.meta.step, &evaluation));
+        self.tell_log_warnings();
         self.progress.evaluation(&EvaluationReport {
             epoch,
             metrics: &evaluation.metrics,
             losses: &evaluation.losses,
+            images: evaluation.images,
+            left_out: evaluation.left_out,
             best,
             seconds: started.elapsed().as_secs_f64(),
         });
-        self.evaluated.epoch = epoch;
+        if provisional {
+            self.evaluated.provisional |= best;
+        } else {
+            self.evaluated.epoch = epoch;
+        }
         self.evaluated.save(&self.run.evaluated())?;
         self.evaluation = Some(evaluation);
         Ok(true)
+    }
+
+    /// Removes a best checkpoint that an earlier call made inside an epoch that is continued now.
+    fn drop_provisional_best(&mut self) -> Result<(), TrainError> {
+        if self.evaluated.provisional {
+            (self.evaluated.best, self.evaluated.provisional) = (None, false);
+            self.evaluated.save(&self.run.evaluated())?;
+            self.run.remove_best()?;
+        }
+        Ok(())
     }
 
     /// Whether the network is evaluated after `epoch`: every `train.eval_every` epochs and after the last.

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use foveal_criterion::SmoothedPositives;
-use foveal_train::{EpochRecord, Outcome, RunConfig, RunDir, Silent, StepRecord, train};
+use foveal_train::{EpochRecord, Outcome, RunConfig, RunDir, Silent, Start, StepRecord, train};
 
 const STEPS: usize = 200;
 
@@ -37,7 +37,7 @@ struct Trained {
 fn run(config: &RunConfig) -> Trained {
     let dir = tempfile::tempdir().unwrap();
     let run = RunDir::create(&dir.path().join("r")).unwrap();
-    let outcome = train(config, &Device::flex(), &run, false, &mut Silent, &AtomicBool::new(false));
+    let outcome = train(config, &Device::flex(), &run, Start::New, &mut Silent, &AtomicBool::new(false));
     assert!(matches!(outcome, Ok(Outcome::Finished(_))), "{outcome:?}");
     let text = std::fs::read_to_string(run.log()).unwrap();
     let steps = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
@@ -121,7 +121,7 @@ fn a_list_of_another_length_and_wrong_names_are_refused_before_training() {
     let dir = tempfile::tempdir().unwrap();
     let run = RunDir::create(&dir.path().join("r")).unwrap();
     let config = tiny("[loss]\nalpha = [0.25, 0.5]");
-    let error = train(&config, &Device::flex(), &run, false, &mut Silent, &AtomicBool::new(false)).unwrap_err();
+    let error = train(&config, &Device::flex(), &run, Start::New, &mut Silent, &AtomicBool::new(false)).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("loss.alpha") && text.contains('2') && text.contains('3'), "{text}");
 }

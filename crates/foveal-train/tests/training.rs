@@ -8,16 +8,22 @@ use burn::tensor::Device;
 use foveal_detector::Checkpoint;
 use foveal_train::{
     BenchPhases, EpochStart, EvaluationReport, Evaluator, OptimizerKind, Outcome, Progress, RunConfig, RunDir, Silent,
-    StepRecord, Summary, TrainError, bench, train,
+    Start, StepRecord, Summary, TrainError, TrainState, bench, train,
 };
 
 fn tiny() -> RunConfig {
     toml::from_str(include_str!("tiny.toml")).unwrap()
 }
 
+const RESUME: Start = Start::Resume { allow_changes: false };
+
+fn start(resume: bool) -> Start {
+    if resume { RESUME } else { Start::New }
+}
+
 fn run_to_end(config: &RunConfig, root: &Path, resume: bool) -> Summary {
     let run = if resume { RunDir::resume(root).unwrap() } else { RunDir::create(root).unwrap() };
-    match train(config, &Device::flex(), &run, resume, &mut Silent, &AtomicBool::new(false)).unwrap() {
+    match train(config, &Device::flex(), &run, start(resume), &mut Silent, &AtomicBool::new(false)).unwrap() {
         Outcome::Finished(summary) => summary,
         other => panic!("{other:?}"),
     }
@@ -64,7 +70,7 @@ impl Progress for Listener {
 fn listen(config: &RunConfig, root: &Path, listener: &mut Listener, resume: bool) -> Outcome {
     let run = if resume { RunDir::resume(root).unwrap() } else { RunDir::create(root).unwrap() };
     let stop = Arc::clone(&listener.stop);
-    train(config, &Device::flex(), &run, resume, listener, &stop).unwrap()
+    train(config, &Device::flex(), &run, start(resume), listener, &stop).unwrap()
 }
 
 #[test]
@@ -106,8 +112,9 @@ fn a_resumed_run_equals_one_that_never_stopped() {
         config.loss.normalizer = serde_json::from_value(normalizer.into()).unwrap();
         run_to_end(&config, &whole, false);
         let per_epoch = steps(&whole).len() as u64 / 3;
-        let mut listener = Listener { stop_at_step: Some(per_epoch + 1), ..Listener::default() };
-        assert_eq!(listen(&config, &parts, &mut listener, false), Outcome::Interrupted { epoch: 1 });
+        let step = per_epoch + 1;
+        let mut listener = Listener { stop_at_step: Some(step), ..Listener::default() };
+        assert_eq!(listen(&config, &parts, &mut listener, false), Outcome::Interrupted { epoch: 1, step });
         run_to_end(&config, &parts, true);
         assert_eq!(steps(&whole), steps(&parts), "{name}");
         for file in ["checkpoints/last.safetensors", "state/last.safetensors", "metrics.csv"] {
@@ -145,7 +152,7 @@ fn learning_rates_of_groups_are_told_and_resumed() {
     (config.train.backbone_lr, config.train.new_layers_lr) = (0.1, 3.0);
     let mut messages = Messages::default();
     let run = RunDir::create(&whole).unwrap();
-    train(&config, &Device::flex(), &run, false, &mut messages, &AtomicBool::new(false)).unwrap();
+    train(&config, &Device::flex(), &run, Start::New, &mut messages, &AtomicBool::new(false)).unwrap();
     let said = "factors of the learning rate: 0.1 for the backbone (train.backbone_lr), 3 for 2 tensors that were not \
                 loaded from model.weights (train.new_layers_lr)";
     assert!(messages.0.iter().any(|line| line.starts_with(said)), "{:?}", messages.0);
@@ -153,8 +160,9 @@ fn learning_rates_of_groups_are_told_and_resumed() {
     assert!(saved.contains("backbone_lr = 0.1") && saved.contains("new_layers_lr = 3"), "{saved}");
 
     let per_epoch = steps(&whole).len() as u64 / 3;
-    let mut listener = Listener { stop_at_step: Some(per_epoch + 1), ..Listener::default() };
-    assert_eq!(listen(&config, &parts, &mut listener, false), Outcome::Interrupted { epoch: 1 });
+    let step = per_epoch + 1;
+    let mut listener = Listener { stop_at_step: Some(step), ..Listener::default() };
+    assert_eq!(listen(&config, &parts, &mut listener, false), Outcome::Interrupted { epoch: 1, step });
     run_to_end(&config, &parts, true);
     assert_eq!(steps(&whole), steps(&parts));
     for file in ["checkpoints/last.safetensors", "state/last.safetensors"] {
@@ -168,16 +176,161 @@ fn learning_rates_of_groups_are_told_and_resumed() {
     assert_ne!(steps(&other).last().unwrap().loss, steps(&whole).last().unwrap().loss);
 }
 
+/// A configuration with everything that a state inside an epoch must hold: several steps an epoch, steps that are in no
+/// line of the log yet, accumulation, a moving average, clipping, repeated images and two loading threads.
+fn eventful() -> RunConfig {
+    let mut config = tiny();
+    (config.data.shapes.count, config.data.workers) = (22, 2);
+    config.data.sampler = foveal_data::Sampler::RepeatFactor;
+    config.data.repeat_threshold = 0.9;
+    config.loss.normalizer = serde_json::from_value("ema".into()).unwrap();
+    let t = &mut config.train;
+    (t.accumulate, t.ema, t.clip_norm, t.log_every, t.epochs, t.eval_every) = (2, 0.9, 1.0, 4, 2, 1);
+    config
+}
+
+/// The lines of a run's log without their timings.
+fn log_without_timings(root: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(root.join("log.jsonl")).unwrap();
+    let mut lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in lines.iter_mut().filter_map(|line| line.as_object_mut()) {
+        ["images_per_second", "data_wait", "seconds"].iter().for_each(|timing| drop(line.remove(*timing)));
+    }
+    lines
+}
+
+const RESULTS: [&str; 5] = [
+    "checkpoints/last.safetensors",
+    "checkpoints/best.safetensors",
+    "state/last.safetensors",
+    "state/evaluated.json",
+    "metrics.csv",
+];
+
+/// Checks that two run folders have the same results and the same files.
+fn assert_same(whole: &Path, parts: &Path, what: &str) {
+    assert_eq!(log_without_timings(whole), log_without_timings(parts), "{what}");
+    for file in RESULTS {
+        assert!(bytes(whole, file) == bytes(parts, file), "{what}: {file} differs");
+    }
+    for folder in ["", "checkpoints", "state"] {
+        let names = |root: &Path| {
+            let entries = std::fs::read_dir(root.join(folder)).unwrap();
+            entries.map(|e| e.unwrap().file_name()).collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(names(whole), names(parts), "{what}");
+    }
+}
+
 #[test]
-fn an_interrupted_first_epoch_resumes_from_the_start() {
+fn a_run_stopped_at_any_step_equals_one_that_never_stopped() {
     let dir = tempfile::tempdir().unwrap();
-    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
-    let config = tiny();
-    run_to_end(&config, &whole, false);
-    let mut listener = Listener { stop_at_step: Some(1), ..Listener::default() };
-    assert_eq!(listen(&config, &parts, &mut listener, false), Outcome::Interrupted { epoch: 0 });
+    let (whole, config) = (dir.path().join("whole"), eventful());
+    let steps = run_to_end(&config, &whole, false).step;
+    assert!(steps >= 10 && steps.is_multiple_of(2), "{steps}");
+    for step in 1..steps {
+        let parts = dir.path().join(format!("parts-{step}"));
+        let mut listener = Listener { stop_at_step: Some(step), ..Listener::default() };
+        let outcome = listen(&config, &parts, &mut listener, false);
+        assert!(matches!(outcome, Outcome::Interrupted { step: at, .. } if at == step), "{outcome:?}");
+        run_to_end(&config, &parts, true);
+        assert_same(&whole, &parts, &format!("step {step}"));
+    }
+    // A run that stops after every step.
+    let parts = dir.path().join("single-steps");
+    for step in 1..steps {
+        let mut listener = Listener { stop_at_step: Some(step), ..Listener::default() };
+        listen(&config, &parts, &mut listener, step > 1);
+    }
     run_to_end(&config, &parts, true);
-    assert_eq!(steps(&whole), steps(&parts));
+    assert_same(&whole, &parts, "single steps");
+}
+
+#[test]
+fn a_run_continued_after_max_steps_equals_one_that_never_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, config) = (dir.path().join("whole"), eventful());
+    let steps = run_to_end(&config, &whole, false).step;
+    for most in [1, steps as usize / 2 - 1, steps as usize / 2, steps as usize - 1] {
+        let parts = dir.path().join(format!("parts-{most}"));
+        let mut short = config.clone();
+        short.train.max_steps = most;
+        let summary = run_to_end(&short, &parts, false);
+        assert!(summary.step == most as u64 && summary.evaluation.is_some() && summary.best.is_some());
+        // Resuming a run that is done changes nothing.
+        let before = bytes(&parts, "metrics.csv");
+        run_to_end(&short, &parts, true);
+        assert!(before == bytes(&parts, "metrics.csv") && parts.join("checkpoints/best.safetensors").is_file());
+        run_to_end(&config, &parts, true);
+        // The configuration without the limit was written over the one with it, which is kept.
+        std::fs::remove_file(parts.join("config-1.toml")).unwrap();
+        assert_same(&whole, &parts, &format!("max_steps = {most}"));
+    }
+}
+
+#[test]
+fn a_state_is_saved_inside_an_epoch_and_a_damaged_one_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, parts, mut config) = (dir.path().join("whole"), dir.path().join("parts"), eventful());
+    run_to_end(&config, &whole, false);
+    // A state after every step.
+    config.train.save_every = 1e-9;
+    let mut listener = Listener { stop_at_step: Some(4), ..Listener::default() };
+    listen(&config, &parts, &mut listener, false);
+    let mut damaged = bytes(&parts, "state/last.safetensors");
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 4;
+    std::fs::write(parts.join("state/last.safetensors"), damaged).unwrap();
+    config.train.save_every = 10.0;
+    let mut messages = Messages::default();
+    let run = RunDir::resume(&parts).unwrap();
+    train(&config, &Device::flex(), &run, RESUME, &mut messages, &AtomicBool::new(false)).unwrap();
+    let said = |part: &str| messages.0.iter().any(|line| line.contains(part));
+    assert!(said("the run goes on from the state before it") && said("resuming at step 3"), "{:?}", messages.0);
+    std::fs::remove_file(parts.join("config-1.toml")).unwrap();
+    assert_same(&whole, &parts, "damaged");
+
+    // Without a newest state the one before it is used; if both are damaged, the run is not resumed.
+    std::fs::remove_file(parts.join("state/last.safetensors")).unwrap();
+    drop(run);
+    run_to_end(&config, &parts, true);
+    assert_same(&whole, &parts, "gone");
+    for state in ["state/last.safetensors", "state/previous.safetensors"] {
+        std::fs::write(parts.join(state), b"damaged").unwrap();
+    }
+    let run = RunDir::resume(&parts).unwrap();
+    let result = train(&config, &Device::flex(), &run, RESUME, &mut Silent, &AtomicBool::new(false));
+    assert!(matches!(result, Err(TrainError::State { .. })), "{result:?}");
+}
+
+#[test]
+fn tensors_that_are_not_those_of_the_run_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("r");
+    let mut config = tiny();
+    (config.train.optimizer, config.train.ema) = (OptimizerKind::AdamW, 0.9);
+    run_to_end(&config, &root, false);
+    let state = TrainState::load(&root.join("state/last.safetensors")).unwrap();
+    std::fs::remove_file(root.join("state/previous.safetensors")).unwrap();
+    type Edit = fn(&mut TrainState);
+    let edits: [(&str, Edit); 5] = [
+        ("first moments", |s| drop(s.first.pop_first())),
+        ("second moments", |s| drop(s.second.insert("x".into(), s.second.first_key_value().unwrap().1.clone()))),
+        ("moving averages", |s| drop(s.ema.pop_last())),
+        ("first moments", |s| s.first.first_entry().unwrap().get_mut().values.truncate(1)),
+        ("shape", |s| drop(s.weights.pop_first())),
+    ];
+    for (part, edit) in edits {
+        let mut edited = state.clone();
+        edit(&mut edited);
+        for tensor in edited.first.values_mut() {
+            tensor.shape = vec![tensor.values.len()];
+        }
+        edited.save(&root.join("state/last.safetensors")).unwrap();
+        let run = RunDir::resume(&root).unwrap();
+        let error = train(&config, &Device::flex(), &run, RESUME, &mut Silent, &AtomicBool::new(false)).unwrap_err();
+        assert!(matches!(&error, TrainError::State { found, .. } if found.contains(part)), "{part}: {error}");
+    }
 }
 
 #[test]
@@ -186,7 +339,7 @@ fn an_interrupted_evaluation_is_made_up_for() {
     let root = dir.path().join("r");
     let config = tiny();
     let mut listener = Listener { stop_in_evaluation: true, ..Listener::default() };
-    assert_eq!(listen(&config, &root, &mut listener, false), Outcome::Interrupted { epoch: 3 });
+    assert_eq!(listen(&config, &root, &mut listener, false), Outcome::Interrupted { epoch: 3, step: 12 });
     let before = steps(&root);
     let mut listener = Listener::default();
     let outcome = listen(&config, &root, &mut listener, true);
@@ -222,7 +375,7 @@ fn a_loss_that_is_not_finite_stops_with_step_and_images() {
     let run = RunDir::create(&dir.path().join("r")).unwrap();
     let mut config = tiny();
     (config.train.lr, config.train.warmup_steps) = (1e30, 0);
-    let error = train(&config, &Device::flex(), &run, false, &mut Silent, &AtomicBool::new(false)).unwrap_err();
+    let error = train(&config, &Device::flex(), &run, Start::New, &mut Silent, &AtomicBool::new(false)).unwrap_err();
     let TrainError::NonFinite { step, images, .. } = &error else { panic!("{error}") };
     assert!(*step >= 2 && images.len() == 2, "{error}");
     let message = error.to_string();
@@ -278,24 +431,116 @@ fn log_lines_average_their_interval() {
 }
 
 #[test]
-fn a_run_resumes_with_its_own_seed_and_model_only() {
+fn a_run_goes_on_with_its_own_settings_or_with_changes_that_are_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("r");
     let mut config = tiny();
     config.train.epochs = 1;
     run_to_end(&config, &root, false);
-    let refused = |change: fn(&mut RunConfig)| {
+    let before = bytes(&root, "config.toml");
+    let resumed = |allow_changes, change: fn(&mut RunConfig)| {
         let mut other = config.clone();
         other.train.epochs = 2;
         change(&mut other);
         let run = RunDir::resume(&root).unwrap();
-        let result = train(&other, &Device::flex(), &run, true, &mut Silent, &AtomicBool::new(false));
-        matches!(result, Err(TrainError::State { .. }))
+        train(&other, &Device::flex(), &run, Start::Resume { allow_changes }, &mut Silent, &AtomicBool::new(false))
     };
-    assert!(refused(|c| c.train.seed = 5));
-    assert!(refused(|c| c.model.fpn_channels = 32));
-    assert!(refused(|c| c.train.ema = 0.9));
-    assert!(!refused(|_| {}));
+    let refused: [fn(&mut RunConfig); 5] = [
+        |c| c.train.seed = 5,
+        |c| c.model.fpn_channels = 32,
+        |c| c.train.ema = 0.9,
+        |c| c.train.optimizer = OptimizerKind::AdamW,
+        |c| c.data.shapes.classes = 2,
+    ];
+    for change in refused {
+        let result = resumed(true, change);
+        assert!(matches!(result, Err(TrainError::Refused { .. })), "{result:?}");
+    }
+    let changed: [fn(&mut RunConfig); 3] =
+        [|c| c.train.lr = 0.1, |c| c.train.batch_size = 4, |c| c.data.shapes.max_objects = 2];
+    for change in changed {
+        let result = resumed(false, change);
+        assert!(matches!(result, Err(TrainError::Changed { .. })), "{result:?}");
+    }
+    assert!(bytes(&root, "config.toml") == before && !root.join("config-1.toml").exists());
+    assert!(resumed(true, |c| c.train.lr = 0.1).is_ok());
+    assert!(bytes(&root, "config-1.toml") == before);
+}
+
+/// Writes the generated set to `folder`, damages its first training images behind their headers, and returns a
+/// configuration that trains on it and leaves out what cannot be read.
+fn damaged(folder: &Path, images: usize, max_skipped: Option<usize>) -> RunConfig {
+    let mut config = tiny();
+    foveal_data::write_shapes(&config.data.shapes, folder).unwrap();
+    for split in ["train", "val"] {
+        let set = if split == "train" { &mut config.data.train } else { &mut config.data.val };
+        set.annotations = Some(folder.join(format!("annotations/{split}.json")));
+        set.images = Some(folder.join("images").join(split));
+    }
+    let names: std::collections::BTreeSet<_> =
+        std::fs::read_dir(folder.join("images/train")).unwrap().map(|e| e.unwrap().path()).collect();
+    for path in names.iter().take(images) {
+        let mut bytes = std::fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+    config.data.source = foveal_data::Source::Coco;
+    config.data.on_error = foveal_data::OnError::Skip;
+    config.data.max_skipped = max_skipped;
+    config
+}
+
+#[test]
+fn a_training_set_that_cannot_be_read_is_an_error_and_not_an_empty_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let result = |name: &str, images, max_skipped| {
+        let config = damaged(&dir.path().join(name), images, max_skipped);
+        let run = RunDir::create(&dir.path().join(name).join("run")).unwrap();
+        let result = train(&config, &Device::flex(), &run, Start::New, &mut Silent, &AtomicBool::new(false));
+        (result, run)
+    };
+    // All eight images, however many may be left out.
+    for max_skipped in [None, Some(1000)] {
+        let (result, run) = result(&format!("all-{max_skipped:?}"), 8, max_skipped);
+        let Err(TrainError::TooManySkipped { set, limit, first, .. }) = result else { panic!("{result:?}") };
+        assert!(set == "training" && limit == 7 && first.contains(".png"), "{first}");
+        assert!(std::fs::read_to_string(run.skipped()).unwrap().contains(".png"));
+    }
+    let (refused, _) = result("three", 3, Some(2));
+    assert!(matches!(refused, Err(TrainError::TooManySkipped { skipped: 3, limit: 2, .. })), "{refused:?}");
+    let (trained, run) = result("some", 3, Some(3));
+    assert!(matches!(trained, Ok(Outcome::Finished(Summary { step: 12, .. }))), "{trained:?}");
+    let list: serde_json::Value = serde_json::from_slice(&std::fs::read(run.skipped()).unwrap()).unwrap();
+    assert_eq!(list["loading"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn images_that_cannot_be_read_are_left_out_of_the_ground_truth() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = damaged(&dir.path().join("set"), 2, None);
+    // One image at a time, so that sums do not depend on which images share a batch, and all detections.
+    (config.eval.batch_size, config.eval.score_threshold) = (1, 0.0);
+    let run = RunDir::create(&dir.path().join("run")).unwrap();
+    train(&config, &Device::flex(), &run, Start::New, &mut Silent, &AtomicBool::new(false)).unwrap();
+    let checkpoint = Checkpoint::load(&run.last(), &Device::flex()).unwrap();
+    let evaluated = |dataset| {
+        let evaluator = Evaluator::new(&config, &checkpoint.meta.model, Arc::new(dataset), &Device::flex());
+        evaluator.run(&checkpoint.model, &mut Silent, &AtomicBool::new(false)).unwrap().unwrap()
+    };
+    let whole = config.data.open_train().unwrap().dataset;
+    let found = evaluated(whole.clone());
+    assert!(found.images == 6 && found.left_out == 2 && !found.detections.is_empty());
+    // The same metrics as of a set without these images.
+    let annotations = config.data.train.annotations.as_ref().unwrap();
+    let mut coco: serde_json::Value = serde_json::from_slice(&std::fs::read(annotations).unwrap()).unwrap();
+    let damaged: Vec<i64> = whole.records().iter().take(2).map(|record| record.image_id).collect();
+    coco["images"].as_array_mut().unwrap().retain(|i| !damaged.contains(&i["id"].as_i64().unwrap()));
+    coco["annotations"].as_array_mut().unwrap().retain(|a| !damaged.contains(&a["image_id"].as_i64().unwrap()));
+    std::fs::write(annotations, coco.to_string()).unwrap();
+    let expected = evaluated(config.data.open_train().unwrap().dataset);
+    assert_eq!((expected.images, expected.left_out), (6, 0));
+    assert_eq!(foveal_train::Evaluation { left_out: 2, ..expected }, found);
 }
 
 #[test]

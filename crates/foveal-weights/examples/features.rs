@@ -5,6 +5,9 @@
 //! the gradients of the sum of C5 times `probe` with respect to the weights of all convolutions, as `grad.<name>`.
 //! `scripts/reference/check_backbones` compares the results with torch's.
 
+// A tool for scripts, which read what it prints.
+#![allow(clippy::print_stderr)]
+
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;

@@ -11,6 +11,7 @@ mod layout;
 mod module;
 mod pickle;
 mod plain;
+mod sealed;
 mod tensors;
 mod torch;
 
@@ -19,4 +20,5 @@ pub use convention::WeightsConvention;
 pub use error::WeightsError;
 pub use file::{read_weight_file, read_weights, tensors_from_safetensors};
 pub use module::{LoadReport, Mismatch, ParamPath, load_tensors, named_tensors, tensor_shapes};
+pub use sealed::{check_seal, seal, sealed_text};
 pub use tensors::{HostTensor, OtherTensor, TensorMap, WeightFile};

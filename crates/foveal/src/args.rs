@@ -80,10 +80,13 @@ pub(crate) struct TrainArgs {
     /// Run directory; must be new or empty, except with --resume [default: runs/<name>-<n>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Continue from the last finished epoch of the run in --out [default: the latest runs/<name>-<n>]
+    /// Continue the run in --out after the last saved optimizer step [default: the latest runs/<name>-<n>]
     #[arg(long)]
     pub resume: bool,
-    /// Do not check whether the class loss of the first step is in the expected range
+    /// With --resume, go on even if settings or data that change the training differ from those of the saved run
+    #[arg(long, requires = "resume")]
+    pub allow_changes: bool,
+    /// Do not check whether the scores and the class loss of the first step are those of a new class head
     #[arg(long)]
     pub no_step0_check: bool,
     /// Train and evaluate on the first N training images only, to test whether they can be learned
@@ -296,7 +299,7 @@ pub(crate) struct BenchArgs {
     /// Configuration file (TOML) [default: ResNet-50, 80 classes, batch 2, 512x512, frozen norms, SGD]
     pub config: Option<PathBuf>,
     /// Timed repetitions of each phase [default: bench.steps, which is 10 if it is not set]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub steps: Option<u32>,
     /// Time one phase only
     #[arg(long, value_name = "PHASE")]
@@ -322,7 +325,7 @@ pub(crate) enum SplitArg {
 #[derive(Subcommand, Debug)]
 pub(crate) enum DataCommand {
     /// Check data sets and list their problems
-    Check(DataSetArgs),
+    Check(CheckArgs),
     /// Count images, objects and classes
     Stats(DataSetArgs),
     /// Convert annotations of other formats to COCO's JSON format
@@ -343,9 +346,9 @@ pub(crate) struct DataSetArgs {
     #[arg(required_unless_present = "annotations")]
     pub config: Option<PathBuf>,
     /// COCO annotations, instead of a configuration
-    #[arg(long, value_name = "FILE", requires = "images", conflicts_with = "config")]
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
     pub annotations: Option<PathBuf>,
-    /// Folder of the images
+    /// Folder of the images; without it, only the annotations are checked
     #[arg(long, value_name = "DIR", requires = "annotations")]
     pub images: Option<PathBuf>,
     /// Data set of the configuration [default: both]
@@ -354,6 +357,19 @@ pub(crate) struct DataSetArgs {
     /// Write the result as JSON to FILE; - writes to stdout
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// Arguments of `foveal data check`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub set: DataSetArgs,
+    /// Decode every image, to find damaged pixels [default: if the data sets have fewer than 2000 images]
+    #[arg(long, overrides_with = "no_decode")]
+    pub decode: bool,
+    /// Check only the headers and the structure of the image files
+    #[arg(long, overrides_with = "decode")]
+    pub no_decode: bool,
 }
 
 /// Subcommands of `foveal data convert`.
@@ -372,7 +388,33 @@ pub(crate) enum ConvertCommand {
         /// Classes in the order of their ids [default: all that occur, sorted by name]
         #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
         classes: Vec<String>,
+        /// Objects marked difficult: as crowd regions (ignored), as ordinary objects, or left out
+        #[arg(long, value_name = "RULE", default_value = "crowd")]
+        difficult: DifficultArg,
+        /// Files and objects that cannot be converted: an error, or left out with a warning
+        #[arg(long, value_name = "RULE", default_value = "fail")]
+        on_error: OnErrorArg,
     },
+}
+
+/// What `foveal data convert voc` makes of objects marked difficult.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DifficultArg {
+    /// Crowd regions, which neither training nor evaluation counts
+    Crowd,
+    /// Ordinary objects
+    Object,
+    /// Left out
+    Drop,
+}
+
+/// What happens to files and objects that cannot be converted.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnErrorArg {
+    /// They are an error
+    Fail,
+    /// They are left out with a warning
+    Skip,
 }
 
 /// Subcommands of `foveal anchors`.

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use ab_glyph::{Font, FontRef, PxScale, ScaleFont, point};
+use foveal_base::printable;
 use foveal_boxes::BBox;
 use image::{Rgb, RgbImage, imageops};
 
@@ -12,7 +13,7 @@ pub(crate) struct Mark {
     pub bbox: BBox,
     /// Class index, which selects the colour.
     pub class: u32,
-    /// The text of the label.
+    /// The text of the label; what it cannot show as letters is drawn as escapes.
     pub text: String,
 }
 
@@ -52,7 +53,8 @@ pub(crate) fn draw(image: &RgbImage, marks: &[Mark]) -> RgbImage {
     }
     let mut taken: Vec<Rect> = Vec::new();
     for (mark, frame) in marks.iter().zip(&frames) {
-        let label = Label::new(&mark.text, text_height);
+        let text = printable(&mark.text);
+        let label = Label::new(&text, text_height);
         let place = label.place(frame, &taken, &canvas);
         label.draw(&mut canvas, &place, color_of(mark.class));
         taken.push(place);
@@ -251,6 +253,15 @@ mod tests {
             let marks: Vec<Mark> = boxes.iter().map(|b| mark(*b, text)).collect();
             let drawn = draw(&image, &marks);
             assert_eq!(drawn.dimensions(), (160, 120));
+        }
+    }
+
+    #[test]
+    fn names_that_differ_in_what_cannot_be_seen_are_drawn_differently() {
+        let image = RgbImage::new(640, 400);
+        let drawn = |text: &str| draw(&image, &[mark(BBox::new(100.0, 100.0, 300.0, 300.0), text)]);
+        for text in ["a\u{202e}b", "a\u{1b}[31mb", "a\nb", "a\u{200b}b"] {
+            assert!(drawn(text) != drawn("ab"), "{text:?}");
         }
     }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Mutex;
 
+use crate::console::note;
+
 /// Exit code of a command that succeeded.
 pub(crate) const DONE: u8 = 0;
 /// Exit code of a command that failed.
@@ -24,25 +26,10 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// The reader of stdout has closed it, as `head` does. This ends the command without a message, with code [`DONE`].
-#[derive(Debug)]
-pub(crate) struct ClosedPipe;
-
-impl fmt::Display for ClosedPipe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("stdout is closed")
-    }
-}
-
-impl std::error::Error for ClosedPipe {}
-
 /// Prints an error and its causes on one line of stderr, and returns the exit code.
 ///
 /// A cause whose text is already part of the message is left out.
 pub(crate) fn report(error: &anyhow::Error) -> u8 {
-    if error.is::<ClosedPipe>() {
-        return DONE;
-    }
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
@@ -52,7 +39,7 @@ pub(crate) fn report(error: &anyhow::Error) -> u8 {
             text = format!("{text}: {cause}");
         }
     }
-    eprintln!("error: {text}");
+    note!("error: {text}");
     if error.is::<Usage>() { USAGE } else { FAILED }
 }
 
@@ -86,6 +73,6 @@ pub(crate) fn install_panic_hook() {
 /// Prints the panic that ended the command as an internal error, on one line of stderr, and returns the exit code.
 pub(crate) fn report_panic() -> u8 {
     let text = PANICS.lock().ok().and_then(|mut panics| panics.main.take().or(panics.any.take()));
-    eprintln!("error: internal error, please report it as a bug of foveal: {}", text.unwrap_or_default());
+    note!("error: internal error, please report it as a bug of foveal: {}", text.unwrap_or_default());
     FAILED
 }

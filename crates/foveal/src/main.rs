@@ -5,17 +5,21 @@ mod args;
 mod chart;
 mod commands;
 mod config;
+mod console;
 mod device;
 mod draw;
 mod failure;
+mod identity;
 mod inputs;
 mod loss_args;
 mod output;
+mod outputs;
 mod progress;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use foveal_base::printable;
 
 use args::Cli;
 
@@ -27,15 +31,32 @@ fn main() -> ExitCode {
     failure::install_panic_hook();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // clap prints help and version to stdout (exit code 0) and errors to stderr (exit code 2).
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { failure::USAGE } else { failure::DONE });
-        }
+        Err(error) => return ExitCode::from(answer(&error)),
     };
     let code = std::panic::catch_unwind(|| match commands::run(cli) {
         Ok(code) => code,
         Err(error) => failure::report(&error),
     });
     ExitCode::from(code.unwrap_or_else(|_| failure::report_panic()))
+}
+
+/// Prints what clap has to say in place of a command: help and version to stdout, an error of the command line to
+/// stderr. Returns the exit code.
+fn answer(error: &clap::Error) -> u8 {
+    if error.use_stderr() {
+        // The message quotes the arguments as they are, and a pattern of the shell can put hostile file names there.
+        let arguments = std::env::args_os().map(|argument| printable(&argument.to_string_lossy()).into_owned());
+        let again = Cli::try_parse_from(arguments).err().filter(|again| again.kind() == error.kind());
+        match again {
+            Some(again) => drop(again.print()),
+            None => error.to_string().lines().for_each(console::line),
+        }
+        return failure::USAGE;
+    }
+    match error.print() {
+        Err(failed) if !output::is_gone(&failed) => {
+            failure::report(&anyhow::Error::new(failed).context("cannot write to stdout"))
+        }
+        _ => failure::DONE,
+    }
 }

@@ -1,30 +1,74 @@
 //! Writing results to stdout or to files.
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use foveal_base::write_atomically;
+use foveal_base::{Destination, destination, is_unprintable, printable, write_atomically};
 use serde::Serialize;
 
-use crate::failure::ClosedPipe;
-
-/// Writes a result to stdout.
+/// Writes a table or list for people to stdout. Its line breaks remain; all other characters that would act on a
+/// terminal are shown as escapes. Names in it are made printable before, because they could contain line breaks.
 ///
 /// # Errors
-/// [`ClosedPipe`] if the reader has closed the pipe; otherwise the error of the system.
+/// If stdout cannot be written. A reader that has closed it, as `head` does, is no error.
 pub(crate) fn print(text: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    match written {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(ClosedPipe.into()),
+    let lines: Vec<_> = text.split('\n').map(printable).collect();
+    print_exact(&lines.join("\n"))
+}
+
+/// Writes text in a format of its own, such as TOML, to stdout as it is.
+///
+/// # Errors
+/// If stdout cannot be written. A reader that has closed it, as `head` does, is no error.
+pub(crate) fn print_exact(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if is_gone(&error) => Ok(()),
         other => other.context("cannot write to stdout"),
     }
 }
 
-/// Whether the path of a `--json` option is `-`, which stands for stdout.
+/// Whether the error of a write to stdout says that nobody reads it any more: the pipe or the terminal is closed. The
+/// command goes on to its end then, so that its exit code is that of its work. A full disk is another error.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    /// The error of a terminal that has been closed; on a file it means a damaged disk.
+    const EIO: i32 = 5;
+    error.kind() == ErrorKind::BrokenPipe || (error.raw_os_error() == Some(EIO) && is_device())
+}
+
+/// Whether stdout is a device, such as a terminal. `isatty` cannot say so of a terminal that has been closed.
+#[cfg(unix)]
+fn is_device() -> bool {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileTypeExt;
+    let copy = io::stdout().as_fd().try_clone_to_owned().map(std::fs::File::from);
+    copy.and_then(|file| file.metadata()).is_ok_and(|known| known.file_type().is_char_device())
+}
+
+#[cfg(not(unix))]
+fn is_device() -> bool {
+    use std::io::IsTerminal;
+    io::stdout().is_terminal()
+}
+
+/// Whether the path of a `--json` option stands for stdout: `-`, or a path of the system such as `/dev/stdout`.
 pub(crate) fn is_stdout(path: Option<&Path>) -> bool {
-    path == Some(Path::new("-"))
+    path.is_some_and(|path| path == Path::new("-") || destination(path).is_ok_and(|to| to == Destination::Stdout))
+}
+
+/// Replaces the characters of JSON text that would act on a terminal by JSON's own escapes. The values are the same:
+/// outside strings, JSON has no such characters, and inside them serde_json has escaped those below U+0020.
+fn json_for_terminal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unprintable(c) && c != '\n' {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out += &format!("\\u{unit:04x}"));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Writes a value as indented JSON to a file, or to stdout if the path is `-`.
@@ -34,7 +78,7 @@ pub(crate) fn is_stdout(path: Option<&Path>) -> bool {
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).context("cannot write the result as JSON")?;
     text.push('\n');
-    if is_stdout(Some(path)) { print(&text) } else { write_file(path, text.as_bytes()) }
+    if is_stdout(Some(path)) { print_exact(&json_for_terminal(&text)) } else { write_file(path, text.as_bytes()) }
 }
 
 /// Writes a file atomically, and creates its folder if needed.
@@ -62,7 +106,7 @@ pub(crate) fn create_parent(path: &Path) -> Result<()> {
 /// Writes a result: as JSON to the path `json` if it is given, and as a table to stdout unless the JSON goes there.
 ///
 /// # Errors
-/// If the file or stdout cannot be written; [`ClosedPipe`] if the reader of stdout has closed it.
+/// If the file or stdout cannot be written. A reader that has closed stdout is no error.
 pub(crate) fn emit<T: Serialize>(json: Option<&Path>, value: &T, table: &str) -> Result<()> {
     if let Some(path) = json {
         write_json(path, value)?;
@@ -89,7 +133,17 @@ pub(crate) fn significant(value: f64, digits: usize, fixed_from: f64) -> String 
 
 #[cfg(test)]
 mod tests {
-    use super::significant;
+    use super::{json_for_terminal, significant};
+
+    #[test]
+    fn json_for_a_terminal_has_the_same_values() {
+        let value = serde_json::json!({"a\u{1b}\u{9b}2J\n": ["\u{202e}\u{7f}\u{2028}", "青 \u{1f469}"]});
+        let text = serde_json::to_string_pretty(&value).unwrap();
+        let shown = json_for_terminal(&text);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        assert!(shown.contains("\\u009b") && shown.contains("青"), "{shown}");
+        assert!(shown.chars().all(|c| c == '\n' || !foveal_base::is_unprintable(c)), "{shown}");
+    }
 
     #[test]
     fn significant_digits() {

@@ -1,10 +1,12 @@
-//! Progress on stderr: bars on a terminal, lines elsewhere.
+//! Progress on stderr: bars on a terminal, lines elsewhere. Neither ends a run when it cannot be written.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use foveal_train::{EpochStart, EvaluationReport, Progress, StepRecord};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::console::{self, note};
 
 /// Time between two progress lines if stderr is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(20);
@@ -47,7 +49,8 @@ impl Console {
             let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::with_draw_target(Some(steps as u64), ProgressDrawTarget::stderr()).with_style(style);
             bar.set_prefix(self.prefix.clone());
-            self.bar = Some(bar);
+            // indicatif draws nothing on a terminal that cannot move its cursor; lines are shown there.
+            self.bar = (!bar.is_hidden()).then_some(bar);
         }
     }
 
@@ -60,7 +63,7 @@ impl Console {
             }
             None if self.last_line.elapsed() >= LINE_INTERVAL => {
                 self.last_line = Instant::now();
-                eprintln!("{} {}/{} {}", self.prefix, self.done, self.steps, self.status);
+                note!("{} {}/{} {}", self.prefix, self.done, self.steps, self.status);
             }
             None => {}
         }
@@ -75,8 +78,8 @@ impl Console {
     /// Prints a line above the bar.
     pub(crate) fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| console::line(text)),
+            None => console::line(text),
         }
     }
 }
@@ -88,6 +91,10 @@ impl Progress for Console {
 
     fn epoch_start(&mut self, start: &EpochStart) {
         self.start(format!("epoch {}/{}", start.epoch, start.epochs), start.steps);
+        self.done = start.done;
+        if let Some(bar) = &self.bar {
+            bar.set_position(start.done as u64);
+        }
     }
 
     fn step(&mut self, _step: u64, read: Option<&StepRecord>) {
@@ -107,7 +114,7 @@ impl Progress for Console {
 
     fn epoch_end(&mut self) {
         self.finish();
-        eprintln!("{} {}/{} {}", self.prefix, self.done, self.steps, self.status);
+        note!("{} {}/{} {}", self.prefix, self.done, self.steps, self.status);
     }
 
     fn evaluation_start(&mut self, batches: usize) {
@@ -120,11 +127,19 @@ impl Progress for Console {
 
     fn evaluation(&mut self, report: &EvaluationReport<'_>) {
         self.finish();
-        eprintln!(
-            "epoch {}: AP {:.3}, AP50 {:.3}, loss {:.4} (class {:.4}, box {:.4}), evaluated in {:.0} s{}",
+        let metrics = if report.metrics.is_defined() {
+            format!("AP {:.3}, AP50 {:.3}", report.metrics.ap, report.metrics.ap50)
+        } else {
+            "AP is undefined, because the validation set has no objects".to_owned()
+        };
+        let without = if report.left_out > 0 {
+            format!(" (on {} images, without {} that could not be loaded)", report.images, report.left_out)
+        } else {
+            String::new()
+        };
+        note!(
+            "epoch {}{without}: {metrics}, loss {:.4} (class {:.4}, box {:.4}), evaluated in {:.0} s{}",
             report.epoch,
-            report.metrics.ap,
-            report.metrics.ap50,
             report.losses.total,
             report.losses.class,
             report.losses.boxes,

@@ -29,9 +29,9 @@ impl Split {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShapesConfig {
-    /// Number of training images, at least 1. Default: 400.
+    /// Number of training images, from 1 to 1000000. Default: 400.
     pub count: usize,
-    /// Number of validation images. Default: 100.
+    /// Number of validation images, at most 1000000. Default: 100.
     pub val_count: usize,
     /// Size `[height, width]` of the images in pixels, each from 16 to 4096. Default: `[192, 192]`.
     pub size: [u32; 2],
@@ -62,6 +62,8 @@ pub struct ShapesConfig {
 /// With this seed, the default training set has 1377 discs and 63 figures of the rarest class (a ratio of 21.9), and
 /// the validation set has 21 figures of the rarest class.
 const DEFAULT_SEED: u64 = 2;
+/// Largest number of images of a set. All annotations are generated when the set is opened.
+const MAX_IMAGES: u64 = 1_000_000;
 
 impl Default for ShapesConfig {
     fn default() -> Self {
@@ -91,7 +93,8 @@ impl ShapesConfig {
     pub fn validate(&self) -> Result<(), SettingError> {
         let [height, width] = self.size;
         let short = height.min(width) as f32;
-        check::at_least_one("count", self.count)?;
+        check::count("count", self.count, 1..=MAX_IMAGES)?;
+        check::count("val_count", self.val_count, 0..=MAX_IMAGES)?;
         let sides = self.size.iter().all(|side| (16..=4096).contains(side));
         check::that(sides, "size", "[height, width] of 16 to 4096 pixels", &self.size)?;
         let kinds = (1..=Kind::ALL.len()).contains(&self.classes);

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use foveal_base::write_atomically;
 use foveal_coco::{Annotation, Category, CocoDataset, Image, LabelMap, bbox_to_xywh};
-use foveal_image::RgbImage;
+use foveal_image::{ImageLimit, RgbImage};
 use image::ImageFormat;
 use rayon::prelude::*;
 
@@ -84,7 +84,8 @@ pub fn open(config: &ShapesConfig, split: Split) -> Opened {
     };
     let labels = LabelMap::from_categories(&coco.categories).expect("kinds have distinct names");
     let sources = (0..records.len()).map(|index| ImageSource::Shape { set: Arc::clone(&images), index }).collect();
-    Opened { dataset: Dataset { records, sources, labels, coco }, report }
+    let limit = ImageLimit::default();
+    Opened { dataset: Dataset { records, sources, labels, coco, limit }, report }
 }
 
 /// Writes both splits of the generated data set as a COCO folder: `annotations/{train,val}.json` and

@@ -1,5 +1,6 @@
 //! ONNX nodes for post-processing, in the same steps as `postprocess.rs`: selection of the best (anchor, class) pairs
-//! of each level, class-wise non-maximum suppression, selection of the best detections of each image.
+//! of each level, removal of the boxes that clipping left without area, class-wise non-maximum suppression, selection of
+//! the best detections of each image.
 
 use super::builder::{Builder, Value, int_attribute};
 use super::layers::top;
@@ -58,7 +59,21 @@ fn best_of_level(builder: &mut Builder, logits: &Value, boxes: &Value, classes: 
     let last = builder.ints(&[-1]);
     let anchor = builder.node("Unsqueeze", &[&anchor, &last], vec![]);
     let boxes = builder.node("GatherND", &[boxes, &anchor], vec![int_attribute("batch_dims", 1)]);
+    let scores = without_area(builder, &scores, &boxes);
     Candidates { scores, classes: class, boxes }
+}
+
+/// The scores `[batch, candidates]`, with 0 for each of the clipped boxes `[batch, candidates, 4]` that has no area. A
+/// score of 0 is never above the threshold.
+fn without_area(builder: &mut Builder, scores: &Value, boxes: &Value) -> Value {
+    let (low, high) = (builder.last_axis(boxes, 0, 2), builder.last_axis(boxes, 2, 4));
+    let size = builder.node("Sub", &[&high, &low], vec![]);
+    let (width, height) = (builder.last_axis(&size, 0, 1), builder.last_axis(&size, 1, 2));
+    let shorter = builder.node("Min", &[&width, &height], vec![]);
+    let shorter = builder.reshape(&shorter, &[0, -1]);
+    let zero = builder.float(0.0);
+    let has_area = builder.node("Greater", &[&shorter, &zero], vec![]);
+    builder.node("Where", &[&has_area, scores, &zero], vec![])
 }
 
 /// The smaller of `count` and the length of `values [batch, length]`, as a vector `[1]`.

@@ -2,10 +2,12 @@
 #![allow(dead_code, deprecated)] // each test program uses a part; burn-ndarray is supported here
 
 pub(crate) mod classes;
+pub(crate) mod exact;
 
 use std::sync::{Mutex, MutexGuard};
 
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use exact::{Exact, assert_exact};
 use foveal_kernels::set_reference;
 
 /// Tolerance of the fused kernels in `f32`: largest difference divided by the largest reference value.
@@ -103,4 +105,12 @@ pub(crate) fn compare(what: &str, f: impl Fn(&Device) -> Vec<Vec<f32>>) {
     assert_close(&format!("flex, {what}"), &f(&Device::flex().autodiff()), &reference);
     assert_close(&format!("recomputing, {what}"), &f(&Device::flex().autodiff().gradient_checkpointing()), &reference);
     assert_close(&format!("ndarray, {what}"), &f(&Device::ndarray().autodiff()), &reference);
+}
+
+/// Checks that `f` gives the values of `exact` by the fused kernels, on both CPU backends.
+pub(crate) fn compare_exact(what: &str, exact: &[Vec<Exact>], f: impl Fn(&Device) -> Vec<Vec<f32>>) {
+    let _guard = fused_kernels();
+    assert_exact(&format!("flex, {what}"), &f(&Device::flex().autodiff()), exact);
+    assert_exact(&format!("recomputing, {what}"), &f(&Device::flex().autodiff().gradient_checkpointing()), exact);
+    assert_exact(&format!("ndarray, {what}"), &f(&Device::ndarray().autodiff()), exact);
 }

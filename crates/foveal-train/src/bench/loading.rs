@@ -30,6 +30,7 @@ pub(super) fn images_per_second(config: &RunConfig) -> Result<Vec<f64>, TrainErr
             training: true,
             anchors: config.model.anchors.clone(),
             matcher: config.matcher,
+            first: 0,
         };
         let (mut images, started) = (0, Instant::now());
         for batch in loader(Arc::clone(&set), &config.data, options, epoch as u64) {

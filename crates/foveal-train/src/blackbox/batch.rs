@@ -11,6 +11,7 @@ use foveal_boxes::{BBox, Delta};
 use foveal_data::Batch;
 use foveal_detector::ModelConfig;
 use foveal_image::{PaddedBatch, SIZE_DIVISOR};
+use foveal_weights::{HostTensor, TensorMap};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, View};
 
@@ -67,6 +68,15 @@ impl View for &Part {
 /// The bytes of the safetensors file of `batches`.
 pub(super) fn to_bytes(batches: &[RecordedBatch]) -> Vec<u8> {
     let parts: Vec<Part> = batches.iter().enumerate().flat_map(|(k, batch)| parts(k, batch)).collect();
+    safetensors::serialize(parts.iter().map(|part| (&part.name, part)), None).expect("names are unique and sizes right")
+}
+
+/// The bytes of a safetensors file of `tensors`.
+pub(super) fn tensors_to_bytes(tensors: &TensorMap) -> Vec<u8> {
+    let part = |(name, tensor): (&String, &HostTensor)| {
+        Part::new(name.clone(), Dtype::F32, tensor.shape.clone(), tensor.values.iter().copied(), f32::to_le_bytes)
+    };
+    let parts: Vec<Part> = tensors.iter().map(part).collect();
     safetensors::serialize(parts.iter().map(|part| (&part.name, part)), None).expect("names are unique and sizes right")
 }
 

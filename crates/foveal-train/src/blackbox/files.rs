@@ -5,14 +5,14 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use foveal_base::write_atomically;
+use foveal_base::{sync_folder, write_atomically};
 use foveal_weights::tensors_from_safetensors;
 
 use super::report::FORMAT;
 use super::{BlackBox, Replay, Report, batch};
 use crate::config::RunConfig;
 use crate::error::TrainError;
-use crate::run::{RunDir, weights_file};
+use crate::run::{RunDir, remove_folder};
 
 const REPORT: &str = "report.json";
 const BATCH: &str = "batch.safetensors";
@@ -28,8 +28,8 @@ impl BlackBox {
     /// then unchanged.
     pub fn save(&self, run: &RunDir) -> Result<PathBuf, TrainError> {
         let folder = run.black_box();
-        let temporary = folder.with_file_name("blackbox.tmp");
-        let result = self.fill(&temporary).and_then(|()| replace(&folder, &temporary));
+        let temporary = run.unfinished_black_box();
+        let result = self.fill(&temporary).and_then(|()| replace(run, &temporary));
         if result.is_err() {
             // An error of the removal is ignored: the first error is the one to report.
             let _ = fs::remove_dir_all(&temporary);
@@ -46,11 +46,16 @@ impl BlackBox {
         let config = toml::to_string(&self.config).expect("a configuration is TOML");
         write_atomically(&temporary.join(REPORT), report.as_bytes())?;
         write_atomically(&temporary.join(CONFIG), config.as_bytes())?;
-        write_atomically(&temporary.join(WEIGHTS), &weights_file(&self.weights))?;
+        write_atomically(&temporary.join(WEIGHTS), &batch::tensors_to_bytes(&self.weights))?;
         if !self.batches.is_empty() {
             write_atomically(&temporary.join(BATCH), &batch::to_bytes(&self.batches))?;
         }
         Ok(())
+    }
+
+    /// The paths of the files that [`BlackBox::load`] reads.
+    pub fn files(folder: &Path) -> [PathBuf; 4] {
+        [REPORT, CONFIG, WEIGHTS, BATCH].map(|file| inner(folder).join(file))
     }
 
     /// Reads a black box from the folder of a run or from a black box's own folder.
@@ -59,8 +64,7 @@ impl BlackBox {
     /// [`TrainError::Io`] when a file cannot be read; [`TrainError::BlackBox`] when there is none, a file is damaged,
     /// or it has another version; [`TrainError::Model`] when the weights are damaged.
     pub fn load(folder: &Path) -> Result<Self, TrainError> {
-        let inner = folder.join("blackbox");
-        let folder = if inner.join(REPORT).is_file() { inner } else { folder.to_owned() };
+        let folder = inner(folder);
         let path = folder.join(REPORT);
         let text = match fs::read(&path) {
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -110,19 +114,19 @@ impl BlackBox {
     }
 }
 
-/// Renames `temporary` to `folder`, and what is there before to `blackbox-previous`.
-fn replace(folder: &Path, temporary: &Path) -> Result<(), TrainError> {
-    let previous = folder.with_file_name("blackbox-previous");
-    if folder.exists() {
-        remove_folder(&previous)?;
-        fs::rename(folder, &previous).map_err(TrainError::io(folder))?;
-    }
-    fs::rename(temporary, folder).map_err(TrainError::io(folder))
+/// The folder of the black box: `blackbox` in the folder of a run, else the folder itself.
+fn inner(folder: &Path) -> PathBuf {
+    let inner = folder.join("blackbox");
+    if inner.join(REPORT).is_file() { inner } else { folder.to_owned() }
 }
 
-fn remove_folder(folder: &Path) -> Result<(), TrainError> {
-    match fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(TrainError::io(folder)(e)),
-        _ => Ok(()),
+/// Renames `temporary` to `blackbox`, and what is there before to `blackbox-previous`.
+fn replace(run: &RunDir, temporary: &Path) -> Result<(), TrainError> {
+    let (folder, previous) = (run.black_box(), run.previous_black_box());
+    if folder.exists() {
+        remove_folder(&previous)?;
+        fs::rename(&folder, &previous).map_err(TrainError::io(&folder))?;
     }
+    fs::rename(temporary, &folder).map_err(TrainError::io(&folder))?;
+    sync_folder(run.root()).map_err(TrainError::io(run.root()))
 }

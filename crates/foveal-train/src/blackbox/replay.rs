@@ -71,6 +71,7 @@ impl BlackBox {
             anchors_per_location: self.report.model.anchors.anchors_per_location(),
             activations,
             breakdown: is_host(&device),
+            first_loss: None,
             clip_norm: self.config.train.clip_norm,
         };
         let inputs = self.batches.iter().map(|b| (image_tensor(b.images.clone(), &device), b.targets.clone()));

@@ -47,6 +47,7 @@ fn record(config: &RunConfig, device: &Device, plant: impl Fn(&mut TensorMap, &m
         anchors_per_location: config.model.anchors.anchors_per_location(),
         activations: config.train.activations(),
         breakdown: true,
+        first_loss: None,
         clip_norm: 0.0,
     };
     let input = (image_tensor(batch.images.clone(), &device), batch.targets.clone());
@@ -58,7 +59,6 @@ fn record(config: &RunConfig, device: &Device, plant: impl Fn(&mut TensorMap, &m
         positives: gradients.positives,
         images: images.iter().map(|image| image.image_id).collect(),
         first_batch: 3,
-        batches: 1,
         normalizer,
         values: gradients.values.clone(),
         breakdown: None,
@@ -220,14 +220,14 @@ fn the_newest_two_are_kept_and_a_left_over_folder_is_no_obstacle() {
     let mut black_box =
         record(&tiny(), &Device::flex(), |weights, _| set(weights, "backbone.body.conv1.weight", f32::NAN));
     for step in 1..=3 {
-        std::fs::create_dir_all(run.root().join("blackbox.tmp/left")).unwrap();
+        std::fs::create_dir_all(run.unfinished_black_box().join("left")).unwrap();
         black_box.report.step = step;
         black_box.save(&run).unwrap();
     }
     let step = |folder: &str| BlackBox::load(&run.root().join(folder)).unwrap().report.step;
     assert_eq!((step(""), step("blackbox"), step("blackbox-previous")), (3, 3, 2));
     let names = std::fs::read_dir(run.root()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = names.filter(|name| name.starts_with("blackbox")).collect();
+    let mut names: Vec<String> = names.filter(|name| name.contains("blackbox")).collect();
     names.sort();
     assert_eq!(names, ["blackbox", "blackbox-previous"]);
 }

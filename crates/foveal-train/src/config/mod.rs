@@ -5,12 +5,13 @@ mod train;
 
 pub use train::{NonFinitePolicy, OptimizerKind, ScheduleKind, TrainConfig};
 
-use foveal_anchors::MatcherConfig;
+use foveal_anchors::{GridSize, MatcherConfig, grid_sizes};
 use foveal_backbone::BackboneNorm;
 use foveal_base::{SettingError, check};
 use foveal_criterion::LossConfig;
 use foveal_data::DataConfig;
 use foveal_detector::{ModelConfig, PostprocessConfig};
+use foveal_image::{MAX_SIDE, SIZE_DIVISOR, padded_length};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +81,26 @@ impl RunConfig {
 
     /// Checks combinations of values from different sections.
     fn validate_together(&self) -> Result<(), SettingError> {
+        let frozen = self.model.norm == BackboneNorm::FrozenBatch;
+        check::that(
+            frozen || (self.model.norm_eps as f32).is_normal(),
+            "model.norm_eps",
+            "a number above 0 (norms whose statistics are computed divide by 0 where all values are equal; 0 is for \
+             model.norm = \"frozen_batch\")",
+            &self.model.norm_eps,
+        )?;
+        let size = self.data.fixed_size.unwrap_or([self.data.min_size, self.data.max_size]).map(|side| side as usize);
+        fits("train.batch_size", self.train.batch_size, size)?;
+        fits("eval.batch_size", self.eval.batch_size, size)?;
+        let [height, width] = size.map(padded_length);
+        let locations: usize = grid_sizes(height, width).iter().map(GridSize::positions).sum();
+        let anchors = locations * self.model.anchors.anchors_per_location();
+        check::that(
+            anchors <= MAX_ANCHORS,
+            "model.anchors.scales",
+            &format!("scales and ratios with at most {MAX_ANCHORS} anchors in images of {height}x{width} pixels"),
+            &format_args!("{} with {anchors} anchors", self.model.anchors.scales),
+        )?;
         let new_layers = self.train.new_layers_lr;
         check::that(
             new_layers == 1.0 || self.model.weights.is_some(),
@@ -96,6 +117,24 @@ impl RunConfig {
     }
 }
 
+/// Largest number of images of a batch.
+pub(super) const MAX_BATCH: u64 = 4096;
+/// Largest number of steps of a benchmark.
+const MAX_STEPS: u64 = 1_000_000;
+/// Largest number of anchors of an image, 500 times that of the paper's.
+const MAX_ANCHORS: usize = 100_000_000;
+/// Largest size in bytes of the images of a batch, far above what a network could process at once.
+const MAX_BATCH_BYTES: usize = 64 << 30;
+/// Bytes of a pixel of a batch: three channels in single precision.
+const PIXEL_BYTES: usize = 12;
+
+/// Checks that a batch of images of `height` by `width` pixels has a size that could be processed.
+fn fits(key: &str, batch_size: usize, [height, width]: [usize; 2]) -> Result<(), SettingError> {
+    let most = (MAX_BATCH_BYTES / (PIXEL_BYTES * height * width)).max(1);
+    let expected = format!("at most {most} with images of {height}x{width} pixels, which are 64 GiB");
+    check::that(batch_size <= most, key, &expected, &batch_size)
+}
+
 /// The section `[eval]` of a configuration: how logits and deltas become detections, and the batch size of evaluations.
 /// Checkpoints store these values except `batch_size`, and `foveal predict` uses them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -106,12 +145,12 @@ pub struct EvalConfig {
     /// IoU from 0 to 1 above which non-maximum suppression removes the lower-scoring of two boxes of one class.
     /// Default: `0.5`.
     pub nms: f32,
-    /// Largest number of detections in an image, at least 1. Default: `100`.
+    /// Largest number of detections in an image, from 1 to 100000. Default: `100`.
     pub max_detections: usize,
     /// Largest number of candidates (pairs of an anchor and a class) that each pyramid level passes on to non-maximum
-    /// suppression, at least 1. Default: `1000`.
+    /// suppression, from 1 to 1000000. Default: `1000`.
     pub pre_nms: usize,
-    /// Number of images that are evaluated in one forward pass, at least 1. Default: `4`.
+    /// Number of images that are evaluated in one forward pass, from 1 to 4096. Default: `4`.
     pub batch_size: usize,
 }
 
@@ -145,9 +184,9 @@ impl EvalConfig {
     fn validate(&self) -> Result<(), SettingError> {
         check::fraction("score_threshold", self.score_threshold)?;
         check::fraction("nms", self.nms)?;
-        check::at_least_one("max_detections", self.max_detections)?;
-        check::at_least_one("pre_nms", self.pre_nms)?;
-        check::at_least_one("batch_size", self.batch_size)
+        check::count("max_detections", self.max_detections, 1..=100_000)?;
+        check::count("pre_nms", self.pre_nms, 1..=1_000_000)?;
+        check::count("batch_size", self.batch_size, 1..=MAX_BATCH)
     }
 }
 
@@ -155,19 +194,19 @@ impl EvalConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BenchConfig {
-    /// Number of images in a step, at least 1. Default: `2`.
+    /// Number of images in a step, from 1 to 4096. Default: `2`.
     pub batch_size: usize,
-    /// Height of the images in pixels, a multiple of 32. Default: `512`.
+    /// Height of the images in pixels, a multiple of 32 up to 16384. Default: `512`.
     pub height: usize,
-    /// Width of the images in pixels, a multiple of 32. Default: `512`.
+    /// Width of the images in pixels, a multiple of 32 up to 16384. Default: `512`.
     pub width: usize,
-    /// Number of objects in each image. Default: `8`.
+    /// Number of objects in each image, at most 10000. Default: `8`.
     pub boxes: usize,
-    /// Number of classes, at least 1. Default: `80`.
+    /// Number of classes, from 1 to 100000. Default: `80`.
     pub classes: usize,
-    /// Number of timed steps, at least 1. Default: `10`.
+    /// Number of timed steps, from 1 to 1000000. Default: `10`.
     pub steps: usize,
-    /// Number of steps that run before the timed steps and are not timed. Default: `2`.
+    /// Number of steps that run before the timed steps and are not timed, at most 1000000. Default: `2`.
     pub warmup: usize,
 }
 
@@ -179,14 +218,21 @@ impl Default for BenchConfig {
 
 impl BenchConfig {
     fn validate(&self) -> Result<(), SettingError> {
-        check::at_least_one("batch_size", self.batch_size)?;
-        check::at_least_one("classes", self.classes)?;
-        check::at_least_one("steps", self.steps)?;
+        check::count("batch_size", self.batch_size, 1..=MAX_BATCH)?;
+        check::count("boxes", self.boxes, 0..=10_000)?;
+        check::count("classes", self.classes, 1..=100_000)?;
+        check::count("steps", self.steps, 1..=MAX_STEPS)?;
+        check::count("warmup", self.warmup, 0..=MAX_STEPS)?;
         for (key, value) in [("height", self.height), ("width", self.width)] {
-            let padded = value > 0 && value.is_multiple_of(foveal_image::SIZE_DIVISOR);
-            check::that(padded, key, "a positive multiple of 32", &value)?;
+            let padded = (1..=MAX_SIDE as usize).contains(&value) && value.is_multiple_of(SIZE_DIVISOR);
+            check::that(
+                padded,
+                key,
+                &format!("a multiple of {SIZE_DIVISOR} from {SIZE_DIVISOR} to {MAX_SIDE}"),
+                &value,
+            )?;
         }
-        Ok(())
+        fits("batch_size", self.batch_size, [self.height, self.width])
     }
 }
 
@@ -270,6 +316,46 @@ mod tests {
                 "9",
             ),
             (wrong(|c| c.matcher.negative_iou = 0.9), "matcher.negative_iou: ", "positive_iou, which is 0.5", "0.9"),
+            (wrong(|c| c.model.norm_eps = 0.0), "model.norm_eps: ", "frozen_batch", "0.0"),
+            (
+                wrong(|c| c.model.base_width = usize::MAX / 64 * 64),
+                "model.base_width: ",
+                "at most 8192",
+                "18446744073709551552",
+            ),
+            (
+                wrong(|c| c.model.anchors.scales = 1 << 60),
+                "model.anchors.scales: ",
+                "at most 1000",
+                "1152921504606846976",
+            ),
+            (wrong(|c| c.model.head.convs = 1 << 60), "model.head.convs: ", "at most 256", "1152921504606846976"),
+            (wrong(|c| c.model.head.prior = 5e-324), "model.head.prior: ", "at least 1e-300", "5e-324"),
+            (wrong(|c| c.train.eps = 1e-50), "train.eps: ", "single precision", "1e-50"),
+            (wrong(|c| c.train.betas[1] = 1.0 - 1e-9), "train.betas: ", "single precision", "0.999999999"),
+            (wrong(|c| c.loss.gamma = 1e39.into()), "loss.gamma: ", "single precision", "1e39"),
+            (wrong(|c| c.train.epochs = usize::MAX), "train.epochs: ", "at most 1000000", "18446744073709551615"),
+            (wrong(|c| c.data.queue = usize::MAX), "data.queue: ", "at most", "18446744073709551615"),
+            (
+                wrong(|c| c.data.mean[1] = 116.28),
+                "data.mean: ",
+                "divide means of 0..255 by 255",
+                "[0.485, 116.28, 0.406]",
+            ),
+            (wrong(|c| c.data.mean[0] = -0.1), "data.mean: ", "from 0 to 1", "[-0.1, 0.456, 0.406]"),
+            (
+                wrong(|c| c.data.std = [58.395, 57.12, 57.375]),
+                "data.std: ",
+                "of 0..255 by 255",
+                "[58.395, 57.12, 57.375]",
+            ),
+            (wrong(|c| c.data.std[2] = 0.0), "data.std: ", "above 0", "[0.229, 0.224, 0.0]"),
+            (
+                wrong(|c| c.data.fixed_size = Some([64, u32::MAX])),
+                "data.fixed_size: ",
+                "at most 16384",
+                "[64, 4294967295]",
+            ),
             (wrong(|c| c.bench.height = 100), "bench.height: ", "multiple of 32", "100"),
             (wrong(|c| c.name = "../up".into()), "name: ", "letters", "\"../up\""),
             (wrong(|c| c.model.freeze_stages = 9), "model.freeze_stages: ", "0 (nothing) to 5", "9"),

@@ -4,6 +4,7 @@ use foveal_base::{SettingError, check};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::MAX_BATCH;
 use crate::pass::Activations;
 
 /// The optimizer, which computes parameter updates from gradients (`train.optimizer`).
@@ -123,10 +124,14 @@ pub struct TrainConfig {
     /// Number of optimizer steps that a line of `log.jsonl` averages; 0 means 1 on a CPU and 20 on a GPU. Losses are
     /// read from a GPU only when a line is written, so that larger values wait for it less often. Default: `0`.
     pub log_every: usize,
-    /// Stop before the first optimizer step if the class loss lies outside the range that follows from
-    /// `model.head.prior`, the `[loss]` settings and the targets. Only a class head without loaded weights is checked.
+    /// Stop before the first optimizer step if the scores are not those of `model.head.prior`, or the class loss does
+    /// not follow from them, the `[loss]` settings and the targets. Only a class head without loaded weights is checked.
     /// Default: `true`.
     pub step0_check: bool,
+    /// Minutes between two saves of the training state inside an epoch, 0 or more; fractions are allowed. After a crash a
+    /// run goes on from the last one. The state is also saved at the end of each epoch and when the run is interrupted;
+    /// 0 means only then. Default: `10`.
+    pub save_every: f64,
     /// What to do at a step whose loss or gradient norm is NaN or infinite: `stop` ends the run, `skip` leaves the step
     /// out, `rewind` goes back to the last saved state with a lower learning rate. With `skip` and `rewind` the losses
     /// of every step are read from a GPU, which then waits. Default: `stop`.
@@ -174,6 +179,7 @@ impl Default for TrainConfig {
             overfit: 0,
             log_every: 0,
             step0_check: true,
+            save_every: 10.0,
             non_finite: NonFinitePolicy::Stop,
             max_non_finite: 10,
             rewind_factor: 0.5,
@@ -184,6 +190,13 @@ impl Default for TrainConfig {
 
 /// Images of an optimizer step that `lr` is for with `scale_lr`, as in published learning rates for RetinaNet.
 const REFERENCE_BATCH: f64 = 16.0;
+
+/// Largest number of epochs, and of epochs or steps between two events.
+const MAX_EPOCHS: u64 = 1_000_000;
+/// Largest number of optimizer steps.
+const MAX_STEPS: u64 = 1_000_000_000_000;
+/// Largest number of images of `overfit`.
+const MAX_IMAGES: u64 = 1_000_000_000;
 
 impl TrainConfig {
     /// The learning rate after the warm-up, before the schedule decreases it: `lr`, with `scale_lr` multiplied by
@@ -203,9 +216,15 @@ impl TrainConfig {
     /// # Errors
     /// The first invalid key of the section, the values that are possible and the value found.
     pub(super) fn validate(&self) -> Result<(), SettingError> {
-        check::at_least_one("epochs", self.epochs)?;
-        check::at_least_one("batch_size", self.batch_size)?;
-        check::at_least_one("accumulate", self.accumulate)?;
+        check::count("epochs", self.epochs, 1..=MAX_EPOCHS)?;
+        check::count("max_steps", self.max_steps, 0..=MAX_STEPS)?;
+        check::count("batch_size", self.batch_size, 1..=MAX_BATCH)?;
+        check::count("accumulate", self.accumulate, 1..=MAX_BATCH)?;
+        check::count("warmup_steps", self.warmup_steps, 0..=MAX_STEPS)?;
+        check::count("eval_every", self.eval_every, 0..=MAX_EPOCHS)?;
+        check::count("overfit", self.overfit, 0..=MAX_IMAGES)?;
+        check::count("log_every", self.log_every, 0..=MAX_EPOCHS)?;
+        check::count("keep", self.keep, 0..=MAX_EPOCHS)?;
         check::positive("lr", self.lr)?;
         check::below_one("momentum", self.momentum)?;
         check::not_negative("weight_decay", self.weight_decay)?;
@@ -214,13 +233,15 @@ impl TrainConfig {
         check::positive("eps", self.eps)?;
         check::not_negative("backbone_lr", self.backbone_lr)?;
         check::not_negative("new_layers_lr", self.new_layers_lr)?;
-        let rising = self.milestones.windows(2).all(|w| w[0] < w[1]) && self.milestones.iter().all(|m| *m > 0.0);
+        let positive = self.milestones.iter().all(|m| *m > 0.0 && m.is_finite());
+        let rising = self.milestones.windows(2).all(|w| w[0] < w[1]) && positive;
         check::that(rising, "milestones", "epochs above 0 in rising order", &self.milestones)?;
         check::positive("gamma", self.gamma)?;
         check::fraction("warmup_factor", self.warmup_factor)?;
         check::not_negative("clip_norm", self.clip_norm)?;
-        check::below_one("ema", self.ema)?;
+        check::not_negative("save_every", self.save_every)?;
         check::positive("rewind_factor", self.rewind_factor)?;
-        check::fraction("rewind_factor", self.rewind_factor)
+        check::fraction("rewind_factor", self.rewind_factor)?;
+        check::below_one("ema", self.ema)
     }
 }

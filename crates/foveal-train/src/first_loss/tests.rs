@@ -13,7 +13,7 @@ use crate::testing::first_batch;
 
 fn tiny() -> RunConfig {
     let mut config = crate::testing::tiny();
-    // All images of the set at once: more than twenty positives.
+    // All images of the set at once.
     config.train.batch_size = 8;
     config
 }
@@ -32,17 +32,15 @@ impl Trial {
         Self { config, network, device }
     }
 
-    /// Checks a class loss that is computed with the settings `computed`, against the range expected from the
+    /// Checks a class loss that is computed with the settings `computed`, against the loss expected from the
     /// configuration. `undivided` omits the normalizer.
     fn check(&self, computed: &LossConfig, undivided: bool) -> Result<(), TrainError> {
         let config = &self.config;
         let batch = first_batch(config);
-        let positives: usize = batch.targets.iter().map(|t| t.positives.len()).sum();
-        assert!(positives >= 20, "{positives} positives");
         let normalizer = Normalizer::of(config.loss.normalizer, &batch.targets);
         let check = first_loss_check(&config.loss, &config.model, 3);
-        let expected = check.expected(&batch.targets, normalizer);
         let dense = self.network.forward(image_tensor(batch.images, &self.device));
+        let expected = check.expected(&dense.logits, &dense.deltas, &batch.targets, normalizer);
         let anchors_per_location = config.model.anchors.anchors_per_location();
         let layout = BreakdownLayout {
             level_anchors: std::array::from_fn(|l| dense.grids[l].positions() * anchors_per_location),
@@ -109,6 +107,51 @@ fn wide_heads_with_norms_and_lists_pass_too() {
 }
 
 #[test]
+fn small_objects_and_other_anchors_pass_with_every_loss() {
+    let kinds = [
+        ClassLossKind::Focal,
+        ClassLossKind::CrossEntropy,
+        ClassLossKind::BalancedCrossEntropy,
+        ClassLossKind::Ohem,
+        ClassLossKind::QualityFocal,
+    ];
+    // The smallest object and the first base size in pixels: objects far smaller than the anchors, and far larger.
+    for (smallest, base, convs, norm) in
+        [(4.0, 32.0, 1, "none"), (4.0, 16.0, 2, "group"), (28.0, 4.0, 0, "none"), (6.0, 48.0, 4, "group")]
+    {
+        for kind in kinds {
+            let mut config = tiny();
+            (config.data.shapes.min_object, config.data.shapes.max_objects) = (smallest, 6);
+            config.data.shapes.seed = smallest as u64;
+            config.model.anchors.base_sizes = (0..5).map(|level| base * (1 << level) as f32).collect();
+            (config.model.head.convs, config.model.head.groups, config.model.fpn_channels) = (convs, 8, 64);
+            config.model.head.norm = serde_json::from_value(norm.into()).unwrap();
+            config.loss.kind = kind;
+            let trial = Trial::new(config);
+            trial
+                .check(&trial.config.loss, false)
+                .unwrap_or_else(|e| panic!("{kind:?}, objects from {smallest} pixels, anchors from {base}: {e}"));
+        }
+    }
+}
+
+#[test]
+fn faults_are_caught_under_the_quality_focal_loss_too() {
+    let mut config = tiny();
+    config.loss.kind = ClassLossKind::QualityFocal;
+    let mut trial = Trial::new(config.clone());
+    let (fault, _) = trial.fault(&trial.config.loss, true);
+    assert!(matches!(fault, Fault::Normalizer { .. }), "{fault:?}");
+    set_bias(&mut trial.network, |bias| bias * 0.0);
+    let (fault, _) = trial.fault(&trial.config.loss, false);
+    assert!(matches!(fault, Fault::Prior { .. }), "{fault:?}");
+    let mut trial = Trial::new(config);
+    set_bias(&mut trial.network, |bias| bias - 2.0);
+    let (fault, _) = trial.fault(&trial.config.loss, false);
+    assert!(matches!(fault, Fault::Trained { .. }), "{fault:?}");
+}
+
+#[test]
 fn a_bias_of_zero_is_a_prior_not_applied() {
     let mut trial = Trial::new(tiny());
     set_bias(&mut trial.network, |bias| bias * 0.0);
@@ -153,7 +196,7 @@ fn trained_weights_are_recognised_by_their_scores() {
     (config.train.epochs, config.train.batch_size, config.train.eval_every) = (40, 4, 0);
     (config.train.optimizer, config.train.lr) = (crate::OptimizerKind::AdamW, 3e-3);
     let stop = std::sync::atomic::AtomicBool::new(false);
-    crate::train(&config, &Device::flex(), &run, false, &mut crate::Silent, &stop).unwrap();
+    crate::train(&config, &Device::flex(), &run, crate::Start::New, &mut crate::Silent, &stop).unwrap();
     let trained = foveal_detector::Checkpoint::load(&run.last(), &Device::flex()).unwrap().model;
     let trial = Trial { network: trained, ..Trial::new(tiny()) };
     let (fault, message) = trial.fault(&trial.config.loss, false);

@@ -1,7 +1,9 @@
 //! The log files of a run: `log.jsonl` and `metrics.csv`.
+//!
+//! A log that cannot be written or read is reported, but never ends a run or prevents a resume.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use foveal_base::write_atomically;
@@ -10,82 +12,176 @@ use serde::Serialize;
 use super::RunDir;
 use super::metrics::MetricsFile;
 use super::records::{EpochRecord, EvaluationRecord};
-use crate::error::TrainError;
 
 /// The log files of a run, open for appending: `log.jsonl`, one JSON object per line, and `metrics.csv`, one row an
 /// epoch.
 #[derive(Debug)]
 pub struct RunLog {
-    log: File,
-    path: PathBuf,
+    log: LineFile,
     metrics: MetricsFile,
+    /// Errors that [`RunLog::warnings`] has not returned yet.
+    warnings: Vec<String>,
+    /// Whether the last write failed, so that an error that lasts is reported once.
+    failing: bool,
+}
+
+/// The place in a run up to which its log is kept when it is resumed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogEnd {
+    /// Number of the last optimizer step that is in a line of the log.
+    pub step: u64,
+    /// Number of finished epochs.
+    pub epoch: usize,
+    /// Number of the last evaluated epoch.
+    pub evaluated: usize,
 }
 
 impl RunLog {
-    /// Opens `log.jsonl` and `metrics.csv` in a run folder, and creates them where they do not exist. Entries of steps
-    /// after `step` and of evaluations after epoch `evaluated` are removed, because a resumed run repeats them; `step`
-    /// and `evaluated` are 0 for a new run.
-    ///
-    /// # Errors
-    /// [`TrainError::Io`] or [`TrainError::Write`] with the path when a file cannot be read or written.
-    pub fn open(dir: &RunDir, step: u64, evaluated: usize) -> Result<Self, TrainError> {
+    /// Opens `log.jsonl` and `metrics.csv` in a run folder, and creates them where they do not exist. Entries after `end`
+    /// are removed, because a resumed run repeats them, and so are lines that are not JSON.
+    pub fn open(dir: &RunDir, end: LogEnd) -> Self {
+        let mut warnings = Vec::new();
+        let mut warn = |path: &Path, error: io::Error| {
+            warnings.push(format!("cannot read {}: {error}; it begins anew", path.display()));
+            Vec::new()
+        };
         let path = dir.log();
-        let kept: String =
-            read(&path)?.lines().filter(|line| is_known(line, step, evaluated)).flat_map(|line| [line, "\n"]).collect();
-        write_atomically(&path, kept.as_bytes())?;
-        let metrics = MetricsFile::open(dir.metrics(), &read(&dir.metrics())?, step, evaluated)?;
-        let log = File::options().append(true).open(&path).map_err(TrainError::io(&path))?;
-        Ok(Self { log, path, metrics })
+        let lines = read(&path).unwrap_or_else(|error| warn(&path, error));
+        let rows = read(&dir.metrics()).unwrap_or_else(|error| warn(&dir.metrics(), error));
+        let kept: Vec<&[u8]> = lines.split(|byte| *byte == b'\n').filter(|line| is_known(line, end)).collect();
+        let metrics = MetricsFile::new(dir.metrics(), &String::from_utf8_lossy(&rows), end);
+        let mut log = Self { log: LineFile::new(path, &kept), metrics, warnings, failing: false };
+        log.write();
+        log
     }
 
-    /// Appends a record to `log.jsonl` as a line of JSON.
-    ///
-    /// # Errors
-    /// [`TrainError::Io`] when the file cannot be written.
+    /// Appends a record to `log.jsonl` as a line of JSON. A line that cannot be written is kept and written together with
+    /// the next one.
     ///
     /// # Panics
     /// When the record cannot be expressed as JSON.
-    pub fn line(&mut self, record: &impl Serialize) -> Result<(), TrainError> {
+    pub fn line(&mut self, record: &impl Serialize) {
         let mut line = serde_json::to_string(record).expect("plain data is JSON");
         line.push('\n');
-        self.log.write_all(line.as_bytes()).map_err(TrainError::io(&self.path))
+        self.log.unwritten.extend_from_slice(line.as_bytes());
+        self.write();
     }
 
     /// Appends an epoch's record to `log.jsonl` and writes its values to the epoch's row of `metrics.csv`.
-    ///
-    /// # Errors
-    /// [`TrainError::Io`] or [`TrainError::Write`] when a file cannot be written.
-    pub fn epoch(&mut self, record: &EpochRecord) -> Result<(), TrainError> {
-        self.line(record)?;
-        self.metrics.epoch(record)
+    pub fn epoch(&mut self, record: &EpochRecord) {
+        self.metrics.epoch(record);
+        self.line(record);
     }
 
     /// Appends an evaluation's record to `log.jsonl` and writes its losses and metrics to the epoch's row of
     /// `metrics.csv`.
-    ///
-    /// # Errors
-    /// [`TrainError::Io`] or [`TrainError::Write`] when a file cannot be written.
-    pub fn evaluation(&mut self, record: &EvaluationRecord) -> Result<(), TrainError> {
-        self.line(record)?;
-        self.metrics.evaluation(record)
+    pub fn evaluation(&mut self, record: &EvaluationRecord) {
+        self.metrics.evaluation(record);
+        self.line(record);
+    }
+
+    /// Waits until the lines of `log.jsonl` are on the disk, as far as they could be written. It is called before a
+    /// training state is saved, which must not be newer than the log.
+    pub fn sync(&mut self) {
+        self.write();
+        if let Some(file) = &self.log.file {
+            // A file system without this operation has the lines in its own time.
+            let _ = file.sync_data();
+        }
+    }
+
+    /// Returns the errors of reading and writing since the last call, each as a sentence.
+    pub fn warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    fn write(&mut self) {
+        let written = self.log.write().and_then(|()| self.metrics.write());
+        match written {
+            Ok(()) => self.failing = false,
+            Err(error) if !self.failing => {
+                self.failing = true;
+                self.warnings
+                    .push(format!("{error}; the run goes on, and the lines are written when that is possible"));
+            }
+            Err(_) => {}
+        }
     }
 }
 
-/// The content of a file, or an empty text where the file does not exist.
-fn read(path: &Path) -> Result<String, TrainError> {
-    match std::fs::read_to_string(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        other => other.map_err(TrainError::io(path)),
+/// A file of lines, which grows at its end.
+#[derive(Debug)]
+struct LineFile {
+    path: PathBuf,
+    /// The open file; `None` before its first content was written.
+    file: Option<File>,
+    /// Length of the file in bytes, without a line that was written in part.
+    length: u64,
+    /// Lines that are not in the file yet.
+    unwritten: Vec<u8>,
+    /// Whether the file is written anew, with `unwritten` as its whole content.
+    renew: bool,
+}
+
+impl LineFile {
+    /// A file at `path` that is replaced by `lines` at the next write.
+    fn new(path: PathBuf, lines: &[&[u8]]) -> Self {
+        let unwritten = lines.iter().flat_map(|line| line.iter().copied().chain([b'\n'])).collect();
+        Self { path, file: None, length: 0, unwritten, renew: true }
+    }
+
+    /// Writes the lines that are not in the file yet. After an error the file ends with a whole line.
+    fn write(&mut self) -> io::Result<()> {
+        let error =
+            |path: &Path, e: io::Error| io::Error::new(e.kind(), format!("cannot write {}: {e}", path.display()));
+        if self.renew {
+            write_atomically(&self.path, &self.unwritten).map_err(io::Error::other)?;
+            (self.renew, self.length) = (false, self.unwritten.len() as u64);
+            self.unwritten.clear();
+        }
+        if self.file.is_none() {
+            self.file = Some(File::options().append(true).open(&self.path).map_err(|e| error(&self.path, e))?);
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        match file.write_all(&self.unwritten) {
+            Ok(()) => {
+                self.length += self.unwritten.len() as u64;
+                self.unwritten.clear();
+                Ok(())
+            }
+            Err(e) => {
+                // If the part of a line cannot be removed, it is left out when the run is resumed.
+                let _ = file.set_len(self.length);
+                Err(error(&self.path, e))
+            }
+        }
     }
 }
 
-/// Whether a line of the log is kept on resume: its step is at most `step`, and if it is an evaluation, its epoch is at
-/// most `evaluated`.
-fn is_known(line: &str, step: u64, evaluated: usize) -> bool {
-    let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else { return false };
-    let is_past = |key: &str, limit: u64| line.get(key).and_then(|v| v.as_u64()).is_some_and(|v| v <= limit);
-    let is_evaluation = line.get("event").is_some_and(|e| e == "evaluation");
-    is_past("step", step) && (!is_evaluation || is_past("epoch", evaluated as u64))
+/// The content of a file; empty where the file does not exist, or is a pipe or a device, which would have no end.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    match std::fs::metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Ok(known) if !known.is_file() && !known.is_dir() => Ok(Vec::new()),
+        _ => std::fs::read(path),
+    }
+}
+
+/// Whether a line of the log is kept on resume: a line about steps up to the step of `end`, about a finished epoch, or
+/// about an evaluation up to the last one.
+fn is_known(line: &[u8], end: LogEnd) -> bool {
+    let Ok(line) = serde_json::from_slice::<serde_json::Value>(line) else { return false };
+    let number = |key: &str| line.get(key).and_then(serde_json::Value::as_u64);
+    let (Some(step), epoch) = (number("step"), number("epoch")) else { return false };
+    let up_to = |last: usize| epoch.is_none_or(|epoch| epoch <= last as u64);
+    match line.get("event").and_then(serde_json::Value::as_str) {
+        Some("evaluation") => up_to(end.evaluated),
+        Some("epoch") => up_to(end.epoch),
+        _ => step <= end.step,
+    }
 }
 
 #[cfg(test)]
@@ -93,14 +189,50 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    #[test]
-    fn lines_after_the_state_are_dropped_and_half_lines_too() {
+    const END: LogEnd = LogEnd { step: 2, epoch: 1, evaluated: 1 };
+
+    fn run() -> (tempfile::TempDir, RunDir) {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDir::create(&dir.path().join("r")).unwrap();
-        let log = "{\"step\":1}\n{\"step\":2,\"event\":\"epoch\"}\n{\"step\":3}\n{\"st";
+        (dir, run)
+    }
+
+    #[test]
+    fn lines_after_the_state_are_dropped_and_torn_lines_too() {
+        let (_dir, run) = run();
+        let mut log = b"{\"step\":1}\n{\"step\":2,\"event\":\"epoch\",\"epoch\":1}\n{\"step\":3}\n".to_vec();
+        log.extend(b"{\"step\":2,\"event\":\"epoch\",\"epoch\":2}\n\xff\xfe{\n{\"name\":\"\xc3");
         std::fs::write(run.log(), log).unwrap();
-        RunLog::open(&run, 2, 1).unwrap().line(&json!({"step": 9})).unwrap();
+        RunLog::open(&run, END).line(&json!({"step": 9}));
         let text = std::fs::read_to_string(run.log()).unwrap();
-        assert_eq!(text, "{\"step\":1}\n{\"step\":2,\"event\":\"epoch\"}\n{\"step\":9}\n");
+        assert_eq!(text, "{\"step\":1}\n{\"step\":2,\"event\":\"epoch\",\"epoch\":1}\n{\"step\":9}\n");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_opened_is_told_once_and_written_later() {
+        let (_dir, run) = run();
+        std::fs::create_dir(run.log()).unwrap();
+        let mut log = RunLog::open(&run, END);
+        log.line(&json!({"step": 3}));
+        let warnings = log.warnings();
+        assert!(warnings.len() == 2 && warnings.iter().all(|w| w.contains("log.jsonl")), "{warnings:?}");
+        log.line(&json!({"step": 4}));
+        assert!(log.warnings().is_empty());
+        std::fs::remove_dir(run.log()).unwrap();
+        log.line(&json!({"step": 5}));
+        let text = std::fs::read_to_string(run.log()).unwrap();
+        assert_eq!(text, "{\"step\":3}\n{\"step\":4}\n{\"step\":5}\n");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_does_not_end_a_run() {
+        let (_dir, run) = run();
+        std::os::unix::fs::symlink("/dev/full", run.log()).unwrap();
+        std::os::unix::fs::symlink("/dev/full", run.metrics()).unwrap();
+        let mut log = RunLog::open(&run, LogEnd::default());
+        log.line(&json!({"step": 1}));
+        log.line(&json!({"step": 2}));
+        assert_eq!(log.warnings().len(), 1);
     }
 }

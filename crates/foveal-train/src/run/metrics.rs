@@ -1,12 +1,13 @@
 //! `metrics.csv`: one row for each epoch, whether or not it was evaluated. It contains no timings, so that a resumed
 //! run and an uninterrupted one write the same bytes.
 
+use std::io;
 use std::path::PathBuf;
 
 use foveal_base::write_atomically;
 
+use super::log::LogEnd;
 use super::records::{EpochRecord, EvaluationRecord};
-use crate::error::TrainError;
 
 /// Columns of the losses of an evaluation.
 const LOSSES: [&str; 3] = ["class_loss", "box_loss", "loss"];
@@ -29,11 +30,13 @@ const BREAKDOWN: [&str; 10] = [
 /// Columns of the mean losses over the epoch's training steps, and of the learning rate of the epoch's last step.
 const TRAINING: [&str; 4] = ["train/class_loss", "train/box_loss", "train/loss", "train/lr"];
 
-/// The file `metrics.csv` and its rows. Each change rewrites the whole file.
+/// The file `metrics.csv` and its rows. After a change the whole file is written anew.
 #[derive(Debug)]
 pub(super) struct MetricsFile {
     path: PathBuf,
     rows: Vec<Row>,
+    /// Whether the rows differ from those of the file.
+    changed: bool,
 }
 
 /// The row of an epoch. Cells without a value are empty strings.
@@ -74,26 +77,19 @@ impl Row {
 }
 
 impl MetricsFile {
-    /// Takes over the rows of `text`, the file's content so far, and writes the file. Rows of steps after `step` and
-    /// evaluations of epochs after `evaluated` are removed, because a resumed run repeats them.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub(super) fn open(path: PathBuf, text: &str, step: u64, evaluated: usize) -> Result<Self, TrainError> {
-        let rows = text.lines().skip(1).filter_map(Row::parse).filter(|row| row.step <= step);
-        let mut file = Self { path, rows: rows.collect() };
-        for row in file.rows.iter_mut().filter(|row| row.epoch > evaluated) {
+    /// Takes over the rows of `text`, the file's content so far. Rows of epochs that are not finished at `end` and later
+    /// evaluations are left out, because a resumed run repeats them.
+    pub(super) fn new(path: PathBuf, text: &str, end: LogEnd) -> Self {
+        let rows = text.lines().skip(1).filter_map(Row::parse).filter(|row| row.epoch <= end.epoch);
+        let mut file = Self { path, rows: rows.collect(), changed: true };
+        for row in file.rows.iter_mut().filter(|row| row.epoch > end.evaluated) {
             row.evaluation.iter_mut().for_each(String::clear);
         }
-        file.write()?;
-        Ok(file)
+        file
     }
 
-    /// Writes the losses of an epoch's training steps, their breakdown and the learning rate into the epoch's row.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub(super) fn epoch(&mut self, record: &EpochRecord) -> Result<(), TrainError> {
+    /// Enters the losses of an epoch's training steps, their breakdown and the learning rate into the epoch's row.
+    pub(super) fn epoch(&mut self, record: &EpochRecord) {
         let row = self.row(record.epoch, record.step);
         if let Some(breakdown) = &record.breakdown {
             let (positive, negative) = (&breakdown.positive, &breakdown.negative);
@@ -116,18 +112,15 @@ impl MetricsFile {
         row.training = losses.iter().map(|loss| format!("{loss:.6}")).collect();
         // All digits: a learning rate can be far below a millionth.
         row.training.push(record.lr.to_string());
-        self.write()
+        self.changed = true;
     }
 
-    /// Writes the losses and metrics of an evaluation into the epoch's row.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub(super) fn evaluation(&mut self, record: &EvaluationRecord) -> Result<(), TrainError> {
+    /// Enters the losses and metrics of an evaluation into the epoch's row.
+    pub(super) fn evaluation(&mut self, record: &EvaluationRecord) {
         let losses = [record.losses.class, record.losses.boxes, record.losses.total].into_iter();
         let metrics = METRICS.iter().map(|key| record.metrics[key].as_f64().unwrap_or(f64::NAN));
         self.row(record.epoch, record.step).evaluation = losses.chain(metrics).map(|v| format!("{v:.6}")).collect();
-        self.write()
+        self.changed = true;
     }
 
     /// The row of an epoch, which is added where it does not exist.
@@ -139,9 +132,17 @@ impl MetricsFile {
         &mut self.rows[place]
     }
 
-    fn write(&self) -> Result<(), TrainError> {
-        let rows: String = self.rows.iter().map(Row::line).collect();
-        Ok(write_atomically(&self.path, format!("{}{rows}", header()).as_bytes())?)
+    /// Writes the file if a row has changed.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the error names it.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        if self.changed {
+            let rows: String = self.rows.iter().map(Row::line).collect();
+            write_atomically(&self.path, format!("{}{rows}", header()).as_bytes()).map_err(io::Error::other)?;
+            self.changed = false;
+        }
+        Ok(())
     }
 }
 
@@ -185,7 +186,8 @@ mod tests {
     fn rows_after_the_state_and_later_evaluations_are_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.csv");
-        MetricsFile::open(path.clone(), &format!("{}1,2,0\n2,2,7\n3,4,0\n", header()), 2, 1).unwrap();
+        let end = LogEnd { step: 3, epoch: 2, evaluated: 1 };
+        MetricsFile::new(path.clone(), &format!("{}1,2,0\n2,2,7\n3,4,0\n", header()), end).write().unwrap();
         // The second epoch keeps its steps but not its evaluation; the third is removed as a whole.
         let cells = LOSSES.len() + METRICS.len() + BREAKDOWN.len() + TRAINING.len();
         let (first, second) = (",".repeat(cells - 1), ",".repeat(cells));
@@ -199,12 +201,14 @@ mod tests {
         let path = dir.path().join("metrics.csv");
         let cells: Vec<String> = (0..25).map(|n| format!("0.{n}")).collect();
         let earlier = format!("1,4,{}", cells.join(","));
-        let mut file = MetricsFile::open(path.clone(), &format!("{EARLIER}\n{earlier}\n"), 4, 1).unwrap();
-        file.epoch(&epoch(2, 8)).unwrap();
+        let end = LogEnd { step: 4, epoch: 1, evaluated: 1 };
+        let mut file = MetricsFile::new(path.clone(), &format!("{EARLIER}\n{earlier}\n"), end);
+        file.epoch(&epoch(2, 8));
         let losses = MeanLosses { class: 1.0, boxes: 2.0, total: 3.0 };
         let metrics = serde_json::json!({"AP": 0.5});
         let event = EvaluationEvent::Evaluation;
-        file.evaluation(&EvaluationRecord { event, epoch: 2, step: 8, losses, metrics }).unwrap();
+        file.evaluation(&EvaluationRecord { event, epoch: 2, step: 8, images: 4, left_out: 0, losses, metrics });
+        file.write().unwrap();
         let text = std::fs::read_to_string(path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[1], format!("{earlier},,,,"));

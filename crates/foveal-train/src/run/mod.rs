@@ -1,5 +1,7 @@
 //! The run folder and its files (log, metrics, training state, checkpoints), and progress reports during a run.
 
+mod changes;
+mod lock;
 mod log;
 mod metrics;
 mod progress;
@@ -10,14 +12,16 @@ mod state;
 mod step_log;
 pub(crate) mod weight_report;
 
-pub use log::RunLog;
+pub(crate) use changes::compare;
+pub use log::{LogEnd, RunLog};
 pub use progress::{EpochStart, EvaluationReport, Progress, Silent};
 pub use records::{
     EpochEvent, EpochRecord, Evaluation, EvaluationEvent, EvaluationRecord, MeanLosses, NonFiniteEvent,
     NonFiniteRecord, StepRecord,
 };
 pub use rundir::RunDir;
+pub(crate) use rundir::remove_folder;
 pub(crate) use skipped::SkipList;
-pub(crate) use state::weights_file;
-pub use state::{Best, Evaluated, Recovered, StateMeta, TrainState};
+pub use state::{Best, Evaluated, Premises, StateMeta, TrainState};
+pub use step_log::LogPosition;
 pub(crate) use step_log::{BadStep, Step, StepLog, read_breakdown};

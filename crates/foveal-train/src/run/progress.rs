@@ -13,6 +13,8 @@ pub struct EpochStart {
     pub epochs: usize,
     /// Number of optimizer steps in the epoch.
     pub steps: usize,
+    /// Number of these steps that were made before, in a run that is resumed inside the epoch.
+    pub done: usize,
 }
 
 /// Report of a finished evaluation on the validation set (see [`Progress::evaluation`]).
@@ -24,6 +26,10 @@ pub struct EvaluationReport<'a> {
     pub metrics: &'a Metrics,
     /// Mean class, box and total loss on the validation set.
     pub losses: &'a MeanLosses,
+    /// Number of images that were evaluated.
+    pub images: usize,
+    /// Number of images of the validation set that were left out, because they could not be loaded.
+    pub left_out: usize,
     /// Whether the AP is the highest of all evaluations of the run so far.
     pub best: bool,
     /// Duration of the evaluation in seconds.

@@ -27,6 +27,11 @@ pub struct Evaluation {
     pub metrics: Metrics,
     /// Mean class, box and total loss on the data set.
     pub losses: MeanLosses,
+    /// Number of images that the metrics and losses stand on.
+    pub images: usize,
+    /// Number of images of the data set that were left out, because they could not be loaded. Their objects do not count
+    /// as missed.
+    pub left_out: usize,
     /// All detections in COCO's results format, image by image in the order of the data set, the highest score of an
     /// image first.
     pub detections: Vec<CocoDetection>,
@@ -118,7 +123,7 @@ pub struct NonFiniteRecord {
     /// COCO ids of the images of the step that was not finite.
     pub images: Vec<i64>,
     /// Number of such steps of the run so far.
-    pub count: usize,
+    pub count: u64,
     /// Factor of the learning rate of the steps that follow.
     pub lr_factor: f64,
 }
@@ -143,6 +148,10 @@ pub struct EvaluationRecord {
     pub epoch: usize,
     /// Number of optimizer steps made since the start of the run.
     pub step: u64,
+    /// Number of images that the metrics and losses stand on.
+    pub images: usize,
+    /// Number of images of the validation set that were left out, because they could not be loaded.
+    pub left_out: usize,
     /// Mean losses on the validation set.
     pub losses: MeanLosses,
     /// COCO metrics by their names (`AP`, `AP50`, …) and the AP of each category in `per_category`.
@@ -153,7 +162,8 @@ impl EvaluationRecord {
     /// The log line of `evaluation`, made after `epoch` epochs and `step` optimizer steps.
     pub fn new(epoch: usize, step: u64, evaluation: &Evaluation) -> Self {
         let metrics = evaluation.metrics.to_json();
-        Self { event: EvaluationEvent::Evaluation, epoch, step, losses: evaluation.losses, metrics }
+        let &Evaluation { images, left_out, losses, .. } = evaluation;
+        Self { event: EvaluationEvent::Evaluation, epoch, step, images, left_out, losses, metrics }
     }
 }
 

@@ -1,10 +1,10 @@
 //! `skipped.json`: images and boxes left out by the checks before training, and images that failed to load later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use foveal_base::write_atomically;
-use foveal_data::Skipped;
+use foveal_data::{DataConfig, Skipped};
 
 use super::Progress;
 use crate::error::TrainError;
@@ -17,37 +17,98 @@ const LOADING: &str = "loading";
 pub(crate) struct SkipList {
     path: PathBuf,
     sets: BTreeMap<&'static str, Vec<Skipped>>,
+    /// The images that were left out of each set, by the checks or while loading.
+    images: BTreeMap<&'static str, HashSet<i64>>,
+    /// Number of images of each set, with those that the checks left out.
+    sizes: BTreeMap<&'static str, usize>,
+    /// Number of entries of the file.
+    written: usize,
 }
 
 impl SkipList {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, sets: BTreeMap::new() }
+        let (sets, images, sizes) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { path, sets, images, sizes, written: 0 }
     }
 
-    /// Adds the entries that are not yet in the list. If there are any, rewrites the file.
+    /// Adds what the checks left out of a set of which `images` images can be used.
     ///
     /// # Errors
+    /// [`TrainError::TooManySkipped`] when more images were left out than `data.max_skipped` allows,
     /// [`TrainError::Write`] when the file cannot be written.
-    pub(crate) fn add(&mut self, set: &'static str, skipped: &[Skipped]) -> Result<(), TrainError> {
-        let known = self.sets.get(set).map_or(&[][..], Vec::as_slice);
-        let new: Vec<Skipped> = skipped.iter().filter(|s| !known.contains(s)).cloned().collect();
-        if new.is_empty() {
+    pub(crate) fn add_checked(
+        &mut self,
+        set: &'static str,
+        skipped: &[Skipped],
+        images: usize,
+        data: &DataConfig,
+    ) -> Result<(), TrainError> {
+        let left_out: HashSet<i64> = skipped.iter().filter(|s| s.is_unreadable_image()).map(|s| s.image_id).collect();
+        self.sizes.insert(set, images + left_out.len());
+        self.images.insert(set, left_out);
+        self.sets.insert(set, skipped.to_vec());
+        self.write()?;
+        self.check(set, data)
+    }
+
+    /// Adds images of a set that passed the checks but failed to load, and reports a warning for each new one.
+    ///
+    /// # Errors
+    /// [`TrainError::TooManySkipped`] when more images were left out than `data.max_skipped` allows,
+    /// [`TrainError::Write`] when the file cannot be written.
+    pub(crate) fn add_loading(
+        &mut self,
+        set: &'static str,
+        skipped: Vec<Skipped>,
+        data: &DataConfig,
+        progress: &mut dyn Progress,
+    ) -> Result<(), TrainError> {
+        let known = self.images.entry(set).or_default();
+        let list = self.sets.entry(LOADING).or_default();
+        let before = list.len();
+        for skipped in skipped {
+            if known.insert(skipped.image_id) {
+                progress
+                    .message(&format!("warning: image left out, because it could not be loaded: {}", skipped.reason));
+                list.push(skipped);
+            }
+        }
+        if list.len() == before {
             return Ok(());
         }
-        self.sets.entry(set).or_default().extend(new);
-        let json = serde_json::to_string_pretty(&self.sets).expect("plain data is JSON");
-        Ok(write_atomically(&self.path, json.as_bytes())?)
+        let checked = self.check(set, data);
+        // The whole file is written each time, so that a long list is written when it has grown by a tenth.
+        let entries: usize = self.sets.values().map(Vec::len).sum();
+        if checked.is_err() || entries > self.written + self.written / 10 {
+            self.write()?;
+        }
+        checked
     }
 
-    /// Adds images that passed the checks but failed to load, and reports a warning for each new one.
+    fn check(&self, set: &'static str, data: &DataConfig) -> Result<(), TrainError> {
+        let (skipped, images) = (self.images[set].len(), self.sizes.get(set).copied().unwrap_or_default());
+        let limit = data.skip_limit(images);
+        if skipped <= limit {
+            return Ok(());
+        }
+        let of_set = |s: &&Skipped| s.is_unreadable_image() && self.images[set].contains(&s.image_id);
+        let lists = [set, LOADING].into_iter().filter_map(|list| self.sets.get(list));
+        let first = lists.flatten().find(of_set).map(|s| s.reason.clone()).unwrap_or_default();
+        Err(TrainError::TooManySkipped { set, skipped, images, limit, first })
+    }
+
+    /// Writes the file, unless nothing was left out.
     ///
     /// # Errors
     /// [`TrainError::Write`] when the file cannot be written.
-    pub(crate) fn add_loading(&mut self, skipped: &[Skipped], progress: &mut dyn Progress) -> Result<(), TrainError> {
-        let known = self.sets.get(LOADING).map_or(&[][..], Vec::as_slice);
-        for skipped in skipped.iter().filter(|s| !known.contains(s)) {
-            progress.message(&format!("warning: image skipped, because it could not be loaded: {}", skipped.reason));
+    pub(crate) fn write(&mut self) -> Result<(), TrainError> {
+        let entries = self.sets.values().map(Vec::len).sum();
+        if entries != self.written {
+            let filled: BTreeMap<_, _> = self.sets.iter().filter(|(_, list)| !list.is_empty()).collect();
+            let json = serde_json::to_string_pretty(&filled).expect("plain data is JSON");
+            write_atomically(&self.path, json.as_bytes())?;
+            self.written = entries;
         }
-        self.add(LOADING, skipped)
+        Ok(())
     }
 }

@@ -1,25 +1,32 @@
-//! The training state after the last finished epoch: everything that an exact resume needs, in one safetensors file.
+//! The training state after an optimizer step: everything that an exact resume needs, in one safetensors file.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::path::Path;
 
 use foveal_base::write_atomically;
+use foveal_coco::CategoryInfo;
 use foveal_criterion::SmoothedPositives;
 use foveal_detector::ModelConfig;
-use foveal_weights::{HostTensor, TensorMap, tensors_from_safetensors};
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use foveal_weights::{TensorMap, check_seal, seal, sealed_text, tensors_from_safetensors};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
+use super::step_log::LogPosition;
 use crate::error::TrainError;
 
-/// Version of the state file's format. Files of other versions are refused.
-const FORMAT: u32 = 1;
+/// Version of the state file's format that is written. Newer files are refused.
+const FORMAT: u32 = 2;
+/// Version without a checksum, [`Premises`] and positions inside epochs. Such files are read.
+const UNSEALED: u32 = 1;
+/// Largest counter of epochs, steps or updates: 2^53, which `f64` still holds exactly.
+const LARGEST_COUNTER: u64 = 1 << 53;
+/// Largest average number of positive anchors in a step.
+const LARGEST_AVERAGE: f64 = 1e15;
 /// Key of the safetensors metadata that holds [`StateMeta`] as JSON.
 const KEY: &str = "foveal_state";
 
-/// The part of a training state that is not tensors: counters, seed and the configuration of the network. The state
-/// file holds it as JSON.
+/// The part of a training state that is not tensors: counters, seed, and what the run was made with. The state file
+/// holds it as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StateMeta {
     /// Version of the state file's format.
@@ -37,9 +44,6 @@ pub struct StateMeta {
     /// Moving average of the number of positive anchors in an optimizer step (`loss.normalizer = "ema"`).
     #[serde(default = "fresh_average")]
     pub positives_average: f64,
-    /// Steps whose loss or gradient norm was not finite, and what followed from them.
-    #[serde(default)]
-    pub recovered: Recovered,
     /// Configuration of the network, with the batch norms that stay trained because their weight file has no
     /// statistics.
     pub model: ModelConfig,
@@ -47,25 +51,57 @@ pub struct StateMeta {
     /// not record them.
     #[serde(default)]
     pub new_tensors: Option<Vec<String>>,
+    /// Number of batches of the epoch in progress that were used; 0 between epochs.
+    #[serde(default)]
+    pub batch: usize,
+    /// Number of optimizer steps of the epoch in progress; 0 between epochs.
+    #[serde(default)]
+    pub epoch_steps: u64,
+    /// Factor of the learning rate, which is lowered when a run goes back to an earlier state
+    /// (`train.non_finite = "rewind"`).
+    #[serde(default = "one")]
+    pub lr_factor: f64,
+    /// Number of optimizer steps so far whose loss or gradient was not finite.
+    #[serde(default)]
+    pub non_finite_steps: u64,
+    /// The part of the log of the epoch in progress that is not in `log.jsonl`; `None` between epochs.
+    #[serde(default)]
+    pub log: Option<LogPosition>,
+    /// The settings and data of the run; `None` in files of earlier versions, which did not record them.
+    #[serde(default)]
+    pub premises: Option<Premises>,
+    /// SHA-256 of the fields before it and of the names, shapes and bytes of all tensors, as 64 hexadecimal digits. It is
+    /// computed when the state is saved and checked when it is loaded; empty in files of earlier versions.
+    #[serde(default)]
+    pub checksum: String,
 }
 
 fn fresh_average() -> f64 {
     SmoothedPositives::default().0
 }
 
-/// The steps of a run whose loss or gradient norm was not finite and that did not end it (`train.non_finite`).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Recovered {
-    /// Number of steps that were left out or rewound from.
-    pub steps: usize,
-    /// Factor of the learning rate for the rest of the run: the product of `train.rewind_factor` over all rewinds.
-    pub lr_factor: f64,
+fn one() -> f64 {
+    1.0
 }
 
-impl Default for Recovered {
-    fn default() -> Self {
-        Self { steps: 0, lr_factor: 1.0 }
-    }
+/// What a run was made with. A resume compares it with what the run would go on with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Premises {
+    /// The configuration of the run with all defaults filled in.
+    pub config: Value,
+    /// The categories of the training set, in the order of the classes.
+    pub categories: Vec<CategoryInfo>,
+    /// SHA-256 of the annotations of the training set that are used, as 64 hexadecimal digits. The pixels of the images
+    /// are not part of it.
+    pub training_set: String,
+    /// SHA-256 of the annotations of the validation set that are used, as 64 hexadecimal digits.
+    pub validation_set: String,
+    /// Number of optimizer steps in an epoch.
+    pub steps_per_epoch: usize,
+    /// The device on which the run was trained.
+    pub device: String,
+    /// Number of threads of the CPU.
+    pub threads: usize,
 }
 
 /// The evaluation with the highest AP of a run.
@@ -83,8 +119,21 @@ pub struct Best {
 pub struct Evaluated {
     /// Number of the last evaluated epoch, counted from 1; 0 before the first evaluation.
     pub epoch: usize,
-    /// The evaluation with the highest AP so far; `None` before the first evaluation.
+    /// The evaluation with the highest AP so far; `None` before the first evaluation with a defined AP.
     pub best: Option<Best>,
+    /// Whether `best` was made inside an epoch that `train.max_steps` ended. A resumed run, which goes on with that
+    /// epoch, drops it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub provisional: bool,
+}
+
+/// The content of `state/evaluated.json`.
+#[derive(Serialize, Deserialize)]
+struct EvaluatedFile {
+    #[serde(flatten)]
+    evaluated: Evaluated,
+    /// SHA-256 of the JSON of `evaluated`; files of earlier versions have none.
+    checksum: Option<String>,
 }
 
 impl Evaluated {
@@ -93,27 +142,46 @@ impl Evaluated {
     /// # Errors
     /// [`TrainError::Write`] when the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        let json = serde_json::to_string(self).expect("plain data is JSON");
+        let file = EvaluatedFile { evaluated: *self, checksum: Some(self.checksum()) };
+        let json = serde_json::to_string(&file).expect("plain data is JSON");
         Ok(write_atomically(path, json.as_bytes())?)
     }
 
     /// Reads the file at `path`. Where it does not exist, no evaluation has been made, and the default is returned.
     ///
     /// # Errors
-    /// [`TrainError::Io`] when the file cannot be read, [`TrainError::State`] when it is not valid JSON of this kind.
+    /// [`TrainError::Io`] when the file cannot be read, [`TrainError::State`] when it is damaged.
     pub fn load(path: &Path) -> Result<Self, TrainError> {
-        match std::fs::read(path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(e) => Err(TrainError::io(path)(e)),
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| TrainError::State {
-                path: path.to_owned(),
-                found: format!("expected the epoch and the best evaluation as JSON, found something else ({e})"),
-            }),
+        let bytes = match std::fs::read(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            other => other.map_err(TrainError::io(path))?,
+        };
+        let bad = |found: String| TrainError::State { path: path.to_owned(), found };
+        let value: Value = serde_json::from_slice(&bytes).map_err(|e| {
+            bad(format!("expected the epoch and the best evaluation as JSON, found something else ({e})"))
+        })?;
+        let known = |key: &String| ["epoch", "best", "provisional", "checksum"].contains(&key.as_str());
+        let file: EvaluatedFile = match value.as_object() {
+            Some(fields) if fields.keys().all(known) => serde_json::from_value(value).map_err(|e| {
+                bad(format!("expected the epoch and the best evaluation as JSON, found something else ({e})"))
+            })?,
+            _ => return Err(bad("expected the epoch and the best evaluation as JSON, found other fields".into())),
+        };
+        if file.checksum.is_some_and(|found| found != file.evaluated.checksum()) {
+            return Err(bad("the content does not match its checksum: the file is damaged or was edited".into()));
         }
+        // Earlier versions took an undefined AP, which COCO writes as -1, for the best one.
+        let best = file.evaluated.best.filter(|best| best.ap >= 0.0);
+        Ok(Self { best, ..file.evaluated })
+    }
+
+    fn checksum(&self) -> String {
+        let json = serde_json::to_string(self).expect("plain data is JSON");
+        Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// Everything that is needed to resume a run exactly after a finished epoch, in host memory: the content of
+/// Everything that is needed to resume a run exactly after an optimizer step, in host memory: the content of
 /// `state/last.safetensors`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainState {
@@ -141,34 +209,17 @@ impl StateMeta {
             optimizer_updates: 0,
             ema_updates: 0,
             positives_average: fresh_average(),
-            recovered: Recovered::default(),
             model,
             new_tensors: Some(new_tensors),
+            batch: 0,
+            epoch_steps: 0,
+            lr_factor: 1.0,
+            non_finite_steps: 0,
+            log: None,
+            premises: None,
+            checksum: String::new(),
         }
     }
-}
-
-struct Bytes<'a>(&'a HostTensor);
-
-impl View for Bytes<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-    fn shape(&self) -> &[usize] {
-        &self.0.shape
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        self.0.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()
-    }
-    fn data_len(&self) -> usize {
-        size_of_val(self.0.values.as_slice())
-    }
-}
-
-/// The bytes of a safetensors file of tensors.
-pub(crate) fn weights_file(tensors: &TensorMap) -> Vec<u8> {
-    safetensors::serialize(tensors.iter().map(|(name, tensor)| (name, Bytes(tensor))), None)
-        .expect("names are unique and sizes right")
 }
 
 impl TrainState {
@@ -180,38 +231,81 @@ impl TrainState {
     /// the disk and then renamed, so that a crash leaves no partial file.
     ///
     /// # Errors
-    /// [`TrainError::Write`] when the file cannot be written; an existing file at `path` is then unchanged.
+    /// [`TrainError::NonFiniteState`] when a tensor has a value that is NaN or infinite, [`TrainError::Write`] when the
+    /// file cannot be written. An existing file at `path` is then unchanged.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        let json = serde_json::to_string(&self.meta).expect("plain data is JSON");
-        let views = self.parts().into_iter().flat_map(|(prefix, tensors)| {
-            tensors.iter().map(move |(name, tensor)| (format!("{prefix}{name}"), Bytes(tensor)))
+        self.check_finite()?;
+        let meta = StateMeta { format: FORMAT, checksum: String::new(), ..self.meta.clone() };
+        let tensors = self.parts().into_iter().flat_map(|(prefix, tensors)| {
+            tensors.iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
         });
-        let file = safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
-            .expect("names are unique and sizes right");
-        Ok(write_atomically(path, &file)?)
+        Ok(write_atomically(path, &seal(KEY, &meta, tensors))?)
+    }
+
+    /// Checks that all values of all tensors are finite.
+    ///
+    /// # Errors
+    /// [`TrainError::NonFiniteState`] with the first tensor of which a value is not.
+    pub fn check_finite(&self) -> Result<(), TrainError> {
+        for (prefix, tensors) in self.parts() {
+            if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
+                return Err(TrainError::NonFiniteState { step: self.meta.step, name: format!("{prefix}{name}") });
+            }
+        }
+        Ok(())
     }
 
     /// Reads a state from the safetensors file at `path`.
     ///
     /// # Errors
     /// [`TrainError::Io`] when the file cannot be read; [`TrainError::State`] or [`TrainError::Model`] when it is
-    /// damaged, is not a training state, or has another version.
+    /// damaged, is not a training state, or has a newer version.
     pub fn load(path: &Path) -> Result<Self, TrainError> {
         let bytes = std::fs::read(path).map_err(TrainError::io(path))?;
         let bad = |found: String| TrainError::State { path: path.to_owned(), found };
-        let (_, header) = SafeTensors::read_metadata(&bytes)
-            .map_err(|e| bad(format!("expected a training state, found no complete safetensors file ({e})")))?;
-        let json = header.metadata().as_ref().and_then(|m| m.get(KEY));
-        let json = json.ok_or_else(|| {
+        let text = sealed_text(KEY, &bytes).map_err(|e| bad(format!("expected a training state, found {e}")))?;
+        let text = text.ok_or_else(|| {
             bad(format!("expected a training state, found a safetensors file without the metadata {KEY}"))
         })?;
-        let meta: StateMeta = serde_json::from_str(json).map_err(|e| {
+        let other = |e: serde_json::Error| {
             bad(format!(
                 "expected the counters of a training state as JSON in the metadata {KEY}, found something else ({e})"
             ))
-        })?;
-        if meta.format != FORMAT {
-            return Err(bad(format!("expected a training state of format {FORMAT}, found format {}", meta.format)));
+        };
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let Version { format } = serde_json::from_str(&text).map_err(other)?;
+        match format {
+            UNSEALED => {}
+            FORMAT => {
+                check_seal(KEY, &text, &bytes).map_err(|e| bad(format!("expected a training state, found {e}")))?
+            }
+            _ => {
+                return Err(bad(format!(
+                    "expected a training state of format {UNSEALED} or {FORMAT}, found format {format}; resume the run \
+                     with the version of foveal that wrote it"
+                )));
+            }
+        }
+        let meta: StateMeta = serde_json::from_str(&text).map_err(other)?;
+        let counters = [
+            meta.epoch as u64,
+            meta.step,
+            meta.optimizer_updates,
+            meta.ema_updates,
+            meta.batch as u64,
+            meta.epoch_steps,
+        ];
+        if let Some(counter) = counters.into_iter().find(|counter| *counter > LARGEST_COUNTER) {
+            return Err(bad(format!("expected counters of at most {LARGEST_COUNTER}, found {counter}")));
+        }
+        if !(0.0..=LARGEST_AVERAGE).contains(&meta.positives_average) {
+            return Err(bad(format!(
+                "expected an average number of positives from 0 to {LARGEST_AVERAGE:e}, found {}",
+                meta.positives_average
+            )));
         }
         let tensors = tensors_from_safetensors(path, &bytes).map_err(foveal_detector::DetectorError::from)?;
         let mut state = Self {
@@ -245,6 +339,7 @@ impl TrainState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use foveal_weights::HostTensor;
 
     fn state() -> TrainState {
         let tensor = |v: f32| HostTensor { shape: vec![2, 1], values: vec![v, f32::MIN_POSITIVE / 2.0] };
@@ -263,17 +358,62 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.safetensors");
         state().save(&path).unwrap();
-        assert_eq!(TrainState::load(&path).unwrap(), state());
+        let mut loaded = TrainState::load(&path).unwrap();
+        assert_eq!(std::mem::take(&mut loaded.meta.checksum).len(), 64);
+        assert_eq!(loaded, state());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn a_state_without_the_fields_that_came_later_stays_readable() {
         let mut json = serde_json::to_value(state().meta).unwrap();
-        json.as_object_mut().unwrap().remove("new_tensors").unwrap();
-        json.as_object_mut().unwrap().remove("recovered").unwrap();
+        let fields = json.as_object_mut().unwrap();
+        for later in
+            ["new_tensors", "batch", "epoch_steps", "lr_factor", "non_finite_steps", "log", "premises", "checksum"]
+        {
+            fields.remove(later).unwrap();
+        }
         let meta: StateMeta = serde_json::from_value(json).unwrap();
         assert_eq!(meta, StateMeta { new_tensors: None, ..state().meta });
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_not_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.safetensors");
+        state().save(&path).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        for (part, value) in [("weights/c", f32::NAN), ("ema/c", f32::INFINITY), ("first/c", f32::NEG_INFINITY)] {
+            let mut broken = state();
+            let tensors = match part.split_once('/').unwrap().0 {
+                "weights" => &mut broken.weights,
+                "ema" => &mut broken.ema,
+                _ => &mut broken.first,
+            };
+            tensors.get_mut("c").unwrap().values[1] = value;
+            let error = broken.save(&path).unwrap_err();
+            assert!(matches!(&error, TrainError::NonFiniteState { name, .. } if name == part), "{error}");
+            assert!(std::fs::read(&path).unwrap() == before);
+        }
+    }
+
+    #[test]
+    fn counters_that_no_run_reaches_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.safetensors");
+        let changes: [fn(&mut StateMeta); 4] = [
+            |meta| meta.epoch = usize::MAX,
+            |meta| meta.step = u64::MAX,
+            |meta| meta.positives_average = -1.0,
+            |meta| meta.positives_average = 1e300,
+        ];
+        for change in changes {
+            let mut state = state();
+            change(&mut state.meta);
+            state.save(&path).unwrap();
+            let text = TrainState::load(&path).unwrap_err().to_string();
+            assert!(text.contains("s.safetensors") && text.contains("expected"), "{text}");
+        }
     }
 
     #[test]
@@ -281,9 +421,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("e.json");
         assert_eq!(Evaluated::load(&path).unwrap(), Evaluated::default());
-        let known = Evaluated { epoch: 3, best: Some(Best { epoch: 2, ap: 0.1 + 0.2 }) };
+        let known = Evaluated { epoch: 3, best: Some(Best { epoch: 2, ap: 0.1 + 0.2 }), provisional: false };
         known.save(&path).unwrap();
         assert_eq!(Evaluated::load(&path).unwrap(), known);
+        let bytes = std::fs::read(&path).unwrap();
+        for bit in 0..8 * bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &flipped).unwrap();
+            let text = String::from_utf8_lossy(&flipped).into_owned();
+            assert!(!Evaluated::load(&path).is_ok_and(|found| found != known), "bit {bit}: {text}");
+        }
+        // Files of earlier versions have no checksum.
+        std::fs::write(&path, r#"{"epoch":3,"best":{"epoch":2,"ap":0.30000000000000004}}"#).unwrap();
+        assert_eq!(Evaluated::load(&path).unwrap(), known);
+        Evaluated { best: Some(Best { epoch: 2, ap: -1.0 }), ..known }.save(&path).unwrap();
+        assert_eq!(Evaluated::load(&path).unwrap(), Evaluated { best: None, ..known });
     }
 
     #[test]

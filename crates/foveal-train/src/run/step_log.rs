@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 use foveal_criterion::{BatchBreakdown, BreakdownRecord, LossBreakdown, Normalizer};
+use serde::{Deserialize, Serialize};
 
 use super::StepRecord;
 use crate::error::TrainError;
@@ -24,10 +25,8 @@ pub(crate) struct Step {
     pub positives: usize,
     /// COCO ids of the images of the step.
     pub images: Vec<i64>,
-    /// Place of the step in the epoch: the number of batches before its first one.
+    /// Number of batches of the epoch before those of the step.
     pub first_batch: usize,
-    /// Number of batches of the step.
-    pub batches: usize,
     /// The normalizer of the losses.
     pub normalizer: Normalizer,
     /// `[6]`: class loss, box loss, total loss, class loss of positives, class loss of all other pairs, gradient norm.
@@ -71,37 +70,79 @@ pub(crate) struct EpochMeans {
     pub lr: f64,
 }
 
+/// An optimizer step whose losses were read from the device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct ReadStep {
+    step: u64,
+    epoch: usize,
+    lr: f64,
+    positives: usize,
+    /// Number of images of the step.
+    images: usize,
+    /// The values of [`Step::values`], which are finite.
+    values: [f32; VALUES],
+    breakdown: Option<LossBreakdown>,
+}
+
+/// The steps that were read since the last line of the log, and sums over the steps of the epoch: the part of a
+/// [`StepLog`] that a training state stores, so that an epoch can be continued in its middle.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogPosition {
+    /// Steps since the last line that were read from the device.
+    steps: Vec<ReadStep>,
+    /// Sums of class, box and total loss over the epoch's steps that are in lines of the log.
+    sums: [f64; 3],
+    /// Number of the epoch's steps that are in lines of the log.
+    count: usize,
+    /// Learning rate of the last step that is in a line of the log.
+    lr: f64,
+    /// Breakdown of the class loss over the epoch's steps that are in lines of the log and have one.
+    breakdown: Option<LossBreakdown>,
+}
+
+impl LogPosition {
+    /// Number of steps that are in no line of the log yet.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.steps.len()
+    }
+}
+
 /// The steps since the last line of the log, and sums over the steps of the epoch.
 #[derive(Debug)]
 pub(crate) struct StepLog {
     /// Number of steps that a line of the log covers.
     every: usize,
-    steps: Vec<Step>,
-    /// When the first step of the line began.
+    /// Steps whose losses are still on the device.
+    pending: Vec<Step>,
+    /// The steps and sums that were read.
+    read: LogPosition,
+    /// When the first step of the line began, or when the run was resumed after that.
     since: Instant,
     /// Seconds spent waiting for images since then.
     waited: f64,
-    /// Sums of class, box and total loss over the epoch's steps that were read from the device.
-    sums: [f64; 3],
-    /// Number of the epoch's steps that were read from the device.
-    count: usize,
-    /// Learning rate of the last step that was read.
-    lr: f64,
-    /// Breakdown of the class loss over the epoch's steps that have one.
-    breakdown: Option<LossBreakdown>,
-    /// The step that [`StepLog::read`] found not to be finite.
+    /// The step that ended the run, because its loss or gradient norm is not finite.
     bad: Option<BadStep>,
 }
 
 impl StepLog {
     pub(crate) fn new(every: usize) -> Self {
-        let (steps, since) = (Vec::new(), Instant::now());
-        Self { every, steps, since, waited: 0.0, sums: [0.0; 3], count: 0, lr: 0.0, breakdown: None, bad: None }
+        let (pending, read) = (Vec::new(), LogPosition::default());
+        Self { every, pending, read, since: Instant::now(), waited: 0.0, bad: None }
     }
 
-    /// Begins an epoch: clears steps and sums and restarts the clock.
-    pub(crate) fn start_epoch(&mut self) {
-        *self = Self::new(self.every);
+    /// Begins an epoch: clears steps and sums and restarts the clock. An epoch that is continued in its middle begins
+    /// with the steps and sums of `position`.
+    pub(crate) fn start_epoch(&mut self, position: Option<LogPosition>) {
+        *self = Self { read: position.unwrap_or_default(), ..Self::new(self.every) };
+    }
+
+    /// Waits for the device, reads the losses of all steps, and returns what a training state stores.
+    ///
+    /// # Errors
+    /// [`TrainError::NonFinite`] with the first step whose loss or gradient norm is not finite.
+    pub(crate) fn position(&mut self) -> Result<LogPosition, TrainError> {
+        self.fetch()?;
+        Ok(self.read.clone())
     }
 
     /// Adds time in seconds that was spent waiting for images.
@@ -110,24 +151,24 @@ impl StepLog {
     }
 
     pub(crate) fn push(&mut self, step: Step) {
-        self.steps.push(step);
+        self.pending.push(step);
     }
 
     /// The last step that was added.
     ///
     /// # Panics
-    /// When none was added since the last line.
+    /// When it was read already.
     pub(crate) fn last(&self) -> &Step {
-        self.steps.last().expect("a step was added")
+        self.pending.last().expect("a step was added")
     }
 
     /// Waits for the device and takes the last step out of the log if its loss or gradient norm is not finite.
     pub(crate) fn take_bad_last(&mut self) -> Option<BadStep> {
-        let step = self.steps.pop()?;
+        let step = self.pending.pop()?;
         let values = read(step.values.clone());
         let values = *values.first_chunk::<VALUES>().expect("six values of a step");
         if is_sound(&values) {
-            self.steps.push(step);
+            self.pending.push(step);
             return None;
         }
         Some(BadStep { step, values })
@@ -145,64 +186,88 @@ impl StepLog {
 
     /// Whether the next step completes a line.
     pub(crate) fn will_be_due(&self) -> bool {
-        self.steps.len() + 1 >= self.every
+        self.unwritten() + 1 >= self.every
     }
 
     pub(crate) fn is_due(&self) -> bool {
-        self.steps.len() >= self.every
+        self.unwritten() >= self.every
+    }
+
+    /// Number of steps that are in no line of the log yet.
+    fn unwritten(&self) -> usize {
+        self.read.unwritten() + self.pending.len()
     }
 
     /// Breakdown of the class loss over the steps of the epoch that have one.
     pub(crate) fn epoch_breakdown(&self) -> Option<BreakdownRecord> {
-        self.breakdown.as_ref().map(LossBreakdown::record_with_bins)
+        self.read.breakdown.as_ref().map(LossBreakdown::record_with_bins)
     }
 
-    /// Mean losses over the steps of the epoch that were read, and the learning rate of the last one.
+    /// Mean losses over the steps of the epoch that are in lines of the log, and the learning rate of the last one.
     pub(crate) fn epoch_means(&self) -> EpochMeans {
-        let [class_loss, box_loss, loss] = self.sums.map(|sum| sum / self.count.max(1) as f64);
-        EpochMeans { class_loss, box_loss, loss, lr: self.lr }
+        let [class_loss, box_loss, loss] = self.read.sums.map(|sum| sum / self.read.count.max(1) as f64);
+        EpochMeans { class_loss, box_loss, loss, lr: self.read.lr }
+    }
+
+    /// Waits for the device and reads the losses of all steps that are still on it, in one transfer.
+    ///
+    /// # Errors
+    /// [`TrainError::NonFinite`] with the first step whose loss or gradient norm is not finite, which
+    /// [`StepLog::take_bad`] then returns.
+    fn fetch(&mut self) -> Result<(), TrainError> {
+        let mut pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let values = read(Tensor::cat(pending.iter().map(|step| step.values.clone()).collect(), 0));
+        let values = values.as_chunks::<VALUES>().0;
+        if let Some(index) = values.iter().position(|values| !is_sound(values)) {
+            let bad = BadStep { step: pending.swap_remove(index), values: values[index] };
+            let error = bad.error();
+            self.keep_bad(bad);
+            return Err(error);
+        }
+        for (step, values) in pending.iter().zip(values) {
+            self.read.steps.push(ReadStep {
+                step: step.step,
+                epoch: step.epoch,
+                lr: step.lr,
+                positives: step.positives,
+                images: step.images.len(),
+                values: *values,
+                breakdown: step.breakdown.as_ref().map(read_breakdown),
+            });
+        }
+        Ok(())
     }
 
     /// Waits for the device, reads the losses of all steps since the last line and makes a line of them. `None` if
     /// there are no such steps.
     ///
     /// # Errors
-    /// [`TrainError::NonFinite`] with the first step whose loss or gradient norm is not finite, which
-    /// [`StepLog::take_bad`] then returns.
+    /// [`TrainError::NonFinite`] with the first step whose loss or gradient norm is not finite.
     pub(crate) fn read(&mut self) -> Result<Option<StepRecord>, TrainError> {
-        let mut steps = std::mem::take(&mut self.steps);
-        if steps.is_empty() {
-            return Ok(None);
-        }
-
-        // One transfer for the values of all steps.
-        let values = read(Tensor::cat(steps.iter().map(|step| step.values.clone()).collect(), 0));
-        let values = values.as_chunks::<VALUES>().0;
-        if let Some(index) = values.iter().position(|values| !is_sound(values)) {
-            let bad = BadStep { step: steps.swap_remove(index), values: values[index] };
-            let error = bad.error();
-            self.bad = Some(bad);
-            return Err(error);
-        }
+        self.fetch()?;
+        let steps = std::mem::take(&mut self.read.steps);
         let Some(last) = steps.last() else { return Ok(None) };
         let mut sums = [0.0; VALUES];
-        for values in values {
-            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
+        for step in &steps {
+            sums.iter_mut().zip(step.values).for_each(|(sum, value)| *sum += f64::from(value));
         }
-        let breakdowns = steps.iter().filter_map(|step| step.breakdown.as_ref().map(read_breakdown));
-        let breakdown = breakdowns.reduce(merged);
+        let breakdown = steps.iter().filter_map(|step| step.breakdown.clone()).reduce(merged);
 
         // Add to the sums of the epoch.
-        self.breakdown = self.breakdown.take().into_iter().chain(breakdown.clone()).reduce(merged);
-        self.sums.iter_mut().zip(sums).for_each(|(sum, value)| *sum += value);
-        self.count += steps.len();
-        self.lr = last.lr;
+        let epoch = &mut self.read;
+        epoch.breakdown = epoch.breakdown.take().into_iter().chain(breakdown.clone()).reduce(merged);
+        epoch.sums.iter_mut().zip(sums).for_each(|(sum, value)| *sum += value);
+        epoch.count += steps.len();
+        epoch.lr = last.lr;
 
         // Make the line.
         let count = steps.len() as f64;
         let [class_loss, box_loss, loss, positive_loss, negative_loss, grad_norm] = sums.map(|s| s / count);
         let seconds = self.since.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
-        let images: usize = steps.iter().map(|s| s.images.len()).sum();
+        let images: usize = steps.iter().map(|s| s.images).sum();
         let classes = positive_loss + negative_loss;
         let record = StepRecord {
             step: last.step,

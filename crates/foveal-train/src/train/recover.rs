@@ -1,15 +1,17 @@
 //! What the training loop does at a step whose loss or gradient norm is not finite (`train.non_finite`), and the black
 //! box of such a step.
 
+use std::time::Instant;
+
 use foveal_data::Batch;
 use foveal_weights::named_tensors;
 
-use super::Trainer;
+use super::{Trainer, resume};
 use crate::blackbox::{BlackBox, RecordedBatch, RecordedImage, ReplacedImage, Report, StepLosses};
 use crate::config::NonFinitePolicy;
 use crate::device::is_host;
 use crate::error::TrainError;
-use crate::run::{BadStep, NonFiniteEvent, NonFiniteRecord, Recovered, RunLog, Step};
+use crate::run::{BadStep, NonFiniteEvent, NonFiniteRecord, RunLog, Step};
 use crate::session::Session;
 use crate::update::Gradients;
 
@@ -35,10 +37,10 @@ impl Trainer<'_> {
     /// [`TrainError::NonFinite`] when the step ends the run; others when a file cannot be read or written.
     pub(super) fn leave_out(&mut self, bad: BadStep, gradients: Gradients) -> Result<AfterStep, TrainError> {
         self.session.learner.discard(gradients);
-        let most = self.config.train.max_non_finite;
+        let most = self.config.train.max_non_finite as u64;
         let event = match self.config.train.non_finite {
             NonFinitePolicy::Stop => return self.give_up(bad),
-            _ if self.session.meta.recovered.steps >= most => {
+            _ if self.session.meta.non_finite_steps >= most => {
                 self.progress.message(&format!(
                     "warning: {most} steps that were not finite did not end the run before, the most that \
                      train.max_non_finite allows"
@@ -51,10 +53,11 @@ impl Trainer<'_> {
         self.progress.message(&format!("warning: {}", bad.error()));
         self.keep_black_box(&bad);
         match event {
-            NonFiniteEvent::Skip => self.session.meta.recovered.steps += 1,
+            NonFiniteEvent::Skip => self.session.meta.non_finite_steps += 1,
             NonFiniteEvent::Rewind => self.rewind()?,
         }
-        let (step, Recovered { steps, lr_factor }) = (self.session.meta.step, self.session.meta.recovered);
+        let (step, count) = (self.session.meta.step, self.session.meta.non_finite_steps);
+        let lr_factor = self.session.meta.lr_factor;
         self.log.line(&NonFiniteRecord {
             event,
             step,
@@ -62,14 +65,15 @@ impl Trainer<'_> {
             non_finite_step: bad.step.step,
             losses: StepLosses::of(&bad.values),
             images: bad.step.images,
-            count: steps,
+            count,
             lr_factor,
-        })?;
+        });
+        self.tell_log_warnings();
         let what = match event {
             NonFiniteEvent::Skip => "the step was left out".to_owned(),
             NonFiniteEvent::Rewind => format!("the run went back to step {step} and learns at {lr_factor} of its rate"),
         };
-        self.progress.message(&format!("warning: {what} (train.non_finite, {steps} of at most {most} such steps)"));
+        self.progress.message(&format!("warning: {what} (train.non_finite, {count} of at most {most} such steps)"));
         match event {
             NonFiniteEvent::Skip => {
                 self.progress.step(step, None);
@@ -96,13 +100,16 @@ impl Trainer<'_> {
     /// # Errors
     /// When the state or the log cannot be read or written.
     fn rewind(&mut self) -> Result<(), TrainError> {
-        let Recovered { steps, lr_factor } = self.session.meta.recovered;
-        let classes = self.sets.categories().len();
-        let mut session = Session::resume(&self.config, classes, &self.device, self.run)?;
-        session.meta.recovered = Recovered { steps: steps + 1, lr_factor: lr_factor * self.config.train.rewind_factor };
-        session.save(self.run)?;
-        self.session = session;
-        self.log = RunLog::open(self.run, self.session.meta.step, self.evaluated.epoch)?;
+        let (path, mut state) = resume::load(self.run, self.progress)?;
+        let before = &self.session.meta;
+        state.meta.non_finite_steps = before.non_finite_steps + 1;
+        state.meta.lr_factor = before.lr_factor * self.config.train.rewind_factor;
+        let log_end = resume::log_end(&self.config, &state.meta, self.evaluated);
+        let position = state.meta.log.clone();
+        self.session = Session::resume(&self.config, self.sets.categories().len(), &self.device, &path, state)?;
+        self.session.save(self.run, position)?;
+        (self.saved, self.saved_step) = (Instant::now(), self.session.meta.step);
+        self.log = RunLog::open(self.run, log_end);
         Ok(())
     }
 
@@ -179,8 +186,9 @@ impl Trainer<'_> {
     /// # Errors
     /// Why they are not the batches of the step, for example because a file is gone.
     fn batches_of(&self, step: &Step) -> Result<Vec<Batch>, String> {
-        let loaded = self.batches(step.epoch).skip(step.first_batch).take(step.batches);
+        let loaded = self.batches(step.epoch, step.first_batch).take(self.config.train.accumulate);
         let mut batches = loaded.collect::<Result<Vec<Batch>, _>>().map_err(|e| e.to_string())?;
+        batches.retain(|batch| !batch.info.is_empty());
         let found: Vec<i64> = batches.iter().flat_map(|batch| batch.info.iter().map(|info| info.image_id)).collect();
         if found != step.images {
             return Err(format!("expected the images with the ids {:?}, found {found:?}", step.images));

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use burn::tensor::Device;
 use foveal_backbone::STAGES;
 use foveal_data::{AugmentConfig, epoch_len};
 use foveal_detector::CheckpointMeta;
 
-use super::Trainer;
+use super::resume::{Resumed, resumed};
+use super::{Start, Trainer};
 use crate::config::RunConfig;
 use crate::device::is_host;
 use crate::error::TrainError;
 use crate::evaluate::Evaluator;
 use crate::pass::{self, Activations};
-use crate::run::{Evaluated, Progress, RunDir, RunLog, StepLog};
+use crate::run::{Evaluated, LogEnd, Premises, Progress, RunDir, RunLog, StepLog};
 use crate::session::Session;
 use crate::sets::Sets;
 
@@ -22,15 +24,15 @@ use crate::sets::Sets;
 const ACCELERATOR_LOG_EVERY: usize = 20;
 
 impl<'a> Trainer<'a> {
-    /// Prepares a new run, or with `resume` restores a run after its last finished epoch.
+    /// Prepares a new run, or restores one from its training state.
     ///
     /// # Errors
-    /// When the configuration is invalid, or data, weights or files cannot be used.
+    /// When the configuration is invalid, data, weights or files cannot be used, or a run cannot be resumed with them.
     pub(super) fn new(
         config: &RunConfig,
         device: &Device,
         run: &'a RunDir,
-        resume: bool,
+        start: Start,
         progress: &'a mut dyn Progress,
         stop: &'a AtomicBool,
     ) -> Result<Self, TrainError> {
@@ -40,15 +42,32 @@ impl<'a> Trainer<'a> {
 
         // Data, network and optimizer.
         let sets = Sets::open(config, run, progress)?;
-        let (session, evaluated) = match resume {
-            true => resumed(config, &sets, &device, run)?,
-            false => (Session::start(config, sets.categories(), &device, run, progress)?, Evaluated::default()),
+        let premises = premises(config, &sets, &device);
+        let steps_per_epoch = premises.steps_per_epoch;
+        let resume = match start {
+            Start::Resume { allow_changes } if run.has_state() => Some(allow_changes),
+            Start::Resume { .. } => {
+                progress.message("the run was stopped before it saved a training state, so it begins anew");
+                None
+            }
+            Start::New => None,
         };
-        run.write_config(config)?;
-        if !resume {
-            session.save(run)?;
+        let Resumed { session, evaluated, log_end } = match resume {
+            Some(allow_changes) => resumed(config, &sets, premises, &device, run, allow_changes, progress)?,
+            None => {
+                let mut session = Session::start(config, sets.categories(), &device, run, progress)?;
+                session.meta.premises = Some(premises);
+                Resumed { session, evaluated: Evaluated::default(), log_end: LogEnd::default() }
+            }
+        };
+        if let Some(kept) = run.write_config(config)? {
+            progress.message(&format!("the earlier configuration is kept as {}", kept.display()));
         }
-        let log = RunLog::open(run, session.meta.step, evaluated.epoch)?;
+        if resume.is_none() {
+            session.save(run, None)?;
+        }
+        let mut log = RunLog::open(run, log_end);
+        log.warnings().iter().for_each(|warning| progress.message(&format!("warning: {warning}")));
 
         // Settings that depend on the training set.
         let mut config = config.clone();
@@ -58,9 +77,7 @@ impl<'a> Trainer<'a> {
         if config.train.overfit > 0 {
             config.data.augment = AugmentConfig::off();
         }
-        let batches = epoch_len(&sets.train, &config.data).div_ceil(config.train.batch_size);
-        let steps_per_epoch = batches.div_ceil(config.train.accumulate);
-        if !resume {
+        if resume.is_none() {
             warn_of_warm_up(&config, steps_per_epoch, progress);
         }
         report_checkpointing(&config, &session, progress);
@@ -74,6 +91,8 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             step_log: StepLog::new(log_every(&config, &device)),
             check_first_loss: config.train.step0_check && session.new_class_head,
+            saved: Instant::now(),
+            saved_step: session.meta.step,
             evaluation: None,
             config,
             device,
@@ -87,18 +106,22 @@ impl<'a> Trainer<'a> {
             checkpoint,
             log,
             steps_per_epoch,
-            position: 0,
         })
     }
 }
 
-/// The session after the last finished epoch, and the record of the evaluations up to it.
-fn resumed(config: &RunConfig, sets: &Sets, device: &Device, run: &RunDir) -> Result<(Session, Evaluated), TrainError> {
-    let session = Session::resume(config, sets.categories().len(), device, run)?;
-    let mut evaluated = Evaluated::load(&run.evaluated())?;
-    // An epoch that `train.max_steps` ended may have been evaluated already; it is trained again.
-    evaluated.epoch = evaluated.epoch.min(session.meta.epoch);
-    Ok((session, evaluated))
+/// What the run is made with: the part of its training state that a later resume is compared with.
+fn premises(config: &RunConfig, sets: &Sets, device: &Device) -> Premises {
+    let batches = epoch_len(&sets.train, &config.data).div_ceil(config.train.batch_size);
+    Premises {
+        config: serde_json::to_value(config).expect("a configuration is JSON"),
+        categories: sets.categories().to_vec(),
+        training_set: sets.train.digest(),
+        validation_set: sets.val.digest(),
+        steps_per_epoch: batches.div_ceil(config.train.accumulate),
+        device: format!("{:?}", device.clone().without_autodiff()),
+        threads: rayon::current_num_threads(),
+    }
 }
 
 /// Number of steps in a log line. In host memory losses can be read in every step, because no device is waited for.

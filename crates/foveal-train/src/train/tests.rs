@@ -6,7 +6,7 @@ use super::*;
 use crate::blackbox::BlackBox;
 use crate::config::NonFinitePolicy;
 use crate::device::tests::as_accelerator;
-use crate::run::{Recovered, Silent, StepRecord, TrainState};
+use crate::run::{Silent, StepRecord, TrainState};
 use crate::testing::{first_batch, tiny};
 
 struct Run {
@@ -19,7 +19,7 @@ struct Run {
 fn run(config: &RunConfig) -> Run {
     let dir = tempfile::tempdir().unwrap();
     let run = RunDir::create(&dir.path().join("r")).unwrap();
-    let outcome = train(config, &Device::flex(), &run, false, &mut Silent, &AtomicBool::new(false));
+    let outcome = train(config, &Device::flex(), &run, Start::New, &mut Silent, &AtomicBool::new(false));
     let log = std::fs::read_to_string(run.log()).unwrap();
     let steps = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     Run { outcome, steps, checkpoint: std::fs::read(run.last()).unwrap_or_default() }
@@ -123,7 +123,7 @@ struct Kept {
 fn keep(config: &RunConfig) -> Kept {
     let folder = tempfile::tempdir().unwrap();
     let run = RunDir::create(&folder.path().join("r")).unwrap();
-    let outcome = train(config, &Device::flex(), &run, false, &mut Silent, &AtomicBool::new(false));
+    let outcome = train(config, &Device::flex(), &run, Start::New, &mut Silent, &AtomicBool::new(false));
     let log = std::fs::read_to_string(run.log()).unwrap();
     let lines = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     Kept { folder, outcome, lines }
@@ -203,5 +203,5 @@ fn a_rewound_run_is_one_at_the_lower_rate() {
     let kept = keep(&config);
     assert!(matches!(kept.outcome, Err(TrainError::NonFinite { step: 2, .. })), "{:?}", kept.outcome);
     let state = TrainState::load(&kept.folder.path().join("r/state/last.safetensors")).unwrap();
-    assert_eq!(state.meta.recovered, Recovered { steps: 3, lr_factor: 0.125 });
+    assert_eq!((state.meta.non_finite_steps, state.meta.lr_factor), (3, 0.125));
 }

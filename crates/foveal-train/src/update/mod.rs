@@ -14,7 +14,7 @@ mod statistics;
 use burn::module::Module;
 use burn::tensor::{Bool, DType, Device, Tensor};
 use foveal_anchors::ImageTargets;
-use foveal_criterion::{BatchBreakdown, BreakdownLayout, LossConfig, Losses, Normalizer};
+use foveal_criterion::{BatchBreakdown, BreakdownLayout, Expected, FirstLossCheck, LossConfig, Losses, Normalizer};
 use foveal_detector::RetinaNet;
 
 pub use clip::{Clipping, clip_factor};
@@ -57,6 +57,8 @@ pub(crate) struct GradientOptions<'a> {
     pub(crate) activations: Activations,
     /// Whether the breakdown of the class loss is computed.
     pub(crate) breakdown: bool,
+    /// The check of the first class loss, for the first step of a new class head.
+    pub(crate) first_loss: Option<FirstLossCheck<'a>>,
     /// Largest L2 norm of all gradients together; 0 means no limit.
     pub(crate) clip_norm: f64,
 }
@@ -70,6 +72,8 @@ pub(crate) struct Gradients {
     pub(crate) values: Tensor<1>,
     /// Breakdown of the class loss, if [`GradientOptions::breakdown`] is set.
     pub(crate) breakdown: Option<BatchBreakdown>,
+    /// The expected class loss, if [`GradientOptions::first_loss`] is set.
+    pub(crate) expected: Option<Expected>,
     /// Number of positive anchors of all images of the step.
     pub(crate) positives: usize,
     /// The running statistics of trained batch norms before the forward passes of the step, which update them.
@@ -111,11 +115,17 @@ impl Learner {
     ) -> Gradients {
         let statistics = RunningStatistics::of(self.model());
         let mut grads = Grads::default();
-        let (mut losses, mut breakdown, mut positives) = (None, None, 0);
+        let (mut losses, mut breakdown, mut expected, mut positives) = (None, None, None, 0);
         for (images, targets) in batches {
             // Forward.
             let (dense, backward) = pass::forward(self.model(), images, options.activations);
             let level_anchors = std::array::from_fn(|l| dense.grids[l].positions() * options.anchors_per_location);
+
+            // Expected loss. Waits for the device, but only in the first step of a run.
+            if let Some(check) = &options.first_loss {
+                let own = check.expected(&dense.logits, &dense.deltas, &targets, options.normalizer);
+                expected = Some(own.after(expected));
+            }
 
             // Loss.
             let layout = options.breakdown.then_some(BreakdownLayout { level_anchors });
@@ -134,7 +144,7 @@ impl Learner {
         let norm = grads.norm(device);
         let clipping = Clipping::new(losses.clone().narrow(0, TOTAL, 1), norm.clone(), options.clip_norm);
         let values = Tensor::cat(vec![losses, norm.cast(DType::F32)], 0);
-        Gradients { grads, clipping, values, breakdown, positives, statistics }
+        Gradients { grads, clipping, values, breakdown, expected, positives, statistics }
     }
 
     /// Updates network, optimizer and moving average. If the loss or the gradient norm is not finite, nothing changes

@@ -4,11 +4,15 @@ use crate::config::{ScheduleKind, TrainConfig};
 
 /// The learning rate of optimizer step `step`, counted from 0, in a run with `steps_per_epoch` steps in an epoch.
 ///
+/// `position` is the number of steps that the epochs before this step have at `steps_per_epoch`, plus the steps of the
+/// current epoch. It equals `step` unless an epoch had another number of steps, because the batch size was changed or
+/// no image of a batch could be loaded: the schedule follows epochs, and the warm-up steps.
+///
 /// It is [`TrainConfig::base_lr`] times the factor of the warm-up times the factor of the schedule. The warm-up rises
 /// linearly from `warmup_factor` to 1 (`torch.optim.lr_scheduler.LinearLR`). A `step` schedule decreases at the first
 /// step at or after each milestone; a `cosine` schedule runs from the end of the warm-up to 0 at the end of training.
-pub fn learning_rate(config: &TrainConfig, steps_per_epoch: usize, step: u64) -> f64 {
-    config.base_lr() * warmup_at(config, step) * schedule_at(config, steps_per_epoch, step)
+pub fn learning_rate(config: &TrainConfig, steps_per_epoch: usize, step: u64, position: u64) -> f64 {
+    config.base_lr() * warmup_at(config, step) * schedule_at(config, steps_per_epoch, position)
 }
 
 /// Factor of the warm-up at a step, from `warmup_factor` to 1.
@@ -20,19 +24,19 @@ fn warmup_at(config: &TrainConfig, step: u64) -> f64 {
     config.warmup_factor + (1.0 - config.warmup_factor) * step as f64 / steps as f64
 }
 
-/// Factor of the learning rate that the schedule gives at a step.
-fn schedule_at(config: &TrainConfig, steps_per_epoch: usize, step: u64) -> f64 {
+/// Factor of the learning rate that the schedule gives at a position in steps of whole epochs.
+fn schedule_at(config: &TrainConfig, steps_per_epoch: usize, position: u64) -> f64 {
     match config.schedule {
         ScheduleKind::Constant => 1.0,
         ScheduleKind::Step => {
-            let epoch = step as f64 / steps_per_epoch.max(1) as f64;
+            let epoch = position as f64 / steps_per_epoch.max(1) as f64;
             let passed = config.milestones.iter().filter(|m| epoch >= **m).count();
             config.gamma.powi(passed as i32)
         }
         ScheduleKind::Cosine => {
-            let total = (config.epochs * steps_per_epoch) as f64;
+            let total = config.epochs as f64 * steps_per_epoch as f64;
             let start = (config.warmup_steps as f64).min(total);
-            let progress = (step as f64 - start).max(0.0) / (total - start).max(1.0);
+            let progress = (position as f64 - start).max(0.0) / (total - start).max(1.0);
             0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
         }
     }
@@ -50,9 +54,9 @@ mod tests {
     fn the_rate_scales_with_the_images_of_an_update() {
         let mut config =
             TrainConfig { lr: 0.01, batch_size: 4, accumulate: 2, warmup_steps: 0, ..TrainConfig::default() };
-        close(learning_rate(&config, 10, 0), 0.005);
+        close(learning_rate(&config, 10, 0, 0), 0.005);
         config.scale_lr = false;
-        close(learning_rate(&config, 10, 0), 0.01);
+        close(learning_rate(&config, 10, 0, 0), 0.01);
     }
 
     #[test]
@@ -65,10 +69,25 @@ mod tests {
             gamma: 0.1,
             ..TrainConfig::default()
         };
-        let rates: Vec<f64> = [0, 19, 20, 34, 35, 99].iter().map(|s| learning_rate(&config, 10, *s)).collect();
+        let rates: Vec<f64> = [0, 19, 20, 34, 35, 99].iter().map(|s| learning_rate(&config, 10, *s, *s)).collect();
         for (rate, expected) in rates.iter().zip([1.0, 1.0, 0.1, 0.1, 0.01, 0.01]) {
             close(*rate, expected);
         }
+    }
+
+    #[test]
+    fn a_milestone_stays_at_its_epoch_when_epochs_have_other_steps() {
+        let config = TrainConfig {
+            scale_lr: false,
+            lr: 1.0,
+            warmup_steps: 0,
+            milestones: vec![2.0],
+            gamma: 0.1,
+            ..TrainConfig::default()
+        };
+        // Twenty steps were made in the first epoch. At step 20 the second epoch begins.
+        close(learning_rate(&config, 10, 20, 10), 1.0);
+        close(learning_rate(&config, 10, 30, 20), 0.1);
     }
 
     #[test]
@@ -82,7 +101,7 @@ mod tests {
             ..TrainConfig::default()
         };
         for (step, expected) in [1.0, 1.25, 1.5, 1.75, 2.0, 2.0].into_iter().enumerate() {
-            close(learning_rate(&config, 10, step as u64), expected);
+            close(learning_rate(&config, 10, step as u64, step as u64), expected);
         }
     }
 
@@ -96,9 +115,9 @@ mod tests {
             schedule: ScheduleKind::Cosine,
             ..TrainConfig::default()
         };
-        close(learning_rate(&config, 10, 10), 1.0);
-        close(learning_rate(&config, 10, 60), 0.5);
-        assert!(learning_rate(&config, 10, 109) < 3e-4);
-        assert!(learning_rate(&config, 10, 1000) < 1e-12);
+        close(learning_rate(&config, 10, 10, 10), 1.0);
+        close(learning_rate(&config, 10, 60, 60), 0.5);
+        assert!(learning_rate(&config, 10, 109, 109) < 3e-4);
+        assert!(learning_rate(&config, 10, 1000, 1000) < 1e-12);
     }
 }

@@ -143,6 +143,7 @@ mod tests {
             anchors_per_location: config.model.anchors.anchors_per_location(),
             activations: Activations::Kept,
             breakdown: false,
+            first_loss: None,
             clip_norm: 0.0,
         };
         learner.gradients([(image_tensor(batch.images, &device), batch.targets)], &options, &device)

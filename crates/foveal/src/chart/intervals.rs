@@ -1,5 +1,6 @@
 //! A chart of rows with one value and its interval each.
 
+use foveal_base::printable;
 use plotters::prelude::*;
 
 use super::{Area, Drawn, GRID, INK, Scale, color};
@@ -31,7 +32,7 @@ impl Intervals {
         let [x1, x2] = self.range;
         let count = self.rows.len().max(1) as f64;
         let mut chart = ChartBuilder::on(area)
-            .caption(&self.title, scale.text(14.0))
+            .caption(printable(&self.title), scale.text(14.0))
             .margin(scale.px(10))
             .x_label_area_size(scale.px(40))
             .build_cartesian_2d(x1..x2, 0.0..count)?;
@@ -51,6 +52,7 @@ impl Intervals {
             let (text, line) = (count - index as f64 - 0.12, count - index as f64 - 0.68);
             let color = color(index);
             let title = if row.note.is_empty() { row.name.clone() } else { format!("{}: {}", row.name, row.note) };
+            let title = printable(&title).into_owned();
             let start = x1 + 0.01 * (x2 - x1);
             chart.draw_series(std::iter::once(Text::new(title, (start, text), scale.text(11.0))))?;
             if let Some([low, middle, high]) = row.range {

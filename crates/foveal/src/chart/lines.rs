@@ -1,5 +1,6 @@
 //! A chart of curves over common axes, with a legend.
 
+use foveal_base::printable;
 use plotters::prelude::*;
 
 use super::{Area, Drawn, GRID, INK, Scale, color};
@@ -40,7 +41,7 @@ impl Lines {
         let [x1, x2] = self.x.range;
         let [y1, y2] = self.y.range;
         let mut chart = ChartBuilder::on(area)
-            .caption(&self.title, scale.text(14.0))
+            .caption(printable(&self.title), scale.text(14.0))
             .margin(scale.px(10))
             .x_label_area_size(scale.px(40))
             .y_label_area_size(scale.px(52))
@@ -65,7 +66,7 @@ impl Lines {
             let sample = scale.px(SAMPLE) as i32;
             chart
                 .draw_series(std::iter::once(PathElement::new(points, style)))?
-                .label(&curve.name)
+                .label(printable(&curve.name))
                 .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + sample, y)], style));
         }
         chart

@@ -153,7 +153,7 @@ mod tests {
             dots: vec![mid - 0.02, mid + 0.03],
             note: String::new(),
         };
-        let mut rows = vec![interval("ärm <1>", 0.3), interval("arm 2", 0.5)];
+        let mut rows = vec![interval("ärm <1>", 0.3), interval("arm\u{1b}\u{0}\u{ffff}\n2", 0.5)];
         rows.push(Interval { name: "third".to_owned(), range: None, dots: Vec::new(), note: "diverged".to_owned() });
         vec![
             Chart::Lines(Lines {
@@ -172,9 +172,12 @@ mod tests {
         let path = dir.path().join("new/figure.svg");
         write(&path, &charts(), 300, 200).unwrap();
         let text = std::fs::read_to_string(path).unwrap();
-        for part in ["<svg", "600", "A &amp; B", "ärm &lt;1&gt;", "diverged", "square", "</svg>"] {
+        let escaped = r"arm\u{1b}\u{0}\u{ffff}\n2";
+        for part in ["<svg", "600", "A &amp; B", "ärm &lt;1&gt;", escaped, "diverged", "square", "</svg>"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        // XML allows no other control characters than these.
+        assert!(text.chars().all(|c| "\t\n\r".contains(c) || !(c.is_control() || c == '\u{ffff}')), "{text}");
     }
 
     #[test]

@@ -4,12 +4,15 @@ use std::path::Path;
 
 use anyhow::Result;
 use foveal_anchors::CoverageSummary;
+use foveal_base::printable;
 use foveal_coco::LabelMap;
 use foveal_data::{Opened, SetCoverage};
 use serde_json::{Map, Value, json};
 
 use crate::args::{AnchorsCommand, Common, SplitArg};
+use crate::console::note;
 use crate::failure::DONE;
+use crate::outputs::Files;
 use crate::{config, output};
 
 /// Runs a subcommand of `foveal anchors` and returns its exit code.
@@ -24,12 +27,13 @@ pub(super) fn run(command: AnchorsCommand, common: &Common) -> Result<u8> {
 
 fn report(path: &Path, split: SplitArg, json: Option<&Path>, common: &Common) -> Result<u8> {
     let config = config::load(Some(path), &common.set)?;
+    Files::new().read("configuration", [path]).read_config(&config).write("--json", json).check()?;
     let Opened { dataset, report } = match split {
         SplitArg::Train => config.data.open_train()?,
         SplitArg::Val => config.data.open_val()?,
     };
     if !report.is_clean() {
-        eprintln!("warning: {}: {}", report.set, report.summary());
+        note!("warning: {}: {}", report.set, report.summary());
     }
     let groups = named(&SetCoverage::new(&dataset, &config.data, &config.model.anchors), dataset.label_map());
     let mut table = format!(
@@ -40,8 +44,12 @@ fn report(path: &Path, split: SplitArg, json: Option<&Path>, common: &Common) ->
     for (name, summary) in &groups {
         let share = f64::from(summary.covered as u32) / f64::from(summary.objects.max(1) as u32);
         table += &format!(
-            " {name:<24}  {:>7}  {share:>8.3}  {:>9.3}  {:>9.1}  {:>10}\n",
-            summary.objects, summary.mean_best_iou, summary.mean_positives, summary.untouched
+            " {:<24}  {:>7}  {share:>8.3}  {:>9.3}  {:>9.1}  {:>10}\n",
+            printable(name),
+            summary.objects,
+            summary.mean_best_iou,
+            summary.mean_positives,
+            summary.untouched
         );
         groups_json.insert(name.clone(), as_json(summary));
     }

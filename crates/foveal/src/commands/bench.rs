@@ -7,6 +7,7 @@ use foveal_train::{BenchPhases, BenchReport, bench};
 use crate::args::{BenchArgs, BenchPhase, Common};
 use crate::config::{self, Layer};
 use crate::failure::DONE;
+use crate::outputs::Files;
 use crate::{device, output};
 
 /// The settings of a benchmark without a configuration file that differ from the defaults.
@@ -33,6 +34,12 @@ pub(super) fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
         Some(BenchPhase::Focal) => BenchPhases::Focal,
         Some(BenchPhase::Data) => BenchPhases::Data,
     };
+    Files::new()
+        .read("configuration", &args.config)
+        .read("checkpoint", &args.checkpoint)
+        .read_config(&config)
+        .write("--json", &args.json)
+        .check()?;
     let picked = device::pick(&common.device)?;
     let detector = match &args.checkpoint {
         Some(path) => Some(Checkpoint::load(path, &picked.device)?),

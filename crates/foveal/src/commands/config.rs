@@ -18,9 +18,9 @@ pub(super) fn run(args: &ConfigArgs, common: &Common) -> Result<u8> {
     } else if args.defaults {
         let unset = PATH_KEYS.map(|key| format!("# {key} = \"…\"\n")).concat();
         let text = config::to_toml(&RunConfig::default())?;
-        output::print(&format!("# Keys without a default:\n{unset}\n{text}"))?;
+        output::print_exact(&format!("# Keys without a default:\n{unset}\n{text}"))?;
     } else {
-        output::print(&config::to_toml(&config::load(args.config.as_deref(), &common.set)?)?)?;
+        output::print_exact(&config::to_toml(&config::load(args.config.as_deref(), &common.set)?)?)?;
     }
     Ok(DONE)
 }

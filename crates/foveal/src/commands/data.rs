@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use foveal_data::{OnError, Opened, Source, Stats, VocOptions, convert_voc, write_shapes};
+use foveal_data::{Difficult, OnError, Opened, Source, Stats, VocOptions, convert_voc, write_shapes};
 use foveal_train::RunConfig;
 use serde_json::{Map, Value};
 
-use crate::args::{Common, ConvertCommand, DataCommand, DataSetArgs, SplitArg};
+use crate::args::{CheckArgs, Common, ConvertCommand, DataCommand, DataSetArgs, DifficultArg, OnErrorArg, SplitArg};
+use crate::console::note;
 use crate::failure::{DONE, FAILED};
+use crate::outputs::Files;
 use crate::{config, output};
 
 /// Runs a subcommand of `foveal data` and returns its exit code.
@@ -19,24 +21,44 @@ pub(super) fn run(command: DataCommand, common: &Common) -> Result<u8> {
     match command {
         DataCommand::Check(args) => check(&args, common),
         DataCommand::Stats(args) => stats(&args, common),
-        DataCommand::Convert(ConvertCommand::Voc { voc_dir, split, out, classes }) => {
-            voc(&voc_dir, split, &out, classes)
+        DataCommand::Convert(ConvertCommand::Voc { voc_dir, split, out, classes, difficult, on_error }) => {
+            let difficult = match difficult {
+                DifficultArg::Crowd => Difficult::Crowd,
+                DifficultArg::Object => Difficult::Object,
+                DifficultArg::Drop => Difficult::Drop,
+            };
+            let on_error = match on_error {
+                OnErrorArg::Fail => OnError::Fail,
+                OnErrorArg::Skip => OnError::Skip,
+            };
+            let classes = (!classes.is_empty()).then_some(classes);
+            voc(&voc_dir, &out, &VocOptions { split: Some(split), classes, difficult, on_error })
         }
         DataCommand::Shapes { out } => shapes(&out, common),
     }
 }
 
-/// Lists the problems of the data sets. Returns [`FAILED`] if a run with `on_error = "fail"` would not start.
-fn check(args: &DataSetArgs, common: &Common) -> Result<u8> {
+/// Number of images from which they are decoded only with `--decode`, because that takes minutes.
+const DECODED_BELOW: usize = 2000;
+
+/// Lists the problems of the data sets. Returns [`FAILED`] if a run with `on_error = "fail"` would stop on one of them.
+fn check(args: &CheckArgs, common: &Common) -> Result<u8> {
+    let mut sets = open(&args.set, common)?;
+    let images: usize = sets.iter().map(|(_, opened)| opened.dataset.len()).sum();
+    if args.decode || (!args.no_decode && images < DECODED_BELOW) {
+        sets.iter_mut().for_each(|(_, opened)| opened.decode_images());
+    } else {
+        note!("the pixels of the {images} images were not checked; --decode decodes every image");
+    }
     let mut text = String::new();
     let mut reports = Map::new();
     let mut errors = 0;
-    for (name, opened) in open(args, common)? {
+    for (name, opened) in sets {
         text += &format!("{}\n", opened.report);
         errors += opened.report.errors();
         reports.insert(name.to_owned(), serde_json::to_value(&opened.report)?);
     }
-    output::emit(args.json.as_deref(), &Value::Object(reports), &text)?;
+    output::emit(args.set.json.as_deref(), &Value::Object(reports), &text)?;
     Ok(if errors > 0 { FAILED } else { DONE })
 }
 
@@ -45,7 +67,7 @@ fn stats(args: &DataSetArgs, common: &Common) -> Result<u8> {
     let mut all = Map::new();
     for (name, opened) in open(args, common)? {
         if !opened.report.is_clean() {
-            eprintln!("warning: {name}: {}", opened.report.summary());
+            note!("warning: {name}: {}", opened.report.summary());
         }
         let stats = Stats::of(&opened.dataset);
         let gap = if text.is_empty() { "" } else { "\n" };
@@ -59,21 +81,28 @@ fn stats(args: &DataSetArgs, common: &Common) -> Result<u8> {
 /// Opens the selected data sets with their names, without broken images and boxes.
 fn open(args: &DataSetArgs, common: &Common) -> Result<Vec<(&'static str, Opened)>> {
     let mut config = config::load(args.config.as_deref(), &common.set)?;
-    config.data.on_error = OnError::Skip;
-    let mut sets = Vec::new();
-    if let (Some(annotations), Some(images)) = (&args.annotations, &args.images) {
+    let named = Files::new().read("configuration", &args.config).read("annotation file", &args.annotations);
+    named.read_images(&args.images).read_config(&config).write("--json", &args.json).check()?;
+    if let Some(annotations) = &args.annotations {
+        let Some(images) = &args.images else {
+            note!("the image files are not read; --images DIR names their folder");
+            return Ok(vec![("set", config.data.inspect_annotations(annotations)?)]);
+        };
         config.data.source = Source::Coco;
         config.data.val.annotations = Some(annotations.clone());
         config.data.val.images = Some(images.clone());
-        sets.push(("set", config.data.open_val_with(None)?));
-        return Ok(sets);
+        return Ok(vec![("set", config.data.inspect_val(None)?)]);
     }
-    if args.split != Some(SplitArg::Val) {
-        sets.push(("train", config.data.open_train()?));
+    if args.split == Some(SplitArg::Val) {
+        let labels = config.data.training_labels()?;
+        return Ok(vec![("val", config.data.inspect_val(labels.as_ref())?)]);
     }
-    let both = args.split.is_none();
-    if args.split == Some(SplitArg::Val) || (both && names_val(&config)) {
-        sets.push(("val", config.data.open_val()?));
+    let train = config.data.inspect_train()?;
+    let mut sets = vec![("train", train)];
+    if args.split.is_none() && names_val(&config) {
+        let labels = sets[0].1.dataset.label_map();
+        let val = config.data.inspect_val(Some(labels))?;
+        sets.push(("val", val));
     }
     Ok(sets)
 }
@@ -83,16 +112,17 @@ fn names_val(config: &RunConfig) -> bool {
     config.data.source != Source::Coco || config.data.val.annotations.is_some()
 }
 
-fn voc(folder: &Path, split: String, out: &Path, classes: Vec<String>) -> Result<u8> {
-    let classes = (!classes.is_empty()).then_some(classes);
-    let converted = convert_voc(folder, &VocOptions { split: Some(split), classes })?;
+fn voc(folder: &Path, out: &Path, options: &VocOptions) -> Result<u8> {
+    let inputs = ["Annotations", "ImageSets", "JPEGImages"].map(|name| folder.join(name));
+    Files::new().read_folders("file of the data set", &inputs).write("--out", [out]).check()?;
+    let converted = convert_voc(folder, options)?;
     for note in &converted.notes {
-        eprintln!("warning: {note}");
+        note!("warning: {note}");
     }
     output::create_parent(out)?;
     let dataset = &converted.dataset;
     dataset.write(out)?;
-    eprintln!(
+    note!(
         "{}: {} images, {} objects, {} categories",
         out.display(),
         dataset.images.len(),
@@ -111,6 +141,6 @@ fn shapes(out: &Path, common: &Common) -> Result<u8> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot create the folder {}", out.display()))?;
     let shapes = &config.data.shapes;
     write_shapes(shapes, out)?;
-    eprintln!("{}: {} training and {} validation images", out.display(), shapes.count, shapes.val_count);
+    note!("{}: {} training and {} validation images", out.display(), shapes.count, shapes.val_count);
     Ok(DONE)
 }

@@ -1,16 +1,17 @@
 //! `foveal export`: writes the network of a checkpoint for other programs.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use burn::tensor::Device;
+use foveal_base::{Destination, destination};
 use foveal_detector::onnx::{self, OnnxOptions};
 use foveal_detector::{Checkpoint, Counters, Precision, export_weights, torchvision_note, verify_weights};
 
 use crate::args::{Common, ExportArgs, ExportFormat};
 use crate::config::checkpoint::{self, OPEN_TO_INFERENCE, refuse_closed};
+use crate::console::note;
 use crate::failure::{DONE, Usage};
 use crate::output;
+use crate::outputs::Files;
 
 /// Bytes per megabyte.
 const MEGABYTE: f64 = 1e6;
@@ -25,10 +26,7 @@ pub(super) fn run(args: &ExportArgs, common: &Common) -> Result<u8> {
     if args.nms && args.format != ExportFormat::Onnx {
         return Err(Usage("--nms: expected --format onnx, because other formats contain only weights".into()).into());
     }
-    if same_file(&args.checkpoint, &args.output) {
-        let text = format!("--output {}: this is the checkpoint itself; expected another file", args.output.display());
-        return Err(Usage(text).into());
-    }
+    Files::new().read("checkpoint", [&args.checkpoint]).write("--output", [&args.output]).check()?;
     // Nothing is computed, so the weights stay on the host.
     let (checkpoint, _) = checkpoint::open(&args.checkpoint, &common.set, None, &Device::flex())?;
     output::create_parent(&args.output)?;
@@ -52,7 +50,7 @@ fn graph(args: &ExportArgs, checkpoint: &Checkpoint) -> Result<()> {
     }
     onnx::write(&bytes, &args.output)?;
     let outputs = if args.nms { "boxes, scores, classes, batch_index" } else { "logits, boxes" };
-    eprintln!(
+    note!(
         "{path}: ONNX, opset {}, {:.1} MB, {} classes; input: images [batch, 3, height, width]; outputs: {outputs}",
         onnx::OPSET,
         bytes.len() as f64 / MEGABYTE,
@@ -64,13 +62,15 @@ fn graph(args: &ExportArgs, checkpoint: &Checkpoint) -> Result<()> {
 fn weights(args: &ExportArgs, checkpoint: &Checkpoint, counters: Counters) -> Result<()> {
     let precision = if args.half { Precision::F16 } else { Precision::F32 };
     export_weights(checkpoint, &args.output, precision, counters)?;
-    if !args.no_verify {
+    let path = args.output.display();
+    if args.no_verify {
+        return Ok(());
+    }
+    if matches!(destination(&args.output), Ok(Destination::File(_))) {
         verify_weights(checkpoint, &args.output, precision)?;
-        eprintln!("{}: written and verified", args.output.display());
+        note!("{path}: written and verified");
+    } else {
+        note!("{path}: written, and not verified, because a pipe or device cannot be read back");
     }
     Ok(())
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

@@ -6,8 +6,10 @@ use foveal_criterion::{BoxLossKind, LossConfig, NormalizerKind};
 use foveal_detector::{Labels, ModelConfig, TorchvisionArch, import_torchvision};
 
 use crate::args::{Arch, ImportArgs};
+use crate::console::note;
 use crate::failure::{DONE, Usage};
 use crate::output;
+use crate::outputs::Files;
 
 /// Converts the weights of a torchvision detector to a checkpoint.
 ///
@@ -21,6 +23,8 @@ pub(super) fn run(args: &ImportArgs) -> Result<u8> {
         Arch::V1 => (TorchvisionArch::V1, BoxLossKind::L1),
         Arch::V2 => (TorchvisionArch::V2, BoxLossKind::Giou),
     };
+    let inputs = Files::new().read("weight file", [&args.weights]).read("file of labels", &args.labels);
+    inputs.write("--output", [&args.output]).check()?;
     let labels = args.labels.as_deref().map(Labels::read).transpose()?;
     let model = ModelConfig { norm_eps: args.norm_eps, ..arch.model() };
     // Nothing is computed, so the weights stay on the host.
@@ -30,7 +34,7 @@ pub(super) fn run(args: &ImportArgs) -> Result<u8> {
     output::create_parent(&args.output)?;
     checkpoint.meta.save(&checkpoint.model, &args.output)?;
     let (categories, count) = (&checkpoint.meta.categories, checkpoint.meta.model.channels(0));
-    eprintln!(
+    note!(
         "{}: {} with {} categories ({}, …) in {count} class channels, norm_eps {}",
         args.output.display(),
         arch.name(),

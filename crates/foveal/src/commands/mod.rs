@@ -4,6 +4,7 @@ mod anchors;
 mod bench;
 mod config;
 mod data;
+mod detect;
 mod eval;
 mod export;
 mod import;

@@ -1,25 +1,28 @@
 //! `foveal predict`: detects objects in images.
 
-use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use foveal_coco::{CocoDataset, CocoDetection, bbox_to_xywh, write_results};
+use foveal_base::printable;
+use foveal_coco::{CocoDetection, bbox_to_xywh, write_results};
+use foveal_data::OnError;
 use foveal_detector::{Detector, Prediction};
-use foveal_image::{ImageError, Prepared, Preprocess, RgbImage, load_rgb, padded_length};
-use rayon::prelude::*;
+use foveal_image::RgbImage;
+use foveal_train::RunConfig;
 use serde::Serialize;
 
+use super::detect::{Detected, Failed, Groups, Options, detect};
 use crate::args::{Common, PredictArgs};
 use crate::config::checkpoint::{self, OPEN_TO_INFERENCE, refuse_closed};
+use crate::console::note;
 use crate::draw::{Mark, draw};
 use crate::failure::{DONE, Usage};
+use crate::identity::{drawn_names, image_ids};
+use crate::outputs::Files;
 use crate::{device, inputs, output};
 
 /// Lowest score of detections that are drawn or listed, unless `--score-threshold` sets another.
 const SHOWN_SCORE: f32 = 0.5;
-/// Number of images that are decoded at the same time, which limits the memory.
-const CHUNK: usize = 16;
 /// JPEG quality of drawn images, high enough for sharp text.
 const JPEG_QUALITY: u8 = 92;
 
@@ -46,8 +49,8 @@ struct Found {
 /// Detects objects in images.
 ///
 /// # Errors
-/// If the checkpoint cannot be used, an input does not exist or a file cannot be written. If images cannot be read, the
-/// others are processed first.
+/// If the checkpoint cannot be used, an input does not exist or a file cannot be written. If images cannot be read, or the
+/// network's output for them is not finite, the others are processed first.
 pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
     refuse_closed(&common.set, &OPEN_TO_INFERENCE)?;
     if let Some(score) = args.score_threshold
@@ -56,43 +59,46 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
         return Err(Usage(format!("--score-threshold {score}: expected a number from 0 to 1")).into());
     }
     let files = inputs::expand(&args.inputs)?;
+    let drawn = drawn_names(&files);
+    let mut named = Files::new().read("checkpoint", [&args.checkpoint]).read("annotation file", &args.annotations);
+    named = named.read("image", &files).write("--json", &args.json).write("--coco", &args.coco);
+    if let Some(folder) = &args.draw {
+        named = named.write_into("--draw", folder, drawn.values(), ("image", &files));
+    }
+    named.check()?;
     let ids = args.coco.as_ref().map(|_| image_ids(&files, args.annotations.as_deref())).transpose()?;
     let picked = device::pick(&common.device)?;
-    let (detector, batch_size) = open(args, common, &picked.device)?;
+    let (detector, config) = open(args, common, &picked.device)?;
     if let Some(folder) = &args.draw {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
     }
     let shown = args.score_threshold.unwrap_or(SHOWN_SCORE);
-    let mut names = DrawnNames::default();
+    let options = Options {
+        limit: config.data.image_limit(),
+        batch_size: config.eval.batch_size,
+        keep_images: args.draw.is_some(),
+    };
+    let on_error = config.data.on_error;
     let mut results = Vec::new();
     let mut coco = Vec::new();
-    let mut broken = 0;
-    for chunk in files.chunks(CHUNK) {
-        let loaded = load(chunk, &detector.checkpoint.meta.preprocess);
-        let mut good = Vec::new();
-        for (path, image) in chunk.iter().zip(loaded) {
-            match image {
-                Ok(image) => good.push((path, image)),
-                Err(error) => {
-                    broken += 1;
-                    eprintln!("error: {error}");
+    let mut missing = Missing { images: files.len(), unreadable: 0, non_finite: 0 };
+    for group in Groups::new(&files, &detector, &options) {
+        for (path, detected) in group.iter().zip(detect(&detector, group, &options)) {
+            let Detected { image, width, height, found } = match detected {
+                Ok(detected) => detected,
+                Err(failed) => {
+                    missing.add(&failed, on_error);
+                    continue;
                 }
-            }
-        }
-        let found = detect(&detector, &good, batch_size);
-        for ((path, image), found) in good.iter().zip(&found) {
+            };
             if let Some(ids) = &ids {
-                coco.extend(found.iter().map(|p| as_coco(p, ids[*path])));
+                coco.extend(found.iter().map(|p| as_coco(p, ids[path])));
             }
-            if let Some(folder) = &args.draw {
-                save_drawn(&folder.join(names.of(path)), &image.image, found, shown)?;
+            if let (Some(folder), Some(image)) = (&args.draw, &image) {
+                save_drawn(&folder.join(&drawn[path]), image, &found, shown)?;
             }
-            results.push(ImageResult {
-                file: path.display().to_string(),
-                width: image.image.width(),
-                height: image.image.height(),
-                detections: found.iter().map(as_found).collect(),
-            });
+            let detections = found.iter().map(as_found).collect();
+            results.push(ImageResult { file: path.display().to_string(), width, height, detections });
         }
     }
     if let (Some(path), Some(_)) = (&args.coco, &ids) {
@@ -104,53 +110,58 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
     } else if args.coco.is_none() && args.draw.is_none() {
         output::print(&listing(&results, shown))?;
     }
-    if broken > 0 {
-        bail!("{broken} of {} images could not be read; all others were processed", files.len());
-    }
+    missing.check(on_error)?;
     Ok(DONE)
 }
 
-/// Loads the detector with the settings of the command line. Returns it and the batch size.
-fn open(args: &PredictArgs, common: &Common, device: &burn::tensor::Device) -> Result<(Detector, usize)> {
+/// Loads the detector with the settings of the command line. Returns it and the configuration.
+fn open(args: &PredictArgs, common: &Common, device: &burn::tensor::Device) -> Result<(Detector, RunConfig)> {
     let (checkpoint, config) = checkpoint::open(&args.checkpoint, &common.set, args.score_threshold, device)?;
-    Ok((Detector::new(checkpoint, device), config.eval.batch_size))
+    Ok((Detector::new(checkpoint, device), config))
 }
 
-/// An image, as decoded and as input of the network.
-struct Loaded {
-    image: RgbImage,
-    prepared: Prepared,
+/// Images without detections, which have been listed.
+struct Missing {
+    /// Number of all images.
+    images: usize,
+    /// Number of images that could not be read.
+    unreadable: usize,
+    /// Number of images for which the network's output is not finite.
+    non_finite: usize,
 }
 
-fn load(files: &[PathBuf], preprocess: &Preprocess) -> Vec<Result<Loaded, ImageError>> {
-    files
-        .par_iter()
-        .map(|path| {
-            let image = load_rgb(path)?;
-            let prepared = preprocess.apply(&image);
-            Ok(Loaded { image, prepared })
-        })
-        .collect()
-}
-
-/// The detections of each image. Only images of equal padded size share a batch, so that a batch adds no padding.
-fn detect(detector: &Detector, loaded: &[(&PathBuf, Loaded)], batch_size: usize) -> Vec<Vec<Prediction>> {
-    let mut groups: Vec<([usize; 2], Vec<usize>)> = Vec::new();
-    for (index, (_, image)) in loaded.iter().enumerate() {
-        let size = [padded_length(image.prepared.height), padded_length(image.prepared.width)];
-        match groups.iter_mut().find(|(of, members)| *of == size && members.len() < batch_size) {
-            Some((_, members)) => members.push(index),
-            None => groups.push((size, vec![index])),
+impl Missing {
+    /// Lists an image without detections.
+    fn add(&mut self, failed: &Failed, on_error: OnError) {
+        match failed {
+            Failed::Unreadable(error) => {
+                self.unreadable += 1;
+                let kind = if on_error == OnError::Skip { "warning" } else { "error" };
+                note!("{kind}: {error}");
+            }
+            Failed::NonFinite(error) => {
+                self.non_finite += 1;
+                note!("error: {error}");
+            }
         }
     }
-    let mut found: Vec<Vec<Prediction>> = loaded.iter().map(|_| Vec::new()).collect();
-    for (_, members) in groups {
-        let prepared: Vec<Prepared> = members.iter().map(|&index| loaded[index].1.prepared.clone()).collect();
-        for (index, predictions) in members.into_iter().zip(detector.detect_prepared(&prepared)) {
-            found[index] = predictions;
+
+    /// Ends the command with an error if an image has no detections. With `on_error = "skip"`, images that could not be
+    /// read are left out, unless they are all of them.
+    fn check(&self, on_error: OnError) -> Result<()> {
+        let Self { images, unreadable, non_finite } = *self;
+        if non_finite > 0 {
+            bail!("the network's output is not finite for {non_finite} of {images} images; they have no detections");
         }
+        if unreadable == 0 {
+            return Ok(());
+        }
+        if on_error == OnError::Skip && unreadable < images {
+            note!("warning: {unreadable} of {images} images could not be read and were left out");
+            return Ok(());
+        }
+        bail!("{unreadable} of {images} images could not be read; all others were processed")
     }
-    found
 }
 
 fn as_found(prediction: &Prediction) -> Found {
@@ -188,70 +199,17 @@ fn save_drawn(path: &Path, image: &RgbImage, found: &[Prediction], shown: f32) -
     output::write_file(path, &bytes)
 }
 
-/// File names of drawn images: the stem of the input, with a number if two inputs have the same stem.
-#[derive(Default)]
-struct DrawnNames(HashSet<String>);
-
-impl DrawnNames {
-    fn of(&mut self, path: &Path) -> String {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let mut name = format!("{stem}.jpg");
-        let mut number = 2;
-        while !self.0.insert(name.clone()) {
-            name = format!("{stem}-{number}.jpg");
-            number += 1;
-        }
-        name
-    }
-}
-
-/// Image ids for `--coco`: those of the annotations with the same file name, if annotations are given; else the
-/// numbers in the file names, if every name is a different number; else 1, 2, ….
-fn image_ids(files: &[PathBuf], annotations: Option<&Path>) -> Result<HashMap<PathBuf, i64>> {
-    if let Some(path) = annotations {
-        let dataset = CocoDataset::read(path)?;
-        let by_name: HashMap<&str, i64> =
-            dataset.images.iter().map(|image| (base_name(&image.file_name), image.id)).collect();
-        let id = |file: &PathBuf| {
-            let name = file.file_name().unwrap_or_default().to_string_lossy();
-            match by_name.get(&*name) {
-                Some(&id) => Ok((file.clone(), id)),
-                None => bail!("{} contains no image with the file name {name}", path.display()),
-            }
-        };
-        return files.iter().map(id).collect();
-    }
-    let number = |file: &PathBuf| file.file_stem()?.to_str()?.parse::<i64>().ok();
-    let numbers: Option<Vec<i64>> = files.iter().map(number).collect();
-    let unique = |numbers: &Vec<i64>| numbers.iter().collect::<HashSet<_>>().len() == files.len();
-    let ids = match numbers.filter(unique) {
-        Some(ids) => {
-            eprintln!("--coco: image ids are the numbers in the file names; --annotations FILE reads them from a file");
-            ids
-        }
-        None => {
-            let count = files.len();
-            eprintln!("--coco: image ids are 1 to {count} in input order; --annotations FILE reads them from a file");
-            (1..).take(count).collect()
-        }
-    };
-    Ok(files.iter().cloned().zip(ids).collect())
-}
-
-fn base_name(file_name: &str) -> &str {
-    file_name.rsplit(['/', '\\']).next().unwrap_or(file_name)
-}
-
 fn listing(results: &[ImageResult], shown: f32) -> String {
     let mut text = String::new();
     for result in results {
         let found: Vec<&Found> = result.detections.iter().filter(|found| found.score >= shown).collect();
-        let (file, count) = (&result.file, found.len());
+        let (file, count) = (printable(&result.file), found.len());
         text += &format!(
             "{file}: {count} {} with a score of at least {shown}\n",
             if count == 1 { "object" } else { "objects" }
         );
         for Found { bbox: [x, y, width, height], score, category, .. } in found {
+            let category = printable(category);
             text += &format!("  {score:.2}  {category}  at {x:.0},{y:.0}  {width:.0}x{height:.0}\n");
         }
     }

@@ -3,11 +3,13 @@
 use std::fmt::Write;
 
 use anyhow::Result;
+use foveal_base::printable;
 use foveal_train::{BatchTrace, BlackBox, LayerRecord, RecordedImage, Replay, Report, StepLosses};
 use serde::Serialize;
 
 use crate::args::{Common, ReplayArgs};
 use crate::failure::DONE;
+use crate::outputs::Files;
 use crate::{device, output};
 
 /// Number of layers before the one that turned whose statistics are printed.
@@ -36,6 +38,7 @@ struct Output<'a> {
 /// # Errors
 /// If there is no black box, it is damaged, or a file cannot be written.
 pub(super) fn run(args: &ReplayArgs, common: &Common) -> Result<u8> {
+    Files::new().read("black box", &BlackBox::files(&args.dir)).write("--json", &args.json).check()?;
     let black_box = BlackBox::load(&args.dir)?;
     let picked = device::pick(&common.device)?;
     let replay = black_box.replay(&args.dir, &picked.device)?;
@@ -59,7 +62,8 @@ pub(super) fn run(args: &ReplayArgs, common: &Common) -> Result<u8> {
 
 /// The output on stdout.
 fn text(report: &Report, replay: &Replay) -> String {
-    let Report { step, epoch, lr, device, system, foveal, .. } = report;
+    let Report { step, epoch, lr, .. } = report;
+    let [device, system, foveal] = [&report.device, &report.system, &report.foveal].map(|text| printable(text));
     let mut text =
         format!("step {step}, epoch {epoch}, learning rate {lr}; ran on {device} ({system}, foveal {foveal})\n");
     let images: Vec<String> = report.images.iter().map(image).collect();
@@ -74,19 +78,19 @@ fn text(report: &Report, replay: &Replay) -> String {
     {
         text += &rows;
     }
-    let _ = writeln!(text, "finding: {}", replay.finding);
+    let _ = writeln!(text, "finding: {}", printable(&replay.finding.to_string()));
     if !replay.broken_tensors.is_empty() {
-        let names: Vec<&str> = replay.broken_tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        let names: Vec<_> = replay.broken_tensors.iter().map(|tensor| printable(&tensor.name)).collect();
         let _ = writeln!(text, "tensors with values that are not finite: {}", names.join(", "));
     }
     let _ = writeln!(text, "likely cause: {}", replay.finding.cause());
-    let _ = writeln!(text, "what to do: {}", replay.finding.remedy());
+    let _ = writeln!(text, "what to do: {}", printable(&replay.finding.remedy()));
     text
 }
 
 fn image(image: &RecordedImage) -> String {
     match &image.file {
-        Some(file) => format!("{} ({file})", image.image_id),
+        Some(file) => format!("{} ({})", image.image_id, printable(file)),
         None => image.image_id.to_string(),
     }
 }

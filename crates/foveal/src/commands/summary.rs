@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use foveal_coco::{CocoDataset, LabelMap};
+use foveal_coco::{Classes, CocoFile};
 use foveal_data::Source;
 use foveal_detector::{InputSize, NetworkCount};
 use foveal_image::padded_length;
@@ -15,6 +15,7 @@ use crate::args::{Common, SummaryArgs};
 use crate::config::{self, Layer, checkpoint};
 use crate::failure::DONE;
 use crate::output;
+use crate::outputs::Files;
 
 const MIB: f64 = (1u64 << 20) as f64;
 
@@ -83,7 +84,9 @@ struct Summary {
 /// # Errors
 /// If the configuration or the checkpoint cannot be used, or the number of classes is unknown.
 pub(super) fn run(args: &SummaryArgs, common: &Common) -> Result<u8> {
+    Files::new().read("configuration or checkpoint", [&args.input]).write("--json", &args.json).check()?;
     let (config, classes, batch) = network(args, common)?;
+    Files::new().read_config(&config).write("--json", &args.json).check()?;
     let requested = match args.size {
         Some(size) => size,
         None => config.data.fixed_size.unwrap_or([config.data.min_size, config.data.max_size]),
@@ -136,7 +139,7 @@ fn classes_of(config: &RunConfig, file: &Path) -> Result<usize> {
             file.display()
         ),
     };
-    Ok(LabelMap::from_categories(&CocoDataset::read(annotations)?.categories)?.len())
+    Ok(Classes::of(&CocoFile::read(annotations)?.dataset, None)?.labels.len())
 }
 
 /// The output on stdout.

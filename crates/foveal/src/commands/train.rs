@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use foveal_train::{Outcome, RunConfig, RunDir, train};
+use foveal_train::{Outcome, RunConfig, RunDir, Start, train};
 
 use super::interrupt;
 use crate::args::{Common, TrainArgs};
+use crate::console::note;
 use crate::failure::{DONE, INTERRUPTED, Usage};
 use crate::progress::Console;
 use crate::{config, device, output};
@@ -28,58 +29,62 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     }
     let picked = device::pick(&common.device)?;
     let stop = interrupt::flag()?;
-    let run = folder(args, &config)?;
     let mut console = Console::new();
+    let run = folder(args, &config, &console)?;
+    let start = if args.resume { Start::Resume { allow_changes: args.allow_changes } } else { Start::New };
     console.line(&format!("run {}, device {}", run.root().display(), picked.name));
-    match train(&config, &picked.device, &run, args.resume, &mut console, &stop) {
+    match train(&config, &picked.device, &run, start, &mut console, &stop) {
         Ok(Outcome::Finished(summary)) => {
             drop(console);
-            if let Some(best) = summary.best {
-                eprintln!("best AP {:.3} after epoch {}: {}", best.ap, best.epoch, run.best().display());
+            match (summary.best, &summary.evaluation) {
+                (Some(best), _) => {
+                    note!("best AP {:.3} after epoch {}: {}", best.ap, best.epoch, run.best().display());
+                }
+                (None, Some(_)) => note!(
+                    "warning: there is no best checkpoint, because AP is undefined without objects in the validation \
+                     set; the last one is {}",
+                    run.last().display()
+                ),
+                (None, None) => {}
             }
             if let Some(evaluation) = &summary.evaluation {
                 output::print(&evaluation.metrics.table())?;
             }
             Ok(DONE)
         }
-        Ok(Outcome::Interrupted { epoch }) => {
+        Ok(Outcome::Interrupted { epoch, step }) => {
             drop(console);
-            eprintln!("interrupted after epoch {epoch}; continue with --resume --out {}", run.root().display());
+            note!(
+                "interrupted at step {step}, after {epoch} epochs; continue with --resume --out {}",
+                run.root().display()
+            );
             Ok(INTERRUPTED)
         }
         Err(error) => {
             drop(console);
-            if !args.resume {
-                remove_empty(&run);
-            }
+            run.remove_unused();
             Err(error.into())
         }
     }
 }
 
 /// Creates or opens the run directory.
-fn folder(args: &TrainArgs, config: &RunConfig) -> Result<RunDir> {
+fn folder(args: &TrainArgs, config: &RunConfig, console: &Console) -> Result<RunDir> {
     let parent = Path::new(RUNS);
     Ok(match (&args.out, args.resume) {
         (Some(out), true) => RunDir::resume(out)?,
         (Some(out), false) => RunDir::create(out).context("cannot create the run directory")?,
         (None, true) => {
-            let latest = RunDir::latest(parent, &config.name).ok_or_else(|| {
+            let (latest, runs) = RunDir::latest(parent, &config.name).ok_or_else(|| {
                 Usage(format!(
                     "--resume: found no run {RUNS}/{}-<n> with a saved state; pass the run directory with --out",
                     config.name
                 ))
             })?;
+            let others = if runs > 1 { format!(", the latest of {runs} runs of that name") } else { String::new() };
+            console.line(&format!("--resume without --out takes {}{others}", latest.display()));
             RunDir::resume(&latest)?
         }
         (None, false) => RunDir::next(parent, &config.name)?,
     })
-}
-
-/// Removes the directory of a run that failed before it wrote a file; a directory with files is kept.
-fn remove_empty(run: &RunDir) {
-    for folder in ["checkpoints", "state", ""] {
-        // This removes only empty folders; if it fails, the folder is kept, which is harmless.
-        let _ = std::fs::remove_dir(run.root().join(folder));
-    }
 }

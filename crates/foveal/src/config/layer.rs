@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use foveal_base::{names, text::read_text};
 use toml::{Table, Value};
 
 use super::{PATH_KEYS, absolute};
@@ -48,8 +49,8 @@ impl Layer {
     /// # Errors
     /// If the file cannot be read or is not valid TOML; the error names the file and the line.
     pub(crate) fn from_file(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        let text = read_text(path)
+            .with_context(|| format!("cannot read the configuration {}{}", path.display(), near(path)))?;
         let mut table: Table = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
             anyhow!("{}:{line}: invalid TOML: {}", path.display(), error.message().replace('\n', " "))
@@ -92,6 +93,12 @@ impl Layer {
         resolve_paths(&mut table, Path::new(""));
         Ok(Self { origin: Origin::Set(text.to_owned()), table })
     }
+}
+
+/// The end of a message about a file that does not exist: a path that may have been meant.
+fn near(path: &Path) -> String {
+    let hint = if path.exists() { None } else { names::hint(path) };
+    hint.map_or_else(String::new, |hint| format!(" ({hint})"))
 }
 
 fn parse_value(text: &str) -> Value {

@@ -23,19 +23,55 @@ pub(crate) fn isa() -> Isa {
         return Isa::Portable;
     }
     #[cfg(target_arch = "x86_64")]
-    {
-        let avx2 = std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma");
-        if avx2 && std::is_x86_feature_detected!("avx512f") {
-            return Isa::Avx512;
-        }
-        if avx2 {
-            return Isa::Avx2;
-        }
-    }
+    return best(Features::detected());
     #[cfg(target_arch = "aarch64")]
     return Isa::Neon;
-    #[cfg(not(target_arch = "aarch64"))]
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     Isa::Portable
+}
+
+/// The features of the processor that functions of this crate enable with `target_feature`, each under its own name.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Features {
+    avx2: bool,
+    fma: bool,
+    avx512f: bool,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Features {
+    /// The features of this processor.
+    pub(crate) fn detected() -> Self {
+        Self {
+            avx2: std::is_x86_feature_detected!("avx2"),
+            fma: std::is_x86_feature_detected!("fma"),
+            avx512f: std::is_x86_feature_detected!("avx512f"),
+        }
+    }
+
+    /// Whether functions with `target_feature(enable = "avx2,fma")` may be called.
+    pub(crate) fn avx2_and_fma(self) -> bool {
+        self.avx2 && self.fma
+    }
+
+    /// Whether functions with `target_feature(enable = "avx512f,avx2,fma")` may be called.
+    fn avx512f_avx2_and_fma(self) -> bool {
+        self.avx512f && self.avx2_and_fma()
+    }
+}
+
+/// The best instruction set that all enabled features of its functions allow. A processor, or a virtual machine that
+/// hides some features, can have AVX-512 without AVX2 or FMA.
+#[cfg(target_arch = "x86_64")]
+fn best(features: Features) -> Isa {
+    if features.avx512f_avx2_and_fma() {
+        Isa::Avx512
+    } else if features.avx2_and_fma() {
+        Isa::Avx2
+    } else {
+        Isa::Portable
+    }
 }
 
 /// Whether [`isa`] returns the portable code whatever the processor supports.
@@ -100,3 +136,21 @@ macro_rules! on_best_isa {
     };
 }
 pub(crate) use on_best_isa;
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_enabled_feature_is_asked_for() {
+        for bits in 0..8 {
+            let [avx2, fma, avx512f] = [1, 2, 4].map(|bit| bits & bit != 0);
+            let expected = match (avx2, fma, avx512f) {
+                (true, true, true) => Isa::Avx512,
+                (true, true, false) => Isa::Avx2,
+                _ => Isa::Portable,
+            };
+            assert_eq!(best(Features { avx2, fma, avx512f }), expected, "avx2 {avx2}, fma {fma}, avx512f {avx512f}");
+        }
+    }
+}

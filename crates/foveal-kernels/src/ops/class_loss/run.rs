@@ -68,7 +68,7 @@ pub(super) fn loss(x: &[f32], positive: bool, w: Weighting, grad: Option<&mut [M
         assert_eq!(x.len(), grad.len());
     }
     #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+    if crate::cpu::matmul::isa::Features::detected().avx2_and_fma() {
         // SAFETY: the processor has both features.
         return unsafe { run_avx2(x, positive, w, grad) };
     }
@@ -241,7 +241,7 @@ pub(super) fn measured(
         assert_eq!(x.len(), grad.len());
     }
     #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
+    if crate::cpu::matmul::isa::Features::detected().avx2_and_fma() {
         // SAFETY: the processor has both features.
         return unsafe { measure_avx2(x, positive, terms, grad, losses) };
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use foveal_base::text::read_text;
 use foveal_train::RunConfig;
 use serde::Deserialize;
 use toml::Table;
@@ -59,7 +60,7 @@ impl ArmSet {
         let (text, name) = match SETS.iter().find(|(name, _)| *name == set) {
             Some((name, text)) => ((*text).to_owned(), (*name).to_owned()),
             None if path.is_file() => {
-                let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the arms {set}"))?;
+                let text = read_text(path).with_context(|| format!("cannot read the arms {set}"))?;
                 (text, path.file_stem().unwrap_or_default().to_string_lossy().into_owned())
             }
             None => {

@@ -21,11 +21,15 @@ use self::runs::{Job, Record};
 use self::statistics::Resamples;
 use super::interrupt;
 use crate::args::{Common, LabArgs};
+use crate::console::note;
 use crate::failure::{DONE, INTERRUPTED, Usage};
+use crate::outputs::Files;
 use crate::{config, device, output};
 
 /// The folder of labs without `--out`.
 const LABS: &str = "labs";
+/// The files that a lab writes into its folder.
+const RESULTS: [&str; 4] = ["lab.json", "lab.md", "lab.svg", "lab.png"];
 /// One class in this many counts as one of the rarest; at least one class does.
 const RARE: usize = 3;
 
@@ -35,6 +39,7 @@ const RARE: usize = 3;
 /// If the configuration, the arms, the data or the weights cannot be used, or a file cannot be read or written.
 pub(super) fn run(args: &LabArgs, common: &Common) -> Result<u8> {
     let lab = Lab::plan(args, common)?;
+    lab.check_files(args)?;
     let picked = device::pick(&common.device)?;
     let train = lab.base.data.open_train()?.dataset;
     let val = lab.base.data.open_val_with(Some(train.label_map()))?.dataset;
@@ -44,17 +49,18 @@ pub(super) fn run(args: &LabArgs, common: &Common) -> Result<u8> {
     let rare = rarest(&train);
     let stop = interrupt::flag()?;
     let Some(records) = lab.train(&picked.device, &picked.name, &stop)? else {
-        eprintln!("interrupted; run the same command again to continue");
+        note!("interrupted; run the same command again to continue");
         return Ok(INTERRUPTED);
     };
     let report = lab.compare(records, &val, &rare)?;
+    let [json, markdown, svg, png] = RESULTS;
     let file = |name: &str| lab.out.join(name);
-    output::write_json(&file("lab.json"), &report.json())?;
-    output::write_file(&file("lab.md"), report.markdown("lab.svg").as_bytes())?;
-    for name in ["lab.svg", "lab.png"] {
+    output::write_json(&file(json), &report.json())?;
+    output::write_file(&file(markdown), report.markdown(svg).as_bytes())?;
+    for name in [svg, png] {
         figure::write(&report, &file(name))?;
     }
-    eprintln!("{}: wrote lab.json, lab.md, lab.svg and lab.png", lab.out.display());
+    note!("{}: wrote lab.json, lab.md, lab.svg and lab.png", lab.out.display());
     output::emit(args.json.as_deref(), &report.json(), &report.text())?;
     Ok(DONE)
 }
@@ -106,6 +112,21 @@ impl Lab {
         Ok(Self { base, set, seeds, jobs, out, resamples: args.resamples as usize })
     }
 
+    /// Checks that no file of the lab is one of its inputs.
+    ///
+    /// # Errors
+    /// [`Usage`] if one is.
+    fn check_files(&self, args: &LabArgs) -> Result<(), Usage> {
+        let results = RESULTS.map(|name| self.out.join(name));
+        let runs: Vec<PathBuf> = self.jobs.iter().flat_map(Job::files).collect();
+        // The name of a built-in set of arms is no file, and nothing is compared with it.
+        let files = Files::new().read("configuration", [&args.config]).read("file of arms", [&args.arms]);
+        let files = self.jobs.iter().fold(files, |files, job| files.read_named(&job.config));
+        files.write("--out", &results).write("--out", &runs).write("--json", &args.json).check()?;
+        // The lab's own figure is an image, and the folder of the images may be one above it.
+        Files::new().read_config(&self.base).write("--json", &args.json).check()
+    }
+
     /// Trains the runs that are not finished. Returns the outcomes of all runs, or `None` if interrupted.
     ///
     /// # Errors
@@ -115,19 +136,17 @@ impl Lab {
         let (arms, seeds, runs) = (self.set.arms.len(), self.seeds.len(), self.jobs.len());
         let finished = known.iter().flatten().count();
         let out = self.out.display();
-        eprintln!(
-            "lab {out}: {arms} arms x {seeds} seeds, {finished} of {runs} runs are finished; device {device_name}"
-        );
+        note!("lab {out}: {arms} arms x {seeds} seeds, {finished} of {runs} runs are finished; device {device_name}");
         let mut records = Vec::with_capacity(runs);
         for (index, (job, known)) in self.jobs.iter().zip(known).enumerate() {
             if let Some(record) = known {
                 records.push(record);
                 continue;
             }
-            eprintln!("run {} of {runs}: {}", index + 1, job.name);
+            note!("run {} of {runs}: {}", index + 1, job.name);
             let Some(record) = job.run(device, stop)? else { return Ok(None) };
             if let Record::Diverged { message, .. } = &record {
-                eprintln!(
+                note!(
                     "warning: {}: training diverged, which is recorded as the result of this run: {message}",
                     job.name
                 );
@@ -184,21 +203,25 @@ impl Lab {
     }
 }
 
+/// Largest number of seeds of a lab.
+const MAX_SEEDS: u64 = 1000;
+
 /// Parses `--seeds`: `3` means the seeds 1, 2, 3; `5,9` means the seeds 5 and 9; `7,` means only the seed 7.
 ///
 /// # Errors
-/// [`Usage`] if the text is neither a number above 0 nor a list of different seeds.
+/// [`Usage`] if the text is neither a number of seeds from 1 to 1000 nor a list of different seeds.
 fn seeds(text: &str) -> Result<Vec<u64>> {
-    let wrong = || Usage(format!("--seeds {text}: expected a number of seeds, or a list of different seeds A,B,C"));
+    let wrong =
+        || Usage(format!("--seeds {text}: expected a number of seeds up to 1000, or a list of different seeds A,B,C"));
     let list = text.strip_suffix(',').unwrap_or(text);
     let numbers: Vec<u64> =
         list.split(',').map(|part| part.trim().parse().map_err(|_| wrong())).collect::<Result<_, Usage>>()?;
     let seeds = match numbers[..] {
-        [count] if !text.contains(',') => (1..=count).collect(),
+        [count] if !text.contains(',') => (1..=count.min(MAX_SEEDS + 1)).collect(),
         _ => numbers,
     };
     let repeated = seeds.iter().enumerate().any(|(i, seed)| seeds[..i].contains(seed));
-    if seeds.is_empty() || repeated { Err(wrong().into()) } else { Ok(seeds) }
+    if seeds.is_empty() || seeds.len() as u64 > MAX_SEEDS || repeated { Err(wrong().into()) } else { Ok(seeds) }
 }
 
 /// The key that gives an arm another validation set than the base configuration, if there is one.

@@ -1,5 +1,6 @@
 //! The result of a lab as a table for the terminal, as Markdown and as JSON.
 
+use foveal_base::printable;
 use serde_json::{Value, json};
 
 use super::arms::ArmSet;
@@ -91,11 +92,11 @@ pub(super) struct Report {
 impl Report {
     /// The result as a table for the terminal.
     pub(super) fn text(&self) -> String {
-        let rows = self.rows();
+        let rows = self.rows(plain);
         let widths: Vec<usize> = (0..rows[0].len())
             .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
             .collect();
-        let mut out = format!(" {}\n {}\n\n", self.title(), self.conditions());
+        let mut out = format!(" {}\n {}\n\n", self.title(plain), self.conditions(plain));
         for row in &rows {
             for (cell, width) in row.iter().zip(&widths) {
                 out += &format!(" {cell}{}  ", " ".repeat(width - cell.chars().count()));
@@ -108,10 +109,9 @@ impl Report {
 
     /// The result as Markdown, with a reference to the image file `figure`.
     pub(super) fn markdown(&self, figure: &str) -> String {
-        let rows = self.rows();
-        let cell = |text: &String| text.replace('|', "\\|");
-        let line = |row: &[String]| format!("| {} |\n", row.iter().map(cell).collect::<Vec<_>>().join(" | "));
-        let mut out = format!("# {}\n\n{}\n\n", self.title(), self.conditions());
+        let rows = self.rows(markdown);
+        let line = |row: &[String]| format!("| {} |\n", row.join(" | "));
+        let mut out = format!("# {}\n\n{}\n\n", self.title(markdown), self.conditions(markdown));
         out += &line(&rows[0]);
         out += &format!("|{}\n", "---|".repeat(rows[0].len()));
         rows[1..].iter().for_each(|row| out += &line(row));
@@ -120,12 +120,12 @@ impl Report {
         )
     }
 
-    fn title(&self) -> String {
-        format!("{}, arms {}: {}", self.config, self.set.name, self.set.about)
+    fn title(&self, name: fn(&str) -> String) -> String {
+        format!("{}, arms {}: {}", name(&self.config), name(&self.set.name), name(&self.set.about))
     }
 
-    fn conditions(&self) -> String {
-        let rarest: Vec<String> = self.rarest.iter().map(|c| format!("{} ({})", c.name, c.objects)).collect();
+    fn conditions(&self, name: fn(&str) -> String) -> String {
+        let rarest: Vec<String> = self.rarest.iter().map(|c| format!("{} ({})", name(&c.name), c.objects)).collect();
         let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
         format!(
             "Seeds {}; evaluation of the last weights on {} validation images. In brackets: {:.0} % intervals from {} \
@@ -138,22 +138,22 @@ impl Report {
         )
     }
 
-    /// The heading and one row for each arm.
-    fn rows(&self) -> Vec<Vec<String>> {
+    /// The heading and one row for each arm. `name` escapes the names.
+    fn rows(&self, name: fn(&str) -> String) -> Vec<Vec<String>> {
         let mut heading: Vec<String> =
             ["arm", "AP", "AP50", "AP rarest", "AR100"].into_iter().map(str::to_owned).collect();
-        heading.push(format!("AP minus {}", self.set.reference));
+        heading.push(format!("AP minus {}", name(&self.set.reference)));
         heading.push("positives' share, first step".to_owned());
         heading.push("last tenth of the steps".to_owned());
         let mut rows = vec![heading];
         for (arm, result) in self.set.arms.iter().zip(&self.arms) {
-            let mut name = arm.title.clone();
+            let mut title = name(&arm.title);
             let diverged = self.diverged(result);
             if !diverged.is_empty() {
-                name = format!("{name}; diverged: {diverged}");
+                title = format!("{title}; diverged: {diverged}");
             }
             let Metrics { ap, ap50, ap_rare, ar100 } = &result.metrics;
-            let mut row = vec![name];
+            let mut row = vec![title];
             row.extend([ap, ap50, ap_rare, ar100].map(|metric| bracketed(metric, false)));
             let is_reference = arm.name == self.set.reference;
             row.push(if is_reference { "-".to_owned() } else { bracketed(&result.difference.ap, true) });
@@ -201,6 +201,25 @@ impl Report {
     }
 }
 
+/// A name in a table for the terminal.
+fn plain(name: &str) -> String {
+    printable(name).into_owned()
+}
+
+/// A name in Markdown: characters that would format the text, begin a link or a cell of a table, or stand for HTML have
+/// a backslash before them.
+fn markdown(name: &str) -> String {
+    let mut out = String::new();
+    for c in printable(name).chars() {
+        if "\\`*_[]<>&|~".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    // Addresses become links even without brackets.
+    out.replace("://", "\\://")
+}
+
 /// Formats an estimate, such as `0.312 [0.290, 0.335]`; `signed` adds a sign, for differences.
 fn bracketed(estimate: &Option<Estimate>, signed: bool) -> String {
     let number = |value: f64| if signed { format!("{value:+.3}") } else { format!("{value:.3}") };
@@ -225,6 +244,15 @@ mod tests {
         assert_eq!(share.curve.len(), 50); // 4 steps per point
         assert!(share.curve[0].0 == 2.0 && share.curve[0].1 < 0.1 && share.curve[49] == (198.0, 0.5));
         assert_eq!(Share::of(&[]), Share::default());
+    }
+
+    #[test]
+    fn names_cannot_format_a_table() {
+        let name = "a|b\n# <b>_x_</b> [y](http://z) `\u{1b}[2J\u{202e}";
+        assert_eq!(plain(name), r"a|b\n# <b>_x_</b> [y](http://z) `\u{1b}[2J\u{202e}");
+        let expected = r"a\|b\\n# \<b\>\_x\_\</b\> \[y\](http\://z) \`\\u{1b}\[2J\\u{202e}";
+        assert_eq!(markdown(name), expected);
+        assert_eq!(markdown("focal (0.25, 2) – červená 青"), "focal (0.25, 2) – červená 青");
     }
 
     #[test]

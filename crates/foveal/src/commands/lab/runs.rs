@@ -1,6 +1,6 @@
 //! A run of a lab, which trains one arm with one seed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use foveal_coco::{CocoDetection, LabelMap, read_results, write_results};
 use foveal_detector::Checkpoint;
-use foveal_train::{Evaluation, Evaluator, Outcome, RunConfig, RunDir, StepRecord, TrainError, train};
+use foveal_train::{Evaluation, Evaluator, Outcome, RunConfig, RunDir, Start, StepRecord, TrainError, train};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -60,8 +60,15 @@ pub(super) struct LossParts {
 const RECORD: &str = "outcome.json";
 /// File name of the detections of the last evaluation.
 const DETECTIONS: &str = "detections.json";
+/// File names of the settings and logs of a run.
+const RUN_FILES: [&str; 5] = ["config.toml", "weights.json", "skipped.json", "log.jsonl", "metrics.csv"];
 
 impl Job {
+    /// The files that this run writes beside its checkpoints.
+    pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        [RECORD, DETECTIONS].into_iter().chain(RUN_FILES).map(|name| self.folder.join(name))
+    }
+
     /// The outcome of this run; `None` if it is not finished.
     ///
     /// # Errors
@@ -104,9 +111,9 @@ impl Job {
     /// If the configuration, the data or the weights cannot be used, or a file cannot be read or written. A loss that
     /// is not finite is not an error but an outcome.
     pub(super) fn run(&self, device: &Device, stop: &AtomicBool) -> Result<Option<Record>> {
-        let (run, resume) = self.open()?;
+        let (run, start) = self.open()?;
         let mut console = Console::new();
-        let record = match train(&self.config, device, &run, resume, &mut console, stop) {
+        let record = match train(&self.config, device, &run, start, &mut console, stop) {
             Ok(Outcome::Interrupted { .. }) => return Ok(None),
             Ok(Outcome::Finished(summary)) => {
                 let evaluation = match summary.evaluation {
@@ -129,20 +136,17 @@ impl Job {
         Ok(Some(record))
     }
 
-    /// Opens the run directory. Returns it and whether it contains a state to continue from.
-    fn open(&self) -> Result<(RunDir, bool)> {
-        if let Ok(run) = RunDir::resume(&self.folder) {
-            self.same_config()?;
-            return Ok((run, true));
+    /// Opens the run directory. A run that was stopped before it saved a state begins anew.
+    fn open(&self) -> Result<(RunDir, Start)> {
+        match RunDir::resume(&self.folder) {
+            Ok(run) if run.has_state() => {
+                self.same_config()?;
+                Ok((run, Start::Resume { allow_changes: false }))
+            }
+            Ok(run) => Ok((run, Start::New)),
+            Err(TrainError::NoState { .. }) => Ok((RunDir::create(&self.folder)?, Start::New)),
+            Err(error) => Err(error.into()),
         }
-        // A run that was stopped before it saved a state left at most these files, which are not needed.
-        for file in ["config.toml", "weights.json", "skipped.json", "log.jsonl", "metrics.csv"] {
-            remove(&self.folder.join(file), |path| std::fs::remove_file(path))?;
-        }
-        for folder in ["checkpoints", "state"] {
-            remove(&self.folder.join(folder), |path| std::fs::remove_dir(path))?;
-        }
-        Ok((RunDir::create(&self.folder)?, false))
     }
 
     /// Checks that the run directory belongs to a run of the same configuration.
@@ -177,16 +181,6 @@ impl Job {
         let dataset = Arc::new(self.config.data.open_val_with(Some(&labels))?.dataset);
         let evaluator = Evaluator::new(&self.config, &checkpoint.meta.model, dataset, device);
         Ok(evaluator.run(&checkpoint.model, console, stop)?)
-    }
-}
-
-/// Removes a file or folder; it is not an error if it does not exist.
-fn remove(path: &Path, how: fn(&Path) -> std::io::Result<()>) -> Result<()> {
-    match how(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
     }
 }
 

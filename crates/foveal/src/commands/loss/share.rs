@@ -7,8 +7,10 @@ use serde_json::json;
 use super::curves;
 use crate::args::ShareArgs;
 use crate::chart;
+use crate::console::note;
 use crate::failure::DONE;
 use crate::output::{self, significant};
+use crate::outputs::Files;
 
 /// Significant digits of the positives' share of the loss.
 const SHARE_DIGITS: usize = 7;
@@ -28,6 +30,7 @@ pub(super) fn run(args: &ShareArgs) -> Result<u8> {
     if let Some(path) = &args.draw {
         chart::check_name(path)?;
     }
+    Files::new().write("--draw", &args.draw).write("--json", &args.json).check()?;
     let (alpha, gamma) = (args.weighting.alpha, args.weighting.gamma);
     let scores = Scores {
         positives: args.positives,
@@ -66,7 +69,7 @@ pub(super) fn run(args: &ShareArgs) -> Result<u8> {
     let json = json!({"cross_entropy": shares[0], "balanced": shares[1], "focal": shares[2]});
     if let Some(path) = &args.draw {
         curves::write(path, gamma)?;
-        eprintln!("{}: curves of the loss and the gradient against p_t", path.display());
+        note!("{}: curves of the loss and the gradient against p_t", path.display());
     }
     output::emit(args.json.as_deref(), &json, &table)?;
     Ok(DONE)

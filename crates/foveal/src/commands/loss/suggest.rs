@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use foveal_base::printable;
 use foveal_criterion::{PairLoss, Scores, effective_number, inverse_frequency, prior_bias};
 use foveal_data::shapes::Split;
 use foveal_data::{Opened, Source, TargetCounts};
@@ -12,8 +13,10 @@ use serde_json::{Value, json};
 
 use super::weights::{Repeats, beta_for, imbalance};
 use crate::args::{Common, SplitArg, SuggestArgs};
+use crate::console::note;
 use crate::failure::DONE;
 use crate::output::significant;
+use crate::outputs::Files;
 use crate::{config, output};
 
 /// Candidates for the prior: that of the paper (arXiv 1708.02002, section 4.1), and smaller ones.
@@ -36,9 +39,15 @@ const ENOUGH: f64 = 1.5;
 /// If the configuration or the annotations cannot be used, or the set contains no objects to train on.
 pub(super) fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
     let config = config::load(Some(&args.config), &common.set)?;
+    Files::new()
+        .read("configuration", [&args.config])
+        .read("annotation file", &args.annotations)
+        .read_config(&config)
+        .write("--json", &args.json)
+        .check()?;
     let opened = open(&config, args.annotations.as_deref(), args.split)?;
     if !opened.report.is_clean() {
-        eprintln!("warning: {}: {}", opened.report.set, opened.report.summary());
+        note!("warning: {}: {}", opened.report.set, opened.report.summary());
     }
     let counts = TargetCounts::new(&opened, &config.data, &config.model.anchors, &config.matcher, args.images as usize);
     if counts.objects == 0 {
@@ -268,7 +277,7 @@ impl Classes {
             let _ = writeln!(
                 text,
                 "  {:<24}{:>9}{:>10}{:>11}{:>10.3}{:>11.3}{:>9.2}",
-                class.name,
+                printable(&class.name),
                 class.objects,
                 class.images,
                 class.positives,
@@ -286,7 +295,7 @@ impl Classes {
              classes too.",
             self.beta, self.repeats.threshold, self.sampled_ratio
         );
-        let missing: Vec<&str> = counts.classes.iter().filter(|c| c.objects == 0).map(|c| c.name.as_str()).collect();
+        let missing: Vec<_> = counts.classes.iter().filter(|c| c.objects == 0).map(|c| printable(&c.name)).collect();
         if !missing.is_empty() {
             let _ = writeln!(text, "  classes without objects, which cannot be learned: {}", missing.join(", "));
         }

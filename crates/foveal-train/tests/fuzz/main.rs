@@ -1,14 +1,16 @@
-//! Fuzzing of the readers of weight files: every reader must answer every damaged file with a result or with an error
-//! that names the file, must not panic, and must not use much more memory than the file has bytes.
+//! Fuzzing of the readers of weight files, checkpoints and training states: every reader must answer every damaged file
+//! with a result or with an error that names the file, must not panic, and must not use much more memory than the file
+//! has bytes. A state that can be read is resumed.
 //!
 //! A short run is part of the tests. The long run is
-//! `FOVEAL_FUZZ_SECONDS=600 cargo test --release -p foveal-detector --test fuzz -- --ignored --nocapture`;
+//! `FOVEAL_FUZZ_SECONDS=600 cargo test --release -p foveal -p foveal-train --test fuzz -- --ignored --nocapture`;
 //! `FOVEAL_FUZZ_FIRST` sets the number of the first case. Each case depends only on its number.
 
 mod mutate;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
@@ -16,12 +18,15 @@ use foveal_backbone::{BackboneKind, BackboneNorm, Body};
 use foveal_detector::{Checkpoint, ModelConfig, TorchvisionArch, import_torchvision};
 use foveal_image::IMAGENET_STD;
 use foveal_nn::Init;
+use foveal_train::{OptimizerKind, RunConfig, RunDir, Silent, Start, TrainState, train};
 use foveal_weights::{BackboneFile, TensorMap, WeightsConvention, load_backbone, read_weight_file, read_weights};
 use mutate::{Kind, Random, mutate};
 use safetensors::{Dtype, tensor::TensorView};
 
 /// Limit of the process's peak memory in KiB; the files have a few hundred KiB.
 const MEMORY_KIB: u64 = 1 << 20;
+/// Number of readers that a file is given to.
+const READERS: usize = 8;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(name)
@@ -53,8 +58,39 @@ fn detectron(name: &str) -> String {
     (1..5).fold(name, |name, i| name.replace(&format!("layer{i}"), &format!("res{}", i + 1)))
 }
 
+/// A run of one epoch, whose state has weights, a moving average and both moments.
+struct Trained {
+    config: RunConfig,
+    run: RunDir,
+}
+
+impl Trained {
+    fn new(dir: &Path) -> Self {
+        let mut config: RunConfig = toml::from_str(include_str!("../tiny.toml")).unwrap();
+        (config.model.base_width, config.model.fpn_channels) = (4, 8);
+        (config.train.epochs, config.train.ema, config.train.optimizer) = (1, 0.9, OptimizerKind::AdamW);
+        let run = RunDir::create(&dir.join("run")).unwrap();
+        train(&config, &Device::flex(), &run, Start::New, &mut Silent, &AtomicBool::new(false)).unwrap();
+        Self { config, run }
+    }
+
+    /// Reads a training state, and resumes the run with it until its first step.
+    fn read(&self, path: &Path) -> Result<(), String> {
+        TrainState::load(path).map_err(|e| e.to_string())?;
+        let mut config = self.config.clone();
+        config.train.epochs = 2;
+        // Without an older state, from which the run would go on instead.
+        let _ = std::fs::remove_file(self.run.previous_state());
+        std::fs::copy(path, self.run.state()).unwrap();
+        let stop = AtomicBool::new(true);
+        let resumed =
+            train(&config, &Device::flex(), &self.run, Start::Resume { allow_changes: false }, &mut Silent, &stop);
+        resumed.map(drop).map_err(|e| e.to_string().replace("last.safetensors", "case.pth"))
+    }
+}
+
 /// Undamaged files of each kind.
-fn seeds(dir: &Path) -> Vec<(Kind, Vec<u8>)> {
+fn seeds(dir: &Path, trained: &Trained) -> Vec<(Kind, Vec<u8>)> {
     let (v1, v2) = (fixture("import_v1.pth"), fixture("import_v2.pth"));
     let tensors = read_weights(&v2).unwrap();
     let body = tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix("backbone.body.")?, t)));
@@ -68,11 +104,12 @@ fn seeds(dir: &Path) -> Vec<(Kind, Vec<u8>)> {
         (Kind::SafeTensors, safetensors_bytes(&tensors)),
         (Kind::SafeTensors, safetensors_bytes(&detectron)),
         (Kind::SafeTensors, std::fs::read(&path).unwrap()),
+        (Kind::SafeTensors, std::fs::read(trained.run.state()).unwrap()),
     ]
 }
 
 /// Reads a file with every reader and returns the errors.
-fn read(path: &Path) -> Vec<String> {
+fn read(path: &Path, trained: &Trained) -> Vec<String> {
     let device = Device::flex();
     let mut errors = Vec::new();
     match read_weight_file(path) {
@@ -91,6 +128,7 @@ fn read(path: &Path) -> Vec<String> {
     errors.extend(Checkpoint::load(path, &device).err().map(|e| e.to_string()));
     let model = ModelConfig { weights: Some(path.to_owned()), ..narrow(TorchvisionArch::V2) };
     errors.extend(model.build(2, 1, &device).err().map(|e| e.to_string()));
+    errors.extend(trained.read(path).err());
     errors
 }
 
@@ -110,12 +148,13 @@ struct Outcome {
 /// Runs cases from number `first` on while `more(number of cases so far)` is true.
 fn run(first: u64, mut more: impl FnMut(u64) -> bool) -> Outcome {
     let dir = tempfile::tempdir().unwrap();
-    let seeds = seeds(dir.path());
+    let trained = Trained::new(dir.path());
+    let seeds = seeds(dir.path(), &trained);
     for (i, (_, whole)) in seeds.iter().enumerate() {
         let path = dir.path().join("whole.pth");
         std::fs::write(&path, whole).unwrap();
-        let errors = read(&path);
-        assert!(errors.len() < 7, "seed {i} is refused by every reader: {errors:?}");
+        let errors = read(&path, &trained);
+        assert!(errors.len() < READERS, "seed {i} is refused by every reader: {errors:?}");
     }
     let path = dir.path().join("case.pth");
     let mut outcome = Outcome { cases: 0, accepted: 0, slowest: Duration::ZERO };
@@ -126,7 +165,7 @@ fn run(first: u64, mut more: impl FnMut(u64) -> bool) -> Outcome {
         let bytes = mutate(whole, *kind, &mut random);
         std::fs::write(&path, &bytes).unwrap();
         let start = Instant::now();
-        let errors = catch_unwind(AssertUnwindSafe(|| read(&path)));
+        let errors = catch_unwind(AssertUnwindSafe(|| read(&path, &trained)));
         outcome.slowest = outcome.slowest.max(start.elapsed());
         let Ok(errors) = errors else {
             let kept = std::env::temp_dir().join(format!("foveal-fuzz-{case}.bin"));
@@ -137,7 +176,7 @@ fn run(first: u64, mut more: impl FnMut(u64) -> bool) -> Outcome {
             assert!(error.contains("case.pth"), "case {case}: `{error}` names no file");
             assert!(error.len() < 4000, "case {case}: an error of {} bytes: {:.600}", error.len(), error);
         }
-        outcome.accepted += u64::from(errors.len() < 7);
+        outcome.accepted += u64::from(errors.len() < READERS);
         outcome.cases += 1;
         let peak = peak();
         assert!(peak < MEMORY_KIB, "case {case}: {peak} KiB of memory");
@@ -158,6 +197,7 @@ fn some_damaged_files() {
 fn many_damaged_files() {
     let number = |key: &str, default: u64| std::env::var(key).map_or(default, |v| v.parse().expect("a number"));
     let (seconds, first) = (number("FOVEAL_FUZZ_SECONDS", 20), number("FOVEAL_FUZZ_FIRST", 1_000_000));
+    println!("weight files from case {first} on");
     let start = Instant::now();
     let outcome = run(first, |_| start.elapsed().as_secs() < seconds);
     println!(

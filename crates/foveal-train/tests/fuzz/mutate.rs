@@ -2,6 +2,8 @@
 
 use std::io::{Cursor, Read, Write};
 
+use safetensors::SafeTensors;
+use sha2::{Digest, Sha256};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
@@ -41,7 +43,7 @@ pub(crate) enum Kind {
 const OPCODES: &[u8] = b".(01 2NIJKLMFGVXTUBCcRPQbtld}])esauhjgqrp\x80\x81\x82\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\
       \x8e\x8f\x90\x91\x92\x93\x94\x95\x96\x97";
 /// Words of the formats, and others that replace them.
-const WORDS: [(&str, &[&str]); 16] = [
+const WORDS: [(&str, &[&str]); 20] = [
     (
         "FloatStorage",
         &["LongStorage", "HalfStorage", "DoubleStorage", "BoolStorage", "QInt8Storage", "ComplexFloatSto"],
@@ -61,6 +63,10 @@ const WORDS: [(&str, &[&str]); 16] = [
     ("resnet18", &["resnet50", "resnet152", "resnet"]),
     ("[", &["[[", "{", "[9223372036854775807,", "[-1,"]),
     ("cls_logits", &["bbox_reg", "cls"]),
+    ("first/", &["second/", "ema/", "other/", "first"]),
+    ("ema/", &["weights/", "ema"]),
+    ("_updates", &["_update", "_updates\\\":9,\\\"_"]),
+    ("epoch", &["step", "epochs"]),
 ];
 /// Numbers to which lengths, counts and offsets are set.
 const NUMBERS: [u64; 14] = [0, 1, 2, 7, 8, 127, 128, 255, 65_535, 1 << 20, 0x7fff_ffff, 0xffff_ffff, 1 << 40, u64::MAX];
@@ -99,7 +105,7 @@ fn change(bytes: &mut Vec<u8>, random: &mut Random) {
         return;
     }
     let at = place(bytes, random);
-    match random.below(12) {
+    match random.below(13) {
         0 => bytes.truncate(at),
         1 => bytes[at] ^= 1 << random.below(8),
         2 => bytes[at] = *random.one(OPCODES),
@@ -139,6 +145,11 @@ fn change(bytes: &mut Vec<u8>, random: &mut Random) {
                 let new = random.one(&["9", "0", "99999999", "-1", "1e300", "18446744073709551616"]);
                 bytes.splice(at..=at, new.bytes());
             }
+        }
+        11 => {
+            // Nests deeply, in JSON and in pickles.
+            let piece = *random.one(&["[", "{\"a\":", "(", "]"]);
+            bytes.splice(at..at, piece.repeat(*random.one(&[20, 300, 50_000])).bytes());
         }
         _ => {
             let piece: Vec<u8> = (0..random.below(16)).map(|_| random.next() as u8).collect();
@@ -203,7 +214,8 @@ fn repacked(whole: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Writes the safetensors file again with a changed header and the correct length of the header.
+/// Writes the safetensors file again with a changed header and the correct length of the header. In most cases the
+/// checksum of checkpoints and states is corrected, else they would only test the checksum.
 fn reheaded(whole: &[u8], random: &mut Random) -> Vec<u8> {
     let length = u64::from_le_bytes(whole[..8].try_into().expect("eight bytes")) as usize;
     let (mut header, mut data) = (whole[8..8 + length].to_vec(), whole[8 + length..].to_vec());
@@ -211,5 +223,37 @@ fn reheaded(whole: &[u8], random: &mut Random) -> Vec<u8> {
     if random.below(6) == 0 {
         change(&mut data, random);
     }
-    [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
+    let bytes = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+    if random.below(8) == 0 { bytes } else { resealed(&bytes).unwrap_or(bytes) }
+}
+
+/// Corrects the checksum in the metadata of a checkpoint or training state, as `foveal_weights::seal` computes it.
+/// Returns `None` if the bytes are no safetensors file or have no checksum.
+fn resealed(bytes: &[u8]) -> Option<Vec<u8>> {
+    let file = SafeTensors::deserialize(bytes).ok()?;
+    let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
+    let text = header.metadata().as_ref()?.values().next()?;
+    let inner = text.strip_suffix("\"}")?;
+    let (open, checksum) = inner.split_at_checked(inner.len().checked_sub(64)?)?;
+    if !open.ends_with("\"checksum\":\"") {
+        return None;
+    }
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(open.as_bytes());
+    let mut views: Vec<_> = file.iter().collect();
+    views.sort_unstable_by_key(|(name, _)| *name);
+    for (name, view) in views {
+        part(name.as_bytes());
+        part(format!("{:?}{:?}", view.dtype(), view.shape()).as_bytes());
+        part(view.data());
+    }
+    let new: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let at = bytes.windows(checksum.len()).position(|window| window == checksum.as_bytes())?;
+    let mut bytes = bytes.to_vec();
+    bytes[at..at + new.len()].copy_from_slice(new.as_bytes());
+    Some(bytes)
 }

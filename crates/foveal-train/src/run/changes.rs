@@ -1,0 +1,275 @@
+//! Compares what a run was made with to what it would be resumed with.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use foveal_coco::CategoryInfo;
+use serde_json::Value;
+
+use super::{Premises, Progress};
+use crate::config::{RunConfig, ScheduleKind};
+use crate::error::TrainError;
+
+/// What a changed setting means for a run that is resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Effect {
+    /// The run goes on as before: the change is told.
+    Harmless,
+    /// The run would train in another way: the change must be allowed.
+    Training,
+    /// The saved network or optimizer does not fit: the run cannot go on.
+    Impossible,
+}
+
+/// Settings that change neither the weights nor the images that a run trains on. A key stands for its whole section.
+const HARMLESS: [&str; 19] = [
+    "bench",
+    "data.max_image_bytes",
+    "data.max_skipped",
+    "data.on_error",
+    "data.queue",
+    "data.workers",
+    "device",
+    "name",
+    "threads",
+    "train.activation_checkpointing",
+    "train.eval_every",
+    "train.keep",
+    "train.log_every",
+    "train.max_non_finite",
+    "train.max_steps",
+    "train.non_finite",
+    "train.rewind_factor",
+    "train.save_every",
+    "train.step0_check",
+];
+/// Settings that the saved network, optimizer or order of images depends on. A key stands for its whole section.
+const IMPOSSIBLE: [&str; 4] = ["categories", "model", "train.optimizer", "train.seed"];
+
+/// The effect of a change of `key` from `old` to `new`, where the resumed run has the configuration `config`.
+fn effect(key: &str, old: &Value, new: &Value, config: &RunConfig) -> Effect {
+    let within =
+        |section: &&str| key.strip_prefix(*section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    if IMPOSSIBLE.iter().any(|section| within(section)) {
+        return Effect::Impossible;
+    }
+    let is_zero = |value: &Value| value.as_f64() == Some(0.0);
+    match key {
+        // The state has either an average of the weights or none.
+        "train.ema" if is_zero(old) != is_zero(new) => Effect::Impossible,
+        // Only a cosine depends on the number of epochs.
+        "train.epochs" if config.train.schedule != ScheduleKind::Cosine => Effect::Harmless,
+        _ if HARMLESS.iter().any(|section| within(section)) => Effect::Harmless,
+        _ => Effect::Training,
+    }
+}
+
+/// A setting with its old and its new value.
+#[derive(Clone, Debug, PartialEq)]
+struct Change {
+    key: String,
+    old: Value,
+    new: Value,
+    effect: Effect,
+}
+
+/// Compares the premises of a saved run with those of the run that is to go on, and tells the differences. `config` is
+/// the configuration of the run that is to go on, and `run` the path of the run folder.
+///
+/// # Errors
+/// [`TrainError::Refused`] when a setting differs that a run cannot change; [`TrainError::Changed`] when a setting
+/// differs that changes the training, and `allow_changes` is false.
+pub(crate) fn compare(
+    old: &Premises,
+    new: &Premises,
+    config: &RunConfig,
+    run: &Path,
+    allow_changes: bool,
+    progress: &mut dyn Progress,
+) -> Result<(), TrainError> {
+    let changes = changes(old, new, config);
+    let with = |effect| list(changes.iter().filter(|change| change.effect == effect));
+    let path = run.to_owned();
+    if let Some(changes) = with(Effect::Impossible) {
+        return Err(TrainError::Refused { path, changes });
+    }
+    if let Some(training) = with(Effect::Training) {
+        if !allow_changes {
+            return Err(TrainError::Changed { path, changes: training });
+        }
+        progress.message(&format!("warning: the training goes on with other settings (--allow-changes): {training}"));
+    }
+    if let Some(harmless) = with(Effect::Harmless) {
+        progress.message(&format!("changed since the run was saved: {harmless}"));
+    }
+    Ok(())
+}
+
+/// All differences, in the order of the configuration.
+fn changes(old: &Premises, new: &Premises, config: &RunConfig) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut add = |key: &str, old: &Value, new: &Value| {
+        let effect = effect(key, old, new, config);
+        changes.push(Change { key: key.to_owned(), old: old.clone(), new: new.clone(), effect });
+    };
+    differences("", &complete(&old.config), &new.config, &mut add);
+    let mut compare = |key: &str, old: Value, new: Value| {
+        if old != new {
+            add(key, &old, &new);
+        }
+    };
+    let names = |categories: &[CategoryInfo]| -> Value {
+        categories.iter().map(|c| format!("{} {}", c.id, c.name)).collect::<Vec<_>>().into()
+    };
+    if old.categories != new.categories {
+        compare("categories", names(&old.categories), names(&new.categories));
+    }
+    compare("data.train, its annotations", old.training_set.as_str().into(), new.training_set.as_str().into());
+    compare("data.val, its annotations", old.validation_set.as_str().into(), new.validation_set.as_str().into());
+    compare("device", old.device.as_str().into(), new.device.as_str().into());
+    compare("threads", old.threads.into(), new.threads.into());
+    changes
+}
+
+/// A configuration with all keys: those that it lacks, because an earlier version wrote it, have their defaults.
+fn complete(config: &Value) -> Value {
+    let whole = serde_json::from_value::<RunConfig>(config.clone()).and_then(|config| serde_json::to_value(&config));
+    whole.unwrap_or_else(|_| config.clone())
+}
+
+/// Calls `add` with the full key and both values of every difference. A list counts as one value.
+fn differences(key: &str, old: &Value, new: &Value, add: &mut dyn FnMut(&str, &Value, &Value)) {
+    let (Value::Object(a), Value::Object(b)) = (old, new) else {
+        if old != new {
+            add(key, old, new);
+        }
+        return;
+    };
+    for name in a.keys().chain(b.keys().filter(|name| !a.contains_key(*name))) {
+        let path = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        let [old, new] = [a, b].map(|section| section.get(name).unwrap_or(&Value::Null));
+        differences(&path, old, new, add);
+    }
+}
+
+/// Number of characters of a value in a message; the rest of a longer one is left out.
+const SHOWN: usize = 80;
+
+/// The changes as a list in a sentence; `None` if there are none.
+fn list<'a>(changes: impl Iterator<Item = &'a Change>) -> Option<String> {
+    let mut text = String::new();
+    for Change { key, old, new, .. } in changes {
+        let short = |value: &Value| {
+            let text = value.to_string();
+            match text.char_indices().nth(SHOWN) {
+                Some((end, _)) => format!("{}…", &text[..end]),
+                None => text,
+            }
+        };
+        let separator = if text.is_empty() { "" } else { "; " };
+        write!(text, "{separator}{key} was {} and is {}", short(old), short(new)).expect("a string can be written to");
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::Silent;
+    use crate::testing::tiny;
+
+    fn premises(config: &RunConfig) -> Premises {
+        let category = |id, name: &str| CategoryInfo { id, name: name.to_owned() };
+        Premises {
+            config: serde_json::to_value(config).unwrap(),
+            categories: vec![category(1, "cat"), category(3, "dog")],
+            training_set: "a".to_owned(),
+            validation_set: "b".to_owned(),
+            steps_per_epoch: 4,
+            device: "flex".to_owned(),
+            threads: 2,
+        }
+    }
+
+    /// The result of a resume with the change: `Ok` if it goes on, and otherwise the error's text.
+    fn resumed(change: impl FnOnce(&mut RunConfig, &mut Premises), allow: bool) -> Result<(), TrainError> {
+        let (old, mut config) = (tiny(), tiny());
+        let mut new = premises(&config);
+        change(&mut config, &mut new);
+        new.config = serde_json::to_value(&config).unwrap();
+        compare(&premises(&old), &new, &config, Path::new("r"), allow, &mut Silent)
+    }
+
+    #[test]
+    fn what_the_saved_network_depends_on_is_refused() {
+        type Edit = fn(&mut RunConfig, &mut Premises);
+        let edits: [(&str, Edit); 8] = [
+            ("train.optimizer", |c, _| c.train.optimizer = crate::OptimizerKind::AdamW),
+            ("train.seed", |c, _| c.train.seed = 9),
+            ("train.ema", |c, _| c.train.ema = 0.9),
+            ("model.fpn_channels", |c, _| c.model.fpn_channels += 1),
+            ("model.anchors.ratios", |c, _| c.model.anchors.ratios = vec![1.0]),
+            ("categories", |_, p| p.categories[1].name = "wolf".to_owned()),
+            ("categories", |_, p| p.categories.reverse()),
+            ("categories", |_, p| p.categories[0].id = 2),
+        ];
+        for (key, edit) in edits {
+            for allow in [false, true] {
+                let error = resumed(edit, allow).unwrap_err();
+                let TrainError::Refused { changes, .. } = &error else { panic!("{key}: {error}") };
+                assert!(changes.starts_with(&format!("{key} was ")), "{changes}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_changes_the_training_must_be_allowed() {
+        type Edit = fn(&mut RunConfig, &mut Premises);
+        let edits: [(&str, Edit); 11] = [
+            ("train.lr", |c, _| c.train.lr = 0.5),
+            ("train.batch_size", |c, _| c.train.batch_size = 3),
+            ("train.accumulate", |c, _| c.train.accumulate = 2),
+            ("train.overfit", |c, _| c.train.overfit = 2),
+            ("loss.kind", |c, _| c.loss.kind = foveal_criterion::ClassLossKind::CrossEntropy),
+            ("matcher.positive_iou", |c, _| c.matcher.positive_iou = 0.6),
+            ("data.mean", |c, _| c.data.mean = [0.1; 3]),
+            ("data.augment.flip_vertical", |c, _| c.data.augment.flip_vertical = 0.5),
+            ("data.train.images", |c, _| c.data.train.images = Some("x".into())),
+            ("data.train, its annotations", |_, p| p.training_set = "c".to_owned()),
+            ("data.val, its annotations", |_, p| p.validation_set = "c".to_owned()),
+        ];
+        for (key, edit) in edits {
+            let error = resumed(edit, false).unwrap_err();
+            let TrainError::Changed { changes, .. } = &error else { panic!("{key}: {error}") };
+            assert!(changes.starts_with(&format!("{key} was ")), "{changes}");
+            resumed(edit, true).unwrap();
+        }
+    }
+
+    #[test]
+    fn epochs_matter_to_a_cosine_alone_and_other_settings_are_told() {
+        assert!(resumed(|c, _| c.train.epochs += 1, false).is_ok());
+        let mut cosine = tiny();
+        cosine.train.schedule = ScheduleKind::Cosine;
+        let mut longer = cosine.clone();
+        longer.train.epochs += 1;
+        let result = compare(&premises(&cosine), &premises(&longer), &longer, Path::new("r"), false, &mut Silent);
+        assert!(matches!(result, Err(TrainError::Changed { .. })), "{result:?}");
+
+        #[derive(Default)]
+        struct Messages(Vec<String>);
+        impl Progress for Messages {
+            fn message(&mut self, text: &str) {
+                self.0.push(text.to_owned());
+            }
+        }
+        let (mut config, mut messages) = (tiny(), Messages::default());
+        (config.train.keep, config.data.workers) = (7, 3);
+        let new = Premises { threads: 5, ..premises(&config) };
+        compare(&premises(&tiny()), &new, &config, Path::new("r"), false, &mut messages).unwrap();
+        let [told] = &messages.0[..] else { panic!("{:?}", messages.0) };
+        for part in ["train.keep was 0 and is 7", "data.workers was ", "threads was 2 and is 5"] {
+            assert!(told.contains(part), "{told}");
+        }
+    }
+}
