@@ -205,3 +205,47 @@ fn a_rewound_run_is_one_at_the_lower_rate() {
     let state = TrainState::load(&kept.folder.path().join("r/state/last.safetensors")).unwrap();
     assert_eq!((state.meta.non_finite_steps, state.meta.lr_factor), (3, 0.125));
 }
+
+/// Stops a run after a step.
+struct StopAfter<'a> {
+    step: u64,
+    stop: &'a AtomicBool,
+}
+
+impl Progress for StopAfter<'_> {
+    fn step(&mut self, step: u64, _: Option<&StepRecord>) {
+        self.stop.fetch_or(step == self.step, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_run_rewinds_into_the_middle_of_an_epoch() {
+    // Stopped after the sixth step, in the second epoch of four steps, then resumed at a rate that explodes in the
+    // seventh step, or at the rate that is left of it after a rewind.
+    let resumed = |lr: f64, non_finite| {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("r");
+        let (mut config, stop) = (exploding(2f64.powi(-7)), AtomicBool::new(false));
+        config.train.ema = 0.5;
+        let run = RunDir::create(&root).unwrap();
+        let outcome =
+            train(&config, &Device::flex(), &run, Start::New, &mut StopAfter { step: 6, stop: &stop }, &stop).unwrap();
+        assert_eq!(outcome, Outcome::Interrupted { epoch: 1, step: 6 });
+        drop(run);
+        (config.train.lr, config.train.non_finite) = (lr, non_finite);
+        config.train.rewind_factor = 2f64.powi(-108);
+        let run = RunDir::resume(&root).unwrap();
+        let start = Start::Resume { allow_changes: true };
+        let outcome = train(&config, &Device::flex(), &run, start, &mut Silent, &AtomicBool::new(false)).unwrap();
+        assert!(matches!(outcome, Outcome::Finished(Summary { step: 12, .. })), "{outcome:?}");
+        let bytes = |path| std::fs::read(path).unwrap();
+        let text = String::from_utf8(bytes(run.log())).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let losses: Vec<f64> = lines.filter_map(|line| line["loss"].as_f64()).collect();
+        (bytes(run.last()), bytes(run.metrics()), losses)
+    };
+    let rewound = resumed(2f64.powi(100), NonFinitePolicy::Rewind);
+    let plain = resumed(2f64.powi(-8), NonFinitePolicy::Stop);
+    assert_eq!((rewound.1, rewound.2), (plain.1, plain.2));
+    assert!(rewound.0 == plain.0, "weights differ");
+}
