@@ -15,7 +15,7 @@ const ADDRESSES_KIB: u64 = 8 << 20;
 /// Longest time of a command. A printed configuration takes some milliseconds.
 const LONGEST: Duration = Duration::from_secs(20);
 /// Values that replace the value of a key, separated by bars.
-const VALUES: &str = "0|1|-1|2|255|65536|4294967295|4294967296|9223372036854775807|-9223372036854775808|\
+const VALUES: &str = "0|1|-1|2|4|16|0.5|0.1|0.001|false|255|65536|4294967295|4294967296|9223372036854775807|-9223372036854775808|\
     9223372036854775808|1e308|-1e308|1e400|1e-320|5e-324|nan|inf|-inf|0.0|-0.0|0x7fffffff|true|\"\"|\"auto\"|\"../..\"|\
     \"\\u0000\"|\"\\u001b[31m\\n\"|[]|[[]]|[0, 0]|[nan, inf]|[9223372036854775807, 1]|[1e308, 1e308, 1e308]|{}|{ a = 1 }|\
     1979-05-27|\"\"\"\nlong\n\"\"\"";
@@ -50,7 +50,7 @@ impl Random {
 /// A changed copy of a configuration.
 fn mutate(seeds: &[String], random: &mut Random) -> Vec<u8> {
     let mut lines: Vec<String> = seeds[random.below(seeds.len())].lines().map(str::to_owned).collect();
-    for _ in 0..1 + random.below(3) {
+    for _ in 0..1 + random.below(2) {
         change(&mut lines, seeds, random);
         if lines.is_empty() {
             lines.push(String::new());
@@ -181,7 +181,7 @@ fn some_damaged_configurations() {
     let (count, succeeded) = cases(0, |count| count < 80);
     // The mutations must neither damage all files beyond recognition nor leave all usable.
     assert!(
-        succeeded > count / 10 && succeeded < 2 * count * 9 / 10,
+        succeeded > count / 20 && succeeded < 2 * count * 9 / 10,
         "{succeeded} of {} commands succeeded",
         2 * count
     );
