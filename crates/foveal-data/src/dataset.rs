@@ -1,7 +1,7 @@
 //! A checked data set: images with their objects.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use foveal_boxes::BBox;
@@ -103,6 +103,18 @@ impl Dataset {
     /// Returns the annotations of all images, in the order of their indices.
     pub fn records(&self) -> &[Record] {
         &self.records
+    }
+
+    /// Returns the path of the file of image `index`, or `None` for a generated image and for a data set that was opened
+    /// from its annotations alone.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Dataset::len`].
+    pub fn path(&self, index: usize) -> Option<&Path> {
+        match &self.sources[index] {
+            ImageSource::File { path, .. } => Some(path),
+            ImageSource::Shape { .. } | ImageSource::Unknown => None,
+        }
     }
 
     /// Returns the number of objects of each class, in class order. Crowd regions are not counted.

@@ -103,8 +103,8 @@ impl RetinaNet {
     }
 }
 
-impl From<NetworkOutput<Eager>> for Dense {
-    fn from(output: NetworkOutput<Eager>) -> Self {
+impl<G: Graph<Map = Tensor<4>, Rows = Tensor<3>>> From<NetworkOutput<G>> for Dense {
+    fn from(output: NetworkOutput<G>) -> Self {
         let grids = output.levels.iter().map(|level| {
             let [_, _, height, width] = level.dims();
             GridSize { height, width }

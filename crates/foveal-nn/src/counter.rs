@@ -9,6 +9,7 @@ use foveal_kernels::Activation;
 use serde::Serialize;
 
 use crate::graph::{Graph, Named};
+use crate::scopes::Scopes;
 use crate::{Conv2d, Norm, NormKind};
 
 /// Number of bytes of an `f32`.
@@ -72,7 +73,7 @@ pub struct CountedRows {
 /// same map, the map is counted once.
 #[derive(Debug, Default)]
 pub struct Counter {
-    scopes: Vec<String>,
+    scopes: Scopes,
     layers: Vec<LayerCount>,
     maps: usize,
     kept: BTreeMap<usize, u64>,
@@ -127,14 +128,6 @@ impl Counter {
         self.kept.insert(map.id, map.bytes());
     }
 
-    fn path(&self, name: &str) -> String {
-        let mut path = self.scopes.join(".");
-        if !path.is_empty() {
-            path.push('.');
-        }
-        path + name
-    }
-
     fn add_conv(&mut self, conv: Named<'_, Conv2d>, outputs: Vec<[usize; 4]>) {
         let [out_channels, in_group, kernel, _] = conv.layer.weight.dims();
         let options = conv.layer.options;
@@ -151,7 +144,7 @@ impl Counter {
         self.trained += if is_trained(&conv.layer.weight) { weights } else { 0 };
         self.trained += if conv.layer.bias.as_ref().is_some_and(is_trained) { bias } else { 0 };
         self.layers.push(LayerCount {
-            name: self.path(conv.name),
+            name: self.scopes.path(conv.name),
             kind,
             outputs,
             parameters: weights + bias,
@@ -168,7 +161,7 @@ impl Counter {
             NormKind::Group { groups } => (format!("group norm, {groups} groups"), 2 * channels, 0),
         };
         self.trained += if is_trained(&norm.layer.weight) { parameters } else { 0 };
-        let name = self.path(norm.name);
+        let name = self.scopes.path(norm.name);
         self.layers.push(LayerCount { name, kind, outputs, parameters, buffers, multiply_adds: 0 });
     }
 
@@ -198,9 +191,9 @@ impl Graph for Counter {
     type Rows = CountedRows;
 
     fn scope<T>(&mut self, name: fmt::Arguments<'_>, inner: impl FnOnce(&mut Self) -> T) -> T {
-        self.scopes.push(name.to_string());
+        self.scopes.enter(name);
         let out = inner(self);
-        self.scopes.pop();
+        self.scopes.exit();
         out
     }
 
@@ -245,7 +238,7 @@ impl Graph for Counter {
         let [batch, channels, height, width] = x.shape;
         let y = self.map([batch, channels, height.div_ceil(2), width.div_ceil(2)], x.tracked);
         self.layers.push(LayerCount {
-            name: self.path("maxpool"),
+            name: self.scopes.path("maxpool"),
             kind: "3x3 max pooling, stride 2".to_owned(),
             outputs: vec![y.shape],
             parameters: 0,

@@ -18,6 +18,19 @@ pub struct Eager;
 #[derive(Clone, Debug)]
 pub struct TensorLevels(Vec<JoinedMaps>);
 
+impl TensorLevels {
+    /// The maps of all levels, `[batch, channels, pixels]` for each tensor.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor<3>> {
+        self.0.iter().map(|joined| &joined.maps)
+    }
+
+    /// Applies `f` to each tensor of maps, `[batch, channels, pixels]`, with the sizes of its maps.
+    pub(crate) fn map(self, f: impl Fn(Tensor<3>, &[MapSize]) -> Tensor<3>) -> Self {
+        let each = self.0.into_iter().map(|JoinedMaps { maps, sizes }| JoinedMaps { maps: f(maps, &sizes), sizes });
+        Self(each.collect())
+    }
+}
+
 /// Maps of one or more levels in one tensor.
 #[derive(Clone, Debug)]
 struct JoinedMaps {
@@ -76,17 +89,13 @@ impl Graph for Eager {
         x: TensorLevels,
         activation: Activation,
     ) -> TensorLevels {
-        let each = x.0.into_iter().map(|JoinedMaps { maps, sizes }| {
-            let maps = match norm {
-                Some(norm) => {
-                    let maps = conv.layer.forward_maps(maps, &sizes, Activation::None);
-                    norm.layer.forward_maps(maps, &sizes, activation)
-                }
-                None => conv.layer.forward_maps(maps, &sizes, activation),
-            };
-            JoinedMaps { maps, sizes }
-        });
-        TensorLevels(each.collect())
+        x.map(|maps, sizes| match norm {
+            Some(norm) => {
+                let maps = conv.layer.forward_maps(maps, sizes, Activation::None);
+                norm.layer.forward_maps(maps, sizes, activation)
+            }
+            None => conv.layer.forward_maps(maps, sizes, activation),
+        })
     }
 
     fn rows(&mut self, x: TensorLevels, values: usize) -> Tensor<3> {

@@ -115,6 +115,19 @@ impl Norm {
         }
     }
 
+    /// Computes `norm(x)` as [`forward`](Self::forward) does, without updating running statistics.
+    ///
+    /// # Shapes
+    /// - x, result: `[batch, channels, height, width]`
+    pub(crate) fn normalised(&self, x: Tensor<4>) -> Tensor<4> {
+        match self.kind {
+            NormKind::Batch if self.keeps_statistics() => {
+                batch_norm_train(x, self.weight.val(), self.bias.val(), self.eps).y
+            }
+            _ => self.forward(x, None, Activation::None),
+        }
+    }
+
     /// Turns the layer into a batch norm whose scale and shift are trained.
     pub fn train(&mut self) {
         self.kind = NormKind::Batch;

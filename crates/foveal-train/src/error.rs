@@ -71,6 +71,14 @@ pub enum TrainError {
         /// Description of what was expected and what was found.
         found: String,
     },
+    /// The black box of a step is missing, damaged, or does not fit its network.
+    #[error("{}: {found}", path.display())]
+    BlackBox {
+        /// Path of the file or folder.
+        path: PathBuf,
+        /// Description of what was expected and what was found.
+        found: String,
+    },
     /// A run cannot be resumed, because settings or data differ that a run cannot change.
     #[error(
         "{}: the run cannot be resumed, because it cannot change these settings: {changes}. Use the values in {}, or start \

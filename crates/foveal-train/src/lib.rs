@@ -6,6 +6,7 @@
 #![recursion_limit = "256"]
 
 mod bench;
+mod blackbox;
 mod config;
 mod device;
 mod error;
@@ -22,15 +23,19 @@ mod train;
 mod update;
 
 pub use bench::{BenchPhases, BenchReport, bench};
-pub use config::{BenchConfig, EvalConfig, OptimizerKind, RunConfig, ScheduleKind, TrainConfig};
+pub use blackbox::{
+    BatchTrace, BlackBox, Finding, LayerRecord, LossPart, Number, RecordedBatch, RecordedImage, RecordedNormalizer,
+    ReplacedImage, Replay, Report, StepLosses,
+};
+pub use config::{BenchConfig, EvalConfig, NonFinitePolicy, OptimizerKind, RunConfig, ScheduleKind, TrainConfig};
 pub use device::is_host;
 pub use error::TrainError;
 pub use evaluate::Evaluator;
 pub use memory::TrainingMemory;
 pub use run::{
     Best, EpochEvent, EpochRecord, EpochStart, Evaluated, Evaluation, EvaluationEvent, EvaluationRecord,
-    EvaluationReport, LogEnd, LogPosition, MeanLosses, Premises, Progress, RunDir, RunLog, Silent, StateMeta,
-    StepRecord, TrainState,
+    EvaluationReport, LogEnd, LogPosition, MeanLosses, NonFiniteEvent, NonFiniteRecord, Premises, Progress, RunDir,
+    RunLog, Silent, StateMeta, StepRecord, TrainState,
 };
 pub use train::{Outcome, Start, Summary, train};
 pub use update::{Clipping, Ema, FlatTensors, Grads, Optimizer, Rule, clip_factor, from_host, learning_rate, to_host};

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use foveal_backbone::{Body, STAGES, StageMaps};
 use foveal_detector::{Dense, RetinaNet};
-use foveal_nn::Eager;
+use foveal_nn::{Eager, Graph};
 
 use crate::update::Grads;
 
@@ -20,6 +20,9 @@ pub(crate) enum Activations {
     /// activation checkpointing (Chen et al., arXiv 1604.06174).
     Recomputed,
 }
+
+/// Path of the backbone's body in the network, the prefix of the names of its layers.
+const BODY: &str = "backbone.body";
 
 /// The backward pass that belongs to a forward pass.
 #[must_use]
@@ -45,17 +48,32 @@ struct RecomputedStage {
 /// # Shapes
 /// - images: `[batch, 3, height, width]`, on an autodiff device
 pub(crate) fn forward(model: &RetinaNet, images: Tensor<4>, activations: Activations) -> (Dense, Backward) {
+    forward_on(&mut Eager, model, images, activations)
+}
+
+/// Runs the same forward pass as [`forward`] on another interpreter that computes tensors.
+///
+/// # Shapes
+/// - images: `[batch, 3, height, width]`, on an autodiff device
+pub(crate) fn forward_on<G: Graph<Map = Tensor<4>, Rows = Tensor<3>>>(
+    graph: &mut G,
+    model: &RetinaNet,
+    images: Tensor<4>,
+    activations: Activations,
+) -> (Dense, Backward) {
     let mut recomputed = Vec::new();
     if activations == Activations::Kept {
-        return (model.forward(images), Backward { recomputed });
+        return (model.run(graph, images).into(), Backward { recomputed });
     }
     let body = &model.backbone.body;
     let (checkpointed, plain) = (checkpointed_stages(body), body.valid());
     let mut x = images;
     let [_, c3, c4, c5]: [_; STAGES] = std::array::from_fn(|index| {
         let input = x.clone();
+        let mut stage =
+            |body: &Body, x: Tensor<4>| graph.scope(format_args!("{BODY}"), |graph| body.stage(graph, index, x));
         x = if index < checkpointed {
-            let output = Tensor::from_inner(plain.stage(&mut Eager, index, input.clone().without_autodiff()));
+            let output = Tensor::from_inner(stage(&plain, input.clone().without_autodiff()));
             // Frozen stages at the beginning need no gradient, neither of their weights nor of their output.
             if recomputed.is_empty() && !body.learns(index) {
                 output
@@ -65,11 +83,11 @@ pub(crate) fn forward(model: &RetinaNet, images: Tensor<4>, activations: Activat
                 output
             }
         } else {
-            body.stage(&mut Eager, index, input)
+            stage(body, input)
         };
         x.clone()
     });
-    (model.forward_from_stages(StageMaps { c3, c4, c5 }), Backward { recomputed })
+    (model.run_from_stages(graph, StageMaps { c3, c4, c5 }).into(), Backward { recomputed })
 }
 
 /// Number of stages, counted from the first, that activation checkpointing recomputes: all before the first stage with

@@ -20,8 +20,10 @@ use crate::run::{
 use crate::session::Session;
 use crate::sets::Sets;
 use crate::update::{GradientOptions, learning_rate};
+use recover::AfterStep;
 use targets::{check_classes, normalizer};
 
+mod recover;
 mod resume;
 mod setup;
 mod targets;
@@ -87,7 +89,10 @@ pub fn train(
     progress: &mut dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
-    Trainer::new(config, device, run, start, progress, stop)?.run()
+    let mut trainer = Trainer::new(config, device, run, start, progress, stop)?;
+    let outcome = trainer.run();
+    trainer.keep_last_bad_step();
+    outcome
 }
 
 /// A run in progress.
@@ -120,47 +125,63 @@ struct Trainer<'a> {
     check_first_loss: bool,
 }
 
+/// How an epoch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EpochEnd {
+    /// Its steps are done, or `train.max_steps` is reached.
+    Finished,
+    /// The run was stopped from outside.
+    Stopped,
+    /// The run went back to its last saved state.
+    Rewound,
+}
+
 impl Trainer<'_> {
     /// Trains epoch by epoch until all epochs are done, `train.max_steps` is reached, or `stop` is set.
-    fn run(mut self) -> Result<Outcome, TrainError> {
+    fn run(&mut self) -> Result<Outcome, TrainError> {
         // If a run stopped between an epoch's last step and its evaluation, only the evaluation is redone.
         let trained = self.session.meta.epoch;
         if self.is_evaluation_due(trained) && self.evaluated.epoch < trained && !self.evaluate(trained)? {
             return Ok(self.interrupted());
         }
 
-        for epoch in trained + 1..=self.config.train.epochs {
-            if self.is_out_of_steps() {
-                break;
-            }
+        while self.session.meta.epoch < self.config.train.epochs && !self.is_out_of_steps() {
+            let epoch = self.session.meta.epoch + 1;
             self.drop_provisional_best()?;
-            if !self.epoch(epoch)? {
-                return Ok(self.interrupted());
+            match self.epoch(epoch)? {
+                EpochEnd::Finished => {}
+                EpochEnd::Rewound => continue,
+                EpochEnd::Stopped => return Ok(self.interrupted()),
             }
             if (self.is_evaluation_due(epoch) || self.is_out_of_steps()) && !self.evaluate(epoch)? {
                 return Ok(self.interrupted());
             }
         }
-        let Self { evaluated, evaluation, session, .. } = self;
-        Ok(Outcome::Finished(Summary { best: evaluated.best, evaluation, step: session.meta.step }))
+        let (best, evaluation) = (self.evaluated.best, self.evaluation.take());
+        Ok(Outcome::Finished(Summary { best, evaluation, step: self.session.meta.step }))
     }
 
     fn interrupted(&self) -> Outcome {
         Outcome::Interrupted { epoch: self.session.meta.epoch, step: self.session.meta.step }
     }
 
-    /// One pass over the training set, or the rest of it when a run is resumed inside an epoch, then checkpoint and
-    /// training state. `epoch` counts from 1. Returns `false` if the run was stopped.
-    fn epoch(&mut self, epoch: usize) -> Result<bool, TrainError> {
+    /// The batches of an epoch, which counts from 1, without the first ones.
+    fn batches(&self, epoch: usize, first: usize) -> Loader {
         let options = LoaderOptions {
             batch_size: self.config.train.batch_size,
             seed: self.config.train.seed,
             training: true,
             anchors: self.session.meta.model.anchors.clone(),
             matcher: self.config.matcher,
-            first: self.session.meta.batch,
+            first,
         };
-        let mut batches = loader(Arc::clone(&self.sets.train), &self.config.data, options, epoch as u64 - 1);
+        loader(Arc::clone(&self.sets.train), &self.config.data, options, epoch as u64 - 1)
+    }
+
+    /// One pass over the training set, or the rest of it when a run is resumed inside an epoch, then checkpoint and
+    /// training state. `epoch` counts from 1.
+    fn epoch(&mut self, epoch: usize) -> Result<EpochEnd, TrainError> {
+        let mut batches = self.batches(epoch, self.session.meta.batch);
         let started = Instant::now();
         self.step_log.start_epoch(self.session.meta.log.take());
         self.progress.epoch_start(&EpochStart {
@@ -179,10 +200,10 @@ impl Trainer<'_> {
             };
             if self.stop.load(Ordering::Relaxed) {
                 self.save_inside_epoch()?;
-                return Ok(false);
+                return Ok(EpochEnd::Stopped);
             }
-            if !group.is_empty() {
-                self.update(epoch, group)?;
+            if !group.is_empty() && self.update(epoch, group)? == AfterStep::Rewound {
+                return Ok(EpochEnd::Rewound);
             }
             self.session.meta.batch = batches.position();
             if self.is_save_due() {
@@ -198,7 +219,7 @@ impl Trainer<'_> {
             self.save_inside_epoch()?;
         }
         self.end_epoch(epoch, whole, started)?;
-        Ok(true)
+        Ok(EpochEnd::Finished)
     }
 
     /// Loads the batches of the next update, without those of which no image could be loaded. `None` at the end of the
@@ -290,7 +311,7 @@ impl Trainer<'_> {
     }
 
     /// One optimizer step over `batches`, which are `train.accumulate` batches, or fewer at the end of an epoch.
-    fn update(&mut self, epoch: usize, mut batches: Vec<Batch>) -> Result<(), TrainError> {
+    fn update(&mut self, epoch: usize, mut batches: Vec<Batch>) -> Result<AfterStep, TrainError> {
         // Targets. Their classes are mapped to the network's class channels where these differ.
         let classes = self.sets.categories().len();
         for batch in &mut batches {
@@ -301,6 +322,7 @@ impl Trainer<'_> {
         }
         let images = batches.iter().flat_map(|b| b.info.iter().map(|i| i.image_id)).collect();
         let average = &mut self.session.meta.positives_average;
+        let average_before = *average;
         let normalizer = normalizer(self.config.loss.normalizer, average, &batches);
         let first_loss = self
             .check_first_loss
@@ -331,28 +353,38 @@ impl Trainer<'_> {
             lr,
             positives: gradients.positives,
             images,
+            first_batch: self.session.meta.batch,
+            normalizer,
             values: gradients.values.clone(),
             breakdown: gradients.breakdown.take(),
         };
+        self.step_log.push(step);
+
+        // Waits for an accelerator in the first step, and with `train.non_finite = "skip"` or `"rewind"` in every step.
+        if self.reads_each_step()
+            && let Some(bad) = self.step_log.take_bad_last()
+        {
+            self.session.meta.positives_average = average_before;
+            return self.leave_out(bad, gradients);
+        }
         if let (Some(check), Some(expected)) = (first_loss, gradients.expected.take()) {
             // Waits for the device, but only once in a run.
-            check_first_step(&check, &expected, &step)?;
+            check_first_step(&check, &expected, self.step_log.last())?;
             self.check_first_loss = false;
         }
-        self.step_log.push(step);
 
         // The update. It changes nothing if the loss or the gradient norm is not finite.
         self.session.learner.apply(gradients, lr);
 
         // Waits for the device every `train.log_every` steps. A step with a loss or gradient norm that is not finite
-        // ends the run here.
+        // ends the run here, if it was not found above.
         let record = if self.step_log.is_due() { self.step_log.read()? } else { None };
         if let Some(record) = &record {
             self.log.line(record);
             self.tell_log_warnings();
         }
         self.progress.step(self.session.meta.step, record.as_ref());
-        Ok(())
+        Ok(AfterStep::Done)
     }
 
     /// Evaluates the network after `epoch` and saves it as the best checkpoint if its AP is the highest so far. Returns

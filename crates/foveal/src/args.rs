@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Loss(LossCommand),
     /// Train several variants of a configuration and compare them
     Lab(LabArgs),
+    /// Run a training step with a NaN or infinite loss again and find the layer it came from
+    Replay(ReplayArgs),
 }
 
 /// Arguments of `foveal train`.
@@ -90,6 +92,16 @@ pub(crate) struct TrainArgs {
     /// Train and evaluate on the first N training images only, to test whether they can be learned
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub overfit: Option<u32>,
+}
+
+/// Arguments of `foveal replay`.
+#[derive(Args, Debug)]
+pub(crate) struct ReplayArgs {
+    /// Run directory with a black box, or the folder of a black box
+    pub dir: PathBuf,
+    /// Write the result with statistics of every layer as JSON to FILE; - writes to stdout
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Arguments of `foveal eval`.

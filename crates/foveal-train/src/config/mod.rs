@@ -3,7 +3,7 @@
 
 mod train;
 
-pub use train::{OptimizerKind, ScheduleKind, TrainConfig};
+pub use train::{NonFinitePolicy, OptimizerKind, ScheduleKind, TrainConfig};
 
 use foveal_anchors::{GridSize, MatcherConfig, grid_sizes};
 use foveal_backbone::BackboneNorm;
@@ -288,6 +288,7 @@ mod tests {
             (wrong(|c| c.train.new_layers_lr = 10.0), "train.new_layers_lr: ", "model.weights", "10.0"),
             (wrong(|c| c.train.milestones = vec![8.0, 3.0]), "train.milestones: ", "rising order", "[8.0, 3.0]"),
             (wrong(|c| c.train.ema = 1.0), "train.ema: ", "at least 0 and less than 1", "1.0"),
+            (wrong(|c| c.train.rewind_factor = 1.5), "train.rewind_factor: ", "from 0 to 1", "1.5"),
             (
                 wrong(|c| (c.train.activation_checkpointing, c.model.norm) = (true, BackboneNorm::Batch)),
                 "train.activation_checkpointing: ",

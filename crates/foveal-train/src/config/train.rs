@@ -32,6 +32,20 @@ pub enum ScheduleKind {
     Constant,
 }
 
+/// What a run does at an optimizer step whose loss or gradient norm is NaN or infinite (`train.non_finite`). Such a step
+/// never changes the weights, and its batch, weights and statistics are kept in `blackbox/` of the run folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum NonFinitePolicy {
+    /// End the run with an error.
+    #[default]
+    Stop,
+    /// Leave the step out and go on with the next one.
+    Skip,
+    /// Go back to the last saved state and multiply the learning rate by `train.rewind_factor`.
+    Rewind,
+}
+
 /// The section `[train]` of a configuration: how the loss is minimised, and what is logged, evaluated and kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -118,6 +132,16 @@ pub struct TrainConfig {
     /// run goes on from the last one. The state is also saved at the end of each epoch and when the run is interrupted;
     /// 0 means only then. Default: `10`.
     pub save_every: f64,
+    /// What to do at a step whose loss or gradient norm is NaN or infinite: `stop` ends the run, `skip` leaves the step
+    /// out, `rewind` goes back to the last saved state with a lower learning rate. With `skip` and `rewind` the losses
+    /// of every step are read from a GPU, which then waits. Default: `stop`.
+    pub non_finite: NonFinitePolicy,
+    /// Largest number of such steps that a run leaves out or rewinds from; at the next one it ends. `stop` does not use
+    /// it. Default: `10`.
+    pub max_non_finite: usize,
+    /// Factor by which `rewind` multiplies the learning rate of the rest of the run, each time; above 0 and at most 1.
+    /// Default: `0.5`.
+    pub rewind_factor: f64,
     /// Number of recent epochs whose checkpoints are kept as `checkpoints/epoch-<n>.safetensors`, in addition to `last`
     /// and `best`. Default: `0`.
     pub keep: usize,
@@ -156,6 +180,9 @@ impl Default for TrainConfig {
             log_every: 0,
             step0_check: true,
             save_every: 10.0,
+            non_finite: NonFinitePolicy::Stop,
+            max_non_finite: 10,
+            rewind_factor: 0.5,
             keep: 0,
         }
     }
@@ -213,6 +240,8 @@ impl TrainConfig {
         check::fraction("warmup_factor", self.warmup_factor)?;
         check::not_negative("clip_norm", self.clip_norm)?;
         check::not_negative("save_every", self.save_every)?;
+        check::positive("rewind_factor", self.rewind_factor)?;
+        check::fraction("rewind_factor", self.rewind_factor)?;
         check::below_one("ema", self.ema)
     }
 }

@@ -22,7 +22,7 @@ enum Effect {
 }
 
 /// Settings that change neither the weights nor the images that a run trains on. A key stands for its whole section.
-const HARMLESS: [&str; 18] = [
+const HARMLESS: [&str; 19] = [
     "bench",
     "data.max_image_bytes",
     "data.max_skipped",
@@ -39,6 +39,7 @@ const HARMLESS: [&str; 18] = [
     "train.max_non_finite",
     "train.max_steps",
     "train.non_finite",
+    "train.rewind_factor",
     "train.save_every",
     "train.step0_check",
 ];
@@ -49,7 +50,7 @@ const IMPOSSIBLE: [&str; 4] = ["categories", "model", "train.optimizer", "train.
 fn effect(key: &str, old: &Value, new: &Value, config: &RunConfig) -> Effect {
     let within =
         |section: &&str| key.strip_prefix(*section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    if IMPOSSIBLE.iter().any(|section| within(&section)) {
+    if IMPOSSIBLE.iter().any(within) {
         return Effect::Impossible;
     }
     let is_zero = |value: &Value| value.as_f64() == Some(0.0);
@@ -58,7 +59,7 @@ fn effect(key: &str, old: &Value, new: &Value, config: &RunConfig) -> Effect {
         "train.ema" if is_zero(old) != is_zero(new) => Effect::Impossible,
         // Only a cosine depends on the number of epochs.
         "train.epochs" if config.train.schedule != ScheduleKind::Cosine => Effect::Harmless,
-        _ if HARMLESS.iter().any(|section| within(&section)) => Effect::Harmless,
+        _ if HARMLESS.iter().any(within) => Effect::Harmless,
         _ => Effect::Training,
     }
 }

@@ -15,9 +15,13 @@ pub(crate) mod weight_report;
 pub(crate) use changes::compare;
 pub use log::{LogEnd, RunLog};
 pub use progress::{EpochStart, EvaluationReport, Progress, Silent};
-pub use records::{EpochEvent, EpochRecord, Evaluation, EvaluationEvent, EvaluationRecord, MeanLosses, StepRecord};
+pub use records::{
+    EpochEvent, EpochRecord, Evaluation, EvaluationEvent, EvaluationRecord, MeanLosses, NonFiniteEvent,
+    NonFiniteRecord, StepRecord,
+};
 pub use rundir::RunDir;
+pub(crate) use rundir::remove_folder;
 pub(crate) use skipped::SkipList;
 pub use state::{Best, Evaluated, Premises, StateMeta, TrainState};
 pub use step_log::LogPosition;
-pub(crate) use step_log::{Step, StepLog, read_breakdown};
+pub(crate) use step_log::{BadStep, Step, StepLog, read_breakdown};

@@ -5,6 +5,8 @@ use foveal_criterion::BreakdownRecord;
 use foveal_eval::Metrics;
 use serde::{Deserialize, Serialize};
 
+use crate::blackbox::StepLosses;
+
 /// Mean losses over a data set. They are normalised as if the whole set were one batch: divided by its number of
 /// positive anchors, or with `loss.normalizer = "per_image"` averaged over its images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -101,6 +103,39 @@ pub struct EpochRecord {
     /// losses; `ledger` in JSON.
     #[serde(default, rename = "ledger", skip_serializing_if = "Option::is_none")]
     pub breakdown: Option<BreakdownRecord>,
+}
+
+/// A line of `log.jsonl` about a step whose loss or gradient norm was not finite and that did not end the run
+/// (`train.non_finite`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NonFiniteRecord {
+    /// Type of the line: `skip` or `rewind`.
+    pub event: NonFiniteEvent,
+    /// Number of optimizer steps made since the start of the run: with `skip` including the one that was left out, with
+    /// `rewind` those of the state that the run went back to.
+    pub step: u64,
+    /// Number of the epoch of the step that was not finite, counted from 1.
+    pub epoch: usize,
+    /// Number of the step that was not finite, counted from 1 over the whole run.
+    pub non_finite_step: u64,
+    /// Losses and gradient norm of the step that was not finite.
+    pub losses: StepLosses,
+    /// COCO ids of the images of the step that was not finite.
+    pub images: Vec<i64>,
+    /// Number of such steps of the run so far.
+    pub count: u64,
+    /// Factor of the learning rate of the steps that follow.
+    pub lr_factor: f64,
+}
+
+/// Type of a log line about a step that was not finite: the value of `event` in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NonFiniteEvent {
+    /// The step was left out.
+    Skip,
+    /// The run went back to its last saved state.
+    Rewind,
 }
 
 /// A line of `log.jsonl` about an evaluation. Its losses and COCO's twelve metrics are written to the epoch's row of

@@ -1,5 +1,5 @@
 //! The folder of a run: `config.toml`, `log.jsonl`, `metrics.csv`, `checkpoints/`, `state/`, and where they apply
-//! `weights.json` and `skipped.json`.
+//! `weights.json`, `skipped.json` and `blackbox/`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -116,6 +116,7 @@ impl RunDir {
         for folder in [root.to_owned(), root.join(CHECKPOINTS), root.join(STATE)] {
             sweep(&folder)?;
         }
+        remove_folder(&run.unfinished_black_box())?;
         Ok(run)
     }
 
@@ -220,6 +221,22 @@ impl RunDir {
         self.root.join(STATE).join("evaluated.json")
     }
 
+    /// Path of `blackbox/`: the batch, the weights and the statistics of the newest step whose loss or gradient norm was
+    /// not finite.
+    pub fn black_box(&self) -> PathBuf {
+        self.root.join("blackbox")
+    }
+
+    /// Path of `blackbox-previous/`: the black box before the newest one.
+    pub fn previous_black_box(&self) -> PathBuf {
+        self.root.join("blackbox-previous")
+    }
+
+    /// Path of the folder in which a black box is written before it is renamed.
+    pub(crate) fn unfinished_black_box(&self) -> PathBuf {
+        self.root.join(".blackbox.foveal-tmp")
+    }
+
     /// Path of `weights.json`: which tensors were loaded from `model.weights`, newly initialised, or left unused.
     pub fn weights(&self) -> PathBuf {
         self.root.join("weights.json")
@@ -285,6 +302,17 @@ fn is_unused(root: &Path) -> bool {
 fn remove_file(path: &Path) -> Result<(), TrainError> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder with all that is in it, if it exists.
+///
+/// # Errors
+/// [`TrainError::Io`] when it exists and cannot be removed.
+pub(crate) fn remove_folder(folder: &Path) -> Result<(), TrainError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io(folder)(e)),
         _ => Ok(()),
     }
 }

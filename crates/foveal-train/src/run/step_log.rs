@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::Tensor;
-use foveal_criterion::{BatchBreakdown, BreakdownRecord, LossBreakdown};
+use foveal_criterion::{BatchBreakdown, BreakdownRecord, LossBreakdown, Normalizer};
 use serde::{Deserialize, Serialize};
 
 use super::StepRecord;
@@ -25,20 +25,36 @@ pub(crate) struct Step {
     pub positives: usize,
     /// COCO ids of the images of the step.
     pub images: Vec<i64>,
+    /// Number of batches of the epoch before those of the step.
+    pub first_batch: usize,
+    /// The normalizer of the losses.
+    pub normalizer: Normalizer,
     /// `[6]`: class loss, box loss, total loss, class loss of positives, class loss of all other pairs, gradient norm.
     pub values: Tensor<1>,
     /// Breakdown of the class loss, for the steps that compute it.
     pub breakdown: Option<BatchBreakdown>,
 }
 
-impl Step {
-    /// Waits for the device and checks that the total loss and the gradient norm are finite.
-    ///
-    /// # Errors
-    /// [`TrainError::NonFinite`] when one of them is not.
-    pub(crate) fn check_finite(&self) -> Result<(), TrainError> {
-        check_finite(self, &read(self.values.clone()))
+/// An optimizer step whose total loss or gradient norm is not finite.
+#[derive(Debug)]
+pub(crate) struct BadStep {
+    /// The step.
+    pub step: Step,
+    /// Class loss, box loss, total loss, class loss of positives, class loss of all other pairs, gradient norm.
+    pub values: [f32; VALUES],
+}
+
+impl BadStep {
+    /// The error that names the step.
+    pub(crate) fn error(&self) -> TrainError {
+        let (step, [class, boxes, _, _, _, grad_norm]) = (&self.step, self.values);
+        TrainError::NonFinite { step: step.step, class, boxes, grad_norm, lr: step.lr, images: step.images.clone() }
     }
+}
+
+/// Whether the total loss and the gradient norm of a step are finite.
+fn is_sound(&[_, _, total, _, _, grad_norm]: &[f32; VALUES]) -> bool {
+    total.is_finite() && grad_norm.is_finite()
 }
 
 /// Mean losses over the steps of an epoch, and the learning rate of its last step.
@@ -104,11 +120,14 @@ pub(crate) struct StepLog {
     since: Instant,
     /// Seconds spent waiting for images since then.
     waited: f64,
+    /// The step that ended the run, because its loss or gradient norm is not finite.
+    bad: Option<BadStep>,
 }
 
 impl StepLog {
     pub(crate) fn new(every: usize) -> Self {
-        Self { every, pending: Vec::new(), read: LogPosition::default(), since: Instant::now(), waited: 0.0 }
+        let (pending, read) = (Vec::new(), LogPosition::default());
+        Self { every, pending, read, since: Instant::now(), waited: 0.0, bad: None }
     }
 
     /// Begins an epoch: clears steps and sums and restarts the clock. An epoch that is continued in its middle begins
@@ -133,6 +152,36 @@ impl StepLog {
 
     pub(crate) fn push(&mut self, step: Step) {
         self.pending.push(step);
+    }
+
+    /// The last step that was added.
+    ///
+    /// # Panics
+    /// When it was read already.
+    pub(crate) fn last(&self) -> &Step {
+        self.pending.last().expect("a step was added")
+    }
+
+    /// Waits for the device and takes the last step out of the log if its loss or gradient norm is not finite.
+    pub(crate) fn take_bad_last(&mut self) -> Option<BadStep> {
+        let step = self.pending.pop()?;
+        let values = read(step.values.clone());
+        let values = *values.first_chunk::<VALUES>().expect("six values of a step");
+        if is_sound(&values) {
+            self.pending.push(step);
+            return None;
+        }
+        Some(BadStep { step, values })
+    }
+
+    /// Keeps a step that ends the run.
+    pub(crate) fn keep_bad(&mut self, bad: BadStep) {
+        self.bad = Some(bad);
+    }
+
+    /// Takes the step that ended the run, because its loss or gradient norm is not finite.
+    pub(crate) fn take_bad(&mut self) -> Option<BadStep> {
+        self.bad.take()
     }
 
     /// Whether the next step completes a line.
@@ -161,14 +210,24 @@ impl StepLog {
     }
 
     /// Waits for the device and reads the losses of all steps that are still on it, in one transfer.
+    ///
+    /// # Errors
+    /// [`TrainError::NonFinite`] with the first step whose loss or gradient norm is not finite, which
+    /// [`StepLog::take_bad`] then returns.
     fn fetch(&mut self) -> Result<(), TrainError> {
-        let pending = std::mem::take(&mut self.pending);
+        let mut pending = std::mem::take(&mut self.pending);
         if pending.is_empty() {
             return Ok(());
         }
         let values = read(Tensor::cat(pending.iter().map(|step| step.values.clone()).collect(), 0));
-        for (step, values) in pending.iter().zip(values.as_chunks::<VALUES>().0) {
-            check_finite(step, values)?;
+        let values = values.as_chunks::<VALUES>().0;
+        if let Some(index) = values.iter().position(|values| !is_sound(values)) {
+            let bad = BadStep { step: pending.swap_remove(index), values: values[index] };
+            let error = bad.error();
+            self.keep_bad(bad);
+            return Err(error);
+        }
+        for (step, values) in pending.iter().zip(values) {
             self.read.steps.push(ReadStep {
                 step: step.step,
                 epoch: step.epoch,
@@ -244,12 +303,4 @@ fn merged(mut a: LossBreakdown, b: LossBreakdown) -> LossBreakdown {
 /// Waits for the device and copies values to the host.
 fn read(values: Tensor<1>) -> Vec<f32> {
     values.into_data().convert::<f32>().try_to_vec().expect("losses are readable as f32")
-}
-
-fn check_finite(step: &Step, values: &[f32]) -> Result<(), TrainError> {
-    let &[class, boxes, total, _, _, grad_norm] = values else { unreachable!("six values of a step") };
-    if total.is_finite() && grad_norm.is_finite() {
-        return Ok(());
-    }
-    Err(TrainError::NonFinite { step: step.step, class, boxes, grad_norm, lr: step.lr, images: step.images.clone() })
 }

@@ -50,7 +50,7 @@ pub(super) fn resumed(
 }
 
 /// The newest training state, or the one before it if the newest one is missing or damaged, and its path.
-fn load(run: &RunDir, progress: &mut dyn Progress) -> Result<(PathBuf, TrainState), TrainError> {
+pub(super) fn load(run: &RunDir, progress: &mut dyn Progress) -> Result<(PathBuf, TrainState), TrainError> {
     let (newest, previous) = (run.state(), run.previous_state());
     // A process that was killed between two renames leaves the previous state alone.
     let newest_is_gone = !newest.is_file() && previous.is_file();
@@ -129,7 +129,7 @@ fn from_log(log: &[u8], epochs: usize) -> Evaluated {
 }
 
 /// The place up to which the log is kept. If no step is left to be made, it is kept as a whole.
-fn log_end(config: &RunConfig, meta: &StateMeta, evaluated: Evaluated) -> LogEnd {
+pub(super) fn log_end(config: &RunConfig, meta: &StateMeta, evaluated: Evaluated) -> LogEnd {
     let most = config.train.max_steps as u64;
     if most > 0 && meta.step >= most {
         return LogEnd { step: u64::MAX, epoch: usize::MAX, evaluated: usize::MAX };

@@ -1,8 +1,12 @@
 //! Late reading of losses and updates by tensor operations, tested on a CPU backend.
 
+use foveal_backbone::BackboneKind;
+
 use super::*;
+use crate::blackbox::BlackBox;
+use crate::config::NonFinitePolicy;
 use crate::device::tests::as_accelerator;
-use crate::run::{Silent, StepRecord};
+use crate::run::{Silent, StepRecord, TrainState};
 use crate::testing::{first_batch, tiny};
 
 struct Run {
@@ -100,4 +104,148 @@ fn lines_have_a_breakdown_however_late_they_are_read() {
             assert!(breakdown.negative.mean_p_t > 0.5 && breakdown.half_of_negative_loss <= 0.5, "{breakdown:?}");
         }
     }
+}
+
+/// A configuration whose first update ruins the weights.
+fn exploding(lr: f64) -> RunConfig {
+    let mut config = tiny();
+    (config.train.lr, config.train.warmup_steps) = (lr, 0);
+    config
+}
+
+/// The folder of a run that ended as `outcome` says, and the lines of its log.
+struct Kept {
+    folder: tempfile::TempDir,
+    outcome: Result<Outcome, TrainError>,
+    lines: Vec<serde_json::Value>,
+}
+
+fn keep(config: &RunConfig) -> Kept {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunDir::create(&folder.path().join("r")).unwrap();
+    let outcome = train(config, &Device::flex(), &run, Start::New, &mut Silent, &AtomicBool::new(false));
+    let log = std::fs::read_to_string(run.log()).unwrap();
+    let lines = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    Kept { folder, outcome, lines }
+}
+
+impl Kept {
+    fn black_box(&self) -> BlackBox {
+        BlackBox::load(&self.folder.path().join("r")).unwrap()
+    }
+
+    fn events(&self, event: &str) -> Vec<&serde_json::Value> {
+        self.lines.iter().filter(|line| line["event"] == event).collect()
+    }
+}
+
+#[test]
+fn the_step_of_an_exploding_rate_is_kept_and_replayed() {
+    for backbone in [BackboneKind::ResNet18, BackboneKind::ResNet50] {
+        let test = |log_every, accumulate, ema| {
+            let mut config = exploding(1e30);
+            (config.model.backbone, config.train.ema) = (backbone, ema);
+            (config.train.log_every, config.train.accumulate) = (log_every, accumulate);
+            let kept = keep(&config);
+            let Err(TrainError::NonFinite { step, ref images, .. }) = kept.outcome else {
+                panic!("{:?}", kept.outcome)
+            };
+            let read = kept.black_box();
+            let report = &read.report;
+            assert_eq!((report.step, report.first_batch, read.batches.len()), (step, accumulate, accumulate));
+            assert_eq!(&report.images.iter().map(|i| i.image_id).collect::<Vec<_>>(), images);
+            let replay = read.replay(kept.folder.path(), &Device::flex()).unwrap();
+            assert!(replay.identical, "{:?} {:?}", replay.losses, report.losses);
+            assert_eq!(report.finding.as_ref(), Some(&replay.finding));
+            assert!(replay.finding.layer().is_some(), "{:?}", replay.finding);
+        };
+        test(1, 1, 0.0);
+        test(3, 2, 0.9);
+        as_accelerator(|| test(3, 1, 0.9));
+    }
+}
+
+#[test]
+fn steps_are_left_out_up_to_the_limit() {
+    let mut config = exploding(1e30);
+    (config.train.non_finite, config.train.max_non_finite) = (NonFinitePolicy::Skip, 2);
+    for kept in [keep(&config), as_accelerator(|| keep(&config))] {
+        // The update of the first step ruins the weights: the second and the third step are left out, the fourth ends.
+        assert!(matches!(kept.outcome, Err(TrainError::NonFinite { step: 4, .. })), "{:?}", kept.outcome);
+        let skipped = kept.events("skip");
+        let numbers = |key: &str| skipped.iter().map(|line| line[key].as_u64().unwrap()).collect::<Vec<_>>();
+        assert_eq!(
+            (numbers("step"), numbers("non_finite_step"), numbers("count")),
+            (vec![2, 3], vec![2, 3], vec![1, 2])
+        );
+        assert_eq!(kept.black_box().report.step, 4);
+    }
+}
+
+#[test]
+fn a_rewound_run_is_one_at_the_lower_rate() {
+    // Powers of two, so that the lower rate is exact: 2^100 * 2^-107 = 2^-7.
+    let mut config = exploding(2f64.powi(100));
+    (config.train.non_finite, config.train.rewind_factor) = (NonFinitePolicy::Rewind, 2f64.powi(-107));
+    let (rewound, plain) = (keep(&config), keep(&exploding(2f64.powi(-7))));
+    assert!(matches!(rewound.outcome, Ok(Outcome::Finished(_))), "{:?}", rewound.outcome);
+    let bytes = |kept: &Kept| std::fs::read(kept.folder.path().join("r/checkpoints/last.safetensors")).unwrap();
+    assert!(bytes(&rewound) == bytes(&plain), "weights differ");
+    let events = rewound.events("rewind");
+    assert_eq!(events.len(), 1);
+    assert_eq!((&events[0]["step"], &events[0]["non_finite_step"]), (&0.into(), &2.into()));
+    // The lines of the steps that were repeated are gone.
+    let steps = |kept: &Kept| kept.lines.iter().filter_map(|line| line["loss"].as_f64()).collect::<Vec<_>>();
+    assert_eq!(steps(&rewound), steps(&plain));
+
+    // A rate that stays too high ends the run.
+    (config.train.rewind_factor, config.train.max_non_finite) = (0.5, 3);
+    let kept = keep(&config);
+    assert!(matches!(kept.outcome, Err(TrainError::NonFinite { step: 2, .. })), "{:?}", kept.outcome);
+    let state = TrainState::load(&kept.folder.path().join("r/state/last.safetensors")).unwrap();
+    assert_eq!((state.meta.non_finite_steps, state.meta.lr_factor), (3, 0.125));
+}
+
+/// Stops a run after a step.
+struct StopAfter<'a> {
+    step: u64,
+    stop: &'a AtomicBool,
+}
+
+impl Progress for StopAfter<'_> {
+    fn step(&mut self, step: u64, _: Option<&StepRecord>) {
+        self.stop.fetch_or(step == self.step, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_run_rewinds_into_the_middle_of_an_epoch() {
+    // Stopped after the sixth step, in the second epoch of four steps, then resumed at a rate that explodes in the
+    // seventh step, or at the rate that is left of it after a rewind.
+    let resumed = |lr: f64, non_finite| {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("r");
+        let (mut config, stop) = (exploding(2f64.powi(-7)), AtomicBool::new(false));
+        config.train.ema = 0.5;
+        let run = RunDir::create(&root).unwrap();
+        let outcome =
+            train(&config, &Device::flex(), &run, Start::New, &mut StopAfter { step: 6, stop: &stop }, &stop).unwrap();
+        assert_eq!(outcome, Outcome::Interrupted { epoch: 1, step: 6 });
+        drop(run);
+        (config.train.lr, config.train.non_finite) = (lr, non_finite);
+        config.train.rewind_factor = 2f64.powi(-108);
+        let run = RunDir::resume(&root).unwrap();
+        let start = Start::Resume { allow_changes: true };
+        let outcome = train(&config, &Device::flex(), &run, start, &mut Silent, &AtomicBool::new(false)).unwrap();
+        assert!(matches!(outcome, Outcome::Finished(Summary { step: 12, .. })), "{outcome:?}");
+        let bytes = |path| std::fs::read(path).unwrap();
+        let text = String::from_utf8(bytes(run.log())).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let losses: Vec<f64> = lines.filter_map(|line| line["loss"].as_f64()).collect();
+        (bytes(run.last()), bytes(run.metrics()), losses)
+    };
+    let rewound = resumed(2f64.powi(100), NonFinitePolicy::Rewind);
+    let plain = resumed(2f64.powi(-8), NonFinitePolicy::Stop);
+    assert_eq!((rewound.1, rewound.2), (plain.1, plain.2));
+    assert!(rewound.0 == plain.0, "weights differ");
 }

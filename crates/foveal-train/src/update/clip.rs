@@ -13,7 +13,8 @@ pub struct Clipping {
     /// `[1]`: factor by which all gradients are multiplied. It is below 1 where their norm exceeds the limit, and else
     /// 1.
     pub factor: Tensor<1>,
-    /// `[1]`: whether loss and gradient norm are finite. If not, the update changes nothing.
+    /// `[1]`: whether loss and gradient norm are finite, in training those of all steps so far. If not, the update
+    /// changes nothing.
     pub finite: Tensor<1, Bool>,
 }
 

@@ -9,9 +9,10 @@ mod grads;
 mod optim;
 mod params;
 mod schedule;
+mod statistics;
 
 use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Bool, DType, Device, Tensor};
 use foveal_anchors::ImageTargets;
 use foveal_criterion::{BatchBreakdown, BreakdownLayout, Expected, FirstLossCheck, LossConfig, Losses, Normalizer};
 use foveal_detector::RetinaNet;
@@ -25,6 +26,7 @@ pub use params::{FlatTensors, from_host, to_host};
 pub use schedule::learning_rate;
 
 use crate::pass::{self, Activations};
+use statistics::RunningStatistics;
 
 /// Index of the total loss in [`Gradients::values`].
 const TOTAL: usize = 2;
@@ -38,6 +40,8 @@ pub(crate) struct Learner {
     pub(crate) optimizer: Optimizer,
     /// The moving average of the weights, if `train.ema` is above 0.
     pub(crate) ema: Option<Ema>,
+    /// `[1]`: whether all steps so far were finite; `None` before the first step.
+    sound: Option<Tensor<1, Bool>>,
 }
 
 /// Settings for the gradients of an optimizer step.
@@ -72,11 +76,13 @@ pub(crate) struct Gradients {
     pub(crate) expected: Option<Expected>,
     /// Number of positive anchors of all images of the step.
     pub(crate) positives: usize,
+    /// The running statistics of trained batch norms before the forward passes of the step, which update them.
+    statistics: RunningStatistics,
 }
 
 impl Learner {
     pub(crate) fn new(model: RetinaNet, optimizer: Optimizer, ema: Option<Ema>) -> Self {
-        Self { model: Some(model), optimizer, ema }
+        Self { model: Some(model), optimizer, ema, sound: None }
     }
 
     /// The network that the optimizer updates.
@@ -107,6 +113,7 @@ impl Learner {
         options: &GradientOptions<'_>,
         device: &Device,
     ) -> Gradients {
+        let statistics = RunningStatistics::of(self.model());
         let mut grads = Grads::default();
         let (mut losses, mut breakdown, mut expected, mut positives) = (None, None, None, 0);
         for (images, targets) in batches {
@@ -137,19 +144,31 @@ impl Learner {
         let norm = grads.norm(device);
         let clipping = Clipping::new(losses.clone().narrow(0, TOTAL, 1), norm.clone(), options.clip_norm);
         let values = Tensor::cat(vec![losses, norm.cast(DType::F32)], 0);
-        Gradients { grads, clipping, values, breakdown, expected, positives }
+        Gradients { grads, clipping, values, breakdown, expected, positives, statistics }
     }
 
     /// Updates network, optimizer and moving average. If the loss or the gradient norm is not finite, nothing changes
-    /// except the counts of updates.
+    /// except the counts of updates, neither in this step nor in any later one: a device whose losses are read late
+    /// keeps the weights of before the first such step. [`Learner::discard`] leaves out a single step.
     pub(crate) fn apply(&mut self, gradients: Gradients, lr: f64) {
-        let Gradients { grads, clipping, .. } = gradients;
+        let Gradients { grads, mut clipping, statistics, .. } = gradients;
+        if let Some(sound) = self.sound.take() {
+            clipping.finite = sound.bool_and(clipping.finite);
+        }
         let model = self.model.take().expect(PUT_BACK);
+        let model = statistics.put_back_unless(&clipping.finite, model);
         let model = self.optimizer.step(model, grads, lr, &clipping);
         if let Some(ema) = &mut self.ema {
             ema.update(&model, &clipping.finite);
         }
         self.model = Some(model);
+        self.sound = Some(clipping.finite);
+    }
+
+    /// Leaves out the step of `gradients`: everything is as before its forward passes.
+    pub(crate) fn discard(&mut self, gradients: Gradients) {
+        let model = self.model.take().expect(PUT_BACK);
+        self.model = Some(gradients.statistics.put_back(model));
     }
 }
 

@@ -12,6 +12,7 @@ mod interrupt;
 mod lab;
 mod loss;
 mod predict;
+mod replay;
 mod score;
 mod summary;
 mod train;
@@ -42,5 +43,6 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Loss(args) => loss::run(args, &common),
         Command::Summary(args) => summary::run(&args, &common),
         Command::Lab(args) => lab::run(&args, &common),
+        Command::Replay(args) => replay::run(&args, &common),
     }
 }
