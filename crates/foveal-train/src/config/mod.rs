@@ -353,7 +353,7 @@ mod tests {
             (
                 wrong(|c| c.data.fixed_size = Some([64, u32::MAX])),
                 "data.fixed_size: ",
-                "at most 16384",
+                "1 to 16384 pixels",
                 "[64, 4294967295]",
             ),
             (wrong(|c| c.bench.height = 100), "bench.height: ", "multiple of 32", "100"),
