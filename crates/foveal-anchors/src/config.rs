@@ -81,21 +81,27 @@ impl AnchorConfig {
     /// [`SettingError`] if there are not [`LEVELS`] base sizes, the number of scales or of aspect ratios is not from 1
     /// to 32, or a size or ratio is outside its range.
     pub fn validate(&self) -> Result<(), SettingError> {
-        let sizes = self.base_sizes.iter().all(|size| (MIN_BASE_SIZE..=MAX_BASE_SIZE).contains(size));
+        let positive = |values: &[f32]| values.iter().all(|v| *v > 0.0 && v.is_finite());
         check::that(
-            self.base_sizes.len() == LEVELS && sizes,
+            self.base_sizes.len() == LEVELS && positive(&self.base_sizes),
             "base_sizes",
-            &format!("five sizes from {MIN_BASE_SIZE} to {MAX_BASE_SIZE} pixels, one for each of P3..P7"),
+            "five positive sizes in pixels, one for each of P3..P7",
             &self.base_sizes,
         )?;
+        let sizes = self.base_sizes.iter().all(|size| (MIN_BASE_SIZE..=MAX_BASE_SIZE).contains(size));
+        let expected = format!("sizes from {MIN_BASE_SIZE} to {MAX_BASE_SIZE} pixels");
+        check::that(sizes, "base_sizes", &expected, &self.base_sizes)?;
+        check::that(self.scales > 0, "scales", "at least 1 scale per octave", &self.scales)?;
         check::count("scales", self.scales, 1..=MAX_SHAPES)?;
-        let ratios = self.ratios.iter().all(|ratio| (1.0 / MAX_RATIO..=MAX_RATIO).contains(ratio));
         check::that(
-            (1..=MAX_SHAPES).contains(&(self.ratios.len() as u64)) && ratios,
+            !self.ratios.is_empty() && positive(&self.ratios),
             "ratios",
-            &format!("1 to {MAX_SHAPES} ratios of height to width, each from {} to {MAX_RATIO}", 1.0 / MAX_RATIO),
+            "one or more positive ratios of height to width",
             &self.ratios,
-        )
+        )?;
+        let ratios = self.ratios.iter().all(|ratio| (1.0 / MAX_RATIO..=MAX_RATIO).contains(ratio));
+        let expected = format!("at most {MAX_SHAPES} ratios, each from {} to {MAX_RATIO}", 1.0 / MAX_RATIO);
+        check::that(self.ratios.len() as u64 <= MAX_SHAPES && ratios, "ratios", &expected, &self.ratios)
     }
 
     /// The anchors of one location of a level, centred on the origin, in pixels. The aspect ratios are the outer loop
@@ -220,9 +226,9 @@ mod tests {
         assert_eq!(check(|c| c.scales = 0), "scales: expected at least 1 scale per octave, found 0");
         assert_eq!(
             check(|c| c.scales = usize::MAX),
-            "scales: expected at most 1000 anchors per location with 3 ratios, found 18446744073709551615"
+            "scales: expected at least 1 and at most 32, found 18446744073709551615"
         );
-        assert!(check(|c| c.base_sizes[0] = 1e38).contains("0.1 to 1e6 pixels"));
+        assert!(check(|c| c.base_sizes[0] = 1e38).contains("0.1 to 1000000 pixels"));
         assert!(check(|c| c.ratios[0] = 1e-40).contains("0.001 to 1000"));
         assert!(AnchorConfig::default().validate().is_ok());
     }

@@ -21,14 +21,6 @@ pub fn at_least_one(key: &str, value: usize) -> Result<(), SettingError> {
     that(value >= 1, key, "at least 1", &value)
 }
 
-/// Accepts a count of at most `most`, the largest that memory and time allow anyone to mean.
-///
-/// # Errors
-/// [`SettingError`] with the key and the limit if the value is above it.
-pub fn at_most(key: &str, value: usize, most: usize) -> Result<(), SettingError> {
-    that(value <= most, key, &format!("at most {most}"), &value)
-}
-
 /// Accepts a count in `range`. The upper end is far above any sensible value: it keeps sizes that are computed from the
 /// count from overflowing, and memory from being reserved for a mistyped number.
 ///
@@ -109,8 +101,6 @@ mod tests {
         // Tensors would round these to infinity, 0 and 1.
         assert!(not_negative("k", 1e39).is_err() && positive("k", 1e39).is_err() && positive("k", 1e-50).is_err());
         assert!(below_one("k", 1.0 - 1e-9).is_err() && below_one("k", 0.9999).is_ok() && positive("k", 1e-30).is_ok());
-        assert!(at_most("k", 3, 3).is_ok());
-        assert_eq!(at_most("k", 4, 3).unwrap_err().to_string(), "k: expected at most 3, found 4");
         // A number in single precision is shown with the digits that were written.
         assert_eq!(fraction("k", 1.1f32).unwrap_err().found, "1.1");
     }

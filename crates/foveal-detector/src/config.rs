@@ -132,14 +132,17 @@ impl ModelConfig {
     /// allocated.
     ///
     /// # Errors
-    /// [`SettingError`] with the keys that determine the size, the limit and the number of weights.
+    /// [`SettingError`] with the key `base_width`, the other keys that determine the size, the limit and the number of
+    /// weights.
     pub fn validate_size(&self, classes: usize) -> Result<(), SettingError> {
         let weights = self.convolution_weights(classes, MAX_WEIGHTS);
         check::that(
             weights <= MAX_WEIGHTS,
-            "base_width, fpn_channels, head.convs, anchors",
-            &format!("a network of at most {MAX_WEIGHTS:e} weights"),
-            &format_args!("at least {weights:.2e} weights for {classes} classes"),
+            "base_width",
+            &format!(
+                "a network of at most {MAX_WEIGHTS:e} weights with model.fpn_channels, model.head and model.anchors"
+            ),
+            &format_args!("{width}, which gives at least {weights:.2e} weights", width = self.base_width),
         )
     }
 

@@ -198,7 +198,7 @@ fn a_configuration_that_asks_for_more_than_the_file_holds_is_refused_before_it_i
         ("/model/class_channels", json!({"count": u64::MAX, "of_class": [0, 1]}), "values for a network of at least"),
         ("/model/anchors/scales", json!(u64::MAX), "values for a network of at least"),
         ("/preprocess/fixed_size", json!([u32::MAX, u32::MAX]), "fixed_size"),
-        ("/preprocess/min_size", json!(u32::MAX), "max_size"),
+        ("/preprocess/min_size", json!(u32::MAX), "min_size"),
     ] {
         let change = |json: &mut Value| {
             // Groups matter only with group norm.

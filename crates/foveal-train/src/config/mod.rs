@@ -320,16 +320,16 @@ mod tests {
             (
                 wrong(|c| c.model.base_width = usize::MAX / 64 * 64),
                 "model.base_width: ",
-                "at most 8192",
+                "from 4 to 1024",
                 "18446744073709551552",
             ),
             (
                 wrong(|c| c.model.anchors.scales = 1 << 60),
                 "model.anchors.scales: ",
-                "at most 1000",
+                "at most 32",
                 "1152921504606846976",
             ),
-            (wrong(|c| c.model.head.convs = 1 << 60), "model.head.convs: ", "at most 256", "1152921504606846976"),
+            (wrong(|c| c.model.head.convs = 1 << 60), "model.head.convs: ", "at most 64", "1152921504606846976"),
             (wrong(|c| c.model.head.prior = 5e-324), "model.head.prior: ", "at least 1e-300", "5e-324"),
             (wrong(|c| c.train.eps = 1e-50), "train.eps: ", "single precision", "1e-50"),
             (wrong(|c| c.train.betas[1] = 1.0 - 1e-9), "train.betas: ", "single precision", "0.999999999"),
@@ -353,7 +353,7 @@ mod tests {
             (
                 wrong(|c| c.data.fixed_size = Some([64, u32::MAX])),
                 "data.fixed_size: ",
-                "at most 16384",
+                "1 to 16384 pixels",
                 "[64, 4294967295]",
             ),
             (wrong(|c| c.bench.height = 100), "bench.height: ", "multiple of 32", "100"),
