@@ -94,8 +94,9 @@ pub struct EpochRecord {
     /// of earlier versions, which did not write it.
     #[serde(default)]
     pub mean_box_loss: f64,
-    /// Learning rate of the last step of the epoch; 0 when read from logs of earlier versions, which did not write it.
-    #[serde(default)]
+    /// Learning rate of the last step of the epoch, `last_lr` in JSON, so that `lr` marks the lines of steps; 0 when read
+    /// from logs of earlier versions, which did not write it.
+    #[serde(default, rename = "last_lr", alias = "lr")]
     pub lr: f64,
     /// Duration of the epoch's steps in seconds, without evaluation. It is a timing and differs between runs.
     pub seconds: f64,

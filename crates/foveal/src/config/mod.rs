@@ -170,7 +170,7 @@ mod tests {
             ("data.augment.scale_jitter", "[2.0, 1.0]", "low <= high"),
             ("model.freeze_stages", "9", "0 (nothing) to 5"),
             ("model.head.prior", "1.5", "between 0 and 1"),
-            ("model.anchors.scales", "0", "at least 1 scale"),
+            ("model.anchors.scales", "0", "at least 1"),
             ("matcher.negative_iou", "0.9", "positive_iou, which is 0.5"),
             ("loss.gamma", "-1.0", "0 or more"),
             ("train.lr", "-1.0", "above 0"),
