@@ -93,7 +93,7 @@ enum Needed {
 }
 
 impl CocoFile {
-    /// Reads a COCO annotation file, gzipped (up to 256 MiB of content) or not, in UTF-8 or UTF-16.
+    /// Reads a COCO annotation file, gzipped or not, in UTF-8 or UTF-16.
     ///
     /// # Errors
     /// - [`CocoError::Read`] if the path is not a regular file, or cannot be read or unpacked.

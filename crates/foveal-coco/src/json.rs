@@ -32,8 +32,12 @@ const REPLACED: &[u8] = b"fffd";
 pub(crate) struct Progress {
     /// Number of line ends so far.
     lines: Cell<u64>,
-    /// Number of bytes of the text since the last line end.
-    column: Cell<u64>,
+    /// Number of bytes of the text before the reader's buffer.
+    before: Cell<u64>,
+    /// Number of bytes of the reader's buffer that the parser has read.
+    at: Cell<usize>,
+    /// Number of bytes of the text up to the last line end.
+    line_start: Cell<u64>,
     /// Difference between the length of the text and of what the parser has read, since the last line end.
     shift: Cell<i64>,
 }
@@ -46,7 +50,7 @@ impl Progress {
 
     /// The column in bytes, counted from 1.
     pub(crate) fn column(&self) -> u64 {
-        self.column.get().max(1)
+        (self.before.get() + self.at.get() as u64 - self.line_start.get()).max(1)
     }
 }
 
@@ -131,12 +135,23 @@ where
     })
 }
 
+/// Whether a byte changes the state of a [`JsonReader`] or begins a literal of [`NON_FINITE`].
+const SPECIAL: [bool; 256] = {
+    let mut special = [false; 256];
+    let bytes = b"\"\\\n-IN";
+    let mut i = 0;
+    while i < bytes.len() {
+        special[bytes[i] as usize] = true;
+        i += 1;
+    }
+    special
+};
+
 /// Passes a text on to the parser byte by byte.
 struct JsonReader<R> {
     source: R,
+    /// A part of the text, of which `progress.at` bytes were passed on.
     buffer: Vec<u8>,
-    /// Number of bytes of `buffer` that were read.
-    at: usize,
     /// Rest of a replacement that the parser reads before the buffer.
     replacement: &'static [u8],
     in_string: bool,
@@ -153,7 +168,6 @@ impl<R: Read> JsonReader<R> {
         Self {
             source,
             buffer: Vec::new(),
-            at: 0,
             replacement: &[],
             in_string: false,
             escaped: false,
@@ -165,9 +179,10 @@ impl<R: Read> JsonReader<R> {
 
     /// Reads until the buffer has at least `count` bytes that were not passed on, or the text ends.
     fn fill(&mut self, count: usize) -> io::Result<()> {
-        while self.buffer.len() - self.at < count && !self.at_end {
-            self.buffer.drain(..self.at);
-            self.at = 0;
+        while self.buffer.len() - self.progress.at.get() < count && !self.at_end {
+            let at = self.progress.at.take();
+            self.buffer.drain(..at);
+            self.progress.before.set(self.progress.before.get() + at as u64);
             let before = self.buffer.len();
             self.buffer.resize(CHUNK.max(before + count), 0);
             let read = loop {
@@ -183,18 +198,27 @@ impl<R: Read> JsonReader<R> {
     }
 
     /// The next byte for the parser, or `None` at the end.
+    #[inline]
     fn next(&mut self) -> io::Result<Option<u8>> {
         if let Some((first, rest)) = self.replacement.split_first() {
             self.replacement = rest;
             return Ok(Some(*first));
         }
-        if self.at == self.buffer.len() {
+        if self.progress.at.get() == self.buffer.len() {
             self.fill(1)?;
-            if self.at == self.buffer.len() {
-                return Ok(None);
-            }
         }
-        let byte = self.buffer[self.at];
+        let at = self.progress.at.get();
+        let Some(&byte) = self.buffer.get(at) else { return Ok(None) };
+        if !self.escaped && !SPECIAL[usize::from(byte)] {
+            self.progress.at.set(at + 1);
+            return Ok(Some(byte));
+        }
+        self.special(byte)
+    }
+
+    /// Passes a byte on that is special or escaped.
+    #[inline(never)]
+    fn special(&mut self, byte: u8) -> io::Result<Option<u8>> {
         if self.in_string {
             match byte {
                 _ if self.escaped => {
@@ -224,22 +248,19 @@ impl<R: Read> JsonReader<R> {
                 _ => {}
             }
         }
-        self.at += 1;
-        let progress = &self.progress;
+        self.pass_over(1);
         if byte == b'\n' {
+            let progress = &self.progress;
             progress.lines.set(progress.lines.get() + 1);
-            progress.column.set(0);
+            progress.line_start.set(progress.before.get() + progress.at.get() as u64);
             progress.shift.set(0);
-        } else {
-            progress.column.set(progress.column.get() + 1);
         }
         Ok(Some(byte))
     }
 
-    /// Passes over bytes of the buffer without a line end.
+    /// Counts bytes of the buffer as passed on.
     fn pass_over(&mut self, count: usize) {
-        self.at += count;
-        self.progress.column.set(self.progress.column.get() + count as u64);
+        self.progress.at.set(self.progress.at.get() + count);
     }
 
     /// Whether the escape that comes next (`u` and four digits) is half a surrogate pair without the other half. Python
@@ -249,7 +270,7 @@ impl<R: Read> JsonReader<R> {
             return Ok(false);
         }
         self.fill(PAIR)?;
-        let rest = &self.buffer[self.at..];
+        let rest = &self.buffer[self.progress.at.get()..];
         let unit = |at: usize| -> Option<u16> {
             let digits = rest.get(at..at + REPLACED.len()).filter(|d| d.iter().all(u8::is_ascii_hexdigit))?;
             u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
@@ -268,13 +289,14 @@ impl<R: Read> JsonReader<R> {
     /// The length of the literal of [`NON_FINITE`] that comes next, if one does.
     fn literal(&mut self) -> io::Result<Option<usize>> {
         self.fill(LONGEST)?;
-        let rest = &self.buffer[self.at..];
+        let rest = &self.buffer[self.progress.at.get()..];
         Ok(NON_FINITE.iter().find(|literal| rest.starts_with(literal)).map(|literal| literal.len()))
     }
 }
 
 impl<R: Read> Read for JsonReader<R> {
     /// Reads at most one byte, so that [`Progress`] is never ahead of the parser. The parser asks for single bytes.
+    #[inline]
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let Some(slot) = out.first_mut() else { return Ok(0) };
         Ok(match self.next()? {

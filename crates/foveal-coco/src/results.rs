@@ -48,7 +48,7 @@ impl<'de> DeserializeSeed<'de> for ResultsSeed {
     }
 }
 
-/// Reads a COCO results file, gzipped (up to 256 MiB of content) or not, in UTF-8 or UTF-16. Numbers that
+/// Reads a COCO results file, gzipped or not, in UTF-8 or UTF-16. Numbers that
 /// [`write_results`] wrote are read back bit for bit.
 ///
 /// # Errors

@@ -16,13 +16,11 @@ use crate::CocoError;
 
 /// The first bytes of a gzip stream (RFC 1952, section 2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// Largest content of a gzipped file in bytes.
+/// Content of a gzipped file in bytes that is accepted whatever its ratio to the file is.
 const MAX_UNPACKED: u64 = 256 << 20;
-/// Largest ratio of the content of a gzipped file to the file. Annotations are packed to a fifth or a tenth; a file that
+/// Largest ratio of a larger content to the file. Annotations are packed to a fifth or a tenth; a file that
 /// is made to fill the memory reaches a thousandth.
 const MAX_RATIO: u64 = 100;
-/// Content of a gzipped file in bytes that is accepted whatever its ratio is.
-const ALWAYS_UNPACKED: u64 = 1 << 20;
 
 /// Opens the JSON text of a file, gzipped or not, in UTF-8 or UTF-16.
 ///
@@ -61,7 +59,7 @@ fn plain<'a>(mut source: impl Read + 'a, length: u64) -> io::Result<Box<dyn Read
     let packed = head == GZIP_MAGIC;
     let whole: Chain<Cursor<Vec<u8>>, _> = Cursor::new(head).chain(source);
     if packed {
-        let left = MAX_UNPACKED.min((MAX_RATIO * length).max(ALWAYS_UNPACKED));
+        let left = MAX_UNPACKED.max(MAX_RATIO.saturating_mul(length));
         let unpacked = MultiGzDecoder::new(BufReader::new(whole));
         return Ok(Box::new(TextReader::new(Limited { source: unpacked, left, length })?));
     }
@@ -82,7 +80,7 @@ impl<R: Read> Read for Limited<R> {
         let count = self.source.read(out)?;
         self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
             let message = format!(
-                "the gzipped file has {} bytes and unpacks to more than 256 MiB or to more than {MAX_RATIO} times its \
+                "the gzipped file has {} bytes and unpacks to more than 256 MiB and more than {MAX_RATIO} times its \
                  size; if it is sound, unpack it and use the unpacked file",
                 self.length
             );

@@ -56,10 +56,9 @@ fn utf16_and_marks_are_read_also_within_gzip() {
 #[test]
 fn a_gzip_bomb_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    // Two mebibytes of spaces are packed to about two kibibytes.
-    let spaces = format!("{}{SET}", " ".repeat(2 << 20));
-    let bomb = gzip(spaces.as_bytes());
-    assert!((bomb.len() as u64) < (2 << 20) / 100);
+    // Several gzip streams in one file count together: 257 MiB of spaces in a thousandth of that.
+    let bomb = gzip(&vec![b' '; 1 << 20]).repeat(257);
+    assert!(bomb.len() < (257 << 20) / 500);
     for error in [
         CocoDataset::read(&file(&folder, "bomb.json", &bomb)).unwrap_err().to_string(),
         read_results(&file(&folder, "bomb.json", &bomb)).unwrap_err().to_string(),
@@ -68,10 +67,7 @@ fn a_gzip_bomb_is_refused() {
         let parts = ["bomb.json", "256 MiB", "100 times", "unpack it"];
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     }
-    // Several gzip streams in one file count together.
-    let many = gzip(&vec![b' '; 200 << 10]).repeat(20);
-    assert!(CocoDataset::read(&file(&folder, "many.json", &many)).unwrap_err().to_string().contains("100 times"));
-    // A small file may have any ratio, and a large one a ratio as annotations have it.
+    // A small file may have any ratio.
     let small = gzip(format!("{}{SET}", " ".repeat(1 << 19)).as_bytes());
     assert!(CocoDataset::read(&file(&folder, "small.json", &small)).is_ok());
 }
