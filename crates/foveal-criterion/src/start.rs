@@ -203,7 +203,14 @@ impl FirstLossCheck<'_> {
         let (prior, bias) = (self.prior, prior_bias(self.prior));
         let (of_positives, of_negatives) = (found.positive.mean_p_t, 1.0 - found.negative.mean_p_t);
         let trained = Fault::Trained { positive: of_positives, negative: of_negatives, prior };
-        if let Some(background) = expected.logits.background(self) {
+        let (background, positives) = (expected.logits.background(self), expected.logits.positives(self));
+        // A wrong bias moves all logits together; training moves those of objects away from the others.
+        if let (Some(background), Some(positives)) = (background, positives)
+            && positives.mean - background.mean > positives.allowed + background.allowed
+        {
+            return Err(trained);
+        }
+        if let Some(background) = background {
             if background.mean < bias - background.allowed {
                 return Err(trained);
             }
@@ -211,7 +218,7 @@ impl FirstLossCheck<'_> {
                 return Err(Fault::Prior { found: of_negatives, prior, bias: background.mean, expected: bias });
             }
         }
-        if let Some(positives) = expected.logits.positives(self)
+        if let Some(positives) = positives
             && (positives.mean - bias).abs() > positives.allowed
         {
             return Err(trained);

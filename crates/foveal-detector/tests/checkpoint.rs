@@ -132,14 +132,13 @@ fn rewritten(dir: &Path, bytes: Vec<u8>, change: impl FnOnce(&mut Value)) -> Pat
     path
 }
 
-/// A checkpoint with this text in place of the value of `base_width`.
+/// A checkpoint file of format 1 with this text in place of the value of `base_width`.
 fn replaced(dir: &Path, text: &str) -> PathBuf {
-    let bytes = std::fs::read(saved(dir)).unwrap();
+    let bytes = std::fs::read(edited(dir, |json| json["model"]["base_width"] = json!("here"))).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let mut metadata = header.metadata().clone().unwrap();
-    let mut json: Value = serde_json::from_str(&metadata["foveal"]).unwrap();
-    json["model"]["base_width"] = json!("here");
-    metadata.insert("foveal".into(), json.to_string().replace("\"here\"", text));
+    let json = metadata["foveal"].replace("\"here\"", text);
+    metadata.insert("foveal".into(), json);
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let path = dir.join("replaced.safetensors");
     std::fs::write(&path, safetensors::serialize(file.iter(), Some(metadata)).unwrap()).unwrap();

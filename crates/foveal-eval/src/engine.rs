@@ -18,10 +18,6 @@ const AREA_ALL: usize = 0;
 /// Index of 100 among the limits 1, 10 and 100 of the number of detections per image.
 const LIMIT_100: usize = 2;
 
-/// Note on metrics without objects.
-const UNDEFINED: &str =
-    "the metrics are undefined, because the ground truth has no objects; COCO writes -1 for each of them";
-
 /// The metrics of detections, with notes on how they were computed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scored {
@@ -95,7 +91,7 @@ pub fn score_files_timed(annotations: &Path, detections: &Path) -> Result<(Score
 /// - [`EvalError::AnnotationNotFinite`], [`EvalError::DetectionNotFinite`] if a box, area or score is not finite.
 /// - [`EvalError::Engine`] if hotcoco reports an error.
 pub fn score(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result<Scored, EvalError> {
-    let EvalInput { mut eval, ids, objects, mut notes } = EvalInput::new(ground_truth, detections)?;
+    let EvalInput { mut eval, ids, objects, notes } = EvalInput::new(ground_truth, detections)?;
     eval.evaluate()?;
     eval.accumulate();
     // The printing variant, `summarize`, would write to stdout.
@@ -121,9 +117,6 @@ pub fn score(ground_truth: &CocoDataset, detections: &[CocoDetection]) -> Result
         ar_large: metric(11),
         per_category,
     };
-    if !metrics.is_defined() {
-        notes.push(UNDEFINED.to_owned());
-    }
     let near_zero = near_zero(ground_truth, detections, metrics.ap50);
     Ok(Scored { metrics, notes, near_zero })
 }

@@ -20,6 +20,9 @@ pub(super) fn run(args: &ScoreArgs) -> Result<u8> {
     for note in scored.notes.iter().chain(&scored.near_zero) {
         note!("warning: {note}");
     }
+    if !scored.metrics.is_defined() {
+        note!("warning: the metrics are undefined, because the annotations have no objects; the JSON has COCO's -1");
+    }
     if args.times {
         note!("read in {:.3} s, evaluated in {:.3} s", times.read.as_secs_f64(), times.evaluate.as_secs_f64());
     }
