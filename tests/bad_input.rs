@@ -239,7 +239,7 @@ fn invalid_arguments() {
     place.run(&["predict", checkpoint]).fails(2, &["INPUT"]);
     place.run(&["predict", checkpoint, "none.png"]).fails(1, &["none.png"]);
     place.run(&["predict", checkpoint, "none/*.png"]).fails(1, &["none/*.png"]);
-    place.run(&["predict", checkpoint, "run"]).fails(1, &["run", "contains no images"]);
+    place.run(&["predict", checkpoint, "run"]).fails(1, &["run", "contains no JPEG"]);
     place.run(&["predict", checkpoint, "images", "--score-threshold", "2"]).fails(2, &["--score-threshold"]);
     place.run(&["eval", checkpoint, "--annotations", "val.json"]).fails(2, &["--images"]);
     place.run(&["fly"]).fails(2, &["fly"]);

@@ -1,10 +1,9 @@
 //! Steps with a loss that is not finite: the black box of a run, `foveal replay`, and `train.non_finite`.
 
-use image::{Rgb, RgbImage};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-use crate::support::{Workplace, lines};
+use crate::support::Workplace;
 
 /// Arguments that let the first update ruin the weights.
 const EXPLODING: [&str; 4] = ["--set", "train.lr=1e30", "--set", "train.warmup_steps=0"];
@@ -75,54 +74,6 @@ fn a_planted_weight_is_named_with_its_layer() {
         assert_eq!((&found["layer"], &found["finding"]["tensors"][0]["name"]), (&json!(layer), &json!(tensor)));
         assert_eq!(found["broken_tensors"][0]["stats"]["nan"], 1);
     }
-}
-
-/// Makes all training images black except the third, whose values become infinite with a divisor that is tiny.
-fn one_bright_image(place: &Workplace) -> [&'static str; 4] {
-    for id in 1..=6 {
-        let level = if id == 3 { 255 } else { 0 };
-        let image = RgbImage::from_pixel(64, 64, Rgb([level; 3]));
-        image.save(place.path(&format!("images/{id}.png"))).unwrap();
-    }
-    ["--set", "data.mean=[0, 0, 0]", "--set", "data.std=[1e-44, 1e-44, 1e-44]"]
-}
-
-#[test]
-fn an_image_that_is_not_finite_is_named() {
-    let place = Workplace::new();
-    let bright = one_bright_image(&place);
-    place.run(&train(&bright)).fails(1, &["not finite", "id 3"]);
-    let found = replay(&place, "flex");
-    assert_eq!((&found["finding"]["kind"], &found["finding"]["image_id"]), (&json!("image"), &json!(3)), "{found}");
-    assert!(found["text"].as_str().unwrap().contains("3.png"), "{found}");
-    assert_eq!(found["layer"], Value::Null);
-}
-
-#[test]
-fn a_step_is_left_out_and_the_run_goes_on() {
-    let place = Workplace::new();
-    let bright = one_bright_image(&place);
-    let skip = ["--set", "train.non_finite=skip", "--set", "train.epochs=2", "--set", "train.ema=0.5"];
-    let skip = [&bright[..], &skip, &["--set", "train.batch_size=1"]].concat();
-    let run = place.run(&train(&skip)).succeeds();
-    assert!(run.stderr.contains("the step was left out"), "{}", run.stderr);
-    let log = lines(&place.path("run/log.jsonl"));
-    let skipped: Vec<&Value> = log.iter().filter(|line| line["event"] == "skip").collect();
-    assert_eq!(skipped.len(), 2, "one in each epoch: {skipped:?}");
-    assert!(skipped.iter().all(|line| line["images"] == json!([3])), "{skipped:?}");
-    let steps = log.iter().filter(|line| line.get("data_wait").is_some()).count();
-    assert_eq!(steps, 10);
-    assert!(log.iter().all(|line| line.get("loss").is_none_or(Value::is_number)), "{log:?}");
-    // One more than the limit.
-    place
-        .run(
-            &["train", "tiny.toml", "--out", "less", "--set", "train.max_non_finite=1"]
-                .iter()
-                .copied()
-                .chain(skip)
-                .collect::<Vec<_>>(),
-        )
-        .fails(1, &["train.max_non_finite", "not finite"]);
 }
 
 #[test]

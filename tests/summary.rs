@@ -53,7 +53,7 @@ fn grouped_backbones_say_what_widths_they_can_have() {
     let sets = ["--set", "model.backbone=resnext50_32x4d", "--set", "model.base_width=8"];
     place
         .run(&[&["summary", "tiny.toml"], sets.as_slice()].concat())
-        .fails(1, &["--set model.base_width=8", "a positive multiple of 16", "found 8"]);
+        .fails(1, &["--set model.base_width=8", "a multiple of 16 from 16", "found 8"]);
 }
 
 #[test]

@@ -139,8 +139,8 @@ pub struct DataConfig {
     pub shapes: ShapesConfig,
     /// Length in pixels that the shorter side of an image is resized to, from 1 to 16384. Default: 800.
     pub min_size: u32,
-    /// Largest length in pixels of the longer side after resizing, from `min_size` to 16384. An image that would exceed
-    /// it is made smaller. Default: 1333.
+    /// Largest length in pixels of the longer side after resizing, at least `min_size`. An image that would exceed it is
+    /// made smaller. Values above 16384 stand for 16384. Default: 1333.
     pub max_size: u32,
     /// Size `[height, width]` in pixels that every image is resized to, whatever its aspect ratio, each from 1 to
     /// 16384. It replaces `min_size` and `max_size`. Default: not set.

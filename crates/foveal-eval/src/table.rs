@@ -61,8 +61,7 @@ fn metric(value: f64) -> String {
 
 /// The name in printable characters on one line, shortened to [`MAX_NAME_WIDTH`] columns.
 fn shorten(name: &str) -> String {
-    let line: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let clean = printable(&line).into_owned();
+    let clean = printable(name).into_owned();
     if clean.width() <= MAX_NAME_WIDTH {
         return clean;
     }

@@ -18,6 +18,8 @@ pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 /// Largest length in pixels of a side of a resized image. It is far above any sensible input of a detector, and keeps
 /// the sizes of batches from overflowing.
 pub const MAX_SIDE: u32 = 16_384;
+/// Largest `max_size`. Values above [`MAX_SIDE`], by which configurations say that there is no limit, stand for it.
+const NO_LIMIT: u32 = 1_000_000;
 
 /// Method of resizing an image (`data.resize`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -39,8 +41,8 @@ pub enum ResizeMode {
 pub struct Preprocess {
     /// Length in pixels to which the shorter side of an image is resized (1 to 16384, default 800).
     pub min_size: u32,
-    /// Largest length in pixels of the longer side (`min_size` to 16384, default 1333). An image whose longer side
-    /// would exceed it is resized to this length of the longer side instead.
+    /// Largest length in pixels of the longer side (at least `min_size`, default 1333). An image whose longer side would
+    /// exceed it is resized to this length of the longer side instead. Values above 16384 stand for 16384.
     pub max_size: u32,
     /// Fixed size `[height, width]` in pixels to which every image is resized, without keeping its aspect ratio. If
     /// set, `min_size` and `max_size` have no effect. Not set by default.
@@ -101,13 +103,13 @@ impl Preprocess {
     /// Checks the values of the preprocessing.
     ///
     /// # Errors
-    /// [`SettingError`] if a size is 0 pixels or above [`MAX_SIDE`], `max_size` is below `min_size`, a mean is not
+    /// [`SettingError`] if a size is 0 pixels or above [`MAX_SIDE`], `max_size` is above 1,000,000 or below `min_size`, a mean is not
     /// finite, or a standard deviation is not positive and finite.
     pub fn validate(&self) -> Result<(), SettingError> {
         let expected = format!("at least 1 pixel and at most {MAX_SIDE}");
         check::that((1..=MAX_SIDE).contains(&self.min_size), "min_size", &expected, &self.min_size)?;
-        let expected = format!("at least min_size, which is {}, and at most {MAX_SIDE}", self.min_size);
-        check::that((self.min_size..=MAX_SIDE).contains(&self.max_size), "max_size", &expected, &self.max_size)?;
+        let expected = format!("at least min_size, which is {}, and at most {NO_LIMIT}", self.min_size);
+        check::that((self.min_size..=NO_LIMIT).contains(&self.max_size), "max_size", &expected, &self.max_size)?;
         if let Some(size) = self.fixed_size {
             let sides = size.iter().all(|side| (1..=MAX_SIDE).contains(side));
             check::that(sides, "fixed_size", &format!("[height, width] of 1 to {MAX_SIDE} pixels"), &size)?;
@@ -126,7 +128,8 @@ impl Preprocess {
             return (width, height);
         }
         let (short, long) = (f64::from(width.min(height).max(1)), f64::from(width.max(height).max(1)));
-        let scale = (f64::from(self.min_size) / short).min(f64::from(self.max_size) / long);
+        let longest = f64::from(self.max_size.min(MAX_SIDE));
+        let scale = (f64::from(self.min_size) / short).min(longest / long);
         let side = |n: u32| ((f64::from(n) * scale).floor() as u32).max(1);
         (side(width), side(height))
     }

@@ -89,7 +89,8 @@ impl RunConfig {
              model.norm = \"frozen_batch\")",
             &self.model.norm_eps,
         )?;
-        let size = self.data.fixed_size.unwrap_or([self.data.min_size, self.data.max_size]).map(|side| side as usize);
+        let size = self.data.fixed_size.unwrap_or([self.data.min_size, self.data.max_size]);
+        let size = size.map(|side| side.min(MAX_SIDE) as usize);
         fits("train.batch_size", self.train.batch_size, size)?;
         fits("eval.batch_size", self.eval.batch_size, size)?;
         let [height, width] = size.map(padded_length);

@@ -21,8 +21,9 @@ enum Effect {
     Impossible,
 }
 
-/// Settings that change neither the weights nor the images that a run trains on. A key stands for its whole section.
-const HARMLESS: [&str; 19] = [
+/// Settings that change neither the weights nor the images that a run trains on. A key stands for its whole section. The
+/// file of `model.weights` is read only when a run begins.
+const HARMLESS: [&str; 20] = [
     "bench",
     "data.max_image_bytes",
     "data.max_skipped",
@@ -30,6 +31,7 @@ const HARMLESS: [&str; 19] = [
     "data.queue",
     "data.workers",
     "device",
+    "model.weights",
     "name",
     "threads",
     "train.activation_checkpointing",

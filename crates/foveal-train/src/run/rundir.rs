@@ -327,6 +327,8 @@ mod tests {
         let first = RunDir::next(dir.path(), "a").unwrap();
         let second = RunDir::next(dir.path(), "a").unwrap();
         assert!(first.root().ends_with("a-1") && second.root().ends_with("a-2"));
+        assert!(matches!(RunDir::create(first.root()), Err(TrainError::InUse { .. })));
+        std::fs::write(first.state(), b"x").unwrap();
         assert!(matches!(RunDir::create(first.root()), Err(TrainError::RunExists { .. })));
         assert!(RunDir::create(&dir.path().join("new/deep")).is_ok());
     }
