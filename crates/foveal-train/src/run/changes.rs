@@ -126,8 +126,16 @@ fn changes(old: &Premises, new: &Premises, config: &RunConfig) -> Vec<Change> {
     if old.categories != new.categories {
         compare("categories", names(&old.categories), names(&new.categories));
     }
-    compare("data.train, its annotations", old.training_set.as_str().into(), new.training_set.as_str().into());
-    compare("data.val, its annotations", old.validation_set.as_str().into(), new.validation_set.as_str().into());
+    compare(
+        "data.train (SHA-256 of its annotations)",
+        old.training_set.as_str().into(),
+        new.training_set.as_str().into(),
+    );
+    compare(
+        "data.val (SHA-256 of its annotations)",
+        old.validation_set.as_str().into(),
+        new.validation_set.as_str().into(),
+    );
     compare("device", old.device.as_str().into(), new.device.as_str().into());
     compare("threads", old.threads.into(), new.threads.into());
     changes
@@ -162,7 +170,7 @@ fn list<'a>(changes: impl Iterator<Item = &'a Change>) -> Option<String> {
     let mut text = String::new();
     for Change { key, old, new, .. } in changes {
         let short = |value: &Value| {
-            let text = value.to_string();
+            let text = shown(value);
             match text.char_indices().nth(SHOWN) {
                 Some((end, _)) => format!("{}…", &text[..end]),
                 None => text,
@@ -172,6 +180,19 @@ fn list<'a>(changes: impl Iterator<Item = &'a Change>) -> Option<String> {
         write!(text, "{separator}{key} was {} and is {}", short(old), short(new)).expect("a string can be written to");
     }
     (!text.is_empty()).then_some(text)
+}
+
+/// A value as JSON, with numbers of single precision in their own digits: 0.485, not 0.48500001430511475.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Array(values) => format!("[{}]", values.iter().map(shown).collect::<Vec<_>>().join(", ")),
+        Value::Number(number) if number.is_f64() => {
+            let wide = number.as_f64().unwrap_or_default();
+            let single = wide as f32;
+            if f64::from(single) == wide { single.to_string() } else { wide.to_string() }
+        }
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -237,8 +258,8 @@ mod tests {
             ("data.mean", |c, _| c.data.mean = [0.1; 3]),
             ("data.augment.flip_vertical", |c, _| c.data.augment.flip_vertical = 0.5),
             ("data.train.images", |c, _| c.data.train.images = Some("x".into())),
-            ("data.train, its annotations", |_, p| p.training_set = "c".to_owned()),
-            ("data.val, its annotations", |_, p| p.validation_set = "c".to_owned()),
+            ("data.train (SHA-256 of its annotations)", |_, p| p.training_set = "c".to_owned()),
+            ("data.val (SHA-256 of its annotations)", |_, p| p.validation_set = "c".to_owned()),
         ];
         for (key, edit) in edits {
             let error = resumed(edit, false).unwrap_err();
@@ -246,6 +267,14 @@ mod tests {
             assert!(changes.starts_with(&format!("{key} was ")), "{changes}");
             resumed(edit, true).unwrap();
         }
+    }
+
+    #[test]
+    fn values_are_shown_in_their_own_digits() {
+        let shows = |value: Value, text: &str| assert_eq!(shown(&value), text);
+        shows(serde_json::to_value([0.485_f32, 0.5]).unwrap(), "[0.485, 0.5]");
+        shows(serde_json::json!(1e-4), "0.0001");
+        shows(serde_json::json!(["a", 3, null]), r#"["a", 3, null]"#);
     }
 
     #[test]
