@@ -22,7 +22,7 @@ const MAX_TEXT: u64 = 256 << 20;
 ///
 /// # Errors
 /// The error of the operating system if the file cannot be opened, or an error that names the kind of the path if it is
-/// a folder, a pipe, a socket or a device. Such a path is not opened: opening a pipe could wait for ever.
+/// a folder, a pipe, a socket or a device. Such a path is not opened: opening a pipe could wait forever.
 pub fn open_data(path: &Path) -> io::Result<File> {
     let kind = fs::metadata(path)?.file_type();
     if kind.is_file() {

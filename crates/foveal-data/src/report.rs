@@ -47,7 +47,7 @@ pub enum Problem {
     SizeUnknown,
     /// All boxes lie within 0 to 1, so that they look like fractions of the image. The data set cannot be used.
     Fractions,
-    /// No object of the data set can be used. The data set cannot be used.
+    /// No object of the data set can be used, so that the data set cannot be used either.
     NoObjects,
     /// The annotation file has another defect.
     Other,
@@ -153,8 +153,8 @@ pub struct CheckReport {
 }
 
 impl Skipped {
-    /// Returns whether this is an image that was left out because it cannot be read. An image whose id occurs twice is
-    /// not, because it is used once.
+    /// Returns whether this is an image that was left out because it cannot be read. An image whose id occurs twice does
+    /// not count, because its first record is used.
     pub fn is_unreadable_image(&self) -> bool {
         use Problem::{BrokenImage, MissingImage, NoFileName, SizeMismatch};
         self.annotation_id.is_none() && [BrokenImage, MissingImage, NoFileName, SizeMismatch].contains(&self.problem)

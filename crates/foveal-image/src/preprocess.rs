@@ -103,8 +103,8 @@ impl Preprocess {
     /// Checks the values of the preprocessing.
     ///
     /// # Errors
-    /// [`SettingError`] if a size is 0 pixels or above [`MAX_SIDE`], `max_size` is above 1,000,000 or below `min_size`, a mean is not
-    /// finite, or a standard deviation is not positive and finite.
+    /// [`SettingError`] if a size is 0 pixels or above [`MAX_SIDE`], `max_size` is above 1,000,000 or below `min_size`, a
+    /// mean is not finite, or a standard deviation is not positive and finite.
     pub fn validate(&self) -> Result<(), SettingError> {
         let expected = format!("at least 1 pixel and at most {MAX_SIDE}");
         check::that((1..=MAX_SIDE).contains(&self.min_size), "min_size", &expected, &self.min_size)?;

@@ -388,10 +388,10 @@ pub(crate) enum ConvertCommand {
         /// Classes in the order of their ids [default: all that occur, sorted by name]
         #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
         classes: Vec<String>,
-        /// Objects marked difficult: as crowd regions (ignored), as ordinary objects, or left out
+        /// What becomes of objects marked difficult: crowd regions (ignored), ordinary objects, or left out
         #[arg(long, value_name = "RULE", default_value = "crowd")]
         difficult: DifficultArg,
-        /// Files and objects that cannot be converted: an error, or left out with a warning
+        /// What to do about files and objects that cannot be converted: end with an error, or leave them out
         #[arg(long, value_name = "RULE", default_value = "fail")]
         on_error: OnErrorArg,
     },
@@ -411,9 +411,9 @@ pub(crate) enum DifficultArg {
 /// What happens to files and objects that cannot be converted.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnErrorArg {
-    /// They are an error
+    /// End with an error that names them
     Fail,
-    /// They are left out with a warning
+    /// Leave them out with a warning
     Skip,
 }
 

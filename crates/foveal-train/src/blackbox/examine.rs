@@ -109,8 +109,8 @@ impl Pass<'_> {
     }
 }
 
-/// Where the values of a step that is not finite turned, in the order of the computation: the images, forward pass, losses and backward
-/// pass of each batch, then the sums over the batches.
+/// Where the values of a step first became NaN or infinite, in the order of the computation: the images, forward pass,
+/// losses and backward pass of each batch, then the sums over the batches.
 pub(super) fn finding(report: &Report, batches: &[RecordedBatch], traces: &[BatchTrace]) -> Finding {
     let each = traces.iter().zip(batches).enumerate();
     each.clone()

@@ -13,7 +13,7 @@ use crate::error::TrainError;
 /// What a changed setting means for a run that is resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Effect {
-    /// The run goes on as before: the change is told.
+    /// The run goes on as before: the change is reported.
     Harmless,
     /// The run would train in another way: the change must be allowed.
     Training,
@@ -75,7 +75,7 @@ struct Change {
     effect: Effect,
 }
 
-/// Compares the premises of a saved run with those of the run that is to go on, and tells the differences. `config` is
+/// Compares the premises of a saved run with those of the run that is to go on, and reports the differences. `config` is
 /// the configuration of the run that is to go on, and `run` the path of the run folder.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ pub struct Evaluation {
     pub metrics: Metrics,
     /// Mean class, box and total loss on the data set.
     pub losses: MeanLosses,
-    /// Number of images that the metrics and losses stand on.
+    /// Number of images that the metrics and losses are computed on.
     pub images: usize,
     /// Number of images of the data set that were left out, because they could not be loaded. Their objects do not count
     /// as missed.
@@ -149,7 +149,7 @@ pub struct EvaluationRecord {
     pub epoch: usize,
     /// Number of optimizer steps made since the start of the run.
     pub step: u64,
-    /// Number of images that the metrics and losses stand on.
+    /// Number of images that the metrics and losses are computed on.
     pub images: usize,
     /// Number of images of the validation set that were left out, because they could not be loaded.
     pub left_out: usize,

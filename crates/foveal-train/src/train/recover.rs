@@ -42,8 +42,8 @@ impl Trainer<'_> {
             NonFinitePolicy::Stop => return self.give_up(bad),
             _ if self.session.meta.non_finite_steps >= most => {
                 self.progress.message(&format!(
-                    "warning: {most} steps that were not finite did not end the run before, the most that \
-                     train.max_non_finite allows"
+                    "warning: the run ends, because it has already left out or rewound as many steps as \
+                     train.max_non_finite allows ({most})"
                 ));
                 return self.give_up(bad);
             }
@@ -71,7 +71,9 @@ impl Trainer<'_> {
         self.tell_log_warnings();
         let what = match event {
             NonFiniteEvent::Skip => "the step was left out".to_owned(),
-            NonFiniteEvent::Rewind => format!("the run went back to step {step} and learns at {lr_factor} of its rate"),
+            NonFiniteEvent::Rewind => {
+                format!("the run went back to step {step}; learning rates are multiplied by {lr_factor}")
+            }
         };
         self.progress.message(&format!("warning: {what} (train.non_finite, {count} of at most {most} such steps)"));
         match event {

@@ -75,7 +75,7 @@ pub(super) fn load(run: &RunDir, progress: &mut dyn Progress) -> Result<(PathBuf
 }
 
 /// What a run of an earlier version was made with, whose state does not record it: the settings of its `config.toml` and
-/// the categories of its last checkpoint. What is not known is taken as unchanged, which is told.
+/// the categories of its last checkpoint. What is not known is taken as unchanged, with a warning.
 fn unrecorded(
     new: &Premises,
     meta: &StateMeta,
