@@ -49,6 +49,16 @@ fn what(kind: fs::FileType) -> &'static str {
     "a device"
 }
 
+/// Reads a whole file, which must be a regular file.
+///
+/// # Errors
+/// The errors of [`open_data`], or the error of the operating system if the file cannot be read.
+pub fn read_data(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_data(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads a text file of a data set, which must be a regular file, in UTF-8 or UTF-16.
 ///
 /// # Errors
@@ -250,6 +260,7 @@ mod tests {
         let pipe = dir.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         assert_eq!(text(&pipe), "expected a regular file, found a pipe (FIFO)");
+        assert_eq!(read_data(&pipe).unwrap_err().to_string(), text(&pipe));
         assert_eq!(open_data(&dir.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use foveal_base::write_atomically;
+use foveal_base::{text::read_data, write_atomically};
 use foveal_coco::CategoryInfo;
 use foveal_image::Preprocess;
 use foveal_weights::{TensorMap, check_seal, load_tensors, named_tensors, seal, sealed_text, tensors_from_safetensors};
@@ -110,7 +110,7 @@ impl Checkpoint {
 
     /// Reads metadata and tensors and checks both: checksum, settings, size of the network, finite values.
     pub(crate) fn read(path: &Path) -> Result<(CheckpointMeta, TensorMap), DetectorError> {
-        let bytes = std::fs::read(path).map_err(|source| DetectorError::Io { path: path.to_owned(), source })?;
+        let bytes = read_data(path).map_err(|source| DetectorError::Io { path: path.to_owned(), source })?;
         let bad = |found: String| DetectorError::Checkpoint { path: path.to_owned(), found };
         let meta = read_meta(&bytes).map_err(bad)?;
         // A checksum that fits does not mean that the content is right: an edited configuration could describe a network

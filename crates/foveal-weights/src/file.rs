@@ -27,12 +27,13 @@ pub fn read_weights(path: &Path) -> Result<TensorMap, WeightsError> {
 /// [`WeightsError::NonFinite`] if a tensor contains NaN or an infinite value.
 pub fn read_weight_file(path: &Path) -> Result<WeightFile, WeightsError> {
     let io = |source| WeightsError::Io { path: path.to_owned(), source };
-    let mut opened = File::open(path).map_err(io)?;
-    let metadata = opened.metadata().map_err(io)?;
+    // A pipe is not opened, because that would wait for a writer.
+    let metadata = std::fs::metadata(path).map_err(io)?;
     if !metadata.is_file() {
         let found = if metadata.is_dir() { "a folder" } else { "a device or a pipe" }.to_owned();
         return Err(WeightsError::Format { path: path.to_owned(), found });
     }
+    let mut opened = File::open(path).map_err(io)?;
     let mut bytes = Vec::new();
     opened.by_ref().take(SNIFFED).read_to_end(&mut bytes).map_err(io)?;
     let file = if looks_like_safetensors(&bytes) {

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use foveal_base::text::{read_data, read_data_text};
 use foveal_base::{sync_folder, write_atomically};
 use foveal_weights::tensors_from_safetensors;
 
@@ -66,7 +67,7 @@ impl BlackBox {
     pub fn load(folder: &Path) -> Result<Self, TrainError> {
         let folder = inner(folder);
         let path = folder.join(REPORT);
-        let text = match fs::read(&path) {
+        let text = match read_data(&path) {
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Err(TrainError::BlackBox {
                     path: folder,
@@ -88,17 +89,17 @@ impl BlackBox {
         let report: Report = serde_json::from_value(value)
             .map_err(|e| bad(&path, format!("expected the report of a black box, found other content ({e})")))?;
         let path = folder.join(CONFIG);
-        let text = fs::read_to_string(&path).map_err(TrainError::io(&path))?;
+        let text = read_data_text(&path).map_err(TrainError::io(&path))?;
         let config: RunConfig = toml::from_str(&text)
             .map_err(|e| bad(&path, format!("expected the configuration of the run, found {e}")))?;
         config.validate()?;
         let path = folder.join(WEIGHTS);
-        let bytes = fs::read(&path).map_err(TrainError::io(&path))?;
+        let bytes = read_data(&path).map_err(TrainError::io(&path))?;
         let weights = tensors_from_safetensors(&path, &bytes).map_err(foveal_detector::DetectorError::from)?;
         let mut batches = Vec::new();
         if report.missing_batch.is_none() {
             let path = folder.join(BATCH);
-            let bytes = fs::read(&path).map_err(TrainError::io(&path))?;
+            let bytes = read_data(&path).map_err(TrainError::io(&path))?;
             batches = batch::from_bytes(&bytes).map_err(|found| bad(&path, found))?;
         }
         Ok(Self { report, config, weights, batches })

@@ -52,9 +52,6 @@ const IMPOSSIBLE: [&str; 4] = ["categories", "model", "train.optimizer", "train.
 fn effect(key: &str, old: &Value, new: &Value, config: &RunConfig) -> Effect {
     let within =
         |section: &&str| key.strip_prefix(*section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    if IMPOSSIBLE.iter().any(within) {
-        return Effect::Impossible;
-    }
     let is_zero = |value: &Value| value.as_f64() == Some(0.0);
     match key {
         // The state has either an average of the weights or none.
@@ -62,6 +59,7 @@ fn effect(key: &str, old: &Value, new: &Value, config: &RunConfig) -> Effect {
         // Only a cosine depends on the number of epochs.
         "train.epochs" if config.train.schedule != ScheduleKind::Cosine => Effect::Harmless,
         _ if HARMLESS.iter().any(within) => Effect::Harmless,
+        _ if IMPOSSIBLE.iter().any(within) => Effect::Impossible,
         _ => Effect::Training,
     }
 }
@@ -296,10 +294,13 @@ mod tests {
         }
         let (mut config, mut messages) = (tiny(), Messages::default());
         (config.train.keep, config.data.workers) = (7, 3);
+        config.model.weights = Some("moved/r18.pth".into());
         let new = Premises { threads: 5, ..premises(&config) };
         compare(&premises(&tiny()), &new, &config, Path::new("r"), false, &mut messages).unwrap();
         let [told] = &messages.0[..] else { panic!("{:?}", messages.0) };
-        for part in ["train.keep was 0 and is 7", "data.workers was ", "threads was 2 and is 5"] {
+        for part in
+            ["train.keep was 0 and is 7", "model.weights was null", "data.workers was ", "threads was 2 and is 5"]
+        {
             assert!(told.contains(part), "{told}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use foveal_base::write_atomically;
+use foveal_base::{text::read_data, write_atomically};
 use foveal_coco::CategoryInfo;
 use foveal_criterion::SmoothedPositives;
 use foveal_detector::ModelConfig;
@@ -152,7 +152,7 @@ impl Evaluated {
     /// # Errors
     /// [`TrainError::Io`] when the file cannot be read, [`TrainError::State`] when it is damaged.
     pub fn load(path: &Path) -> Result<Self, TrainError> {
-        let bytes = match std::fs::read(path) {
+        let bytes = match read_data(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             other => other.map_err(TrainError::io(path))?,
         };
@@ -261,7 +261,7 @@ impl TrainState {
     /// [`TrainError::Io`] when the file cannot be read; [`TrainError::State`] or [`TrainError::Model`] when it is
     /// damaged, is not a training state, or has a newer version.
     pub fn load(path: &Path) -> Result<Self, TrainError> {
-        let bytes = std::fs::read(path).map_err(TrainError::io(path))?;
+        let bytes = read_data(path).map_err(TrainError::io(path))?;
         let bad = |found: String| TrainError::State { path: path.to_owned(), found };
         let text = sealed_text(KEY, &bytes).map_err(|e| bad(format!("expected a training state, found {e}")))?;
         let text = text.ok_or_else(|| {
