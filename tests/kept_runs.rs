@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::{Workplace, lines};
 
 /// The commits whose files are kept.
-const COMMITS: [&str; 1] = ["29118b3"];
+const COMMITS: [&str; 2] = ["29118b3", "c076189"];
 /// The compressed files of a kept run.
 const PACKED: [&str; 2] = ["run/checkpoints/last.safetensors", "run/state/last.safetensors"];
 /// The files of a kept run that are stored as they are.

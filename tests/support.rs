@@ -99,9 +99,16 @@ impl Workplace {
         command
     }
 
-    /// Starts the binary in the folder on the device `flex`, without waiting for its end.
+    /// Starts the binary in the folder on the device `flex`, without waiting for its end. It does not ignore SIGINT, also
+    /// where the tests do, because a shell began them in the background.
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
-        self.command(arguments)
+        let mut command = self.command(arguments);
+        if cfg!(target_os = "linux") {
+            command = Command::new("env");
+            command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_foveal")]).args(arguments);
+            command.current_dir(self.folder.path());
+        }
+        command
             .args(["--device", "flex", "--threads", "1"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -84,8 +84,8 @@ struct ReadStep {
     breakdown: Option<LossBreakdown>,
 }
 
-/// The steps that were read since the last line of the log, and sums over the steps of the epoch: the part of a
-/// [`StepLog`] that a training state stores, so that an epoch can be continued in its middle.
+/// The steps that were read since the last line of the log, and sums over the steps of the epoch: the part of the log
+/// that a training state stores, so that an epoch can be continued in its middle.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LogPosition {
     /// Steps since the last line that were read from the device.
