@@ -18,7 +18,7 @@ use foveal_backbone::{BackboneKind, BackboneNorm, Body};
 use foveal_detector::{Checkpoint, ModelConfig, TorchvisionArch, import_torchvision};
 use foveal_image::IMAGENET_STD;
 use foveal_nn::Init;
-use foveal_train::{OptimizerKind, RunConfig, RunDir, Silent, Start, TrainState, train};
+use foveal_train::{OptimizerKind, RunConfig, RunDir, Silent, Start, TrainError, TrainState, train};
 use foveal_weights::{BackboneFile, TensorMap, WeightsConvention, load_backbone, read_weight_file, read_weights};
 use mutate::{Kind, Random, mutate};
 use safetensors::{Dtype, tensor::TensorView};
@@ -83,9 +83,13 @@ impl Trained {
         let _ = std::fs::remove_file(self.run.previous_state());
         std::fs::copy(path, self.run.state()).unwrap();
         let stop = AtomicBool::new(true);
-        let resumed =
-            train(&config, &Device::flex(), &self.run, Start::Resume { allow_changes: false }, &mut Silent, &stop);
-        resumed.map(drop).map_err(|e| e.to_string().replace("last.safetensors", "case.pth"))
+        let start = Start::Resume { allow_changes: true };
+        match train(&config, &Device::flex(), &self.run, start, &mut Silent, &stop) {
+            Ok(_) => Ok(()),
+            // Settings that differ are named with the folder of the run.
+            Err(e @ TrainError::Refused { .. }) => Err(format!("case.pth: {e}")),
+            Err(e) => Err(e.to_string().replace("last.safetensors", "case.pth")),
+        }
     }
 }
 
