@@ -42,6 +42,7 @@ pub fn read_weight_file(path: &Path) -> Result<WeightFile, WeightsError> {
     } else {
         torch::read(path, &bytes)?
     };
+    check_names(path, &file)?;
     for (name, tensor) in &file.tensors {
         if let Some(element) = tensor.values.iter().position(|v| !v.is_finite()) {
             return Err(WeightsError::NonFinite { path: path.to_owned(), name: name.clone(), element });
@@ -50,6 +51,8 @@ pub fn read_weight_file(path: &Path) -> Result<WeightFile, WeightsError> {
     Ok(file)
 }
 
+/// Largest length of the name of a tensor in bytes. Those of published networks have fewer than 100.
+const LONGEST_NAME: usize = 500;
 /// Number of bytes that are read to recognise the file type. The magic number of tar archives is at byte 257.
 const SNIFFED: u64 = 512;
 
@@ -64,7 +67,21 @@ fn looks_like_safetensors(bytes: &[u8]) -> bool {
 /// # Errors
 /// [`WeightsError::Format`] if the bytes are not a complete safetensors file.
 pub fn tensors_from_safetensors(path: &Path, bytes: &[u8]) -> Result<TensorMap, WeightsError> {
-    Ok(parse_safetensors(path, bytes)?.tensors)
+    let file = parse_safetensors(path, bytes)?;
+    check_names(path, &file)?;
+    Ok(file.tensors)
+}
+
+/// Refuses names that no network has, which would fill messages.
+fn check_names(path: &Path, file: &WeightFile) -> Result<(), WeightsError> {
+    let others = file.others.iter().map(|other| &other.name);
+    match file.tensors.keys().chain(others).chain(&file.arch).map(String::len).find(|length| *length > LONGEST_NAME) {
+        Some(length) => {
+            let found = format!("a name of {length} bytes, where names have at most {LONGEST_NAME}");
+            Err(WeightsError::Format { path: path.to_owned(), found })
+        }
+        None => Ok(()),
+    }
 }
 
 fn parse_safetensors(path: &Path, bytes: &[u8]) -> Result<WeightFile, WeightsError> {
@@ -88,4 +105,29 @@ fn parse_safetensors(path: &Path, bytes: &[u8]) -> Result<WeightFile, WeightsErr
         out.tensors.insert(name.to_owned(), tensor);
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::tensor::TensorView;
+
+    #[test]
+    fn names_that_would_fill_messages_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |length: usize, dtype: Dtype| {
+            let path = dir.path().join(format!("{length}.safetensors"));
+            let view = TensorView::new(dtype, vec![1], &[0; 4]).unwrap();
+            std::fs::write(&path, safetensors::serialize([("n".repeat(length), view)], None).unwrap()).unwrap();
+            path
+        };
+        for dtype in [Dtype::F32, Dtype::I32] {
+            let path = file(LONGEST_NAME + 1, dtype);
+            let text = read_weight_file(&path).unwrap_err().to_string();
+            assert!(text.contains("501.safetensors") && text.contains("501 bytes") && text.len() < 500, "{text}");
+            let bytes = std::fs::read(&path).unwrap();
+            assert!(tensors_from_safetensors(&path, &bytes).is_err());
+            assert!(read_weight_file(&file(LONGEST_NAME, dtype)).is_ok());
+        }
+    }
 }
