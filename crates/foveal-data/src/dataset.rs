@@ -204,7 +204,7 @@ impl Dataset {
             numbers(&annotation.bbox.map(f64::to_bits));
             numbers(&[annotation.area.to_bits(), u64::from(annotation.iscrowd)]);
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        format!("{:x}", hash.finalize())
     }
 
     /// Returns a data set of the images with these indices.

@@ -193,5 +193,5 @@ fn tensor_checksum(bytes: &[u8]) -> Result<String, String> {
         hash.update((view.data().len() as u64).to_le_bytes());
         hash.update(view.data());
     }
-    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    Ok(format!("{:x}", hash.finalize()))
 }

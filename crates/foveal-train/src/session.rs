@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use foveal_base::write_atomically;
 use foveal_coco::CategoryInfo;
 use foveal_weights::{load_tensors, named_tensors};
 
@@ -136,8 +137,8 @@ impl Session {
             first: to_host(&optimizer.first),
             second: to_host(&optimizer.second),
         };
-        state.check_finite()?;
+        let bytes = state.to_bytes()?;
         run.keep_previous_state()?;
-        state.save(&run.state())
+        Ok(write_atomically(&run.state(), &bytes)?)
     }
 }

@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt::Write;
 
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::Serialize;
@@ -119,10 +118,7 @@ impl Hash {
     }
 
     fn hex(self) -> String {
-        self.0.finalize().iter().fold(String::with_capacity(DIGITS), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("a string can be written to");
-            text
-        })
+        format!("{:x}", self.0.finalize())
     }
 }
 

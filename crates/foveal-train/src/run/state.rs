@@ -157,14 +157,13 @@ impl Evaluated {
             other => other.map_err(TrainError::io(path))?,
         };
         let bad = |found: String| TrainError::State { path: path.to_owned(), found };
-        let value: Value = serde_json::from_slice(&bytes).map_err(|e| {
+        let other = |e: serde_json::Error| {
             bad(format!("expected the epoch and the best evaluation as JSON, found something else ({e})"))
-        })?;
+        };
+        let value: Value = serde_json::from_slice(&bytes).map_err(other)?;
         let known = |key: &String| ["epoch", "best", "provisional", "checksum"].contains(&key.as_str());
         let file: EvaluatedFile = match value.as_object() {
-            Some(fields) if fields.keys().all(known) => serde_json::from_value(value).map_err(|e| {
-                bad(format!("expected the epoch and the best evaluation as JSON, found something else ({e})"))
-            })?,
+            Some(fields) if fields.keys().all(known) => serde_json::from_value(value).map_err(other)?,
             _ => return Err(bad("expected the epoch and the best evaluation as JSON, found other fields".into())),
         };
         if file.checksum.is_some_and(|found| found != file.evaluated.checksum()) {
@@ -177,7 +176,7 @@ impl Evaluated {
 
     fn checksum(&self) -> String {
         let json = serde_json::to_string(self).expect("plain data is JSON");
-        Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
+        format!("{:x}", Sha256::digest(json))
     }
 }
 
@@ -234,25 +233,24 @@ impl TrainState {
     /// [`TrainError::NonFiniteState`] when a tensor has a value that is NaN or infinite, [`TrainError::Write`] when the
     /// file cannot be written. An existing file at `path` is then unchanged.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
-        self.check_finite()?;
-        let meta = StateMeta { format: FORMAT, checksum: String::new(), ..self.meta.clone() };
-        let tensors = self.parts().into_iter().flat_map(|(prefix, tensors)| {
-            tensors.iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
-        });
-        Ok(write_atomically(path, &seal(KEY, &meta, tensors))?)
+        Ok(write_atomically(path, &self.to_bytes()?)?)
     }
 
-    /// Checks that all values of all tensors are finite.
+    /// Returns the content of the safetensors file that [`TrainState::save`] writes.
     ///
     /// # Errors
-    /// [`TrainError::NonFiniteState`] with the first tensor of which a value is not.
-    pub fn check_finite(&self) -> Result<(), TrainError> {
+    /// [`TrainError::NonFiniteState`] with the first tensor that has a value which is NaN or infinite.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, TrainError> {
         for (prefix, tensors) in self.parts() {
             if let Some((name, _)) = tensors.iter().find(|(_, t)| !t.values.iter().all(|v| v.is_finite())) {
                 return Err(TrainError::NonFiniteState { step: self.meta.step, name: format!("{prefix}{name}") });
             }
         }
-        Ok(())
+        let meta = StateMeta { format: FORMAT, checksum: String::new(), ..self.meta.clone() };
+        let tensors = self.parts().into_iter().flat_map(|(prefix, tensors)| {
+            tensors.iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
+        });
+        Ok(seal(KEY, &meta, tensors))
     }
 
     /// Reads a state from the safetensors file at `path`.

@@ -5,7 +5,7 @@ use burn::tensor::{Bool, Tensor};
 use foveal_weights::ParamPath;
 use rayon::prelude::*;
 
-use super::params::{FlatTensors, flat, with_slice};
+use super::params::{FlatTensors, flat, flat_tensors, with_slice};
 use crate::device::is_host;
 
 /// Number of elements that a thread processes at once. The average is elementwise, so results do not depend on it.
@@ -25,9 +25,7 @@ pub struct Ema {
 impl Ema {
     /// An average that starts at the current weights of `module`. `decay` is from 0 to below 1.
     pub fn new<M: Module>(decay: f64, module: &M) -> Self {
-        let mut ema = Self { decay, average: FlatTensors::new(), updates: 0 };
-        module.valid().visit(&mut CollectWeights { path: ParamPath::default(), average: &mut ema.average });
-        ema
+        Self { decay, average: flat_tensors(module, |_| true), updates: 0 }
     }
 
     /// Updates the average with the weights of `module`: `average += (1 - d) * (weights - average)`.
@@ -55,23 +53,6 @@ impl Ema {
     /// kept.
     pub fn apply<M: Module>(&self, module: &M) -> M {
         module.valid().map(&mut ReplaceWeights { path: ParamPath::default(), average: &self.average })
-    }
-}
-
-struct CollectWeights<'a> {
-    path: ParamPath,
-    average: &'a mut FlatTensors,
-}
-
-impl ModuleVisitor for CollectWeights<'_> {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.enter(name, container);
-    }
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.average.insert(self.path.name(), flat(param.val()));
     }
 }
 

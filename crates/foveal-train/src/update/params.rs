@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use foveal_weights::{HostTensor, TensorMap};
+use foveal_weights::{HostTensor, ParamPath, TensorMap};
 
 /// Tensors without autodiff by the path of their parameter (`head.classification_head.cls_logits.bias`), in the order
 /// of the paths. Each is flattened to one dimension: `[elements]`.
@@ -15,6 +16,36 @@ pub(crate) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     let tensor = tensor.without_autodiff();
     let elements = tensor.shape().num_elements();
     tensor.reshape([elements])
+}
+
+/// Returns the floating-point tensors of `module` whose paths `keep` accepts, with the running statistics of batch norms.
+/// Nothing is read from the device.
+pub(crate) fn flat_tensors<M: Module>(module: &M, keep: fn(&str) -> bool) -> FlatTensors {
+    let mut collect = Collect { path: ParamPath::default(), keep, out: FlatTensors::new() };
+    // `valid` first applies pending updates of the running statistics, which a visit would not see.
+    module.valid().visit(&mut collect);
+    collect.out
+}
+
+struct Collect {
+    path: ParamPath,
+    keep: fn(&str) -> bool,
+    out: FlatTensors,
+}
+
+impl ModuleVisitor for Collect {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = self.path.name();
+        if (self.keep)(&name) {
+            self.out.insert(name, flat(param.val()));
+        }
+    }
 }
 
 /// Runs `update` on the elements of a tensor in host memory. Its memory is copied only if another tensor shares it.

@@ -1,13 +1,13 @@
 //! The running statistics of trained batch norms, which a forward pass updates. They are kept from before a step, so
 //! that a step whose loss or gradient norm is not finite leaves nothing behind.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Bool, Tensor};
 use foveal_backbone::STAGES;
 use foveal_detector::RetinaNet;
 use foveal_weights::ParamPath;
 
-use super::params::{FlatTensors, flat};
+use super::params::{FlatTensors, flat, flat_tensors};
 use crate::device::is_host;
 
 /// Ends of the paths of running statistics.
@@ -21,12 +21,10 @@ pub(crate) struct RunningStatistics(FlatTensors);
 impl RunningStatistics {
     /// The present statistics of `model`. Nothing is read from the device.
     pub(crate) fn of(model: &RetinaNet) -> Self {
-        let mut collect = Collect { path: ParamPath::default(), out: FlatTensors::new() };
-        if (0..STAGES).any(|stage| model.backbone.body.keeps_statistics(stage)) {
-            // `valid` first applies pending updates of the running statistics, which a visit would not see.
-            model.valid().visit(&mut collect);
+        match (0..STAGES).any(|stage| model.backbone.body.keeps_statistics(stage)) {
+            true => Self(flat_tensors(model, |path| NAMES.iter().any(|end| path.ends_with(end)))),
+            false => Self::default(),
         }
-        Self(collect.out)
     }
 
     /// Sets the statistics of `model` to these.
@@ -53,26 +51,6 @@ impl RunningStatistics {
         // Pending updates would replace the statistics later; a copy by `valid` applies them now.
         let _ = model.valid();
         model.map(&mut Replace { path: ParamPath::default(), before: self.0, unless })
-    }
-}
-
-struct Collect {
-    path: ParamPath,
-    out: FlatTensors,
-}
-
-impl ModuleVisitor for Collect {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.enter(name, container);
-    }
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.exit();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let name = self.path.name();
-        if NAMES.iter().any(|end| name.ends_with(end)) {
-            self.out.insert(name, flat(param.val()));
-        }
     }
 }
 
