@@ -1,6 +1,7 @@
 //! The run folder and its files (log, metrics, training state, checkpoints), and progress reports during a run.
 
 mod changes;
+mod evaluated;
 mod lock;
 mod log;
 mod metrics;
@@ -13,6 +14,7 @@ mod step_log;
 pub(crate) mod weight_report;
 
 pub(crate) use changes::compare;
+pub use evaluated::{Best, Evaluated};
 pub use log::{LogEnd, RunLog};
 pub use progress::{EpochStart, EvaluationReport, Progress, Silent};
 pub use records::{
@@ -22,6 +24,6 @@ pub use records::{
 pub use rundir::RunDir;
 pub(crate) use rundir::remove_folder;
 pub(crate) use skipped::SkipList;
-pub use state::{Best, Evaluated, Premises, StateMeta, TrainState};
+pub use state::{Premises, StateMeta, TrainState};
 pub use step_log::LogPosition;
 pub(crate) use step_log::{BadStep, Step, StepLog, read_breakdown};
