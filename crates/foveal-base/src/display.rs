@@ -23,6 +23,26 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Number of characters that [`excerpt`] keeps.
+const EXCERPT: usize = 300;
+
+/// Returns the first 300 characters of a message, with `…` in place of the rest.
+///
+/// The messages of parsers quote the file that they read, whose names and values can have any length.
+///
+/// ```
+/// assert_eq!(foveal_base::excerpt("unknown field `epoch`"), "unknown field `epoch`");
+/// assert_eq!(foveal_base::excerpt("x".repeat(999)).chars().count(), 301);
+/// ```
+pub fn excerpt(message: impl ToString) -> String {
+    let mut message = message.to_string();
+    if let Some((end, _)) = message.char_indices().nth(EXCERPT) {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
 /// Whether [`printable`] replaces a character:
 ///
 /// - control characters, line breaks and tabs included, which move the cursor or begin escape sequences;

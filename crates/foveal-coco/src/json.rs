@@ -9,6 +9,7 @@ use std::{
     rc::Rc,
 };
 
+use foveal_base::excerpt;
 use serde::de::DeserializeSeed;
 
 use crate::CocoError;
@@ -120,7 +121,7 @@ where
         }
         let place = format!(" at line {} column {}", error.line(), error.column());
         let text = error.to_string();
-        let message = text.strip_suffix(&place).unwrap_or(&text);
+        let message = excerpt(text.strip_suffix(&place).unwrap_or(&text));
         let encoding = if message.contains("invalid unicode code point") {
             "; expected text in UTF-8 or UTF-16, so save the file in UTF-8"
         } else {

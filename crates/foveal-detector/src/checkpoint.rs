@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use foveal_base::{text::read_data, write_atomically};
+use foveal_base::{excerpt, text::read_data, write_atomically};
 use foveal_coco::CategoryInfo;
 use foveal_image::Preprocess;
 use foveal_weights::{TensorMap, check_seal, load_tensors, named_tensors, seal, sealed_text, tensors_from_safetensors};
@@ -162,7 +162,7 @@ fn read_meta(bytes: &[u8]) -> Result<CheckpointMeta, String> {
     struct Version {
         format: u32,
     }
-    let unreadable = |e: serde_json::Error| format!("unreadable metadata ({e})");
+    let unreadable = |e: serde_json::Error| format!("unreadable metadata ({})", excerpt(e));
     let Version { format } = serde_json::from_str(&text).map_err(unreadable)?;
     if format > FORMAT_VERSION {
         return Err(format!(

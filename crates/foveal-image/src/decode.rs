@@ -89,8 +89,7 @@ pub(crate) fn decode(bytes: &[u8], path: &Path, limit: ImageLimit) -> Result<Dec
     let mut reader = Cursor::new(bytes);
     let layout = structure::walk(&mut reader, format, bytes.len() as u64, Depth::Checksums);
     let layout = layout.map_err(|flaw| flaw.of(path))?;
-    reader.rewind().map_err(|source| ImageError::Read { path: path.to_owned(), source })?;
-    let mut decoder = decoder(reader, format, path)?;
+    let mut decoder = decoder(Cursor::new(&bytes[..layout.walked_bytes as usize]), format, path)?;
     limit.check(path, decoder.dimensions().into(), needed_bytes(&decoder, format, layout))?;
     if format == Format::Jpeg {
         let header = Cursor::new(&bytes[..layout.header_bytes as usize]);
@@ -119,7 +118,7 @@ pub(crate) fn file_size(path: &Path, limit: ImageLimit) -> Result<FileSize, Imag
     let layout = structure::walk(&mut reader, format, length, Depth::Lengths).map_err(|flaw| flaw.of(path))?;
     reader.rewind().map_err(error)?;
     if format != Format::Jpeg {
-        return header_size(reader, format, layout, path, limit);
+        return header_size(reader.take(layout.walked_bytes), format, layout, path, limit);
     }
     // The decoder for JPEG reads its whole input, so it gets only the header.
     if layout.header_bytes > METADATA_BYTES {

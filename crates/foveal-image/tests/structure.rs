@@ -84,6 +84,28 @@ fn what_follows_the_end_of_an_image_is_of_no_concern() {
     }
 }
 
+/// Decoders for WebP look for chunks some bytes beyond the end of the container, where lengths can be of any size.
+#[test]
+fn a_chunk_after_the_end_of_a_webp_file_does_not_turn_the_image() {
+    let folder = Folder::new();
+    let image = noise(20, 10);
+    let lossless = &encoded(&image, image::ImageFormat::WebP)[12..];
+    let extended = |flags: u8| [&b"WEBPVP8X\x0A\0\0\0"[..], &[flags, 0, 0, 0, 19, 0, 0, 9, 0, 0], lossless].concat();
+    let container = |chunks: &[u8]| [b"RIFF", &(chunks.len() as u32).to_le_bytes()[..], chunks].concat();
+    // An EXIF block with one entry, the orientation 6, which turns the image by 90 degrees.
+    let turned = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    let exif = |length: u32| [b"EXIF", &length.to_le_bytes()[..], turned].concat();
+    for after in [vec![], exif(turned.len() as u32), exif(1 << 30)] {
+        let path = folder.write("after.webp", &[container(&extended(0)), after].concat());
+        assert_eq!(oriented_size(&path).unwrap(), (20, 10));
+        assert_eq!(load_rgb(&path).unwrap(), image);
+    }
+    // Inside the container the same block counts.
+    let inside = [extended(0x08), exif(turned.len() as u32)].concat();
+    let path = folder.write("inside.webp", &container(&inside));
+    assert_eq!(oriented_size(&path).unwrap(), (10, 20));
+}
+
 /// A preview inside the header ends with an end-of-image marker, and so does a comment.
 #[test]
 fn end_markers_in_segments_do_not_hide_a_truncation() {

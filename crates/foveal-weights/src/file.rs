@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use foveal_base::excerpt;
+use safetensors::{Dtype, SafeTensors};
 
 use crate::tensors::{Float, floats};
 use crate::{HostTensor, OtherTensor, TensorMap, WeightFile, WeightsError, torch};
@@ -72,16 +73,6 @@ pub fn tensors_from_safetensors(path: &Path, bytes: &[u8]) -> Result<TensorMap, 
     Ok(file.tensors)
 }
 
-/// The text of an error of the safetensors crate, which can quote the file, without what follows its first 300
-/// characters.
-pub(crate) fn brief(error: &SafeTensorError) -> String {
-    let text = error.to_string();
-    match text.char_indices().nth(300) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
-
 /// Refuses names that no network has, which would fill messages.
 fn check_names(path: &Path, file: &WeightFile) -> Result<(), WeightsError> {
     let others = file.others.iter().map(|other| &other.name);
@@ -97,7 +88,7 @@ fn check_names(path: &Path, file: &WeightFile) -> Result<(), WeightsError> {
 fn parse_safetensors(path: &Path, bytes: &[u8]) -> Result<WeightFile, WeightsError> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| WeightsError::Format {
         path: path.to_owned(),
-        found: format!("a damaged safetensors file ({})", brief(&e)),
+        found: format!("a damaged safetensors file ({})", excerpt(e)),
     })?;
     let mut out = WeightFile::default();
     for (name, view) in file.iter() {

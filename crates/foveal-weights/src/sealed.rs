@@ -7,12 +7,12 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use foveal_base::excerpt;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::HostTensor;
-use crate::file::brief;
 
 /// Text after which the checksum follows in the JSON of a sealed file.
 const FIELD: &str = "\"checksum\":\"";
@@ -47,7 +47,7 @@ pub fn seal<'a>(key: &str, meta: &impl Serialize, tensors: impl Iterator<Item = 
 /// A description of the damage if the bytes do not begin with a complete safetensors header.
 pub fn sealed_text(key: &str, bytes: &[u8]) -> Result<Option<String>, String> {
     let (_, header) =
-        SafeTensors::read_metadata(bytes).map_err(|e| format!("an incomplete or foreign file ({})", brief(&e)))?;
+        SafeTensors::read_metadata(bytes).map_err(|e| format!("an incomplete or foreign file ({})", excerpt(e)))?;
     Ok(header.metadata().as_ref().and_then(|metadata| metadata.get(key)).cloned())
 }
 
@@ -58,7 +58,7 @@ pub fn sealed_text(key: &str, bytes: &[u8]) -> Result<Option<String>, String> {
 pub fn check_seal(key: &str, text: &str, bytes: &[u8]) -> Result<(), String> {
     let damaged = "content that does not match its checksum: the file is damaged or was edited";
     let (_, header) =
-        SafeTensors::read_metadata(bytes).map_err(|e| format!("an incomplete or foreign file ({})", brief(&e)))?;
+        SafeTensors::read_metadata(bytes).map_err(|e| format!("an incomplete or foreign file ({})", excerpt(e)))?;
     // The checksum covers a single entry, so that no other may stand beside it.
     if header.metadata().as_ref().is_none_or(|entries| entries.len() != 1 || !entries.contains_key(key)) {
         return Err(damaged.to_owned());
@@ -68,7 +68,7 @@ pub fn check_seal(key: &str, text: &str, bytes: &[u8]) -> Result<(), String> {
     if !open.ends_with(FIELD) {
         return Err(damaged.to_owned());
     }
-    let file = SafeTensors::deserialize(bytes).map_err(|e| format!("a damaged safetensors file ({})", brief(&e)))?;
+    let file = SafeTensors::deserialize(bytes).map_err(|e| format!("a damaged safetensors file ({})", excerpt(e)))?;
     let mut views: Vec<_> = file.iter().collect();
     views.sort_unstable_by_key(|(name, _)| *name);
     let mut hash = Hash::new(open);

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use burn::store::pytorch_reader::{DType as TorchType, PickleValue, PytorchReader};
+use foveal_base::excerpt;
 use zip::ZipArchive;
 
 use crate::acting::dangerous;
@@ -23,8 +24,6 @@ const MAGIC: [&[u8]; 2] = [&[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x5
 const MAGIC_WITHIN: usize = 64;
 /// Number of pickles before the tensors of a stream: magic number, version, system, state dict, list of storages.
 const PICKLES: usize = 5;
-/// Maximum number of characters of a message that quotes the file.
-const QUOTED: usize = 300;
 /// Position of the magic number in a tar archive.
 const TAR: std::ops::Range<usize> = 257..262;
 
@@ -43,20 +42,20 @@ pub(crate) fn read(path: &Path, head: &[u8]) -> Result<WeightFile, WeightsError>
 fn contents(path: &Path, head: &[u8]) -> Result<WeightFile, String> {
     let container = container(head)?;
     check_pickles(path, &container)?;
-    let root = PytorchReader::read_pickle_data(path, None).map_err(|e| short(&e))?;
+    let root = PytorchReader::read_pickle_data(path, None).map_err(excerpt)?;
     let PickleValue::Dict(root) = root else {
-        return Err(format!("a pickle of {}, which is not a state dict", short(&kind(&root))));
+        return Err(format!("a pickle of {}, which is not a state dict", excerpt(kind(&root))));
     };
     let wrapper = WRAPPERS.into_iter().find(|key| matches!(root.get(*key), Some(PickleValue::Dict(_))));
     let reader = match wrapper {
         Some(key) => PytorchReader::with_top_level_key(path, key),
         None => PytorchReader::new(path),
     };
-    let reader = reader.map_err(|e| short(&e))?;
+    let reader = reader.map_err(excerpt)?;
     if reader.is_empty() {
         let mut keys: Vec<&str> = root.keys().map(String::as_str).collect();
         keys.sort_unstable();
-        return Err(short(&format!("a file without tensors, with the keys {}", keys.join(", "))));
+        return Err(excerpt(format!("a file without tensors, with the keys {}", keys.join(", "))));
     }
     bound::tensors(path, reader.tensors().values())?;
     let arch = match root.get(ARCH) {
@@ -75,7 +74,7 @@ fn contents(path: &Path, head: &[u8]) -> Result<WeightFile, String> {
                 continue;
             }
         };
-        let bytes = tensor.read().map_err(|e| short(&e))?;
+        let bytes = tensor.read().map_err(excerpt)?;
         out.tensors.insert(name, HostTensor { shape: tensor.shape().to_vec(), values: floats(&float, &bytes) });
     }
     out.others.sort_by(|a, b| a.name.cmp(&b.name));
@@ -160,16 +159,7 @@ fn plain_pickle(mut file: impl BufRead) -> String {
     let names: Vec<&str> = survey.globals.iter().map(String::as_str).collect();
     match names.as_slice() {
         [] => "a pickle without tensors".into(),
-        names => short(&format!("a pickle without tensors that names {}", names.join(", "))),
-    }
-}
-
-/// Shortens a message that quotes a file, since names in files can have any length.
-fn short(message: &impl ToString) -> String {
-    let message = message.to_string();
-    match message.char_indices().nth(QUOTED) {
-        Some((end, _)) => format!("{}…", &message[..end]),
-        None => message,
+        names => excerpt(format!("a pickle without tensors that names {}", names.join(", "))),
     }
 }
 

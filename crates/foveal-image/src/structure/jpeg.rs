@@ -63,7 +63,7 @@ pub(super) fn walk(reader: &mut (impl BufRead + Seek), length: u64) -> Result<La
             reader.seek_relative(data - 1)?;
             if layout.header_bytes == 0 {
                 let working_bytes = frame.map_or(0, |frame: Frame| frame.working_bytes(components));
-                layout = Layout { header_bytes: position, working_bytes };
+                layout = Layout { header_bytes: position, walked_bytes: length, working_bytes };
                 if ends_with_marker {
                     return Ok(layout);
                 }

@@ -56,6 +56,9 @@ pub(crate) enum Depth {
 pub(crate) struct Layout {
     /// Number of bytes at the start of the file that contain everything before the pixels; 0 if it is not known.
     pub header_bytes: u64,
+    /// Number of bytes at the start of the file that a decoder may read: the whole file, or less where the rest of it
+    /// has not been walked.
+    pub walked_bytes: u64,
     /// Bytes that a decoder needs besides the pixels, as far as they follow from the header.
     pub working_bytes: u64,
 }
@@ -68,11 +71,12 @@ pub(crate) fn walk(
     depth: Depth,
 ) -> Result<Layout, Flaw> {
     reader.rewind()?;
+    let whole = Layout { walked_bytes: length, ..Layout::default() };
     match format {
         Format::Jpeg => jpeg::walk(reader, length),
-        Format::Png => png::walk(reader, length, depth).map(|()| Layout::default()),
-        Format::WebP => riff::walk(reader, length).map(|()| Layout::default()),
-        Format::Bmp => bmp::walk(reader, length).map(|()| Layout::default()),
+        Format::Png => png::walk(reader, length, depth).map(|()| whole),
+        Format::WebP => riff::walk(reader, length).map(|walked_bytes| Layout { walked_bytes, ..whole }),
+        Format::Bmp => bmp::walk(reader, length).map(|()| whole),
     }
 }
 

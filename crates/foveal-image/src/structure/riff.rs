@@ -7,7 +7,10 @@ use super::{Flaw, bytes};
 const MISSING: &str = "the end of the RIFF container";
 
 /// Walks the chunks up to the end of the container. What follows it is of no concern.
-pub(super) fn walk(reader: &mut (impl BufRead + Seek), length: u64) -> Result<(), Flaw> {
+///
+/// Returns the number of bytes of the container and of the chunks that begin in it. A decoder must not read more: the
+/// length in a chunk header that is cut off by the end of the container has not been checked.
+pub(super) fn walk(reader: &mut (impl BufRead + Seek), length: u64) -> Result<u64, Flaw> {
     let start: [u8; 12] = bytes(reader, MISSING)?;
     // The size of the container counts the bytes after the first 8.
     let end = 8 + u64::from(u32::from_le_bytes([start[4], start[5], start[6], start[7]]));
@@ -29,7 +32,8 @@ pub(super) fn walk(reader: &mut (impl BufRead + Seek), length: u64) -> Result<()
         position += 8 + padded;
     }
     if has_pixels {
-        Ok(())
+        // The padding of the last chunk may be missing.
+        Ok(end.max(position).min(length))
     } else {
         Err(Flaw::Malformed("the WebP file has no VP8, VP8L or ANMF chunk, so it has no pixels".to_owned()))
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use foveal_base::text::{read_data, read_data_text};
-use foveal_base::{sync_folder, write_atomically};
+use foveal_base::{excerpt, sync_folder, write_atomically};
 use foveal_weights::tensors_from_safetensors;
 
 use super::report::FORMAT;
@@ -81,17 +81,18 @@ impl BlackBox {
         };
         let bad = |path: &Path, found: String| TrainError::BlackBox { path: path.to_owned(), found };
         let value: serde_json::Value = serde_json::from_slice(&text)
-            .map_err(|e| bad(&path, format!("expected the report of a black box, found no JSON ({e})")))?;
+            .map_err(|e| bad(&path, format!("expected the report of a black box, found no JSON ({})", excerpt(e))))?;
         if value.get("format").and_then(serde_json::Value::as_u64) != Some(u64::from(FORMAT)) {
-            let found = value.get("format").map_or("none".to_owned(), ToString::to_string);
+            let found = value.get("format").map_or("none".to_owned(), excerpt);
             return Err(bad(&path, format!("expected a black box of format {FORMAT}, found {found}")));
         }
-        let report: Report = serde_json::from_value(value)
-            .map_err(|e| bad(&path, format!("expected the report of a black box, found other content ({e})")))?;
+        let report: Report = serde_json::from_value(value).map_err(|e| {
+            bad(&path, format!("expected the report of a black box, found other content ({})", excerpt(e)))
+        })?;
         let path = folder.join(CONFIG);
         let text = read_data_text(&path).map_err(TrainError::io(&path))?;
         let config: RunConfig = toml::from_str(&text)
-            .map_err(|e| bad(&path, format!("expected the configuration of the run, found {e}")))?;
+            .map_err(|e| bad(&path, format!("expected the configuration of the run, found {}", excerpt(e))))?;
         config.validate()?;
         let path = folder.join(WEIGHTS);
         let bytes = read_data(&path).map_err(TrainError::io(&path))?;

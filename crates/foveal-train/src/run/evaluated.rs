@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use foveal_base::{text::read_data, write_atomically};
+use foveal_base::{excerpt, text::read_data, write_atomically};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -63,7 +63,7 @@ impl Evaluated {
         };
         let bad = |found: String| TrainError::State { path: path.to_owned(), found };
         let other = |e: serde_json::Error| {
-            bad(format!("expected the epoch and the best evaluation as JSON, found something else ({e})"))
+            bad(format!("expected the epoch and the best evaluation as JSON, found something else ({})", excerpt(e)))
         };
         let value: Value = serde_json::from_slice(&bytes).map_err(other)?;
         let known = |key: &String| ["epoch", "best", "provisional", "checksum"].contains(&key.as_str());

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use foveal_base::{text::read_data, write_atomically};
+use foveal_base::{excerpt, text::read_data, write_atomically};
 use foveal_coco::CategoryInfo;
 use foveal_criterion::SmoothedPositives;
 use foveal_detector::ModelConfig;
@@ -190,7 +190,8 @@ impl TrainState {
         })?;
         let other = |e: serde_json::Error| {
             bad(format!(
-                "expected the counters of a training state as JSON in the metadata {KEY}, found something else ({e})"
+                "expected the counters of a training state as JSON in the metadata {KEY}, found something else ({})",
+                excerpt(e)
             ))
         };
         #[derive(Deserialize)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::Device;
+use foveal_base::excerpt;
 use foveal_detector::CheckpointMeta;
 use serde_json::Value;
 
@@ -87,7 +88,7 @@ fn unrecorded(
     let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
     let config: RunConfig = toml::from_str(&text).map_err(|e| TrainError::State {
         path: path.clone(),
-        found: format!("expected the configuration of the saved run, found something else ({e})"),
+        found: format!("expected the configuration of the saved run, found something else ({})", excerpt(e)),
     })?;
     let mut config = serde_json::to_value(config).expect("a configuration is JSON");
     config["train"]["seed"] = meta.seed.into();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use foveal_base::{names, text::read_text};
+use foveal_base::{excerpt, names, text::read_text};
 use toml::{Table, Value};
 
 use super::{PATH_KEYS, absolute};
@@ -53,7 +53,7 @@ impl Layer {
             .with_context(|| format!("cannot read the configuration {}{}", path.display(), near(path)))?;
         let mut table: Table = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-            anyhow!("{}:{line}: invalid TOML: {}", path.display(), error.message().replace('\n', " "))
+            anyhow!("{}:{line}: invalid TOML: {}", path.display(), excerpt(error.message().replace('\n', " ")))
         })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         resolve_paths(&mut table, folder);

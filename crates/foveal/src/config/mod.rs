@@ -8,6 +8,7 @@ mod schema;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
+use foveal_base::excerpt;
 use foveal_train::RunConfig;
 use toml::{Table, Value};
 
@@ -87,7 +88,7 @@ fn resolve(layers: &[Layer]) -> Result<RunConfig> {
     let config: RunConfig = serde_path_to_error::deserialize(Value::Table(merged)).map_err(|error| {
         let path = error.path().to_string();
         let origin = origin_of(layers, &path);
-        let message = error.inner().message().trim().replace('\n', " ");
+        let message = excerpt(error.inner().message().trim().replace('\n', " "));
         anyhow!("{origin}: {path}: {message}")
     })?;
     config.validate().map_err(|error| anyhow!("{}: {error}", origin_of(layers, &error.key)))?;

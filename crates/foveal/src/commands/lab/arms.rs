@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use foveal_base::text::read_text;
+use foveal_base::{excerpt, text::read_text};
 use foveal_train::RunConfig;
 use serde::Deserialize;
 use toml::Table;
@@ -78,7 +78,7 @@ impl ArmSet {
     fn parse(text: &str, name: &str) -> Result<Self> {
         let mut set: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-            anyhow::anyhow!("line {line}: {}", error.message().replace('\n', " "))
+            anyhow::anyhow!("line {line}: {}", excerpt(error.message().replace('\n', " ")))
         })?;
         set.name = name.to_owned();
         if set.arms.is_empty() {
