@@ -28,9 +28,10 @@ fn conv(groups: usize, device: &Device) -> Vec<Vec<f32>> {
     vec![to_vec(y), dx, dw, grad(b.grad(&grads).map(to_vec))]
 }
 
-/// A convolution with scale, shift, residual and ReLU, with a trained input, weight, shift and residual. Maps have the
-/// data type `maps`.
-fn conv_epilogue([kernel, stride, groups]: [usize; 3], maps: DType, device: &Device) -> Vec<Vec<f32>> {
+/// A convolution with scale, shift, residual and an activation, with a trained input, weight, shift and residual. Maps
+/// have the data type `maps`.
+fn conv_epilogue(window: [usize; 3], activation: Activation, maps: DType, device: &Device) -> Vec<Vec<f32>> {
+    let [kernel, stride, groups] = window;
     let out = 8 / stride;
     let x = leaf(1, [1, 4, 8, 8], device, true);
     let (w, b) = (leaf(2, [4, 4 / groups, kernel, kernel], device, true), leaf(3, [4], device, true));
@@ -39,7 +40,7 @@ fn conv_epilogue([kernel, stride, groups]: [usize; 3], maps: DType, device: &Dev
         scale: Some(tensor(6, [4], device)),
         shift: Some(b.clone()),
         residual: Some(rest.clone().cast(maps)),
-        activation: Activation::Relu,
+        activation,
     };
     let options = ConvOptions { stride, padding: kernel / 2, groups };
     let y = conv2d_fused(x.clone().cast(maps), w.clone(), epilogue, options).cast(FloatDType::F32);
@@ -99,7 +100,7 @@ fn wgpu_agrees_with_the_cpu() {
         assert_close(&format!("convolution, groups {groups}"), &conv(groups, &gpu), &conv(groups, &cpu));
     }
     for window in WINDOWS {
-        let run = |device| conv_epilogue(window, DType::F32, device);
+        let run = |device| conv_epilogue(window, Activation::Relu, DType::F32, device);
         assert_close(&format!("convolution with epilogue, {window:?}"), &run(&gpu), &run(&cpu));
     }
 }
@@ -112,10 +113,11 @@ fn wgpu_convolutions_of_16_bits_agree_with_32_bits_on_the_cpu() {
         return;
     }
     for window in WINDOWS {
-        let (half, exact) = (conv_epilogue(window, DType::F16, &gpu), conv_epilogue(window, DType::F32, &cpu));
-        for (i, (half, exact)) in half.iter().zip(&exact).enumerate() {
+        // A ReLU would turn the rounding of a value near zero into a gradient that is missing.
+        let run = |maps, device| conv_epilogue(window, Activation::None, maps, device);
+        for (i, (half, exact)) in run(DType::F16, &gpu).iter().zip(&run(DType::F32, &cpu)).enumerate() {
             let error = relative(half, exact);
-            assert!(error < 5e-3, "{window:?}: result {i} differs by {error:e}");
+            assert!(error < 1e-2, "{window:?}: result {i} differs by {error:e}");
         }
     }
 }
