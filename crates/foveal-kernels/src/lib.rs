@@ -3,7 +3,8 @@
 //! Every operation has two implementations. The *fused* kernel runs for `f32` tensors on the CPU backends (`ndarray`
 //! and `flex`, from one source) and is a single autodiff node. The *reference* is composed of Burn's operations. It is
 //! used for all other backends and data types, and the tests compare the fused kernels with it. [`set_reference`] makes
-//! all operations use the reference.
+//! all operations use the reference. The convolution has a third: Burn's operations in a single autodiff node, which
+//! takes the place of the reference on GPUs and for 16-bit maps.
 //!
 //! Results never depend on the number of threads. Either the work is cut into tasks by shape alone, or a value does not
 //! depend on the task that computes it. Partial sums are added in the order of their indices.
@@ -12,9 +13,18 @@
 #![allow(deprecated)]
 
 mod cpu;
+mod kept;
 mod ops;
 
+// The unit tests share the helpers of the integration tests, which name this crate.
+#[cfg(test)]
+extern crate self as foveal_kernels;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod test_common;
+
 pub use cpu::route::{reference, set_reference, takes_maps};
+pub use kept::{Kept, ValueId, value_id};
 pub use ops::affine::affine;
 pub use ops::batch_norm::{BatchNormOutput, batch_norm_train};
 pub use ops::channels_last::channels_last;
@@ -23,7 +33,9 @@ pub use ops::class_loss::{
     ClassLossParams, ClassTerms, IGNORE, LossBin, PairSums, PositivePlaces, breakdown_bin_start, class_loss,
     class_loss_with,
 };
-pub use ops::conv::{ConvOptions, Epilogue, MapSize, conv2d, conv2d_fused, conv2d_maps, conv2d_reference};
+pub use ops::conv::{
+    ConvOptions, Epilogue, MapSize, WeightCache, conv2d, conv2d_cached, conv2d_fused, conv2d_maps, conv2d_reference,
+};
 pub use ops::elementwise::Activation;
 pub use ops::group_norm::{group_norm, group_norm_maps};
 pub use ops::pool::max_pool_3x3_s2_p1;

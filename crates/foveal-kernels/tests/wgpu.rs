@@ -5,7 +5,7 @@
 
 mod common;
 
-use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, DeviceKind, FloatDType, Int, Tensor, TensorData};
 use common::*;
 use foveal_kernels::*;
 
@@ -27,6 +27,28 @@ fn conv(groups: usize, device: &Device) -> Vec<Vec<f32>> {
     let [dx, dw] = wx;
     vec![to_vec(y), dx, dw, grad(b.grad(&grads).map(to_vec))]
 }
+
+/// A convolution with scale, shift, residual and an activation, with a trained input, weight, shift and residual. Maps
+/// have the data type `maps`.
+fn conv_epilogue(window: [usize; 3], activation: Activation, maps: DType, device: &Device) -> Vec<Vec<f32>> {
+    let [kernel, stride, groups] = window;
+    let out = 8 / stride;
+    let x = leaf(1, [1, 4, 8, 8], device, true);
+    let (w, b) = (leaf(2, [4, 4 / groups, kernel, kernel], device, true), leaf(3, [4], device, true));
+    let rest = leaf(5, [1, 4, out, out], device, true);
+    let epilogue = Epilogue {
+        scale: Some(tensor(6, [4], device)),
+        shift: Some(b.clone()),
+        residual: Some(rest.clone().cast(maps)),
+        activation,
+    };
+    let options = ConvOptions { stride, padding: kernel / 2, groups };
+    let y = conv2d_fused(x.clone().cast(maps), w.clone(), epilogue, options).cast(FloatDType::F32);
+    with_grads(y, vec![grad_of(&x), grad_of(&w), grad_of(&b), grad_of(&rest)])
+}
+
+/// Kernel, stride and groups of the convolutions with an epilogue.
+const WINDOWS: [[usize; 3]; 4] = [[1, 1, 1], [3, 1, 1], [3, 2, 1], [3, 1, 2]];
 
 fn affine_relu(device: &Device) -> Vec<Vec<f32>> {
     let x = leaf(1, [1, 4, 8, 8], device, true);
@@ -76,5 +98,26 @@ fn wgpu_agrees_with_the_cpu() {
     assert_close("affine", &affine_relu(&gpu), &affine_relu(&cpu));
     for groups in [1, 2] {
         assert_close(&format!("convolution, groups {groups}"), &conv(groups, &gpu), &conv(groups, &cpu));
+    }
+    for window in WINDOWS {
+        let run = |device| conv_epilogue(window, Activation::Relu, DType::F32, device);
+        assert_close(&format!("convolution with epilogue, {window:?}"), &run(&gpu), &run(&cpu));
+    }
+}
+
+#[test]
+fn wgpu_convolutions_of_16_bits_agree_with_32_bits_on_the_cpu() {
+    let (gpu, cpu) = (wgpu(), Device::flex().autodiff());
+    if !gpu.supports_dtype(DType::F16) {
+        eprintln!("SKIPPED: this adapter has no 16-bit numbers");
+        return;
+    }
+    for window in WINDOWS {
+        // A ReLU would turn the rounding of a value near zero into a gradient that is missing.
+        let run = |maps, device| conv_epilogue(window, Activation::None, maps, device);
+        for (i, (half, exact)) in run(DType::F16, &gpu).iter().zip(&run(DType::F32, &cpu)).enumerate() {
+            let error = relative(half, exact);
+            assert!(error < 1e-2, "{window:?}: result {i} differs by {error:e}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use foveal_kernels::{Activation, ConvOptions, Epilogue, MapSize, conv2d_fused, conv2d_maps};
+use foveal_kernels::{Activation, ConvOptions, Epilogue, MapSize, WeightCache, conv2d_cached, conv2d_maps};
 
 use crate::norm::{Folded, Norm};
 
@@ -16,6 +16,9 @@ pub struct Conv2d {
     /// Stride, padding and groups of the convolution.
     #[module(skip)]
     pub options: ConvOptions,
+    /// The weight as a GPU reads it, as long as it does not change.
+    #[module(skip)]
+    cache: WeightCache,
 }
 
 impl Conv2d {
@@ -25,7 +28,8 @@ impl Conv2d {
     /// - weight: `[out_channels, in_channels / groups, kernel, kernel]`
     /// - bias: `[out_channels]`
     pub fn new(weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions) -> Self {
-        Self { weight: Param::from_tensor(weight), bias: bias.map(Param::from_tensor), options }
+        let (weight, bias) = (Param::from_tensor(weight), bias.map(Param::from_tensor));
+        Self { weight, bias, options, cache: WeightCache::default() }
     }
 
     /// Makes a layer of one group with the padding `kernel / 2`, which keeps height and width at stride 1 if the kernel
@@ -53,7 +57,24 @@ impl Conv2d {
     /// # Panics
     /// If the shapes do not fit each other, or the groups do not divide the channels.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        conv2d_fused(x, self.weight.val(), Epilogue { shift: self.bias(), ..Epilogue::default() }, self.options)
+        self.forward_activated(x, Activation::None)
+    }
+
+    /// Computes `activation(conv(x) + bias)` in one operation.
+    ///
+    /// # Shapes
+    /// - x: `[batch, in_channels, height, width]`
+    /// - result: `[batch, out_channels, out_height, out_width]` with `out = (size + 2 * padding - kernel) / stride +
+    ///   1`, rounded down
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other, or the groups do not divide the channels.
+    pub fn forward_activated(&self, x: Tensor<4>, activation: Activation) -> Tensor<4> {
+        self.run(x, Epilogue { shift: self.bias(), activation, ..Epilogue::default() })
+    }
+
+    fn run(&self, x: Tensor<4>, epilogue: Epilogue) -> Tensor<4> {
+        conv2d_cached(x, self.weight.val(), epilogue, self.options, &self.cache)
     }
 
     /// Computes the convolution of several maps in one tensor, plus the bias, and applies an activation. Each map is
@@ -101,7 +122,6 @@ impl Conv2d {
             return norm.forward(self.forward(x), residual, activation);
         }
         let Folded { scale, shift } = norm.by_statistics();
-        let epilogue = Epilogue { scale: Some(scale), shift: Some(shift), residual, activation };
-        conv2d_fused(x, self.weight.val(), epilogue, self.options)
+        self.run(x, Epilogue { scale: Some(scale), shift: Some(shift), residual, activation })
     }
 }

@@ -3,7 +3,10 @@
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::{Device, Tensor};
 
-use foveal_kernels::{Activation, MapSize, affine, batch_norm_train, group_norm, group_norm_maps, relu};
+use foveal_kernels::{
+    Activation, Kept, MapSize, ValueId, affine, batch_norm_train, group_norm, group_norm_maps, relu, takes_maps,
+    value_id,
+};
 
 /// The value that is added to the variance by default: 1e-5, torch's `eps` for batch norm, frozen batch norm and group
 /// norm.
@@ -38,6 +41,10 @@ pub(crate) struct Folded {
     pub(crate) shift: Tensor<1>,
 }
 
+/// What the affine map of a norm is computed from: the identities of scale, shift, mean and variance, and the bits of
+/// the value that is added to the variance.
+type FoldedFrom = ([ValueId; 4], u64);
+
 /// A normalisation layer, with the parameter names of torch. It is fused with the residual sum and the activation that
 /// follow it.
 #[derive(Module, Debug)]
@@ -56,6 +63,9 @@ pub struct Norm {
     /// Value that is added to the variance before the division.
     #[module(skip)]
     pub eps: f64,
+    /// The affine map of a norm that is not trained, as long as nothing that it is computed from changes. GPUs only.
+    #[module(skip)]
+    folded: Kept<FoldedFrom, Folded>,
 }
 
 impl Norm {
@@ -75,7 +85,15 @@ impl Norm {
         let param = |value: f64| {
             Param::from_tensor(Tensor::full([channels], value, device)).set_require_grad(kind != NormKind::Frozen)
         };
-        Self { weight: param(1.0), bias: param(0.0), running_mean: stats(0.0), running_var: stats(1.0), kind, eps }
+        Self {
+            weight: param(1.0),
+            bias: param(0.0),
+            running_mean: stats(0.0),
+            running_var: stats(1.0),
+            kind,
+            eps,
+            folded: Kept::default(),
+        }
     }
 
     /// Computes `activation(norm(x) + residual)`; without a residual, nothing is added. A batch norm that is trained
@@ -159,13 +177,26 @@ impl Norm {
 
     /// The affine map that the norm applies by its stored statistics, scale and shift.
     ///
+    /// On GPUs, the map of a norm that is not trained is kept and has no autodiff. It is computed again if a parameter
+    /// or a statistic has another value than before, however it was changed.
+    ///
     /// # Panics
     /// If this is a group norm, which stores no statistics.
     pub(crate) fn by_statistics(&self) -> Folded {
         let stat = |s: &Option<RunningState<Tensor<1>>>| s.as_ref().expect("the norm stores statistics").value_sync();
-        let scale = self.weight.val() / (stat(&self.running_var) + self.eps).sqrt();
-        let shift = self.bias.val() - stat(&self.running_mean) * scale.clone();
-        Folded { scale, shift }
+        let from = [self.weight.val(), self.bias.val(), stat(&self.running_mean), stat(&self.running_var)];
+        let fold = |[weight, bias, mean, var]: [Tensor<1>; 4]| {
+            let scale = weight / (var + self.eps).sqrt();
+            let shift = bias - mean * scale.clone();
+            Folded { scale, shift }
+        };
+        match from.each_ref().map(value_id) {
+            [Some(weight), Some(bias), Some(mean), Some(var)] if self.is_fixed_affine() => {
+                let key = ([weight, bias, mean, var], self.eps.to_bits());
+                self.folded.get(key, || fold(from.map(Tensor::without_autodiff)))
+            }
+            _ => fold(from),
+        }
     }
 
     /// Whether the norm is an affine map by stored statistics whose scale and shift are not trained.
@@ -177,12 +208,124 @@ impl Norm {
 
 /// Computes `activation(y + residual)`; without a residual, nothing is added.
 fn finish(y: Tensor<4>, residual: Option<Tensor<4>>, activation: Activation) -> Tensor<4> {
-    match (residual, activation) {
-        (None, Activation::None) => y,
-        (None, Activation::Relu) => relu(y),
-        (residual, activation) => {
+    let y = match residual {
+        // The fused kernels of the CPUs add and activate in one pass, as Burn does on GPUs by itself.
+        Some(residual) if takes_maps(&y) => {
             let (channels, device) = (y.dims()[1], y.device());
-            affine(y, Tensor::ones([channels], &device), Tensor::zeros([channels], &device), residual, activation)
+            let (scale, shift) = (Tensor::ones([channels], &device), Tensor::zeros([channels], &device));
+            return affine(y, scale, shift, Some(residual), activation);
         }
+        Some(residual) => y + residual,
+        None => y,
+    };
+    match activation {
+        Activation::None => y,
+        Activation::Relu => relu(y),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::ModuleMapper;
+
+    use super::*;
+
+    fn values(t: Tensor<1>) -> Vec<f32> {
+        t.into_data().try_to_vec().expect("f32 values")
+    }
+
+    /// A frozen norm of two channels whose scale, shift, mean and variance are all different.
+    fn frozen(device: &Device) -> Norm {
+        let fixed = |values: [f32; 2]| Param::from_tensor(Tensor::from_floats(values, device)).set_require_grad(false);
+        let stored = |values: [f32; 2]| Some(RunningState::new(Tensor::from_floats(values, device)));
+        Norm {
+            weight: fixed([2.0, 3.0]),
+            bias: fixed([0.5, -1.0]),
+            running_mean: stored([1.0, -2.0]),
+            running_var: stored([4.0, 0.25]),
+            ..Norm::new(2, NormKind::Frozen, 0.0, device)
+        }
+    }
+
+    /// Checks that the folded map of a norm is that of its present parameters and statistics.
+    fn check(norm: &Norm) -> Folded {
+        let read = |t: Tensor<1>| values(t).into_iter().map(f64::from).collect::<Vec<f64>>();
+        let stat = |s: &Option<RunningState<Tensor<1>>>| read(s.as_ref().expect("a statistic").value_sync());
+        let (weight, bias) = (read(norm.weight.val()), read(norm.bias.val()));
+        let (mean, var) = (stat(&norm.running_mean), stat(&norm.running_var));
+        let folded = norm.by_statistics();
+        let (scale, shift) = (values(folded.scale.clone()), values(folded.shift.clone()));
+        for c in 0..2 {
+            let expected = weight[c] / (var[c] + norm.eps).sqrt();
+            assert!(
+                (f64::from(scale[c]) - expected).abs() < 1e-5,
+                "scale of channel {c}: {}, not {expected}",
+                scale[c]
+            );
+            let expected = bias[c] - mean[c] * expected;
+            assert!(
+                (f64::from(shift[c]) - expected).abs() < 1e-5,
+                "shift of channel {c}: {}, not {expected}",
+                shift[c]
+            );
+        }
+        folded
+    }
+
+    struct Double;
+
+    impl ModuleMapper for Double {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, tensor, mapper) = param.consume();
+            Param::from_mapped_value(id, tensor * 2.0, mapper)
+        }
+    }
+
+    /// Every way by which a parameter or a statistic gets another value; each is followed by `then`.
+    fn change_everything(norm: &mut Norm, device: &Device, mut then: impl FnMut(&Norm)) {
+        norm.weight = Param::from_tensor(Tensor::from_floats([5.0, 6.0], device)).set_require_grad(false);
+        then(norm);
+        norm.bias = norm.bias.clone().map(|bias| bias + 1.0);
+        then(norm);
+        norm.running_mean.as_ref().expect("a mean").update(Tensor::from_floats([3.0, 4.0], device));
+        then(norm);
+        norm.running_var = Some(RunningState::new(Tensor::from_floats([9.0, 16.0], device)));
+        then(norm);
+        norm.eps = 7.0;
+        then(norm);
+        // The statistics of a clone are those of the norm itself.
+        let _ = norm.clone().map(&mut Double);
+        then(norm);
+        *norm = norm.clone().map(&mut Double);
+        then(norm);
+    }
+
+    #[test]
+    fn the_folded_map_follows_every_change() {
+        let device = Device::flex().autodiff();
+        let mut norm = frozen(&device);
+        check(&norm);
+        change_everything(&mut norm, &device, |norm| drop(check(norm)));
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn wgpu_keeps_the_folded_map_until_something_changes() {
+        let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice).autodiff();
+        let mut norm = frozen(&device);
+        let id = |norm: &Norm| value_id(&check(norm).scale).expect("a tensor of a GPU has an identity");
+        let mut last = id(&norm);
+        assert_eq!(id(&norm), last, "the map is kept");
+        assert_eq!(id(&norm.valid()), last, "a copy for inference keeps it too");
+        assert_eq!(id(&norm.clone()), last);
+        change_everything(&mut norm, &device, |norm| {
+            let new = id(norm);
+            assert_ne!(new, last, "the map is computed again");
+            assert_eq!(id(norm), new, "the new map is kept");
+            last = new;
+        });
+        Norm::train(&mut norm);
+        assert!(norm.by_statistics().scale.is_autodiff(), "the map of a norm that is trained has gradients");
+        assert_ne!(id(&norm), id(&norm), "it is not kept");
     }
 }

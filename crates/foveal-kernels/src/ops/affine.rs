@@ -16,6 +16,9 @@ use crate::ops::elementwise::{Activation, masked_scaled, relu};
 /// Computes `activation(x * scale + shift + residual)` with one scale and one shift per channel. Without a residual
 /// nothing is added. All four tensors receive gradients.
 ///
+/// The maps `x`, residual and result have one data type. Scale and shift may have more bits; the sum is then computed
+/// in their data type and rounded once.
+///
 /// # Shapes
 /// `x`, `residual` and the result `[batch, channels, height, width]`, `scale` and `shift` `[channels]`.
 ///
@@ -34,12 +37,14 @@ pub fn affine(
         assert_eq!(residual.dims(), x.dims(), "affine: the residual must have the shape of x");
     }
     if !fused_kernel(&x) {
+        let (maps, inner) = (x.dtype(), scale.dtype());
         let by_channel = |t: Tensor<1>| t.reshape([1, channels, 1, 1]);
-        let y = x * by_channel(scale) + by_channel(shift);
-        return activation.reference(match residual {
-            Some(residual) => y + residual,
+        let y = x.cast(inner) * by_channel(scale) + by_channel(shift);
+        let y = activation.reference(match residual {
+            Some(residual) => y + residual.cast(inner),
             None => y,
         });
+        return y.cast(maps);
     }
     let (x, scale, shift) = (x.into_dispatch(), scale.into_dispatch(), shift.into_dispatch());
     Tensor::from_dispatch(match residual {

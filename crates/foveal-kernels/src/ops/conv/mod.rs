@@ -1,5 +1,6 @@
 //! Two-dimensional convolution.
 mod backward;
+mod composed;
 mod direct;
 mod epilogue;
 mod forward;
@@ -16,13 +17,14 @@ mod winograd;
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 
-use crate::cpu::route::fused_kernel;
+use crate::cpu::route::{self, fused_kernel};
 use crate::ops::affine::affine;
 use crate::ops::elementwise::Activation;
 use geometry::Geometry;
 use node::ConvOps;
 use spec::{ConvSpec, EpilogueParts};
 
+pub use composed::WeightCache;
 pub use epilogue::Epilogue;
 pub use maps::MapSize;
 pub(crate) use maps::{Level, Maps};
@@ -60,8 +62,11 @@ fn reference(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, geometry:
     burn::tensor::module::conv2d(x, weight, bias, geometry.burn_options())
 }
 
-/// Computes a convolution and its epilogue, `activation(conv(x, weight) * scale + shift + residual)`, in one operation
-/// on the CPU backends. `x`, `weight`, the shift and the residual receive gradients.
+/// Computes a convolution and its epilogue, `activation(conv(x, weight) * scale + shift + residual)`, in one autodiff
+/// node. `x`, `weight`, the shift and the residual receive gradients.
+///
+/// The maps `x`, residual and result have one data type. Weight, scale and shift may have more bits; their gradients
+/// have the data type of the weight and of the shift.
 ///
 /// # Shapes
 /// `x [batch, in_channels, height, width]`, `weight [out_channels, in_channels / groups, kernel, kernel]`; the result
@@ -73,29 +78,77 @@ fn reference(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, geometry:
 pub fn conv2d_fused(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, options: ConvOptions) -> Tensor<4> {
     let bias = epilogue.shift.as_ref().map(Tensor::dims);
     let geometry = Geometry::new(x.dims(), weight.dims(), bias, options);
-    fused(x, weight, epilogue, geometry)
+    run(x, weight, epilogue, geometry, None)
 }
 
-/// Computes a convolution and its epilogue, in one operation if the fused kernels support the tensors.
-fn fused(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, geometry: Geometry) -> Tensor<4> {
+/// Computes the same as [`conv2d_fused`]. On GPUs, `cache` keeps the weight in the form in which it is read, so that a
+/// later call with the same weight and scale need not prepare it.
+///
+/// # Shapes
+/// `x [batch, in_channels, height, width]`, `weight [out_channels, in_channels / groups, kernel, kernel]`; the result
+/// is `[batch, out_channels, out_height, out_width]` with `out = (size + 2 * padding - kernel) / stride + 1`, rounded
+/// down.
+///
+/// # Panics
+/// If the shapes do not fit each other, or the groups do not divide the channels.
+pub fn conv2d_cached(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    epilogue: Epilogue,
+    options: ConvOptions,
+    cache: &WeightCache,
+) -> Tensor<4> {
+    let bias = epilogue.shift.as_ref().map(Tensor::dims);
+    let geometry = Geometry::new(x.dims(), weight.dims(), bias, options);
+    run(x, weight, epilogue, geometry, Some(cache))
+}
+
+/// Computes a convolution and its epilogue by Burn's operations, each with its own autodiff node. In 16 bits, the scale
+/// is folded into the weight before that is rounded.
+fn run_reference(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, geometry: Geometry) -> Tensor<4> {
     let Epilogue { scale, shift, residual, activation } = epilogue;
-    if let Some(scale) = &scale {
+    let (channels, device, maps) = (geometry.out_channels, x.device(), x.dtype());
+    if weight.dtype() != maps {
+        let weight = match scale {
+            Some(scale) => weight * scale.reshape([channels, 1, 1, 1]),
+            None => weight,
+        };
+        let shift = shift.unwrap_or_else(|| Tensor::zeros([channels], &device));
+        let y = reference(x, weight.cast(maps), None, geometry);
+        return affine(y, Tensor::ones([channels], &device), shift, residual, activation);
+    }
+    match (scale, shift, residual) {
+        (None, shift, None) => activation.reference(reference(x, weight, shift, geometry)),
+        (scale, shift, residual) => {
+            let scale = scale.unwrap_or_else(|| Tensor::ones([channels], &device));
+            let shift = shift.unwrap_or_else(|| Tensor::zeros([channels], &device));
+            affine(reference(x, weight, None, geometry), scale, shift, residual, activation)
+        }
+    }
+}
+
+/// Computes a convolution and its epilogue: by the fused kernels if they support the tensors, else by Burn's operations
+/// in one autodiff node, or in one each if the reference is asked for.
+fn run(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    epilogue: Epilogue,
+    geometry: Geometry,
+    cache: Option<&WeightCache>,
+) -> Tensor<4> {
+    if let Some(scale) = &epilogue.scale {
         assert_eq!(scale.dims(), [geometry.out_channels], "conv2d: the scale has the wrong length");
     }
-    if let Some(residual) = &residual {
+    if let Some(residual) = &epilogue.residual {
         assert_eq!(residual.dims(), geometry.output_dims(), "conv2d: the residual must have the output's shape");
     }
-    if !fused_kernel(&x) || !fused_kernel(&weight) {
-        return match (scale, shift, residual) {
-            (None, shift, None) => activation.reference(reference(x, weight, shift, geometry)),
-            (scale, shift, residual) => {
-                let (channels, device) = (geometry.out_channels, x.device());
-                let scale = scale.unwrap_or_else(|| Tensor::ones([channels], &device));
-                let shift = shift.unwrap_or_else(|| Tensor::zeros([channels], &device));
-                affine(reference(x, weight, None, geometry), scale, shift, residual, activation)
-            }
-        };
+    if route::reference() {
+        return run_reference(x, weight, epilogue, geometry);
     }
+    if !fused_kernel(&x) || !fused_kernel(&weight) {
+        return composed::conv(x, weight, epilogue, geometry, cache);
+    }
+    let Epilogue { scale, shift, residual, activation } = epilogue;
     let parts = EpilogueParts { scale: scale.is_some(), shift: shift.is_some(), residual: residual.is_some() };
     let device = x.device();
     let absent = || Tensor::<1>::empty([0], &device).into_dispatch();
@@ -140,7 +193,7 @@ pub fn conv2d_maps(
             let map = map.reshape([batch, in_channels, level.height, level.width]);
             let epilogue = Epilogue { shift: bias.clone(), activation, ..Epilogue::default() };
             let geometry = Geometry { height: level.height, width: level.width, ..geometry };
-            fused(map, weight.clone(), epilogue, geometry).flatten(2, 3)
+            run(map, weight.clone(), epilogue, geometry, None).flatten(2, 3)
         });
         return Tensor::cat(each.collect(), 2);
     }
