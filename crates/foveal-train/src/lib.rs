@@ -38,4 +38,6 @@ pub use run::{
     RunLog, Silent, StateMeta, StepRecord, TrainState,
 };
 pub use train::{Outcome, Start, Summary, train};
-pub use update::{Clipping, Ema, FlatTensors, Grads, Optimizer, Rule, clip_factor, from_host, learning_rate, to_host};
+pub use update::{
+    Clipping, Ema, Grads, Optimizer, ParamTensor, ParamTensors, Rule, clip_factor, from_host, learning_rate, to_host,
+};

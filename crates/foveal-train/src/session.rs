@@ -98,12 +98,12 @@ impl Session {
                     .into(),
             )),
         };
-        optimizer.first = from_host(&state.first, device);
-        optimizer.second = from_host(&state.second, device);
+        optimizer.first = from_host(&state.first, &model, device);
+        optimizer.second = from_host(&state.second, &model, device);
         optimizer.updates = state.meta.optimizer_updates;
         let ema = (config.train.ema > 0.0).then(|| {
             let mut ema = Ema::new(config.train.ema, &model);
-            ema.average = from_host(&state.ema, device);
+            ema.average = from_host(&state.ema, &model, device);
             ema.updates = state.meta.ema_updates;
             ema
         });

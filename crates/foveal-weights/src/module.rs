@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData, Transaction};
 
 use crate::{HostTensor, TensorMap};
 
@@ -60,9 +60,11 @@ impl ParamPath {
     }
 }
 
+/// The tensors of a module, read from the device together.
 struct Collect {
     path: ParamPath,
-    out: TensorMap,
+    shapes: Vec<(String, Vec<usize>)>,
+    read: Transaction,
 }
 
 impl ModuleVisitor for Collect {
@@ -74,19 +76,20 @@ impl ModuleVisitor for Collect {
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.val();
-        let values =
-            tensor.clone().into_data().convert::<f32>().try_to_vec().expect("a float tensor is readable as f32");
-        self.out.insert(self.path.name(), HostTensor { shape: tensor.dims().to_vec(), values });
+        self.shapes.push((self.path.name(), tensor.dims().to_vec()));
+        self.read = std::mem::take(&mut self.read).register(tensor);
     }
 }
 
-/// Reads all floating-point parameters and running statistics of a module, by torchvision's parameter names. Every
-/// tensor is one read from the device.
+/// Reads all floating-point parameters and running statistics of a module, by torchvision's parameter names. Waits for
+/// the device once, for all tensors together.
 pub fn named_tensors<M: Module>(module: &M) -> TensorMap {
-    let mut collect = Collect { path: ParamPath::default(), out: TensorMap::new() };
+    let mut collect = Collect { path: ParamPath::default(), shapes: Vec::new(), read: Transaction::default() };
     // `valid` brings the running statistics up to date first; a visitor does not see pending updates.
     module.valid().visit(&mut collect);
-    collect.out
+    let values = |data: TensorData| data.convert::<f32>().try_to_vec().expect("a float tensor is readable as f32");
+    let read = collect.shapes.into_iter().zip(collect.read.execute());
+    read.map(|((name, shape), data)| (name, HostTensor { shape, values: values(data) })).collect()
 }
 
 struct Shapes {
@@ -210,5 +213,24 @@ mod tests {
         }
         let (_, report) = load_tensors(Body::One(layer()), &TensorMap::new());
         assert_eq!(report.missing, ["weight"]);
+    }
+
+    #[derive(Module, Debug)]
+    struct Matrix {
+        weight: Param<Tensor<2>>,
+        bias: Param<Tensor<1>>,
+    }
+
+    #[test]
+    fn tensors_in_permuted_memory_are_read_in_row_major_order() {
+        let device = Device::flex();
+        let columns = Tensor::<2>::from_floats([[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]], &device);
+        let bias = Tensor::from_floats([7.0], &device);
+        let matrix = Matrix { weight: Param::from_tensor(columns.transpose()), bias: Param::from_tensor(bias) };
+        let tensors = named_tensors(&matrix);
+        let tensor = |shape: &[usize], values: &[f32]| HostTensor { shape: shape.to_vec(), values: values.to_vec() };
+        assert_eq!(tensors["weight"], tensor(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+        assert_eq!(tensors["bias"], tensor(&[1], &[7.0]));
+        assert_eq!(tensors.len(), 2);
     }
 }

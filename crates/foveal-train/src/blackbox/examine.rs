@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Finding, LossPart, Number, RecordedBatch, Report};
 use crate::pass::{self, Activations};
-use crate::update::{FlatTensors, Grads};
+use crate::update::{Grads, ParamTensors};
 
 /// Statistics of one batch of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,13 +47,13 @@ pub struct LayerRecord {
 
 impl LayerRecord {
     /// The layer with those of `gradients` that belong to its convolution or norm.
-    fn new(trace: LayerTrace, gradients: &FlatTensors) -> Self {
+    fn new(trace: LayerTrace, gradients: &ParamTensors) -> Self {
         let is_own = |name: &str| {
             let layer = name.rsplit_once('.').map(|(layer, _)| layer);
             layer == Some(&trace.name) || (layer.is_some() && layer == trace.norm.as_deref())
         };
         let own = gradients.iter().filter(|(name, _)| is_own(name));
-        let gradients = own.map(|(name, grad)| (name.clone(), ValueStats::of_tensor(grad))).collect();
+        let gradients = own.map(|(name, grad)| (name.clone(), ValueStats::of_tensor(&grad.clone().flat()))).collect();
         Self { trace, gradients }
     }
 }

@@ -5,7 +5,8 @@ use burn::tensor::{Bool, Tensor};
 use foveal_weights::ParamPath;
 use rayon::prelude::*;
 
-use super::params::{FlatTensors, flat, flat_tensors, with_slice};
+use super::broadcast::Broadcast;
+use super::params::{ParamTensor, ParamTensors, param_tensors, with_slice};
 use crate::device::is_host;
 
 /// Number of elements that a thread processes at once. The average is elementwise, so results do not depend on it.
@@ -16,8 +17,8 @@ const CHUNK: usize = 1 << 14;
 #[derive(Debug)]
 pub struct Ema {
     decay: f64,
-    /// The averages by parameter path, each flattened to `[elements]`.
-    pub average: FlatTensors,
+    /// The averages by parameter path, each of the shape of its parameter.
+    pub average: ParamTensors,
     /// Number of updates of the average made so far.
     pub updates: u64,
 }
@@ -25,7 +26,7 @@ pub struct Ema {
 impl Ema {
     /// An average that starts at the current weights of `module`. `decay` is from 0 to below 1.
     pub fn new<M: Module>(decay: f64, module: &M) -> Self {
-        Self { decay, average: flat_tensors(module, |_| true), updates: 0 }
+        Self { decay, average: param_tensors(module, |_| true), updates: 0 }
     }
 
     /// Updates the average with the weights of `module`: `average += (1 - d) * (weights - average)`.
@@ -41,11 +42,13 @@ impl Ema {
         let n = self.updates as f64;
         let share = 1.0 - self.decay.min((1.0 + n) / (10.0 + n));
         // `valid` first applies pending updates of the running statistics, which a visit would not see.
-        module.valid().visit(&mut UpdateAverages {
+        let _ = module.valid();
+        module.visit(&mut UpdateAverages {
             path: ParamPath::default(),
             average: &mut self.average,
             share,
-            finite,
+            finite: Broadcast::new(finite),
+            trained_layer: String::new(),
         });
     }
 
@@ -58,9 +61,11 @@ impl Ema {
 
 struct UpdateAverages<'a> {
     path: ParamPath,
-    average: &'a mut FlatTensors,
+    average: &'a mut ParamTensors,
     share: f64,
-    finite: &'a Tensor<1, Bool>,
+    finite: Broadcast<Bool>,
+    /// Path of the last visited layer with a trained parameter, without the name of the parameter.
+    trained_layer: String,
 }
 
 impl ModuleVisitor for UpdateAverages<'_> {
@@ -72,20 +77,37 @@ impl ModuleVisitor for UpdateAverages<'_> {
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let path = self.path.name();
-        let value = flat(param.val());
-        let average = match self.average.remove(&path) {
+        let layer = path.rsplit_once('.').map_or("", |(layer, _)| layer);
+        if param.is_require_grad() {
+            layer.clone_into(&mut self.trained_layer);
+        }
+        let value = param.val().without_autodiff();
+        let average = match self.average.remove(&path).map(ParamTensor::into_rank::<D>) {
             None => value,
-            Some(average) if is_host(&average.device()) => update_slice(average, value, self.share, self.finite),
-            Some(average) => update_tensor(average, value, self.share, self.finite),
+            Some(average) if is_host(&average.device()) => {
+                update_slice(average, value, self.share, self.finite.of_rank())
+            }
+            // A layer without trained parameters does not change and equals its average. The running statistics of a
+            // trained norm are visited after its weight.
+            Some(average) if layer != self.trained_layer => average,
+            Some(average) => update_tensor(average, value, self.share, self.finite.of_rank()),
         };
-        self.average.insert(path, average);
+        self.average.insert(path, ParamTensor::new(average));
     }
 }
 
 /// Updates an average in host memory in one pass, without a copy if no other tensor shares its memory.
-fn update_slice(average: Tensor<1>, value: Tensor<1>, share: f64, finite: &Tensor<1, Bool>) -> Tensor<1> {
+///
+/// # Shapes
+/// - finite: one element
+fn update_slice<const D: usize>(
+    average: Tensor<D>,
+    value: Tensor<D>,
+    share: f64,
+    finite: Tensor<1, Bool>,
+) -> Tensor<D> {
     // The tensor lies in host memory, so no device is waited for.
-    if !finite.clone().into_scalar::<bool>() {
+    if !finite.into_scalar::<bool>() {
         return average;
     }
     let value = value.into_data();
@@ -97,16 +119,23 @@ fn update_slice(average: Tensor<1>, value: Tensor<1>, share: f64, finite: &Tenso
     })
 }
 
-/// Updates an average by tensor operations, without reading from the device.
-fn update_tensor(average: Tensor<1>, value: Tensor<1>, share: f64, finite: &Tensor<1, Bool>) -> Tensor<1> {
+/// Updates an average by tensor operations that Burn fuses into one kernel, without reading from the device.
+///
+/// # Shapes
+/// - finite: one element
+fn update_tensor<const D: usize>(
+    average: Tensor<D>,
+    value: Tensor<D>,
+    share: f64,
+    finite: Tensor<D, Bool>,
+) -> Tensor<D> {
     let new = average.clone() + (value - average.clone()) * share;
-    let mask = finite.clone().expand(average.dims());
-    average.mask_where(mask, new)
+    average.mask_where(finite, new)
 }
 
 struct ReplaceWeights<'a> {
     path: ParamPath,
-    average: &'a FlatTensors,
+    average: &'a ParamTensors,
 }
 
 impl ModuleMapper for ReplaceWeights<'_> {
@@ -118,7 +147,7 @@ impl ModuleMapper for ReplaceWeights<'_> {
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         match self.average.get(&self.path.name()) {
-            Some(average) => param.map(|tensor| average.clone().reshape(tensor.shape())),
+            Some(average) => param.map(|_| average.clone().into_rank()),
             None => param,
         }
     }
@@ -129,6 +158,8 @@ mod tests {
     use super::*;
     use crate::device::tests::as_accelerator;
     use burn::tensor::Device;
+    use foveal_nn::{NORM_EPS, Norm, NormKind};
+    use foveal_weights::named_tensors;
 
     #[derive(Module, Debug)]
     struct One {
@@ -175,5 +206,43 @@ mod tests {
         let (slices, tensors) = (run(1.0), as_accelerator(|| run(1.0)));
         assert!((slices - tensors).abs() < 1e-6 && slices > 1.0, "{slices} {tensors}");
         assert_eq!([run(f32::INFINITY), as_accelerator(|| run(f32::INFINITY))], [1.0, 1.0]);
+    }
+
+    /// A norm with parameters that are not trained, and one with trained parameters and running statistics.
+    #[derive(Module, Debug)]
+    struct Norms {
+        frozen: Norm,
+        trained: Norm,
+    }
+
+    #[test]
+    fn untrained_tensors_stay_and_running_statistics_follow() {
+        let device = Device::flex().autodiff();
+        let run = || {
+            let norms = Norms {
+                frozen: Norm::new(2, NormKind::Frozen, NORM_EPS, &device),
+                trained: Norm::new(2, NormKind::Batch, NORM_EPS, &device),
+            };
+            let mut ema = Ema::new(0.5, &norms);
+            let mean = norms.trained.running_mean.as_ref().unwrap();
+            for _ in 0..3 {
+                mean.update(Tensor::from_floats([4.0, -8.0], &device));
+                ema.update(&norms, &flag(1.0));
+            }
+            named_tensors(&ema.apply(&norms))
+        };
+        let (slices, tensors) = (run(), as_accelerator(run));
+        assert_eq!(slices.keys().collect::<Vec<_>>(), tensors.keys().collect::<Vec<_>>());
+        for (name, tensor) in &slices {
+            let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-6;
+            assert!(
+                tensor.values.iter().zip(&tensors[name].values).all(close),
+                "{name} {tensor:?} {:?}",
+                tensors[name]
+            );
+        }
+        assert_eq!(tensors["frozen.running_var"].values, [1.0, 1.0]);
+        let mean = &tensors["trained.running_mean"].values;
+        assert!(mean[0] > 3.0 && mean[1] < -6.0, "{mean:?}");
     }
 }

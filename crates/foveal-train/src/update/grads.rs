@@ -1,24 +1,26 @@
 //! The gradients of a module by parameter path: their accumulation over batches and their norm.
 
+use std::collections::BTreeMap;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
 use foveal_weights::ParamPath;
 use rayon::prelude::*;
 
-use super::params::{FlatTensors, flat, with_slice};
+use super::params::{ParamTensor, ParamTensors, with_rank, with_slice};
 use crate::device::is_host;
 
 /// Number of elements in a partial sum. It is constant, so that sums do not depend on the number of threads.
 const SUM_CHUNK: usize = 1 << 14;
 
-/// Gradients of all trained parameters of a module by parameter path, each flattened to `[elements]`.
+/// Gradients of all trained parameters of a module by parameter path, each of the shape of its parameter.
 #[derive(Debug, Default)]
-pub struct Grads(pub(crate) FlatTensors);
+pub struct Grads(pub(crate) ParamTensors);
 
 struct Collect<'a> {
     path: ParamPath,
     source: &'a mut Gradients,
-    into: &'a mut FlatTensors,
+    into: &'a mut ParamTensors,
 }
 
 impl ModuleVisitor for Collect<'_> {
@@ -33,12 +35,12 @@ impl ModuleVisitor for Collect<'_> {
             return;
         }
         let Some(grad) = param.val().grad_remove(self.source) else { return };
-        let path = self.path.name();
+        let (path, grad) = (self.path.name(), grad.without_autodiff());
         let sum = match self.into.remove(&path) {
-            Some(before) => before + flat(grad),
-            None => flat(grad),
+            Some(before) => before.into_rank::<D>() + grad,
+            None => grad,
         };
-        self.into.insert(path, sum);
+        self.into.insert(path, ParamTensor::new(sum));
     }
 }
 
@@ -55,21 +57,54 @@ impl Grads {
     /// # Shapes
     /// - result: `[1]`
     pub fn norm(&mut self, device: &Device) -> Tensor<1> {
-        let squares = self.0.values_mut().map(sum_of_squares).reduce(|a, b| a + b);
-        squares.map_or_else(|| Tensor::zeros([1], &device.clone().without_autodiff()), Tensor::sqrt)
+        let square = match is_host(device) {
+            true => self.0.values_mut().map(sum_of_squares).reduce(|a, b| a + b),
+            false => square_on_device(&self.0),
+        };
+        square.map_or_else(|| Tensor::zeros([1], &device.clone().without_autodiff()), Tensor::sqrt)
     }
 }
 
-/// The sum of a tensor's squares, `[1]`. The tensor is moved out and back in, so that its memory is not copied.
-fn sum_of_squares(tensor: &mut Tensor<1>) -> Tensor<1> {
-    let device = tensor.device();
-    if !is_host(&device) {
-        return tensor.clone().square().sum();
+/// The sum of the squares of all gradients, `[1]`, in operations whose number depends on the number of different shapes
+/// of gradients, not on the number of gradients; `None` without gradients.
+///
+/// Burn fuses the squares of all gradients of a shape, their sum, and the sum over a dimension into one kernel. The
+/// results for all shapes are concatenated and summed.
+fn square_on_device(grads: &ParamTensors) -> Option<Tensor<1>> {
+    let mut by_shape: BTreeMap<Vec<usize>, Vec<ParamTensor>> = BTreeMap::new();
+    for grad in grads.values() {
+        by_shape.entry(grad.shape().to_vec()).or_default().push(grad.clone());
     }
-    let mut sum = 0.0;
-    let taken = std::mem::replace(tensor, Tensor::empty([0], &device));
-    *tensor = with_slice(taken, |values| sum = sum_of_slice(values));
-    Tensor::from_data(TensorData::new(vec![sum], [1]), (&device, DType::F64))
+    let partial: Vec<_> = by_shape.into_values().filter_map(partial_sums).collect();
+    (!partial.is_empty()).then(|| Tensor::cat(partial, 0).sum_dim(0))
+}
+
+/// Sums of the squares of tensors of the same shape, over all tensors and, unless they are vectors, over the second
+/// dimension: in channels-last memory, the weights of one output channel at one position in a kernel lie side by side.
+///
+/// # Shapes
+/// - tensors: `[n]` or `[output channels, input channels, ...]`
+/// - result: `[n]` or `[output channels * ...]`
+fn partial_sums(tensors: Vec<ParamTensor>) -> Option<Tensor<1>> {
+    fn sums<const D: usize>(first: Tensor<D>, others: impl Iterator<Item = ParamTensor>) -> Tensor<1> {
+        let squares = others.fold(first.square(), |sum, tensor| sum + tensor.into_rank::<D>().square());
+        ParamTensor::new(if D > 1 { squares.sum_dim(1) } else { squares }).flat()
+    }
+    let mut tensors = tensors.into_iter();
+    let first = tensors.next()?;
+    Some(with_rank!(first, first => sums(first, tensors)))
+}
+
+/// The sum of the squares of a tensor in host memory, `[1]`, f64. The tensor is moved out and back in, so that its
+/// memory is not copied.
+fn sum_of_squares(tensor: &mut ParamTensor) -> Tensor<1> {
+    let nothing = ParamTensor::new(Tensor::<1>::empty([0], &Device::flex()));
+    let taken = std::mem::replace(tensor, nothing);
+    with_rank!(taken, values => {
+        let (device, mut sum) = (values.device(), 0.0);
+        *tensor = ParamTensor::new(with_slice(values, |values| sum = sum_of_slice(values)));
+        Tensor::from_data(TensorData::new(vec![sum], [1]), (&device, DType::F64))
+    })
 }
 
 fn sum_of_slice(values: &[f32]) -> f64 {

@@ -3,6 +3,7 @@
 //! Losses, gradient norm, clipping factor and the flag that skips an update stay tensors, so that no device is waited
 //! for.
 
+mod broadcast;
 mod clip;
 mod ema;
 mod grads;
@@ -22,7 +23,7 @@ pub use ema::Ema;
 pub use grads::Grads;
 pub(crate) use optim::LrGroups;
 pub use optim::{Optimizer, Rule};
-pub use params::{FlatTensors, from_host, to_host};
+pub use params::{ParamTensor, ParamTensors, from_host, to_host};
 pub use schedule::learning_rate;
 
 use crate::pass::{self, Activations};

@@ -7,22 +7,23 @@ use foveal_backbone::STAGES;
 use foveal_detector::RetinaNet;
 use foveal_weights::ParamPath;
 
-use super::params::{FlatTensors, flat, flat_tensors};
+use super::broadcast::Broadcast;
+use super::params::{ParamTensors, param_tensors};
 use crate::device::is_host;
 
 /// Ends of the paths of running statistics.
 const NAMES: [&str; 2] = [".running_mean", ".running_var"];
 
-/// The running statistics of a network at some time, flat, by parameter path; empty for a network whose forward pass
-/// does not update them.
+/// The running statistics of a network at some time, by parameter path; empty for a network whose forward pass does not
+/// update them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RunningStatistics(FlatTensors);
+pub(crate) struct RunningStatistics(ParamTensors);
 
 impl RunningStatistics {
     /// The present statistics of `model`. Nothing is read from the device.
     pub(crate) fn of(model: &RetinaNet) -> Self {
         match (0..STAGES).any(|stage| model.backbone.body.keeps_statistics(stage)) {
-            true => Self(flat_tensors(model, |path| NAMES.iter().any(|end| path.ends_with(end)))),
+            true => Self(param_tensors(model, |path| NAMES.iter().any(|end| path.ends_with(end)))),
             false => Self::default(),
         }
     }
@@ -37,11 +38,12 @@ impl RunningStatistics {
     /// # Shapes
     /// - finite: `[1]`, on the device of the network
     pub(crate) fn put_back_unless(self, finite: &Tensor<1, Bool>, model: RetinaNet) -> RetinaNet {
-        // In host memory no device is waited for.
-        if self.0.is_empty() || (is_host(&finite.device()) && finite.clone().into_scalar::<bool>()) {
-            return model;
+        match is_host(&finite.device()) {
+            // In host memory no device is waited for.
+            true if self.0.is_empty() || finite.clone().into_scalar::<bool>() => model,
+            true => self.put_back(model),
+            false => self.replace(model, Some(finite)),
         }
-        self.replace(model, Some(finite))
     }
 
     fn replace(self, model: RetinaNet, unless: Option<&Tensor<1, Bool>>) -> RetinaNet {
@@ -50,18 +52,18 @@ impl RunningStatistics {
         }
         // Pending updates would replace the statistics later; a copy by `valid` applies them now.
         let _ = model.valid();
-        model.map(&mut Replace { path: ParamPath::default(), before: self.0, unless })
+        model.map(&mut Replace { path: ParamPath::default(), before: self.0, unless: unless.map(Broadcast::new) })
     }
 }
 
-struct Replace<'a> {
+struct Replace {
     path: ParamPath,
-    before: FlatTensors,
+    before: ParamTensors,
     /// Where this is true, the present statistics are kept.
-    unless: Option<&'a Tensor<1, Bool>>,
+    unless: Option<Broadcast<Bool>>,
 }
 
-impl ModuleMapper for Replace<'_> {
+impl ModuleMapper for Replace {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -70,14 +72,12 @@ impl ModuleMapper for Replace<'_> {
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let Some(before) = self.before.remove(&self.path.name()) else { return param };
-        let unless = self.unless;
+        let (before, unless) = (before.into_rank::<D>(), self.unless.as_mut());
         param.map(|tensor| {
-            let (shape, length) = (tensor.shape(), before.dims());
-            let kept = match unless {
-                Some(finite) => before.mask_where(finite.clone().expand(length), flat(tensor)),
+            Tensor::from_inner(match unless {
+                Some(finite) => before.mask_where(finite.of_rank(), tensor.without_autodiff()),
                 None => before,
-            };
-            Tensor::from_inner(kept.reshape(shape))
+            })
         })
     }
 }

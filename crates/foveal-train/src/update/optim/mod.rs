@@ -3,7 +3,7 @@
 //! Burn's own optimizers are not used for three reasons: they key their state by `ParamId`, which is new in every
 //! process; they can exclude parameters from weight decay only by a regular expression for each; and they create a
 //! tensor for every arithmetic operation. Here an update in host memory is one pass over slices; on accelerators it
-//! uses tensor operations.
+//! uses tensor operations that Burn fuses into one kernel, in the memory layout of the gradient.
 
 mod groups;
 mod slices;
@@ -12,10 +12,12 @@ mod tensors;
 mod tests;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Float, Tensor};
 use foveal_weights::ParamPath;
 
-use super::{Clipping, FlatTensors, Grads, params::flat};
+use super::broadcast::Broadcast;
+use super::params::{ParamTensor, ParamTensors};
+use super::{Clipping, Grads};
 use crate::config::{OptimizerKind, TrainConfig};
 use crate::device::is_host;
 
@@ -48,10 +50,10 @@ pub struct Optimizer {
     decay_norms: bool,
     /// Factors of the learning rate for groups of parameters.
     pub groups: LrGroups,
-    /// Momentum of SGD or first moment of AdamW, flat, by parameter path. A parameter has none before its first update.
-    pub first: FlatTensors,
-    /// Second moment of AdamW, flat, by parameter path; empty with SGD.
-    pub second: FlatTensors,
+    /// Momentum of SGD or first moment of AdamW by parameter path. A parameter has none before its first update.
+    pub first: ParamTensors,
+    /// Second moment of AdamW by parameter path; empty with SGD.
+    pub second: ParamTensors,
     /// Number of updates made, for AdamW's bias correction.
     pub updates: u64,
 }
@@ -66,12 +68,11 @@ struct Update {
     count: u64,
 }
 
-/// A parameter with its gradient and its state, all flat and of the same length.
-struct Tensors {
-    param: Tensor<1>,
-    grad: Tensor<1>,
-    first: Tensor<1>,
-    second: Option<Tensor<1>>,
+/// A parameter with its state, all of the same shape.
+struct Tensors<const D: usize> {
+    param: Tensor<D>,
+    first: Tensor<D>,
+    second: Option<Tensor<D>>,
 }
 
 impl Optimizer {
@@ -87,8 +88,8 @@ impl Optimizer {
             weight_decay: config.weight_decay,
             decay_norms: config.decay_norms,
             groups: LrGroups::new(config, &[]),
-            first: FlatTensors::new(),
-            second: FlatTensors::new(),
+            first: ParamTensors::new(),
+            second: ParamTensors::new(),
             updates: 0,
         }
     }
@@ -97,7 +98,15 @@ impl Optimizer {
     /// multiplied by [`Clipping::factor`]. If [`Clipping::finite`] is false, only the count of updates changes.
     pub fn step<M: Module>(&mut self, module: M, grads: Grads, lr: f64, clipping: &Clipping) -> M {
         self.updates += 1;
-        module.map(&mut UpdateParams { path: ParamPath::default(), optimizer: self, grads, lr, clipping })
+        module.map(&mut UpdateParams {
+            path: ParamPath::default(),
+            optimizer: self,
+            grads,
+            lr,
+            clipping,
+            factor: Broadcast::new(&clipping.factor),
+            finite: Broadcast::new(&clipping.finite),
+        })
     }
 
     fn update_for(&self, path: &str, rank: usize, lr: f64) -> Update {
@@ -117,6 +126,10 @@ struct UpdateParams<'a> {
     grads: Grads,
     lr: f64,
     clipping: &'a Clipping,
+    /// [`Clipping::factor`] as an operand for accelerators.
+    factor: Broadcast<Float>,
+    /// [`Clipping::finite`] as an operand for accelerators.
+    finite: Broadcast<Bool>,
 }
 
 impl ModuleMapper for UpdateParams<'_> {
@@ -134,23 +147,29 @@ impl ModuleMapper for UpdateParams<'_> {
         let checkpointing = tensor.gradient_checkpointing_strategy();
         let optimizer = &mut *self.optimizer;
         let update = optimizer.update_for(&path, D, self.lr);
-        let zeros = || Tensor::zeros([shape.num_elements()], &grad.device());
+        let grad = grad.into_rank::<D>();
+        let device = grad.device();
+        let state = |tensors: &mut ParamTensors| match tensors.remove(&path) {
+            Some(tensor) => tensor.into_rank::<D>(),
+            None => Tensor::zeros(shape.clone(), &device),
+        };
         let tensors = Tensors {
-            first: optimizer.first.remove(&path).unwrap_or_else(zeros),
-            second: matches!(update.rule, Rule::AdamW { .. })
-                .then(|| optimizer.second.remove(&path).unwrap_or_else(zeros)),
-            param: flat(tensor),
-            grad,
+            first: state(&mut optimizer.first),
+            second: matches!(update.rule, Rule::AdamW { .. }).then(|| state(&mut optimizer.second)),
+            param: tensor.without_autodiff(),
         };
-        let tensors = match is_host(&tensors.param.device()) {
-            true => slices::update(tensors, &update, self.clipping),
-            false => tensors::update(tensors, &update, self.clipping),
+        let tensors = match is_host(&device) {
+            true => slices::update(tensors, grad, &update, self.clipping),
+            false => {
+                let grad = grad * self.factor.of_rank();
+                tensors::update(tensors, grad, &update, &self.finite.of_rank())
+            }
         };
-        optimizer.first.insert(path.clone(), tensors.first);
+        optimizer.first.insert(path.clone(), ParamTensor::new(tensors.first));
         if let Some(second) = tensors.second {
-            optimizer.second.insert(path, second);
+            optimizer.second.insert(path, ParamTensor::new(second));
         }
-        let mut updated = Tensor::from_inner(tensors.param.reshape(shape));
+        let mut updated = Tensor::from_inner(tensors.param);
         if let Some(strategy) = checkpointing {
             updated = updated.with_gradient_checkpointing_strategy(strategy);
         }

@@ -1,5 +1,6 @@
 //! Parameter updates in host memory, in one pass over the slices.
 
+use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::{Rule, Tensors, Update};
@@ -10,13 +11,18 @@ const CHUNK: usize = 1 << 14;
 
 /// Updates a parameter and its state, without a copy if no other tensor shares their memory. Nothing changes if
 /// [`Clipping::finite`] is false. All tensors lie in host memory, so that no device is waited for.
-pub(super) fn update(tensors: Tensors, update: &Update, clipping: &Clipping) -> Tensors {
+pub(super) fn update<const D: usize>(
+    tensors: Tensors<D>,
+    grad: Tensor<D>,
+    update: &Update,
+    clipping: &Clipping,
+) -> Tensors<D> {
     if !clipping.finite.clone().into_scalar::<bool>() {
         return tensors;
     }
     let factor: f32 = clipping.factor.clone().into_scalar();
     let device = tensors.param.device();
-    let Tensors { param, grad, first, second } = tensors;
+    let Tensors { param, first, second } = tensors;
     let (mut p, g, mut m) = (param.into_data(), grad.into_data(), first.into_data());
     let mut v = second.map(|v| v.into_data());
     {
@@ -44,8 +50,8 @@ pub(super) fn update(tensors: Tensors, update: &Update, clipping: &Clipping) -> 
             (Rule::AdamW { .. }, None) => unreachable!("AdamW has a second moment"),
         }
     }
-    let back = |data| burn::tensor::Tensor::from_data(data, &device);
-    Tensors { param: back(p), grad: back(g), first: back(m), second: v.map(back) }
+    let back = |data: TensorData| Tensor::from_data(data, &device);
+    Tensors { param: back(p), first: back(m), second: v.map(back) }
 }
 
 /// The constants of one AdamW update, rounded to f32 as in torch.

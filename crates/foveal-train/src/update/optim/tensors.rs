@@ -1,17 +1,22 @@
-//! Parameter updates by tensor operations, without reading from the device.
+//! Parameter updates by tensor operations, without reading from the device. They are element-wise, so that Burn fuses
+//! those of a parameter into one kernel and keeps the memory layout of the tensors.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor};
 
 use super::{Rule, Tensors, Update};
-use crate::update::Clipping;
 
-/// Updates a parameter and its state. Nothing changes if [`Clipping::finite`] is false.
-pub(super) fn update(tensors: Tensors, update: &Update, clipping: &Clipping) -> Tensors {
-    let Tensors { param, grad, first, second } = tensors;
-    let length = param.dims();
-    let keep = clipping.finite.clone().expand(length);
-    let select = |new: Tensor<1>, old: &Tensor<1>| old.clone().mask_where(keep.clone(), new);
-    let g = grad.clone() * clipping.factor.clone().expand(length);
+/// Updates a parameter and its state with the gradient `g`, which is clipped. Nothing changes if `finite` is false.
+///
+/// # Shapes
+/// - finite: one element
+pub(super) fn update<const D: usize>(
+    tensors: Tensors<D>,
+    g: Tensor<D>,
+    update: &Update,
+    finite: &Tensor<D, Bool>,
+) -> Tensors<D> {
+    let Tensors { param, first, second } = tensors;
+    let select = |new: Tensor<D>, old: Tensor<D>| old.mask_where(finite.clone(), new);
     let (new_param, new_first, new_second) = match (update.rule, &second) {
         (Rule::AdamW { betas: [b1, b2], eps }, Some(second)) => {
             let correction = [b1, b2].map(|b| 1.0 - b.powf(update.count as f64));
@@ -27,6 +32,6 @@ pub(super) fn update(tensors: Tensors, update: &Update, clipping: &Clipping) -> 
         }
         (Rule::AdamW { .. }, None) => unreachable!("AdamW has a second moment"),
     };
-    let second = second.zip(new_second).map(|(old, new)| select(new, &old));
-    Tensors { param: select(new_param, &param), grad, first: select(new_first, &first), second }
+    let second = second.zip(new_second).map(|(old, new)| select(new, old));
+    Tensors { param: select(new_param, param), first: select(new_first, first), second }
 }

@@ -2,10 +2,13 @@
 //! `torch.optim.AdamW(lr=0.1, betas=(0.9, 0.999), eps=1e-8)`, weight decay 0.1 on the weight and 0 on the bias.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
+use foveal_weights::{TensorMap, named_tensors};
 
 use super::*;
 use crate::device::tests::as_accelerator;
+use crate::update::params::with_rank;
+use crate::update::{from_host, to_host};
 
 #[derive(Module, Debug)]
 struct Tiny {
@@ -88,7 +91,7 @@ fn nothing_changes_where_something_is_not_finite() {
             let grads = grads(&model, f32::NAN, &device);
             model = optimizer.step(model, grads, 0.1, &clipping(1.0, false, &device));
             assert_eq!(values(&model), before);
-            let first = crate::update::to_host(&optimizer.first);
+            let first = to_host(&optimizer.first);
             assert!(first.values().all(|t| t.values.iter().all(|v| *v == 0.0)));
         });
     }
@@ -170,6 +173,140 @@ fn each_group_moves_by_its_factor() {
             close(&head, &[0.2; 6]);
             let [body, _, head] = moves(kind, [0.0, 0.0]);
             assert_eq!((body, head), (vec![0.0; 6], vec![0.0; 6]));
+        });
+    }
+}
+
+#[derive(Module, Debug)]
+struct Conv {
+    weight: Param<Tensor<4>>,
+    other: Param<Tensor<4>>,
+    bias: Param<Tensor<1>>,
+}
+
+/// Shape of the weights of [`Conv`], whose dimensions all differ.
+const WEIGHT: [usize; 4] = [5, 3, 2, 4];
+
+fn ramp<const D: usize>(dims: [usize; D], scale: f32, device: &Device) -> Tensor<D> {
+    let values: Vec<f32> = (0..dims.iter().product()).map(|i: usize| ((i * 7919 % 23) as f32 - 11.0) * scale).collect();
+    Tensor::from_data(TensorData::new(values, dims), device)
+}
+
+fn conv(device: &Device) -> Conv {
+    Conv {
+        weight: Param::from_tensor(ramp(WEIGHT, 0.1, device)),
+        other: Param::from_tensor(ramp(WEIGHT, -0.2, device)),
+        bias: Param::from_tensor(ramp([5], 0.3, device)),
+    }
+}
+
+/// The values of `tensor` in channels-last memory, as a view of the same shape.
+fn channels_last(tensor: Tensor<4>) -> Tensor<4> {
+    let [o, i, h, w] = tensor.dims();
+    let data = tensor.permute([0, 2, 3, 1]).into_data();
+    assert_eq!(data.shape().to_vec(), [o, h, w, i]);
+    Tensor::from_data(data, &Device::flex()).permute([0, 3, 1, 2])
+}
+
+/// Gradients for [`Conv`], those of the weights in memory as `layout` gives it.
+fn conv_grads(factor: f32, layout: fn(Tensor<4>) -> Tensor<4>) -> Grads {
+    let device = Device::flex();
+    let weights = [("weight", 0.05), ("other", 0.07)]
+        .map(|(name, scale)| (name.to_owned(), ParamTensor::new(layout(ramp(WEIGHT, scale * factor, &device)))));
+    let bias = ParamTensor::new(ramp([5], 0.01 * factor, &device));
+    Grads(weights.into_iter().chain([("bias".to_owned(), bias)]).collect())
+}
+
+/// The parameters of `model` and the state of `optimizer`, all flat.
+fn everything(model: &Conv, optimizer: &Optimizer) -> Vec<Vec<f32>> {
+    let model = named_tensors(model).into_values();
+    let state = [&optimizer.first, &optimizer.second].map(to_host).into_iter().flat_map(TensorMap::into_values);
+    model.chain(state).map(|tensor| tensor.values).collect()
+}
+
+#[test]
+fn the_memory_layout_of_a_gradient_does_not_matter() {
+    let device = Device::flex().autodiff();
+    for kind in [OptimizerKind::Sgd, OptimizerKind::AdamW] {
+        both_ways(|| {
+            let run = |layout| {
+                let (mut model, mut optimizer) = (conv(&device), Optimizer::new(&config(kind)));
+                let mut norms = Vec::new();
+                for t in 1..=3 {
+                    let mut grads = conv_grads(t as f32, layout);
+                    norms.push(grads.norm(&device).into_scalar::<f64>());
+                    model = optimizer.step(model, grads, 0.1, &clipping(0.5, true, &device));
+                }
+                (everything(&model, &optimizer), norms)
+            };
+            let (contiguous, permuted) = (run(|tensor| tensor), run(channels_last));
+            assert_eq!(contiguous.0.len(), if kind == OptimizerKind::Sgd { 6 } else { 9 });
+            for (a, b) in contiguous.0.iter().zip(&permuted.0) {
+                close(a, b);
+            }
+            for (a, b) in contiguous.1.iter().zip(&permuted.1) {
+                assert!((a - b).abs() < 1e-6 * a && *a > 0.1, "{a} {b}");
+            }
+        });
+    }
+}
+
+#[test]
+fn the_norm_covers_all_gradients_of_equal_and_different_shapes() {
+    let device = Device::flex().autodiff();
+    let expected = to_host(&conv_grads(1.0, |tensor| tensor).0)
+        .values()
+        .flat_map(|t| &t.values)
+        .map(|v| f64::from(*v) * f64::from(*v))
+        .sum::<f64>()
+        .sqrt();
+    both_ways(|| {
+        let norm: f64 = conv_grads(1.0, channels_last).norm(&device).into_scalar();
+        assert!((norm - expected).abs() < 1e-6 * expected, "{norm} {expected}");
+        for (name, value) in [("other", f32::NAN), ("weight", f32::INFINITY), ("bias", f32::NEG_INFINITY)] {
+            let mut grads = conv_grads(1.0, channels_last);
+            let broken = with_rank!(grads.0.remove(name).unwrap(), tensor => ParamTensor::new(tensor * value));
+            grads.0.insert(name.to_owned(), broken);
+            assert!(!grads.norm(&device).into_scalar::<f64>().is_finite(), "{name} {value}");
+        }
+        assert_eq!(Grads::default().norm(&device).into_scalar::<f64>(), 0.0);
+    });
+}
+
+#[test]
+fn tensors_are_read_in_row_major_order_and_come_back_in_their_shape() {
+    let device = Device::flex().autodiff();
+    let tensor = ramp(WEIGHT, 0.1, &Device::flex());
+    let row_major: Vec<f32> = tensor.clone().into_data().try_to_vec().unwrap();
+    let permuted = ParamTensor::new(channels_last(tensor));
+    let tensors = ParamTensors::from([("weight".to_owned(), permuted.clone())]);
+    let host = to_host(&tensors);
+    assert_eq!((&host["weight"].shape, &host["weight"].values), (&vec![row_major.len()], &row_major));
+    assert_eq!(permuted.flat().into_data().try_to_vec::<f32>().unwrap(), row_major);
+
+    let model = conv(&device);
+    let back = from_host(&host, &model, &device)["weight"].clone().into_rank::<4>();
+    assert_eq!(back.dims(), WEIGHT);
+    assert_eq!(back.into_data().try_to_vec::<f32>().unwrap(), row_major);
+}
+
+#[test]
+fn an_optimizer_goes_on_from_a_flat_state_with_the_same_bits() {
+    let device = Device::flex().autodiff();
+    for kind in [OptimizerKind::Sgd, OptimizerKind::AdamW] {
+        both_ways(|| {
+            let step = |model, optimizer: &mut Optimizer, t: f32| {
+                optimizer.step(model, conv_grads(t, channels_last), 0.1, &clipping(1.0, true, &device))
+            };
+            let mut whole = Optimizer::new(&config(kind));
+            let model = step(conv(&device), &mut whole, 1.0);
+            let state = [&whole.first, &whole.second].map(to_host);
+            assert!(state.iter().flat_map(TensorMap::values).all(|tensor| tensor.shape.len() == 1));
+            let mut resumed = Optimizer::new(&config(kind));
+            resumed.updates = whole.updates;
+            [resumed.first, resumed.second] = state.map(|tensors| from_host(&tensors, &model, &device));
+            let (a, b) = (step(model.clone(), &mut whole, 2.0), step(model, &mut resumed, 2.0));
+            assert_eq!(everything(&a, &whole), everything(&b, &resumed));
         });
     }
 }
