@@ -39,6 +39,54 @@ fn bin(loss: f32) -> u32 {
     u32::cast_from(select(place > last, last, place))
 }
 
+/// Consecutive rows of the logits.
+#[derive(CubeType, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Rows {
+    start: usize,
+    end: usize,
+}
+
+/// The number of chunks of an image.
+#[cube]
+fn chunks_of_image(chunk_rows: usize, levels: &Sequence<usize>) -> usize {
+    let mut chunks = 0usize;
+    #[unroll]
+    for level in 0..BREAKDOWN_LEVELS {
+        chunks += levels[level].div_ceil(chunk_rows);
+    }
+    chunks
+}
+
+/// The rows of a chunk. There are `chunks` chunks of at most `chunk_rows` rows; a later one has no rows.
+#[cube]
+fn rows_of(chunk: usize, chunks: usize, chunk_rows: usize, levels: &Sequence<usize>) -> Rows {
+    let of_image = chunks_of_image(chunk_rows, levels);
+    let image = chunk / of_image;
+    let place = chunk - image * of_image;
+    let mut anchors = 0usize;
+    #[unroll]
+    for level in 0..BREAKDOWN_LEVELS {
+        anchors += levels[level];
+    }
+    let mut first_chunk = 0usize;
+    let mut first_row = image * anchors;
+    let mut start = 0usize;
+    let mut end = 0usize;
+    #[unroll]
+    for level in 0..BREAKDOWN_LEVELS {
+        let of_level = levels[level].div_ceil(chunk_rows);
+        let end_of_level = first_row + levels[level];
+        if chunk < chunks && place >= first_chunk && place < first_chunk + of_level {
+            start = first_row + (place - first_chunk) * chunk_rows;
+            end = select(start + chunk_rows > end_of_level, end_of_level, start + chunk_rows);
+        }
+        first_chunk += of_level;
+        first_row = end_of_level;
+    }
+    Rows { start, end }
+}
+
 /// Writes the partial sums of each chunk to `partials`, `[partial_values(classes), chunks]`.
 ///
 /// `levels` has the number of anchors of each pyramid level in one image.
@@ -60,33 +108,7 @@ pub(super) fn partial_breakdown<E: Float>(
     let chunk = CUBE_POS;
     let classes = logits.shape(1);
 
-    // The rows of the chunk. A workgroup beyond the last chunk has none.
-    let mut per_image = 0usize;
-    let mut anchors = 0usize;
-    #[unroll]
-    for level in 0..BREAKDOWN_LEVELS {
-        per_image += (levels[level] + chunk_rows - 1) / chunk_rows;
-        anchors += levels[level];
-    }
-    let image = chunk / per_image;
-    let place = chunk - image * per_image;
-    let mut first_chunk = 0usize;
-    let mut first_row = image * anchors;
-    let mut start = 0usize;
-    let mut end = 0usize;
-    #[unroll]
-    for level in 0..BREAKDOWN_LEVELS {
-        let of_level = (levels[level] + chunk_rows - 1) / chunk_rows;
-        if chunk < chunks && place >= first_chunk && place < first_chunk + of_level {
-            start = first_row + (place - first_chunk) * chunk_rows;
-            end = start + chunk_rows;
-            if end > first_row + levels[level] {
-                end = first_row + levels[level];
-            }
-        }
-        first_chunk += of_level;
-        first_row += levels[level];
-    }
+    let rows = rows_of(chunk, chunks, chunk_rows, &levels);
 
     // Units side by side have neighbouring classes of a row; units beyond the end of a row belong to the next row.
     let mut span = classes;
@@ -96,13 +118,14 @@ pub(super) fn partial_breakdown<E: Float>(
     let rows_at_once = UNITS / span;
     let own_row = unit / span;
     let own_column = unit - own_row * span;
-    let rounds = (end - start + rows_at_once - 1) / rows_at_once;
+    let rounds = (rows.end - rows.start).div_ceil(rows_at_once);
 
     let mut shared = Shared::<[f32]>::new_slice(UNITS);
     let mut losses = Shared::<[f32]>::new_slice(UNITS);
     let mut bins = Shared::<[u32]>::new_slice(UNITS);
     let own_bin = u32::cast_from(unit / PER_BIN);
-    let from = (unit % PER_BIN) * SHARE;
+    let share = unit % PER_BIN;
+    let from = share * SHARE;
 
     let mut positive_loss = 0.0f32;
     let mut positive_slope = 0.0f32;
@@ -119,10 +142,10 @@ pub(super) fn partial_breakdown<E: Float>(
         let mut class_positives = 0.0f32;
         let mut class_negatives = 0.0f32;
         for round in 0..rounds {
-            let row = start + round * rows_at_once + own_row;
+            let row = rows.start + round * rows_at_once + own_row;
             let mut own_loss = 0.0f32;
             let mut place_of_loss = NO_BIN.runtime();
-            if row < end && own_row < rows_at_once && column < classes {
+            if row < rows.end && own_row < rows_at_once && column < classes {
                 let id = ids[row * ids.stride(0)];
                 if takes_part(id) {
                     let x = f32::cast_from(logits[row * logits.stride(0) + column * logits.stride(1)]);
@@ -165,26 +188,28 @@ pub(super) fn partial_breakdown<E: Float>(
         block += span;
     }
 
-    let positive_loss = sum_of_units::<f32>(positive_loss, &mut shared);
-    let negative_loss = sum_of_units::<f32>(negative_loss, &mut shared);
-    let positive_slope = sum_of_units::<f32>(positive_slope, &mut shared);
-    let negative_slope = sum_of_units::<f32>(negative_slope, &mut shared);
-    let positive_score = sum_of_units::<f32>(positive_score, &mut shared);
-    let negative_score = sum_of_units::<f32>(negative_score, &mut shared);
-    if unit == 0 && chunk < chunks {
-        partials[chunk] = positive_loss;
-        partials[chunks + chunk] = negative_loss;
-        partials[2 * chunks + chunk] = positive_slope;
-        partials[3 * chunks + chunk] = negative_slope;
-        partials[4 * chunks + chunk] = positive_score;
-        partials[5 * chunks + chunk] = negative_score;
-    }
+    let is_chunk = chunk < chunks;
+    write_sum(positive_loss, chunk, is_chunk, partials, &mut shared);
+    write_sum(negative_loss, chunks + chunk, is_chunk, partials, &mut shared);
+    write_sum(positive_slope, 2 * chunks + chunk, is_chunk, partials, &mut shared);
+    write_sum(negative_slope, 3 * chunks + chunk, is_chunk, partials, &mut shared);
+    write_sum(positive_score, 4 * chunks + chunk, is_chunk, partials, &mut shared);
+    write_sum(negative_score, 5 * chunks + chunk, is_chunk, partials, &mut shared);
     let bin_loss = sum_of_bin(bin_loss, &mut shared);
     let bin_count = sum_of_bin(bin_count, &mut shared);
-    if chunk < chunks && unit % PER_BIN == 0 && unit / PER_BIN < BREAKDOWN_BINS {
+    if chunk < chunks && share == 0 && unit / PER_BIN < BREAKDOWN_BINS {
         let at = WHOLE + 2 * classes + unit / PER_BIN;
         partials[at * chunks + chunk] = bin_loss;
         partials[(at + BREAKDOWN_BINS) * chunks + chunk] = bin_count;
+    }
+}
+
+/// Writes the sum of a value over all units to `partials[at]`, if `writes` is set.
+#[cube]
+fn write_sum(value: f32, at: usize, writes: bool, partials: &mut [f32], shared: &mut Shared<[f32]>) {
+    let sum = sum_of_units::<f32>(value, shared);
+    if UNIT_POS == 0 && writes {
+        partials[at] = sum;
     }
 }
 
@@ -258,7 +283,7 @@ pub(super) fn total_breakdown(
     let mut to = 0usize;
     #[unroll]
     for level in 0..BREAKDOWN_LEVELS {
-        let of_level = (levels[level] + chunk_rows - 1) / chunk_rows;
+        let of_level = levels[level].div_ceil(chunk_rows);
         if level_of_value == level {
             from = per_image;
             to = per_image + of_level;

@@ -142,11 +142,10 @@ pub(super) fn pair(
         gamma = table[at + 2];
     }
     if comptime!(form.rows) {
-        if class >= 0i32 {
-            let own = usize::cast_from(class);
-            if own < classes {
-                weight *= table[own * TABLE_COLUMNS + 3];
-            }
+        // A class of background or ignored anchors becomes a large number.
+        let own = usize::cast_from(u32::cast_from(class));
+        if own < classes {
+            weight *= table[own * TABLE_COLUMNS + 3];
         }
     }
     let z = select(positive, x, -x);

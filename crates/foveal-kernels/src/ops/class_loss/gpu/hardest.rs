@@ -57,7 +57,7 @@ pub(super) fn hardest(costs: &Tensor<f32>, ids: &Tensor<i32>, keep: &Tensor<i32>
             above = count_from(costs, ids, image, last + 1u32, &mut shared);
         }
         // The anchors of exactly that rank are kept in their order. Each unit goes through consecutive anchors.
-        let of_unit = (anchors + UNITS - 1) / UNITS;
+        let of_unit = anchors.div_ceil(UNITS);
         let unit = UNIT_POS as usize;
         let mut ties = 0u32;
         for i in 0..of_unit {
