@@ -22,8 +22,8 @@ pub(crate) struct ClassPart {
 }
 
 impl LossConfig {
-    /// Computes the class loss. `weights` has one factor per image, or a single factor for the whole batch. `counts` are
-    /// the anchors that the breakdown covers; without a layout they are not needed.
+    /// Computes the class loss. `weights` has one factor per image, or a single factor for the whole batch. `breakdown` is
+    /// the layout of the breakdown and the numbers of anchors, counted on the host, if a breakdown is computed.
     pub(crate) fn class_part(
         &self,
         predicted: &Predicted<'_>,

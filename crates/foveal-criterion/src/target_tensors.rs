@@ -79,7 +79,7 @@ struct Place<'a> {
     image: usize,
     positive: &'a Positive,
     /// The class channel. In a network with more channels than classes it differs from the object's class.
-    class: usize,
+    id: i32,
 }
 
 impl Place<'_> {
@@ -97,7 +97,12 @@ impl Place<'_> {
     /// The row of the anchor and the class channel of its object: the indices of its pair in logits of the shape
     /// `[batch * anchors, classes]`.
     fn pair(self, anchors: usize) -> [i32; 2] {
-        [self.row(anchors), i32::try_from(self.class).expect("a class channel fits an i32")]
+        [self.row(anchors), self.id]
+    }
+
+    /// The class channel as an index.
+    fn class(self) -> usize {
+        usize::try_from(self.id).expect("a positive anchor has a class")
     }
 }
 
@@ -148,7 +153,7 @@ impl TargetTensors {
         let keep = batch.keep.as_ref().map(|keep| ints.add(keep.iter().copied()));
         let rows = ints.add(positives.iter().map(|p| p.row(anchors)));
         let pairs = is_quality.then(|| ints.add(positives.iter().flat_map(|p| p.pair(anchors))));
-        let classes = is_quality.then(|| ints.add(positives.iter().map(|p| p.pair(anchors)[1])));
+        let classes = is_quality.then(|| ints.add(positives.iter().map(|p| p.id)));
         let levels = batch
             .layout
             .filter(|_| is_quality)
@@ -163,8 +168,8 @@ impl TargetTensors {
             (anchors, floats.add(positives.iter().flat_map(|p| corners(p.positive.object))))
         });
         let quality = is_quality.then(|| {
-            let weight = floats.add(positives.iter().map(|p| (of(p) * config.class_weight(p.class)) as f32));
-            (weight, floats.add(positives.iter().map(|p| config.gamma.of(p.class) as f32)))
+            let weight = floats.add(positives.iter().map(|p| (of(p) * config.class_weight(p.class())) as f32));
+            (weight, floats.add(positives.iter().map(|p| config.gamma.of(p.class()) as f32)))
         });
 
         let length = [ints.values.len()];
@@ -200,11 +205,7 @@ impl TargetTensors {
 /// The positive anchors of an image.
 fn places<'a>((image, targets): (usize, &'a ImageTargets), batch: &BatchTargets<'_>, anchors: usize) -> Vec<Place<'a>> {
     let ids = &batch.ids[image * anchors..];
-    let place = |positive: &'a Positive| {
-        let id = ids[positive.anchor as usize];
-        let class = usize::try_from(id).expect("a positive anchor has a class");
-        Place { image, positive, class }
-    };
+    let place = |positive: &'a Positive| Place { image, positive, id: ids[positive.anchor as usize] };
     targets.positives.iter().map(place).collect()
 }
 
@@ -224,7 +225,7 @@ mod tests {
     fn indices_of_a_large_batch_do_not_overflow() {
         const ANCHORS: usize = 201_600;
         let positive = positive(ANCHORS as u32 - 1);
-        let place = Place { image: 15, positive: &positive, class: 1202 };
+        let place = Place { image: 15, positive: &positive, id: 1202 };
         let flat = (15 * ANCHORS + ANCHORS - 1) * 1203 + 1202;
         assert!(flat > i32::MAX as usize);
         let [row, class] = place.pair(ANCHORS);
@@ -236,7 +237,7 @@ mod tests {
     #[should_panic(expected = "can address 2147483647 anchors in a batch")]
     fn a_row_beyond_the_range_is_named() {
         let positive = positive(201_599);
-        let _ = Place { image: 10_652, positive: &positive, class: 0 }.row(201_600);
+        let _ = Place { image: 10_652, positive: &positive, id: 0 }.row(201_600);
     }
 
     #[test]
