@@ -5,6 +5,9 @@
 //! used for all other backends and data types, and the tests compare the fused kernels with it. [`set_reference`] makes
 //! all operations use the reference.
 //!
+//! Two operations exist on GPUs only, as kernels of this crate: [`normalise_bytes`] and [`pick_candidates`]. The host does
+//! the same on a CPU in `foveal-image` and `foveal-detector`, and the tests compare the two bit for bit.
+//!
 //! Results never depend on the number of threads. Either the work is cut into tasks by shape alone, or a value does not
 //! depend on the task that computes it. Partial sums are added in the order of their indices.
 #![recursion_limit = "256"]
@@ -14,9 +17,12 @@
 mod cpu;
 mod ops;
 
-pub use cpu::route::{reference, set_reference, takes_maps};
+pub use cpu::route::{is_gpu, reference, set_reference, takes_maps};
 pub use ops::affine::affine;
 pub use ops::batch_norm::{BatchNormOutput, batch_norm_train};
+pub use ops::candidates::{
+    CANDIDATE_BYTES, Candidate, CandidateOptions, DeviceCandidates, ImageCandidates, pick_candidates,
+};
 pub use ops::channels_last::channels_last;
 pub use ops::class_loss::{
     BACKGROUND, BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, ClassLoss, ClassLossKind,
@@ -26,6 +32,7 @@ pub use ops::class_loss::{
 pub use ops::conv::{ConvOptions, Epilogue, MapSize, conv2d, conv2d_fused, conv2d_maps, conv2d_reference};
 pub use ops::elementwise::Activation;
 pub use ops::group_norm::{group_norm, group_norm_maps};
+pub use ops::image_bytes::normalise_bytes;
 pub use ops::pool::max_pool_3x3_s2_p1;
 pub use ops::relu::relu;
 pub use ops::upsample::upsample_add;
