@@ -106,7 +106,7 @@ pub(super) fn find_edges(histogram: &[u32], edges: &mut [u32], groups: usize, wa
     if ABSOLUTE_POS >= groups {
         terminate!();
     }
-    let mut bin = BINS as u32;
+    let mut bin = comptime!(BINS as u32).runtime();
     let mut found = 0u32;
     while bin > lowest && found < wanted {
         bin -= 1u32;
