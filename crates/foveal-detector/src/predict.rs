@@ -1,5 +1,5 @@
-//! Prediction: the composition of network, anchors and post-processing that the detector, the evaluation and the
-//! benchmark share.
+//! Prediction: the composition of network, anchors and post-processing that the detector and the benchmark share, and
+//! the way of images to the device.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use foveal_image::{ImageBatch, ImageFrame};
@@ -17,7 +17,7 @@ pub struct Predicted {
 }
 
 /// Detects objects in a batch of images: forward pass, anchors and [`postprocess()`]. Waits for the device once, to read
-/// logits and deltas.
+/// logits and deltas or, from a GPU, the candidates among them.
 ///
 /// `model` is the config from which `network` was built; it determines the anchors and the class channels.
 ///

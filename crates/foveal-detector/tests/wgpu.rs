@@ -204,7 +204,9 @@ fn images_are_normalised_on_the_gpu_as_on_the_host() {
     let batch = ImageBatch::stack(&staged, &preprocess);
     assert!(matches!(batch, ImageBatch::Bytes(_)));
     let expected = batch.clone().into_normalised();
+    assert!(image_tensor(batch.clone(), &gpu.clone().autodiff()).is_autodiff());
     let tensor = image_tensor(batch, &gpu);
+    assert!(!tensor.is_autodiff());
     assert_eq!(tensor.dims(), [3, 3, 64, 64]);
     let found: Vec<f32> = tensor.into_data().try_to_vec().unwrap();
     let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
