@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use foveal_anchors::{AnchorConfig, Anchors, ImageTargets, MatcherConfig, grid_sizes};
-use foveal_image::{ImageFrame, PaddedBatch, pad_staged};
+use foveal_image::{ImageBatch, ImageFrame};
 
 use crate::sample::{Sample, SampleMaker};
 use crate::sampler::epoch_order;
@@ -32,11 +32,12 @@ pub struct ImageInfo {
     pub frame: ImageFrame,
 }
 
-/// One batch: normalised images and their training targets.
+/// One batch: images and their training targets.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    /// The images, normalised and padded to one size, `[batch, 3, height, width]`.
-    pub images: PaddedBatch,
+    /// The images, padded to one size. Their pixels are bytes if those of all images are bytes after resizing and
+    /// augmentation, and normalised values otherwise.
+    pub images: ImageBatch,
     /// The targets of each image, one entry per image of the batch. The anchors are those of the padded size.
     pub targets: Vec<ImageTargets>,
     /// The origin of each image, one entry per image of the batch.
@@ -249,9 +250,9 @@ impl Shared {
         }
         let info = samples.iter().map(|s| self.info(s)).collect();
         let (images, placed): (Vec<_>, Vec<_>) = samples.into_iter().map(|s| (s.image, s.placed)).unzip();
-        let images = pad_staged(&images, &self.maker.preprocess);
-        let targets = if images.batch > 0 {
-            let anchors = self.anchors(images.height, images.width);
+        let images = ImageBatch::stack(&images, &self.maker.preprocess);
+        let targets = if images.batch() > 0 {
+            let anchors = self.anchors(images.height(), images.width());
             let matcher = &self.options.matcher;
             placed.iter().map(|placed| placed.targets(&anchors.boxes, matcher)).collect()
         } else {

@@ -77,7 +77,7 @@ fn evaluation_uses_the_order_of_the_set_without_augmentation() {
     let frame = ImageFrame { width: 64, height: 48, original_width: 64, original_height: 48 };
     assert!(info.iter().all(|i| i.frame == frame));
     for batch in &batches {
-        assert_eq!((batch.images.height, batch.images.width), (64, 64));
+        assert_eq!((batch.images.height(), batch.images.width()), (64, 64));
         for (targets, info) in batch.targets.iter().zip(&batch.info) {
             let objects = &data.record(info.index).objects;
             // Low-quality matches give every object an anchor, unless two objects have the same best anchor.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use foveal_coco::CategoryInfo;
-use foveal_image::{ImageFrame, Prepared, RgbImage, pad_batch};
+use foveal_image::{ImageBatch, ImageFrame, RgbImage, Staged};
 
 use crate::{Checkpoint, Detection, DetectorError, NonFiniteOutput, image_tensor, predict};
 
@@ -83,12 +83,12 @@ impl Detector {
             return Err(DetectorError::EmptyImage { width, height });
         }
         self.checkpoint.meta.preprocess.validate()?;
-        let prepared = self.checkpoint.meta.preprocess.apply(image);
-        Ok(self.detect_prepared(&[prepared])?.pop().unwrap_or_default())
+        let staged = self.checkpoint.meta.preprocess.stage(image);
+        Ok(self.detect_staged(&[staged])?.pop().unwrap_or_default())
     }
 
-    /// Detects the objects in several preprocessed images, which are padded to a common size and run as one batch.
-    /// `images` must not be empty.
+    /// Detects the objects in several images, which the checkpoint's preprocessing has resized and which are padded to a
+    /// common size and run as one batch. `images` must not be empty.
     ///
     /// # Shapes
     /// - result: one list of detections per image, each sorted by descending score, with boxes in pixels of the
@@ -96,10 +96,10 @@ impl Detector {
     ///
     /// # Errors
     /// [`NonFiniteOutput`] if the network's output is NaN or infinite, with the indices of the images in `images`.
-    pub fn detect_prepared(&self, images: &[Prepared]) -> Result<Vec<Vec<Prediction>>, NonFiniteOutput> {
+    pub fn detect_staged(&self, images: &[Staged]) -> Result<Vec<Vec<Prediction>>, NonFiniteOutput> {
         let Checkpoint { model, meta } = &self.checkpoint;
-        let frames: Vec<ImageFrame> = images.iter().map(ImageFrame::from).collect();
-        let batch = image_tensor(pad_batch(images), &self.device);
+        let frames: Vec<ImageFrame> = images.iter().map(Staged::frame).collect();
+        let batch = image_tensor(ImageBatch::stack(images, &meta.preprocess), &self.device);
         let named = |d: Detection| Prediction { category: meta.categories[d.class as usize].clone(), detection: d };
         let predicted = predict(model, &meta.model, batch, &frames, &meta.post)?;
         Ok(predicted.detections.into_iter().map(|found| found.into_iter().map(named).collect()).collect())

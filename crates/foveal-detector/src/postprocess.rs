@@ -2,15 +2,16 @@
 //! order are those of torchvision: sigmoid, score threshold, selection of the best (anchor, class) pairs of each level,
 //! box decoding, clipping, class-wise NMS, selection of the best detections, scaling to the original image.
 
-use burn::tensor::{Tensor, Transaction};
+use burn::tensor::Tensor;
 use foveal_anchors::Anchors;
-use foveal_boxes::{BBox, Delta, class_nms, decode};
+use foveal_boxes::{BBox, class_nms, decode};
 use foveal_image::ImageFrame;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Dense;
-use crate::topk::{Scored, best};
+use crate::outputs::{ImageOutputs, Outputs, Selection};
+use crate::topk::best;
 use crate::{ClassChannels, NonFiniteOutput};
 
 /// Settings of post-processing: thresholds and limits with which predictions become detections (part of `[eval]`).
@@ -50,6 +51,7 @@ pub struct Detection {
 /// 1708.02002, section 4.1; steps in torchvision's order). `channels` assigns classes to class channels, if not every
 /// channel stands for a class; channels without a class are left out first. Boxes that clipping left without area are
 /// left out last: they lie outside the image, and torchvision returns them. Reads the predictions from the device once.
+/// Of a GPU's predictions, only the pairs of an anchor and a class that can become detections are read.
 ///
 /// # Shapes
 /// - dense: logits `[batch, anchors, class channels]`, deltas `[batch, anchors, 4]`
@@ -68,63 +70,71 @@ pub fn postprocess(
     config: &PostprocessConfig,
     channels: Option<&ClassChannels>,
 ) -> Result<Vec<Vec<Detection>>, NonFiniteOutput> {
+    postprocess_with(dense, anchors, frames, config, channels, []).map(|(detections, [])| detections)
+}
+
+/// Converts the network's predictions into detections as [`postprocess()`] does, and reads `scalars` from the device
+/// together with the predictions. Returns the detections of each image, and the values of `scalars`.
+///
+/// # Shapes
+/// - dense: logits `[batch, anchors, class channels]`, deltas `[batch, anchors, 4]`
+/// - frames: sizes before and after resizing in pixels, one entry per image
+/// - scalars: each `[1]`
+///
+/// # Errors
+/// [`NonFiniteOutput`] if a logit or a delta is NaN or infinite, with the images of the batch that have one.
+///
+/// # Panics
+/// If the number of `anchors`, `frames` or `channels` differs from that in `dense`.
+pub fn postprocess_with<const N: usize>(
+    dense: &Dense,
+    anchors: &Anchors,
+    frames: &[ImageFrame],
+    config: &PostprocessConfig,
+    channels: Option<&ClassChannels>,
+    scalars: [Tensor<1>; N],
+) -> Result<(Vec<Vec<Detection>>, [f32; N]), NonFiniteOutput> {
     let [batch, count, classes] = dense.logits.dims();
     assert_eq!(count, anchors.boxes.len(), "postprocess: as many anchors as rows of logits");
     assert_eq!(batch, frames.len(), "postprocess: one frame per image");
     let class_of = channels.map_or_else(|| (0..classes as u32).map(Some).collect(), ClassChannels::classes);
     assert_eq!(class_of.len(), classes, "postprocess: as many channels as columns of logits");
+    let selection = Selection {
+        level_offsets: &anchors.level_offsets,
+        class_of: &class_of,
+        threshold: config.score_threshold,
+        per_level: config.pre_nms,
+    };
     // The only device read of inference.
-    let [logits, deltas] = read_both(dense.logits.clone(), dense.deltas.clone());
-    let logits = logits.par_chunks(count * classes);
-    let deltas = deltas.par_chunks(count * 4);
-    let found: Vec<Option<Vec<Detection>>> = logits
-        .zip(deltas)
-        .zip(frames)
-        .map(|((l, d), frame)| {
-            let finite = all_finite(l) && all_finite(d);
-            finite.then(|| one_image(l, d, &class_of, anchors, frame, config))
-        })
-        .collect();
-    let images: Vec<usize> = (0..found.len()).filter(|&image| found[image].is_none()).collect();
-    if images.is_empty() { Ok(found.into_iter().flatten().collect()) } else { Err(NonFiniteOutput { images }) }
-}
-
-/// Whether no value is NaN or infinite.
-fn all_finite(values: &[f32]) -> bool {
-    // Without an early return the loop is vectorised. As integers, the bits of all numbers are below those of infinity.
-    const MAGNITUDE: u32 = 0x7FFF_FFFF;
-    values.iter().fold(0, |most, value| most.max(value.to_bits() & MAGNITUDE)) < f32::INFINITY.to_bits()
-}
-
-fn read_both(logits: Tensor<3>, deltas: Tensor<3>) -> [Vec<f32>; 2] {
-    let data = Transaction::default().register(logits).register(deltas).execute();
-    let read: Vec<Vec<f32>> =
-        data.into_iter().map(|d| d.convert::<f32>().try_to_vec().expect("floats are readable as f32")).collect();
-    read.try_into().expect("a transaction of two tensors returns two")
+    let (outputs, scalars) = Outputs::read(dense, &selection, scalars);
+    let outputs = outputs.images(count, classes);
+    let images: Vec<usize> = (0..outputs.len()).filter(|&image| outputs[image].is_none()).collect();
+    if !images.is_empty() {
+        return Err(NonFiniteOutput { images });
+    }
+    let outputs: Vec<ImageOutputs> = outputs.into_iter().flatten().collect();
+    let detect =
+        |(outputs, frame): (&ImageOutputs, &ImageFrame)| one_image(outputs, &selection, anchors, frame, config);
+    Ok((outputs.par_iter().zip(frames).map(detect).collect(), scalars))
 }
 
 fn one_image(
-    logits: &[f32],
-    deltas: &[f32],
-    class_of: &[Option<u32>],
+    outputs: &ImageOutputs,
+    selection: &Selection,
     anchors: &Anchors,
     frame: &ImageFrame,
     config: &PostprocessConfig,
 ) -> Vec<Detection> {
-    let classes = class_of.len();
+    let classes = selection.class_of.len();
     let (width, height) = (frame.width as f32, frame.height as f32);
     let (mut boxes, mut scores, mut labels) = (Vec::new(), Vec::new(), Vec::new());
-    for level in anchors.level_offsets.windows(2) {
-        let rows = &logits[level[0] * classes..level[1] * classes];
-        let candidates = above(rows, class_of, config.score_threshold);
-        for pair in best(candidates, config.pre_nms) {
-            let (row, channel) = (pair.index as usize / classes, pair.index as usize % classes);
-            let anchor = level[0] + row;
-            let delta = &deltas[anchor * 4..anchor * 4 + 4];
-            let delta = Delta { dx: delta[0], dy: delta[1], dw: delta[2], dh: delta[3] };
+    for level in 0..anchors.level_offsets.len() - 1 {
+        for pair in best(outputs.scores(level, selection), config.pre_nms) {
+            let (anchor, channel) = (pair.index as usize / classes, pair.index as usize % classes);
+            let delta = outputs.delta(pair.index, classes);
             boxes.push(decode(&anchors.boxes[anchor], delta).clip(width, height));
             scores.push(pair.score);
-            labels.push(class_of[channel].expect("channels without a class are left out"));
+            labels.push(selection.class_of[channel].expect("channels without a class are left out"));
         }
     }
     let mut kept = class_nms(&boxes, &scores, &labels, config.nms);
@@ -133,19 +143,6 @@ fn one_image(
     kept.retain(|&i| !boxes[i].is_degenerate());
     let (sx, sy) = (frame.original_width as f32 / width, frame.original_height as f32 / height);
     kept.into_iter().map(|i| Detection { bbox: boxes[i].scale(sx, sy), score: scores[i], class: labels[i] }).collect()
-}
-
-/// The scores above the threshold, of channels with a class.
-fn above(logits: &[f32], class_of: &[Option<u32>], threshold: f32) -> Vec<Scored> {
-    // The sigmoid is skipped for logits clearly below that of the threshold; the margin covers rounding.
-    let cut = if threshold > 0.0 { (threshold / (1.0 - threshold)).ln() - 1e-3 } else { f32::NEG_INFINITY };
-    logits
-        .iter()
-        .enumerate()
-        .filter(|(index, l)| **l > cut && class_of[index % class_of.len()].is_some())
-        .map(|(index, l)| Scored { score: 1.0 / (1.0 + (-l).exp()), index: index as u32 })
-        .filter(|s| s.score > threshold)
-        .collect()
 }
 
 #[cfg(test)]

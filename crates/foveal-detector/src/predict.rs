@@ -1,8 +1,9 @@
-//! Prediction: the composition of network, anchors and post-processing that the detector, the evaluation and the
-//! benchmark share.
+//! Prediction: the composition of network, anchors and post-processing that the detector and the benchmark share, and
+//! the way of images to the device.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use foveal_image::{ImageFrame, PaddedBatch};
+use foveal_image::{ImageBatch, ImageFrame};
+use foveal_kernels::{is_gpu, normalise_bytes};
 
 use crate::{Dense, Detection, ModelConfig, NonFiniteOutput, PostprocessConfig, RetinaNet, postprocess};
 
@@ -16,7 +17,7 @@ pub struct Predicted {
 }
 
 /// Detects objects in a batch of images: forward pass, anchors and [`postprocess()`]. Waits for the device once, to read
-/// logits and deltas.
+/// logits and deltas or, from a GPU, the candidates among them.
 ///
 /// `model` is the config from which `network` was built; it determines the anchors and the class channels.
 ///
@@ -43,11 +44,18 @@ pub fn predict(
     Ok(Predicted { dense, detections })
 }
 
-/// Moves the images of a batch to a device.
+/// Moves the images of a batch to a device and normalises them, if they are bytes. A GPU receives the bytes and
+/// normalises them itself, to the same values as the host. Other devices receive normalised values.
 ///
 /// # Shapes
-/// - result: `[batch, 3, height, width]`, normalised
-pub fn image_tensor(images: PaddedBatch, device: &Device) -> Tensor<4> {
-    let shape = [images.batch, 3, images.height, images.width];
-    Tensor::from_data(TensorData::new(images.data, shape), device)
+/// - result: `[batch, 3, height, width]`, normalised; the padding is 0
+pub fn image_tensor(images: impl Into<ImageBatch>, device: &Device) -> Tensor<4> {
+    match images.into() {
+        ImageBatch::Bytes(bytes) if is_gpu(device) => normalise_bytes(bytes.dims(), bytes.into_packed(), device),
+        images => {
+            let images = images.into_normalised();
+            let shape = [images.batch, 3, images.height, images.width];
+            Tensor::from_data(TensorData::new(images.data, shape), device)
+        }
+    }
 }

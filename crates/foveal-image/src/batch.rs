@@ -22,8 +22,8 @@ pub struct PaddedBatch {
     pub width: usize,
 }
 
-/// One resized image that waits for its batch. Where possible its pixels are kept as bytes, a quarter of the memory,
-/// and normalised when [`pad_staged`] copies them into the batch.
+/// One resized image that waits for its batch. Where possible its pixels are kept as bytes, a quarter of the memory;
+/// [`crate::ImageBatch::stack`] keeps them so, and [`pad_staged`] normalises them while it copies them into the batch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Staged {
     /// A resized image whose 8-bit pixels are not normalised yet.
@@ -79,7 +79,7 @@ pub fn padded_length(length: usize) -> usize {
 /// and the largest width among them, rounded up to multiples of [`SIZE_DIVISOR`], as torchvision's `batch_images` does.
 pub fn pad_batch(images: &[Prepared]) -> PaddedBatch {
     let rows = |image: &Prepared, channel: usize, y: usize, out: &mut Vec<f32>| push_row(image, channel, y, out);
-    pad(images, |i| (i.height, i.width), rows)
+    pad(images, |i| [i.height, i.width], rows)
 }
 
 /// Makes a batch of staged images. Images that are still bytes are normalised with the mean and the standard deviation
@@ -97,26 +97,30 @@ pub fn pad_staged(images: &[Staged], preprocess: &Preprocess) -> PaddedBatch {
             out.extend(bytes.chunks_exact(3).map(|pixel| table[usize::from(pixel[channel])]));
         }
     };
-    pad(images, |i| (i.height(), i.width()), rows)
+    pad(images, |i| [i.height(), i.width()], rows)
 }
 
 fn push_row(image: &Prepared, channel: usize, y: usize, out: &mut Vec<f32>) {
     out.extend_from_slice(&image.data[(channel * image.height + y) * image.width..][..image.width]);
 }
 
+/// The padded height and width in pixels of a batch of images of these heights and widths.
+pub(crate) fn padded_sides(sizes: impl Iterator<Item = [usize; 2]>) -> [usize; 2] {
+    sizes.fold([0, 0], |[h, w], [height, width]| [h.max(height), w.max(width)]).map(padded_length)
+}
+
 /// Writes the batch from front to back in one pass. `size` gives the height and width of an image; `push_row` appends
 /// row `y` of a channel of an image.
-fn pad<T>(
+pub(crate) fn pad<T>(
     images: &[T],
-    size: impl Fn(&T) -> (usize, usize),
+    size: impl Fn(&T) -> [usize; 2],
     push_row: impl Fn(&T, usize, usize, &mut Vec<f32>),
 ) -> PaddedBatch {
-    let height = padded_length(images.iter().map(|i| size(i).0).max().unwrap_or(0));
-    let width = padded_length(images.iter().map(|i| size(i).1).max().unwrap_or(0));
+    let [height, width] = padded_sides(images.iter().map(&size));
     let mut data = Vec::with_capacity(images.len() * 3 * height * width);
     for (index, image) in images.iter().enumerate() {
         for channel in 0..3 {
-            for y in 0..size(image).0 {
+            for y in 0..size(image)[0] {
                 push_row(image, channel, y, &mut data);
                 data.resize(((index * 3 + channel) * height + y + 1) * width, 0.0);
             }

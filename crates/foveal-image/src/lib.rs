@@ -4,11 +4,14 @@
 //! ```text
 //! load_rgb -> RgbImage -> Preprocess::apply -> Prepared [3, height, width] -> pad_batch -> PaddedBatch [batch, 3,
 //! height, width]
+//! load_rgb -> RgbImage -> Preprocess::stage -> Staged -> ImageBatch::stack -> ImageBatch, whose pixels are bytes if
+//! they are bytes when they are resized
 //! ```
 
 mod batch;
 mod bilinear;
 mod budget;
+mod bytes;
 mod decode;
 mod error;
 mod format;
@@ -19,6 +22,7 @@ mod structure;
 
 pub use batch::{PaddedBatch, SIZE_DIVISOR, Staged, pad_batch, pad_staged, padded_length};
 pub use budget::ByteBudget;
+pub use bytes::{ByteBatch, ImageBatch};
 pub use decode::{Decoded, FileSize, load_rgb, oriented_size};
 pub use error::ImageError;
 pub use format::Format;

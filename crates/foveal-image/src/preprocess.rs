@@ -162,19 +162,37 @@ impl Preprocess {
 
     /// Resizes an image to `width` x `height` pixels and stages it for a batch.
     ///
-    /// With [`ResizeMode::Antialias`] the pixels stay bytes, which [`crate::pad_staged`] normalises; with
-    /// [`ResizeMode::Torchvision`], which normalises before resizing, the result is already normalised.
+    /// With [`ResizeMode::Antialias`] the pixels stay bytes, to be normalised later; with [`ResizeMode::Torchvision`],
+    /// which normalises before resizing, the result is already normalised.
     ///
     /// # Panics
     /// If a side of the image, `width` or `height` is 0.
     pub fn stage_at(&self, img: RgbImage, width: u32, height: u32) -> Staged {
-        if self.resize == ResizeMode::Torchvision {
-            return Staged::Prepared(self.apply_at(&img, width, height));
+        if self.resize == ResizeMode::Antialias && img.dimensions() == (width, height) {
+            return Staged::Bytes { image: img, original_width: width, original_height: height };
         }
-        let (original_width, original_height) = img.dimensions();
-        let same = (original_width, original_height) == (width, height);
-        let image = if same { img } else { resize_antialiased(&img, width, height) };
-        Staged::Bytes { image, original_width, original_height }
+        self.stage_copy(&img, width, height)
+    }
+
+    /// Resizes an image to [`Preprocess::target_size`] and stages it for a batch. As with [`Preprocess::stage_at`], the
+    /// pixels stay bytes with [`ResizeMode::Antialias`].
+    ///
+    /// # Panics
+    /// If a side of the image is 0.
+    pub fn stage(&self, img: &RgbImage) -> Staged {
+        let (width, height) = self.target_size(img.width(), img.height());
+        self.stage_copy(img, width, height)
+    }
+
+    fn stage_copy(&self, img: &RgbImage, width: u32, height: u32) -> Staged {
+        match self.resize {
+            ResizeMode::Torchvision => Staged::Prepared(self.apply_at(img, width, height)),
+            ResizeMode::Antialias => Staged::Bytes {
+                image: resize_antialiased(img, width, height),
+                original_width: img.width(),
+                original_height: img.height(),
+            },
+        }
     }
 
     /// The normalised value of each byte, for each channel.

@@ -1,6 +1,8 @@
 //! Resizing against torchvision and PIL (golden values by scripts/reference/resize.py), padding, settings.
 
-use foveal_image::{ImageFrame, Prepared, Preprocess, ResizeMode, RgbImage, SIZE_DIVISOR, pad_batch, pad_staged};
+use foveal_image::{
+    ImageBatch, ImageFrame, Prepared, Preprocess, ResizeMode, RgbImage, SIZE_DIVISOR, Staged, pad_batch, pad_staged,
+};
 use image::Rgb;
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -148,8 +150,50 @@ fn staging_changes_no_bit() {
             assert_eq!((p.width, p.height), (s.width(), s.height()));
             assert_eq!(ImageFrame::from(p), s.frame());
         }
-        assert_eq!(pad_batch(&prepared), pad_staged(&staged, &preprocess));
+        let expected = pad_batch(&prepared);
+        assert_eq!(pad_staged(&staged, &preprocess), expected);
+        let stacked = ImageBatch::stack(&staged, &preprocess);
+        assert_eq!(matches!(stacked, ImageBatch::Bytes(_)), resize == ResizeMode::Antialias);
+        assert_eq!([stacked.batch(), stacked.height(), stacked.width()], [3, 64, 96]);
+        assert_eq!(stacked.into_normalised(), expected);
+        // One image whose pixels are no bytes makes the whole batch normalised values.
+        let mut mixed = staged;
+        mixed[1] = Staged::Prepared(prepared[1].clone());
+        assert_eq!(ImageBatch::stack(&mixed, &preprocess), ImageBatch::Normalised(expected));
     }
+    assert_eq!(ImageBatch::stack(&[], &Preprocess::default()).batch(), 0);
+}
+
+#[test]
+fn staging_to_the_own_size_is_staging_at_that_size() {
+    let image = RgbImage::from_fn(50, 37, |x, y| Rgb([x as u8, y as u8, (x * y) as u8]));
+    for resize in [ResizeMode::Antialias, ResizeMode::Torchvision] {
+        let preprocess = Preprocess { resize, min_size: 24, max_size: 40, ..Preprocess::default() };
+        let (width, height) = preprocess.target_size(50, 37);
+        assert_eq!(preprocess.stage(&image), preprocess.stage_at(image.clone(), width, height));
+        assert_eq!(preprocess.stage(&image).frame(), ImageFrame::from(&preprocess.apply(&image)));
+        let same = Preprocess { fixed_size: Some([37, 50]), ..preprocess };
+        assert_eq!(same.stage(&image), same.stage_at(image.clone(), 50, 37));
+    }
+}
+
+#[test]
+fn the_buffer_of_a_batch_of_bytes_is_sizes_then_table_then_pixels() {
+    let preprocess = Preprocess::default();
+    let image = |width, height| RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 200]));
+    let staged = [(40, 20), (33, 30)].map(|(width, height)| preprocess.stage_at(image(width, height), width, height));
+    let ImageBatch::Bytes(bytes) = ImageBatch::stack(&staged, &preprocess) else { panic!("the pixels are bytes") };
+    assert_eq!(bytes.dims(), [2, 32, 64]);
+    let packed = bytes.into_packed();
+    let words: Vec<u32> = packed.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect();
+    assert_eq!(words[..4], [20, 40, 30, 33]);
+    let value = |channel: usize, byte: usize| f32::from_bits(words[4 + channel * 256 + byte]);
+    assert_eq!(value(1, 7), (7.0 / 255.0 - preprocess.mean[1]) / preprocess.std[1]);
+    let pixels = &packed[(4 + 3 * 256) * 4..];
+    let pixel = |image: usize, x: usize, y: usize| &pixels[((image * 32 + y) * 64 + x) * 3..][..3];
+    assert_eq!(pixels.len(), 2 * 32 * 64 * 3);
+    assert_eq!([pixel(0, 39, 19), pixel(1, 32, 29)], [[39, 19, 200], [32, 29, 200]]);
+    assert_eq!([pixel(0, 40, 19), pixel(0, 39, 20), pixel(1, 33, 0)], [[0; 3]; 3]);
 }
 
 proptest! {

@@ -6,6 +6,9 @@
 //! all operations use the reference. The convolution has a third: Burn's operations in a single autodiff node, which
 //! takes the place of the reference on GPUs and for 16-bit maps.
 //!
+//! Two operations exist on GPUs only, as kernels of this crate: [`normalise_bytes`] and [`pick_candidates`]. The host does
+//! the same on a CPU in `foveal-image` and `foveal-detector`, and the tests compare the two bit for bit.
+//!
 //! Results never depend on the number of threads. Either the work is cut into tasks by shape alone, or a value does not
 //! depend on the task that computes it. Partial sums are added in the order of their indices.
 #![recursion_limit = "256"]
@@ -23,10 +26,13 @@ extern crate self as foveal_kernels;
 #[path = "../tests/common/mod.rs"]
 mod test_common;
 
-pub use cpu::route::{reference, set_reference, takes_maps};
+pub use cpu::route::{is_gpu, reference, set_reference, takes_maps};
 pub use kept::{Kept, ValueId, value_id};
 pub use ops::affine::affine;
 pub use ops::batch_norm::{BatchNormOutput, batch_norm_train};
+pub use ops::candidates::{
+    CANDIDATE_BYTES, Candidate, CandidateOptions, DeviceCandidates, ImageCandidates, pick_candidates,
+};
 pub use ops::channels_last::channels_last;
 pub use ops::class_loss::{
     BACKGROUND, BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, ClassLoss, ClassLossKind,
@@ -38,6 +44,7 @@ pub use ops::conv::{
 };
 pub use ops::elementwise::Activation;
 pub use ops::group_norm::{group_norm, group_norm_maps};
+pub use ops::image_bytes::normalise_bytes;
 pub use ops::pool::max_pool_3x3_s2_p1;
 pub use ops::relu::relu;
 pub use ops::upsample::upsample_add;

@@ -10,9 +10,7 @@ use foveal_anchors::MatcherConfig;
 use foveal_coco::{CocoDetection, bbox_to_xywh};
 use foveal_criterion::{LossConfig, Normalizer, NormalizerKind};
 use foveal_data::{Batch, DataConfig, Dataset, ImageInfo, LoaderOptions, Skipped, loader};
-use foveal_detector::{
-    Detection, ImageFrame, ModelConfig, NonFiniteOutput, Predicted, RetinaNet, image_tensor, predict,
-};
+use foveal_detector::{Detection, ImageFrame, ModelConfig, NonFiniteOutput, RetinaNet, image_tensor, postprocess_with};
 use foveal_eval::Scored;
 
 use crate::config::{EvalConfig, RunConfig};
@@ -87,30 +85,29 @@ impl Evaluator {
                 continue;
             }
 
-            // Detections. Waits for the device, because logits and deltas are read.
             let frames: Vec<ImageFrame> = info.iter().map(|info| info.frame).collect();
-            let images = image_tensor(images, &self.device);
-            let Predicted { dense, detections: found } =
-                predict(network, &self.model, images, &frames, &self.eval.post())
-                    .map_err(|error| self.non_finite(&error, &info))?;
-            for (found, info) in found.into_iter().zip(&info) {
-                detections.extend(found.iter().map(|d| self.as_coco(d, info.image_id)));
-            }
-
-            // Losses.
-            if let Some(channels) = &self.model.class_channels {
+            let (height, width) = (images.height(), images.width());
+            let dense = network.forward(image_tensor(images, &self.device));
+            let anchors = self.model.anchor_boxes(height, width, &dense.grids);
+            let channels = self.model.class_channels.as_ref();
+            if let Some(channels) = channels {
                 channels.retarget(&mut targets);
             }
             let normalizer = match self.loss.normalizer {
                 NormalizerKind::Batch | NormalizerKind::Ema => Normalizer::Positives(1),
                 NormalizerKind::PerImage => Normalizer::Images(1),
             };
-            let losses = self.loss.forward(dense.logits, dense.deltas, &targets, normalizer);
-            sums.positives += losses.positives;
-            sums.images += targets.len();
-            // Waits for the device, because both losses are read.
-            sums.class += f64::from(losses.class.into_scalar::<f32>());
-            sums.boxes += f64::from(losses.boxes.into_scalar::<f32>());
+            let losses = self.loss.forward(dense.logits.clone(), dense.deltas.clone(), &targets, normalizer);
+
+            // Waits for the device once, to read what the detections need together with both losses.
+            let scalars = [losses.class, losses.boxes];
+            let (found, [class, boxes]) =
+                postprocess_with(&dense, &anchors, &frames, &self.eval.post(), channels, scalars)
+                    .map_err(|error| self.non_finite(&error, &info))?;
+            for (found, info) in found.into_iter().zip(&info) {
+                detections.extend(found.iter().map(|d| self.as_coco(d, info.image_id)));
+            }
+            sums.add(class, boxes, losses.positives, targets.len());
             progress.evaluation_step();
         }
         // The objects of images that could not be loaded do not count as missed.
@@ -178,6 +175,14 @@ struct LossSums {
 }
 
 impl LossSums {
+    /// Adds the losses of a batch of `images` images, with a normalizer of 1.
+    fn add(&mut self, class: f32, boxes: f32, positives: usize, images: usize) {
+        self.class += f64::from(class);
+        self.boxes += f64::from(boxes);
+        self.positives += positives;
+        self.images += images;
+    }
+
     fn mean(&self, loss: &LossConfig) -> MeanLosses {
         let count = match loss.normalizer {
             NormalizerKind::Batch | NormalizerKind::Ema => self.positives,

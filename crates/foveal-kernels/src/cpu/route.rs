@@ -2,7 +2,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::backend::DispatchDevice;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 static REFERENCE: AtomicBool = AtomicBool::new(false);
 
@@ -17,6 +17,11 @@ pub fn set_reference(reference: bool) {
 /// [`set_reference`], or false if it was never called.
 pub fn reference() -> bool {
     REFERENCE.load(Ordering::Relaxed)
+}
+
+/// Whether the device is a GPU or another accelerator: its backend is none of the CPU backends `flex` and `ndarray`.
+pub fn is_gpu(device: &Device) -> bool {
+    !matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_) | DispatchDevice::NdArray(_))
 }
 
 /// Whether operations on this tensor use the fused kernels: it is an `f32` tensor of a CPU backend, and [`reference`]

@@ -26,7 +26,7 @@ pub struct RecordedBatch {
 
 impl From<Batch> for RecordedBatch {
     fn from(batch: Batch) -> Self {
-        Self { images: batch.images, targets: batch.targets }
+        Self { images: batch.images.into_normalised(), targets: batch.targets }
     }
 }
 

@@ -129,7 +129,9 @@ mod tests {
 
     fn bad_batch() -> Batch {
         let mut batch = first_batch(&tiny());
-        batch.images.data[5] = f32::NAN;
+        let mut images = batch.images.into_normalised();
+        images.data[5] = f32::NAN;
+        batch.images = images.into();
         batch
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use foveal_detector::{Detector, Prediction};
-use foveal_image::{ImageLimit, Prepared, Preprocess, RgbImage, padded_length};
+use foveal_image::{ImageLimit, Preprocess, RgbImage, Staged, padded_length};
 use rayon::prelude::*;
 
 /// Number of bytes of the images that are held at the same time, as decoded and as input of the network. A larger image
@@ -85,17 +85,17 @@ pub(super) fn detect(detector: &Detector, files: &[PathBuf], options: &Options) 
     let preprocess = &detector.checkpoint.meta.preprocess;
     let load = |path: &PathBuf| {
         let image = options.limit.load_rgb(path).map_err(|error| Failed::Unreadable(error.into()))?;
-        let prepared = preprocess.apply(&image);
+        let staged = preprocess.stage(&image);
         let (width, height) = image.dimensions();
         let image = options.keep_images.then_some(image);
-        Ok((Detected { image, width, height, found: Vec::new() }, prepared))
+        Ok((Detected { image, width, height, found: Vec::new() }, staged))
     };
-    let loaded: Vec<Result<(Detected, Prepared), Failed>> = files.par_iter().map(load).collect();
+    let loaded: Vec<Result<(Detected, Staged), Failed>> = files.par_iter().map(load).collect();
     let mut inputs = Vec::new();
     let mut results = Vec::with_capacity(files.len());
     for (index, loaded) in loaded.into_iter().enumerate() {
-        results.push(loaded.map(|(detected, prepared)| {
-            inputs.push(Input { index, prepared });
+        results.push(loaded.map(|(detected, staged)| {
+            inputs.push(Input { index, staged });
             detected
         }));
     }
@@ -105,17 +105,17 @@ pub(super) fn detect(detector: &Detector, files: &[PathBuf], options: &Options) 
     results
 }
 
-/// A preprocessed image with the index of its file.
+/// A resized image with the index of its file.
 struct Input {
     index: usize,
-    prepared: Prepared,
+    staged: Staged,
 }
 
 /// Only images of equal padded size share a batch, so that a batch adds no padding.
 fn batches(inputs: Vec<Input>, batch_size: usize) -> Vec<Vec<Input>> {
     let mut groups: Vec<([usize; 2], Vec<Input>)> = Vec::new();
     for input in inputs {
-        let size = [padded_length(input.prepared.height), padded_length(input.prepared.width)];
+        let size = [padded_length(input.staged.height()), padded_length(input.staged.width())];
         match groups.iter_mut().find(|(of, members)| *of == size && members.len() < batch_size) {
             Some((_, members)) => members.push(input),
             None => groups.push((size, vec![input])),
@@ -127,10 +127,10 @@ fn batches(inputs: Vec<Input>, batch_size: usize) -> Vec<Vec<Input>> {
 /// Runs the network on a batch and stores the detections. If the output of some images is not finite, they fail and the
 /// others are run again.
 fn run(detector: &Detector, batch: Vec<Input>, files: &[PathBuf], results: &mut [Result<Detected, Failed>]) {
-    let (mut indices, mut prepared): (Vec<usize>, Vec<Prepared>) =
-        batch.into_iter().map(|input| (input.index, input.prepared)).unzip();
+    let (mut indices, mut staged): (Vec<usize>, Vec<Staged>) =
+        batch.into_iter().map(|input| (input.index, input.staged)).unzip();
     while !indices.is_empty() {
-        match detector.detect_prepared(&prepared) {
+        match detector.detect_staged(&staged) {
             Ok(all) => {
                 for (&index, found) in indices.iter().zip(all) {
                     if let Ok(detected) = &mut results[index] {
@@ -142,7 +142,7 @@ fn run(detector: &Detector, batch: Vec<Input>, files: &[PathBuf], results: &mut 
             Err(error) => {
                 for &at in error.images.iter().rev() {
                     let index = indices.remove(at);
-                    prepared.remove(at);
+                    staged.remove(at);
                     let text = anyhow!("image {}: {error}", files[index].display());
                     results[index] = Err(Failed::NonFinite(text));
                 }
