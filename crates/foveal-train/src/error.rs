@@ -39,7 +39,7 @@ pub enum TrainError {
         /// What to do.
         advice: String,
         /// The newest saved training state, unless no step was made since the start of the run.
-        state: Option<SavedState>,
+        state: Option<Box<SavedState>>,
     },
     /// The device failed or was lost during the training.
     #[error(
@@ -56,7 +56,7 @@ pub enum TrainError {
         /// The words of the driver.
         found: String,
         /// The newest saved training state, if there is one.
-        state: Option<SavedState>,
+        state: Option<Box<SavedState>>,
     },
     /// A data set cannot be opened, or an image cannot be loaded.
     #[error(transparent)]

@@ -126,10 +126,11 @@ impl Trainer<'_> {
     }
 
     /// The newest training state that is on disk.
-    fn saved_state(&self) -> Option<SavedState> {
+    fn saved_state(&self) -> Option<Box<SavedState>> {
         let path = [self.run.state(), self.run.previous_state()].into_iter().find(|path| path.is_file())?;
         let age = path.metadata().and_then(|known| known.modified()).ok()?.elapsed().unwrap_or_default();
-        Some(SavedState { path, run: self.run.root().to_owned(), step: self.saved_step, seconds: age.as_secs() })
+        let run = self.run.root().to_owned();
+        Some(Box::new(SavedState { path, run, step: self.saved_step, seconds: age.as_secs() }))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::failure::Usage;
 
 pub(crate) use adapter::{AdapterInfo, AdapterKind, Capabilities};
 pub(crate) use gpu::{Adapter, Opened, adapters};
-pub(crate) use memory::{MainMemory, main_memory};
+pub(crate) use memory::main_memory;
 pub(crate) use selftest::{SelfTest, self_test};
 pub(crate) use tuning::{TUNING_IS_KEPT, keep_tuning};
 
@@ -107,7 +107,7 @@ fn unknown(spec: &str) -> anyhow::Error {
 
 /// Selects the device of `--device auto`.
 fn auto() -> Picked {
-    let adapters = gpu::adapters("wgpu");
+    let adapters = adapters("wgpu");
     let infos: Vec<&AdapterInfo> = adapters.iter().map(|adapter| &adapter.info).collect();
     let mut failed = 0;
     for index in choice::candidates(&infos, cfg!(target_os = "macos")) {

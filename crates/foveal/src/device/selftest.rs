@@ -216,11 +216,11 @@ fn on_host() -> Values {
         weight_gradient: vec![0.0; weight.len()],
         bias_gradient: vec![0.0; bias.len()],
     };
-    for class in 0..CLASSES {
+    for (class, bias) in bias.into_iter().enumerate() {
         for anchor in 0..SIDE * SIDE {
             let taps = taps(class, anchor);
             let products = taps.iter().map(|tap| f64::from(x[tap.input]) * f64::from(weight[tap.weight]));
-            let logit = f64::from(bias[class]) + products.sum::<f64>();
+            let logit = f64::from(bias) + products.sum::<f64>();
             let score = 1.0 / (1.0 + (-logit).exp());
             let (loss, slope) = match (anchor, class) == OBJECT {
                 true => (pair.positive(score), -pair.positive_weight * pair.slope(score)),
