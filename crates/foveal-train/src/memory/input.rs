@@ -36,11 +36,11 @@ mod tests {
         let (wide, high) = (record(640, 480), record(375, 500));
         let size = |records: &[Record], batch| largest_input(records, &data, true, batch);
         // 640x480 becomes 1066x800, 375x500 becomes 800x1066; sides are padded to multiples of 32.
-        assert_eq!(size(&[wide.clone()], 4), [800, 1088]);
+        assert_eq!(size(std::slice::from_ref(&wide), 4), [800, 1088]);
         assert_eq!(size(&[wide.clone(), high.clone()], 4), [1088, 1088]);
         assert_eq!(size(&[wide.clone(), high.clone()], 1), [1088, 800]);
         data.augment.min_sizes = vec![320, 640];
-        assert_eq!(largest_input(&[wide.clone()], &data, true, 4), [640, 864]);
+        assert_eq!(largest_input(std::slice::from_ref(&wide), &data, true, 4), [640, 864]);
         assert_eq!(largest_input(&[wide], &data, false, 4), [800, 1088]);
     }
 }
