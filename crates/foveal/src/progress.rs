@@ -46,7 +46,7 @@ struct Tuning {
 
 impl Tuning {
     fn start(terminal: bool) -> Self {
-        note!("{}: the first step takes longer than the others, minutes for a large network", tuning_text());
+        note!("{}: the first step takes longer than the others", tuning_text());
         if terminal {
             let style =
                 ProgressStyle::with_template(TUNING_TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_spinner());

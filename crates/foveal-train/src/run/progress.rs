@@ -42,8 +42,7 @@ pub trait Progress {
     /// Called with a message for the user, such as which weights were loaded or why an image was left out. Warnings
     /// begin with `warning: `.
     fn message(&mut self, _text: &str) {}
-    /// Called on a GPU before the first optimizer step, in which Burn tunes its kernels. That takes minutes where no
-    /// earlier run has kept the results.
+    /// Called on a GPU before the first optimizer step, in which Burn tunes its kernels.
     fn tuning_start(&mut self) {}
     /// Called when the first step on a GPU is done, with its duration in seconds.
     fn tuning_end(&mut self, _seconds: f64) {}

@@ -36,7 +36,11 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     let mut console = Console::new();
     let run = folder(args, &config, &console)?;
     if args.auto_batch && args.resume {
-        keep_batch(&mut config, &run)?;
+        if run.has_state() {
+            keep_batch(&mut config, &run)?;
+        } else {
+            take_batch(&mut config, &picked.device)?;
+        }
     }
     let start = if args.resume { Start::Resume { allow_changes: args.allow_changes } } else { Start::New };
     console.line(&format!("run {}, device {}", run.root().display(), picked.name));
