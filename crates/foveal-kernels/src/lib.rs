@@ -26,6 +26,7 @@ extern crate self as foveal_kernels;
 #[path = "../tests/common/mod.rs"]
 mod test_common;
 
+pub use cpu::matmul::instruction_set;
 pub use cpu::route::{is_gpu, reference, set_reference, takes_maps};
 pub use kept::{Kept, ValueId, value_id};
 pub use ops::affine::affine;
