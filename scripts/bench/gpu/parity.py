@@ -49,7 +49,7 @@ def parity(place):
         config = place.work / f"parity-{network['backbone']}.toml"
         config.write_text(TINY_NETWORK.format(**network))
         twenty_steps(place, name, config)
-    frozen_norms(place)
+    frozen_norms(place, *((64, 2) if place.options.tiny else (320, 2)))
     config = place.work / "parity-resnet18.toml"
     for precision in place.options.precisions:
         try:
@@ -59,6 +59,8 @@ def parity(place):
         place.results.add("nan", f"learning rate 1e30, {precision}", precision=precision, **values)
     if not place.options.tiny:
         too_large(place)
+        # More values than 65,535 workgroups hold in one dimension, and tensors near the limit of 2 GiB.
+        frozen_norms(place, 800, 8)
 
 
 def sides(place):
@@ -116,12 +118,12 @@ def twenty_steps(place, name, config):
     compared(place, "parity", f"{STEPS} steps, {name}", measure)
 
 
-def frozen_norms(place):
+def frozen_norms(place, size, batch):
     """Losses and gradient norm of the first step of `foveal bench`, which has frozen norms and random images."""
-    keys = {"model.backbone": "resnet50", "model.norm": "frozen_batch", "bench.height": 320, "bench.width": 320}
+    keys = {"model.backbone": place.options.backbone, "model.norm": "frozen_batch", "train.optimizer": "sgd",
+            "bench.height": size, "bench.width": size, "bench.batch_size": batch}
     if place.options.tiny:
-        keys |= {"model.backbone": "resnet18", "model.base_width": 8, "model.fpn_channels": 16, "model.head.convs": 1,
-                 "bench.height": 64, "bench.width": 64, "bench.classes": 3}
+        keys |= {"model.base_width": 8, "model.fpn_channels": 16, "model.head.convs": 1, "bench.classes": 3}
 
     def measure(device, precision):
         sets = [f"--set={key}={value}" for key, value in {**keys, "bench.warmup": 1}.items()]
@@ -129,7 +131,7 @@ def frozen_norms(place):
                                      *precision_set(precision), seconds=place.options.tune_seconds)
         return [json.loads(out)["first_step_values"]]
 
-    compared(place, "parity", f"first step, {keys['model.backbone']} with frozen norms", measure)
+    compared(place, "parity", f"first step, {place.options.backbone} with frozen norms, {size} batch {batch}", measure)
 
 
 def nan(place, config, precision):

@@ -48,8 +48,9 @@ class Budget:
             raise Late("the time is used up")
         return left if most is None else min(left, most)
 
-    def is_used_up(self):
-        return time.monotonic() > self.started + self.total - 1
+    def is_used_up(self, whole=False):
+        """Whether the time of the stage, or of the whole run, has passed."""
+        return time.monotonic() > (self.started + self.total if whole else self.end) - 1
 
 
 class Results:
@@ -124,7 +125,7 @@ class Place:
     def run(self, command, seconds, cwd=None, env=None):
         """Runs a program in the work folder and returns its output, its messages, its exit code and its seconds."""
         started = time.monotonic()
-        process = subprocess.Popen([str(word) for word in command], cwd=cwd or self.work, env=env or self.env, text=True,
+        process = subprocess.Popen([str(word) for word in command], cwd=cwd or self.work, env=env or self.env, text=True, errors="replace",
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    process_group=0)
         try:

@@ -109,7 +109,7 @@ def starts(lines):
     tuned = [line for line in of(lines, "tuning") if line["ok"]]
     rows = [[line["case"], number(line["first_step_seconds"]) + " s"] for line in tuned]
     text = ["### First step, with compiling and tuning", "", *table(["case", "seconds"], rows)] if rows else []
-    counted = [line for line in of(lines, "overhead") if line["ok"]]
+    counted = [line for line in of(lines, "overhead") if line["ok"] and line["turn"] > 0]
     rows = [[f"{line['case']} {line['config']}", number(statistics.median(line["ms"])) + " ms",
              str(line["report"]["blocks_per_step"]), str(line["report"]["operations_per_step"])] for line in counted]
     if rows:

@@ -72,7 +72,7 @@ def stages(options):
                       pack=json.loads(packed.read_text()) if packed.exists() else None, python=platform.python_version(),
                       system=platform.platform())
     for name in options.stages:
-        if place.budget.is_used_up():
+        if place.budget.is_used_up(whole=True):
             place.results.add("run", name, ok=False, error="skipped: the time is used up")
             continue
         stage, seconds = STAGES[name]

@@ -126,6 +126,9 @@ def alternate(place, stage, case, batch, sides, rounds):
     the same warm machine."""
     for number in range(rounds + 1):
         for side in sides if number % 2 == 0 else reversed(sides):
+            if place.budget.is_used_up():
+                place.results.add(stage, case, ok=False, error=f"the time is used up in round {number} of {rounds}")
+                return
             if not side.failed:
                 side.turn(stage, case, number, batch)
 
@@ -144,8 +147,9 @@ def train(place):
     with Foveal(place, "--count", settings=settings(place)) as foveal:
         size, batch = OVERHEAD
         for precision in place.options.precisions:
-            Side(place, foveal, lambda steps, p=precision: foveal_case(size, batch, p, steps), side="foveal",
-                 config=precision, size=size).turn("overhead", f"{size} batch {batch}", 0, batch)
+            side = Side(place, foveal, lambda steps, p=precision: foveal_case(size, batch, p, steps), side="foveal",
+                        config=precision, size=size)
+            alternate(place, "overhead", f"{size} batch {batch}", batch, [side], 1)
     with Foveal(place, settings=settings(place)) as foveal, Rival(place) as rival:
         for size, batch in [(64, 2)] if place.options.tiny else TRAIN:
             if place.budget.is_used_up():

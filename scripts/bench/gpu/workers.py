@@ -21,7 +21,8 @@ class Worker:
 
     def start(self):
         self.messages = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(self.command, cwd=self.cwd, env=self.place.env, text=True, bufsize=1,
+        self.process = subprocess.Popen(self.command, cwd=self.cwd, env=self.place.env, text=True,
+                                        errors="replace", bufsize=1,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.messages,
                                         process_group=0)
         self.lines = queue.Queue()
