@@ -140,7 +140,8 @@ fn bench_writes_the_documented_keys() {
     let report = place.run(&[&arguments[..], &["bench.width=96"]].concat()).succeeds().json();
     let expected =
         ["device", "threads", "batch", "height", "width", "train_step_ms", "infer_ms", "loss_ms", "peak_rss_mb"];
-    let later = ["focal_ms", "data_images_per_second", "adapter", "driver", "compiler", "precision", "first_step_seconds"];
+    let later =
+        ["focal_ms", "data_images_per_second", "adapter", "driver", "compiler", "precision", "first_step_seconds"];
     let last = ["turn_steps", "peak_device_mb", "first_step_values", "detections"];
     let counts = ["operations_per_step", "blocks_per_step"];
     assert_eq!(keys(&report), [&expected[..], &later, &last, &counts].concat());

@@ -37,7 +37,7 @@ pub(super) struct Inputs {
 /// The images of all repetitions, `[batch, 3, height, width]`.
 enum Images {
     /// On a CPU: a tensor that all repetitions use.
-    Kept(Tensor<4>),
+    Kept(Box<Tensor<4>>),
     /// On a GPU: images in host memory, which each repetition copies to the device as training does.
     Copied(PaddedBatch),
 }
@@ -68,7 +68,7 @@ impl Inputs {
             .collect();
         let images = random_images(b, &config.data.preprocess(), &mut random);
         let (images, turn) = match is_host(&device) {
-            true => (Images::Kept(image_tensor(images, &device)), 1),
+            true => (Images::Kept(Box::new(image_tensor(images, &device))), 1),
             false => (Images::Copied(images), log_every(config, &device)),
         };
         Self { device, images, targets, anchors: anchors.boxes.len(), turn }
@@ -81,7 +81,7 @@ impl Inputs {
     /// Calls `run` with a function that returns the images of a repetition, on the device and without autodiff.
     fn with_images<T>(&self, run: impl FnOnce(&mut dyn FnMut() -> Tensor<4>) -> T) -> T {
         match &self.images {
-            Images::Kept(images) => run(&mut || images.clone()),
+            Images::Kept(images) => run(&mut || images.as_ref().clone()),
             Images::Copied(images) => fed(images, |next| run(&mut || image_tensor(next(), &self.device))),
         }
     }
