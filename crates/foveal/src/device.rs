@@ -11,6 +11,30 @@ pub(crate) struct Picked {
     pub device: Device,
     /// Name for messages and logs, such as `flex` or `wgpu (NVIDIA …, Vulkan)`.
     pub name: String,
+    /// What is known of a GPU; `None` for a CPU backend.
+    pub gpu: Option<Gpu>,
+}
+
+/// An opened adapter, without its device.
+pub(crate) struct Gpu {
+    /// Name and driver.
+    pub info: AdapterInfo,
+    /// Compiler.
+    pub can: Capabilities,
+}
+
+/// An adapter that was found.
+pub(crate) struct AdapterInfo {
+    /// Name of the adapter.
+    pub name: String,
+    /// Name and version of the driver, as the driver states them.
+    pub driver: String,
+}
+
+/// What an opened adapter can do.
+pub(crate) struct Capabilities {
+    /// The language that kernels are compiled to: `SPIR-V`, `MSL` or `WGSL`.
+    pub compiler: String,
 }
 
 /// The values of `--device`; `index` is the position of an adapter among those of the graphics API, from 0.
@@ -55,13 +79,13 @@ fn unknown(spec: &str) -> anyhow::Error {
 }
 
 fn flex() -> Picked {
-    Picked { device: Device::flex(), name: "flex".to_owned() }
+    Picked { device: Device::flex(), name: "flex".to_owned(), gpu: None }
 }
 
 // Burn deprecates this backend in favour of flex; foveal keeps it to cross-check results.
 #[allow(deprecated)]
 fn ndarray() -> Picked {
-    Picked { device: Device::ndarray(), name: "ndarray".to_owned() }
+    Picked { device: Device::ndarray(), name: "ndarray".to_owned(), gpu: None }
 }
 
 #[cfg(feature = "wgpu")]
@@ -72,10 +96,11 @@ mod gpu {
     use std::task::{Context as TaskContext, Poll, Waker};
 
     use anyhow::{Context, Result, bail};
+    use burn::backend::DispatchDevice;
     use burn::tensor::wgpu::{WgpuBackend, wgpu};
     use burn::tensor::{Device, DeviceKind};
 
-    use super::Picked;
+    use super::{AdapterInfo, Capabilities, Gpu, Picked};
 
     struct Adapter {
         info: wgpu::AdapterInfo,
@@ -95,7 +120,23 @@ mod gpu {
                 .device_kind(self.kind)
                 .init()
                 .with_context(|| format!("cannot open the device {label}"))?;
-            Ok(Picked { device, name: label })
+            let info = AdapterInfo {
+                name: self.info.name,
+                driver: format!("{} {}", self.info.driver, self.info.driver_info).trim().to_owned(),
+            };
+            let can = Capabilities { compiler: compiler(&device).to_owned() };
+            Ok(Picked { device, name: label, gpu: Some(Gpu { info, can }) })
+        }
+    }
+
+    /// The language that Burn compiles kernels to on an opened device. CubeCL states it in the name of its runtime.
+    fn compiler(device: &Device) -> &'static str {
+        let DispatchDevice::Cube(device) = device.as_dispatch() else { return "none" };
+        match device.client().name() {
+            "wgpu<spirv>" => "SPIR-V",
+            "wgpu<msl>" => "MSL",
+            "wgpu<wgsl>" => "WGSL",
+            other => other,
         }
     }
 

@@ -76,6 +76,11 @@ fn fill(report: &mut BenchReport, config: &RunConfig, picked: &Picked) -> Result
     report.threads = if loads { config.data.worker_count() } else { rayon::current_num_threads() };
     report.device.clone_from(&picked.name);
     report.precision = precision(config)?;
+    if let Some(gpu) = &picked.gpu {
+        report.adapter.clone_from(&gpu.info.name);
+        report.driver.clone_from(&gpu.info.driver);
+        report.compiler.clone_from(&gpu.can.compiler);
+    }
     Ok(())
 }
 
