@@ -140,7 +140,12 @@ fn bench_writes_the_documented_keys() {
     let report = place.run(&[&arguments[..], &["bench.width=96"]].concat()).succeeds().json();
     let expected =
         ["device", "threads", "batch", "height", "width", "train_step_ms", "infer_ms", "loss_ms", "peak_rss_mb"];
-    assert_eq!(keys(&report), [&expected[..], &["focal_ms", "data_images_per_second"]].concat());
+    let later =
+        ["focal_ms", "data_images_per_second", "adapter", "driver", "compiler", "precision", "first_step_seconds"];
+    let last = ["turn_steps", "peak_device_mb", "first_step_values", "detections"];
+    let counts = ["operations_per_step", "blocks_per_step"];
+    assert_eq!(keys(&report), [&expected[..], &later, &last, &counts].concat());
+    assert_eq!((&report["precision"], &report["adapter"]), (&Value::from("f32"), &Value::from("")));
     assert_eq!((&report["height"], &report["width"]), (&Value::from(64), &Value::from(96)));
     for phase in ["train_step_ms", "infer_ms", "loss_ms", "focal_ms"] {
         assert_eq!(report[phase].as_array().unwrap().len(), 2, "{phase}");
@@ -150,6 +155,39 @@ fn bench_writes_the_documented_keys() {
     let report = place.run(&["bench", "tiny.toml", "--steps", "2", "--only", "data", "--json", "-"]).succeeds().json();
     let rates = report["data_images_per_second"].as_array().unwrap();
     assert!(rates.len() == 2 && rates.iter().all(|r| r.as_f64().unwrap() > 0.0), "{rates:?}");
+}
+
+#[test]
+fn bench_runs_cases_in_one_process() {
+    let place = Workplace::new();
+    let cases = [
+        r#"{"name": "a", "batch": 1, "height": 64, "width": 96, "steps": 2, "warmup": 0, "precision": "f32"}"#,
+        "",
+        r#"{"name": "b", "phase": "loss", "set": {"bench.height": 64, "train.lr": -1.5}}"#,
+        r#"{"name": "c", "phase": "infer", "steps": 3, "warmup": 1, "height": 64, "width": 64}"#,
+    ];
+    place.write("cases.jsonl", cases.join("\n"));
+    let arguments = ["bench", "tiny.toml", "--set", "bench.classes=3", "--cases", "cases.jsonl", "--json", "out/lines"];
+    let run = place.run(&arguments);
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("error: case b: "), "{}", run.stderr);
+    let results = lines(&place.path("out/lines"));
+    assert_eq!(results.len(), 3);
+    assert_eq!(results[0]["case"]["name"], "a");
+    assert_eq!((&results[0]["report"]["batch"], &results[0]["report"]["width"]), (&Value::from(1), &Value::from(96)));
+    assert_eq!(results[0]["report"]["train_step_ms"].as_array().unwrap().len(), 2);
+    assert!(results[1]["error"].as_str().unwrap().contains("train.lr"), "{}", results[1]);
+    assert_eq!(results[2]["report"]["infer_ms"].as_array().unwrap().len(), 3);
+
+    // A second call appends.
+    place.write("one.jsonl", cases[3]);
+    place.run(&["bench", "tiny.toml", "--cases", "one.jsonl", "--json", "out/lines"]).succeeds();
+    assert_eq!(lines(&place.path("out/lines")).len(), 4);
+
+    place.write("bad.jsonl", "{\"batches\": 1}\n");
+    let run = place.run(&["bench", "tiny.toml", "--cases", "bad.jsonl"]);
+    assert!(run.code == Some(1) && run.stderr.contains("bad.jsonl:1"), "{}", run.stderr);
+    assert!(run.stderr.contains("unknown field `batches`"), "{}", run.stderr);
 }
 
 #[test]

@@ -1,24 +1,20 @@
 //! Benchmarks (`foveal bench`): time of training steps, inference and losses on seeded random data, and speed of
 //! loading a data set.
 
+mod blocks;
+mod clock;
+mod feed;
+mod inputs;
 mod loading;
 
-use std::time::Instant;
-
-use burn::module::Module;
-use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
-use foveal_anchors::{ImageTargets, grid_sizes, image_targets};
-use foveal_boxes::BBox;
-use foveal_criterion::Normalizer;
-use foveal_data::Stream;
-use foveal_detector::{Checkpoint, ImageFrame, ModelConfig, RetinaNet, predict};
-use foveal_kernels::class_loss;
+use burn::tensor::Device;
+use foveal_detector::Checkpoint;
 use serde::Serialize;
 
-use crate::config::{BenchConfig, RunConfig};
-use crate::device::is_host;
+use crate::config::RunConfig;
 use crate::error::TrainError;
-use crate::update::{GradientOptions, Learner, Optimizer};
+use clock::{Timed, peak_rss_mb};
+use inputs::Inputs;
 
 /// The phases that [`bench`](bench()) measures: training steps, inference, losses or data loading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,8 +34,10 @@ pub enum BenchPhases {
     Data,
 }
 
-/// The results of a benchmark. Times are in milliseconds, one for each step after the warm-up (`bench.warmup`); phases
-/// that were not measured have empty lists.
+/// The results of a benchmark. Times are in milliseconds. On a CPU there is one for each repetition after the warm-up
+/// (`bench.warmup`). On a GPU there is one for each turn, except for inference, which has one for each repetition: a turn
+/// is as many repetitions as training runs between two lines of the log, and its time is the mean of its repetitions.
+/// Phases that were not measured have empty lists.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BenchReport {
     /// Name of the device. [`bench`](bench()) leaves it empty, and the program fills it in.
@@ -52,9 +50,11 @@ pub struct BenchReport {
     pub height: usize,
     /// Width of the random images in pixels.
     pub width: usize,
-    /// Times of training steps in milliseconds: forward pass, losses, backward pass and optimizer update.
+    /// Times of training steps in milliseconds: forward pass, losses, backward pass, gradient norm and optimizer update;
+    /// on a GPU also the copy of the images, and the reading of the losses at the end of a turn.
     pub train_step_ms: Vec<f64>,
-    /// Times of inference on a batch in milliseconds: forward pass and post-processing.
+    /// Times of inference on a batch in milliseconds: forward pass and post-processing; on a GPU also the copy of the
+    /// images.
     pub infer_ms: Vec<f64>,
     /// Times of class loss and box loss with their gradients in milliseconds.
     pub loss_ms: Vec<f64>,
@@ -65,12 +65,53 @@ pub struct BenchReport {
     pub focal_ms: Vec<f64>,
     /// Speed of the loading workers in images per second, one number for each pass over the training set.
     pub data_images_per_second: Vec<f64>,
+    /// Name of the GPU; empty on a CPU. [`bench`](bench()) leaves it empty, and the program fills it in.
+    pub adapter: String,
+    /// Name and version of the GPU's driver; empty on a CPU. [`bench`](bench()) leaves it empty, and the program fills
+    /// it in.
+    pub driver: String,
+    /// The language that kernels are compiled to on the GPU (`SPIR-V`, `WGSL`); empty on a CPU. [`bench`](bench()) leaves
+    /// it empty, and the program fills it in.
+    pub compiler: String,
+    /// Number type of the convolutions, such as `f32`. [`bench`](bench()) leaves it empty, and the program fills it in.
+    pub precision: String,
+    /// Seconds of the first repetition of the first phase that was measured, in which a GPU compiles and tunes its
+    /// kernels. -1 where no phase ran on a device.
+    pub first_step_seconds: f64,
+    /// Number of repetitions between two waits for the device: 1 on a CPU.
+    pub turn_steps: usize,
+    /// Largest memory in MiB that the allocator of the GPU held after the warm-up or a turn of a phase, with the pages
+    /// that it keeps for reuse. -1 where it is not known, as on a CPU.
+    pub peak_device_mb: f64,
+    /// Class loss, box loss, total loss, class loss of positives, class loss of all other pairs, and gradient norm of the
+    /// first training step. Empty where training was not measured.
+    pub first_step_values: Vec<f32>,
+    /// Number of detections in the batch of the last inference.
+    pub detections: usize,
+    /// Number of tensor operations of a training step on a GPU that completes no line of the log; -1 where they were not
+    /// counted.
+    pub operations_per_step: i64,
+    /// Number of fused kernels and of operations that ran on their own in such a step; -1 where they were not counted.
+    pub blocks_per_step: i64,
+}
+
+impl BenchReport {
+    /// Takes over the first repetition and the memory of a phase, and returns its times.
+    fn keep(&mut self, timed: Timed) -> Vec<f64> {
+        if self.first_step_seconds < 0.0 {
+            self.first_step_seconds = timed.first_seconds;
+        }
+        self.peak_device_mb = self.peak_device_mb.max(timed.device_mb);
+        timed.ms
+    }
 }
 
 /// Measures the time of the given phases on random images and boxes, which are the same in every run.
 ///
 /// The sizes and the number of steps are those of `[bench]` in the configuration. Inference uses the network and the
-/// thresholds of `detector` if it is given, and otherwise a network with seeded random weights.
+/// thresholds of `detector` if it is given, and otherwise a network with seeded random weights. With `count`, the
+/// operations and fused kernels of one more training step are counted on a GPU, while nothing else may use one in this
+/// process.
 ///
 /// # Errors
 /// [`TrainError::Config`] for an invalid configuration, [`TrainError::Model`] when `model.weights` cannot be used. For
@@ -83,6 +124,7 @@ pub fn bench(
     device: &Device,
     phases: BenchPhases,
     detector: Option<&Checkpoint>,
+    count: bool,
 ) -> Result<BenchReport, TrainError> {
     config.validate()?;
     let bench = &config.bench;
@@ -92,6 +134,11 @@ pub fn bench(
         height: bench.height,
         width: bench.width,
         peak_rss_mb: -1.0,
+        first_step_seconds: -1.0,
+        turn_steps: 1,
+        peak_device_mb: -1.0,
+        operations_per_step: -1,
+        blocks_per_step: -1,
         ..BenchReport::default()
     };
     if phases == BenchPhases::Data {
@@ -100,169 +147,26 @@ pub fn bench(
         return Ok(report);
     }
     let inputs = Inputs::new(config, device);
+    report.turn_steps = inputs.turn;
     if wants(BenchPhases::Train) {
-        report.train_step_ms = inputs.train(config)?;
+        let training = inputs.train(config, count)?;
+        report.train_step_ms = report.keep(training.timed);
+        report.first_step_values = training.first_values;
         report.peak_rss_mb = peak_rss_mb().unwrap_or(-1.0);
-    }
-    if wants(BenchPhases::Infer) {
-        report.infer_ms = inputs.infer(config, detector)?;
-    }
-    if wants(BenchPhases::Loss) {
-        report.loss_ms = inputs.loss(config);
-    }
-    if wants(BenchPhases::Focal) {
-        report.focal_ms = inputs.focal(config);
-    }
-    Ok(report)
-}
-
-/// The random inputs of a benchmark.
-struct Inputs {
-    /// Without autodiff.
-    device: Device,
-    /// `[batch, 3, height, width]`.
-    images: Tensor<4>,
-    /// Targets of each image.
-    targets: Vec<ImageTargets>,
-    /// Number of anchors in an image.
-    anchors: usize,
-}
-
-impl Inputs {
-    fn new(config: &RunConfig, device: &Device) -> Self {
-        let b = &config.bench;
-        let device = device.clone().without_autodiff();
-        device.seed(config.train.seed);
-        let images = Tensor::random([b.batch_size, 3, b.height, b.width], Distribution::Normal(0.0, 1.0), &device);
-        let anchors = config.model.anchor_boxes(b.height, b.width, &grid_sizes(b.height, b.width));
-        let mut random = Stream::new(&[config.train.seed]);
-        let targets = (0..b.batch_size)
-            .map(|_| {
-                let objects: Vec<BBox> = (0..b.boxes).map(|_| random_object(&mut random, b)).collect();
-                let classes: Vec<u32> = (0..b.boxes).map(|_| random.below(b.classes) as u32).collect();
-                image_targets(&anchors.boxes, &objects, &classes, &[], &config.matcher)
-            })
-            .collect();
-        Self { device, images, targets, anchors: anchors.boxes.len() }
-    }
-
-    /// Times of training steps in milliseconds. No losses are read from the device, as in training between two lines of
-    /// the log.
-    fn train(&self, config: &RunConfig) -> Result<Vec<f64>, TrainError> {
-        let device = self.device.clone().autodiff();
-        let model = build(&config.model, config.bench.classes, config.train.seed, &device)?;
-        let mut learner = Learner::new(model, Optimizer::new(&config.train), None);
-        let images = Tensor::from_inner(self.images.clone());
-        let options = GradientOptions {
-            loss: &config.loss,
-            normalizer: Normalizer::of(config.loss.normalizer, &self.targets),
-            anchors_per_location: config.model.anchors.anchors_per_location(),
-            activations: config.train.activations(),
-            // On a CPU, training computes the breakdown in every step.
-            breakdown: is_host(&device),
-            first_loss: None,
-            clip_norm: config.train.clip_norm,
-        };
-        let lr = config.train.base_lr() * config.train.warmup_factor;
-        Ok(times(&config.bench, &device, || {
-            let gradients = learner.gradients([(images.clone(), self.targets.clone())], &options, &device);
-            learner.apply(gradients, lr);
-        }))
-    }
-
-    /// Times of inference in milliseconds.
-    fn infer(&self, config: &RunConfig, detector: Option<&Checkpoint>) -> Result<Vec<f64>, TrainError> {
-        let b = &config.bench;
-        let (network, model, post) = match detector {
-            Some(d) => (d.model.clone(), &d.meta.model, d.meta.post),
-            None => {
-                let network = build(&config.model, b.classes, config.train.seed, &self.device)?;
-                (network, &config.model, config.eval.post())
-            }
-        };
-        let network = network.valid();
-        let frame = ImageFrame {
-            width: b.width,
-            height: b.height,
-            original_width: b.width as u32,
-            original_height: b.height as u32,
-        };
-        let frames = vec![frame; b.batch_size];
-        let mut failed = None;
-        let times = times(b, &self.device, || {
-            failed = predict(&network, model, self.images.clone(), &frames, &post).err();
-        });
-        failed.map_or(Ok(times), |error| Err(TrainError::Model(error.into())))
-    }
-
-    /// Times of both losses with their gradients in milliseconds.
-    fn loss(&self, config: &RunConfig) -> Vec<f64> {
-        let device = self.device.clone().autodiff();
-        let (batch, anchors) = (config.bench.batch_size, self.anchors);
-        let noise = Distribution::Normal(0.0, 1.0);
-        let logits = Tensor::<3>::random([batch, anchors, config.bench.classes], noise, &device);
-        let deltas = Tensor::<3>::random([batch, anchors, 4], noise, &device);
-        let (logits, deltas) = (logits.require_grad(), deltas.require_grad());
-        let normalizer = Normalizer::of(config.loss.normalizer, &self.targets);
-        times(&config.bench, &device, || {
-            let losses = config.loss.forward(logits.clone(), deltas.clone(), &self.targets, normalizer);
-            let gradients = losses.total.backward();
-            let _ = logits.grad(&gradients);
-        })
-    }
-
-    /// Times of the class loss with its gradient in milliseconds.
-    fn focal(&self, config: &RunConfig) -> Vec<f64> {
-        let device = self.device.clone().autodiff();
-        let rows = config.bench.batch_size * self.anchors;
-        let noise = Distribution::Normal(0.0, 1.0);
-        let logits = Tensor::<2>::random([rows, config.bench.classes], noise, &device).require_grad();
-        let classes: Vec<i32> = self.targets.iter().flat_map(|t| t.classes.iter().copied()).collect();
-        let classes = Tensor::<1, Int>::from_data(TensorData::new(classes, [rows]), &device);
-        times(&config.bench, &device, || {
-            let loss = class_loss(logits.clone(), classes.clone(), config.loss.class_params()).loss;
-            let _ = logits.grad(&loss.backward());
-        })
-    }
-}
-
-/// A box whose sides are 5 % to 50 % of the image's sides.
-fn random_object(random: &mut Stream, bench: &BenchConfig) -> BBox {
-    let (width, height) = (bench.width as f32, bench.height as f32);
-    let (w, h) = (width * random.range(0.05, 0.5), height * random.range(0.05, 0.5));
-    let (x, y) = ((width - w) * random.uniform(), (height - h) * random.uniform());
-    BBox::new(x, y, x + w, y + h)
-}
-
-/// The network to measure. Without `model.weights` it has seeded weights, even with frozen norms, which training allows
-/// only with a weight file: the time does not depend on the values.
-fn build(model: &ModelConfig, classes: usize, seed: u64, device: &Device) -> Result<RetinaNet, TrainError> {
-    if model.weights.is_some() {
-        return Ok(model.build(classes, seed, device)?.model);
-    }
-    let mut network = model.seeded(classes, 0, device);
-    network.backbone.body = network.backbone.body.freeze_stages(model.freeze_stages);
-    Ok(network)
-}
-
-/// Runs `step` for the warm-up and the timed steps and waits for the device after each. Returns the times of the timed
-/// steps in milliseconds.
-fn times(bench: &BenchConfig, device: &Device, mut step: impl FnMut()) -> Vec<f64> {
-    let mut times = Vec::with_capacity(bench.steps);
-    for i in 0..bench.warmup + bench.steps {
-        let started = Instant::now();
-        step();
-        device.sync().expect("the device works");
-        if i >= bench.warmup {
-            times.push(started.elapsed().as_secs_f64() * 1e3);
+        if let Some(counted) = training.counted {
+            [report.operations_per_step, report.blocks_per_step] = counted.map(|n| n as i64);
         }
     }
-    times
-}
-
-/// Largest resident memory of the process in MiB: `VmHWM` of `/proc/self/status` on Linux, `None` elsewhere.
-fn peak_rss_mb() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
-    Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+    if wants(BenchPhases::Infer) {
+        let (timed, detections) = inputs.infer(config, detector)?;
+        report.infer_ms = report.keep(timed);
+        report.detections = detections;
+    }
+    if wants(BenchPhases::Loss) {
+        report.loss_ms = report.keep(inputs.loss(config));
+    }
+    if wants(BenchPhases::Focal) {
+        report.focal_ms = report.keep(inputs.focal(config));
+    }
+    Ok(report)
 }

@@ -31,6 +31,8 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use setup::log_every;
+
 /// How a call of [`train`] ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {

@@ -548,11 +548,15 @@ fn a_benchmark_times_every_step_of_every_phase() {
     let mut config = tiny();
     let b = &mut config.bench;
     (b.height, b.width, b.batch_size, b.classes, b.steps, b.warmup) = (64, 96, 1, 3, 2, 1);
-    let report = bench(&config, &Device::flex(), BenchPhases::All, None).unwrap();
+    let report = bench(&config, &Device::flex(), BenchPhases::All, None, true).unwrap();
     for times in [&report.train_step_ms, &report.infer_ms, &report.loss_ms] {
         assert!(times.len() == 2 && times.iter().all(|t| *t > 0.0), "{report:?}");
     }
-    assert!(report.peak_rss_mb > 0.0);
-    let report = bench(&config, &Device::flex(), BenchPhases::Loss, None).unwrap();
+    assert!(report.peak_rss_mb > 0.0 && report.first_step_seconds > 0.0);
+    assert!(report.first_step_values.len() == 6 && report.first_step_values.iter().all(|v| *v > 0.0), "{report:?}");
+    // What only a GPU has.
+    assert_eq!((report.turn_steps, report.peak_device_mb), (1, -1.0));
+    assert_eq!((report.operations_per_step, report.blocks_per_step), (-1, -1));
+    let report = bench(&config, &Device::flex(), BenchPhases::Loss, None, false).unwrap();
     assert!(report.train_step_ms.is_empty() && report.loss_ms.len() == 2);
 }

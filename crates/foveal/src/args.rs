@@ -324,6 +324,20 @@ pub(crate) struct BenchArgs {
     /// Checkpoint whose inference is timed [default: random weights, which detect nothing]
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
+    /// Number type of the convolutions, as train.precision [default: that of the configuration]
+    #[arg(long, value_name = "TYPE")]
+    pub precision: Option<String>,
+    /// Count the operations and fused kernels of a training step on a GPU
+    #[arg(long)]
+    pub count: bool,
+    /// Run the cases in FILE one after the other in one process, so that a GPU tunes its kernels once; - reads stdin
+    ///
+    /// Each line of FILE is a JSON object with any of the keys `name`, `phase` (as --only; default train), `batch`,
+    /// `height`, `width`, `steps`, `warmup`, `precision` and `set`, an object of configuration keys and values. The
+    /// result of a case is one line of JSON with the keys `case` and `report` or `error`. It is written as soon as the
+    /// case has ended, and before the next line of FILE is read: to stdout, or at the end of the file of --json.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["steps", "only", "precision"])]
+    pub cases: Option<PathBuf>,
     /// Write the times as JSON to FILE; - writes to stdout
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

@@ -129,7 +129,7 @@ fn premises(config: &RunConfig, sets: &Sets, device: &Device) -> Premises {
 }
 
 /// Number of steps in a log line. In host memory losses can be read in every step, because no device is waited for.
-fn log_every(config: &RunConfig, device: &Device) -> usize {
+pub(crate) fn log_every(config: &RunConfig, device: &Device) -> usize {
     match config.train.log_every {
         0 if is_host(device) => 1,
         0 => ACCELERATOR_LOG_EVERY,

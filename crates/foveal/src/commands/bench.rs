@@ -1,14 +1,20 @@
 //! `foveal bench`: times training steps, inference, losses and data loading.
 
+mod cases;
+
+use std::path::Path;
+
 use anyhow::Result;
 use foveal_detector::Checkpoint;
-use foveal_train::{BenchPhases, BenchReport, bench};
+use foveal_train::{BenchPhases, BenchReport, RunConfig, bench};
 
 use crate::args::{BenchArgs, BenchPhase, Common};
-use crate::config::{self, Layer};
-use crate::failure::DONE;
+use crate::config::{self, Layer, Origin};
+use crate::device::Picked;
+use crate::failure::{DONE, Usage};
 use crate::outputs::Files;
 use crate::{device, output};
+use cases::Shared;
 
 /// The settings of a benchmark without a configuration file that differ from the defaults.
 const STANDARD: [&str; 3] = ["model.backbone=resnet50", "model.norm=frozen_batch", "train.optimizer=sgd"];
@@ -16,27 +22,24 @@ const STANDARD: [&str; 3] = ["model.backbone=resnet50", "model.norm=frozen_batch
 /// Times the selected phases and prints the results.
 ///
 /// # Errors
-/// If the configuration, the device, the checkpoint or the training set cannot be used.
+/// If the configuration, the device, the checkpoint, the training set or the file of cases cannot be used.
 pub(super) fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
-    let base: Vec<Layer> = match &args.config {
+    let mut layers: Vec<Layer> = match &args.config {
         Some(path) => vec![Layer::from_file(path)?],
         None => STANDARD.into_iter().map(Layer::from_set).collect::<Result<_>>()?,
     };
-    let mut config = config::with_sets(base, &common.set)?;
+    for set in &common.set {
+        layers.push(Layer::from_set(set)?);
+    }
+    layers.extend(args.precision.as_deref().map(precision_layer).transpose()?.flatten());
+    let mut config = config::with_sets(layers.clone(), &[])?;
     if let Some(steps) = args.steps {
         config.bench.steps = steps as usize;
     }
-    let phases = match args.only {
-        None => BenchPhases::All,
-        Some(BenchPhase::Train) => BenchPhases::Train,
-        Some(BenchPhase::Infer) => BenchPhases::Infer,
-        Some(BenchPhase::Loss) => BenchPhases::Loss,
-        Some(BenchPhase::Focal) => BenchPhases::Focal,
-        Some(BenchPhase::Data) => BenchPhases::Data,
-    };
     Files::new()
         .read("configuration", &args.config)
         .read("checkpoint", &args.checkpoint)
+        .read("file of cases", args.cases.iter().filter(|path| *path != Path::new("-")))
         .read_config(&config)
         .write("--json", &args.json)
         .check()?;
@@ -45,38 +48,101 @@ pub(super) fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
         Some(path) => Some(Checkpoint::load(path, &picked.device)?),
         None => None,
     };
-    let mut report = bench(&config, &picked.device, phases, detector.as_ref())?;
-    report.device = picked.name;
-    report.threads = rayon::current_num_threads();
-    if phases == BenchPhases::Data {
-        report.threads = config.data.worker_count();
-        output::emit(args.json.as_deref(), &report, &loading_table(&report))?;
-        return Ok(DONE);
+    if let Some(cases) = &args.cases {
+        let shared = Shared { layers, picked: &picked, detector: detector.as_ref(), count: args.count };
+        return shared.run(cases, args.json.as_deref());
     }
+    let mut report = bench(&config, &picked.device, phases(args.only), detector.as_ref(), args.count)?;
+    fill(&mut report, &config, &picked)?;
+    let table = if args.only == Some(BenchPhase::Data) { loading_table(&report) } else { table(&report) };
+    output::emit(args.json.as_deref(), &report, &table)?;
+    Ok(DONE)
+}
+
+fn phases(only: Option<BenchPhase>) -> BenchPhases {
+    match only {
+        None => BenchPhases::All,
+        Some(BenchPhase::Train) => BenchPhases::Train,
+        Some(BenchPhase::Infer) => BenchPhases::Infer,
+        Some(BenchPhase::Loss) => BenchPhases::Loss,
+        Some(BenchPhase::Focal) => BenchPhases::Focal,
+        Some(BenchPhase::Data) => BenchPhases::Data,
+    }
+}
+
+/// Fills in what the library does not know: the device and its driver, the threads and the precision.
+fn fill(report: &mut BenchReport, config: &RunConfig, picked: &Picked) -> Result<()> {
+    let loads = !report.data_images_per_second.is_empty();
+    report.threads = if loads { config.data.worker_count() } else { rayon::current_num_threads() };
+    report.device.clone_from(&picked.name);
+    report.precision = precision(config)?;
+    if let Some(gpu) = &picked.gpu {
+        report.adapter.clone_from(&gpu.info.name);
+        report.driver.clone_from(&gpu.info.driver);
+        report.compiler.clone_from(&gpu.can.compiler);
+    }
+    Ok(())
+}
+
+/// The value of `train.precision`; `f32` in a build whose configuration has no such key.
+fn precision(config: &RunConfig) -> Result<String> {
+    let table = config::layer_of(config, Origin::Set("train.precision".to_owned()))?.table;
+    let value = table.get("train").and_then(|train| train.get("precision")).and_then(|value| value.as_str());
+    Ok(value.unwrap_or("f32").to_owned())
+}
+
+/// The layer for `--precision`.
+///
+/// # Errors
+/// [`Usage`] if this build computes in single precision only and another is asked for.
+fn precision_layer(value: &str) -> Result<Option<Layer>> {
+    let table = config::layer_of(&RunConfig::default(), Origin::Set("train.precision".to_owned()))?.table;
+    if table.get("train").is_some_and(|train| train.get("precision").is_some()) {
+        return Layer::from_set(&format!("train.precision={value}")).map(Some);
+    }
+    match value {
+        "f32" => Ok(None),
+        _ => Err(Usage(format!("--precision {value}: expected f32, the only precision of this build")).into()),
+    }
+}
+
+/// The table of all phases but `data`.
+fn table(report: &BenchReport) -> String {
     let mut table = format!(
-        " {}, {} threads, batch {}, {}x{} (height x width)\n",
-        report.device, report.threads, report.batch, report.height, report.width
+        " {}, {} threads, batch {}, {}x{} (height x width), {}\n",
+        report.device, report.threads, report.batch, report.height, report.width, report.precision
     );
+    if !report.adapter.is_empty() {
+        table += &format!(" driver      {}; kernels in {}\n", report.driver, report.compiler);
+    }
     let phases = [
-        ("train step", &report.train_step_ms),
-        ("inference", &report.infer_ms),
-        ("loss", &report.loss_ms),
-        ("class loss", &report.focal_ms),
+        ("train step", &report.train_step_ms, report.turn_steps),
+        ("inference", &report.infer_ms, 1),
+        ("loss", &report.loss_ms, report.turn_steps),
+        ("class loss", &report.focal_ms, report.turn_steps),
     ];
-    for (name, times) in phases {
+    for (name, times, turn) in phases {
         if let Some(median) = median(times) {
             let least = times.iter().copied().fold(f64::INFINITY, f64::min);
-            table += &format!(
-                " {name:<10}  {median:>9.1} ms median, {least:>9.1} ms minimum of {} repetitions\n",
-                times.len()
-            );
+            let of = if turn > 1 { format!("turns of up to {turn} repetitions") } else { "repetitions".to_owned() };
+            table +=
+                &format!(" {name:<10}  {median:>9.1} ms median, {least:>9.1} ms minimum of {} {of}\n", times.len());
         }
+    }
+    if !report.adapter.is_empty() {
+        table += &format!(" first step  {:>9.1} s, with compiling and tuning\n", report.first_step_seconds);
     }
     if report.peak_rss_mb >= 0.0 {
         table += &format!(" memory      {:>9.0} MiB peak in training\n", report.peak_rss_mb);
     }
-    output::emit(args.json.as_deref(), &report, &table)?;
-    Ok(DONE)
+    if report.peak_device_mb >= 0.0 {
+        table += &format!(" GPU memory  {:>9.0} MiB held by the allocator\n", report.peak_device_mb);
+    }
+    if report.blocks_per_step >= 0 {
+        let (blocks, operations) = (report.blocks_per_step, report.operations_per_step);
+        table += &format!(" kernels     {blocks:>9} fused kernels and single operations of {operations} operations\n");
+    }
+    table
 }
 
 /// The table of the phase `data`.

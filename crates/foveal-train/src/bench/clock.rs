@@ -1,0 +1,135 @@
+//! The clock of a benchmark: warm-up, timed turns, and the memory of the device.
+
+use std::time::Instant;
+
+use burn::tensor::Device;
+
+use crate::config::BenchConfig;
+use crate::device::is_host;
+
+/// Fewest repetitions of the warm-up on a GPU. Training steps that complete a log line run other kernels than the steps
+/// in between; the first repetition is of the one kind and the second of the other, so that the timed ones tune neither.
+const GPU_WARMUP: usize = 2;
+
+/// How often a phase runs, and how many repetitions run between two waits for the device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock<'a> {
+    /// The sizes and numbers of `[bench]`.
+    pub(super) bench: &'a BenchConfig,
+    /// Without autodiff.
+    pub(super) device: &'a Device,
+    /// Number of repetitions of a turn. The device is waited for before and after a turn, and not in between.
+    pub(super) turn: usize,
+}
+
+/// The kind of a repetition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repetition {
+    /// The first one of the phase.
+    First,
+    /// One that a line of the log ends with in training: the last one of a full turn.
+    Logged,
+    /// Any other.
+    Plain,
+}
+
+/// What the clock measured in a phase.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Timed {
+    /// Mean time in milliseconds of the repetitions of each timed turn.
+    pub(super) ms: Vec<f64>,
+    /// Seconds of the first repetition, in which a GPU compiles and tunes its kernels.
+    pub(super) first_seconds: f64,
+    /// Largest memory in MiB that the device's allocator held after the warm-up or a turn; -1 where it is not known.
+    pub(super) device_mb: f64,
+}
+
+impl Clock<'_> {
+    /// Runs `step` for the warm-up and the timed turns.
+    ///
+    /// # Panics
+    /// When the device fails while it is waited for.
+    pub(super) fn run(self, mut step: impl FnMut(Repetition)) -> Timed {
+        let Self { bench, device, turn } = self;
+        let wait = || device.sync().expect("the device works");
+        let warmup = if is_host(device) { bench.warmup } else { bench.warmup.max(GPU_WARMUP) };
+        let mut timed =
+            Timed { ms: Vec::with_capacity(bench.steps.div_ceil(turn)), first_seconds: -1.0, device_mb: -1.0 };
+        for i in 0..warmup {
+            let started = Instant::now();
+            step(if i == 0 { Repetition::First } else { Repetition::Plain });
+            wait();
+            if i == 0 {
+                timed.first_seconds = started.elapsed().as_secs_f64();
+            }
+        }
+        timed.device_mb = timed.device_mb.max(device_mb(device));
+        let mut done = 0;
+        while done < bench.steps {
+            let count = turn.min(bench.steps - done);
+            let started = Instant::now();
+            for i in 1..=count {
+                step(match (warmup + done, i == turn) {
+                    (0, _) if i == 1 => Repetition::First,
+                    (_, true) => Repetition::Logged,
+                    _ => Repetition::Plain,
+                });
+            }
+            wait();
+            let seconds = started.elapsed().as_secs_f64();
+            if warmup + done == 0 {
+                timed.first_seconds = seconds / count as f64;
+            }
+            timed.ms.push(seconds * 1e3 / count as f64);
+            done += count;
+            timed.device_mb = timed.device_mb.max(device_mb(device));
+        }
+        timed
+    }
+}
+
+/// Memory in MiB that the allocator of the device holds: tensors, and pages that are kept for reuse. -1 for devices that
+/// do not report it, which are the CPU backends.
+fn device_mb(device: &Device) -> f64 {
+    device.memory_pool_usage().map_or(-1.0, |usage| usage.bytes_reserved as f64 / f64::from(1 << 20))
+}
+
+/// Largest resident memory of the process in MiB: `VmHWM` of `/proc/self/status` on Linux, `None` elsewhere.
+pub(super) fn peak_rss_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(warmup: usize, steps: usize, turn: usize) -> (Timed, Vec<Repetition>) {
+        let bench = BenchConfig { warmup, steps, ..BenchConfig::default() };
+        let mut seen = Vec::new();
+        let timed = Clock { bench: &bench, device: &Device::flex(), turn }.run(|kind| seen.push(kind));
+        (timed, seen)
+    }
+
+    #[test]
+    fn each_full_turn_ends_with_a_logged_repetition() {
+        use Repetition::{First, Logged, Plain};
+        let (timed, seen) = kinds(2, 7, 3);
+        assert_eq!(seen, [First, Plain, Plain, Plain, Logged, Plain, Plain, Logged, Plain]);
+        assert_eq!(timed.ms.len(), 3);
+        assert!(timed.first_seconds >= 0.0 && timed.ms.iter().all(|ms| *ms >= 0.0), "{timed:?}");
+    }
+
+    #[test]
+    fn without_warm_up_the_first_timed_repetition_is_the_first() {
+        let (timed, seen) = kinds(0, 2, 1);
+        assert_eq!(seen, [Repetition::First, Repetition::Logged]);
+        assert!((timed.first_seconds - timed.ms[0] / 1e3).abs() < 1e-9, "{timed:?}");
+    }
+
+    #[test]
+    fn the_memory_of_the_host_is_not_that_of_a_device() {
+        assert_eq!(kinds(1, 1, 1).0.device_mb, -1.0);
+    }
+}
