@@ -4,7 +4,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use foveal_data::Stream;
-use foveal_image::{PaddedBatch, Preprocess, RgbImage, pad_staged};
+use foveal_image::{ImageBatch, Preprocess, RgbImage};
 
 use crate::config::BenchConfig;
 
@@ -19,7 +19,7 @@ const CUT_OFF: f32 = 1.03;
 
 /// A batch of images whose normalised values have about the mean 0 and the standard deviation 1, prepared as the loading
 /// workers prepare images.
-pub(super) fn random_images(bench: &BenchConfig, preprocess: &Preprocess, random: &mut Stream) -> PaddedBatch {
+pub(super) fn random_images(bench: &BenchConfig, preprocess: &Preprocess, random: &mut Stream) -> ImageBatch {
     let tables: [Vec<u8>; 3] = std::array::from_fn(|channel| {
         let (mean, std) = (preprocess.mean[channel], preprocess.std[channel]);
         (0..=MOST).map(|sum| pixel(sum as f32, mean, std)).collect()
@@ -36,7 +36,7 @@ pub(super) fn random_images(bench: &BenchConfig, preprocess: &Preprocess, random
             preprocess.stage_at(image, width, height)
         })
         .collect();
-    pad_staged(&images, preprocess)
+    ImageBatch::stack(&images, preprocess)
 }
 
 /// The byte for a sum of four random bytes, which is nearly normally distributed.
@@ -51,7 +51,7 @@ fn sum_of_bytes(random: &mut Stream) -> usize {
 
 /// Calls `run` with a function that returns a copy of `batch`. Another thread makes the copies beforehand, as loading
 /// workers make batches while the device computes.
-pub(super) fn fed<T>(batch: &PaddedBatch, run: impl FnOnce(&mut dyn FnMut() -> PaddedBatch) -> T) -> T {
+pub(super) fn fed<T>(batch: &ImageBatch, run: impl FnOnce(&mut dyn FnMut() -> ImageBatch) -> T) -> T {
     thread::scope(|scope| {
         let (sender, receiver) = sync_channel(WAITING);
         scope.spawn(move || while sender.send(batch.clone()).is_ok() {});
@@ -62,11 +62,12 @@ pub(super) fn fed<T>(batch: &PaddedBatch, run: impl FnOnce(&mut dyn FnMut() -> P
 #[cfg(test)]
 mod tests {
     use super::*;
+    use foveal_image::PaddedBatch;
 
     #[test]
     fn images_are_normalised_noise() {
         let bench = BenchConfig { batch_size: 2, height: 64, width: 96, ..BenchConfig::default() };
-        let batch = random_images(&bench, &Preprocess::default(), &mut Stream::new(&[3]));
+        let batch = random_images(&bench, &Preprocess::default(), &mut Stream::new(&[3])).into_normalised();
         assert_eq!((batch.batch, batch.height, batch.width), (2, 64, 96));
         let count = batch.data.len() as f32;
         let mean = batch.data.iter().sum::<f32>() / count;
@@ -76,7 +77,7 @@ mod tests {
 
     #[test]
     fn every_call_gets_the_same_batch() {
-        let batch = PaddedBatch { data: vec![1.0; 4], batch: 1, height: 2, width: 2 };
+        let batch = ImageBatch::from(PaddedBatch { data: vec![1.0; 4], batch: 1, height: 2, width: 2 });
         let all_equal = fed(&batch, |next| (0..5).all(|_| next() == batch));
         assert!(all_equal);
     }

@@ -7,7 +7,7 @@ use foveal_boxes::BBox;
 use foveal_criterion::Normalizer;
 use foveal_data::Stream;
 use foveal_detector::{Checkpoint, ImageFrame, ModelConfig, RetinaNet, image_tensor, predict};
-use foveal_image::PaddedBatch;
+use foveal_image::ImageBatch;
 use foveal_kernels::class_loss;
 
 use super::blocks;
@@ -39,7 +39,7 @@ enum Images {
     /// On a CPU: a tensor that all repetitions use.
     Kept(Box<Tensor<4>>),
     /// On a GPU: images in host memory, which each repetition copies to the device as training does.
-    Copied(PaddedBatch),
+    Copied(ImageBatch),
 }
 
 /// What was measured in the phase of training steps.
