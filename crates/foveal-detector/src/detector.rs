@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use foveal_base::SettingError;
 use foveal_coco::CategoryInfo;
 use foveal_image::{ImageFrame, Prepared, RgbImage, pad_batch};
 
-use crate::{Checkpoint, Detection, DetectorError, NonFiniteOutput, image_tensor, predict};
+use crate::{Checkpoint, ComputePrecision, Detection, DetectorError, NonFiniteOutput, image_tensor, predict};
 
 /// Detects objects in images with the network, preprocessing and thresholds of a checkpoint.
 ///
@@ -44,6 +45,7 @@ pub struct Detector {
     /// Network, preprocessing, thresholds and categories. Preprocessing and thresholds may be changed at any time.
     pub checkpoint: Checkpoint,
     device: Device,
+    precision: ComputePrecision,
 }
 
 /// One detected object with the category of its class. Returned by [`Detector`].
@@ -68,7 +70,19 @@ impl Detector {
     /// Creates a detector from a loaded checkpoint, whose thresholds and preprocessing may have been changed. `device`
     /// is the device that the checkpoint was loaded onto.
     pub fn new(checkpoint: Checkpoint, device: &Device) -> Self {
-        Self { checkpoint, device: device.clone() }
+        Self { checkpoint, device: device.clone(), precision: ComputePrecision::F32 }
+    }
+
+    /// The same detector with convolutions and feature maps in another precision than f32. Weights, logits and boxes
+    /// stay f32.
+    ///
+    /// # Errors
+    /// [`DetectorError::Setting`] if the device does not support the precision.
+    pub fn with_precision(mut self, precision: ComputePrecision) -> Result<Self, DetectorError> {
+        let unsupported = |expected: String| SettingError::new("precision", &expected, &precision.name());
+        precision.check(&self.device).map_err(unsupported)?;
+        self.precision = precision;
+        Ok(self)
     }
 
     /// Detects the objects in one image. The result is sorted by descending score; boxes are in pixels of the image.
@@ -99,7 +113,7 @@ impl Detector {
     pub fn detect_prepared(&self, images: &[Prepared]) -> Result<Vec<Vec<Prediction>>, NonFiniteOutput> {
         let Checkpoint { model, meta } = &self.checkpoint;
         let frames: Vec<ImageFrame> = images.iter().map(ImageFrame::from).collect();
-        let batch = image_tensor(pad_batch(images), &self.device);
+        let batch = self.precision.cast(image_tensor(pad_batch(images), &self.device));
         let named = |d: Detection| Prediction { category: meta.categories[d.class as usize].clone(), detection: d };
         let predicted = predict(model, &meta.model, batch, &frames, &meta.post)?;
         Ok(predicted.detections.into_iter().map(|found| found.into_iter().map(named).collect()).collect())

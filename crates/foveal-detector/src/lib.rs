@@ -15,6 +15,7 @@ mod labels;
 mod model;
 pub mod onnx;
 mod postprocess;
+mod precision;
 mod predict;
 mod size;
 mod topk;
@@ -34,4 +35,5 @@ pub use import::{TorchvisionArch, import_torchvision, torchvision_post, torchvis
 pub use labels::{COCO_CHANNELS, Labelled, Labels, label_channels};
 pub use model::{BuiltModel, Dense, NetworkOutput, RetinaNet};
 pub use postprocess::{Detection, PostprocessConfig, postprocess};
+pub use precision::{ComputePrecision, with_simulated_f16};
 pub use predict::{Predicted, image_tensor, predict};

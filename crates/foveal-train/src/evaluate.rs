@@ -11,7 +11,7 @@ use foveal_coco::{CocoDetection, bbox_to_xywh};
 use foveal_criterion::{LossConfig, Normalizer, NormalizerKind};
 use foveal_data::{Batch, DataConfig, Dataset, ImageInfo, LoaderOptions, Skipped, loader};
 use foveal_detector::{
-    Detection, ImageFrame, ModelConfig, NonFiniteOutput, Predicted, RetinaNet, image_tensor, predict,
+    ComputePrecision, Detection, ImageFrame, ModelConfig, NonFiniteOutput, Predicted, RetinaNet, image_tensor, predict,
 };
 use foveal_eval::Scored;
 
@@ -29,6 +29,7 @@ pub struct Evaluator {
     loss: LossConfig,
     matcher: MatcherConfig,
     device: Device,
+    precision: ComputePrecision,
 }
 
 impl Evaluator {
@@ -44,7 +45,15 @@ impl Evaluator {
             loss: config.loss.clone(),
             matcher: config.matcher,
             device: device.clone().without_autodiff(),
+            precision: ComputePrecision::F32,
         }
+    }
+
+    /// The same evaluator with convolutions and feature maps in another precision than f32, which the device must
+    /// support ([`ComputePrecision::check`]).
+    #[must_use]
+    pub fn with_precision(self, precision: ComputePrecision) -> Self {
+        Self { precision, ..self }
     }
 
     /// Evaluates `network`, which must not have autodiff (`Module::valid`), on the whole data set. Returns `None` if
@@ -89,7 +98,7 @@ impl Evaluator {
 
             // Detections. Waits for the device, because logits and deltas are read.
             let frames: Vec<ImageFrame> = info.iter().map(|info| info.frame).collect();
-            let images = image_tensor(images, &self.device);
+            let images = self.precision.cast(image_tensor(images, &self.device));
             let Predicted { dense, detections: found } =
                 predict(network, &self.model, images, &frames, &self.eval.post())
                     .map_err(|error| self.non_finite(&error, &info))?;

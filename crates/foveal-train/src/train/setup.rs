@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use foveal_backbone::STAGES;
+use foveal_base::SettingError;
 use foveal_data::{AugmentConfig, epoch_len};
 use foveal_detector::CheckpointMeta;
 
@@ -37,6 +38,9 @@ impl<'a> Trainer<'a> {
         stop: &'a AtomicBool,
     ) -> Result<Self, TrainError> {
         config.validate()?;
+        let precision = config.train.precision;
+        let unsupported = |expected: String| SettingError::new("train.precision", expected, &precision.name());
+        precision.check(device).map_err(unsupported)?;
         let device = device.clone().without_autodiff().autodiff();
         device.seed(config.train.seed);
 
@@ -87,9 +91,9 @@ impl<'a> Trainer<'a> {
         let (categories, preprocess) = (sets.categories().to_vec(), config.data.preprocess());
         let mut checkpoint = CheckpointMeta::new(model.clone(), categories, preprocess, config.eval.post());
         checkpoint.loss = Some(serde_json::to_value(&config.loss).expect("plain data is JSON"));
-        let evaluator = Evaluator::new(&config, model, Arc::clone(&sets.val), &device);
+        let evaluator = Evaluator::new(&config, model, Arc::clone(&sets.val), &device).with_precision(precision);
         Ok(Self {
-            step_log: StepLog::new(log_every(&config, &device)),
+            step_log: StepLog::new(log_every(&config, &device), session.meta.loss_scaling),
             check_first_loss: config.train.step0_check && session.new_class_head,
             saved: Instant::now(),
             saved_step: session.meta.step,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use foveal_train::{Outcome, RunConfig, RunDir, Start, train};
+use foveal_train::{LossScaling, Outcome, RunConfig, RunDir, Start, train};
 
 use super::interrupt;
 use crate::args::{Common, TrainArgs};
@@ -46,6 +46,12 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
                     run.last().display()
                 ),
                 (None, None) => {}
+            }
+            if let Some(LossScaling { scale, skipped, .. }) = summary.loss_scaling {
+                note!(
+                    "{skipped} of {} steps were left out because values overflowed in f16; the loss scale at the end is {scale}",
+                    summary.step
+                );
             }
             if let Some(evaluation) = &summary.evaluation {
                 output::print(&evaluation.metrics.table())?;
