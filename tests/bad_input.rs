@@ -154,6 +154,20 @@ fn invalid_configurations() {
 }
 
 #[test]
+fn precisions_that_a_cpu_does_not_have() {
+    let place = Workplace::new();
+    let expected = "expected f32 on the CPU device flex";
+    for precision in ["f16", "bf16"] {
+        let set = format!("train.precision={precision}");
+        let words = ["train.precision", expected, precision, "--device vulkan"];
+        place.run(&["train", "tiny.toml", "--set", &set]).fails(1, &words);
+    }
+    let words = ["--precision f16", expected];
+    place.run(&["predict", "any.safetensors", "images", "--precision", "f16"]).fails(2, &words);
+    place.run(&["eval", "any.safetensors", "--precision", "f16"]).fails(2, &words);
+}
+
+#[test]
 fn unavailable_devices() {
     let place = Workplace::new();
     for device in ["gpu", "flex:1", "wgpu:x", ""] {

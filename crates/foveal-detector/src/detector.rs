@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use foveal_base::SettingError;
 use foveal_coco::CategoryInfo;
 use foveal_image::{ImageBatch, ImageFrame, RgbImage, Staged};
 
-use crate::{Checkpoint, Detection, DetectorError, NonFiniteOutput, image_tensor, predict};
+use crate::{Checkpoint, ComputePrecision, Detection, DetectorError, NonFiniteOutput, image_tensor, predict};
 
 /// Detects objects in images with the network, preprocessing and thresholds of a checkpoint.
 ///
@@ -44,6 +45,7 @@ pub struct Detector {
     /// Network, preprocessing, thresholds and categories. Preprocessing and thresholds may be changed at any time.
     pub checkpoint: Checkpoint,
     device: Device,
+    precision: ComputePrecision,
 }
 
 /// One detected object with the category of its class. Returned by [`Detector`].
@@ -68,7 +70,19 @@ impl Detector {
     /// Creates a detector from a loaded checkpoint, whose thresholds and preprocessing may have been changed. `device`
     /// is the device that the checkpoint was loaded onto.
     pub fn new(checkpoint: Checkpoint, device: &Device) -> Self {
-        Self { checkpoint, device: device.clone() }
+        Self { checkpoint, device: device.clone(), precision: ComputePrecision::F32 }
+    }
+
+    /// The same detector with convolutions and feature maps in another precision than f32. Weights, logits and boxes
+    /// stay f32.
+    ///
+    /// # Errors
+    /// [`DetectorError::Setting`] if the device does not support the precision.
+    pub fn with_precision(mut self, precision: ComputePrecision) -> Result<Self, DetectorError> {
+        let unsupported = |expected: String| SettingError::new("precision", &expected, &precision.name());
+        precision.check(&self.device).map_err(unsupported)?;
+        self.precision = precision;
+        Ok(self)
     }
 
     /// Detects the objects in one image. The result is sorted by descending score; boxes are in pixels of the image.
@@ -100,6 +114,7 @@ impl Detector {
         let Checkpoint { model, meta } = &self.checkpoint;
         let frames: Vec<ImageFrame> = images.iter().map(Staged::frame).collect();
         let batch = image_tensor(ImageBatch::stack(images, &meta.preprocess), &self.device);
+        let batch = self.precision.cast(batch);
         let named = |d: Detection| Prediction { category: meta.categories[d.class as usize].clone(), detection: d };
         let predicted = predict(model, &meta.model, batch, &frames, &meta.post)?;
         Ok(predicted.detections.into_iter().map(|found| found.into_iter().map(named).collect()).collect())

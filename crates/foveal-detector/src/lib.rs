@@ -16,6 +16,7 @@ mod model;
 pub mod onnx;
 mod outputs;
 mod postprocess;
+mod precision;
 mod predict;
 mod size;
 mod topk;
@@ -35,4 +36,5 @@ pub use import::{TorchvisionArch, import_torchvision, torchvision_post, torchvis
 pub use labels::{COCO_CHANNELS, Labelled, Labels, label_channels};
 pub use model::{BuiltModel, Dense, NetworkOutput, RetinaNet};
 pub use postprocess::{Detection, PostprocessConfig, postprocess, postprocess_with};
+pub use precision::{ComputePrecision, with_simulated_f16};
 pub use predict::{Predicted, image_tensor, predict};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use foveal_anchors::{Anchors, GridSize};
 use foveal_backbone::{Backbone, BackboneNorm, Body, Fpn, StageMaps};
 use foveal_coco::CategoryInfo;
@@ -26,6 +26,8 @@ pub struct RetinaNet {
 }
 
 /// Class logits and box deltas of all anchors of a batch, in anchor order: level, row, column, anchor of the location.
+///
+/// Logits and deltas are f32, also if the network computed its feature maps in 16 bits.
 #[derive(Debug, Clone)]
 pub struct Dense {
     /// Class logits, before the sigmoid: `[batch, anchors, class channels]`.
@@ -84,7 +86,8 @@ impl RetinaNet {
         NetworkOutput { levels, rows }
     }
 
-    /// Runs the whole network on tensors.
+    /// Runs the whole network on tensors. Feature maps have the data type of `images` (see
+    /// [`ComputePrecision::cast`](crate::ComputePrecision::cast)).
     ///
     /// # Shapes
     /// - images: `[batch, 3, height, width]`, normalised; height and width are multiples of 32
@@ -109,7 +112,16 @@ impl<G: Graph<Map = Tensor<4>, Rows = Tensor<3>>> From<NetworkOutput<G>> for Den
             let [_, _, height, width] = level.dims();
             GridSize { height, width }
         });
-        Self { grids: grids.collect(), logits: output.rows.logits, deltas: output.rows.deltas }
+        let HeadOutput { logits, deltas } = output.rows;
+        Self { grids: grids.collect(), logits: single(logits), deltas: single(deltas) }
+    }
+}
+
+/// Converts 16-bit values to f32, in which losses and detections are computed; f32 values are returned as they are.
+fn single(values: Tensor<3>) -> Tensor<3> {
+    match values.dtype() {
+        DType::F16 | DType::BF16 => values.cast(DType::F32),
+        _ => values,
     }
 }
 

@@ -31,9 +31,10 @@ pub fn named<'a, L>(name: &'a str, layer: &'a L) -> Named<'a, L> {
 /// The operations of a detector's forward pass.
 ///
 /// The `forward` method of a module is written once over this trait and runs on each of its interpreters:
-/// [`Eager`](crate::Eager) computes Burn tensors, [`Traced`](crate::Traced) does so and records statistics of every
-/// layer, [`Counter`](crate::Counter) counts parameters, multiply-adds and memory, and the ONNX export of
-/// `foveal-detector` emits graph nodes. An interpreter may fuse the operations of one call.
+/// [`Eager`](crate::Eager) computes Burn tensors, [`Simulated`](crate::Simulated) does so with the rounding of half
+/// precision, [`Traced`](crate::Traced) runs one of them and records statistics of every layer,
+/// [`Counter`](crate::Counter) counts parameters, multiply-adds and memory, and the ONNX export of `foveal-detector`
+/// emits graph nodes. An interpreter may fuse the operations of one call.
 pub trait Graph {
     /// A feature map with the shape `[batch, channels, height, width]`.
     type Map: Clone;

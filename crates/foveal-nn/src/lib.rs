@@ -1,8 +1,9 @@
 //! The layers of the network, with torchvision's parameter names, and the operations of its forward pass.
 //!
-//! The forward pass of a module is written once over the trait [`Graph`], which has four interpreters: [`Eager`]
-//! computes Burn tensors, [`Traced`] does so and records statistics of every layer, [`Counter`] counts parameters,
-//! multiply-adds and memory, and the ONNX export of `foveal-detector` emits the nodes of a graph.
+//! The forward pass of a module is written once over the trait [`Graph`], which has five interpreters: [`Eager`]
+//! computes Burn tensors, [`Simulated`] does so with the rounding of half precision, [`Traced`] runs one of them and
+//! records statistics of every layer, [`Counter`] counts parameters, multiply-adds and memory, and the ONNX export of
+//! `foveal-detector` emits the nodes of a graph.
 #![recursion_limit = "256"]
 
 mod conv;
@@ -12,6 +13,7 @@ mod graph;
 mod init;
 mod norm;
 mod scopes;
+mod simulated;
 mod stats;
 mod traced;
 
@@ -22,5 +24,6 @@ pub use foveal_kernels::{Activation, ConvOptions, MapSize, instruction_set};
 pub use graph::{Graph, Named, named};
 pub use init::Init;
 pub use norm::{NORM_EPS, NORM_GROUPS, Norm, NormKind, RUNNING_MOMENTUM};
-pub use stats::ValueStats;
+pub use simulated::Simulated;
+pub use stats::{LevelStats, ValueStats};
 pub use traced::{LayerTrace, Operation, TensorStats, Traced, Turn};

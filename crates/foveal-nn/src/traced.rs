@@ -6,10 +6,10 @@ use burn::tensor::Tensor;
 use foveal_kernels::Activation;
 use serde::{Deserialize, Serialize};
 
-use crate::eager::{Eager, TensorLevels};
+use crate::eager::Eager;
 use crate::graph::{Graph, Named};
 use crate::scopes::Scopes;
-use crate::{Conv2d, Norm, ValueStats};
+use crate::{Conv2d, LevelStats, Norm, ValueStats};
 
 /// The operation of a forward pass that made a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,10 +81,11 @@ pub struct LayerTrace {
     pub turn: Option<Turn>,
 }
 
-/// The interpreter of a forward pass that computes the same tensors as [`Eager`] and records statistics of the output
-/// of every layer. It waits for the device at every layer, because all values are read.
+/// The interpreter of a forward pass that computes the same tensors as the interpreter `G` and records statistics of
+/// the output of every layer. It waits for the device at every layer, because all values are read.
 #[derive(Debug, Default)]
-pub struct Traced {
+pub struct Traced<G = Eager> {
+    inner: G,
     scopes: Scopes,
     layers: Vec<LayerTrace>,
     /// Number of sums of pyramid levels so far.
@@ -92,9 +93,16 @@ pub struct Traced {
 }
 
 impl Traced {
-    /// Makes an interpreter that has recorded nothing.
+    /// Makes an interpreter that has recorded nothing and computes as [`Eager`] does.
     pub fn new() -> Self {
         Self::default()
+    }
+}
+
+impl<G> Traced<G> {
+    /// Makes an interpreter that has recorded nothing and computes as `inner` does.
+    pub fn over(inner: G) -> Self {
+        Self { inner, scopes: Scopes::default(), layers: Vec::new(), sums: 0 }
     }
 
     /// The records of all layers in the order of the forward pass.
@@ -131,11 +139,6 @@ impl Traced {
     }
 }
 
-/// Statistics of the maps of all pyramid levels.
-fn of_levels(levels: &TensorLevels) -> ValueStats {
-    levels.tensors().map(ValueStats::of_tensor).reduce(ValueStats::merged).unwrap_or_default()
-}
-
 fn convolution(scopes: &Scopes, conv: Named<'_, Conv2d>, input: ValueStats) -> Turn {
     let layer = scopes.path(conv.name);
     let weight =
@@ -164,9 +167,12 @@ fn norm_layer(scopes: &Scopes, norm: Named<'_, Norm>, operation: Operation, inpu
     Turn { layer, operation, input, tensors }
 }
 
-impl Graph for Traced {
+impl<G> Graph for Traced<G>
+where
+    G: Graph<Map = Tensor<4>, Rows = Tensor<3>, Levels: LevelStats> + Copy,
+{
     type Map = Tensor<4>;
-    type Levels = TensorLevels;
+    type Levels = G::Levels;
     type Rows = Tensor<3>;
 
     fn scope<T>(&mut self, name: fmt::Arguments<'_>, inner: impl FnOnce(&mut Self) -> T) -> T {
@@ -177,7 +183,7 @@ impl Graph for Traced {
     }
 
     fn conv(&mut self, conv: Named<'_, Conv2d>, x: Tensor<4>) -> Tensor<4> {
-        let y = Eager.conv(conv, x.clone());
+        let y = self.inner.conv(conv, x.clone());
         self.layer(conv, None, ValueStats::of_tensor(&y), |scopes| {
             let input = ValueStats::of_tensor(&x);
             (input.non_finite() == 0).then(|| convolution(scopes, conv, input))
@@ -193,7 +199,8 @@ impl Graph for Traced {
         residual: Option<Tensor<4>>,
         activation: Activation,
     ) -> Tensor<4> {
-        let y = Eager.conv_norm(conv, norm, x.clone(), residual.clone(), activation);
+        let mut inner = self.inner;
+        let y = inner.conv_norm(conv, norm, x.clone(), residual.clone(), activation);
         self.layer(conv, Some(norm), ValueStats::of_tensor(&y), |scopes| {
             let input = ValueStats::of_tensor(&x);
             let shortcut = residual.as_ref().map(ValueStats::of_tensor).unwrap_or_default();
@@ -201,7 +208,7 @@ impl Graph for Traced {
                 return None;
             }
             // The operations one after the other, to tell which of them made the values.
-            let convolved = conv.layer.forward(x);
+            let convolved = inner.conv(conv, x);
             let between = ValueStats::of_tensor(&convolved);
             if between.non_finite() > 0 {
                 return Some(convolution(scopes, conv, input));
@@ -219,43 +226,44 @@ impl Graph for Traced {
     }
 
     fn max_pool(&mut self, x: Tensor<4>) -> Tensor<4> {
-        let y = Eager.max_pool(x.clone());
+        let y = self.inner.max_pool(x.clone());
         self.plain("maxpool", Operation::MaxPooling, &y, &[&x]);
         y
     }
 
     fn relu(&mut self, x: Tensor<4>) -> Tensor<4> {
-        let y = Eager.relu(x.clone());
+        let y = self.inner.relu(x.clone());
         self.plain("relu", Operation::Relu, &y, &[&x]);
         y
     }
 
     fn upsample_add(&mut self, lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
-        let y = Eager.upsample_add(lateral.clone(), top.clone());
+        let y = self.inner.upsample_add(lateral.clone(), top.clone());
         let name = format!("upsample_add.{}", self.sums);
         self.sums += 1;
         self.plain(&name, Operation::UpsampleSum, &y, &[&lateral, &top]);
         y
     }
 
-    fn levels(&mut self, maps: &[Tensor<4>]) -> TensorLevels {
-        Eager.levels(maps)
+    fn levels(&mut self, maps: &[Tensor<4>]) -> G::Levels {
+        self.inner.levels(maps)
     }
 
     fn conv_levels(
         &mut self,
         conv: Named<'_, Conv2d>,
         norm: Option<Named<'_, Norm>>,
-        x: TensorLevels,
+        x: G::Levels,
         activation: Activation,
-    ) -> TensorLevels {
-        let y = Eager.conv_levels(conv, norm, x.clone(), activation);
-        self.layer(conv, norm, of_levels(&y), |scopes| {
-            let input = of_levels(&x);
+    ) -> G::Levels {
+        let mut inner = self.inner;
+        let y = inner.conv_levels(conv, norm, x.clone(), activation);
+        self.layer(conv, norm, y.stats(), |scopes| {
+            let input = x.stats();
             if input.non_finite() > 0 {
                 return None;
             }
-            let between = of_levels(&Eager.conv_levels(conv, None, x, Activation::None));
+            let between = inner.conv_levels(conv, None, x, Activation::None).stats();
             match norm {
                 Some(norm) if between.non_finite() == 0 => Some(norm_layer(scopes, norm, Operation::Norm, between)),
                 _ => Some(convolution(scopes, conv, input)),
@@ -264,8 +272,8 @@ impl Graph for Traced {
         y
     }
 
-    fn rows(&mut self, x: TensorLevels, values: usize) -> Tensor<3> {
-        Eager.rows(x, values)
+    fn rows(&mut self, x: G::Levels, values: usize) -> Tensor<3> {
+        self.inner.rows(x, values)
     }
 }
 

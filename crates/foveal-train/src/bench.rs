@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
+use crate::train::check_precision;
 use clock::{Timed, peak_rss_mb};
 use inputs::Inputs;
 
@@ -73,7 +74,7 @@ pub struct BenchReport {
     /// The language that kernels are compiled to on the GPU (`SPIR-V`, `WGSL`); empty on a CPU. [`bench`](bench()) leaves
     /// it empty, and the program fills it in.
     pub compiler: String,
-    /// Number type of the convolutions, such as `f32`. [`bench`](bench()) leaves it empty, and the program fills it in.
+    /// Number type of the convolutions, such as `f32`. Empty where no phase ran on a device.
     pub precision: String,
     /// Seconds of the first repetition of the first phase that was measured, in which a GPU compiles and tunes its
     /// kernels. -1 where no phase ran on a device.
@@ -114,7 +115,7 @@ impl BenchReport {
 /// process.
 ///
 /// # Errors
-/// [`TrainError::Config`] for an invalid configuration, [`TrainError::Model`] when `model.weights` cannot be used. For
+/// [`TrainError::Config`] for an invalid configuration or a precision that the device does not support, [`TrainError::Model`] when `model.weights` cannot be used. For
 /// [`BenchPhases::Data`] also [`TrainError::Data`] or [`TrainError::Empty`] when the training set cannot be used.
 ///
 /// # Panics
@@ -146,6 +147,8 @@ pub fn bench(
         report.data_images_per_second = loading::images_per_second(config)?;
         return Ok(report);
     }
+    check_precision(config.train.precision, device)?;
+    report.precision = config.train.precision.name().to_owned();
     let inputs = Inputs::new(config, device);
     report.turn_steps = inputs.turn;
     if wants(BenchPhases::Train) {

@@ -263,6 +263,26 @@ pub enum TrainError {
         /// COCO ids of the images of the step.
         images: Vec<i64>,
     },
+    /// Too many optimizer steps in a row were left out, because their loss or gradient norm is NaN or infinite in half
+    /// precision (`train.precision = "f16"`). The steps did not change the weights.
+    #[error(
+        "step {step}: the loss or its gradient is not finite with train.precision = \"f16\" in this step and the {} \
+         before it, which were left out; the loss scale is down to {scale:e}. Where: {}. Train with train.precision = \
+         \"f32\", or with \"bf16\" on a device that supports it; if values grow there too, lower train.lr or set \
+         train.clip_norm",
+        count - 1, finding.as_deref().unwrap_or("unknown, because the step could not be run again")
+    )]
+    Overflow {
+        /// Number of the last of these steps, counted from 1 over the whole run.
+        step: u64,
+        /// Number of steps that were left out in a row.
+        count: u64,
+        /// The loss scale of the last step.
+        scale: f64,
+        /// Where the values of the last step turned: a sentence that names the layer. `None` if the step could not
+        /// be run again.
+        finding: Option<String>,
+    },
 }
 
 /// A training state on disk, in the message of a run that ended without saving a newer one.

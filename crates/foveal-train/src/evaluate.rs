@@ -10,7 +10,9 @@ use foveal_anchors::MatcherConfig;
 use foveal_coco::{CocoDetection, bbox_to_xywh};
 use foveal_criterion::{LossConfig, Normalizer, NormalizerKind};
 use foveal_data::{Batch, DataConfig, Dataset, ImageInfo, LoaderOptions, Skipped, loader};
-use foveal_detector::{Detection, ImageFrame, ModelConfig, NonFiniteOutput, RetinaNet, image_tensor, postprocess_with};
+use foveal_detector::{
+    ComputePrecision, Detection, ImageFrame, ModelConfig, NonFiniteOutput, RetinaNet, image_tensor, postprocess_with,
+};
 use foveal_eval::Scored;
 
 use crate::config::{EvalConfig, RunConfig};
@@ -28,6 +30,7 @@ pub struct Evaluator {
     loss: LossConfig,
     matcher: MatcherConfig,
     device: Device,
+    precision: ComputePrecision,
 }
 
 impl Evaluator {
@@ -43,7 +46,15 @@ impl Evaluator {
             loss: config.loss.clone(),
             matcher: config.matcher,
             device: device.clone().without_autodiff(),
+            precision: ComputePrecision::F32,
         }
+    }
+
+    /// The same evaluator with convolutions and feature maps in another precision than f32, which the device must
+    /// support ([`ComputePrecision::check`]).
+    #[must_use]
+    pub fn with_precision(self, precision: ComputePrecision) -> Self {
+        Self { precision, ..self }
     }
 
     /// Evaluates `network`, which must not have autodiff (`Module::valid`), on the whole data set. Returns `None` if
@@ -90,7 +101,7 @@ impl Evaluator {
 
             let frames: Vec<ImageFrame> = info.iter().map(|info| info.frame).collect();
             let (height, width) = (images.height(), images.width());
-            let dense = network.forward(image_tensor(images, &self.device));
+            let dense = network.forward(self.precision.cast(image_tensor(images, &self.device)));
             let anchors = self.model.anchor_boxes(height, width, &dense.grids);
             let channels = self.model.class_channels.as_ref();
             if let Some(channels) = channels {

@@ -38,8 +38,8 @@ pub use memory::{
 };
 pub use run::{
     Best, EpochEvent, EpochRecord, EpochStart, Evaluated, Evaluation, EvaluationEvent, EvaluationRecord,
-    EvaluationReport, LogEnd, LogPosition, MeanLosses, NonFiniteEvent, NonFiniteRecord, Premises, Progress, RunDir,
-    RunLog, Silent, StateMeta, StepRecord, TrainState,
+    EvaluationReport, LogEnd, LogPosition, LossScaling, MeanLosses, NonFiniteEvent, NonFiniteRecord, OverflowEvent,
+    OverflowRecord, Premises, Progress, RunDir, RunLog, Silent, StateMeta, StepRecord, TrainState,
 };
 pub use train::{Outcome, Start, Summary, train};
 pub use update::{

@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use foveal_backbone::{Body, STAGES, StageMaps};
-use foveal_detector::{Dense, RetinaNet};
-use foveal_nn::{Eager, Graph};
+use foveal_detector::{ComputePrecision, Dense, RetinaNet};
+use foveal_nn::{Eager, Graph, Simulated};
 
 use crate::update::Grads;
 
@@ -29,6 +29,8 @@ const BODY: &str = "backbone.body";
 pub(crate) struct Backward {
     /// Stages to recompute, in the order of the forward pass; empty without checkpointing.
     recomputed: Vec<RecomputedStage>,
+    /// The precision of the forward pass, in which the stages are recomputed.
+    precision: ComputePrecision,
 }
 
 /// A stage of the backbone of which only input and output are stored.
@@ -46,24 +48,35 @@ struct RecomputedStage {
 /// their activations, because a second pass would count the batch twice in the statistics of their trained batch norms.
 ///
 /// # Shapes
-/// - images: `[batch, 3, height, width]`, on an autodiff device
-pub(crate) fn forward(model: &RetinaNet, images: Tensor<4>, activations: Activations) -> (Dense, Backward) {
-    forward_on(&mut Eager, model, images, activations)
+/// - images: `[batch, 3, height, width]`, f32, on an autodiff device
+pub(crate) fn forward(
+    model: &RetinaNet,
+    images: Tensor<4>,
+    precision: ComputePrecision,
+    activations: Activations,
+) -> (Dense, Backward) {
+    if precision.is_simulated() {
+        return forward_on(&mut Simulated, model, images, precision, activations);
+    }
+    forward_on(&mut Eager, model, images, precision, activations)
 }
 
-/// Runs the same forward pass as [`forward`] on another interpreter that computes tensors.
+/// Runs the same forward pass as [`forward`] on another interpreter that computes tensors. `graph` must compute in
+/// `precision`: with or without the rounding of a simulation.
 ///
 /// # Shapes
-/// - images: `[batch, 3, height, width]`, on an autodiff device
+/// - images: `[batch, 3, height, width]`, f32, on an autodiff device
 pub(crate) fn forward_on<G: Graph<Map = Tensor<4>, Rows = Tensor<3>>>(
     graph: &mut G,
     model: &RetinaNet,
     images: Tensor<4>,
+    precision: ComputePrecision,
     activations: Activations,
 ) -> (Dense, Backward) {
+    let images = precision.cast(images);
     let mut recomputed = Vec::new();
     if activations == Activations::Kept {
-        return (model.run(graph, images).into(), Backward { recomputed });
+        return (model.run(graph, images).into(), Backward { recomputed, precision });
     }
     let body = &model.backbone.body;
     let (checkpointed, plain) = (checkpointed_stages(body), body.valid());
@@ -87,7 +100,7 @@ pub(crate) fn forward_on<G: Graph<Map = Tensor<4>, Rows = Tensor<3>>>(
         };
         x.clone()
     });
-    (model.run_from_stages(graph, StageMaps { c3, c4, c5 }).into(), Backward { recomputed })
+    (model.run_from_stages(graph, StageMaps { c3, c4, c5 }).into(), Backward { recomputed, precision })
 }
 
 /// Number of stages, counted from the first, that activation checkpointing recomputes: all before the first stage with
@@ -107,7 +120,11 @@ impl Backward {
         let mut from_next: Option<Tensor<4>> = None;
         for (stage, direct) in self.recomputed.into_iter().zip(direct).rev() {
             let Some(grad) = direct.into_iter().chain(from_next.take()).reduce(|a, b| a + b) else { continue };
-            let output = model.backbone.body.stage(&mut Eager, stage.index, stage.input.clone());
+            let (body, input) = (&model.backbone.body, stage.input.clone());
+            let output = match self.precision.is_simulated() {
+                true => body.stage(&mut Simulated, stage.index, input),
+                false => body.stage(&mut Eager, stage.index, input),
+            };
             // The gradient of this sum with respect to the stage's weights and input equals that of the loss.
             let mut gradients = (output * Tensor::from_inner(grad)).sum().backward();
             from_next = stage.input.grad_remove(&mut gradients);

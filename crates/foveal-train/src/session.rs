@@ -9,8 +9,8 @@ use foveal_weights::{load_tensors, named_tensors};
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
-use crate::run::{LogPosition, Progress, RunDir, StateMeta, TrainState, weight_report};
-use crate::update::{Ema, Learner, LrGroups, Optimizer, from_host, to_host};
+use crate::run::{LogPosition, LossScaling, Progress, RunDir, StateMeta, TrainState, weight_report};
+use crate::update::{Ema, FIRST_SCALE, Learner, LossScaler, LrGroups, Optimizer, from_host, to_host};
 
 mod fit;
 
@@ -57,8 +57,11 @@ impl Session {
             progress.message(&line);
         }
         let new_class_head = !built.report.iter().flat_map(|r| &r.loaded).any(|name| name.contains(CLASS_HEAD));
-        let meta = StateMeta::start(config.train.seed, built.config, built.new_tensors);
-        Ok(Self { learner: Learner::new(built.model, optimizer, ema), meta, new_class_head })
+        let mut meta = StateMeta::start(config.train.seed, built.config, built.new_tensors);
+        let precision = config.train.precision;
+        meta.loss_scaling = precision.scales_loss().then(LossScaling::default);
+        let learner = Learner::new(built.model, optimizer, ema).in_precision(precision, FIRST_SCALE, device);
+        Ok(Self { learner, meta, new_class_head })
     }
 
     /// The session of an earlier run after the optimizer step that `state` was saved at. The settings of the run were
@@ -107,7 +110,21 @@ impl Session {
             ema.updates = state.meta.ema_updates;
             ema
         });
-        Ok(Self { learner: Learner::new(model, optimizer, ema), meta: state.meta, new_class_head: false })
+        // A run that went on in another precision begins with the first scale.
+        let precision = config.train.precision;
+        let mut meta = state.meta;
+        meta.loss_scaling = precision.scales_loss().then(|| meta.loss_scaling.unwrap_or_default());
+        let scale = meta.loss_scaling.unwrap_or_default().scale;
+        let learner = Learner::new(model, optimizer, ema).in_precision(precision, scale, device);
+        Ok(Self { learner, meta, new_class_head: false })
+    }
+
+    /// The loss scale of the next step and the counts of [`StateMeta::loss_scaling`]; `None` without a loss scale. Waits
+    /// for the device.
+    pub(crate) fn loss_scaling(&self) -> Option<LossScaling> {
+        let scaling = self.meta.loss_scaling?;
+        let scale = self.learner.scaler.as_ref().map_or(scaling.scale, LossScaler::read);
+        Some(LossScaling { scale, ..scaling })
     }
 
     /// Number of class channels of the network for a data set of `classes` classes.
@@ -127,6 +144,7 @@ impl Session {
         let meta = StateMeta {
             optimizer_updates: optimizer.updates,
             ema_updates: ema.map_or(0, |ema| ema.updates),
+            loss_scaling: self.loss_scaling(),
             log,
             ..self.meta.clone()
         };

@@ -15,7 +15,7 @@ use crate::evaluate::Evaluator;
 use crate::first_loss::{check_first_step, first_loss_check};
 use crate::run::{
     Best, EpochEvent, EpochRecord, EpochStart, Evaluated, Evaluation, EvaluationRecord, EvaluationReport, LogPosition,
-    Progress, RunDir, RunLog, Step, StepLog,
+    LossScaling, Progress, RunDir, RunLog, Step, StepLine, StepLog,
 };
 use crate::session::Session;
 use crate::sets::Sets;
@@ -31,10 +31,11 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use setup::log_every;
+pub(crate) use setup::{check_precision, log_every};
 
 /// How a call of [`train`] ended.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one value in a run")]
 pub enum Outcome {
     /// All epochs are done, or `train.max_steps` was reached.
     Finished(Summary),
@@ -68,6 +69,9 @@ pub struct Summary {
     pub evaluation: Option<Evaluation>,
     /// Number of optimizer steps made since the start of the run, including those before a resume.
     pub step: u64,
+    /// The loss scale at the end, and how many steps were left out since the start of the run; `None` unless
+    /// `train.precision` is `"f16"`.
+    pub loss_scaling: Option<LossScaling>,
 }
 
 /// Trains a network as the configuration says, and writes logs, checkpoints and the training state to the run folder.
@@ -82,7 +86,8 @@ pub struct Summary {
 /// - [`TrainError::State`], [`TrainError::Refused`] or [`TrainError::Changed`] when the run cannot be resumed with them
 /// - [`TrainError::Io`] or [`TrainError::Write`] when a file cannot be read or written
 /// - [`TrainError::FirstLossCheck`] when the first class loss is implausible
-/// - [`TrainError::NonFinite`] or [`TrainError::NonFiniteState`] when a loss, gradient or weight is NaN or infinite
+/// - [`TrainError::NonFinite`], [`TrainError::Overflow`] or [`TrainError::NonFiniteState`] when a loss, gradient or
+///   weight is NaN or infinite
 /// - [`TrainError::Eval`] when the validation set cannot be evaluated
 /// - [`TrainError::DoesNotFit`] when a batch is too large for the device, [`TrainError::OutOfMemory`] and
 ///   [`TrainError::Device`] when the device fails
@@ -98,8 +103,11 @@ pub fn train(
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
     let mut trainer = Trainer::new(config, device, run, start, progress, stop)?;
-    let outcome = trainer.run_on_device();
-    trainer.keep_last_bad_step();
+    let mut outcome = trainer.run_on_device();
+    let found = trainer.keep_last_bad_step();
+    if let Err(TrainError::Overflow { finding, .. }) = &mut outcome {
+        *finding = found.map(|found| found.to_string());
+    }
     outcome
 }
 
@@ -170,7 +178,8 @@ impl Trainer<'_> {
             }
         }
         let (best, evaluation) = (self.evaluated.best, self.evaluation.take());
-        Ok(Outcome::Finished(Summary { best, evaluation, step: self.session.meta.step }))
+        let (step, loss_scaling) = (self.session.meta.step, self.session.loss_scaling());
+        Ok(Outcome::Finished(Summary { best, evaluation, step, loss_scaling }))
     }
 
     fn interrupted(&self) -> Outcome {
@@ -270,6 +279,8 @@ impl Trainer<'_> {
             lr: means.lr,
             seconds: started.elapsed().as_secs_f64(),
             breakdown: self.step_log.epoch_breakdown(),
+            loss_scale: self.step_log.scaling().map(|scaling| scaling.scale),
+            skipped_steps: self.step_log.epoch_skipped(),
         });
         self.tell_log_warnings();
         self.sets.skipped.write()?;
@@ -304,6 +315,7 @@ impl Trainer<'_> {
     fn save(&mut self, position: Option<LogPosition>) -> Result<(), TrainError> {
         // A resumed run expects the log of all steps before the state.
         self.log.sync();
+        self.session.meta.loss_scaling = self.step_log.scaling();
         self.session.save(self.run, position)?;
         (self.saved, self.saved_step) = (Instant::now(), self.session.meta.step);
         Ok(())
@@ -368,34 +380,40 @@ impl Trainer<'_> {
             first_batch: self.session.meta.batch,
             normalizer,
             values: gradients.values.clone(),
+            scale: gradients.scale.take(),
             breakdown: gradients.breakdown.take(),
         };
         self.step_log.push(step);
 
         // Waits for an accelerator in the first step, and with `train.non_finite = "skip"` or `"rewind"` in every step.
-        if self.reads_each_step()
+        // With a loss scale the update itself leaves out such a step, which the log then counts.
+        if self.step_log.scaling().is_none()
+            && self.reads_each_step()
             && let Some(bad) = self.step_log.take_bad_last()
         {
             self.session.meta.positives_average = average_before;
             return self.leave_out(bad, gradients);
         }
         if let (Some(check), Some(expected)) = (first_loss, gradients.expected.take()) {
-            // Waits for the device, but only once in a run.
-            check_first_step(&check, &expected, self.step_log.last())?;
-            self.check_first_loss = false;
+            // Waits for the device, but only once in a run. If a loss overflows in half precision, the weights stay as
+            // they are, and the next step is checked.
+            if self.step_log.is_last_loss_finite() {
+                check_first_step(&check, &expected, self.step_log.last())?;
+                self.check_first_loss = false;
+            }
         }
 
         // The update. It changes nothing if the loss or the gradient norm is not finite.
         self.session.learner.apply(gradients, lr);
 
         // Waits for the device every `train.log_every` steps. A step with a loss or gradient norm that is not finite
-        // ends the run here, if it was not found above.
+        // ends the run here, if it was not found above; with a loss scale only the last of many does.
         let record = if self.step_log.is_due() { self.step_log.read()? } else { None };
         if let Some(record) = &record {
             self.log.line(record);
             self.tell_log_warnings();
         }
-        self.progress.step(self.session.meta.step, record.as_ref());
+        self.progress.step(self.session.meta.step, record.as_ref().and_then(StepLine::means));
         Ok(AfterStep::Done)
     }
 

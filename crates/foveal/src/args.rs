@@ -121,6 +121,16 @@ pub(crate) struct ReplayArgs {
     pub json: Option<PathBuf>,
 }
 
+/// Data types in which a network can compute its convolutions and feature maps at inference.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum InferencePrecision {
+    /// Single precision
+    #[default]
+    F32,
+    /// Half precision, on GPUs that support it
+    F16,
+}
+
 /// Arguments of `foveal eval`.
 #[derive(Args, Debug)]
 pub(crate) struct EvalArgs {
@@ -138,6 +148,9 @@ pub(crate) struct EvalArgs {
     /// Write the detections as a COCO results file to FILE
     #[arg(long, value_name = "FILE")]
     pub coco: Option<PathBuf>,
+    /// Data type of convolutions and feature maps
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t)]
+    pub precision: InferencePrecision,
 }
 
 /// Arguments of `foveal score`.
@@ -183,6 +196,9 @@ pub(crate) struct PredictArgs {
     /// checkpoint's threshold in the files of --json and --coco]
     #[arg(long, value_name = "SCORE")]
     pub score_threshold: Option<f32>,
+    /// Data type of convolutions and feature maps
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t)]
+    pub precision: InferencePrecision,
 }
 
 /// Constructors of torchvision detectors.

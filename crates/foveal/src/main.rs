@@ -14,6 +14,7 @@ mod inputs;
 mod loss_args;
 mod output;
 mod outputs;
+mod precision;
 mod progress;
 
 use std::process::ExitCode;

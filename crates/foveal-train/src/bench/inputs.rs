@@ -18,7 +18,7 @@ use crate::device::is_host;
 use crate::error::TrainError;
 use crate::run::read_breakdown;
 use crate::train::log_every;
-use crate::update::{GradientOptions, Learner, Optimizer};
+use crate::update::{FIRST_SCALE, GradientOptions, Learner, Optimizer};
 
 /// The random inputs of a benchmark.
 pub(super) struct Inputs {
@@ -91,7 +91,8 @@ impl Inputs {
     pub(super) fn train(&self, config: &RunConfig, count: bool) -> Result<Training, TrainError> {
         let device = self.device.clone().autodiff();
         let model = build(&config.model, config.bench.classes, config.train.seed, &device)?;
-        let mut learner = Learner::new(model, Optimizer::new(&config.train), None);
+        let learner = Learner::new(model, Optimizer::new(&config.train), None);
+        let mut learner = learner.in_precision(config.train.precision, FIRST_SCALE, &device);
         let options = GradientOptions {
             loss: &config.loss,
             normalizer: Normalizer::of(config.loss.normalizer, &self.targets),
@@ -156,7 +157,7 @@ impl Inputs {
         // Each repetition waits for the device, because its outputs are read.
         let timed = self.with_images(|images| {
             Clock { turn: 1, ..self.clock(config) }.run(|_| {
-                let found = predict(&network, model, images(), &frames, &post);
+                let found = predict(&network, model, config.train.precision.cast(images()), &frames, &post);
                 last = found.map(|found| found.detections.iter().map(Vec::len).sum());
             })
         });

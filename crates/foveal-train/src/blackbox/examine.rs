@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor};
 use foveal_criterion::{LossConfig, Losses, Normalizer};
-use foveal_detector::{RetinaNet, image_tensor};
-use foveal_nn::{LayerTrace, Traced, ValueStats};
+use foveal_detector::{ComputePrecision, Dense, RetinaNet, image_tensor};
+use foveal_nn::{Graph, LayerTrace, Simulated, Traced, ValueStats};
 use serde::{Deserialize, Serialize};
 
 use super::{Finding, LossPart, Number, RecordedBatch, Report};
-use crate::pass::{self, Activations};
+use crate::pass::{self, Activations, Backward};
 use crate::update::{Grads, ParamTensors};
 
 /// Statistics of one batch of a step.
@@ -29,7 +29,8 @@ pub struct BatchTrace {
     pub box_loss: Number,
     /// Total loss of the batch.
     pub total_loss: Number,
-    /// Statistics of the gradient of the total loss with respect to the class logits.
+    /// Statistics of the gradient of the total loss with respect to the class logits. The loss is multiplied by the loss
+    /// scale, as for all gradients here.
     pub logits_gradient: ValueStats,
     /// Statistics of the gradient of the total loss with respect to the box deltas.
     pub deltas_gradient: ValueStats,
@@ -64,6 +65,9 @@ pub(super) struct Pass<'a> {
     pub(super) model: &'a RetinaNet,
     pub(super) loss: &'a LossConfig,
     pub(super) normalizer: Normalizer,
+    pub(super) precision: ComputePrecision,
+    /// The scale by which the loss is multiplied before the backward pass; 1 without a loss scale.
+    pub(super) scale: f64,
     pub(super) activations: Activations,
     /// With autodiff.
     pub(super) device: &'a Device,
@@ -74,27 +78,45 @@ impl Pass<'_> {
         self.loss.forward(logits, deltas, &batch.targets, self.normalizer)
     }
 
+    /// Runs the forward pass of a batch on `graph`. Returns the output of the network, the backward pass that belongs to
+    /// it, and the records of all layers.
+    fn forward<G>(&self, mut graph: Traced<G>, batch: &RecordedBatch) -> (Dense, Backward, Vec<LayerTrace>)
+    where
+        Traced<G>: Graph<Map = Tensor<4>, Rows = Tensor<3>>,
+    {
+        let input = image_tensor(batch.images.clone(), self.device);
+        let (dense, backward) = pass::forward_on(&mut graph, self.model, input, self.precision, self.activations);
+        (dense, backward, graph.into_layers())
+    }
+
+    /// Multiplies a loss by the loss scale.
+    fn scaled(&self, loss: Tensor<1>) -> Tensor<1> {
+        if self.precision.scales_loss() { loss * self.scale } else { loss }
+    }
+
     /// Runs forward pass, loss and backward pass of a batch and reads statistics of all values.
     pub(super) fn trace(&self, batch: &RecordedBatch) -> BatchTrace {
         let image = 3 * batch.images.height * batch.images.width;
         let images = batch.images.data.chunks_exact(image).map(ValueStats::of).collect();
 
         // Forward and backward pass of the network.
-        let mut graph = Traced::new();
-        let input = image_tensor(batch.images.clone(), self.device);
-        let (dense, backward) = pass::forward_on(&mut graph, self.model, input, self.activations);
+        let (dense, backward, layers) = if self.precision.is_simulated() {
+            self.forward(Traced::over(Simulated), batch)
+        } else {
+            self.forward(Traced::new(), batch)
+        };
         let outputs = [&dense.logits, &dense.deltas].map(|t| t.clone().without_autodiff());
         let losses = self.losses(dense.logits, dense.deltas, batch);
         let number = |loss: &Tensor<1>| Number(loss.clone().without_autodiff().into_scalar::<f64>());
         let [class_loss, box_loss, total_loss] = [&losses.class, &losses.boxes, &losses.total].map(number);
         let mut gradients = Grads::default();
-        backward.run(self.model, losses.total, &mut gradients);
+        backward.run(self.model, self.scaled(losses.total), &mut gradients);
 
         // Gradients of the losses alone, with the outputs of the network as leaves.
         let [logits, deltas] = outputs.clone().map(|t| Tensor::from_inner(t).require_grad());
-        let by_output = self.losses(logits.clone(), deltas.clone(), batch).total.backward();
+        let by_output = self.scaled(self.losses(logits.clone(), deltas.clone(), batch).total).backward();
         let gradient = |t: &Tensor<3>| t.grad(&by_output).as_ref().map(ValueStats::of_tensor).unwrap_or_default();
-        let layers = graph.into_layers().into_iter().map(|layer| LayerRecord::new(layer, &gradients.0));
+        let layers = layers.into_iter().map(|layer| LayerRecord::new(layer, &gradients.0));
         BatchTrace {
             images,
             layers: layers.collect(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use foveal_detector::ComputePrecision;
 use foveal_nn::{Operation, TensorStats, ValueStats};
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,10 @@ const GROWN: f32 = 1e3;
 /// What to do when training diverged.
 const SLOWER: &str = "lower train.lr, raise train.warmup_steps or set train.clip_norm (for example to 10), and start \
                       again from an earlier checkpoint";
+
+/// What to do when values exceed the range of half precision.
+const WIDER: &str = "train with train.precision = \"f32\", or with \"bf16\" on a device that supports it; if the values \
+                      grow there too, lower train.lr or set train.clip_norm";
 
 /// A part of the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,8 +113,8 @@ impl Finding {
         }
     }
 
-    /// The likely cause, as a sentence.
-    pub fn cause(&self) -> String {
+    /// The likely cause in a step that was computed with `precision`, as a sentence.
+    pub fn cause(&self, precision: ComputePrecision) -> String {
         match self {
             Self::Image { .. } => {
                 "The values come from reading or preprocessing the image: damaged pixels, or a value in data.mean or \
@@ -130,6 +135,12 @@ impl Finding {
                 "The weights of the layer have grown to a magnitude of {largest_weight:e}: the learning rate of an \
                  earlier step was too high, and training diverged."
             ),
+            Self::Layer { input, .. } if precision == ComputePrecision::F16 => format!(
+                "The result exceeds the largest half-precision number, {}, or is undefined; the largest magnitude of the \
+                 input is {:e}.",
+                precision.largest(),
+                input.largest()
+            ),
             Self::Layer { input, .. } => format!(
                 "The result exceeds the largest single-precision number, 3.4e38, or is undefined; the largest \
                  magnitude of the input is {:e}. The weights before this layer have grown: training diverged.",
@@ -143,6 +154,10 @@ impl Finding {
                  {:e}): training diverged.",
                 outputs.largest()
             ),
+            Self::Gradient { .. } if precision == ComputePrecision::F16 => format!(
+                "The gradients of the scaled loss exceed the largest half-precision number, {}, or are undefined.",
+                precision.largest()
+            ),
             Self::Gradient { .. } | Self::Sum => {
                 "The gradients exceed the largest single-precision number, 3.4e38: training diverged.".to_owned()
             }
@@ -154,8 +169,8 @@ impl Finding {
         }
     }
 
-    /// What to do about it, as a sentence that begins in lower case.
-    pub fn remedy(&self) -> String {
+    /// What to do about it in a run with `precision`, as a sentence that begins in lower case.
+    pub fn remedy(&self, precision: ComputePrecision) -> String {
         match self {
             Self::Image { file, .. } => format!(
                 "look at {} and check data.mean and data.std",
@@ -172,6 +187,7 @@ impl Finding {
                  time, suspect the driver or the memory of the device"
                     .to_owned()
             }
+            Self::Layer { .. } | Self::Gradient { .. } if precision == ComputePrecision::F16 => WIDER.to_owned(),
             _ => SLOWER.to_owned(),
         }
     }

@@ -54,6 +54,10 @@ impl BlackBox {
         if let Some(reason) = &self.report.missing_batch {
             return Err(format!("expected the batch of the step, found none: it could not be loaded again ({reason})"));
         }
+        let precision = self.config.train.precision;
+        precision.check(&device).map_err(|expected| {
+            format!("the step ran with train.precision = {}; expected {expected}", precision.name())
+        })?;
         let model = self.network(&device)?;
         let channels = self.report.model.channels(self.report.classes);
         self.config.loss.validate_lists(channels).map_err(|e| e.within("loss").to_string())?;
@@ -61,7 +65,9 @@ impl BlackBox {
 
         // Statistics by layer.
         let (normalizer, activations) = (self.report.normalizer.into(), self.config.train.activations());
-        let pass = Pass { model: &model, loss: &self.config.loss, normalizer, activations, device: &device };
+        let scale = self.report.loss_scale.map_or(1.0, |scale| scale.0);
+        let loss = &self.config.loss;
+        let pass = Pass { model: &model, loss, normalizer, precision, scale, activations, device: &device };
         let batches: Vec<BatchTrace> = self.batches.iter().map(|batch| pass.trace(batch)).collect();
 
         // The step exactly as training computes it.
@@ -76,6 +82,7 @@ impl BlackBox {
         };
         let inputs = self.batches.iter().map(|b| (image_tensor(b.images.clone(), &device), b.targets.clone()));
         let learner = Learner::new(model, Optimizer::new(&self.config.train), None);
+        let learner = learner.in_precision(precision, scale, &device);
         let values = learner.gradients(inputs, &options, &device).values.into_data().convert::<f32>();
         let values = values.as_slice::<f32>().expect("losses are readable as f32");
         let losses = StepLosses::of(values.first_chunk().expect("six values of a step"));

@@ -37,6 +37,10 @@ pub struct Report {
     pub lr: Number,
     /// Losses and gradient norm of the step.
     pub losses: StepLosses,
+    /// The scale by which the loss was multiplied before the backward pass, with `train.precision = "f16"`. The recorded
+    /// gradient norm is that of the loss without it; the statistics of gradients are those with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<Number>,
     /// The normalizer that the losses were divided by.
     pub normalizer: RecordedNormalizer,
     /// Number of positive anchors of all images of the step.
@@ -77,6 +81,7 @@ impl Report {
             first_batch: step.first_batch,
             lr: Number(step.lr),
             losses: StepLosses::of(&bad.values),
+            loss_scale: bad.scale.map(Number),
             normalizer: step.normalizer.into(),
             positives: step.positives,
             images: Vec::new(),

@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use foveal_backbone::{BackboneKind, BackboneNorm};
 use foveal_criterion::{ClassLossKind, ClassWeights, Normalizer};
+use foveal_detector::ComputePrecision::F32;
 use foveal_detector::image_tensor;
 use foveal_weights::{TensorMap, load_tensors, named_tensors};
 
@@ -61,10 +62,11 @@ fn record(config: &RunConfig, device: &Device, plant: impl Fn(&mut TensorMap, &m
         first_batch: 3,
         normalizer,
         values: gradients.values.clone(),
+        scale: None,
         breakdown: None,
     };
     let values: Vec<f32> = gradients.values.into_data().try_to_vec().unwrap();
-    let bad = BadStep { step, values: values.try_into().unwrap() };
+    let bad = BadStep { step, values: values.try_into().unwrap(), scale: None };
     let meta = StateMeta::start(0, config.model.clone(), Vec::new());
     let report = Report { images, ..Report::new(&bad, &meta, CLASSES, &device) };
     BlackBox { report, config: config.clone(), weights, batches: vec![batch] }
@@ -85,7 +87,7 @@ fn replay(config: &RunConfig, device: &Device, plant: impl Fn(&mut TensorMap, &m
     let replay = read.replay(run.root(), device).unwrap();
     assert!(replay.identical && replay.same_device, "{:?} {:?}", replay.losses, recorded.report.losses);
     assert_eq!(replay.finding, finding);
-    let text = [finding.to_string(), finding.cause(), finding.remedy()];
+    let text = [finding.to_string(), finding.cause(F32), finding.remedy(F32)];
     assert!(text.iter().all(|text| text.len() > 20), "{text:?}");
     replay
 }
@@ -117,7 +119,7 @@ fn a_weight_that_is_not_finite_names_its_layer() {
                 let broken: Vec<&str> = replay.broken_tensors.iter().map(|t| t.name.as_str()).collect();
                 assert_eq!(broken, [name.as_str()]);
                 assert!(replay.finding.to_string().contains("1 of"), "{}", replay.finding);
-                assert!(replay.finding.remedy().contains("weight file"), "{}", replay.finding.remedy());
+                assert!(replay.finding.remedy(F32).contains("weight file"), "{}", replay.finding.remedy(F32));
             }
         }
     }
@@ -132,7 +134,7 @@ fn heads_and_norms_are_layers_too() {
     };
     let bias = "head.regression_head.bbox_reg.bias";
     // Infinite weights are left by an update that is too large, NaN by a file.
-    assert!(frozen(bias).cause().contains("learning rate") && frozen(bias).remedy().contains("train.lr"));
+    assert!(frozen(bias).cause(F32).contains("learning rate") && frozen(bias).remedy(F32).contains("train.lr"));
     assert_eq!(frozen(bias).layer(), Some("head.regression_head.bbox_reg"));
     assert_eq!(frozen("backbone.body.layer3.1.bn2.bias").layer(), Some("backbone.body.layer3.1.bn2"));
     let mut config = tiny();
@@ -170,7 +172,11 @@ fn an_overflow_names_the_layer_and_the_size_of_its_weights() {
         });
         let Finding::Layer { layer, largest_weight, .. } = &found.finding else { panic!("{:?}", found.finding) };
         assert_eq!(layer, "backbone.fpn.layer_blocks.0.0");
-        assert!(*largest_weight > 1e36 && found.finding.cause().contains("learning rate"), "{}", found.finding.cause());
+        assert!(
+            *largest_weight > 1e36 && found.finding.cause(F32).contains("learning rate"),
+            "{}",
+            found.finding.cause(F32)
+        );
         // Layers before it have statistics that are finite, with gradients by name.
         let layers = &found.batches[0].layers;
         let first = &layers[0];

@@ -296,6 +296,15 @@ mod tests {
                 "model.norm",
                 "true",
             ),
+            (
+                wrong(|c| {
+                    c.train.precision = foveal_detector::ComputePrecision::F16;
+                    c.train.non_finite = NonFinitePolicy::Skip;
+                }),
+                "train.non_finite: ",
+                "train.precision",
+                "Skip",
+            ),
             (wrong(|c| c.eval.nms = 1.5), "eval.nms: ", "from 0 to 1", "1.5"),
             (wrong(|c| c.loss.alpha = (-0.5).into()), "loss.alpha: ", "from 0 to 1", "-0.5"),
             (wrong(|c| c.loss.gamma = PerClass::Each(vec![2.0, -1.0])), "loss.gamma: ", "0 or more", "-1.0"),

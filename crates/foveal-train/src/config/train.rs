@@ -1,6 +1,7 @@
 //! The section `[train]` of a configuration: optimizer, learning rate schedule, batch size, length of the run.
 
 use foveal_base::{SettingError, check};
+use foveal_detector::ComputePrecision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,11 @@ pub struct TrainConfig {
     /// less memory and more time (arXiv 1604.06174). It cannot be combined with `model.norm = "batch"`, whose running
     /// statistics would count each batch twice. Default: `false`.
     pub activation_checkpointing: bool,
+    /// The data type of convolutions and feature maps: `f32`, or on GPUs that support it `f16` or `bf16`. Parameters,
+    /// statistics of norms, losses and the optimizer are f32 in every case. With `f16` the loss is multiplied by a scale
+    /// that follows the gradients; a step whose values overflow is left out, and the run ends after 50 such steps in a
+    /// row. `non_finite` must then be `stop`. Evaluations during training use the same data type. Default: `f32`.
+    pub precision: ComputePrecision,
     /// The optimizer: `sgd` or `adamw`. Default: `sgd`.
     pub optimizer: OptimizerKind,
     /// Learning rate after the warm-up, above 0. With `scale_lr` it is the learning rate for 16 images in an optimizer
@@ -134,7 +140,8 @@ pub struct TrainConfig {
     pub save_every: f64,
     /// What to do at a step whose loss or gradient norm is NaN or infinite: `stop` ends the run, `skip` leaves the step
     /// out, `rewind` goes back to the last saved state with a lower learning rate. With `skip` and `rewind` the losses
-    /// of every step are read from a GPU, which then waits. Default: `stop`.
+    /// of every step are read from a GPU, which then waits. With `precision = "f16"` it must be `stop`: steps that
+    /// overflow are left out in any case, and are not counted by `max_non_finite`. Default: `stop`.
     pub non_finite: NonFinitePolicy,
     /// Largest number of such steps that a run leaves out or rewinds from; at the next one it ends. `stop` does not use
     /// it. Default: `10`.
@@ -157,6 +164,7 @@ impl Default for TrainConfig {
             batch_size: 4,
             accumulate: 1,
             activation_checkpointing: false,
+            precision: ComputePrecision::F32,
             optimizer: OptimizerKind::Sgd,
             lr: 0.01,
             scale_lr: true,
@@ -242,6 +250,13 @@ impl TrainConfig {
         check::not_negative("save_every", self.save_every)?;
         check::positive("rewind_factor", self.rewind_factor)?;
         check::fraction("rewind_factor", self.rewind_factor)?;
+        check::that(
+            !self.precision.scales_loss() || self.non_finite == NonFinitePolicy::Stop,
+            "non_finite",
+            "\"stop\" (with train.precision = \"f16\", steps that overflow are left out in any case, and the run ends \
+             after 50 of them in a row)",
+            &self.non_finite,
+        )?;
         check::below_one("ema", self.ema)
     }
 }

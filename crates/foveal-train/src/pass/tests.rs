@@ -7,11 +7,14 @@ use super::*;
 use crate::testing::{first_batch, tiny};
 use crate::update::to_host;
 
+/// The total loss of a batch and the gradients of all parameters by name.
+type Computed = (f32, Vec<(String, Vec<f32>)>);
+
 /// Losses and gradients of one batch.
-fn gradients(model: &RetinaNet, device: &Device, activations: Activations) -> (f32, Vec<(String, Vec<f32>)>) {
+fn gradients(model: &RetinaNet, device: &Device, precision: ComputePrecision, activations: Activations) -> Computed {
     let config = tiny();
     let batch = first_batch(&config);
-    let (dense, backward) = forward(model, image_tensor(batch.images, device), activations);
+    let (dense, backward) = forward(model, image_tensor(batch.images, device), precision, activations);
     let normalizer = Normalizer::of(config.loss.normalizer, &batch.targets);
     let losses = config.loss.forward(dense.logits, dense.deltas, &batch.targets, normalizer);
     let mut grads = Grads::default();
@@ -32,34 +35,57 @@ fn model(change: impl FnOnce(&mut ModelConfig), device: &Device) -> RetinaNet {
 #[test]
 fn gradients_are_those_of_the_whole_graph() {
     let device = Device::flex().autodiff();
-    type Change = fn(&mut ModelConfig);
-    let cases: [(&str, Change, usize); 6] = [
-        ("group norms", |_| (), 4),
-        ("frozen norms", |m| m.norm = BackboneNorm::FrozenBatch, 4),
-        ("two stages frozen", |m| m.freeze_stages = 2, 4),
-        ("all frozen", |m| m.freeze_stages = 5, 4),
-        ("frozen batch norms", |m| (m.norm, m.freeze_stages) = (BackboneNorm::Batch, 3), 2),
-        (
-            "one trained batch norm",
-            |m| {
-                m.norm = BackboneNorm::FrozenBatch;
-                m.live_norms = vec!["layer3.1.bn2".into()];
-            },
-            2,
-        ),
-    ];
-    for (what, change, stages) in cases {
+    for (what, change, stages) in CASES {
         let model = model(change, &device);
         assert_eq!(checkpointed_stages(&model.backbone.body), stages, "{what}");
-        let [(loss, whole), (again_loss, again)] =
-            [Activations::Kept, Activations::Recomputed].map(|activations| gradients(&model, &device, activations));
-        assert!((loss - again_loss).abs() <= 1e-6 * loss, "{what}: {loss} {again_loss}");
-        assert!(whole.len() == again.len() && !whole.is_empty(), "{what}: {} {}", whole.len(), again.len());
-        for ((name, a), (other, b)) in whole.iter().zip(&again) {
-            assert_eq!(name, other, "{what}");
-            let largest = a.iter().fold(0f32, |m, v| m.max(v.abs()));
-            let off = a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
-            assert!(off <= 1e-5 * largest, "{what}: {name} differs by {off}, largest {largest}");
-        }
+        let run = |activations| gradients(&model, &device, ComputePrecision::F32, activations);
+        same_gradients(what, [Activations::Kept, Activations::Recomputed].map(run), 1e-6, 1e-5);
+    }
+}
+
+#[test]
+fn first_losses_in_half_precision_are_close_to_those_in_single_precision() {
+    let device = Device::flex().autodiff();
+    for (what, change, _) in CASES {
+        let model = model(change, &device);
+        let run = |precision, activations| gradients(&model, &device, precision, activations);
+        let (single, _) = run(ComputePrecision::F32, Activations::Kept);
+        let (half, recomputed) = foveal_detector::with_simulated_f16(|| {
+            let run = |activations| run(ComputePrecision::F16, activations);
+            (run(Activations::Kept), run(Activations::Recomputed))
+        });
+        assert!(half.0 != single && (half.0 - single).abs() <= 1e-2 * single, "{what}: {} {single}", half.0);
+        same_gradients(what, [half, recomputed], 1e-6, 1e-2);
+    }
+}
+
+type Change = fn(&mut ModelConfig);
+
+/// Networks, and how many of their stages are recomputed.
+const CASES: [(&str, Change, usize); 6] = [
+    ("group norms", |_| (), 4),
+    ("frozen norms", |m| m.norm = BackboneNorm::FrozenBatch, 4),
+    ("two stages frozen", |m| m.freeze_stages = 2, 4),
+    ("all frozen", |m| m.freeze_stages = 5, 4),
+    ("frozen batch norms", |m| (m.norm, m.freeze_stages) = (BackboneNorm::Batch, 3), 2),
+    (
+        "one trained batch norm",
+        |m| {
+            m.norm = BackboneNorm::FrozenBatch;
+            m.live_norms = vec!["layer3.1.bn2".into()];
+        },
+        2,
+    ),
+];
+
+/// Asserts that losses and gradients of the same batch are the same up to rounding.
+fn same_gradients(what: &str, [(loss_a, a), (loss_b, b)]: [Computed; 2], loss: f32, gradient: f32) {
+    assert!((loss_a - loss_b).abs() <= loss * loss_a, "{what}: {loss_a} {loss_b}");
+    assert!(a.len() == b.len() && !a.is_empty(), "{what}: {} {}", a.len(), b.len());
+    for ((name, a), (other, b)) in a.iter().zip(&b) {
+        assert_eq!(name, other, "{what}");
+        let largest = a.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let off = a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(off <= gradient * largest, "{what}: {name} differs by {off}, largest {largest}");
     }
 }

@@ -21,9 +21,9 @@ enum Effect {
     Impossible,
 }
 
-/// Settings that change neither the weights nor the images that a run trains on. A key stands for its whole section. The
-/// file of `model.weights` is read only when a run begins.
-const HARMLESS: [&str; 20] = [
+/// Settings that change neither the images that a run trains on nor, except for rounding, the weights. A key stands for
+/// its whole section. The file of `model.weights` is read only when a run begins.
+const HARMLESS: [&str; 21] = [
     "bench",
     "data.max_image_bytes",
     "data.max_skipped",
@@ -41,6 +41,7 @@ const HARMLESS: [&str; 20] = [
     "train.max_non_finite",
     "train.max_steps",
     "train.non_finite",
+    "train.precision",
     "train.rewind_factor",
     "train.save_every",
     "train.step0_check",
@@ -294,13 +295,18 @@ mod tests {
         }
         let (mut config, mut messages) = (tiny(), Messages::default());
         (config.train.keep, config.data.workers) = (7, 3);
+        config.train.precision = foveal_detector::ComputePrecision::F16;
         config.model.weights = Some("moved/r18.pth".into());
         let new = Premises { threads: 5, ..premises(&config) };
         compare(&premises(&tiny()), &new, &config, Path::new("r"), false, &mut messages).unwrap();
         let [told] = &messages.0[..] else { panic!("{:?}", messages.0) };
-        for part in
-            ["train.keep was 0 and is 7", "model.weights was null", "data.workers was ", "threads was 2 and is 5"]
-        {
+        for part in [
+            "train.keep was 0 and is 7",
+            "train.precision was \"f32\" and is \"f16\"",
+            "model.weights was null",
+            "data.workers was ",
+            "threads was 2 and is 5",
+        ] {
             assert!(told.contains(part), "{told}");
         }
     }

@@ -30,6 +30,10 @@ const BREAKDOWN: [&str; 10] = [
 /// Columns of the mean losses over the epoch's training steps, and of the learning rate of the epoch's last step.
 const TRAINING: [&str; 4] = ["train/class_loss", "train/box_loss", "train/loss", "train/lr"];
 
+/// Columns of a run with `train.precision = "f16"`: number of the epoch's steps that were left out because their values
+/// overflowed, and the loss scale of its last step. The file has them only if an epoch was trained so.
+const SCALING: [&str; 2] = ["train/skipped_steps", "train/loss_scale"];
+
 /// The file `metrics.csv` and its rows. After a change the whole file is written anew.
 #[derive(Debug)]
 pub(super) struct MetricsFile {
@@ -48,13 +52,15 @@ struct Row {
     evaluation: Vec<String>,
     breakdown: Vec<String>,
     training: Vec<String>,
+    scaling: Vec<String>,
 }
 
 impl Row {
     fn new(epoch: usize, step: u64) -> Self {
         let empty = |n: usize| vec![String::new(); n];
         let evaluation = empty(LOSSES.len() + METRICS.len());
-        Self { epoch, step, evaluation, breakdown: empty(BREAKDOWN.len()), training: empty(TRAINING.len()) }
+        let (breakdown, training) = (empty(BREAKDOWN.len()), empty(TRAINING.len()));
+        Self { epoch, step, evaluation, breakdown, training, scaling: empty(SCALING.len()) }
     }
 
     /// Parses a line. Columns that are missing, as in files of earlier versions, are left empty. `None` if the line
@@ -63,14 +69,21 @@ impl Row {
         let mut cells = line.split(',');
         let mut row = Self::new(cells.next()?.parse().ok()?, cells.next()?.parse().ok()?);
         let own = row.evaluation.iter_mut().chain(&mut row.breakdown).chain(&mut row.training);
+        let own = own.chain(&mut row.scaling);
         for (own, cell) in own.zip(cells) {
             cell.clone_into(own);
         }
         Some(row)
     }
 
-    fn line(&self) -> String {
+    fn has_scaling(&self) -> bool {
+        self.scaling.iter().any(|cell| !cell.is_empty())
+    }
+
+    /// The line of the row, with or without the columns of the loss scale.
+    fn line(&self, scaling: bool) -> String {
         let cells = self.evaluation.iter().chain(&self.breakdown).chain(&self.training);
+        let cells = cells.chain(self.scaling.iter().filter(|_| scaling));
         let cells: Vec<&str> = cells.map(String::as_str).collect();
         format!("{},{},{}\n", self.epoch, self.step, cells.join(","))
     }
@@ -109,9 +122,13 @@ impl MetricsFile {
             row.breakdown = values.iter().map(|v| format!("{v:.9}")).collect();
         }
         let losses = [record.mean_class_loss, record.mean_box_loss, record.mean_loss];
-        row.training = losses.iter().map(|loss| format!("{loss:.6}")).collect();
+        let cell = |loss: &f64| if loss.is_nan() { String::new() } else { format!("{loss:.6}") };
+        row.training = losses.iter().map(cell).collect();
         // All digits: a learning rate can be far below a millionth.
         row.training.push(record.lr.to_string());
+        if let (Some(skipped), Some(scale)) = (record.skipped_steps, record.loss_scale) {
+            row.scaling = vec![skipped.to_string(), scale.to_string()];
+        }
         self.changed = true;
     }
 
@@ -138,17 +155,21 @@ impl MetricsFile {
     /// When the file cannot be written; the error names it.
     pub(super) fn write(&mut self) -> io::Result<()> {
         if self.changed {
-            let rows: String = self.rows.iter().map(Row::line).collect();
-            write_atomically(&self.path, format!("{}{rows}", header()).as_bytes()).map_err(io::Error::other)?;
+            let scaling = self.rows.iter().any(Row::has_scaling);
+            let rows: String = self.rows.iter().map(|row| row.line(scaling)).collect();
+            write_atomically(&self.path, format!("{}{rows}", header(scaling)).as_bytes()).map_err(io::Error::other)?;
             self.changed = false;
         }
         Ok(())
     }
 }
 
-/// The first line of the file, with the names of all columns.
-fn header() -> String {
-    let columns = [&LOSSES[..], &METRICS, &BREAKDOWN, &TRAINING].concat();
+/// The first line of the file, with the names of all columns, with or without those of the loss scale.
+fn header(scaling: bool) -> String {
+    let mut columns = [&LOSSES[..], &METRICS, &BREAKDOWN, &TRAINING].concat();
+    if scaling {
+        columns.extend(SCALING);
+    }
     format!("epoch,step,{}\n", columns.join(","))
 }
 
@@ -174,12 +195,14 @@ mod tests {
             lr: 1e-7,
             seconds: 2.0,
             breakdown: None,
+            loss_scale: None,
+            skipped_steps: None,
         }
     }
 
     #[test]
     fn new_columns_follow_the_earlier_ones() {
-        assert_eq!(header(), format!("{EARLIER},train/class_loss,train/box_loss,train/loss,train/lr\n"));
+        assert_eq!(header(false), format!("{EARLIER},train/class_loss,train/box_loss,train/loss,train/lr\n"));
     }
 
     #[test]
@@ -187,12 +210,36 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.csv");
         let end = LogEnd { step: 3, epoch: 2, evaluated: 1 };
-        MetricsFile::new(path.clone(), &format!("{}1,2,0\n2,2,7\n3,4,0\n", header()), end).write().unwrap();
+        MetricsFile::new(path.clone(), &format!("{}1,2,0\n2,2,7\n3,4,0\n", header(false)), end).write().unwrap();
         // The second epoch keeps its steps but not its evaluation; the third is removed as a whole.
         let cells = LOSSES.len() + METRICS.len() + BREAKDOWN.len() + TRAINING.len();
         let (first, second) = (",".repeat(cells - 1), ",".repeat(cells));
-        let expected = format!("{}1,2,0{first}\n2,2{second}\n", header());
+        let expected = format!("{}1,2,0{first}\n2,2{second}\n", header(false));
         assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_run_in_half_precision_has_columns_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.csv");
+        let mut file = MetricsFile::new(path.clone(), "", LogEnd::default());
+        file.epoch(&epoch(1, 4));
+        file.write().unwrap();
+        assert!(!std::fs::read_to_string(&path).unwrap().contains("scale"));
+        // The second epoch goes on in half precision and leaves out all of its steps.
+        let nan = f64::NAN;
+        let scaled = EpochRecord { loss_scale: Some(4096.5), skipped_steps: Some(4), ..epoch(2, 8) };
+        file.epoch(&EpochRecord { mean_loss: nan, mean_class_loss: nan, mean_box_loss: nan, ..scaled });
+        file.write().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with(",train/lr,train/skipped_steps,train/loss_scale"), "{}", lines[0]);
+        assert!(lines[1].ends_with(",1.500000,0.0000001,,"), "{}", lines[1]);
+        assert!(lines[2].ends_with(",,,,0.0000001,4,4096.5"), "{}", lines[2]);
+        assert!(lines.iter().all(|line| line.split(',').count() == lines[0].split(',').count()));
+        // A resumed run writes the same bytes.
+        MetricsFile::new(path.clone(), &text, LogEnd { step: 8, epoch: 2, evaluated: 0 }).write().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     }
 
     #[test]

@@ -5,9 +5,11 @@ mod evaluated;
 mod lock;
 mod log;
 mod metrics;
+mod position;
 mod progress;
 mod records;
 mod rundir;
+mod scaling;
 mod skipped;
 mod state;
 mod step_log;
@@ -16,14 +18,16 @@ pub(crate) mod weight_report;
 pub(crate) use changes::compare;
 pub use evaluated::{Best, Evaluated};
 pub use log::{LogEnd, RunLog};
+pub use position::LogPosition;
 pub use progress::{EpochStart, EvaluationReport, Progress, Silent};
+pub(crate) use records::StepLine;
 pub use records::{
     EpochEvent, EpochRecord, Evaluation, EvaluationEvent, EvaluationRecord, MeanLosses, NonFiniteEvent,
-    NonFiniteRecord, StepRecord,
+    NonFiniteRecord, OverflowEvent, OverflowRecord, StepRecord,
 };
 pub use rundir::RunDir;
 pub(crate) use rundir::remove_folder;
+pub use scaling::LossScaling;
 pub(crate) use skipped::SkipList;
 pub use state::{Premises, StateMeta, TrainState};
-pub use step_log::LogPosition;
 pub(crate) use step_log::{BadStep, Step, StepLog, read_breakdown};

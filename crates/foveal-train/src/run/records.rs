@@ -3,7 +3,7 @@
 use foveal_coco::CocoDetection;
 use foveal_criterion::BreakdownRecord;
 use foveal_eval::Metrics;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::blackbox::StepLosses;
 
@@ -73,10 +73,61 @@ pub struct StepRecord {
     /// it covers all steps of the line, on a GPU only the last of them.
     #[serde(default, rename = "ledger", skip_serializing_if = "Option::is_none")]
     pub breakdown: Option<BreakdownRecord>,
+    /// The loss scale of the line's last step; only with `train.precision = "f16"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
+    /// Number of steps of the line that were left out because their values overflowed, and that have no part in its
+    /// means; only with `train.precision = "f16"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_steps: Option<usize>,
+}
+
+/// A line of `log.jsonl` in place of a [`StepRecord`], if every step of the line was left out because its values
+/// overflowed (`train.precision = "f16"`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OverflowRecord {
+    /// Type of the line: `overflow` in JSON.
+    pub event: OverflowEvent,
+    /// Number of the line's last optimizer step, counted from 1 over the whole run.
+    pub step: u64,
+    /// Number of the epoch, counted from 1.
+    pub epoch: usize,
+    /// The loss scale of the line's last step.
+    pub loss_scale: f64,
+    /// Number of steps of the line, which were all left out.
+    pub skipped_steps: usize,
+}
+
+/// Type of a log line about steps that were all left out: the value of `event` in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OverflowEvent {
+    /// The values of the steps overflowed.
+    Overflow,
+}
+
+/// A line of `log.jsonl` about training steps.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum StepLine {
+    /// Means over the steps that were not left out.
+    Means(Box<StepRecord>),
+    /// Every step was left out.
+    Overflow(OverflowRecord),
+}
+
+impl StepLine {
+    /// The means; `None` if every step was left out.
+    pub(crate) fn means(&self) -> Option<&StepRecord> {
+        match self {
+            Self::Means(record) => Some(record),
+            Self::Overflow(_) => None,
+        }
+    }
 }
 
 /// A line of `log.jsonl` about the training steps of an epoch. Its losses are written to the epoch's row of
-/// `metrics.csv` too.
+/// `metrics.csv` too. Mean losses are NaN, and null in JSON, if every step of the epoch was left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// Type of the line, `epoch` in JSON.
@@ -86,13 +137,14 @@ pub struct EpochRecord {
     /// Number of optimizer steps made since the start of the run.
     pub step: u64,
     /// Mean total loss over the steps of the epoch.
+    #[serde(deserialize_with = "null_as_nan")]
     pub mean_loss: f64,
     /// Mean class loss over the steps of the epoch; 0 when read from logs of earlier versions, which did not write it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_nan")]
     pub mean_class_loss: f64,
     /// Mean box loss over the steps of the epoch, before it is multiplied by `loss.box_weight`; 0 when read from logs
     /// of earlier versions, which did not write it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_nan")]
     pub mean_box_loss: f64,
     /// Learning rate of the last step of the epoch, `last_lr` in JSON, so that `lr` marks the lines of steps; 0 when read
     /// from logs of earlier versions, which did not write it.
@@ -104,6 +156,18 @@ pub struct EpochRecord {
     /// losses; `ledger` in JSON.
     #[serde(default, rename = "ledger", skip_serializing_if = "Option::is_none")]
     pub breakdown: Option<BreakdownRecord>,
+    /// The loss scale of the epoch's last step; only with `train.precision = "f16"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
+    /// Number of steps of the epoch that were left out because their values overflowed, and that have no part in its
+    /// means; only with `train.precision = "f16"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_steps: Option<usize>,
+}
+
+/// Reads a number, or null as NaN, which JSON does not have.
+fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// A line of `log.jsonl` about a step whose loss or gradient norm was not finite and that did not end the run

@@ -10,7 +10,8 @@ use foveal_weights::{TensorMap, check_seal, seal, sealed_text, tensors_from_safe
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::step_log::LogPosition;
+use super::position::LogPosition;
+use super::scaling::LossScaling;
 use crate::error::TrainError;
 
 /// Version of the state file's format that is written. Newer files are refused.
@@ -63,6 +64,9 @@ pub struct StateMeta {
     /// Number of optimizer steps so far whose loss or gradient was not finite.
     #[serde(default)]
     pub non_finite_steps: u64,
+    /// The loss scale of the next step, and how many steps were left out; `None` unless `train.precision` is `"f16"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scaling: Option<LossScaling>,
     /// The part of the log of the epoch in progress that is not in `log.jsonl`; `None` between epochs.
     #[serde(default)]
     pub log: Option<LogPosition>,
@@ -137,6 +141,7 @@ impl StateMeta {
             epoch_steps: 0,
             lr_factor: 1.0,
             non_finite_steps: 0,
+            loss_scaling: None,
             log: None,
             premises: None,
             checksum: String::new(),
@@ -229,6 +234,7 @@ impl TrainState {
                 meta.positives_average
             )));
         }
+        meta.loss_scaling.map_or(Ok(()), |scaling| scaling.validate()).map_err(&bad)?;
         let tensors = tensors_from_safetensors(path, &bytes).map_err(foveal_detector::DetectorError::from)?;
         let mut state = Self {
             meta,
@@ -297,6 +303,24 @@ mod tests {
         }
         let meta: StateMeta = serde_json::from_value(json).unwrap();
         assert_eq!(meta, StateMeta { new_tensors: None, ..state().meta });
+    }
+
+    #[test]
+    fn a_loss_scale_comes_back_and_a_state_without_one_has_no_key_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.safetensors");
+        let json = serde_json::to_value(state().meta).unwrap();
+        assert!(json.get("loss_scaling").is_none());
+        let mut scaled = state();
+        // A scale after a step that was finite: 65536 * 2^(1/2000) in f32.
+        let scaling = LossScaling { scale: 65558.71875, skipped: 3, in_a_row: 0 };
+        scaled.meta.loss_scaling = Some(scaling);
+        scaled.save(&path).unwrap();
+        assert_eq!(TrainState::load(&path).unwrap().meta.loss_scaling, Some(scaling));
+        scaled.meta.loss_scaling = Some(LossScaling { scale: -1.0, ..scaling });
+        scaled.save(&path).unwrap();
+        let text = TrainState::load(&path).unwrap_err().to_string();
+        assert!(text.contains("s.safetensors") && text.contains("loss scale"), "{text}");
     }
 
     #[test]

@@ -4,13 +4,16 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 use foveal_criterion::{BatchBreakdown, BreakdownRecord, LossBreakdown, Normalizer};
-use serde::{Deserialize, Serialize};
 
-use super::StepRecord;
+use super::position::{LogPosition, ReadStep, SkippedStep};
+use super::records::{OverflowEvent, OverflowRecord, StepLine, StepRecord};
+use super::scaling::LossScaling;
 use crate::error::TrainError;
 
 /// Number of values that the device holds for a step: the length of `Gradients::values`.
-const VALUES: usize = 6;
+pub(super) const VALUES: usize = 6;
+/// Index of the total loss in these values.
+const TOTAL: usize = 2;
 
 /// An optimizer step whose losses may still be on the device.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub(crate) struct Step {
     pub normalizer: Normalizer,
     /// `[6]`: class loss, box loss, total loss, class loss of positives, class loss of all other pairs, gradient norm.
     pub values: Tensor<1>,
+    /// `[1]`: the scale by which the loss was multiplied before the backward pass, with `train.precision = "f16"`.
+    pub scale: Option<Tensor<1>>,
     /// Breakdown of the class loss, for the steps that compute it.
     pub breakdown: Option<BatchBreakdown>,
 }
@@ -42,6 +47,8 @@ pub(crate) struct BadStep {
     pub step: Step,
     /// Class loss, box loss, total loss, class loss of positives, class loss of all other pairs, gradient norm.
     pub values: [f32; VALUES],
+    /// The loss scale of the step, with `train.precision = "f16"`.
+    pub scale: Option<f64>,
 }
 
 impl BadStep {
@@ -70,43 +77,6 @@ pub(crate) struct EpochMeans {
     pub lr: f64,
 }
 
-/// An optimizer step whose losses were read from the device.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct ReadStep {
-    step: u64,
-    epoch: usize,
-    lr: f64,
-    positives: usize,
-    /// Number of images of the step.
-    images: usize,
-    /// The values of [`Step::values`], which are finite.
-    values: [f32; VALUES],
-    breakdown: Option<LossBreakdown>,
-}
-
-/// The steps that were read since the last line of the log, and sums over the steps of the epoch: the part of the log
-/// that a training state stores, so that an epoch can be continued in its middle.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct LogPosition {
-    /// Steps since the last line that were read from the device.
-    steps: Vec<ReadStep>,
-    /// Sums of class, box and total loss over the epoch's steps that are in lines of the log.
-    sums: [f64; 3],
-    /// Number of the epoch's steps that are in lines of the log.
-    count: usize,
-    /// Learning rate of the last step that is in a line of the log.
-    lr: f64,
-    /// Breakdown of the class loss over the epoch's steps that are in lines of the log and have one.
-    breakdown: Option<LossBreakdown>,
-}
-
-impl LogPosition {
-    /// Number of steps that are in no line of the log yet.
-    pub(crate) fn unwritten(&self) -> usize {
-        self.steps.len()
-    }
-}
-
 /// The steps since the last line of the log, and sums over the steps of the epoch.
 #[derive(Debug)]
 pub(crate) struct StepLog {
@@ -122,18 +92,27 @@ pub(crate) struct StepLog {
     waited: f64,
     /// The step that ended the run, because its loss or gradient norm is not finite.
     bad: Option<BadStep>,
+    /// The loss scale of the last step that was read, and how many were left out; `None` without a loss scale.
+    scaling: Option<LossScaling>,
 }
 
 impl StepLog {
-    pub(crate) fn new(every: usize) -> Self {
+    /// A log whose lines cover `every` steps. With `scaling`, steps that are not finite are counted there and left out;
+    /// without, the first such step ends the run.
+    pub(crate) fn new(every: usize, scaling: Option<LossScaling>) -> Self {
         let (pending, read) = (Vec::new(), LogPosition::default());
-        Self { every, pending, read, since: Instant::now(), waited: 0.0, bad: None }
+        Self { every, pending, read, since: Instant::now(), waited: 0.0, bad: None, scaling }
+    }
+
+    /// The loss scale of the last step that was read, and how many steps were left out; `None` without a loss scale.
+    pub(crate) fn scaling(&self) -> Option<LossScaling> {
+        self.scaling
     }
 
     /// Begins an epoch: clears steps and sums and restarts the clock. An epoch that is continued in its middle begins
     /// with the steps and sums of `position`.
     pub(crate) fn start_epoch(&mut self, position: Option<LogPosition>) {
-        *self = Self { read: position.unwrap_or_default(), ..Self::new(self.every) };
+        *self = Self { read: position.unwrap_or_default(), ..Self::new(self.every, self.scaling) };
     }
 
     /// Waits for the device, reads the losses of all steps, and returns what a training state stores.
@@ -171,7 +150,15 @@ impl StepLog {
             self.pending.push(step);
             return None;
         }
-        Some(BadStep { step, values })
+        Some(BadStep { step, values, scale: None })
+    }
+
+    /// Waits for the device and returns whether the total loss of the last step that was added is finite.
+    ///
+    /// # Panics
+    /// When the step was read already.
+    pub(crate) fn is_last_loss_finite(&self) -> bool {
+        read(self.last().values.clone())[TOTAL].is_finite()
     }
 
     /// Keeps a step that ends the run.
@@ -203,76 +190,98 @@ impl StepLog {
         self.read.breakdown.as_ref().map(LossBreakdown::record_with_bins)
     }
 
-    /// Mean losses over the steps of the epoch that are in lines of the log, and the learning rate of the last one.
+    /// Number of steps of the epoch that are in lines of the log and were left out; `None` without a loss scale.
+    pub(crate) fn epoch_skipped(&self) -> Option<usize> {
+        self.scaling.map(|_| self.read.skipped_count)
+    }
+
+    /// Mean losses over the steps of the epoch that are in lines of the log, and the learning rate of the last one. The
+    /// losses are NaN if all steps were left out.
     pub(crate) fn epoch_means(&self) -> EpochMeans {
-        let [class_loss, box_loss, loss] = self.read.sums.map(|sum| sum / self.read.count.max(1) as f64);
+        let count = if self.read.skipped_count > 0 { self.read.count } else { self.read.count.max(1) };
+        let [class_loss, box_loss, loss] = self.read.sums.map(|sum| sum / count as f64);
         EpochMeans { class_loss, box_loss, loss, lr: self.read.lr }
     }
 
     /// Waits for the device and reads the losses of all steps that are still on it, in one transfer.
     ///
     /// # Errors
-    /// [`TrainError::NonFinite`] with the first step whose loss or gradient norm is not finite, which
-    /// [`StepLog::take_bad`] then returns.
+    /// [`TrainError::NonFinite`] with the first step whose loss or gradient norm is not finite, or with a loss scale
+    /// [`TrainError::Overflow`] with the last of too many such steps in a row. [`StepLog::take_bad`] then returns the
+    /// step.
     fn fetch(&mut self) -> Result<(), TrainError> {
         let mut pending = std::mem::take(&mut self.pending);
         if pending.is_empty() {
             return Ok(());
         }
-        let values = read(Tensor::cat(pending.iter().map(|step| step.values.clone()).collect(), 0));
+        let scales = pending.iter().filter_map(|step| step.scale.clone());
+        let numbers = read(Tensor::cat(pending.iter().map(|step| step.values.clone()).chain(scales).collect(), 0));
+        let (values, scales) = numbers.split_at(pending.len() * VALUES);
         let values = values.as_chunks::<VALUES>().0;
-        if let Some(index) = values.iter().position(|values| !is_sound(values)) {
-            let bad = BadStep { step: pending.swap_remove(index), values: values[index] };
-            let error = bad.error();
-            self.keep_bad(bad);
-            return Err(error);
+        let Some(scaling) = &mut self.scaling else {
+            if let Some(index) = values.iter().position(|values| !is_sound(values)) {
+                let bad = BadStep { step: pending.swap_remove(index), values: values[index], scale: None };
+                let error = bad.error();
+                self.keep_bad(bad);
+                return Err(error);
+            }
+            self.read.steps.extend(pending.iter().zip(values).map(|(step, values)| ReadStep::new(step, values)));
+            return Ok(());
+        };
+        for ((step, values), scale) in pending.iter().zip(values).zip(scales) {
+            let sound = is_sound(values);
+            scaling.count(f64::from(*scale), sound);
+            if sound {
+                self.read.steps.push(ReadStep::new(step, values));
+            } else {
+                let &Step { step, epoch, lr, ref images, .. } = step;
+                self.read.skipped.push(SkippedStep { step, epoch, lr, images: images.len() });
+            }
         }
-        for (step, values) in pending.iter().zip(values) {
-            self.read.steps.push(ReadStep {
-                step: step.step,
-                epoch: step.epoch,
-                lr: step.lr,
-                positives: step.positives,
-                images: step.images.len(),
-                values: *values,
-                breakdown: step.breakdown.as_ref().map(read_breakdown),
-            });
-        }
-        Ok(())
+        // The last step, not the first beyond the limit: no update has changed the weights since its forward pass.
+        let (Some(last), Some(values)) = (pending.pop(), values.last()) else { return Ok(()) };
+        scaling.check(last.step).inspect_err(|_| {
+            self.bad = Some(BadStep { step: last, values: *values, scale: Some(scaling.scale) });
+        })
     }
 
     /// Waits for the device, reads the losses of all steps since the last line and makes a line of them. `None` if
     /// there are no such steps.
     ///
     /// # Errors
-    /// [`TrainError::NonFinite`] with the first step whose loss or gradient norm is not finite.
-    pub(crate) fn read(&mut self) -> Result<Option<StepRecord>, TrainError> {
+    /// [`TrainError::NonFinite`] with the first step whose loss or gradient norm is not finite; [`TrainError::Overflow`]
+    /// with the last of too many such steps in a row.
+    pub(crate) fn read(&mut self) -> Result<Option<StepLine>, TrainError> {
         self.fetch()?;
-        let steps = std::mem::take(&mut self.read.steps);
-        let Some(last) = steps.last() else { return Ok(None) };
+        let (steps, skipped) = (std::mem::take(&mut self.read.steps), std::mem::take(&mut self.read.skipped));
+        let ends = [steps.last().map(|s| (s.step, s.epoch, s.lr)), skipped.last().map(|s| (s.step, s.epoch, s.lr))];
+        let Some((step, epoch, lr)) = ends.into_iter().flatten().max_by_key(|(step, ..)| *step) else {
+            return Ok(None);
+        };
         let mut sums = [0.0; VALUES];
         for step in &steps {
             sums.iter_mut().zip(step.values).for_each(|(sum, value)| *sum += f64::from(value));
         }
         let breakdown = steps.iter().filter_map(|step| step.breakdown.clone()).reduce(merged);
-
-        // Add to the sums of the epoch.
-        let epoch = &mut self.read;
-        epoch.breakdown = epoch.breakdown.take().into_iter().chain(breakdown.clone()).reduce(merged);
-        epoch.sums.iter_mut().zip(sums).for_each(|(sum, value)| *sum += value);
-        epoch.count += steps.len();
-        epoch.lr = last.lr;
+        self.add_to_epoch(&sums, breakdown.clone(), [steps.len(), skipped.len()], lr);
 
         // Make the line.
+        let seconds = self.since.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+        let waited = self.waited;
+        (self.since, self.waited) = (Instant::now(), 0.0);
+        if let (Some(scaling), []) = (self.scaling, &steps[..]) {
+            let (event, skipped_steps) = (OverflowEvent::Overflow, skipped.len());
+            let loss_scale = scaling.scale;
+            return Ok(Some(StepLine::Overflow(OverflowRecord { event, step, epoch, loss_scale, skipped_steps })));
+        }
         let count = steps.len() as f64;
         let [class_loss, box_loss, loss, positive_loss, negative_loss, grad_norm] = sums.map(|s| s / count);
-        let seconds = self.since.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
-        let images: usize = steps.iter().map(|s| s.images).sum();
+        let images = steps.iter().map(|s| s.images).chain(skipped.iter().map(|s| s.images)).sum::<usize>();
         let classes = positive_loss + negative_loss;
-        let record = StepRecord {
-            step: last.step,
-            epoch: last.epoch,
-            lr: last.lr,
+        Ok(Some(StepLine::Means(Box::new(StepRecord {
+            step,
+            epoch,
+            lr,
             loss,
             class_loss,
             box_loss,
@@ -282,11 +291,22 @@ impl StepLog {
             positive_share: if classes > 0.0 { positive_loss / classes } else { 0.0 },
             grad_norm,
             images_per_second: images as f64 / seconds,
-            data_wait: self.waited / seconds,
+            data_wait: waited / seconds,
             breakdown: breakdown.as_ref().map(LossBreakdown::record),
-        };
-        (self.since, self.waited) = (Instant::now(), 0.0);
-        Ok(Some(record))
+            loss_scale: self.scaling.map(|scaling| scaling.scale),
+            skipped_steps: self.scaling.map(|_| skipped.len()),
+        }))))
+    }
+
+    /// Adds the steps of a line to the sums of the epoch. `counts` are the numbers of steps that are in the sums of the
+    /// line, and of those that were left out.
+    fn add_to_epoch(&mut self, sums: &[f64; VALUES], breakdown: Option<LossBreakdown>, counts: [usize; 2], lr: f64) {
+        let epoch = &mut self.read;
+        epoch.breakdown = epoch.breakdown.take().into_iter().chain(breakdown).reduce(merged);
+        epoch.sums.iter_mut().zip(sums).for_each(|(sum, value)| *sum += value);
+        epoch.count += counts[0];
+        epoch.skipped_count += counts[1];
+        epoch.lr = lr;
     }
 }
 
@@ -304,3 +324,6 @@ fn merged(mut a: LossBreakdown, b: LossBreakdown) -> LossBreakdown {
 fn read(values: Tensor<1>) -> Vec<f32> {
     values.into_data().convert::<f32>().try_to_vec().expect("losses are readable as f32")
 }
+
+#[cfg(test)]
+mod tests;

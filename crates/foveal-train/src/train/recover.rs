@@ -7,7 +7,7 @@ use foveal_data::Batch;
 use foveal_weights::named_tensors;
 
 use super::{Trainer, resume};
-use crate::blackbox::{BlackBox, RecordedBatch, RecordedImage, ReplacedImage, Report, StepLosses};
+use crate::blackbox::{BlackBox, Finding, RecordedBatch, RecordedImage, ReplacedImage, Report, StepLosses};
 use crate::config::NonFinitePolicy;
 use crate::device::is_host;
 use crate::error::TrainError;
@@ -116,22 +116,24 @@ impl Trainer<'_> {
     }
 
     /// Writes the black box of the step that ended the run, if one did because its loss or gradient norm is not finite.
-    pub(super) fn keep_last_bad_step(&mut self) {
-        if let Some(bad) = self.step_log.take_bad() {
-            self.keep_black_box(&bad);
-        }
+    /// Returns where its values turned, if that was found.
+    pub(super) fn keep_last_bad_step(&mut self) -> Option<Finding> {
+        let bad = self.step_log.take_bad()?;
+        self.keep_black_box(&bad)
     }
 
-    /// Writes the black box of a step and reports where its values turned. If that fails, it is reported too, and the
-    /// run goes on as the policy says.
-    fn keep_black_box(&mut self, bad: &BadStep) {
+    /// Writes the black box of a step, and reports and returns where its values turned. If that fails, it is reported
+    /// too, and the run goes on as the policy says.
+    fn keep_black_box(&mut self, bad: &BadStep) -> Option<Finding> {
         let mut black_box = self.black_box(bad);
-        match black_box.examine(&self.device) {
+        let precision = self.config.train.precision;
+        let found = black_box.examine(&self.device);
+        match &found {
             Ok(finding) => self.progress.message(&format!(
                 "step {}: {finding}. {} What to do: {}.",
                 bad.step.step,
-                finding.cause(),
-                finding.remedy()
+                finding.cause(precision),
+                finding.remedy(precision)
             )),
             Err(reason) => self.progress.message(&format!("warning: step {}: {reason}", bad.step.step)),
         }
@@ -144,6 +146,7 @@ impl Trainer<'_> {
             )),
             Err(error) => self.progress.message(&format!("warning: step {} could not be kept: {error}", bad.step.step)),
         }
+        found.ok()
     }
 
     /// The black box of a step, whose batches are loaded again. The weights are those of before the step, because an

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use foveal_backbone::STAGES;
+use foveal_base::SettingError;
 use foveal_data::{AugmentConfig, epoch_len};
-use foveal_detector::CheckpointMeta;
+use foveal_detector::{CheckpointMeta, ComputePrecision};
 
 use super::device::fits_on_device;
 use super::resume::{Resumed, resumed};
@@ -24,6 +25,12 @@ use crate::sets::Sets;
 /// Number of steps in a log line on an accelerator where `train.log_every` is 0.
 const ACCELERATOR_LOG_EVERY: usize = 20;
 
+/// Refuses a precision that `device` does not support, as a setting of `train.precision`.
+pub(crate) fn check_precision(precision: ComputePrecision, device: &Device) -> Result<(), SettingError> {
+    let unsupported = |expected: String| SettingError::new("train.precision", expected, &precision.name());
+    precision.check(device).map_err(unsupported)
+}
+
 impl<'a> Trainer<'a> {
     /// Prepares a new run, or restores one from its training state.
     ///
@@ -38,6 +45,8 @@ impl<'a> Trainer<'a> {
         stop: &'a AtomicBool,
     ) -> Result<Self, TrainError> {
         config.validate()?;
+        let precision = config.train.precision;
+        check_precision(precision, device)?;
         let device = device.clone().without_autodiff().autodiff();
         device.seed(config.train.seed);
 
@@ -89,9 +98,9 @@ impl<'a> Trainer<'a> {
         let (categories, preprocess) = (sets.categories().to_vec(), config.data.preprocess());
         let mut checkpoint = CheckpointMeta::new(model.clone(), categories, preprocess, config.eval.post());
         checkpoint.loss = Some(serde_json::to_value(&config.loss).expect("plain data is JSON"));
-        let evaluator = Evaluator::new(&config, model, Arc::clone(&sets.val), &device);
+        let evaluator = Evaluator::new(&config, model, Arc::clone(&sets.val), &device).with_precision(precision);
         Ok(Self {
-            step_log: StepLog::new(log_every(&config, &device)),
+            step_log: StepLog::new(log_every(&config, &device), session.meta.loss_scaling),
             tuned: is_host(&device),
             current_step: session.meta.step + 1,
             check_first_loss: config.train.step0_check && session.new_class_head,

@@ -3,6 +3,8 @@
 
 use burn::tensor::{Bool, DType, Tensor};
 
+use super::scale::LossScaler;
+
 /// Added to the norm before the division, as in torch, so that the factor stays finite for gradients of zero.
 const EPSILON: f64 = 1e-6;
 
@@ -11,10 +13,10 @@ const EPSILON: f64 = 1e-6;
 #[derive(Clone, Debug)]
 pub struct Clipping {
     /// `[1]`: factor by which all gradients are multiplied. It is below 1 where their norm exceeds the limit, and else
-    /// 1.
+    /// 1; gradients of a scaled loss are divided by the scale as well.
     pub factor: Tensor<1>,
-    /// `[1]`: whether loss and gradient norm are finite, in training those of all steps so far. If not, the update
-    /// changes nothing.
+    /// `[1]`: whether loss and gradient norm are finite, in training without a loss scale those of all steps so far. If
+    /// not, the update changes nothing.
     pub finite: Tensor<1, Bool>,
 }
 
@@ -27,6 +29,13 @@ impl Clipping {
     pub fn new(loss: Tensor<1>, norm: Tensor<1>, limit: f64) -> Self {
         let finite = loss.is_finite().bool_and(norm.clone().cast(DType::F32).is_finite());
         Self { factor: clip_factor(norm, limit), finite }
+    }
+
+    /// The same clipping for gradients of a loss that was multiplied by the scale of `scaler`. The loss and the norm
+    /// that this clipping was made from were not.
+    #[must_use]
+    pub(crate) fn of_scaled(self, scaler: &LossScaler) -> Self {
+        Self { factor: scaler.unscaled(self.factor), ..self }
     }
 }
 
@@ -72,5 +81,21 @@ mod tests {
         let finite = |loss, norm| Clipping::new(scalar(loss), scalar(norm), 1.0).finite.into_scalar::<bool>();
         assert!(finite(2.0, 3.0));
         assert!(!finite(f64::NAN, 3.0) && !finite(2.0, f64::INFINITY) && !finite(f64::NEG_INFINITY, f64::NAN));
+    }
+
+    #[test]
+    fn gradients_of_a_scaled_loss_are_clipped_by_their_own_norm() {
+        let device = Device::flex();
+        let scaler = LossScaler::new(1024.0, &device);
+        for dtype in [DType::F64, DType::F32] {
+            let factor = |norm: f64, limit| -> f64 {
+                // The norm of the gradients of the scaled loss.
+                let scaled = Tensor::from_data(TensorData::new(vec![norm * 1024.0], [1]), (&device, dtype));
+                let loss = Tensor::<1>::from_floats([1.0], &device);
+                Clipping::new(loss, scaler.unscaled(scaled), limit).of_scaled(&scaler).factor.into_scalar()
+            };
+            assert_eq!(factor(20.0, 0.0), 1.0 / 1024.0);
+            assert!((factor(20.0, 10.0) * 1024.0 - 0.5).abs() < 1e-6);
+        }
     }
 }

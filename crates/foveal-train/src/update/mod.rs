@@ -9,14 +9,17 @@ mod ema;
 mod grads;
 mod optim;
 mod params;
+mod scale;
 mod schedule;
 mod statistics;
+#[cfg(test)]
+mod tests;
 
 use burn::module::Module;
 use burn::tensor::{Bool, DType, Device, Tensor};
 use foveal_anchors::ImageTargets;
 use foveal_criterion::{BatchBreakdown, BreakdownLayout, Expected, FirstLossCheck, LossConfig, Losses, Normalizer};
-use foveal_detector::RetinaNet;
+use foveal_detector::{ComputePrecision, RetinaNet};
 
 pub use clip::{Clipping, clip_factor};
 pub use ema::Ema;
@@ -24,6 +27,7 @@ pub use grads::Grads;
 pub(crate) use optim::LrGroups;
 pub use optim::{Optimizer, Rule};
 pub use params::{ParamTensor, ParamTensors, from_host, to_host};
+pub(crate) use scale::{FIRST_SCALE, LARGEST_SCALE, LossScaler};
 pub use schedule::learning_rate;
 
 use crate::pass::{self, Activations};
@@ -41,7 +45,11 @@ pub(crate) struct Learner {
     pub(crate) optimizer: Optimizer,
     /// The moving average of the weights, if `train.ema` is above 0.
     pub(crate) ema: Option<Ema>,
-    /// `[1]`: whether all steps so far were finite; `None` before the first step.
+    /// The data type of convolutions and feature maps in the forward pass.
+    precision: ComputePrecision,
+    /// The loss scale, if the precision needs one.
+    pub(crate) scaler: Option<LossScaler>,
+    /// `[1]`: whether all steps so far were finite; `None` before the first step and with a loss scale.
     sound: Option<Tensor<1, Bool>>,
 }
 
@@ -71,6 +79,9 @@ pub(crate) struct Gradients {
     /// `[6]`, f32: class loss, box loss, total loss, class loss of positives, class loss of all other pairs, gradient
     /// norm.
     pub(crate) values: Tensor<1>,
+    /// `[1]`: the scale by which the loss was multiplied before the backward pass; `None` without a loss scale. The
+    /// gradient norm is that of the loss without it.
+    pub(crate) scale: Option<Tensor<1>>,
     /// Breakdown of the class loss, if [`GradientOptions::breakdown`] is set.
     pub(crate) breakdown: Option<BatchBreakdown>,
     /// The expected class loss, if [`GradientOptions::first_loss`] is set.
@@ -83,7 +94,15 @@ pub(crate) struct Gradients {
 
 impl Learner {
     pub(crate) fn new(model: RetinaNet, optimizer: Optimizer, ema: Option<Ema>) -> Self {
-        Self { model: Some(model), optimizer, ema, sound: None }
+        Self { model: Some(model), optimizer, ema, precision: ComputePrecision::F32, scaler: None, sound: None }
+    }
+
+    /// The same learner with forward passes in another precision than f32. If the precision needs a loss scale, it
+    /// begins with `scale`; `device` is that of the network.
+    #[must_use]
+    pub(crate) fn in_precision(self, precision: ComputePrecision, scale: f64, device: &Device) -> Self {
+        let scaler = precision.scales_loss().then(|| LossScaler::new(scale, device));
+        Self { precision, scaler, ..self }
     }
 
     /// The network that the optimizer updates.
@@ -119,7 +138,7 @@ impl Learner {
         let (mut losses, mut breakdown, mut expected, mut positives) = (None, None, None, 0);
         for (images, targets) in batches {
             // Forward.
-            let (dense, backward) = pass::forward(self.model(), images, options.activations);
+            let (dense, backward) = pass::forward(self.model(), images, self.precision, options.activations);
             let level_anchors = std::array::from_fn(|l| dense.grids[l].positions() * options.anchors_per_location);
 
             // Expected loss. Waits for the device, but only in the first step of a run.
@@ -139,22 +158,38 @@ impl Learner {
             breakdown = batch.breakdown.map(|own| own.without_autodiff().after(breakdown));
 
             // Backward.
-            backward.run(self.model(), batch.total, &mut grads);
+            let total = match &self.scaler {
+                Some(scaler) => scaler.scaled(batch.total),
+                None => batch.total,
+            };
+            backward.run(self.model(), total, &mut grads);
         }
         let losses = losses.expect("an update has a batch");
         let norm = grads.norm(device);
-        let clipping = Clipping::new(losses.clone().narrow(0, TOTAL, 1), norm.clone(), options.clip_norm);
+        let total = losses.clone().narrow(0, TOTAL, 1);
+        let (norm, clipping) = match &self.scaler {
+            Some(scaler) => {
+                let norm = scaler.unscaled(norm);
+                (norm.clone(), Clipping::new(total, norm, options.clip_norm).of_scaled(scaler))
+            }
+            None => (norm.clone(), Clipping::new(total, norm, options.clip_norm)),
+        };
         let values = Tensor::cat(vec![losses, norm.cast(DType::F32)], 0);
-        Gradients { grads, clipping, values, breakdown, expected, positives, statistics }
+        let scale = self.scaler.as_ref().map(LossScaler::scale);
+        Gradients { grads, clipping, values, scale, breakdown, expected, positives, statistics }
     }
 
     /// Updates network, optimizer and moving average. If the loss or the gradient norm is not finite, nothing changes
     /// except the counts of updates, neither in this step nor in any later one: a device whose losses are read late
     /// keeps the weights of before the first such step. [`Learner::discard`] leaves out a single step.
+    ///
+    /// With a loss scale, only this step changes nothing, and the scale is adapted.
     pub(crate) fn apply(&mut self, gradients: Gradients, lr: f64) {
         let Gradients { grads, mut clipping, statistics, .. } = gradients;
-        if let Some(sound) = self.sound.take() {
-            clipping.finite = sound.bool_and(clipping.finite);
+        match (&mut self.scaler, self.sound.take()) {
+            (Some(scaler), _) => scaler.update(&clipping.finite),
+            (None, Some(sound)) => clipping.finite = sound.bool_and(clipping.finite),
+            (None, None) => {}
         }
         let model = self.model.take().expect(PUT_BACK);
         let model = statistics.put_back_unless(&clipping.finite, model);
@@ -163,7 +198,7 @@ impl Learner {
             ema.update(&model, &clipping.finite);
         }
         self.model = Some(model);
-        self.sound = Some(clipping.finite);
+        self.sound = self.scaler.is_none().then_some(clipping.finite);
     }
 
     /// Leaves out the step of `gradients`: everything is as before its forward passes.

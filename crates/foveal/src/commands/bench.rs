@@ -9,9 +9,9 @@ use foveal_detector::Checkpoint;
 use foveal_train::{BenchPhases, BenchReport, RunConfig, bench};
 
 use crate::args::{BenchArgs, BenchPhase, Common};
-use crate::config::{self, Layer, Origin};
+use crate::config::{self, Layer};
 use crate::device::Picked;
-use crate::failure::{DONE, Usage};
+use crate::failure::DONE;
 use crate::outputs::Files;
 use crate::{device, output};
 use cases::Shared;
@@ -31,7 +31,7 @@ pub(super) fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
     for set in &common.set {
         layers.push(Layer::from_set(set)?);
     }
-    layers.extend(args.precision.as_deref().map(precision_layer).transpose()?.flatten());
+    layers.extend(args.precision.as_deref().map(precision_layer).transpose()?);
     let mut config = config::with_sets(layers.clone(), &[])?;
     if let Some(steps) = args.steps {
         config.bench.steps = steps as usize;
@@ -53,7 +53,7 @@ pub(super) fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
         return shared.run(cases, args.json.as_deref());
     }
     let mut report = bench(&config, &picked.device, phases(args.only), detector.as_ref(), args.count)?;
-    fill(&mut report, &config, &picked)?;
+    fill(&mut report, &config, &picked);
     let table = if args.only == Some(BenchPhase::Data) { loading_table(&report) } else { table(&report) };
     output::emit(args.json.as_deref(), &report, &table)?;
     Ok(DONE)
@@ -70,40 +70,21 @@ fn phases(only: Option<BenchPhase>) -> BenchPhases {
     }
 }
 
-/// Fills in what the library does not know: the device and its driver, the threads and the precision.
-fn fill(report: &mut BenchReport, config: &RunConfig, picked: &Picked) -> Result<()> {
+/// Fills in what the library does not know: the device and its driver, and the threads.
+fn fill(report: &mut BenchReport, config: &RunConfig, picked: &Picked) {
     let loads = !report.data_images_per_second.is_empty();
     report.threads = if loads { config.data.worker_count() } else { rayon::current_num_threads() };
     report.device.clone_from(&picked.name);
-    report.precision = precision(config)?;
     if let Some(gpu) = &picked.gpu {
         report.adapter.clone_from(&gpu.info.name);
         report.driver.clone_from(&gpu.info.driver);
         report.compiler.clone_from(&gpu.can.compiler);
     }
-    Ok(())
-}
-
-/// The value of `train.precision`; `f32` in a build whose configuration has no such key.
-fn precision(config: &RunConfig) -> Result<String> {
-    let table = config::layer_of(config, Origin::Set("train.precision".to_owned()))?.table;
-    let value = table.get("train").and_then(|train| train.get("precision")).and_then(|value| value.as_str());
-    Ok(value.unwrap_or("f32").to_owned())
 }
 
 /// The layer for `--precision`.
-///
-/// # Errors
-/// [`Usage`] if this build computes in single precision only and another is asked for.
-fn precision_layer(value: &str) -> Result<Option<Layer>> {
-    let table = config::layer_of(&RunConfig::default(), Origin::Set("train.precision".to_owned()))?.table;
-    if table.get("train").is_some_and(|train| train.get("precision").is_some()) {
-        return Layer::from_set(&format!("train.precision={value}")).map(Some);
-    }
-    match value {
-        "f32" => Ok(None),
-        _ => Err(Usage(format!("--precision {value}: expected f32, the only precision of this build")).into()),
-    }
+fn precision_layer(value: &str) -> Result<Layer> {
+    Layer::from_set(&format!("train.precision={value}"))
 }
 
 /// The table of all phases but `data`.

@@ -18,7 +18,7 @@ use crate::console::note;
 use crate::failure::{DONE, INTERRUPTED};
 use crate::outputs::Files;
 use crate::progress::Console;
-use crate::{device, output};
+use crate::{device, output, precision};
 
 /// The name of the folder of checkpoints in a run directory.
 const CHECKPOINTS: &str = "checkpoints";
@@ -30,6 +30,7 @@ const CHECKPOINTS: &str = "checkpoints";
 pub(super) fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     refuse_closed(&common.set, &OPEN_TO_EVAL)?;
     let picked = device::pick(&common.device)?;
+    let precision = precision::supported(args.precision, &picked.device)?;
     let checkpoint = Checkpoint::load(&args.checkpoint, &picked.device)?;
     let run = run_config(&args.checkpoint);
     let config = configuration(args, common, &checkpoint, run.as_deref())?;
@@ -45,7 +46,7 @@ pub(super) fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     same_categories(&args.checkpoint, &checkpoint.meta.categories, dataset.label_map().categories())?;
     let stop = interrupt::flag()?;
     let mut console = Console::new();
-    let evaluator = Evaluator::new(&config, &checkpoint.meta.model, dataset, &picked.device);
+    let evaluator = Evaluator::new(&config, &checkpoint.meta.model, dataset, &picked.device).with_precision(precision);
     let Some(evaluation) = evaluator.run(&checkpoint.model, &mut console, &stop)? else {
         return Ok(INTERRUPTED);
     };

@@ -19,7 +19,7 @@ use crate::draw::{Mark, draw};
 use crate::failure::{DONE, Usage};
 use crate::identity::{drawn_names, image_ids};
 use crate::outputs::Files;
-use crate::{device, inputs, output};
+use crate::{device, inputs, output, precision};
 
 /// Lowest score of detections that are drawn or listed, unless `--score-threshold` sets another.
 const SHOWN_SCORE: f32 = 0.5;
@@ -118,8 +118,9 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
 
 /// Loads the detector with the settings of the command line. Returns it and the configuration.
 fn open(args: &PredictArgs, common: &Common, device: &burn::tensor::Device) -> Result<(Detector, RunConfig)> {
+    let precision = precision::supported(args.precision, device)?;
     let (checkpoint, config) = checkpoint::open(&args.checkpoint, &common.set, args.score_threshold, device)?;
-    Ok((Detector::new(checkpoint, device), config))
+    Ok((Detector::new(checkpoint, device).with_precision(precision)?, config))
 }
 
 /// Images without detections, which have been listed.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use foveal_base::printable;
+use foveal_detector::ComputePrecision;
 use foveal_train::{BatchTrace, BlackBox, LayerRecord, RecordedImage, Replay, Report, StepLosses};
 use serde::Serialize;
 
@@ -44,6 +45,7 @@ pub(super) fn run(args: &ReplayArgs, common: &Common) -> Result<u8> {
     let replay = black_box.replay(&args.dir, &picked.device)?;
     let report = &black_box.report;
     let finding = &replay.finding;
+    let precision = black_box.config.train.precision;
     let output = Output {
         step: report.step,
         epoch: report.epoch,
@@ -52,16 +54,16 @@ pub(super) fn run(args: &ReplayArgs, common: &Common) -> Result<u8> {
         recorded: report.losses,
         layer: finding.layer(),
         text: finding.to_string(),
-        cause: finding.cause(),
-        remedy: finding.remedy(),
+        cause: finding.cause(precision),
+        remedy: finding.remedy(precision),
         replay: &replay,
     };
-    output::emit(args.json.as_deref(), &output, &text(report, &replay))?;
+    output::emit(args.json.as_deref(), &output, &text(report, &replay, precision))?;
     Ok(DONE)
 }
 
 /// The output on stdout.
-fn text(report: &Report, replay: &Replay) -> String {
+fn text(report: &Report, replay: &Replay, precision: ComputePrecision) -> String {
     let Report { step, epoch, lr, .. } = report;
     let [device, system, foveal] = [&report.device, &report.system, &report.foveal].map(|text| printable(text));
     let mut text =
@@ -83,8 +85,8 @@ fn text(report: &Report, replay: &Replay) -> String {
         let names: Vec<_> = replay.broken_tensors.iter().map(|tensor| printable(&tensor.name)).collect();
         let _ = writeln!(text, "tensors with values that are not finite: {}", names.join(", "));
     }
-    let _ = writeln!(text, "likely cause: {}", replay.finding.cause());
-    let _ = writeln!(text, "what to do: {}", printable(&replay.finding.remedy()));
+    let _ = writeln!(text, "likely cause: {}", replay.finding.cause(precision));
+    let _ = writeln!(text, "what to do: {}", printable(&replay.finding.remedy(precision)));
     text
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::Device;
-use foveal_train::{DeviceLimits, Outcome, Room, RunConfig, RunDir, Start, auto_batch, is_host, train};
+use foveal_train::{DeviceLimits, LossScaling, Outcome, Room, RunConfig, RunDir, Start, auto_batch, is_host, train};
 
 use super::interrupt;
 use crate::args::{Common, TrainArgs};
@@ -60,6 +60,12 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
                     run.last().display()
                 ),
                 (None, None) => {}
+            }
+            if let Some(LossScaling { scale, skipped, .. }) = summary.loss_scaling {
+                note!(
+                    "{skipped} of {} steps were left out because values overflowed in f16; the loss scale at the end is {scale}",
+                    summary.step
+                );
             }
             if let Some(evaluation) = &summary.evaluation {
                 output::print(&evaluation.metrics.table())?;

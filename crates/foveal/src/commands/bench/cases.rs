@@ -124,7 +124,7 @@ impl Shared<'_> {
                 layers.push(Layer::from_set(&format!("bench.{key}={count}"))?);
             }
         }
-        layers.extend(case.precision.as_deref().map(precision_layer).transpose()?.flatten());
+        layers.extend(case.precision.as_deref().map(precision_layer).transpose()?);
         for (key, value) in &case.set {
             // Numbers, strings and lists are written in TOML as they are in JSON.
             layers.push(Layer::from_set(&format!("{key}={value}"))?);
@@ -140,7 +140,7 @@ impl Shared<'_> {
         // The next case, and other programs on this GPU, need the memory.
         device.memory_cleanup();
         let mut report = report?;
-        fill(&mut report, &config, self.picked)?;
+        fill(&mut report, &config, self.picked);
         Ok(report)
     }
 }

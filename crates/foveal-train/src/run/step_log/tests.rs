@@ -1,0 +1,94 @@
+use burn::tensor::Device;
+
+use super::*;
+
+/// A step with the total loss `loss`, the gradient norm 1 and the loss scale `scale`.
+fn step(step: u64, loss: f32, scale: f32) -> Step {
+    let device = Device::flex();
+    Step {
+        step,
+        epoch: 1,
+        lr: 0.1 * step as f64,
+        positives: 3,
+        images: vec![1, 2],
+        first_batch: 0,
+        normalizer: Normalizer::Positives(3),
+        values: Tensor::from_floats([0.5, 0.25, loss, 0.1, 0.4, 1.0], &device),
+        scale: Some(Tensor::from_floats([scale], &device)),
+        breakdown: None,
+    }
+}
+
+fn log() -> StepLog {
+    StepLog::new(4, Some(LossScaling::default()))
+}
+
+#[test]
+fn means_are_those_of_the_steps_that_were_not_left_out() {
+    let mut log = log();
+    for (number, loss, scale) in [(1, 1.0, 8.0), (2, f32::NAN, 8.0), (3, 2.0, 4.0), (4, f32::INFINITY, 4.0)] {
+        assert!(!log.is_due());
+        log.push(step(number, loss, scale));
+    }
+    assert!(log.is_due());
+    let Some(StepLine::Means(line)) = log.read().unwrap() else { panic!("no means") };
+    assert_eq!((line.step, line.lr, line.loss, line.grad_norm), (4, 0.4, 1.5, 1.0));
+    assert_eq!((line.loss_scale, line.skipped_steps), (Some(4.0), Some(2)));
+    assert_eq!(log.scaling(), Some(LossScaling { scale: 4.0, skipped: 2, in_a_row: 1 }));
+    assert_eq!((log.epoch_means().loss, log.epoch_skipped()), (1.5, Some(2)));
+
+    // The next epoch keeps the counts of the run.
+    log.start_epoch(None);
+    assert_eq!((log.scaling().unwrap().skipped, log.epoch_skipped()), (2, Some(0)));
+}
+
+#[test]
+fn a_line_without_a_sound_step_has_no_losses() {
+    let mut log = log();
+    (1..=4).for_each(|number| log.push(step(number, f32::NAN, 2.0)));
+    let line = log.read().unwrap().unwrap();
+    assert_eq!(line.means(), None);
+    let json = serde_json::to_value(&line).unwrap();
+    let expected =
+        serde_json::json!({"event": "overflow", "step": 4, "epoch": 1, "loss_scale": 2.0, "skipped_steps": 4});
+    assert_eq!(json, expected);
+    let means = log.epoch_means();
+    assert!(means.loss.is_nan() && means.class_loss.is_nan() && means.box_loss.is_nan(), "{means:?}");
+    assert!(log.read().unwrap().is_none());
+}
+
+#[test]
+fn a_position_holds_the_steps_that_were_left_out() {
+    let mut log = log();
+    for (number, loss) in [(1, 1.0), (2, f32::NAN)] {
+        log.push(step(number, loss, 8.0));
+    }
+    let position = log.position().unwrap();
+    assert_eq!(position.unwritten(), 2);
+    let json = serde_json::to_string(&position).unwrap();
+    let restored: LogPosition = serde_json::from_str(&json).unwrap();
+    assert_eq!(restored, position);
+    let mut resumed = StepLog::new(4, log.scaling());
+    resumed.start_epoch(Some(restored));
+    for (number, loss) in [(3, f32::NAN), (4, 3.0)] {
+        resumed.push(step(number, loss, 4.0));
+    }
+    let Some(StepLine::Means(line)) = resumed.read().unwrap() else { panic!("no means") };
+    assert_eq!((line.loss, line.skipped_steps), (2.0, Some(2)));
+    assert_eq!(resumed.scaling(), Some(LossScaling { scale: 4.0, skipped: 2, in_a_row: 0 }));
+}
+
+#[test]
+fn only_overflows_up_to_the_end_of_a_read_end_the_run() {
+    // Sixty in a row, but the last steps of the read are sound again.
+    let mut log = log();
+    (1..=60).for_each(|number| log.push(step(number, f32::NAN, 1.0)));
+    log.push(step(61, 1.0, 1.0));
+    assert!(log.position().is_ok());
+    // Fifty-five in a row at the end of a read: the last one is kept.
+    (62..=116).for_each(|number| log.push(step(number, f32::NAN, 0.5)));
+    let error = log.position().unwrap_err();
+    assert!(matches!(error, TrainError::Overflow { step: 116, count: 55, scale: 0.5, .. }), "{error}");
+    let bad = log.take_bad().unwrap();
+    assert_eq!((bad.step.step, bad.scale), (116, Some(0.5)));
+}
