@@ -1,6 +1,5 @@
 //! Compares what a run was made with to what it would be resumed with.
 
-use std::fmt::Write;
 use std::path::Path;
 
 use foveal_coco::CategoryInfo;
@@ -161,24 +160,28 @@ fn differences(key: &str, old: &Value, new: &Value, add: &mut dyn FnMut(&str, &V
     }
 }
 
-/// Number of characters of a value in a message; the rest of a longer one is left out.
+/// Number of characters of a key or a value in a message; the rest of a longer one is left out.
 const SHOWN: usize = 80;
+/// Number of changes that a message lists.
+const LISTED: usize = 12;
 
-/// The changes as a list in a sentence; `None` if there are none.
+/// The changes as a list in a sentence; `None` if there are none. A damaged file can hold any number of keys of any
+/// length.
 fn list<'a>(changes: impl Iterator<Item = &'a Change>) -> Option<String> {
-    let mut text = String::new();
-    for Change { key, old, new, .. } in changes {
-        let short = |value: &Value| {
-            let text = shown(value);
-            match text.char_indices().nth(SHOWN) {
-                Some((end, _)) => format!("{}…", &text[..end]),
-                None => text,
-            }
-        };
-        let separator = if text.is_empty() { "" } else { "; " };
-        write!(text, "{separator}{key} was {} and is {}", short(old), short(new)).expect("a string can be written to");
+    let short = |text: &str| match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    };
+    let each = |Change { key, old, new, .. }: &Change| {
+        format!("{} was {} and is {}", short(key), short(&shown(old)), short(&shown(new)))
+    };
+    let mut all: Vec<String> = changes.map(each).collect();
+    let more = all.len().saturating_sub(LISTED);
+    if more > 0 {
+        all.truncate(LISTED);
+        all.push(format!("and {more} more"));
     }
-    (!text.is_empty()).then_some(text)
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// A value as JSON, with numbers of single precision in their own digits: 0.485, not 0.48500001430511475.
@@ -220,6 +223,17 @@ mod tests {
         change(&mut config, &mut new);
         new.config = serde_json::to_value(&config).unwrap();
         compare(&premises(&old), &new, &config, Path::new("r"), allow, &mut Silent)
+    }
+
+    #[test]
+    fn messages_stay_short_whatever_a_damaged_state_holds() {
+        let config = tiny();
+        let (mut old, new) = (premises(&config), premises(&config));
+        let model = old.config["model"].as_object_mut().unwrap();
+        model.insert("[".repeat(50_000), 1.into());
+        model.extend((0..500).map(|i| (format!("key{i}"), Value::from("x".repeat(9_000)))));
+        let error = compare(&old, &new, &config, Path::new("r"), false, &mut Silent).unwrap_err().to_string();
+        assert!(error.len() < 4_000 && error.contains("[[…") && error.contains("and 489 more"), "{error}");
     }
 
     #[test]
