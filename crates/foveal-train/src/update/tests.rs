@@ -80,7 +80,9 @@ fn a_step_that_is_not_finite_changes_only_the_scale_and_the_next_one_counts() {
             assert!(first.iter().all(|v| v.is_finite()), "{first:?}");
             let before = everything(&learner);
             let mut bad = first_batch(&config());
-            bad.images.data[5] = value;
+            let mut images = bad.images.into_normalised();
+            images.data[5] = value;
+            bad.images = images.into();
             let grown = scale(&learner);
             assert!(!update(&mut learner, bad)[TOTAL].is_finite());
             assert!(everything(&learner) == before);
