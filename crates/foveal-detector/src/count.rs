@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use foveal_backbone::{STAGES, StageMaps};
-use foveal_nn::{CountedMap, Counter, Graph, Init, LayerCount};
+use foveal_nn::{Columns, CountedMap, Counter, Graph, Init, LayerCount};
 
 use crate::{ModelConfig, RetinaNet};
 
@@ -31,6 +31,9 @@ pub struct NetworkCount {
     pub head_bytes: u64,
     /// Bytes of the largest single feature map, for the whole batch.
     pub largest_map_bytes: u64,
+    /// The largest unfolded input of a convolution (im2col), which backends other than `flex` and `ndarray` may keep
+    /// while the convolution runs. `None` if all kernels are 1x1.
+    pub largest_columns: Option<Columns>,
     /// Number of anchors per image.
     pub anchors: usize,
     /// Number of trained scalar parameters: those frozen neither by `model.freeze_stages` nor as `frozen_batch` norms.
@@ -72,6 +75,7 @@ impl RetinaNet {
             stage_output_bytes,
             head_bytes: counter.kept_bytes() - kept,
             largest_map_bytes: counter.largest_map_bytes(),
+            largest_columns: counter.largest_columns().cloned(),
             anchors: output.rows.logits.shape[1],
             trained_parameters: counter.trained_parameters(),
             layers: counter.into_layers(),

@@ -45,3 +45,19 @@ fn frozen_stages_keep_no_maps() {
     assert_eq!(frozen.stage_bytes[2..], all.stage_bytes[2..]);
     assert!(frozen.trained_parameters < all.trained_parameters);
 }
+
+/// The input of the 7x7 stem, unfolded: `[400 * 400, 3 * 7 * 7]` in f32 for a square of 800 pixels. Where the stem is
+/// frozen, that of a 3x3 layer on the map of P3: `[100 * 100, 256 * 3 * 3]`; layer1's has as many values.
+#[test]
+fn the_largest_unfolded_input_is_named() {
+    let mut model = TorchvisionArch::V1.model();
+    let largest = |model: &foveal_detector::ModelConfig, batch| {
+        model.count(CHANNELS, InputSize { batch, height: 800, width: 800 }).largest_columns.unwrap()
+    };
+    let columns = largest(&model, 2);
+    assert_eq!((columns.layer.as_str(), columns.bytes), ("backbone.body.conv1", 2 * 4 * 400 * 400 * 147));
+    model.freeze_stages = 1;
+    let columns = largest(&model, 1);
+    assert_eq!((columns.layer.as_str(), columns.bytes), ("backbone.body.layer1.0.conv2", 4 * 200 * 200 * 64 * 9));
+    assert_eq!(columns.bytes, 4 * 100 * 100 * 256 * 9);
+}

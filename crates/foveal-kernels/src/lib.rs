@@ -14,6 +14,7 @@
 mod cpu;
 mod ops;
 
+pub use cpu::matmul::instruction_set;
 pub use cpu::route::{reference, set_reference, takes_maps};
 pub use ops::affine::affine;
 pub use ops::batch_norm::{BatchNormOutput, batch_norm_train};

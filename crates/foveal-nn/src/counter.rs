@@ -66,6 +66,16 @@ pub struct CountedRows {
     pub shape: [usize; 3],
 }
 
+/// The unfolded input of a convolution (im2col): the matrix `[batch * out_height * out_width, in_channels * kernel *
+/// kernel]` whose product with the weights is the convolution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Columns {
+    /// Name of the layer, as in [`LayerCount::name`].
+    pub layer: String,
+    /// Number of bytes of the matrix in `f32`, for the whole batch and one map.
+    pub bytes: u64,
+}
+
 /// The interpreter of a forward pass that counts parameters, multiply-adds and the memory that a backward pass needs.
 ///
 /// The memory is that of the autodiff nodes of the fused CPU kernels: a convolution keeps its input if its weight is
@@ -79,6 +89,8 @@ pub struct Counter {
     kept: BTreeMap<usize, u64>,
     /// Number of bytes of the largest map.
     largest: u64,
+    /// The largest unfolded input of a convolution.
+    columns: Option<Columns>,
     /// Number of values in parameters that are trained.
     trained: u64,
 }
@@ -117,6 +129,13 @@ impl Counter {
         self.largest
     }
 
+    /// The largest unfolded input of a convolution with a kernel larger than 1x1, among those that a GPU may compute
+    /// through a matrix product: every convolution of stride 1, whose forward pass and gradients can take that way, and
+    /// the others if their weights are trained. `None` if there is none.
+    pub fn largest_columns(&self) -> Option<&Columns> {
+        self.columns.as_ref()
+    }
+
     fn map(&mut self, shape: [usize; 4], tracked: bool) -> CountedMap {
         self.maps += 1;
         let map = CountedMap { id: self.maps, shape, tracked };
@@ -132,6 +151,14 @@ impl Counter {
         let [out_channels, in_group, kernel, _] = conv.layer.weight.dims();
         let options = conv.layer.options;
         let weights = (out_channels * in_group * kernel * kernel) as u64;
+        if kernel > 1 && (options.stride == 1 || is_trained(&conv.layer.weight)) {
+            let row = (in_group * options.groups * kernel * kernel) as u64;
+            let rows = outputs.iter().map(|[batch, _, height, width]| (batch * height * width) as u64).max();
+            let bytes = F32 * row * rows.unwrap_or(0);
+            if self.columns.as_ref().is_none_or(|largest| largest.bytes < bytes) {
+                self.columns = Some(Columns { layer: self.scopes.path(conv.name), bytes });
+            }
+        }
         let positions: u64 = outputs.iter().map(|[batch, _, height, width]| (batch * height * width) as u64).sum();
         let mut kind = format!("{kernel}x{kernel} convolution");
         if options.stride > 1 {

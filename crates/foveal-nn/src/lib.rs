@@ -16,9 +16,9 @@ mod stats;
 mod traced;
 
 pub use conv::Conv2d;
-pub use counter::{CountedMap, CountedRows, Counter, LayerCount};
+pub use counter::{Columns, CountedMap, CountedRows, Counter, LayerCount};
 pub use eager::{Eager, TensorLevels};
-pub use foveal_kernels::{Activation, ConvOptions, MapSize};
+pub use foveal_kernels::{Activation, ConvOptions, MapSize, instruction_set};
 pub use graph::{Graph, Named, named};
 pub use init::Init;
 pub use norm::{NORM_EPS, NORM_GROUPS, Norm, NormKind, RUNNING_MOMENTUM};

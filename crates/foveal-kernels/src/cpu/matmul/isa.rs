@@ -16,6 +16,20 @@ pub(crate) enum Isa {
     Neon,
 }
 
+/// The name of the vector instruction set that the fused CPU kernels use on this processor: `AVX-512`, `AVX2`, `NEON` or
+/// `portable` (what the compiler makes of plain arrays).
+pub fn instruction_set() -> &'static str {
+    match isa() {
+        Isa::Portable => "portable",
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => "AVX2",
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => "AVX-512",
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => "NEON",
+    }
+}
+
 /// The best instruction set that this processor supports.
 pub(crate) fn isa() -> Isa {
     #[cfg(test)]

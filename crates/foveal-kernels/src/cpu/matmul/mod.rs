@@ -8,6 +8,7 @@ pub(crate) mod lanes;
 use std::marker::PhantomData;
 
 use super::parallel::SharedMut;
+pub use isa::instruction_set;
 use isa::on_best_isa;
 use lanes::Lanes;
 
