@@ -1,10 +1,13 @@
 //! The error type of training, evaluation and benchmarks.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use foveal_criterion::Fault;
 
 use foveal_base::{SettingError, WriteError};
+
+use crate::memory::DoesNotFit;
 
 /// An error of training, evaluation or a benchmark. Each message names the file, key, image or step it is about.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +15,49 @@ pub enum TrainError {
     /// A value of the configuration cannot be used.
     #[error(transparent)]
     Config(#[from] SettingError),
+    /// A batch is too large for the device.
+    #[error(transparent)]
+    DoesNotFit(#[from] DoesNotFit),
+    /// The batch size cannot be computed, because the device does not state how much memory it has.
+    #[error(
+        "the batch size cannot be computed from the memory, because the driver of this device does not state how much it \
+         has; set train.batch_size instead"
+    )]
+    UnknownMemory,
+    /// The device had no memory for a step.
+    #[error(
+        "the device ran out of memory at step {step}: {found}. {demand}. {advice}{}",
+        state.as_ref().map(|state| format!(". {state}")).unwrap_or_default()
+    )]
+    OutOfMemory {
+        /// Number of the step, counted from 1.
+        step: u64,
+        /// The words of the driver.
+        found: String,
+        /// What a step is expected to need.
+        demand: String,
+        /// What to do.
+        advice: String,
+        /// The newest saved training state, unless no step was made since the start of the run.
+        state: Option<Box<SavedState>>,
+    },
+    /// The device failed or was lost during the training.
+    #[error(
+        "{} at step {step}: {found}. {}If it happens again, look for messages of the driver in the system's log, update \
+         the driver, or train with another --device",
+        if *lost { "the device was lost" } else { "the device failed" },
+        state.as_ref().map(|state| format!("{state}. ")).unwrap_or_default()
+    )]
+    Device {
+        /// Whether the device is lost, so that nothing can be computed on it any more.
+        lost: bool,
+        /// Number of the step, counted from 1.
+        step: u64,
+        /// The words of the driver.
+        found: String,
+        /// The newest saved training state, if there is one.
+        state: Option<Box<SavedState>>,
+    },
     /// A data set cannot be opened, or an image cannot be loaded.
     #[error(transparent)]
     Data(#[from] foveal_data::DataError),
@@ -217,6 +263,36 @@ pub enum TrainError {
         /// COCO ids of the images of the step.
         images: Vec<i64>,
     },
+}
+
+/// A training state on disk, in the message of a run that ended without saving a newer one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedState {
+    /// Path of the file.
+    pub path: PathBuf,
+    /// Folder of the run.
+    pub run: PathBuf,
+    /// Number of optimizer steps of the state.
+    pub step: u64,
+    /// Age of the file in seconds.
+    pub seconds: u64,
+}
+
+impl fmt::Display for SavedState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, run, step, seconds } = self;
+        let age = match seconds {
+            0..120 => format!("{seconds} seconds"),
+            120..7200 => format!("{} minutes", seconds / 60),
+            _ => format!("{} hours", seconds / 3600),
+        };
+        write!(
+            f,
+            "The newest training state is {} of step {step}, saved {age} ago; continue with --resume --out {}",
+            path.display(),
+            run.display()
+        )
+    }
 }
 
 fn list(ids: &[i64]) -> String {

@@ -17,6 +17,7 @@ use foveal_eval::Scored;
 
 use crate::config::{EvalConfig, RunConfig};
 use crate::error::TrainError;
+use crate::memory::{Demand, DeviceLimits, largest_input};
 use crate::run::{Evaluation, MeanLosses, Progress};
 
 /// Evaluates networks of one configuration on one data set.
@@ -55,7 +56,8 @@ impl Evaluator {
     /// # Errors
     /// [`TrainError::Data`] when an image cannot be loaded, [`TrainError::TooManySkipped`] when more images cannot be
     /// loaded than `data.max_skipped` allows, [`TrainError::NonFiniteOutput`] when the network's output for an image is
-    /// NaN or infinite, [`TrainError::Eval`] when the detections cannot be evaluated against the ground truth.
+    /// NaN or infinite, [`TrainError::DoesNotFit`] when a batch is too large for the device, [`TrainError::Eval`] when
+    /// the detections cannot be evaluated against the ground truth.
     ///
     /// # Panics
     /// When `network` does not fit the model configuration of this evaluator.
@@ -65,6 +67,7 @@ impl Evaluator {
         progress: &mut dyn Progress,
         stop: &AtomicBool,
     ) -> Result<Option<Evaluation>, TrainError> {
+        self.fits_on_device()?;
         let options = LoaderOptions {
             batch_size: self.eval.batch_size,
             seed: 0,
@@ -124,6 +127,21 @@ impl Evaluator {
         }
         let (images, left_out) = (sums.images, left_out.len());
         Ok(Some(Evaluation { metrics, losses: sums.mean(&self.loss), images, left_out, detections }))
+    }
+
+    /// Compares the largest batch with the limits of the device.
+    ///
+    /// # Errors
+    /// [`TrainError::DoesNotFit`] when it is too large.
+    fn fits_on_device(&self) -> Result<(), TrainError> {
+        let limits = DeviceLimits::of(&self.device);
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let batch = self.eval.batch_size;
+        let size = largest_input(self.dataset.records(), &self.data, false, batch);
+        let classes = self.dataset.label_map().categories().len();
+        Ok(Demand::of_inference(&self.model, classes, size).check("eval.batch_size", batch, limits)?)
     }
 
     /// Reports images that could not be loaded and adds their ids to `left_out`.

@@ -11,6 +11,7 @@ mod config;
 mod device;
 mod error;
 mod evaluate;
+mod fault;
 mod first_loss;
 mod memory;
 mod pass;
@@ -29,9 +30,12 @@ pub use blackbox::{
 };
 pub use config::{BenchConfig, EvalConfig, NonFinitePolicy, OptimizerKind, RunConfig, ScheduleKind, TrainConfig};
 pub use device::is_host;
-pub use error::TrainError;
+pub use error::{SavedState, TrainError};
 pub use evaluate::Evaluator;
-pub use memory::TrainingMemory;
+pub use fault::{DeviceFault, FaultKind};
+pub use memory::{
+    AutoBatch, Bound, DeviceLimits, DoesNotFit, InferenceCheck, Room, TooLarge, TrainingMemory, auto_batch,
+};
 pub use run::{
     Best, EpochEvent, EpochRecord, EpochStart, Evaluated, Evaluation, EvaluationEvent, EvaluationRecord,
     EvaluationReport, LogEnd, LogPosition, MeanLosses, NonFiniteEvent, NonFiniteRecord, Premises, Progress, RunDir,

@@ -23,6 +23,7 @@ use crate::update::{GradientOptions, learning_rate};
 use recover::AfterStep;
 use targets::{check_classes, normalizer};
 
+mod device;
 mod recover;
 mod resume;
 mod setup;
@@ -81,6 +82,11 @@ pub struct Summary {
 /// - [`TrainError::FirstLossCheck`] when the first class loss is implausible
 /// - [`TrainError::NonFinite`] or [`TrainError::NonFiniteState`] when a loss, gradient or weight is NaN or infinite
 /// - [`TrainError::Eval`] when the validation set cannot be evaluated
+/// - [`TrainError::DoesNotFit`] when a batch is too large for the device, [`TrainError::OutOfMemory`] and
+///   [`TrainError::Device`] when the device fails
+///
+/// # Panics
+/// If a panic in the training was not caused by a failure of the device.
 pub fn train(
     config: &RunConfig,
     device: &Device,
@@ -90,7 +96,7 @@ pub fn train(
     stop: &AtomicBool,
 ) -> Result<Outcome, TrainError> {
     let mut trainer = Trainer::new(config, device, run, start, progress, stop)?;
-    let outcome = trainer.run();
+    let outcome = trainer.run_on_device();
     trainer.keep_last_bad_step();
     outcome
 }
@@ -123,6 +129,10 @@ struct Trainer<'a> {
     saved_step: u64,
     /// Whether the next update is the first one of a new class head, whose class loss can be predicted and checked.
     check_first_loss: bool,
+    /// Whether the kernels for the shapes of a step are tuned: always on a CPU, after the first step on a GPU.
+    tuned: bool,
+    /// Number of the step that was begun last, counted from 1.
+    current_step: u64,
 }
 
 /// How an epoch ended.
@@ -202,7 +212,7 @@ impl Trainer<'_> {
                 self.save_inside_epoch()?;
                 return Ok(EpochEnd::Stopped);
             }
-            if !group.is_empty() && self.update(epoch, group)? == AfterStep::Rewound {
+            if !group.is_empty() && self.step(epoch, group)? == AfterStep::Rewound {
                 return Ok(EpochEnd::Rewound);
             }
             self.session.meta.batch = batches.position();

@@ -42,6 +42,15 @@ pub trait Progress {
     /// Called with a message for the user, such as which weights were loaded or why an image was left out. Warnings
     /// begin with `warning: `.
     fn message(&mut self, _text: &str) {}
+    /// Called on a GPU before the first optimizer step, in which Burn tunes its kernels.
+    fn tuning_start(&mut self) {}
+    /// Called when the first step on a GPU is done, with its duration in seconds.
+    fn tuning_end(&mut self, _seconds: f64) {}
+    /// The last panic of a thread of the device that says why the device failed, in the words of the driver. Such a
+    /// thread catches its panics, so only a program with a panic hook knows them.
+    fn device_report(&mut self) -> Option<String> {
+        None
+    }
     /// Called at the beginning of each epoch, before its first step.
     fn epoch_start(&mut self, _start: &EpochStart) {}
     /// Called after each optimizer step with its number, counted from 1. `_read` holds the mean losses since the last

@@ -9,6 +9,7 @@ use foveal_backbone::STAGES;
 use foveal_data::{AugmentConfig, epoch_len};
 use foveal_detector::CheckpointMeta;
 
+use super::device::fits_on_device;
 use super::resume::{Resumed, resumed};
 use super::{Start, Trainer};
 use crate::config::RunConfig;
@@ -60,6 +61,7 @@ impl<'a> Trainer<'a> {
                 Resumed { session, evaluated: Evaluated::default(), log_end: LogEnd::default() }
             }
         };
+        fits_on_device(config, &sets, &session, &device)?;
         if let Some(kept) = run.write_config(config)? {
             progress.message(&format!("the earlier configuration is kept as {}", kept.display()));
         }
@@ -90,6 +92,8 @@ impl<'a> Trainer<'a> {
         let evaluator = Evaluator::new(&config, model, Arc::clone(&sets.val), &device);
         Ok(Self {
             step_log: StepLog::new(log_every(&config, &device)),
+            tuned: is_host(&device),
+            current_step: session.meta.step + 1,
             check_first_loss: config.train.step0_check && session.new_class_head,
             saved: Instant::now(),
             saved_step: session.meta.step,

@@ -1,0 +1,138 @@
+//! The part of the training loop that knows the device: what fits on it, its first step, and its failures.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Instant;
+
+use burn::tensor::Device;
+use foveal_data::Batch;
+
+use super::recover::AfterStep;
+use super::{Outcome, Trainer};
+use crate::config::RunConfig;
+use crate::error::{SavedState, TrainError};
+use crate::fault::{DeviceFault, FaultKind, message};
+use crate::memory::{Demand, DeviceLimits, bytes_text, largest_input};
+use crate::session::Session;
+use crate::sets::Sets;
+
+/// Part of the memory that a batch may take that is proposed after a failure.
+const PROPOSED_SHARE: f64 = 0.7;
+
+/// Compares the largest batches of the training and of the evaluation with the limits of the device.
+///
+/// # Errors
+/// [`TrainError::DoesNotFit`] when one is too large.
+pub(super) fn fits_on_device(
+    config: &RunConfig,
+    sets: &Sets,
+    session: &Session,
+    device: &Device,
+) -> Result<(), TrainError> {
+    let limits = DeviceLimits::of(device);
+    if limits.is_empty() {
+        return Ok(());
+    }
+    let batch = config.train.batch_size;
+    training_demand(config, sets, session).check("train.batch_size", batch, limits)?;
+    let batch = config.eval.batch_size;
+    let size = largest_input(sets.val.records(), &config.data, false, batch);
+    let classes = sets.categories().len();
+    Ok(Demand::of_inference(&session.meta.model, classes, size).check("eval.batch_size", batch, limits)?)
+}
+
+/// The demand of the largest training batch. It touches no tensor of the device, which may have failed.
+fn training_demand(config: &RunConfig, sets: &Sets, session: &Session) -> Demand {
+    let size = largest_input(sets.train.records(), &config.data, true, config.train.batch_size);
+    Demand::of_training(&config.train, &session.meta.model, sets.categories().len(), size)
+}
+
+impl Trainer<'_> {
+    /// Runs the training. A panic that a failure of the device caused becomes an error; all others go on.
+    pub(super) fn run_on_device(&mut self) -> Result<Outcome, TrainError> {
+        match catch_unwind(AssertUnwindSafe(|| self.run())) {
+            Ok(outcome) => outcome,
+            Err(payload) => {
+                let reported = self.progress.device_report();
+                match DeviceFault::cause(message(&*payload), reported.as_deref()) {
+                    Some(fault) => Err(self.failed(fault)),
+                    None => resume_unwind(payload),
+                }
+            }
+        }
+    }
+
+    /// One optimizer step over `batches`. The first one on a GPU is announced, because its kernels are tuned, and waited
+    /// for, so that a batch that is too large is found here.
+    pub(super) fn step(&mut self, epoch: usize, batches: Vec<Batch>) -> Result<AfterStep, TrainError> {
+        self.current_step = self.session.meta.step + 1;
+        if self.tuned {
+            return self.update(epoch, batches);
+        }
+        self.tuned = true;
+        let started = Instant::now();
+        self.progress.tuning_start();
+        let done = self.update(epoch, batches).and_then(|after| {
+            // Waits for the device, once in a run.
+            let synced = self.device.sync().map_err(|error| self.failed(DeviceFault::of_device(&error.to_string())));
+            synced.map(|()| after)
+        });
+        self.progress.tuning_end(started.elapsed().as_secs_f64());
+        done
+    }
+
+    /// The error of a failure of the device.
+    fn failed(&self, fault: DeviceFault) -> TrainError {
+        let DeviceFault { kind, text: found } = fault;
+        let (step, state) = (self.current_step, self.saved_state());
+        match kind {
+            FaultKind::OutOfMemory => {
+                let (demand, advice) = self.memory_advice();
+                TrainError::OutOfMemory { step, found, demand, advice, state: state.filter(|state| state.step > 0) }
+            }
+            FaultKind::Lost | FaultKind::Other => {
+                TrainError::Device { lost: kind == FaultKind::Lost, step, found, state }
+            }
+        }
+    }
+
+    /// What a step is expected to need, and a batch that should fit.
+    fn memory_advice(&self) -> (String, String) {
+        let batch = self.config.train.batch_size;
+        let demand = training_demand(&self.config, &self.sets, &self.session);
+        let limits = DeviceLimits::of(&self.device);
+        let has = match limits.memory_bytes {
+            Some(bytes) => format!("the device has {}", bytes_text(bytes)),
+            None => "the driver does not state how much the device has".to_owned(),
+        };
+        let needs = format!(
+            "A step with train.batch_size = {batch} is expected to need at least {}; {has}, and other programs may use \
+             part of it",
+            bytes_text(demand.memory(batch))
+        );
+        let room = limits.memory_bytes.map(|bytes| (PROPOSED_SHARE * bytes as f64) as u64);
+        let by_count = demand.most(DeviceLimits { memory_bytes: room, ..limits }, 1.0).unwrap_or(batch);
+        // The count has just proved too low for this batch.
+        let smaller = by_count.min(batch / 2);
+        let checkpointing =
+            if self.config.train.activation_checkpointing { "" } else { ", or train.activation_checkpointing = true" };
+        let advice = match smaller {
+            0 => format!("Lower data.min_size and data.max_size (or data.fixed_size){checkpointing}"),
+            most => format!(
+                "Try train.batch_size = {most}, which should fit, and raise train.accumulate to keep the size of an \
+                 update{checkpointing}"
+            ),
+        };
+        (needs, advice)
+    }
+
+    /// The newest training state that is on disk.
+    fn saved_state(&self) -> Option<Box<SavedState>> {
+        let path = [self.run.state(), self.run.previous_state()].into_iter().find(|path| path.is_file())?;
+        let age = path.metadata().and_then(|known| known.modified()).ok()?.elapsed().unwrap_or_default();
+        let run = self.run.root().to_owned();
+        Some(Box::new(SavedState { path, run, step: self.saved_step, seconds: age.as_secs() }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! Limits and failures of a device, which a CPU backend with injected limits and panics stands for.
+
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+use crate::device::tests::as_accelerator;
+use crate::memory::{DoesNotFit, TooLarge, with_limits};
+use crate::run::{Progress, RunDir, StepRecord};
+use crate::testing::tiny;
+use crate::train::{Start, train};
+
+/// Fails as a device does after a step, and records what the loop reports.
+#[derive(Default)]
+struct Failing {
+    /// The step after which the main thread panics, and its message.
+    panic: Option<(u64, &'static str)>,
+    /// What a thread of the device has reported.
+    report: Option<&'static str>,
+    calls: Vec<String>,
+}
+
+impl Progress for Failing {
+    fn step(&mut self, step: u64, _: Option<&StepRecord>) {
+        self.calls.push(format!("step {step}"));
+        if let Some((at, text)) = self.panic
+            && at == step
+        {
+            panic!("{text}");
+        }
+    }
+
+    fn tuning_start(&mut self) {
+        self.calls.push("tuning".to_owned());
+    }
+
+    fn tuning_end(&mut self, seconds: f64) {
+        assert!(seconds > 0.0);
+        self.calls.push("tuned".to_owned());
+    }
+
+    fn device_report(&mut self) -> Option<String> {
+        self.report.map(str::to_owned)
+    }
+}
+
+/// A run that ended, with its folder.
+struct Ended {
+    folder: tempfile::TempDir,
+    outcome: Result<Outcome, TrainError>,
+}
+
+fn run(config: &RunConfig, progress: &mut Failing) -> Ended {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunDir::create(&folder.path().join("r")).unwrap();
+    let outcome = train(config, &Device::flex(), &run, Start::New, progress, &AtomicBool::new(false));
+    Ended { folder, outcome }
+}
+
+fn failing(step: u64, text: &'static str) -> Failing {
+    Failing { panic: Some((step, text)), ..Failing::default() }
+}
+
+#[test]
+fn a_batch_beyond_a_limit_is_refused_before_anything_is_written() {
+    let mut config = tiny();
+    config.train.batch_size = 8;
+    let refused = |config: &RunConfig, limits| {
+        let Ended { folder, outcome } = with_limits(limits, || run(config, &mut Failing::default()));
+        let root = folder.path().join("r");
+        assert!(!root.join("config.toml").exists() && !root.join("state/last.safetensors").exists());
+        match outcome {
+            Err(TrainError::DoesNotFit(refused)) => refused,
+            other => panic!("{other:?}"),
+        }
+    };
+    // The largest tensor is the unfolded input of the stem: 3 * 7 * 7 values in f32 for each of 32x32 pixels.
+    let per_image = 4 * 32 * 32 * 147;
+    let limit = 3 * per_image + 1;
+    let tensor = DeviceLimits { tensor_bytes: Some(limit), memory_bytes: None };
+    let DoesNotFit { key, batch, size, most, too_large } = refused(&config, tensor);
+    assert_eq!((key, batch, size), ("train.batch_size", 8, [64, 64]));
+    let expected = TooLarge::Tensor {
+        what: "the unfolded input of the convolution backbone.body.conv1".to_owned(),
+        bytes: 8 * per_image,
+        limit,
+    };
+    assert_eq!((most, too_large), (3, expected));
+    config.train.batch_size = most;
+    config.eval.batch_size = 64;
+    assert_eq!(refused(&config, tensor).key, "eval.batch_size");
+
+    let memory = DeviceLimits { tensor_bytes: None, memory_bytes: Some(2 << 20) };
+    let DoesNotFit { key, too_large, .. } = refused(&config, memory);
+    assert_eq!(key, "train.batch_size");
+    assert!(matches!(too_large, TooLarge::Memory { limit: 0x20_0000, bytes } if bytes > 0x20_0000), "{too_large:?}");
+
+    config.eval.batch_size = 1;
+    let enough = DeviceLimits { tensor_bytes: Some(limit), memory_bytes: Some(1 << 30) };
+    let ended = with_limits(enough, || run(&config, &mut Failing::default()));
+    assert!(matches!(ended.outcome, Ok(Outcome::Finished(_))), "{:?}", ended.outcome);
+}
+
+#[test]
+fn memory_that_runs_out_in_the_first_step_is_an_error_with_a_smaller_batch() {
+    let limits = DeviceLimits { tensor_bytes: None, memory_bytes: Some(1 << 30) };
+    let mut progress = failing(1, "wgpu error: Out of Memory");
+    let ended = with_limits(limits, || as_accelerator(|| run(&tiny(), &mut progress)));
+    let error = ended.outcome.unwrap_err();
+    let TrainError::OutOfMemory { step: 1, state: None, .. } = &error else { panic!("{error:?}") };
+    let text = error.to_string();
+    for words in [
+        "the device ran out of memory at step 1: wgpu error: Out of Memory. A step with train.batch_size = 2 is expected to \
+         need at least ",
+        "; the device has 1.00 GiB",
+        "Try train.batch_size = 1, which should fit",
+        "train.activation_checkpointing = true",
+    ] {
+        assert!(text.contains(words), "expected `{words}` in: {text}");
+    }
+}
+
+#[test]
+fn one_image_that_does_not_fit_asks_for_smaller_images() {
+    let mut config = tiny();
+    (config.train.batch_size, config.train.activation_checkpointing) = (1, true);
+    let error = run(&config, &mut failing(1, "out of device memory allocating 64 bytes")).outcome.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("the driver does not state how much the device has"), "{text}");
+    assert!(text.ends_with("Lower data.min_size and data.max_size (or data.fixed_size)"), "{text}");
+}
+
+/// Four steps make an epoch, and the state is saved after each epoch.
+#[test]
+fn a_lost_device_names_the_last_state() {
+    let ended = run(&tiny(), &mut failing(6, "The device is poisoned\nCaused by:\n  Unknown: reset"));
+    let error = ended.outcome.unwrap_err();
+    let TrainError::Device { lost: true, step: 6, state: Some(state), .. } = &error else { panic!("{error:?}") };
+    assert_eq!((state.step, &state.path), (4, &ended.folder.path().join("r/state/last.safetensors")));
+    assert!(state.seconds < 600 && state.path.is_file());
+    let text = error.to_string();
+    assert!(
+        text.starts_with("the device was lost at step 6: The device is poisoned Caused by: Unknown: reset."),
+        "{text}"
+    );
+    assert!(text.contains("last.safetensors of step 4, saved ") && text.contains("--resume --out "), "{text}");
+}
+
+#[test]
+fn a_read_that_fails_is_explained_by_the_thread_of_the_device() {
+    let read = "Error while reading data: use `try_into_data` instead to catch the error at runtime: NotFound";
+    let mut progress = Failing { report: Some("wgpu error: Out of Memory"), ..failing(5, read) };
+    let error = run(&tiny(), &mut progress).outcome.unwrap_err();
+    let TrainError::OutOfMemory { step: 5, state: Some(state), .. } = &error else { panic!("{error:?}") };
+    assert_eq!(state.step, 4);
+}
+
+#[test]
+fn other_panics_are_not_those_of_a_device() {
+    let caught = catch_unwind(AssertUnwindSafe(|| run(&tiny(), &mut failing(2, "index out of bounds"))));
+    let payload = caught.err().expect("the panic goes on");
+    assert_eq!(message(&*payload), "index out of bounds");
+}
+
+#[test]
+fn only_the_first_step_on_a_gpu_is_announced() {
+    let mut progress = Failing::default();
+    assert!(as_accelerator(|| run(&tiny(), &mut progress)).outcome.is_ok());
+    assert_eq!(progress.calls[..4], ["tuning", "step 1", "tuned", "step 2"]);
+    assert_eq!(progress.calls.iter().filter(|call| call.starts_with("tun")).count(), 2);
+    let mut on_cpu = Failing::default();
+    assert!(run(&tiny(), &mut on_cpu).outcome.is_ok());
+    assert_eq!(on_cpu.calls[..2], ["step 1", "step 2"]);
+}
