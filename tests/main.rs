@@ -4,6 +4,7 @@ mod bad_input;
 mod blackbox;
 mod configuration;
 mod data;
+mod devices;
 mod exchange;
 mod export;
 mod images;

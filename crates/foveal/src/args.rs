@@ -19,7 +19,8 @@ pub(crate) struct Cli {
 /// Options of every command.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Common {
-    /// Device to compute on: auto, flex, ndarray, wgpu[:index], vulkan[:index], metal[:index] or dx12[:index]
+    /// Device to compute on: auto, flex, ndarray, wgpu[:index], vulkan[:index], metal[:index] or dx12[:index]; auto takes
+    /// a discrete or virtual GPU, else the CPU (flex); `foveal devices` lists them
     #[arg(long, global = true, value_name = "DEVICE", default_value = "auto", help_heading = "Global options")]
     pub device: String,
     /// Number of computation threads [default: one per core]
@@ -70,6 +71,19 @@ pub(crate) enum Command {
     Lab(LabArgs),
     /// Run a training step with a NaN or infinite loss again and find the layer it came from
     Replay(ReplayArgs),
+    /// List the devices that foveal can compute on, with their limits, and test them
+    Devices(DevicesArgs),
+}
+
+/// Arguments of `foveal devices`.
+#[derive(Args, Debug)]
+pub(crate) struct DevicesArgs {
+    /// Test each device for at most 10 seconds: a forward and backward pass, compared with known values
+    #[arg(long)]
+    pub test: bool,
+    /// Write the list as JSON to FILE; - writes to stdout
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Arguments of `foveal train`.
@@ -89,6 +103,9 @@ pub(crate) struct TrainArgs {
     /// Do not check whether the scores and the class loss of the first step are those of a new class head
     #[arg(long)]
     pub no_step0_check: bool,
+    /// Compute train.batch_size from the memory of the device; the learning rate follows it with train.scale_lr
+    #[arg(long)]
+    pub auto_batch: bool,
     /// Train and evaluate on the first N training images only, to test whether they can be learned
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub overfit: Option<u32>,

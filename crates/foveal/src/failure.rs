@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Mutex;
 
+use foveal_train::{DeviceFault, FaultKind};
+
 use crate::console::note;
 
 /// Exit code of a command that succeeded.
@@ -43,12 +45,55 @@ pub(crate) fn report(error: &anyhow::Error) -> u8 {
     if error.is::<Usage>() { USAGE } else { FAILED }
 }
 
-/// The message of the last panic of the main thread, and of the last panic of any thread.
-static PANICS: Mutex<Panics> = Mutex::new(Panics { main: None, any: None });
+/// The messages of the panics of this process.
+static PANICS: Mutex<Panics> = Mutex::new(Panics::none());
 
+/// The messages of the last panics.
 struct Panics {
+    /// Of the main thread.
     main: Option<String>,
+    /// Of any thread.
     any: Option<String>,
+    /// Of any thread that says why a device failed. The threads of a device catch their panics, and the main thread then
+    /// fails at a value that was never computed.
+    device: Option<String>,
+}
+
+impl Panics {
+    const fn none() -> Self {
+        Self { main: None, any: None, device: None }
+    }
+
+    fn record(&mut self, text: String, is_main: bool) {
+        if DeviceFault::recognise(&text).is_some() {
+            self.device = Some(text.clone());
+        }
+        if is_main {
+            self.main = Some(text.clone());
+        }
+        self.any = Some(text);
+    }
+
+    /// The line for the panic that ended the command.
+    fn line(&mut self) -> String {
+        let text = self.main.take().or(self.any.take()).unwrap_or_default();
+        match DeviceFault::cause(&text, self.device.as_deref()) {
+            Some(DeviceFault { kind: FaultKind::OutOfMemory, text }) => format!(
+                "error: the device ran out of memory: {text}. Lower eval.batch_size or the size of the images, or choose \
+                 another --device"
+            ),
+            Some(DeviceFault { text, .. }) => format!(
+                "error: the device was lost: {text}. If it happens again, look for messages of the driver in the system's \
+                 log, update the driver, or choose another --device"
+            ),
+            None => format!("error: internal error, please report it as a bug of foveal: {text}"),
+        }
+    }
+}
+
+/// The message of the last panic of a thread that says why a device failed, if there was one.
+pub(crate) fn device_report() -> Option<String> {
+    PANICS.lock().ok()?.device.clone()
 }
 
 /// Records the messages of panics instead of printing them.
@@ -62,17 +107,46 @@ pub(crate) fn install_panic_hook() {
         let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
         let text = format!("{message}{place}");
         if let Ok(mut panics) = PANICS.lock() {
-            if std::thread::current().name() == Some("main") {
-                panics.main = Some(text.clone());
-            }
-            panics.any = Some(text);
+            panics.record(text, std::thread::current().name() == Some("main"));
         }
     }));
 }
 
-/// Prints the panic that ended the command as an internal error, on one line of stderr, and returns the exit code.
+/// Prints the panic that ended the command on one line of stderr, as a failure of the device or as an internal error, and
+/// returns the exit code.
 pub(crate) fn report_panic() -> u8 {
-    let text = PANICS.lock().ok().and_then(|mut panics| panics.main.take().or(panics.any.take()));
-    note!("error: internal error, please report it as a bug of foveal: {}", text.unwrap_or_default());
+    let line = PANICS.lock().map(|mut panics| panics.line());
+    note!("{}", line.unwrap_or_else(|_| "error: internal error".to_owned()));
     FAILED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_internal_error_unless_the_device_caused_it() {
+        let read = "Error while reading data: use `try_into_data` instead at base.rs:2076";
+        let line = |records: &[(&str, bool)]| {
+            let mut panics = Panics::none();
+            records.iter().for_each(|(text, is_main)| panics.record((*text).to_owned(), *is_main));
+            panics.line()
+        };
+        assert!(
+            line(&[("index out of bounds at a.rs:1", true)]).contains("please report it as a bug of foveal: index")
+        );
+        let lines = [
+            line(&[("wgpu error: Out of Memory at device_poison.rs:48", false), (read, true)]),
+            line(&[("wgpu error: Out of Memory at device_poison.rs:48", true)]),
+        ];
+        for line in lines {
+            assert!(line.starts_with("error: the device ran out of memory: wgpu error: Out of Memory"), "{line}");
+            assert!(line.contains("Lower eval.batch_size"), "{line}");
+        }
+        let lost = line(&[("Error while reading data: DevicePoisoned(\"Unknown\") at base.rs:2076", true)]);
+        assert!(lost.starts_with("error: the device was lost: ") && lost.contains("--device"), "{lost}");
+        // Memory that ran out in a kernel that was only tried does not explain a later bug.
+        let bug = line(&[("wgpu error: Out of Memory", false), ("attempt to divide by zero at a.rs:1", true)]);
+        assert!(bug.contains("internal error"), "{bug}");
+    }
 }

@@ -1,17 +1,24 @@
 //! Progress on stderr: bars on a terminal, lines elsewhere. Neither ends a run when it cannot be written.
 
 use std::io::IsTerminal;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use foveal_train::{EpochStart, EvaluationReport, Progress, StepRecord};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::console::{self, note};
+use crate::device::TUNING_IS_KEPT;
+use crate::failure;
 
 /// Time between two progress lines if stderr is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(20);
 /// Template of a bar; the message holds the losses, the learning rate and the speed.
 const TEMPLATE: &str = "{prefix} {bar:24} {pos}/{len} {msg} [{elapsed_precise}, {eta} left]";
+
+/// Template of the first step on a GPU.
+const TUNING_TEMPLATE: &str = "{spinner} {msg} [{elapsed_precise}]";
 
 /// Shows the progress of training and evaluation on stderr.
 pub(crate) struct Console {
@@ -22,6 +29,57 @@ pub(crate) struct Console {
     done: usize,
     status: String,
     last_line: Instant,
+    tuning: Option<Tuning>,
+}
+
+/// What the first step on a GPU is announced as.
+fn tuning_text() -> &'static str {
+    if TUNING_IS_KEPT { "tuning kernels for this GPU (once)" } else { "tuning kernels for this GPU (once in a run)" }
+}
+
+/// Shows how long the first step on a GPU has taken, until it is dropped.
+struct Tuning {
+    bar: Option<ProgressBar>,
+    /// Ends the thread that prints lines when it is dropped.
+    lines: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Tuning {
+    fn start(terminal: bool) -> Self {
+        note!("{}: the first step takes longer than the others", tuning_text());
+        if terminal {
+            let style =
+                ProgressStyle::with_template(TUNING_TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style);
+            if !bar.is_hidden() {
+                bar.set_message(tuning_text());
+                bar.enable_steady_tick(Duration::from_millis(200));
+                return Self { bar: Some(bar), lines: None };
+            }
+        }
+        let (sender, receiver) = channel();
+        let started = Instant::now();
+        let print = move || {
+            while receiver.recv_timeout(LINE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                note!("{}: {:.0} s so far", tuning_text(), started.elapsed().as_secs_f64());
+            }
+        };
+        // Without a thread there are no lines in between.
+        let printer = thread::Builder::new().name("progress".to_owned()).spawn(print).ok();
+        Self { bar: None, lines: printer.map(|printer| (sender, printer)) }
+    }
+}
+
+impl Drop for Tuning {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        if let Some((sender, printer)) = self.lines.take() {
+            drop(sender);
+            let _ = printer.join();
+        }
+    }
 }
 
 impl Console {
@@ -35,6 +93,7 @@ impl Console {
             done: 0,
             status: String::new(),
             last_line: Instant::now(),
+            tuning: None,
         }
     }
 
@@ -87,6 +146,26 @@ impl Console {
 impl Progress for Console {
     fn message(&mut self, text: &str) {
         self.line(text);
+    }
+
+    fn tuning_start(&mut self) {
+        // The bar of the epoch would be drawn between the lines.
+        if let Some(bar) = &self.bar {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        self.tuning = Some(Tuning::start(self.terminal));
+    }
+
+    fn tuning_end(&mut self, seconds: f64) {
+        self.tuning = None;
+        if let Some(bar) = &self.bar {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        self.line(&format!("the first step, with tuning, took {seconds:.1} s"));
+    }
+
+    fn device_report(&mut self) -> Option<String> {
+        failure::device_report()
     }
 
     fn epoch_start(&mut self, start: &EpochStart) {
@@ -151,6 +230,7 @@ impl Progress for Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
+        self.tuning = None;
         self.finish();
     }
 }

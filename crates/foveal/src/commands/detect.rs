@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use foveal_detector::{Detector, Prediction};
 use foveal_image::{ImageLimit, Prepared, Preprocess, RgbImage, padded_length};
+use foveal_train::{DoesNotFit, InferenceCheck};
 use rayon::prelude::*;
 
 /// Number of bytes of the images that are held at the same time, as decoded and as input of the network. A larger image
@@ -81,7 +82,15 @@ impl<'a> Iterator for Groups<'a> {
 }
 
 /// Detects the objects in a group of image files. The results are in the order of the files.
-pub(super) fn detect(detector: &Detector, files: &[PathBuf], options: &Options) -> Vec<Result<Detected, Failed>> {
+///
+/// # Errors
+/// If a batch is too large for the device.
+pub(super) fn detect(
+    detector: &Detector,
+    files: &[PathBuf],
+    options: &Options,
+    check: &mut InferenceCheck,
+) -> Result<Vec<Result<Detected, Failed>>, DoesNotFit> {
     let preprocess = &detector.checkpoint.meta.preprocess;
     let load = |path: &PathBuf| {
         let image = options.limit.load_rgb(path).map_err(|error| Failed::Unreadable(error.into()))?;
@@ -100,9 +109,12 @@ pub(super) fn detect(detector: &Detector, files: &[PathBuf], options: &Options) 
         }));
     }
     for batch in batches(inputs, options.batch_size) {
+        if let Some(first) = batch.first() {
+            check.check(batch.len(), first.padded())?;
+        }
         run(detector, batch, files, &mut results);
     }
-    results
+    Ok(results)
 }
 
 /// A preprocessed image with the index of its file.
@@ -111,11 +123,18 @@ struct Input {
     prepared: Prepared,
 }
 
+impl Input {
+    /// Height and width of the padded image in pixels.
+    fn padded(&self) -> [usize; 2] {
+        [self.prepared.height, self.prepared.width].map(padded_length)
+    }
+}
+
 /// Only images of equal padded size share a batch, so that a batch adds no padding.
 fn batches(inputs: Vec<Input>, batch_size: usize) -> Vec<Vec<Input>> {
     let mut groups: Vec<([usize; 2], Vec<Input>)> = Vec::new();
     for input in inputs {
-        let size = [padded_length(input.prepared.height), padded_length(input.prepared.width)];
+        let size = input.padded();
         match groups.iter_mut().find(|(of, members)| *of == size && members.len() < batch_size) {
             Some((_, members)) => members.push(input),
             None => groups.push((size, vec![input])),

@@ -5,6 +5,7 @@ mod bench;
 mod config;
 mod data;
 mod detect;
+mod devices;
 mod eval;
 mod export;
 mod import;
@@ -43,6 +44,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Loss(args) => loss::run(args, &common),
         Command::Summary(args) => summary::run(&args, &common),
         Command::Lab(args) => lab::run(&args, &common),
+        Command::Devices(args) => devices::run(&args),
         Command::Replay(args) => replay::run(&args, &common),
     }
 }

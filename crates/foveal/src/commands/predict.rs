@@ -8,7 +8,7 @@ use foveal_coco::{CocoDetection, bbox_to_xywh, write_results};
 use foveal_data::OnError;
 use foveal_detector::{Detector, Prediction};
 use foveal_image::RgbImage;
-use foveal_train::RunConfig;
+use foveal_train::{DeviceLimits, InferenceCheck, RunConfig};
 use serde::Serialize;
 
 use super::detect::{Detected, Failed, Groups, Options, detect};
@@ -82,8 +82,10 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
     let mut results = Vec::new();
     let mut coco = Vec::new();
     let mut missing = Missing { images: files.len(), unreadable: 0, non_finite: 0 };
+    let meta = &detector.checkpoint.meta;
+    let mut check = InferenceCheck::new(&meta.model, meta.categories.len(), DeviceLimits::of(&picked.device));
     for group in Groups::new(&files, &detector, &options) {
-        for (path, detected) in group.iter().zip(detect(&detector, group, &options)) {
+        for (path, detected) in group.iter().zip(detect(&detector, group, &options, &mut check)?) {
             let Detected { image, width, height, found } = match detected {
                 Ok(detected) => detected,
                 Err(failed) => {

@@ -18,6 +18,8 @@ use crate::output;
 use crate::outputs::Files;
 
 const MIB: f64 = (1u64 << 20) as f64;
+/// Bytes of an `f32`.
+const F32: u64 = 4;
 
 /// Sums over several layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -77,6 +79,24 @@ struct Summary {
     training_memory: TrainingMemory,
     /// Sum of `training_memory` in bytes.
     training_memory_total: u64,
+    /// Memory in bytes that a training step takes at least on a GPU, by purpose.
+    gpu_training_memory: TrainingMemory,
+    /// Sum of `gpu_training_memory` in bytes.
+    gpu_training_memory_total: u64,
+    /// The largest tensors of a step in bytes. A GPU refuses a batch if one of them is larger than what it can bind, which
+    /// `foveal devices` lists.
+    largest_tensors: LargestTensors,
+}
+
+/// Bytes of the largest tensors of a training step, for the whole batch.
+#[derive(Debug, Serialize)]
+struct LargestTensors {
+    /// The largest feature map.
+    feature_map: u64,
+    /// The largest unfolded input of a convolution (im2col).
+    unfolded_input: u64,
+    /// The class logits.
+    class_logits: u64,
 }
 
 /// Prints the layers of a network with their parameters and multiply-adds, and the expected memory of a training step.
@@ -95,6 +115,12 @@ pub(super) fn run(args: &SummaryArgs, common: &Common) -> Result<u8> {
     let size = InputSize { batch, height, width };
     let count = config.model.count(classes, size);
     let memory = TrainingMemory::expected(&config, &count, classes, size);
+    let gpu = TrainingMemory::expected_on_gpu(&config, &count, classes, size);
+    let largest_tensors = LargestTensors {
+        feature_map: count.largest_map_bytes,
+        unfolded_input: gpu.columns,
+        class_logits: F32 * (batch * count.anchors * config.model.channels(classes)) as u64,
+    };
     let NetworkCount { layers, anchors, trained_parameters, .. } = count;
     let summary = Summary {
         backbone: config.model.backbone.name(),
@@ -108,6 +134,9 @@ pub(super) fn run(args: &SummaryArgs, common: &Common) -> Result<u8> {
         trained_parameters,
         training_memory: memory,
         training_memory_total: memory.total(),
+        gpu_training_memory: gpu,
+        gpu_training_memory_total: gpu.total(),
+        largest_tensors,
     };
     output::emit(args.json.as_deref(), &summary, &table(&summary))?;
     Ok(DONE)
@@ -179,22 +208,37 @@ fn table(summary: &Summary) -> String {
          Numbers in brackets are buffers, which are never trained.\n",
         grouped(summary.trained_parameters)
     );
-    let memory = &summary.training_memory;
-    text += "\nexpected memory of a training step on the CPU (MiB)\n";
-    for (name, bytes) in [
-        ("weights", memory.weights),
-        ("gradients", memory.gradients),
-        ("optimizer", memory.optimizer),
-        ("moving average", memory.average),
-        ("activations", memory.activations),
-        ("losses", memory.losses),
-        ("working buffers", memory.working),
-        ("program", memory.process),
-        ("total", summary.training_memory_total),
+    text + &memory_table(summary)
+}
+
+/// The part of the output on memory.
+fn memory_table(summary: &Summary) -> String {
+    let (cpu, gpu) = (&summary.training_memory, &summary.gpu_training_memory);
+    let mib = |bytes: u64| format!("{:.0}", bytes as f64 / MIB);
+    let mut rows = vec![["memory of a training step (MiB)", "CPU", "GPU, at least"].map(str::to_owned)];
+    for (name, on_cpu, on_gpu) in [
+        ("weights", cpu.weights, gpu.weights),
+        ("gradients", cpu.gradients, gpu.gradients),
+        ("optimizer", cpu.optimizer, gpu.optimizer),
+        ("moving average", cpu.average, gpu.average),
+        ("activations", cpu.activations, gpu.activations),
+        ("losses", cpu.losses, gpu.losses),
+        ("working buffers", cpu.working, gpu.working),
+        ("unfolded input", cpu.columns, gpu.columns),
+        ("program", cpu.process, gpu.process),
+        ("total", summary.training_memory_total, summary.gpu_training_memory_total),
     ] {
-        text += &format!("  {name:<16} {:>8.0}\n", bytes as f64 / MIB);
+        rows.push([format!("  {name}"), mib(on_cpu), mib(on_gpu)]);
     }
-    text
+    let LargestTensors { feature_map, unfolded_input, class_logits } = summary.largest_tensors;
+    format!(
+        "\nexpected {}\nlargest tensors of the batch (MiB): feature map {}, unfolded input of a convolution {}, class logits \
+         {}\n",
+        columns(&rows, 1),
+        mib(feature_map),
+        mib(unfolded_input),
+        mib(class_logits)
+    )
 }
 
 /// Formats rows in aligned columns. The first `texts` columns are aligned to the left, the others to the right.

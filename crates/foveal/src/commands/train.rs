@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use foveal_train::{Outcome, RunConfig, RunDir, Start, train};
+use anyhow::{Context, Result, anyhow};
+use burn::tensor::Device;
+use foveal_train::{DeviceLimits, Outcome, Room, RunConfig, RunDir, Start, auto_batch, is_host, train};
 
 use super::interrupt;
 use crate::args::{Common, TrainArgs};
@@ -28,11 +29,24 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
         config.train.step0_check = false;
     }
     let picked = device::pick(&common.device)?;
+    if args.auto_batch && !args.resume {
+        take_batch(&mut config, &picked.device)?;
+    }
     let stop = interrupt::flag()?;
     let mut console = Console::new();
     let run = folder(args, &config, &console)?;
+    if args.auto_batch && args.resume {
+        if run.has_state() {
+            keep_batch(&mut config, &run)?;
+        } else {
+            take_batch(&mut config, &picked.device)?;
+        }
+    }
     let start = if args.resume { Start::Resume { allow_changes: args.allow_changes } } else { Start::New };
     console.line(&format!("run {}, device {}", run.root().display(), picked.name));
+    if let Some(gpu) = &picked.gpu {
+        console.line(&gpu.text());
+    }
     match train(&config, &picked.device, &run, start, &mut console, &stop) {
         Ok(Outcome::Finished(summary)) => {
             drop(console);
@@ -66,6 +80,43 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
             Err(error.into())
         }
     }
+}
+
+/// Sets the batch size that the memory of the device has room for, and says what it follows from.
+///
+/// # Errors
+/// If the training set cannot be opened, the memory is unknown, or there is no room for one image.
+fn take_batch(config: &mut RunConfig, device: &Device) -> Result<()> {
+    let room = if is_host(device) {
+        let memory = device::main_memory().ok_or_else(|| {
+            anyhow!("--auto-batch: this system does not state how much memory is free; set train.batch_size instead")
+        })?;
+        Room::Cpu { free: memory.free }
+    } else {
+        Room::Gpu(DeviceLimits::of(device))
+    };
+    let auto = auto_batch(config, room).context("--auto-batch")?;
+    config.train.batch_size = auto.batch;
+    config.validate().context("--auto-batch")?;
+    note!("--auto-batch: {auto}");
+    let follows = match config.train.scale_lr {
+        true => "train.lr for 16 images, scaled to the images of a step (train.scale_lr)",
+        false => "train.lr as it is, because train.scale_lr = false",
+    };
+    note!("--auto-batch: the learning rate is {} after the warm-up: {follows}", config.train.base_lr());
+    Ok(())
+}
+
+/// Sets the batch size with which the run was begun.
+///
+/// # Errors
+/// If the configuration of the run cannot be read.
+fn keep_batch(config: &mut RunConfig, run: &RunDir) -> Result<()> {
+    let saved = config::load(Some(&run.config()), &[]).context("--auto-batch --resume")?;
+    config.train.batch_size = saved.train.batch_size;
+    config.validate().context("--auto-batch --resume")?;
+    note!("--auto-batch: train.batch_size = {}, with which the run was begun", config.train.batch_size);
+    Ok(())
 }
 
 /// Creates or opens the run directory.
