@@ -315,36 +315,6 @@ impl fmt::Display for SavedState {
     }
 }
 
-/// A training state on disk, in the message of a run that ended without saving a newer one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SavedState {
-    /// Path of the file.
-    pub path: PathBuf,
-    /// Folder of the run.
-    pub run: PathBuf,
-    /// Number of optimizer steps of the state.
-    pub step: u64,
-    /// Age of the file in seconds.
-    pub seconds: u64,
-}
-
-impl fmt::Display for SavedState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, run, step, seconds } = self;
-        let age = match seconds {
-            0..120 => format!("{seconds} seconds"),
-            120..7200 => format!("{} minutes", seconds / 60),
-            _ => format!("{} hours", seconds / 3600),
-        };
-        write!(
-            f,
-            "The newest training state is {} of step {step}, saved {age} ago; continue with --resume --out {}",
-            path.display(),
-            run.display()
-        )
-    }
-}
-
 fn list(ids: &[i64]) -> String {
     ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
 }

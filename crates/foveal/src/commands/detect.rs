@@ -130,13 +130,6 @@ impl Input {
     }
 }
 
-impl Input {
-    /// Height and width of the padded image in pixels.
-    fn padded(&self) -> [usize; 2] {
-        [self.prepared.height, self.prepared.width].map(padded_length)
-    }
-}
-
 /// Only images of equal padded size share a batch, so that a batch adds no padding.
 fn batches(inputs: Vec<Input>, batch_size: usize) -> Vec<Vec<Input>> {
     let mut groups: Vec<([usize; 2], Vec<Input>)> = Vec::new();
