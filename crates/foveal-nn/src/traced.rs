@@ -131,11 +131,6 @@ impl Traced {
     }
 }
 
-/// Statistics of the maps of all pyramid levels.
-fn of_levels(levels: &TensorLevels) -> ValueStats {
-    levels.tensors().map(ValueStats::of_tensor).reduce(ValueStats::merged).unwrap_or_default()
-}
-
 fn convolution(scopes: &Scopes, conv: Named<'_, Conv2d>, input: ValueStats) -> Turn {
     let layer = scopes.path(conv.name);
     let weight =
@@ -250,12 +245,12 @@ impl Graph for Traced {
         activation: Activation,
     ) -> TensorLevels {
         let y = Eager.conv_levels(conv, norm, x.clone(), activation);
-        self.layer(conv, norm, of_levels(&y), |scopes| {
-            let input = of_levels(&x);
+        self.layer(conv, norm, y.stats(), |scopes| {
+            let input = x.stats();
             if input.non_finite() > 0 {
                 return None;
             }
-            let between = of_levels(&Eager.conv_levels(conv, None, x, Activation::None));
+            let between = Eager.conv_levels(conv, None, x, Activation::None).stats();
             match norm {
                 Some(norm) if between.non_finite() == 0 => Some(norm_layer(scopes, norm, Operation::Norm, between)),
                 _ => Some(convolution(scopes, conv, input)),
