@@ -20,6 +20,7 @@ pub struct TensorLevels(Storage);
 
 /// The memory of the maps of several levels.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a forward pass holds few of them, and each holds tensors")]
 enum Storage {
     /// All levels in one tensor, which the CPU kernels process at once.
     Joined {

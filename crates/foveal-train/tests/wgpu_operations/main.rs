@@ -155,6 +155,7 @@ fn rows(device: &Device) -> [Tensor<3>; 2] {
 }
 
 /// Counts the parts and the whole of a step and prints what is in them.
+#[allow(clippy::print_stdout, reason = "the table is shown where the test fails")]
 fn measured(device: &Device) -> Blocks {
     let blocks_of = |name: &str, counts: Counts| {
         println!("{name}: {counts}");
