@@ -3,7 +3,7 @@
 
 mod common;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use common::*;
 use foveal_kernels::*;
 use proptest::prelude::*;
@@ -140,7 +140,22 @@ fn sums_that_cancel_are_as_exact_as_others() {
 
 #[test]
 fn upsampling_follows_torchs_rule_for_any_ratio() {
-    for (h, w, th, tw) in [(4, 6, 2, 3), (5, 7, 3, 4), (9, 4, 2, 3), (3, 3, 5, 7), (1, 1, 1, 1)] {
+    let sizes = [
+        // whole factors, also different ones for height and width
+        (4, 6, 2, 3),
+        (10, 12, 5, 4),
+        (5, 6, 5, 2),
+        (1, 1, 1, 1),
+        // odd sizes: half of them, rounded up
+        (5, 7, 3, 4),
+        (13, 25, 7, 13),
+        // any other ratio, also to smaller maps
+        (9, 4, 2, 3),
+        (7, 13, 3, 5),
+        (3, 3, 5, 7),
+        (4, 98, 7, 2),
+    ];
+    for (h, w, th, tw) in sizes {
         for tracked in 1..4 {
             compare(&format!("upsample {th}x{tw} to {h}x{w}"), |d| upsample_case([2, 3, h, w], [th, tw], tracked, d));
         }
@@ -149,6 +164,50 @@ fn upsampling_follows_torchs_rule_for_any_ratio() {
     let top = Tensor::<4>::from_data([[[[1f32, 2., 3.]]]], &device);
     // floor(i * 3 / 5) = 0 0 1 1 2
     assert_eq!(to_vec(upsample_add(Tensor::zeros([1, 1, 1, 5], &device), top)), [1., 1., 2., 2., 3.]);
+}
+
+/// GPUs store maps of 16-bit numbers with parameters in f32. The CPU backends run Burn's operations on them.
+#[test]
+fn maps_of_16_bits_keep_their_type_and_are_normalised_in_f32() {
+    let _guard = fused_kernels();
+    let device = Device::flex().autodiff();
+    // Their squares add up to more than the largest f16, 65504.
+    let x = (tensor::<4>(1, [2, 6, 5, 8], &device) * 60.0 + 200.0).cast(DType::F16).cast(DType::F32);
+    let (w, b) = (leaf(2, [6], &device, true), leaf(3, [6], &device, true));
+    let top = tensor::<4>(4, [2, 6, 3, 4], &device).cast(DType::F16).cast(DType::F32);
+    let all = |dtype: DType| {
+        let (x, top) = (x.clone().cast(dtype).detach().require_grad(), top.clone().cast(dtype));
+        let batch = batch_norm_train(x.clone(), w.clone(), b.clone(), 1e-5);
+        assert_eq!([batch.mean.dtype(), batch.var.dtype()], [DType::F32; 2]);
+        let maps = [
+            group_norm(x.clone(), w.clone(), b.clone(), 3, 1e-5, Activation::Relu),
+            batch.y,
+            relu(x.clone()),
+            max_pool_3x3_s2_p1(x.clone()),
+            upsample_add(x.clone(), top.clone()),
+            upsample_add(x.clone(), max_pool_3x3_s2_p1(x.clone()).narrow(2, 0, 1).narrow(3, 0, 2)),
+        ];
+        let mut out: Vec<_> = maps.iter().map(|map| (map.dtype(), to_vec(map.clone().cast(DType::F32)))).collect();
+        let last = channels_last(x.clone().flatten(2, 3));
+        out.push((last.dtype(), to_vec(last.cast(DType::F32))));
+        let loss = maps.into_iter().map(|map| map.cast(DType::F32).mean()).reduce(|a, b| a + b).expect("maps");
+        let grads = loss.backward();
+        let dx = x.grad(&grads).expect("a gradient");
+        out.push((dx.dtype(), to_vec(dx.cast(DType::F32))));
+        for parameter in [&w, &b] {
+            let gradient = parameter.grad(&grads).expect("a gradient");
+            assert_eq!(gradient.dtype(), DType::F32);
+            out.push((dtype, to_vec(gradient)));
+        }
+        out
+    };
+    for (i, (half, single)) in all(DType::F16).into_iter().zip(all(DType::F32)).enumerate() {
+        assert_eq!((half.0, single.0), (DType::F16, DType::F32), "operation {i}");
+        let largest = single.1.iter().fold(0f32, |largest, v| largest.max(v.abs()));
+        for (a, b) in half.1.into_iter().zip(single.1) {
+            assert!((a - b).abs() <= 2e-3 * largest, "operation {i}: {a} in 16 bits, {b} in 32");
+        }
+    }
 }
 
 #[test]

@@ -61,6 +61,25 @@ fn affine_relu(device: &Device) -> Vec<Vec<f32>> {
     [vec![to_vec(y), to_vec(dx)], rest.to_vec()].concat()
 }
 
+/// A group norm and a batch norm of the result of a convolution, which has the channels last in memory.
+fn norms(device: &Device) -> Vec<Vec<f32>> {
+    let x = leaf(1, [1, 4, 8, 8], device, true);
+    let (w, b) = (leaf(2, [4], device, true), leaf(3, [4], device, true));
+    let kernel = tensor(4, [4, 4, 3, 3], device);
+    let convolved = conv2d(x.clone(), kernel, None, ConvOptions { stride: 1, padding: 1, groups: 1 });
+    let grouped = group_norm(convolved.clone(), w.clone(), b.clone(), 2, 1e-5, Activation::Relu);
+    let batch = batch_norm_train(convolved, w.clone(), b.clone(), 1e-5);
+    let statistics = vec![to_vec(grouped.clone()), to_vec(batch.mean), to_vec(batch.var)];
+    [statistics, with_grads(grouped + batch.y, vec![grad_of(&x), grad_of(&w), grad_of(&b)])].concat()
+}
+
+/// A map of the given size plus an upsampled map.
+fn upsampled([height, width]: [usize; 2], top: [usize; 2], device: &Device) -> Vec<Vec<f32>> {
+    let a = leaf(1, [1, 4, height, width], device, true);
+    let b = leaf(2, [1, 4, top[0], top[1]], device, true);
+    with_grads(upsample_add(a.clone(), b.clone()), vec![grad_of(&a), grad_of(&b)])
+}
+
 fn loss(device: &Device) -> Vec<Vec<f32>> {
     let x = (tensor::<2>(6, [8, 4], device) * 6.0).detach().require_grad();
     let classes = TensorData::new(vec![BACKGROUND, 3, IGNORE, 0, BACKGROUND, 1, IGNORE, 2], [8]);
@@ -273,6 +292,11 @@ fn wgpu_agrees_with_the_cpu() {
     assert_close("class loss", &loss(&gpu), &loss(&cpu));
     assert_close("breakdown", &breakdown(&gpu), &breakdown(&cpu));
     assert_close("affine", &affine_relu(&gpu), &affine_relu(&cpu));
+    assert_close("norms", &norms(&gpu), &norms(&cpu));
+    for (size, top) in [([8, 8], [4, 4]), ([7, 5], [4, 3])] {
+        let what = format!("upsampling {top:?} to {size:?}");
+        assert_close(&what, &upsampled(size, top, &gpu), &upsampled(size, top, &cpu));
+    }
     for groups in [1, 2] {
         assert_close(&format!("convolution, groups {groups}"), &conv(groups, &gpu), &conv(groups, &cpu));
     }

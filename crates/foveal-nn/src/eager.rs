@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use foveal_kernels::{Activation, MapSize, channels_last, max_pool_3x3_s2_p1, relu, takes_maps, upsample_add};
 
 use crate::graph::{Graph, Named};
-use crate::{Conv2d, Norm};
+use crate::{Conv2d, LevelStats, Norm, ValueStats};
 
 /// The interpreter of a forward pass that computes Burn tensors. Each operation runs immediately on the device of its
 /// tensors, with the fused kernels of `foveal-kernels` on CPUs.
@@ -12,31 +12,34 @@ use crate::{Conv2d, Norm};
 pub struct Eager;
 
 /// The feature maps of several pyramid levels, as [`Eager`] stores them.
-///
-/// The CPU kernels process all levels in one tensor. On other devices each level is a tensor of its own, because the
-/// operations there would split a joined tensor again.
 #[derive(Clone, Debug)]
-pub struct TensorLevels(Vec<JoinedMaps>);
+pub struct TensorLevels(Storage);
 
-impl TensorLevels {
-    /// The maps of all levels, `[batch, channels, pixels]` for each tensor.
-    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor<3>> {
-        self.0.iter().map(|joined| &joined.maps)
-    }
-
-    /// Applies `f` to each tensor of maps, `[batch, channels, pixels]`, with the sizes of its maps.
-    pub(crate) fn map(self, f: impl Fn(Tensor<3>, &[MapSize]) -> Tensor<3>) -> Self {
-        let each = self.0.into_iter().map(|JoinedMaps { maps, sizes }| JoinedMaps { maps: f(maps, &sizes), sizes });
-        Self(each.collect())
-    }
+/// The memory of the maps of several levels.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a forward pass holds few of them, and each holds tensors")]
+enum Storage {
+    /// All levels in one tensor, which the CPU kernels process at once.
+    Joined {
+        /// `[batch, channels, pixels]`: the maps with the sizes `sizes`, each row by row, one after the other.
+        maps: Tensor<3>,
+        /// The height and width of each level's map.
+        sizes: Vec<MapSize>,
+    },
+    /// Each level as a map `[batch, channels, height, width]`. GPU kernels store maps with the channels last, and
+    /// joining such maps would copy and transpose each of them at every layer.
+    Separate(Vec<Tensor<4>>),
 }
 
-/// Maps of one or more levels in one tensor.
-#[derive(Clone, Debug)]
-struct JoinedMaps {
-    /// `[batch, channels, pixels]`: the maps with the sizes `sizes`, each row by row, one after the other.
-    maps: Tensor<3>,
-    sizes: Vec<MapSize>,
+impl LevelStats for TensorLevels {
+    fn stats(&self) -> ValueStats {
+        match &self.0 {
+            Storage::Joined { maps, .. } => ValueStats::of_tensor(maps),
+            Storage::Separate(maps) => {
+                maps.iter().map(ValueStats::of_tensor).reduce(ValueStats::merged).unwrap_or_default()
+            }
+        }
+    }
 }
 
 impl Graph for Eager {
@@ -72,13 +75,11 @@ impl Graph for Eager {
     }
 
     fn levels(&mut self, maps: &[Tensor<4>]) -> TensorLevels {
-        let joined = maps.iter().all(takes_maps);
-        let sizes = maps.iter().map(MapSize::of);
-        let flat = maps.iter().map(|map| map.clone().flatten(2, 3));
-        TensorLevels(if joined {
-            vec![JoinedMaps { maps: Tensor::cat(flat.collect(), 2), sizes: sizes.collect() }]
+        TensorLevels(if maps.iter().all(takes_maps) {
+            let flat = maps.iter().map(|map| map.clone().flatten(2, 3));
+            Storage::Joined { maps: Tensor::cat(flat.collect(), 2), sizes: maps.iter().map(MapSize::of).collect() }
         } else {
-            flat.zip(sizes).map(|(maps, size)| JoinedMaps { maps, sizes: vec![size] }).collect()
+            Storage::Separate(maps.to_vec())
         })
     }
 
@@ -89,31 +90,51 @@ impl Graph for Eager {
         x: TensorLevels,
         activation: Activation,
     ) -> TensorLevels {
-        x.map(|maps, sizes| match norm {
-            Some(norm) => {
-                let maps = conv.layer.forward_maps(maps, sizes, Activation::None);
-                norm.layer.forward_maps(maps, sizes, activation)
+        TensorLevels(match x.0 {
+            Storage::Joined { maps, sizes } => {
+                let maps = match norm {
+                    Some(norm) => {
+                        let maps = conv.layer.forward_maps(maps, &sizes, Activation::None);
+                        norm.layer.forward_maps(maps, &sizes, activation)
+                    }
+                    None => conv.layer.forward_maps(maps, &sizes, activation),
+                };
+                Storage::Joined { maps, sizes }
             }
-            None => conv.layer.forward_maps(maps, sizes, activation),
+            Storage::Separate(maps) => {
+                let each = maps.into_iter().map(|map| match norm {
+                    Some(norm) => norm.layer.forward(conv.layer.forward(map), None, activation),
+                    None => conv.layer.forward_activated(map, activation),
+                });
+                Storage::Separate(each.collect())
+            }
         })
     }
 
     fn rows(&mut self, x: TensorLevels, values: usize) -> Tensor<3> {
-        let mut rows: Vec<_> = x.0.into_iter().map(|part| rows_of_maps(part.maps, values)).collect();
-        if rows.len() == 1 { rows.remove(0) } else { Tensor::cat(rows, 1) }
+        match x.0 {
+            Storage::Joined { maps, .. } => {
+                let [batch, channels, pixels] = maps.dims();
+                channels_last(maps).reshape([batch, pixels * anchors_per_location(channels, values), values])
+            }
+            Storage::Separate(maps) => {
+                let each = maps.into_iter().map(|map| {
+                    let [batch, channels, height, width] = map.dims();
+                    let anchors = height * width * anchors_per_location(channels, values);
+                    // A map of a GPU kernel has the channels last in memory, so that nothing is copied here.
+                    map.permute([0, 2, 3, 1]).reshape([batch, anchors, values])
+                });
+                Tensor::cat(each.collect(), 1)
+            }
+        }
     }
 }
 
-/// Brings the maps of some levels into anchor order (level, row, column, anchor of the location).
-///
-/// # Shapes
-/// - maps: `[batch, anchors_per_location * values, pixels]`, channels ordered (anchor, value)
-/// - result: `[batch, pixels * anchors_per_location, values]`
-fn rows_of_maps(maps: Tensor<3>, values: usize) -> Tensor<3> {
-    let [batch, channels, pixels] = maps.dims();
+/// Number of anchors at each location of a map whose channels are ordered (anchor, value). Anchor order is (level, row,
+/// column, anchor of the location), so a pair of anchor and value stays together where channels become rows.
+fn anchors_per_location(channels: usize, values: usize) -> usize {
     assert!(channels.is_multiple_of(values), "expected a multiple of {values} channels, found {channels}");
-    // The pair (anchor, value) stays together, so only channels and pixels change places.
-    channels_last(maps).reshape([batch, pixels * (channels / values), values])
+    channels / values
 }
 
 #[cfg(test)]
@@ -121,16 +142,34 @@ mod tests {
     use super::*;
     use burn::tensor::{Device, Int};
 
+    const PER_LOCATION: usize = 2;
+    const VALUES: usize = 3;
+
+    /// A map with its indices as values, or with these plus `add`.
+    fn indices(height: usize, width: usize, add: f32) -> Tensor<4> {
+        let n = PER_LOCATION * VALUES * height * width;
+        let map = Tensor::<1, Int>::arange(0..n as i64, &Device::flex()).float() + add;
+        map.reshape([1, PER_LOCATION * VALUES, height, width])
+    }
+
+    fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+        tensor.into_data().try_to_vec().unwrap()
+    }
+
     /// The order of anchors that foveal-anchors defines: anchor index = ((y * width) + x) * anchors_per_location +
     /// anchor.
     #[test]
     fn rows_are_in_anchor_order() {
-        let (per_location, values, height, width) = (2usize, 3usize, 2usize, 4usize);
-        let n = per_location * values * height * width;
-        let map = Tensor::<1, Int>::arange(0..n as i64, &Device::flex()).float();
-        let map = map.reshape([1, per_location * values, height, width]);
-        let levels = Eager.levels(&[map]);
-        let rows: Vec<f32> = Eager.rows(levels, values).into_data().try_to_vec().unwrap();
+        let (per_location, values, height, width) = (PER_LOCATION, VALUES, 2usize, 4usize);
+        let map = indices(height, width, 0.0);
+        let levels = Eager.levels(std::slice::from_ref(&map));
+        assert!(matches!(levels.0, Storage::Joined { .. }));
+        let rows = to_vec(Eager.rows(levels, values));
+        // In the memory of a GPU, the channels are last.
+        let channels_last = map.clone().permute([0, 2, 3, 1]) * 1.0;
+        for separate in [map, channels_last.permute([0, 3, 1, 2])] {
+            assert_eq!(to_vec(Eager.rows(TensorLevels(Storage::Separate(vec![separate])), values)), rows);
+        }
         for y in 0..height {
             for x in 0..width {
                 for anchor in 0..per_location {
@@ -140,6 +179,28 @@ mod tests {
                         assert_eq!(rows[row * values + value], expected as f32);
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn separate_levels_are_convolved_and_ordered_as_joined_ones() {
+        let device = Device::flex();
+        let maps = [indices(6, 4, 0.0) * 0.01, indices(3, 2, 100.0) * 0.01];
+        let weight = Tensor::<1, Int>::arange(0..36 * 9, &device).float().sin().reshape([6, 6, 3, 3]);
+        let conv = Conv2d::same(weight, Some(Tensor::ones([6], &device)), 1);
+        let norm = Norm::new(6, crate::NormKind::Group { groups: 2 }, crate::NORM_EPS, &device);
+        for norm in [None, Some(crate::named("1", &norm))] {
+            let run = |levels: TensorLevels| {
+                let levels = Eager.conv_levels(crate::named("0", &conv), norm, levels, Activation::Relu);
+                let stats = levels.stats();
+                (to_vec(Eager.rows(levels, VALUES)), stats)
+            };
+            let (joined, stats) = run(Eager.levels(&maps));
+            let (separate, separate_stats) = run(TensorLevels(Storage::Separate(maps.to_vec())));
+            assert_eq!((separate.len(), separate_stats.count), (joined.len(), stats.count));
+            for (a, b) in separate.into_iter().zip(joined) {
+                assert!((a - b).abs() <= 1e-4 * b.abs().max(1.0), "{a} {b}");
             }
         }
     }

@@ -3,8 +3,6 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::eager::TensorLevels;
-
 /// Statistics of a set of values. Minimum, maximum and mean are those of the finite values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ValueStats {
@@ -95,12 +93,6 @@ impl ValueStats {
 pub trait LevelStats {
     /// The statistics of the values of all levels together. Waits for the device, because all values are read.
     fn stats(&self) -> ValueStats;
-}
-
-impl LevelStats for TensorLevels {
-    fn stats(&self) -> ValueStats {
-        self.tensors().map(ValueStats::of_tensor).reduce(ValueStats::merged).unwrap_or_default()
-    }
 }
 
 impl LevelStats for Vec<Tensor<4>> {

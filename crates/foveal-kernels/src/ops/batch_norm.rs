@@ -11,6 +11,7 @@ use crate::cpu::parallel::{GRAIN, map_planes, sum, sum_by};
 use crate::cpu::route::fused_kernel;
 use crate::cpu::statistics::{Statistics, gated_sums};
 use crate::cpu::{CpuBackend, CpuTensor};
+use crate::ops::half::{at_least_f32, cast_back};
 
 /// Result of [`batch_norm_train`]: the normalised tensor and the statistics of the batch.
 #[derive(Clone, Debug)]
@@ -47,14 +48,26 @@ pub fn batch_norm_train(x: Tensor<4>, weight: Tensor<1>, bias: Tensor<1>, eps: f
         let [mean, var] = [mean, var].map(Tensor::from_dispatch);
         return BatchNormOutput { y: Tensor::from_dispatch(y), mean, var };
     }
-    let mean_of = |t: Tensor<4>| t.mean_dim(3).mean_dim(2).mean_dim(0);
-    let by_channel = |t: Tensor<1>| t.reshape([1, channels, 1, 1]);
+    reference(x, weight, bias, eps)
+}
+
+/// [`batch_norm_train`] in Burn's operations. The statistics and the normalisation are computed in f32 also for 16-bit
+/// maps, and the result has the type of `x`.
+///
+/// Maps of GPU kernels have the channels last in memory. They stay so here: `[rows of all images, width, channels]` are
+/// new strides of such a map, not a copy. A sum over the width and one over the rows read the map once.
+fn reference(x: Tensor<4>, weight: Tensor<1>, bias: Tensor<1>, eps: f64) -> BatchNormOutput {
+    let ([batch, channels, height, width], dtype) = (x.dims(), x.dtype());
+    let x = at_least_f32(x).permute([0, 2, 3, 1]).reshape([batch * height, width, channels]);
+    let mean_of = |t: Tensor<3>| t.mean_dim(1).mean_dim(0);
+    let by_channel = |t: Tensor<1>| t.reshape([1, 1, channels]);
     let mean = mean_of(x.clone());
     let centred = x - mean.clone();
     let var = mean_of(centred.clone().square());
     let scale = by_channel(weight) / (var.clone() + eps).sqrt();
+    let y = cast_back(centred * scale + by_channel(bias), dtype);
     BatchNormOutput {
-        y: centred * scale + by_channel(bias),
+        y: y.reshape([batch, height, width, channels]).permute([0, 3, 1, 2]),
         mean: mean.detach().reshape([channels]),
         var: var.detach().reshape([channels]),
     }

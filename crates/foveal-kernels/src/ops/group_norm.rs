@@ -16,6 +16,7 @@ use crate::cpu::{CpuBackend, CpuTensor};
 use crate::ops::conv::{Level, MapSize, Maps};
 use crate::ops::elementwise::Activation;
 use crate::ops::elementwise::relu;
+use crate::ops::half::{at_least_f32, cast_back};
 
 /// Normalises each group of channels of each image by its mean and variance, scales by `weight`, shifts by `bias`, and
 /// applies the activation (Wu & He, arXiv 1803.08494). `eps` is added to the variance. `x`, `weight` and `bias` receive
@@ -37,15 +38,34 @@ pub fn group_norm(
     let [batch, channels, height, width] = x.dims();
     check(channels, groups, &weight, &bias);
     if !fused_kernel(&x) {
-        let flat = x.reshape([batch, groups, channels / groups * height * width]);
-        let centred = flat.clone() - flat.mean_dim(2);
-        let var = centred.clone().square().mean_dim(2);
-        let normal = (centred / (var + eps).sqrt()).reshape([batch, channels, height, width]);
-        let by_channel = |t: Tensor<1>| t.reshape([1, channels, 1, 1]);
-        return activation.reference(normal * by_channel(weight) + by_channel(bias));
+        return reference(x, weight, bias, groups, eps, activation);
     }
     let maps = Maps::new(batch, &[MapSize { height, width }]);
     fused(x, weight, bias, GroupNorm { channels, groups, eps, activation, maps })
+}
+
+/// [`group_norm`] in Burn's operations. The statistics and the normalisation are computed in f32 also for 16-bit maps,
+/// and the result has the type of `x`.
+///
+/// Maps of GPU kernels have the channels last in memory. They stay so here: all reductions are over whole axes of
+/// `[batch, height, width, groups, channels of the group]`, which are new strides of such a map, not a copy.
+fn reference(
+    x: Tensor<4>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    groups: usize,
+    eps: f64,
+    activation: Activation,
+) -> Tensor<4> {
+    let ([batch, channels, height, width], dtype) = (x.dims(), x.dtype());
+    let in_group = channels / groups;
+    let x = at_least_f32(x).permute([0, 2, 3, 1]).reshape([batch, height, width, groups, in_group]);
+    let mean_of = |t: Tensor<5>| t.mean_dim(2).mean_dim(1).mean_dim(4);
+    let by_channel = |t: Tensor<1>| t.reshape([1, 1, 1, groups, in_group]);
+    let centred = x.clone() - mean_of(x);
+    let var = mean_of(centred.clone().square());
+    let y = centred * (by_channel(weight) / (var + eps).sqrt()) + by_channel(bias);
+    cast_back(activation.reference(y), dtype).reshape([batch, height, width, channels]).permute([0, 3, 1, 2])
 }
 
 /// Group normalisation (Wu & He, arXiv 1803.08494) of several feature maps stored in one tensor: each group of channels

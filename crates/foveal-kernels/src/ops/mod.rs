@@ -8,6 +8,7 @@ pub(crate) mod class_loss;
 pub(crate) mod conv;
 pub(crate) mod elementwise;
 pub(crate) mod group_norm;
+pub(crate) mod half;
 pub(crate) mod image_bytes;
 pub(crate) mod pool;
 pub(crate) mod relu;

@@ -13,6 +13,9 @@ use crate::cpu::{CpuBackend, CpuTensor};
 /// Upsampling is by nearest neighbour with torch's rule: output `i` reads input `floor(i * in / out)`. Both tensors
 /// receive gradients.
 ///
+/// Burn's `interpolate` is not used: it divides in floating point, which some sizes and 16-bit values round to a
+/// neighbouring pixel.
+///
 /// # Shapes
 /// `lateral` and the result `[batch, channels, height, width]`, `top` `[batch, channels, top_height, top_width]`.
 ///
@@ -29,12 +32,49 @@ pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
             top.into_dispatch(),
         ));
     }
-    let device = lateral.device();
-    let index = |from: usize, to: usize| -> Tensor<1, Int> {
-        let data = nearest(from, to).into_iter().map(|i| i as i32).collect();
-        Tensor::from_data(TensorData::new::<i32, _>(data, [to]), &device)
-    };
-    lateral + top.select(2, index(top_height, height)).select(3, index(top_width, width))
+    if height.is_multiple_of(top_height) && width.is_multiple_of(top_width) {
+        return add_repeated(lateral, top);
+    }
+    lateral + stretched(stretched(top, 2, height), 3, width)
+}
+
+/// `lateral + top` with each pixel of `top` repeated along both axes, where the sizes of `lateral` are multiples of
+/// those of `top`. Nothing is copied if both maps have the channels last in memory, as those of GPU kernels do: one
+/// addition reads each pixel of `top` several times, and the gradient of `top` is a sum.
+fn add_repeated(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
+    let ([batch, channels, height, width], [.., top_height, top_width]) = (lateral.dims(), top.dims());
+    let channels_last = |map: Tensor<4>| map.permute([0, 2, 3, 1]);
+    let blocks = [batch, top_height, height / top_height, top_width, width / top_width, channels];
+    let lateral = channels_last(lateral).reshape(blocks);
+    let top = channels_last(top).reshape([batch, top_height, 1, top_width, 1, channels]);
+    (lateral + top).reshape([batch, height, width, channels]).permute([0, 3, 1, 2])
+}
+
+/// Resizes one axis of a map by nearest neighbour, for any two sizes.
+///
+/// The gradient of a selection with repeated indices adds values one after the other, which a GPU does in a single
+/// thread for each column. Here the pixels are repeated first, and the selection reads none of them twice.
+fn stretched(map: Tensor<4>, axis: usize, to: usize) -> Tensor<4> {
+    let from = map.dims()[axis];
+    if from == to {
+        return map;
+    }
+    let repeats = to.div_ceil(from);
+    let map = map.swap_dims(0, axis);
+    let [_, a, b, c] = map.dims();
+    let repeated = map.unsqueeze_dim::<5>(1).expand([from, repeats, a, b, c]).reshape([from * repeats, a, b, c]);
+    let mut before = None;
+    let mut repeat = 0;
+    let places: Vec<i32> = nearest(from, to)
+        .into_iter()
+        .map(|pixel| {
+            repeat = if before == Some(pixel) { repeat + 1 } else { 0 };
+            before = Some(pixel);
+            (pixel * repeats + repeat) as i32
+        })
+        .collect();
+    let places = Tensor::<2, Int>::from_data(TensorData::new(places, [to, 1]), &repeated.device());
+    repeated.gather_nd::<2, 4>(places).swap_dims(0, axis)
 }
 
 /// For each of `to` outputs, the index of the input that it reads, of `from` inputs.
