@@ -105,10 +105,10 @@ fn the_summary_has_what_a_gpu_needs_at_least() {
     );
     assert_eq!((number(&cpu["columns"]), number(&gpu["process"])), (0, 0));
     let largest = &summary["largest_tensors"];
-    // The stem unfolds 3x7x7 values for each of 32x48 output pixels, its map has 8 channels.
+    // The stem unfolds 3x7x7 values for each of 32x48 output pixels. The images are the largest map.
     assert_eq!(number(&largest["unfolded_input"]), 4 * 2 * 32 * 48 * 147);
     assert_eq!(number(&largest["unfolded_input"]), number(&gpu["columns"]));
-    assert_eq!(number(&largest["feature_map"]), 4 * 2 * 32 * 48 * 8);
+    assert_eq!(number(&largest["feature_map"]), 4 * 2 * 64 * 96 * 3);
     let anchors = number(&summary["anchors"]);
     assert_eq!(number(&largest["class_logits"]), 4 * 2 * anchors * number(&summary["classes"]));
 }

@@ -76,7 +76,8 @@ fn square_on_device(grads: &ParamTensors) -> Option<Tensor<1>> {
         by_shape.entry(grad.shape().to_vec()).or_default().push(grad.clone());
     }
     let partial: Vec<_> = by_shape.into_values().filter_map(partial_sums).collect();
-    (!partial.is_empty()).then(|| Tensor::cat(partial, 0).sum_dim(0))
+    // Not `sum_dim`: Burn 0.22.1 fuses it with the root that follows, and that kernel returns wrong values on wgpu.
+    (!partial.is_empty()).then(|| Tensor::cat(partial, 0).sum())
 }
 
 /// Sums of the squares of tensors of the same shape, over all tensors and, unless they are vectors, over the second

@@ -11,7 +11,7 @@ pub(super) fn sum_of_units<T: Numeric>(value: T, shared: &mut Shared<[T]>) -> T 
     let unit = UNIT_POS as usize;
     shared[unit] = value;
     sync_cube();
-    let mut half = UNITS / 2;
+    let mut half = comptime!(UNITS / 2).runtime();
     while half > 0 {
         if unit < half {
             let other = shared[unit + half];
