@@ -1,14 +1,20 @@
 //! The selection of the hardest background anchors on a GPU, by the rule of [`super::super::hardest::keep_hardest`].
 //!
-//! One workgroup selects the anchors of an image. It finds the cost of the last anchor that is kept bit by bit: 32 times
-//! it counts the anchors with at least a given cost. Of the anchors with exactly that cost, it keeps the first.
+//! The rank of the last anchor of an image that is kept is found digit by digit, from the first: the anchors of each
+//! digit are counted, and the digit is the one that the number of anchors to keep falls into. Of the anchors with exactly
+//! that rank, the first are kept. The anchors of an image are divided into slices, one for each unit.
 use cubecl::prelude::*;
 
-use super::units::{UNITS, sum_of_units};
 use crate::ops::class_loss::{BACKGROUND, IGNORE};
 
 /// The sign of an `f32`.
 const SIGN: u32 = 0x8000_0000;
+/// Number of bits of a digit.
+pub(super) const BITS: u32 = 8;
+/// Number of values of a digit.
+pub(super) const DIGITS: usize = 1 << BITS;
+/// Number of anchors of a slice.
+pub(super) const SLICE: usize = 256;
 
 /// A number whose order is that of `f32::total_cmp` of the costs.
 #[cube]
@@ -17,81 +23,168 @@ fn rank(cost: f32) -> u32 {
     select(bits >= SIGN, !bits, bits | SIGN)
 }
 
-/// The number of background anchors of an image whose rank is at least `least`, for every unit.
-#[cube]
-fn count_from(costs: &Tensor<f32>, ids: &Tensor<i32>, image: usize, least: u32, shared: &mut Shared<[u32]>) -> u32 {
-    let anchors = costs.shape(1);
-    let mut count = 0u32;
-    let mut anchor = UNIT_POS as usize;
-    while anchor < anchors {
-        let cost = costs[image * costs.stride(0) + anchor * costs.stride(1)];
-        if ids[(image * anchors + anchor) * ids.stride(0)] == BACKGROUND && rank(cost) >= least {
-            count += 1u32;
-        }
-        anchor += UNITS;
-    }
-    sum_of_units::<u32>(count, shared)
-}
-
-/// Writes to `kept`, `[images * anchors]`, the classes `ids` of the anchors, in which the background anchors that are
-/// not among the `keep` hardest of their image are ignored. `costs` is `[images, anchors]`, `keep` is `[images]`.
+/// Counts, for each slice of an image, the background anchors of each value of a digit, among those whose digits before
+/// it are those found. `counts` is `[DIGITS, images * slices]`; `found` is `[images]`.
 #[cube(launch_unchecked)]
-pub(super) fn hardest(costs: &Tensor<f32>, ids: &Tensor<i32>, keep: &Tensor<i32>, kept: &mut [i32], images: usize) {
-    let image = CUBE_POS;
-    let anchors = costs.shape(1);
-    let mut shared = Shared::<[u32]>::new_slice(UNITS);
-    if image < images {
-        let keep = u32::cast_from(keep[image * keep.stride(0)]);
-        // The highest rank that at least `keep` anchors reach; 0 if there are not that many.
-        let mut last = 0u32;
-        let mut bit = SIGN.runtime();
-        while bit > 0u32 {
-            let count = count_from(costs, ids, image, last | bit, &mut shared);
-            if count >= keep {
-                last |= bit;
-            }
-            bit >>= 1u32;
+#[allow(clippy::too_many_arguments)]
+pub(super) fn count_digits(
+    costs: &Tensor<f32>,
+    ids: &Tensor<i32>,
+    found: &[u32],
+    counts: &mut [u32],
+    images: usize,
+    slices: usize,
+    #[comptime] shift: u32,
+) {
+    let unit = ABSOLUTE_POS;
+    let units = images * slices;
+    if unit < units {
+        let image = unit / slices;
+        let start = (unit - image * slices) * SLICE;
+        let anchors = costs.shape(1);
+        for digit in 0..DIGITS {
+            counts[digit * units + unit] = 0u32;
         }
-        let mut above = 0u32;
-        if last < u32::MAX {
-            above = count_from(costs, ids, image, last + 1u32, &mut shared);
-        }
-        // The anchors of exactly that rank are kept in their order. Each unit goes through consecutive anchors.
-        let of_unit = anchors.div_ceil(UNITS);
-        let unit = UNIT_POS as usize;
-        let mut ties = 0u32;
-        for i in 0..of_unit {
-            let anchor = unit * of_unit + i;
-            if anchor < anchors {
-                let cost = costs[image * costs.stride(0) + anchor * costs.stride(1)];
-                if ids[(image * anchors + anchor) * ids.stride(0)] == BACKGROUND && rank(cost) == last {
-                    ties += 1u32;
+        for i in 0..SLICE {
+            let anchor = start + i;
+            if anchor < anchors && ids[(image * anchors + anchor) * ids.stride(0)] == BACKGROUND {
+                let own = rank(costs[image * costs.stride(0) + anchor * costs.stride(1)]);
+                let digits = own >> shift;
+                let mut counted = true;
+                if comptime!(shift + BITS < 32) {
+                    counted = (digits >> BITS) == found[image];
+                }
+                if counted {
+                    let at = usize::cast_from(digits % comptime!(DIGITS as u32)) * units + unit;
+                    let count = counts[at] + 1u32;
+                    counts[at] = count;
                 }
             }
         }
-        shared[unit] = ties;
-        sync_cube();
-        let mut before = above;
-        for other in 0..unit {
-            before += shared[other];
+    }
+}
+
+/// Adds up the counts of the slices of each image, `[DIGITS, images * slices]`, to `totals`, `[images, DIGITS]`.
+#[cube(launch_unchecked)]
+pub(super) fn total_digits(counts: &[u32], totals: &mut [u32], images: usize, slices: usize) {
+    let at = ABSOLUTE_POS;
+    if at < images * DIGITS {
+        let image = at / DIGITS;
+        let digit = at - image * DIGITS;
+        let mut total = 0u32;
+        for slice in 0..slices {
+            total += counts[(digit * images + image) * slices + slice];
         }
-        for i in 0..of_unit {
-            let anchor = unit * of_unit + i;
+        totals[at] = total;
+    }
+}
+
+/// Appends the digit that the number of anchors to keep falls into to those `found` in each image, `[images]`, and
+/// subtracts the anchors of higher digits from the number `left`, `[images]`. The number of anchors to `keep` is that of
+/// the first digit.
+#[cube(launch_unchecked)]
+pub(super) fn find_digit(
+    totals: &[u32],
+    keep: &Tensor<i32>,
+    found: &mut [u32],
+    left: &mut [u32],
+    images: usize,
+    #[comptime] first: bool,
+) {
+    let image = ABSOLUTE_POS;
+    if image < images {
+        let mut before = 0u32;
+        let mut rest = u32::cast_from(keep[image * keep.stride(0)]);
+        if comptime!(!first) {
+            before = found[image] << BITS;
+            rest = left[image];
+        }
+        // The lowest digit, if there are fewer anchors than are to be kept.
+        let mut digit = 0u32;
+        let mut searching = true;
+        for i in 0..DIGITS - 1 {
+            let candidate = DIGITS - 1 - i;
+            if searching {
+                let count = totals[image * DIGITS + candidate];
+                if count >= rest {
+                    digit = u32::cast_from(candidate);
+                    searching = false;
+                } else {
+                    rest -= count;
+                }
+            }
+        }
+        found[image] = before | digit;
+        left[image] = rest;
+    }
+}
+
+/// Counts the background anchors of each slice whose rank is the last that is kept, `[images]`. `ties` is
+/// `[images * slices]`.
+#[cube(launch_unchecked)]
+pub(super) fn count_ties(
+    costs: &Tensor<f32>,
+    ids: &Tensor<i32>,
+    last: &[u32],
+    ties: &mut [u32],
+    images: usize,
+    slices: usize,
+) {
+    let unit = ABSOLUTE_POS;
+    if unit < images * slices {
+        let image = unit / slices;
+        let start = (unit - image * slices) * SLICE;
+        let anchors = costs.shape(1);
+        let mut count = 0u32;
+        for i in 0..SLICE {
+            let anchor = start + i;
+            if anchor < anchors && ids[(image * anchors + anchor) * ids.stride(0)] == BACKGROUND {
+                let own = rank(costs[image * costs.stride(0) + anchor * costs.stride(1)]);
+                count += select(own == last[image], 1u32, 0u32);
+            }
+        }
+        ties[unit] = count;
+    }
+}
+
+/// Writes to `kept`, `[images * anchors]`, the classes of the anchors, in which background anchors are ignored unless
+/// their rank is above the last, or is the last and they are among the first `left` of these.
+#[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn write_kept(
+    costs: &Tensor<f32>,
+    ids: &Tensor<i32>,
+    last: &[u32],
+    left: &[u32],
+    ties: &[u32],
+    kept: &mut [i32],
+    images: usize,
+    slices: usize,
+) {
+    let unit = ABSOLUTE_POS;
+    if unit < images * slices {
+        let image = unit / slices;
+        let slice = unit - image * slices;
+        let anchors = costs.shape(1);
+        let mut before = 0u32;
+        for other in 0..slice {
+            before += ties[image * slices + other];
+        }
+        for i in 0..SLICE {
+            let anchor = slice * SLICE + i;
             if anchor < anchors {
-                let at = image * anchors + anchor;
-                let cost = costs[image * costs.stride(0) + anchor * costs.stride(1)];
-                let id = ids[at * ids.stride(0)];
+                let id = ids[(image * anchors + anchor) * ids.stride(0)];
                 let mut out = id;
                 if id == BACKGROUND {
-                    let own = rank(cost);
-                    let mut stays = own > last;
-                    if own == last {
-                        stays = before < keep;
+                    let own = rank(costs[image * costs.stride(0) + anchor * costs.stride(1)]);
+                    let mut stays = own > last[image];
+                    if own == last[image] {
+                        stays = before < left[image];
                         before += 1u32;
                     }
                     out = select(stays, BACKGROUND, IGNORE);
                 }
-                kept[at] = out;
+                kept[image * anchors + anchor] = out;
             }
         }
     }

@@ -2,11 +2,12 @@
 use cubecl::prelude::*;
 
 use super::element::{Form, Shares, is_positive, pair, takes_part};
-use super::units::{UNITS, sum_of_units};
+use super::fold::INNER;
 
-/// Sums the losses of the positives and of the negatives of one part of the pairs per workgroup.
+/// Sums the losses of the positives and of the negatives of one part of the pairs in each unit.
 ///
-/// `partials` is `[2, parts]`: first the positives' sums, then the negatives'. A part is `rounds * UNITS` pairs.
+/// `partials` is `[2, units]`: first the positives' sums, then the negatives'. A part is `rounds * INNER` pairs, each
+/// `units` after the one before, so that units side by side read logits side by side.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn partial_sums<E: Float>(
@@ -16,55 +17,53 @@ pub(super) fn partial_sums<E: Float>(
     partials: &mut [f32],
     shares: &Shares,
     pairs: usize,
-    parts: usize,
+    units: usize,
     rounds: usize,
     #[comptime] form: Form,
     #[define(E)] _dtype: ElemType,
 ) {
-    let part = CUBE_POS;
-    let classes = logits.shape(1);
-    let mut positives = 0.0f32;
-    let mut negatives = 0.0f32;
-    for round in 0..rounds {
-        let at = (part * rounds + round) * UNITS + UNIT_POS as usize;
-        if at < pairs {
-            let row = at / classes;
-            let column = at - row * classes;
-            let id = ids[row * ids.stride(0)];
-            if takes_part(id) {
-                let x = f32::cast_from(logits[row * logits.stride(0) + column * logits.stride(1)]);
-                let found = pair(x, id, column, classes, table, shares, form);
-                let positive = is_positive(id, column);
-                positives += select(positive, found.loss, 0.0f32);
-                negatives += select(positive, 0.0f32, found.loss);
+    let unit = ABSOLUTE_POS;
+    if unit < units {
+        let classes = logits.shape(1);
+        let mut positives = 0.0f32;
+        let mut negatives = 0.0f32;
+        for round in 0..rounds {
+            let mut some_positives = 0.0f32;
+            let mut some_negatives = 0.0f32;
+            for i in 0..INNER {
+                let at = (round * INNER + i) * units + unit;
+                if at < pairs {
+                    let row = at / classes;
+                    let column = at - row * classes;
+                    let id = ids[row * ids.stride(0)];
+                    if takes_part(id) {
+                        let x = f32::cast_from(logits[row * logits.stride(0) + column * logits.stride(1)]);
+                        let found = pair(x, id, column, classes, table, shares, form);
+                        let positive = is_positive(id, column);
+                        some_positives += select(positive, found.loss, 0.0f32);
+                        some_negatives += select(positive, 0.0f32, found.loss);
+                    }
+                }
             }
+            positives += some_positives;
+            negatives += some_negatives;
         }
-    }
-    let mut shared = Shared::<[f32]>::new_slice(UNITS);
-    let positives = sum_of_units::<f32>(positives, &mut shared);
-    let negatives = sum_of_units::<f32>(negatives, &mut shared);
-    if UNIT_POS == 0 && part < parts {
-        partials[part] = positives;
-        partials[parts + part] = negatives;
+        partials[unit] = positives;
+        partials[units + unit] = negatives;
     }
 }
 
-/// Adds up `partials`, `[2, parts]`, in one workgroup. Writes their total to `loss` and both sums to the first two
-/// values of `sums`.
+/// Adds up `partials`, `[2, parts]`, in one unit. Writes their total to `loss` and both sums to the first two values of
+/// `sums`.
 #[cube(launch_unchecked)]
 pub(super) fn total(partials: &[f32], loss: &mut [f32], sums: &mut [f32], parts: usize) {
-    let mut positives = 0.0f32;
-    let mut negatives = 0.0f32;
-    let mut part = UNIT_POS as usize;
-    while part < parts {
-        positives += partials[part];
-        negatives += partials[parts + part];
-        part += UNITS;
-    }
-    let mut shared = Shared::<[f32]>::new_slice(UNITS);
-    let positives = sum_of_units::<f32>(positives, &mut shared);
-    let negatives = sum_of_units::<f32>(negatives, &mut shared);
-    if UNIT_POS == 0 {
+    if ABSOLUTE_POS == 0 {
+        let mut positives = 0.0f32;
+        let mut negatives = 0.0f32;
+        for part in 0..parts {
+            positives += partials[part];
+            negatives += partials[parts + part];
+        }
         sums[0] = positives;
         sums[1] = negatives;
         loss[0] = positives + negatives;
