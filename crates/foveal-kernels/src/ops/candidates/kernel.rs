@@ -32,6 +32,7 @@ fn bin_of(logit: f32) -> usize {
 
 /// The pyramid level of an anchor. `table` begins with the first anchor after each level.
 #[cube]
+#[allow(clippy::needless_range_loop, reason = "kernels have no iterators over slices")]
 fn level_of(anchor: usize, table: &[u32], #[comptime] levels: usize) -> usize {
     let mut level = 0usize;
     #[unroll]
@@ -117,6 +118,7 @@ pub(super) fn find_edges(histogram: &[u32], edges: &mut [u32], groups: usize, wa
 
 /// Appends the candidates to the lists of their images, as far as these have room, and counts all of them.
 #[cube(launch_unchecked)]
+#[allow(clippy::too_many_arguments, reason = "each buffer of a kernel is an argument")]
 pub(super) fn collect(
     logits: &Tensor<u32>,
     deltas: &Tensor<u32>,
