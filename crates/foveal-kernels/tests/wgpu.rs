@@ -5,7 +5,8 @@
 
 mod common;
 
-use burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, DeviceKind, FloatDType, Int, Tensor, TensorData};
+use common::classes::*;
 use common::*;
 use foveal_kernels::*;
 
@@ -68,8 +69,184 @@ fn breakdown(device: &Device) -> Vec<Vec<f32>> {
     ]
 }
 
+/// Number of rows and classes that several workgroups of the kernels share.
+const LARGE: [usize; 2] = [700, 5];
+
+/// The class of each of `rows` anchors: objects, background and ignored anchors.
+fn many_ids(rows: usize, classes: usize) -> Vec<i32> {
+    let of = |i: usize| match i % 7 {
+        0 => (i / 7 % classes) as i32,
+        3 => IGNORE,
+        _ => BACKGROUND,
+    };
+    (0..rows).map(of).collect()
+}
+
+/// Loss, sums, gradient and breakdown of the values of seed 6. The logits are a transposed view, as those of a map of
+/// channels are. The anchors are those of two images.
+fn large(
+    [rows, classes]: [usize; 2],
+    p: ClassLossParams,
+    terms: &ClassTerms,
+    device: &Device,
+) -> (Vec<Vec<f32>>, BreakdownSums) {
+    let leaf = (tensor::<2>(6, [classes, rows], device) * 8.0).detach().require_grad();
+    let ids = TensorData::new(many_ids(rows, classes), [rows]);
+    let image = rows / 2;
+    let layout = BreakdownLayout { level_anchors: [image - 60, 0, 40, 19, 1] };
+    let ids = Tensor::<1, Int>::from_data(ids, device);
+    let out = class_loss_with(leaf.clone().swap_dims(0, 1), ids, p, terms, Some(layout));
+    let grads = (out.loss.clone() * 0.5).backward();
+    let grad = to_vec(leaf.grad(&grads).expect("a gradient"));
+    let breakdown = to_vec(out.breakdown.expect("it was asked for"));
+    (vec![to_vec(out.loss), to_vec(out.sums), grad], BreakdownSums::read(&breakdown, classes))
+}
+
+/// Compares all values of two breakdowns. Losses close to the edge of a bin may fall on either side.
+fn assert_same_breakdown(what: &str, gpu: &BreakdownSums, cpu: &BreakdownSums) {
+    let lists = |s: &BreakdownSums| -> Vec<Vec<f32>> {
+        let side = |side: &[PairSums], of: fn(&PairSums) -> f64| side.iter().map(|s| of(s) as f32).collect();
+        let sides = [&s.positive, &s.negative].into_iter().flat_map(|pairs| {
+            let values: [fn(&PairSums) -> f64; 3] = [|s| s.loss, |s| s.gradient, |s| s.score];
+            values.map(|of| side(pairs, of))
+        });
+        let by_class = [&s.positive_by_class, &s.negative_by_class].map(|v| v.iter().map(|v| *v as f32).collect());
+        sides.chain(by_class).collect()
+    };
+    assert_close(what, &lists(gpu), &lists(cpu));
+    let total = |s: &BreakdownSums| s.bins.iter().fold([0.0; 2], |[c, l], b| [c + b.count, l + b.loss]);
+    let ([gpu_count, gpu_loss], [cpu_count, cpu_loss]) = (total(gpu), total(cpu));
+    assert_eq!(gpu_count, cpu_count, "{what}: number of negatives");
+    assert!((gpu_loss - cpu_loss).abs() <= 1e-4 * cpu_loss, "{what}: loss of the bins is {gpu_loss}, not {cpu_loss}");
+    let moved: f64 = gpu.bins.iter().zip(&cpu.bins).map(|(a, b)| (a.count - b.count).abs()).sum();
+    assert!(moved <= 2.0 + 1e-3 * cpu_count, "{what}: {moved} negatives are in other bins");
+    assert!(cpu.bins.iter().filter(|bin| bin.count > 0.0).count() > 10, "{what}: too few bins to compare");
+}
+
+#[test]
+fn class_losses_of_all_kinds_agree() {
+    let _guard = fused_kernels();
+    let (gpu, cpu) = (wgpu(), Device::flex().autodiff());
+    let kinds = all_kinds().into_iter().chain([kind(ClassLossKind::FocalNegatives)]);
+    let (logits, classes) = sample();
+    for p in kinds {
+        let list = |r: Run| vec![vec![r.loss], r.sums, r.grad];
+        let what = format!("{p:?}");
+        assert_close(&what, &list(run(&logits, &classes, p, &gpu, 0.7)), &list(run(&logits, &classes, p, &cpu, 0.7)));
+    }
+}
+
+#[test]
+fn losses_of_several_workgroups_and_their_breakdowns_agree() {
+    let _guard = fused_kernels();
+    let (gpu, cpu) = (wgpu(), Device::flex().autodiff());
+    // The second shape has more classes than a workgroup has units.
+    for dims @ [_, classes] in [LARGE, [130, 300]] {
+        let list = |low: f32, step: f32| (0..classes).map(|c| low + step * (c % 5) as f32).collect::<Vec<f32>>();
+        let terms = ClassTerms { alpha: list(0.1, 0.2), gamma: list(0.0, 0.5), weight: list(0.5, 0.3) };
+        let weights = ClassTerms { weight: list(0.5, 0.3), ..ClassTerms::default() };
+        let cases = [
+            (focal(0.25, 2.0), ClassTerms::default()),
+            (focal(0.25, 1.5), terms),
+            (kind(ClassLossKind::CrossEntropy), weights),
+        ];
+        for (p, terms) in cases {
+            let what = format!("{dims:?} {p:?}");
+            let ((found, breakdown), (expected, of_cpu)) = (large(dims, p, &terms, &gpu), large(dims, p, &terms, &cpu));
+            assert_close(&what, &found, &expected);
+            assert_same_breakdown(&what, &breakdown, &of_cpu);
+            let again = large(dims, p, &terms, &gpu);
+            assert_eq!(again, (found, breakdown), "{what}: not the same again");
+        }
+    }
+}
+
+/// The reference in Burn's operations is the oracle of the kernels, on the same device.
+#[test]
+fn the_reference_agrees_on_the_gpu() {
+    let _guard = fused_kernels();
+    let gpu = wgpu();
+    let kernel = loss(&gpu);
+    set_reference(true);
+    let reference = loss(&gpu);
+    set_reference(false);
+    assert_close("class loss", &kernel, &reference);
+}
+
+#[test]
+fn logits_that_are_not_finite_give_a_loss_that_is_not() {
+    let _guard = fused_kernels();
+    let gpu = wgpu();
+    let ids = [BACKGROUND, 0, IGNORE, 1];
+    for gamma in [0.0, 0.5, 2.0] {
+        for (bad, place) in
+            [(f32::NAN, 0), (f32::INFINITY, 1), (f32::NEG_INFINITY, 0), (f32::NAN, 7), (f32::INFINITY, 3)]
+        {
+            let mut logits = vec![0.5f32; 8];
+            logits[place] = bad;
+            let found = run(&logits, &ids, focal(0.25, gamma), &gpu, 1.0);
+            assert!(!found.loss.is_finite(), "gamma {gamma}, {bad} at {place}: {}", found.loss);
+        }
+        // An ignored anchor has no part in the loss, whatever its logits are.
+        let found = run(&[0.5, 0.5, 0.5, 0.5, f32::NAN, f32::INFINITY, 0.5, 0.5], &ids, focal(0.25, gamma), &gpu, 1.0);
+        assert!(found.loss.is_finite() && found.grad.iter().all(|g| g.is_finite()), "{:?}", found.grad);
+        assert_eq!(found.grad[4..6], [0.0; 2]);
+    }
+    let extreme = run(&[1e4, -1e4, 88.0, -88.0, 0.0, 0.0, -0.0, 1e-30], &ids, focal(0.25, 2.0), &gpu, 1.0);
+    assert!(extreme.loss.is_finite() && extreme.grad.iter().all(|g| g.is_finite()), "{:?}", extreme.grad);
+}
+
+#[test]
+fn logits_of_16_bits_have_losses_of_32() {
+    let _guard = fused_kernels();
+    let (gpu, cpu) = (wgpu(), Device::flex().autodiff());
+    if !gpu.supports_dtype(DType::F16) {
+        eprintln!("warning: the adapter has no 16-bit floats, so the class loss of 16-bit logits was not tested");
+        return;
+    }
+    let of = |device: &Device, half: bool| {
+        let x = tensor::<2>(6, [8, 4], device) * 6.0;
+        let x = x.cast(FloatDType::F16);
+        let x = if half { x } else { x.cast(FloatDType::F32) }.detach().require_grad();
+        let ids = Tensor::<1, Int>::from_data([BACKGROUND, 3, IGNORE, 0, BACKGROUND, 1, IGNORE, 2], device);
+        let out = class_loss(x.clone(), ids, focal(0.25, 2.0));
+        assert_eq!(out.loss.dtype(), DType::F32);
+        // Gradients of easy negatives are below the least number of 16 bits without this factor.
+        let grads = (out.loss.clone() * 4096.0).backward();
+        let grad = x.grad(&grads).expect("a gradient");
+        vec![to_vec(out.loss), to_vec(out.sums), to_vec(grad.cast(FloatDType::F32))]
+    };
+    let (half, single) = (of(&gpu, true), of(&cpu, false));
+    assert_close("sums", &half[..2], &single[..2]);
+    assert!(relative(&half[2], &single[2]) < 1e-3, "{:?} {:?}", half[2], single[2]);
+}
+
+#[test]
+fn the_hardest_anchors_are_those_of_the_host() {
+    let _guard = fused_kernels();
+    let gpu = wgpu();
+    // More anchors than a workgroup has units; few different costs, so that there are ties.
+    const ANCHORS: usize = 600;
+    let costs: Vec<f32> = values(3, 2 * ANCHORS).iter().map(|v| (v.abs() * 20.0).floor()).collect();
+    let ids: Vec<i32> = many_ids(2 * ANCHORS, 4);
+    for keep in [[0, 1], [57, 200], [301, 599], [600, 5]] {
+        let mut expected = ids.clone();
+        for (image, count) in keep.into_iter().enumerate() {
+            let range = image * ANCHORS..(image + 1) * ANCHORS;
+            keep_hardest(&mut expected[range.clone()], &costs[range], count as usize);
+        }
+        let on_gpu =
+            |values: &[i32]| Tensor::<1, Int>::from_data(TensorData::new(values.to_vec(), [values.len()]), &gpu);
+        let costs = Tensor::<2>::from_data(TensorData::new(costs.clone(), [2, ANCHORS]), &gpu);
+        let kept = keep_hardest_on_device(costs, on_gpu(&ids), on_gpu(&keep));
+        let kept = kept.into_data().convert::<i32>().try_to_vec::<i32>().expect("integers");
+        assert_eq!(kept, expected, "keep {keep:?}");
+    }
+}
+
 #[test]
 fn wgpu_agrees_with_the_cpu() {
+    let _guard = fused_kernels();
     let (gpu, cpu) = (wgpu(), Device::flex().autodiff());
     assert_close("class loss", &loss(&gpu), &loss(&cpu));
     assert_close("breakdown", &breakdown(&gpu), &breakdown(&cpu));

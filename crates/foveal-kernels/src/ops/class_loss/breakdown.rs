@@ -18,9 +18,9 @@ const LOWEST: i32 = -32;
 /// Exponent of the lower bound of the last bin.
 const HIGHEST: i32 = 4;
 /// Shift that leaves the sign, the exponent and the first bit of the mantissa of an `f32`, which determine its bin.
-const SHIFT: u32 = 22;
+pub(super) const SHIFT: u32 = 22;
 /// The exponent and the first bit of the mantissa of the lower bound of bin 1.
-const FIRST: i32 = (127 + LOWEST) << 1;
+pub(super) const FIRST: i32 = (127 + LOWEST) << 1;
 
 /// The bin of a loss. NaN goes to the last bin.
 #[inline(always)]

@@ -5,13 +5,13 @@
 //! probability is computed, so that nothing overflows or cancels.
 
 /// Limit of the exponent's magnitude: `exp(-87)` is just above the smallest normal number.
-const LOWEST: f32 = 87.0;
+pub(super) const LOWEST: f32 = 87.0;
 /// 1.5 * 2^23. Adding it to a small number rounds that number to an integer.
 const ROUND: f32 = 12_582_912.0;
 /// The upper part of ln 2, which has few significant bits (Cephes, expf.c).
-const LN2_HIGH: f32 = 0.693_359_4;
+pub(super) const LN2_HIGH: f32 = 0.693_359_4;
 /// The lower part of ln 2: `LN2_HIGH + LN2_LOW` is ln 2 (Cephes, expf.c).
-const LN2_LOW: f32 = -2.121_944_4e-4;
+pub(super) const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// `exp(-a)` for `a >= 0` with a relative error of about 1e-7 (polynomial of Cephes' expf); never below 1.2e-38.
 #[inline(always)]
@@ -41,7 +41,7 @@ fn ln_1p(e: f32) -> f32 {
 }
 
 /// The form of the focal factor `(1 - p_t)^gamma`, which is chosen before the loop.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Focus {
     /// Gamma is 0: there is no factor.
     None,

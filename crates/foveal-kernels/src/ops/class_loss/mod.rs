@@ -2,6 +2,9 @@
 //! gradients.
 mod breakdown;
 mod element;
+#[cfg(feature = "wgpu")]
+mod gpu;
+mod hardest;
 mod kernel;
 mod node;
 mod reference;
@@ -18,6 +21,7 @@ pub use breakdown::{
     BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, LossBin, PairSums, PositivePlaces,
     breakdown_bin_start,
 };
+pub use hardest::{keep_hardest, keep_hardest_on_device};
 use node::ClassLossOps;
 
 /// Class of an anchor without an object: all its logits are negatives.

@@ -1,7 +1,7 @@
 //! The reference of the class loss and its gradient in Burn's operations, for all backends and data types.
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
-use burn::tensor::{Shape, Slice, TensorData};
+use burn::tensor::{DType, Shape, Slice, TensorData};
 
 use super::breakdown::{BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, breakdown_bin_start};
 use super::{BACKGROUND, Columns, Plan};
@@ -24,8 +24,28 @@ fn plus<B: Backend>(t: FloatTensor<B>, s: f32) -> FloatTensor<B> {
     B::float_add_scalar(t, s.into())
 }
 
+/// The data type that the loss of logits of this type is computed in: `f32` for types of 16 bits, which cannot hold the
+/// sums.
+pub(super) fn computed_in(logits: DType) -> DType {
+    if matches!(logits, DType::F16 | DType::BF16) { DType::F32 } else { logits }
+}
+
+/// Multiplies by a tensor of one value, in the data type of that value. Returns the data type of `t`.
+pub(super) fn times_scalar<B: Backend>(t: FloatTensor<B>, by: FloatTensor<B>) -> FloatTensor<B> {
+    let dtype = t.dtype();
+    let t = B::float_cast(t, by.dtype().into());
+    B::float_cast(B::float_mul(t, B::float_reshape(by, Shape::from([1, 1]))), dtype.into())
+}
+
 /// Computes the formula of [`super::element`] on whole tensors.
 pub(super) fn composed<B: Backend>(logits: FloatTensor<B>, classes: IntTensor<B>, plan: &Plan) -> Composed<B> {
+    let dtype = logits.dtype();
+    let logits = B::float_cast(logits, computed_in(dtype).into());
+    let all = computed::<B>(logits, classes, plan);
+    Composed { grad: B::float_cast(all.grad, dtype.into()), ..all }
+}
+
+fn computed<B: Backend>(logits: FloatTensor<B>, classes: IntTensor<B>, plan: &Plan) -> Composed<B> {
     let exp_neg = |t: FloatTensor<B>| B::float_exp(B::float_neg(t));
 
     let roles = roles::<B>(&logits, classes);
