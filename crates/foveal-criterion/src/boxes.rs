@@ -1,10 +1,10 @@
 //! The box loss over positive anchors.
 
-use burn::tensor::{Int, Tensor, TensorData};
-use foveal_anchors::{ImageTargets, Positive};
-use foveal_boxes::{BBox, MAX_LOG_RATIO};
+use burn::tensor::Tensor;
+use foveal_boxes::MAX_LOG_RATIO;
 
 use crate::config::BoxLossKind;
+use crate::target_tensors::PositiveTensors;
 
 /// `eps` of torchvision's `generalized_box_iou_loss`.
 const GIOU_EPS: f64 = 1e-7;
@@ -13,83 +13,47 @@ const GIOU_EPS: f64 = 1e-7;
 /// computes L1 for a `beta` of 0.
 const LEAST_BETA: f64 = 1e-20;
 
-/// The positive anchors of a batch, each with the index of its image, and their predicted deltas.
-struct Positives<'a> {
-    each: Vec<(usize, &'a Positive)>,
-    /// `[positives, 4]`
-    deltas: Tensor<2>,
-}
-
-impl<'a> Positives<'a> {
-    /// Collects the positives; `None` if there are none. `deltas` is `[batch, anchors, 4]`.
-    fn of(deltas: &Tensor<3>, targets: &'a [ImageTargets]) -> Option<Self> {
-        let [batch, anchors, _] = deltas.dims();
-        let each: Vec<(usize, &Positive)> =
-            targets.iter().enumerate().flat_map(|(i, t)| t.positives.iter().map(move |p| (i, p))).collect();
-        if each.is_empty() {
-            return None;
-        }
-        let rows: Vec<i32> = each.iter().map(|(i, p)| (i * anchors) as i32 + p.anchor as i32).collect();
-        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [each.len()]), &deltas.device());
-        let deltas = deltas.clone().reshape([batch * anchors, 4]).select(0, rows);
-        Some(Self { each, deltas })
-    }
-
-    /// A tensor of four numbers per positive anchor, `[positives, 4]`.
-    fn column(&self, f: impl Fn(&Positive) -> [f32; 4]) -> Tensor<2> {
-        let values: Vec<f32> = self.each.iter().flat_map(|(_, p)| f(p)).collect();
-        Tensor::from_data(TensorData::new(values, [self.each.len(), 4]), &self.deltas.device())
-    }
-
-    fn objects(&self) -> Tensor<2> {
-        self.column(|p| corners(p.object))
-    }
-
-    /// The predicted boxes as corners in pixels, `[positives, 4]`.
-    fn boxes(&self) -> Tensor<2> {
-        decode(self.deltas.clone(), self.column(|p| corners(p.anchor_box)))
-    }
-}
-
-fn corners(b: BBox) -> [f32; 4] {
-    [b.x1, b.y1, b.x2, b.y2]
+/// The predicted deltas of the positive anchors, `[positives, 4]`. `deltas` is `[batch, anchors, 4]`.
+fn of_positives(deltas: &Tensor<3>, positives: &PositiveTensors) -> Tensor<2> {
+    let [batch, anchors, _] = deltas.dims();
+    deltas.clone().reshape([batch * anchors, 4]).gather_nd(positives.rows.clone())
 }
 
 /// The weighted sum of the box loss over all positive anchors, `[1]`. Without positives it is 0 and still part of the
-/// autodiff graph.
-///
-/// # Shapes
-/// - deltas: `[batch, anchors, 4]`
-/// - weights: one number per image
+/// autodiff graph. `deltas` is `[batch, anchors, 4]`.
 pub(crate) fn weighted(
     deltas: Tensor<3>,
-    targets: &[ImageTargets],
-    weights: &[f64],
+    positives: Option<&PositiveTensors>,
     kind: BoxLossKind,
     beta: f64,
 ) -> Tensor<1> {
-    let Some(positives) = Positives::of(&deltas, targets) else {
+    let Some(positives) = positives else {
         return deltas.narrow(1, 0, 1).sum() * 0.0;
     };
-    let weight: Vec<f32> = positives.each.iter().map(|(i, _)| weights[*i] as f32).collect();
-    let weight = Tensor::<2>::from_data(TensorData::new(weight, [positives.each.len(), 1]), &deltas.device());
-    let difference = || positives.deltas.clone() - positives.column(|p| p.delta.to_array());
+    let predicted = of_positives(&deltas, positives);
+    let difference = || {
+        let wanted = positives.deltas.clone().expect("deltas are copied to the device for losses of deltas");
+        predicted.clone() - wanted
+    };
     let each = match kind {
         BoxLossKind::SmoothL1 if beta > LEAST_BETA => smooth_l1(difference(), beta),
         BoxLossKind::L1 | BoxLossKind::SmoothL1 => difference().abs(),
-        BoxLossKind::Giou => giou_loss(&positives.boxes(), &positives.objects()),
+        BoxLossKind::Giou => {
+            let boxes = positives.boxes.as_ref().expect("boxes are copied to the device for GIoU");
+            giou_loss(&decode(predicted, boxes.anchors.clone()), &boxes.objects)
+        }
     };
-    (each * weight).sum()
+    (each * positives.weight.clone()).sum()
 }
 
 /// The IoU of the predicted box of each positive anchor with its object, `[positives]`, in the order of the images.
-/// `None` if there are no positives.
 ///
 /// # Shapes
 /// - deltas: `[batch, anchors, 4]`, without autodiff
-pub(crate) fn overlap_of_positives(deltas: &Tensor<3>, targets: &[ImageTargets]) -> Option<Tensor<1>> {
-    let positives = Positives::of(deltas, targets)?;
-    Some(overlap(&positives.boxes(), &positives.objects()).iou.reshape([positives.each.len()]))
+pub(crate) fn overlap_of_positives(deltas: &Tensor<3>, positives: &PositiveTensors) -> Tensor<1> {
+    let boxes = positives.boxes.as_ref().expect("boxes are copied to the device for the overlap");
+    let predicted = decode(of_positives(deltas, positives), boxes.anchors.clone().without_autodiff());
+    overlap(&predicted, &boxes.objects.clone().without_autodiff()).iou.reshape([positives.count])
 }
 
 /// Smooth L1: `0.5 d^2 / beta` for `|d| < beta`, otherwise `|d| - 0.5 beta` (Girshick, arXiv 1504.08083, equation 3).

@@ -2,7 +2,8 @@
 //!
 //! A *pair* is an anchor and a class. Positives are the pairs of an anchor and the class of its object; negatives are
 //! all other pairs of anchors that are not ignored. Anchors are counted on the host from the targets; the sums of
-//! losses, gradients and scores are computed on the device.
+//! losses, gradients and scores are computed on the device. If the device selects the background anchors that take part
+//! (OHEM), it also counts them.
 
 use burn::tensor::Tensor;
 use foveal_kernels::{BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, IGNORE, PairSums, breakdown_bin_start};
@@ -22,10 +23,13 @@ const CLASS_DIGITS: usize = 5;
 /// The breakdown of the class loss of one batch. Its sums are still on the device.
 #[derive(Clone, Debug)]
 pub struct BatchBreakdown {
-    /// Numbers of positive, background and ignored anchors, counted on the host.
+    /// Numbers of positive, background and ignored anchors, counted on the host. If the device selects the background
+    /// anchors that take part, all background anchors are counted here, and `values` contains their number.
     pub counts: AnchorCounts,
     /// The sums in the flat form that [`LossBreakdown::read`] takes, `[values]`. Losses and gradients are already
     /// divided by the normalizer. The tensor is not part of the autodiff graph.
+    ///
+    /// If the device selects the background anchors that take part, their numbers on each pyramid level follow the sums.
     pub values: Tensor<1>,
 }
 
@@ -107,6 +111,16 @@ impl AnchorCounts {
         self.by_class.iter_mut().zip(&other.by_class).for_each(|(a, b)| *a += b);
     }
 
+    /// Counts as ignored all background anchors of each level except `kept`, `[levels]`.
+    fn select_background(&mut self, kept: &[f32]) {
+        assert_eq!(kept.len(), BREAKDOWN_LEVELS, "a breakdown has one number of background anchors per level");
+        for (level, kept) in self.levels.iter_mut().zip(kept) {
+            let kept = (*kept as u64).min(level.background);
+            level.ignored += level.background - kept;
+            level.background = kept;
+        }
+    }
+
     /// The numbers of positive and negative pairs of a level.
     fn pairs(&self, level: &LevelCounts) -> [f64; 2] {
         let classes = self.by_class.len() as u64;
@@ -132,9 +146,13 @@ impl LossBreakdown {
     ///
     /// # Panics
     /// If the number of values does not fit the number of classes in `counts`.
-    pub fn read(counts: AnchorCounts, values: &[f32]) -> Self {
-        let sums = BreakdownSums::read(values, counts.by_class.len());
-        Self { counts, sums, steps: 1 }
+    pub fn read(mut counts: AnchorCounts, values: &[f32]) -> Self {
+        let classes = counts.by_class.len();
+        let (sums, background) = values.split_at(BreakdownLayout::values(classes).min(values.len()));
+        if !background.is_empty() {
+            counts.select_background(background);
+        }
+        Self { counts, sums: BreakdownSums::read(sums, classes), steps: 1 }
     }
 
     /// Adds the counts and sums of other steps.

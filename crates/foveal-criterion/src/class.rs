@@ -1,14 +1,14 @@
 //! The class loss of a batch.
 
-use burn::tensor::Tensor;
-use foveal_anchors::ImageTargets;
+use burn::tensor::{Int, Tensor};
 use foveal_boxes::BBox;
 use foveal_kernels::{BreakdownLayout, ClassLoss, class_loss_with};
 
 use crate::breakdown::{AnchorCounts, BatchBreakdown};
 use crate::config::LossConfig;
-use crate::kind::{Participants, Positives};
-use crate::predicted::{Predicted, int_tensor};
+use crate::kind::Positives;
+use crate::predicted::Predicted;
+use crate::target_tensors::TargetTensors;
 use crate::{mining, quality};
 
 /// The class loss of a batch, already divided by the normalizer.
@@ -22,48 +22,47 @@ pub(crate) struct ClassPart {
 }
 
 impl LossConfig {
-    /// Computes the class loss. `weights` has one factor per image, or a single factor for the whole batch.
+    /// Computes the class loss. `weights` has one factor per image, or a single factor for the whole batch. `breakdown` is
+    /// the layout of the breakdown and the numbers of anchors, counted on the host, if a breakdown is computed.
     pub(crate) fn class_part(
         &self,
         predicted: &Predicted<'_>,
-        targets: &[ImageTargets],
+        targets: &TargetTensors,
         weights: &[f64],
-        layout: Option<BreakdownLayout>,
+        breakdown: Option<(BreakdownLayout, AnchorCounts)>,
     ) -> ClassPart {
         let [batch, anchors, classes] = predicted.logits.dims();
-        let device = predicted.logits.device();
-        let mut ids: Vec<i32> = targets.iter().flat_map(|t| t.classes.iter().copied()).collect();
-        assert_eq!(ids.len(), batch * anchors, "the targets must have one class per anchor of the batch");
-        let form = self.kind.form();
-        if form.anchors == Participants::Hardest {
-            mining::keep_hardest(predicted.logits, &mut ids, self.ohem_ratio);
-        }
+        let layout = breakdown.as_ref().map(|(layout, _)| *layout);
+        let ids = match &targets.keep {
+            Some(keep) => mining::keep_on_device(predicted.logits, targets.ids.clone(), keep.clone()),
+            None => targets.ids.clone(),
+        };
         let (params, terms) = (self.class_params(), self.class_terms());
-        let of = |rows: Tensor<2>, ids: &[i32], weight: f64| {
-            scaled(class_loss_with(rows, int_tensor(ids, &device), params, &terms, layout), weight, classes)
+        let of = |rows: Tensor<2>, ids: Tensor<1, Int>, weight: f64| {
+            scaled(class_loss_with(rows, ids, params, &terms, layout), weight, classes)
         };
         let all = if let [weight] = weights {
-            of(predicted.logits.clone().reshape([batch * anchors, classes]), &ids, *weight)
+            of(predicted.logits.clone().reshape([batch * anchors, classes]), ids.clone(), *weight)
         } else {
             assert_eq!(weights.len(), batch, "there must be one weight per image");
             let images = (0..batch).map(|i| {
                 let rows = predicted.logits.clone().narrow(0, i, 1).reshape([anchors, classes]);
-                of(rows, &ids[i * anchors..(i + 1) * anchors], weights[i])
+                of(rows, ids.clone().narrow(0, i * anchors, anchors), weights[i])
             });
             images.reduce(added).expect("a batch has images")
         };
-        let positives = match form.positives {
-            Positives::Kernel => None,
-            Positives::Quality => quality::positives(self, predicted, targets, weights, layout),
+        let all = match (self.kind.form().positives, &targets.positives) {
+            (Positives::Quality, Some(positives)) => added(all, quality::positives(predicted, positives, layout)),
+            (Positives::Quality, None) | (Positives::Kernel, _) => all,
         };
-        let all = match positives {
-            Some(positives) => added(all, positives),
-            None => all,
-        };
-        let breakdown = all
-            .breakdown
-            .zip(layout)
-            .map(|(values, layout)| BatchBreakdown { counts: AnchorCounts::of(&ids, layout, classes), values });
+        let breakdown = all.breakdown.zip(breakdown).map(|(values, (layout, counts))| {
+            // Where the device selects the background anchors, only it knows how many are on each level.
+            let values = match targets.keep {
+                Some(_) => Tensor::cat(vec![values, mining::background_by_level(&ids, layout)], 0),
+                None => values,
+            };
+            BatchBreakdown { counts, values }
+        });
         ClassPart { loss: all.loss, sums: all.sums, breakdown }
     }
 

@@ -16,6 +16,7 @@ mod mining;
 mod predicted;
 mod quality;
 mod start;
+mod target_tensors;
 mod weights;
 
 pub use analysis::{PairLoss, Scores, Sums, prior_bias};

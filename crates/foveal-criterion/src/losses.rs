@@ -4,10 +4,13 @@ use burn::tensor::Tensor;
 use foveal_anchors::ImageTargets;
 use foveal_kernels::BreakdownLayout;
 
-use crate::boxes;
-use crate::breakdown::BatchBreakdown;
+use crate::breakdown::{AnchorCounts, BatchBreakdown};
 use crate::config::{LossConfig, NormalizerKind};
+use crate::kind::Participants;
+use crate::mining::Selection;
 use crate::predicted::Predicted;
+use crate::target_tensors::{BatchTargets, TargetTensors};
+use crate::{boxes, mining};
 
 /// The number that the sums of the losses are divided by.
 ///
@@ -140,13 +143,42 @@ impl LossConfig {
         normalizer: Normalizer,
         breakdown: Option<BreakdownLayout>,
     ) -> Losses {
-        assert_eq!(logits.dims()[0], targets.len(), "the targets must have one entry per image of the batch");
+        let selection = Selection::of(&logits.device());
+        self.forward_selecting(logits, deltas, targets, normalizer, breakdown, selection)
+    }
+
+    /// Computes the losses of [`forward_with`](Self::forward_with), with the given place for the selection of
+    /// background anchors, if the class loss has one.
+    pub(crate) fn forward_selecting(
+        &self,
+        logits: Tensor<3>,
+        deltas: Tensor<3>,
+        targets: &[ImageTargets],
+        normalizer: Normalizer,
+        breakdown: Option<BreakdownLayout>,
+        selection: Selection,
+    ) -> Losses {
+        let [batch, anchors, classes] = logits.dims();
+        assert_eq!(batch, targets.len(), "the targets must have one entry per image of the batch");
+        let mut ids: Vec<i32> = targets.iter().flat_map(|t| t.classes.iter().copied()).collect();
+        assert_eq!(ids.len(), batch * anchors, "the targets must have one class per anchor of the batch");
+        let keep = match (self.kind.form().anchors, selection) {
+            (Participants::All, _) => None,
+            (Participants::Hardest, Selection::Device) => Some(mining::counts(&ids, anchors, self.ohem_ratio)),
+            (Participants::Hardest, Selection::Host) => {
+                mining::keep_on_host(&logits, &mut ids, self.ohem_ratio);
+                None
+            }
+        };
         let weights: Vec<f64> = targets.iter().map(|t| normalizer.weight(t)).collect();
+        let host = BatchTargets { ids: &ids, keep, images: targets, weights: &weights, layout: breakdown };
+        let on_device = TargetTensors::new(self, &host, &logits.device());
+        let breakdown = breakdown.map(|layout| (layout, AnchorCounts::of(&ids, layout, classes)));
         // If all images have the same factor, the class loss of the batch is computed in one pass.
         let class_weights = normalizer.shared().map_or_else(|| weights.clone(), |weight| vec![weight]);
-        let class =
-            self.class_part(&Predicted { logits: &logits, deltas: &deltas }, targets, &class_weights, breakdown);
-        let boxes = boxes::weighted(deltas, targets, &weights, self.box_kind, self.beta);
+        let predicted = Predicted { logits: &logits, deltas: &deltas };
+        let class = self.class_part(&predicted, &on_device, &class_weights, breakdown);
+        let boxes = boxes::weighted(deltas, on_device.positives.as_ref(), self.box_kind, self.beta);
         let total = class.loss.clone() + boxes.clone() * self.box_weight;
         let positives = targets.iter().map(|t| t.positives.len()).sum();
         Losses { class: class.loss, boxes, total, class_sums: class.sums, positives, breakdown: class.breakdown }

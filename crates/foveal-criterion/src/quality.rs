@@ -2,51 +2,30 @@
 //! `|q - p|^beta * -((1 - q) ln(1 - p) + q ln p)`, where `p` is the score and `q` the IoU of the predicted box with the
 //! object. For negatives `q` is 0; the kernel computes them as a focal loss without weights.
 
-use burn::tensor::{Int, Tensor, TensorData};
-use foveal_anchors::ImageTargets;
+use burn::tensor::{Int, Tensor};
 use foveal_boxes::BBox;
 use foveal_kernels::{BREAKDOWN_LEVELS, BreakdownLayout, ClassLoss, PositivePlaces};
 
 use crate::boxes::overlap_of_positives;
-use crate::config::LossConfig;
-use crate::predicted::{Predicted, int_tensor};
+use crate::predicted::Predicted;
+use crate::target_tensors::{PositiveTensors, QualityTensors};
 
 /// Lower limit of `|q - p|`, which keeps the logarithm of the difference finite.
 const MIN_DISTANCE: f64 = 1e-12;
 
-/// The weighted loss of the positives; `None` if there are none. In the breakdown only losses and gradients are filled,
-/// because the kernel sums the scores.
+/// The weighted loss of the positives. In the breakdown only losses and gradients are filled, because the kernel sums the
+/// scores.
 pub(crate) fn positives(
-    config: &LossConfig,
     predicted: &Predicted<'_>,
-    targets: &[ImageTargets],
-    weights: &[f64],
+    positives: &PositiveTensors,
     layout: Option<BreakdownLayout>,
-) -> Option<ClassLoss> {
+) -> ClassLoss {
     let [batch, anchors, classes] = predicted.logits.dims();
-    let device = predicted.logits.device();
-    let (mut pairs, mut weight, mut beta, mut places) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (image, targets) in targets.iter().enumerate() {
-        for positive in &targets.positives {
-            // The class channel. In a network with more channels than classes it differs from the object's class.
-            let class = targets.classes[positive.anchor as usize] as usize;
-            pairs.push(((image * anchors + positive.anchor as usize) * classes + class) as i32);
-            let of_image = weights.get(image).or(weights.first()).copied().unwrap_or(1.0);
-            weight.push((of_image * config.class_weight(class)) as f32);
-            beta.push(config.gamma.of(class) as f32);
-            places.push((positive.anchor as usize, class));
-        }
-    }
-    let count = pairs.len();
-    if count == 0 {
-        return None;
-    }
-    let row = |values: Vec<f32>| Tensor::<1>::from_data(TensorData::new(values, [count]), &device);
-    let pairs: Tensor<1, Int> = int_tensor(&pairs, &device);
-    let logits = predicted.logits.clone().reshape([batch * anchors * classes]).select(0, pairs);
-    let quality = overlap_of_positives(&predicted.deltas.clone().without_autodiff(), targets)?;
-    let quality = Tensor::<1>::from_data(quality.into_data(), &device);
-    let (weight, beta) = (row(weight), row(beta));
+    let targets = positives.quality.as_ref().expect("the targets of a quality focal loss");
+    let logits: Tensor<1> =
+        predicted.logits.clone().reshape([batch * anchors, classes]).gather_nd(targets.pairs.clone());
+    let quality = overlap_of_positives(&predicted.deltas.clone().without_autodiff(), positives);
+    let (weight, beta) = (targets.weight.clone(), targets.beta.clone());
 
     let entropy =
         |x: &Tensor<1>| x.clone().clamp_min(0.0) + x.clone().abs().neg().exp().log1p() - x.clone() * quality.clone();
@@ -57,55 +36,41 @@ pub(crate) fn positives(
     let loss = each.clone().sum();
     let each = each.without_autodiff();
     let sums = Tensor::cat(vec![each.clone().sum(), each.clone().sum() * 0.0], 0);
-    let breakdown = layout.map(|layout| {
+    let breakdown = layout.map(|_| {
         let plain = logits.clone().without_autodiff();
         let (p, ce) = (score(&plain), entropy(&plain).without_autodiff());
         let power = |p: Tensor<1>| factor(p).without_autodiff();
         // Both terms of the derivative have the same sign.
         let toward = beta.clone() * power(beta.clone() - 1.0) * p.clone() * (p.neg() + 1.0) * ce;
         let slope = (toward + power(beta.clone() + 1.0)) * weight.clone();
-        breakdown(&each, &slope.without_autodiff(), &places, layout, classes)
+        breakdown(&each, &slope.without_autodiff(), targets, classes)
     });
-    Some(ClassLoss { loss, sums, breakdown })
+    ClassLoss { loss, sums, breakdown }
 }
 
 /// The flat form of a breakdown with the losses and slopes of the positives, `[positives]` each; all other values are
-/// 0. `places` has the anchor and the class channel of each positive.
-fn breakdown(
-    loss: &Tensor<1>,
-    slope: &Tensor<1>,
-    places: &[(usize, usize)],
-    layout: BreakdownLayout,
-    classes: usize,
-) -> Tensor<1> {
+/// 0.
+fn breakdown(loss: &Tensor<1>, slope: &Tensor<1>, targets: &QualityTensors, classes: usize) -> Tensor<1> {
     let device = loss.device();
-    let count = places.len();
-    let level = |anchor: usize| {
-        let ends = layout.level_anchors.iter().scan(0, |end, n| {
-            *end += n;
-            Some(*end)
-        });
-        ends.take_while(|end| *end <= anchor).count()
+    let [count] = loss.dims();
+    let levels = targets.levels.clone().expect("the levels are copied to the device for a breakdown");
+    // One row for each value of the breakdown, one column for each positive: 1 where it belongs to the row, otherwise 0.
+    let select = |rows: usize, of: Tensor<1, Int>| {
+        let of = of.without_autodiff().reshape([1, count]).expand([rows, count]);
+        let row = Tensor::<1, Int>::arange(0..rows as i64, &device).reshape([rows, 1]).expand([rows, count]);
+        of.equal(row).float()
     };
-    // One row for each value of the breakdown, one column for each positive.
-    let select = |rows: usize, place: &dyn Fn(usize) -> usize| {
-        let mut ones = vec![0f32; rows * count];
-        (0..count).for_each(|i| ones[place(i) * count + i] = 1.0);
-        Tensor::<2>::from_data(TensorData::new(ones, [rows, count]), &device)
+    let sums = |rows: usize, of: &Tensor<1, Int>, values: &Tensor<1>| {
+        (select(rows, of.clone()) * values.clone().reshape([1, count])).sum_dim(1).reshape([rows])
     };
-    let by_level = |values: &Tensor<1>| {
-        let rows = select(BREAKDOWN_LEVELS, &|i| level(places[i].0));
-        (rows * values.clone().reshape([1, count])).sum_dim(1).reshape([BREAKDOWN_LEVELS])
-    };
-    let by_class = (select(classes, &|i| places[i].1) * loss.clone().reshape([1, count])).sum_dim(1).reshape([classes]);
     let at = PositivePlaces::new(classes);
     let zeros = |n: usize| Tensor::<1>::zeros([n], &device);
     let values = vec![
-        by_level(loss),
+        sums(BREAKDOWN_LEVELS, &levels, loss),
         zeros(at.gradient.start - at.loss.end),
-        by_level(slope),
+        sums(BREAKDOWN_LEVELS, &levels, slope),
         zeros(at.by_class.start - at.gradient.end),
-        by_class,
+        sums(classes, &targets.classes, loss),
         zeros(BreakdownLayout::values(classes) - at.by_class.end),
     ];
     Tensor::cat(values, 0)

@@ -189,6 +189,44 @@ fn quality_focal_loss_is_its_definition_with_its_derivative() {
     }
 }
 
+/// The IoU is a constant of the quality focal loss: the boxes are trained by the box loss alone.
+#[test]
+fn the_quality_carries_no_gradient() {
+    let device = Device::flex().autodiff();
+    let logits = Tensor::<3>::from_data(TensorData::new(LOGITS.to_vec(), [1, ANCHORS, CLASSES]), &device);
+    let (logits, deltas) = (logits.require_grad(), Tensor::<3>::zeros([1, ANCHORS, 4], &device).require_grad());
+    let config = LossConfig { kind: ClassLossKind::QualityFocal, ..LossConfig::default() };
+    let losses = config.forward(logits.clone(), deltas.clone(), &[image()], Normalizer::Positives(2));
+    let grads = losses.class.backward();
+    assert!(logits.grad(&grads).is_some());
+    assert!(deltas.grad(&grads).is_none());
+}
+
+/// A permuted view of the predictions gives the same losses and gradients as a tensor in row-major order.
+#[test]
+#[allow(deprecated)] // burn-ndarray is deprecated upstream and supported here
+fn the_layout_of_the_predictions_does_not_matter() {
+    let turned: Vec<f32> = (0..CLASSES * ANCHORS).map(|i| LOGITS[i % ANCHORS * CLASSES + i / ANCHORS]).collect();
+    let config = LossConfig { kind: ClassLossKind::QualityFocal, ..LossConfig::default() };
+    for device in [Device::flex().autodiff(), Device::ndarray().autodiff()] {
+        let run = |logits: Tensor<3>, turn: bool| {
+            let leaf = logits.require_grad();
+            let (logits, deltas) = (leaf.clone(), Tensor::<3>::ones([1, 4, ANCHORS], &device).require_grad());
+            let logits = if turn { logits.swap_dims(1, 2) } else { logits };
+            let losses = config.forward(logits, deltas.clone().swap_dims(1, 2), &[image()], Normalizer::Positives(2));
+            let grads = losses.total.backward();
+            let read = |t: Tensor<3>| t.into_data().try_to_vec::<f32>().unwrap();
+            let grad = leaf.grad(&grads).unwrap();
+            let grad = if turn { grad.swap_dims(1, 2) } else { grad };
+            (read(losses.total.reshape([1, 1, 1])), read(grad), read(deltas.grad(&grads).unwrap()))
+        };
+        let data =
+            |values: &[f32], dims: [usize; 3]| Tensor::from_data(TensorData::new(values.to_vec(), dims), &device);
+        let plain = run(data(&LOGITS, [1, ANCHORS, CLASSES]), false);
+        assert_eq!(run(data(&turned, [1, CLASSES, ANCHORS]), true), plain);
+    }
+}
+
 #[test]
 fn the_moving_normalizer_is_detectron2s() {
     // Detectron2: _ema_update("loss_normalizer", max(num_pos, 1), 100), so 0.9 * 100 + 0.1 * 20 = 92, then

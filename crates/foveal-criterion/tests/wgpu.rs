@@ -32,13 +32,14 @@ fn ramp<const D: usize>(dims: [usize; D], scale: f32, device: &Device) -> Tensor
     Tensor::from_data(TensorData::new(values, dims), device)
 }
 
-/// Returns the losses of three steps. The breakdown of the last step is checked.
-fn descend(config: &LossConfig, normalizer: Normalizer, device: &Device) -> Vec<f32> {
+/// Returns the losses of three steps, and from the breakdown of the last step the numbers of ignored anchors, positive
+/// pairs and negative pairs. The losses of that breakdown are checked.
+fn descend(config: &LossConfig, normalizer: Normalizer, device: &Device) -> (Vec<f32>, [f64; 3]) {
     let x = ramp([1, 4, 8, 8], 0.1, device);
     let layout = BreakdownLayout { level_anchors: [32, 16, 8, 8, 0] };
     let mut weight = ramp([4, 4, 3, 3], 0.02, device).require_grad();
     let deltas = Tensor::zeros([1, ANCHORS, 4], device);
-    let mut found = Vec::new();
+    let (mut found, mut numbers) = (Vec::new(), [0.0; 3]);
     for step in 0..3 {
         let options = ConvOptions { padding: 1, ..ConvOptions::default() };
         let maps = conv2d(x.clone(), weight.clone(), None, options);
@@ -52,6 +53,7 @@ fn descend(config: &LossConfig, normalizer: Normalizer, device: &Device) -> Vec<
             let record = LossBreakdown::read(breakdown.counts, &values).record();
             let sum = record.positive.loss + record.negative.loss;
             assert!((sum - f64::from(loss)).abs() <= 1e-5 * sum, "{config:?}: {sum} {loss}");
+            numbers = [record.ignored, record.positive.pairs, record.negative.pairs];
         }
         let grads = losses.total.backward();
         let slope = weight.grad(&grads).unwrap();
@@ -61,7 +63,7 @@ fn descend(config: &LossConfig, normalizer: Normalizer, device: &Device) -> Vec<
         let slope = Tensor::from_inner(slope * (0.05 / norm.sqrt()));
         weight = (weight - slope).detach().require_grad();
     }
-    found
+    (found, numbers)
 }
 
 #[test]
@@ -82,8 +84,9 @@ fn every_remedy_descends_on_wgpu_as_on_the_cpu() {
         (LossConfig { kind: ClassLossKind::QualityFocal, ..base() }, batch),
     ];
     for (config, normalizer) in cases {
-        let gpu = descend(&config, normalizer, &device.clone().autodiff());
-        let cpu = descend(&config, normalizer, &Device::flex().autodiff());
+        let (gpu, numbers) = descend(&config, normalizer, &device.clone().autodiff());
+        let (cpu, of_cpu) = descend(&config, normalizer, &Device::flex().autodiff());
+        assert_eq!(numbers, of_cpu, "{config:?}: ignored anchors, positive and negative pairs");
         assert!(gpu[2] < gpu[0], "{config:?}: {gpu:?}");
         for (a, b) in gpu.iter().zip(&cpu) {
             assert!((a - b).abs() <= 1e-4 * b.abs(), "{config:?}: {gpu:?} {cpu:?}");

@@ -43,7 +43,7 @@ pub(super) fn of(
     let hardest = check.config.kind.form().anchors == Participants::Hardest;
     let kept = hardest.then(|| {
         let mut ids: Vec<i32> = targets.iter().flat_map(|t| t.classes.iter().copied()).collect();
-        mining::keep_hardest(&logits, &mut ids, check.config.ohem_ratio);
+        mining::keep_on_host(&logits, &mut ids, check.config.ohem_ratio);
         ids
     });
     let pairs: Vec<PairLoss> = (0..classes).map(|class| check.config.pair_loss(class)).collect();
