@@ -41,7 +41,7 @@ pub use ops::class_loss::{
     class_loss_with, keep_hardest, keep_hardest_on_device,
 };
 pub use ops::conv::{
-    ConvOptions, Epilogue, MapSize, WeightCache, conv2d, conv2d_cached, conv2d_fused, conv2d_maps, conv2d_reference,
+    ConvCache, ConvOptions, Epilogue, MapSize, conv2d, conv2d_cached, conv2d_fused, conv2d_maps, conv2d_reference,
 };
 pub use ops::elementwise::Activation;
 pub use ops::group_norm::{group_norm, group_norm_maps};

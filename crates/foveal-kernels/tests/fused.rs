@@ -48,6 +48,7 @@ fn epilogue(l: Layer, [scale, shift, residual]: Parts, tracked: [bool; 4], devic
         shift: shift.then(|| b.clone()),
         residual: residual.then(|| rest.clone()),
         activation: l.activation,
+        mask: None,
     };
     let options = ConvOptions { stride: l.stride, padding: l.kernel / 2, groups: l.groups };
     let y = conv2d_fused(x.clone(), w.clone(), epilogue, options);

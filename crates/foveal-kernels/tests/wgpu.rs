@@ -42,6 +42,7 @@ fn conv_epilogue(window: [usize; 3], activation: Activation, maps: DType, device
         shift: Some(b.clone()),
         residual: Some(rest.clone().cast(maps)),
         activation,
+        mask: None,
     };
     let options = ConvOptions { stride, padding: kernel / 2, groups };
     let y = conv2d_fused(x.clone().cast(maps), w.clone(), epilogue, options).cast(FloatDType::F32);

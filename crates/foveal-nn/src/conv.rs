@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use foveal_kernels::{Activation, ConvOptions, Epilogue, MapSize, WeightCache, conv2d_cached, conv2d_maps};
+use foveal_kernels::{Activation, ConvCache, ConvOptions, Epilogue, MapSize, conv2d_cached, conv2d_maps};
 
 use crate::norm::{Folded, Norm};
 
@@ -16,9 +16,9 @@ pub struct Conv2d {
     /// Stride, padding and groups of the convolution.
     #[module(skip)]
     pub options: ConvOptions,
-    /// The weight as a GPU reads it, as long as it does not change.
+    /// Weight and bias as a GPU reads them, as long as they do not change.
     #[module(skip)]
-    cache: WeightCache,
+    cache: ConvCache,
 }
 
 impl Conv2d {
@@ -29,7 +29,7 @@ impl Conv2d {
     /// - bias: `[out_channels]`
     pub fn new(weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions) -> Self {
         let (weight, bias) = (Param::from_tensor(weight), bias.map(Param::from_tensor));
-        Self { weight, bias, options, cache: WeightCache::default() }
+        Self { weight, bias, options, cache: ConvCache::default() }
     }
 
     /// Makes a layer of one group with the padding `kernel / 2`, which keeps height and width at stride 1 if the kernel
@@ -122,6 +122,6 @@ impl Conv2d {
             return norm.forward(self.forward(x), residual, activation);
         }
         let Folded { scale, shift } = norm.by_statistics();
-        self.run(x, Epilogue { scale: Some(scale), shift: Some(shift), residual, activation })
+        self.run(x, Epilogue { scale: Some(scale), shift: Some(shift), residual, activation, mask: None })
     }
 }

@@ -24,7 +24,7 @@ use geometry::Geometry;
 use node::ConvOps;
 use spec::{ConvSpec, EpilogueParts};
 
-pub use composed::WeightCache;
+pub use composed::ConvCache;
 pub use epilogue::Epilogue;
 pub use maps::MapSize;
 pub(crate) use maps::{Level, Maps};
@@ -62,8 +62,8 @@ fn reference(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, geometry:
     burn::tensor::module::conv2d(x, weight, bias, geometry.burn_options())
 }
 
-/// Computes a convolution and its epilogue, `activation(conv(x, weight) * scale + shift + residual)`, in one autodiff
-/// node. `x`, `weight`, the shift and the residual receive gradients.
+/// Computes a convolution and its epilogue, `activation(conv(x, weight) * scale + shift + residual) * mask`, in one
+/// autodiff node. `x`, `weight`, the shift and the residual receive gradients.
 ///
 /// The maps `x`, residual and result have one data type. Weight, scale and shift may have more bits; their gradients
 /// have the data type of the weight and of the shift.
@@ -82,7 +82,7 @@ pub fn conv2d_fused(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, options
 }
 
 /// Computes the same as [`conv2d_fused`]. On GPUs, `cache` keeps the weight in the form in which it is read, so that a
-/// later call with the same weight and scale need not prepare it.
+/// later call with the same weight and epilogue need not prepare it.
 ///
 /// # Shapes
 /// `x [batch, in_channels, height, width]`, `weight [out_channels, in_channels / groups, kernel, kernel]`; the result
@@ -96,7 +96,7 @@ pub fn conv2d_cached(
     weight: Tensor<4>,
     epilogue: Epilogue,
     options: ConvOptions,
-    cache: &WeightCache,
+    cache: &ConvCache,
 ) -> Tensor<4> {
     let bias = epilogue.shift.as_ref().map(Tensor::dims);
     let geometry = Geometry::new(x.dims(), weight.dims(), bias, options);
@@ -106,7 +106,11 @@ pub fn conv2d_cached(
 /// Computes a convolution and its epilogue by Burn's operations, each with its own autodiff node. In 16 bits, the scale
 /// is folded into the weight before that is rounded.
 fn run_reference(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, geometry: Geometry) -> Tensor<4> {
-    let Epilogue { scale, shift, residual, activation } = epilogue;
+    let Epilogue { scale, shift, residual, activation, mask } = epilogue;
+    if let Some(mask) = mask {
+        let unmasked = Epilogue { scale, shift, residual, activation, mask: None };
+        return run_reference(x, weight, unmasked, geometry) * mask;
+    }
     let (channels, device, maps) = (geometry.out_channels, x.device(), x.dtype());
     if weight.dtype() != maps {
         let weight = match scale {
@@ -134,7 +138,7 @@ fn run(
     weight: Tensor<4>,
     epilogue: Epilogue,
     geometry: Geometry,
-    cache: Option<&WeightCache>,
+    cache: Option<&ConvCache>,
 ) -> Tensor<4> {
     if let Some(scale) = &epilogue.scale {
         assert_eq!(scale.dims(), [geometry.out_channels], "conv2d: the scale has the wrong length");
@@ -142,24 +146,33 @@ fn run(
     if let Some(residual) = &epilogue.residual {
         assert_eq!(residual.dims(), geometry.output_dims(), "conv2d: the residual must have the output's shape");
     }
+    if let Some(mask) = &epilogue.mask {
+        let [_, _, height, width] = geometry.output_dims();
+        assert_eq!(mask.dims(), [1, 1, height, width], "conv2d: the mask must have the height and width of the output");
+        assert_eq!(mask.dtype(), x.dtype(), "conv2d: the mask must have the data type of x");
+    }
     if route::reference() {
         return run_reference(x, weight, epilogue, geometry);
     }
     if !fused_kernel(&x) || !fused_kernel(&weight) {
         return composed::conv(x, weight, epilogue, geometry, cache);
     }
-    let Epilogue { scale, shift, residual, activation } = epilogue;
+    let Epilogue { scale, shift, residual, activation, mask } = epilogue;
     let parts = EpilogueParts { scale: scale.is_some(), shift: shift.is_some(), residual: residual.is_some() };
     let device = x.device();
     let absent = || Tensor::<1>::empty([0], &device).into_dispatch();
-    Tensor::from_dispatch(<Dispatch as ConvOps>::conv(
+    let y = Tensor::from_dispatch(<Dispatch as ConvOps>::conv(
         x.into_dispatch(),
         weight.into_dispatch(),
         scale.map_or_else(absent, Tensor::into_dispatch),
         shift.map_or_else(absent, Tensor::into_dispatch),
         residual.map_or_else(absent, Tensor::into_dispatch),
         ConvSpec { geometry, maps: None, parts, activation },
-    ))
+    ));
+    match mask {
+        Some(mask) => y * mask,
+        None => y,
+    }
 }
 
 /// Computes a 3x3 convolution (stride 1, padding 1, one group) of several feature maps stored in one tensor, with the

@@ -2,13 +2,15 @@
 //! fused kernels of the CPUs do not support.
 //!
 //! Burn's autodiff would keep the result of every operation and mask, scale and transpose gradients one by one. This
-//! node folds the scale into the weight, keeps only the final result, and masks the gradient once. All its
-//! operations on maps follow the maps' own layout in memory, which is channels-last behind a convolution on a GPU.
+//! node keeps only the final result, and masks and scales the gradient in one pass over it. All its operations on maps
+//! follow the maps' own layout in memory, which is channels-last behind a convolution on a GPU.
 //!
-//! Maps may have 16 bits while the parameters have 32. The weight is then scaled in 32 bits and rounded once; shift,
-//! residual and activation are computed in 32 bits; the gradients of the parameters have 32 bits.
+//! Maps may have 16 bits while the parameters have 32. The scale is then folded into the weight in 32 bits, so that the
+//! result of the convolution has about the size of the final result, which 16 bits can hold; shift, residual and
+//! activation are computed in 32 bits; the gradients of the parameters have 32 bits.
 mod node;
 mod passes;
+mod sums;
 mod weights;
 
 use burn::backend::Dispatch;
@@ -16,11 +18,12 @@ use burn::tensor::{DType, Tensor};
 
 use super::epilogue::Epilogue;
 use super::geometry::Geometry;
+use crate::ops::elementwise::Activation;
 use node::{ComposedConvOps, Inputs, Optional};
 use passes::Spec;
 use weights::Prepared;
 
-pub use weights::WeightCache;
+pub use weights::ConvCache;
 
 /// Whether the forward pass runs as the input's gradient of the convolution with the turned weight, which is the same
 /// sum.
@@ -35,8 +38,8 @@ fn runs_as_input_gradient(geometry: &Geometry, maps: DType) -> bool {
     maps == DType::F32 && (kernel, stride, padding, groups) == (3, 1, 1, 1)
 }
 
-/// Computes `activation(conv(x, weight) * scale + shift + residual)` in one autodiff node. `x`, `weight`, the shift and
-/// the residual receive gradients. With a cache, the weight is prepared once for several calls.
+/// Computes `activation(conv(x, weight) * scale + shift + residual) * mask` in one autodiff node. `x`, `weight`, the
+/// shift and the residual receive gradients. With a cache, weight, scale and shift are prepared once for several calls.
 ///
 /// # Panics
 /// If the residual has another data type than `x`.
@@ -45,24 +48,37 @@ pub(super) fn conv(
     weight: Tensor<4>,
     epilogue: Epilogue,
     geometry: Geometry,
-    cache: Option<&WeightCache>,
+    cache: Option<&ConvCache>,
 ) -> Tensor<4> {
-    let Epilogue { scale, shift, residual, activation } = epilogue;
+    let Epilogue { scale, shift, residual, activation, mask } = epilogue;
     if let Some(residual) = &residual {
         assert_eq!(residual.dtype(), x.dtype(), "conv2d: the residual must have the data type of x");
     }
+    let scale_in_weight = weight.dtype() != x.dtype();
     let turned = runs_as_input_gradient(&geometry, x.dtype());
-    let Prepared { folded, turned } = weights::prepare(&weight, scale.as_ref(), x.dtype(), turned, cache);
+    let folded_scale = scale.as_ref().filter(|_| scale_in_weight);
+    let Prepared { folded, turned } = weights::prepare(&weight, folded_scale, x.dtype(), turned, cache);
+    let scale = scale.map(|scale| weights::scale_map(&scale, cache));
+    // A bias is all that Burn's convolution can add itself, as a vector.
+    let only_bias = turned.is_none()
+        && residual.is_none()
+        && mask.is_none()
+        && (scale.is_none() || scale_in_weight)
+        && activation == Activation::None;
+    let shift_map = shift.as_ref().filter(|_| !only_bias).map(|shift| weights::shift_map(shift, cache));
     let inputs = Inputs {
         x: x.into_dispatch(),
         weight: weight.into_dispatch(),
-        scale: Optional::from(scale.map(Tensor::into_dispatch)),
         shift: Optional::from(shift.map(Tensor::into_dispatch)),
         residual: Optional::from(residual.map(Tensor::into_dispatch)),
+        scale: Optional::from(scale.map(Tensor::into_dispatch)),
+        shift_map: Optional::from(shift_map.map(Tensor::into_dispatch)),
+        mask: Optional::from(mask.map(Tensor::into_dispatch)),
         folded: Optional::from(folded.map(Tensor::into_dispatch)),
         turned: Optional::from(turned.map(Tensor::into_dispatch)),
     };
-    Tensor::from_dispatch(<Dispatch as ComposedConvOps>::composed_conv(inputs, Spec { geometry, activation }))
+    let spec = Spec { geometry, activation, scale_in_weight, only_bias };
+    Tensor::from_dispatch(<Dispatch as ComposedConvOps>::composed_conv(inputs, spec))
 }
 
 #[cfg(test)]

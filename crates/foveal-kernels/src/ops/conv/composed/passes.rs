@@ -10,8 +10,26 @@ use crate::ops::elementwise::Activation;
 pub(super) struct Spec {
     /// Sizes of the input, the output and the kernel, with stride, padding and groups.
     pub(super) geometry: Geometry,
-    /// Activation that is applied last.
+    /// Activation that is applied to the sum.
     pub(super) activation: Activation,
+    /// Whether the scale is folded into the weight; it is else applied to the result of the convolution.
+    pub(super) scale_in_weight: bool,
+    /// Whether nothing but a bias is added to the result of the convolution, by Burn's convolution itself.
+    pub(super) only_bias: bool,
+}
+
+/// What is done with the result of a convolution.
+pub(super) struct After<T> {
+    /// Factor of each channel, `[1, out_channels, 1, 1]`.
+    pub(super) scale: Option<T>,
+    /// Number added to each channel, `[1, out_channels, 1, 1]`.
+    pub(super) shift: Option<T>,
+    /// Tensor that is added, of the shape of the result.
+    pub(super) residual: Option<T>,
+    /// Activation of the sum.
+    pub(super) activation: Activation,
+    /// Factor of each pixel after the activation, `[1, 1, out_height, out_width]`.
+    pub(super) mask: Option<T>,
 }
 
 /// The weight that the forward pass reads.
@@ -46,24 +64,24 @@ fn cast<B: Backend>(tensor: FloatTensor<B>, to: DType) -> FloatTensor<B> {
     if tensor.dtype() == to { tensor } else { B::float_cast(tensor, to.into()) }
 }
 
-/// Computes `activation(conv(x, kernel) + shift + residual)` in the data type of `x`.
-pub(super) fn forward<B: Backend>(
+/// Computes `conv(x, kernel)`.
+pub(super) fn convolved<B: Backend>(x: FloatTensor<B>, kernel: Kernel<FloatTensor<B>>, spec: &Spec) -> FloatTensor<B> {
+    match kernel {
+        Kernel::Turned { weight, at_once } => by_input_gradient::<B>(x, weight, at_once, &spec.geometry),
+        Kernel::Folded(weight) => B::conv2d(x, weight, None, spec.geometry.burn_options()),
+    }
+}
+
+/// Computes `conv(x, kernel) + bias`, where the convolution adds the bias `[out_channels]` while it stores its result.
+pub(super) fn biased<B: Backend>(
     x: FloatTensor<B>,
     kernel: Kernel<FloatTensor<B>>,
-    shift: Option<FloatTensor<B>>,
-    residual: Option<FloatTensor<B>>,
+    bias: Option<FloatTensor<B>>,
     spec: &Spec,
 ) -> FloatTensor<B> {
-    let (maps, options) = (x.dtype(), spec.geometry.burn_options());
-    let y = match kernel {
-        Kernel::Turned { weight, at_once } => by_input_gradient::<B>(x, weight, at_once, &spec.geometry),
-        // Without further operations on the result, the convolution adds the shift while it stores its result.
-        Kernel::Folded(weight) if residual.is_none() && spec.activation == Activation::None => {
-            return B::conv2d(x, weight, shift.map(|shift| cast::<B>(shift, maps)), options);
-        }
-        Kernel::Folded(weight) => B::conv2d(x, weight, None, options),
-    };
-    finish::<B>(y, shift, residual, spec.activation)
+    let Kernel::Folded(weight) = kernel else { unreachable!("the input's gradient adds no bias") };
+    let bias = bias.map(|bias| cast::<B>(bias, x.dtype()));
+    B::conv2d(x, weight, bias, spec.geometry.burn_options())
 }
 
 /// Computes the convolution as the input's gradient of the one with the turned weight, `at_once` output channels at a
@@ -91,20 +109,18 @@ fn by_input_gradient<B: Backend>(
     B::float_cat(parts.collect(), 1)
 }
 
-/// Computes `activation(y + shift + residual)` in the data type of the shift and returns it in that of `y`. Burn fuses
-/// these operations into one pass over the maps.
-fn finish<B: Backend>(
-    y: FloatTensor<B>,
-    shift: Option<FloatTensor<B>>,
-    residual: Option<FloatTensor<B>>,
-    activation: Activation,
-) -> FloatTensor<B> {
+/// Computes `activation(y * scale + shift + residual) * mask` in the data type of scale and shift and returns it in that
+/// of `y`. Burn fuses these operations into one pass over the maps.
+pub(super) fn finish<B: Backend>(y: FloatTensor<B>, after: After<FloatTensor<B>>) -> FloatTensor<B> {
+    let After { scale, shift, residual, activation, mask } = after;
     let maps = y.dtype();
-    let inner = shift.as_ref().map_or(maps, TensorMetadata::dtype);
-    let mut y = y;
+    let inner = scale.as_ref().or(shift.as_ref()).map_or(maps, TensorMetadata::dtype);
+    let mut y = cast::<B>(y, inner);
+    if let Some(scale) = scale {
+        y = B::float_mul(y, scale);
+    }
     if let Some(shift) = shift {
-        let channels = shift.shape().num_elements();
-        y = B::float_add(cast::<B>(y, inner), B::float_reshape(shift, Shape::from([1, channels, 1, 1])));
+        y = B::float_add(y, shift);
     }
     if let Some(residual) = residual {
         y = B::float_add(y, cast::<B>(residual, inner));
@@ -112,7 +128,11 @@ fn finish<B: Backend>(
     if activation == Activation::Relu {
         y = B::relu(y);
     }
-    cast::<B>(y, maps)
+    y = cast::<B>(y, maps);
+    match mask {
+        Some(mask) => B::float_mul(y, mask),
+        None => y,
+    }
 }
 
 /// A tensor with the dimensions `dims` for operations that read nothing but the shape. It is `x` if that has the
@@ -125,33 +145,30 @@ fn of_shape<B: Backend>(x: &FloatTensor<B>, dims: [usize; 4]) -> FloatTensor<B> 
     B::float_expand(B::float_empty(Shape::from([1; 4]), &x.device(), x.dtype().into()), shape)
 }
 
-/// The gradient of the result before the activation, from the gradient of the result `y`; without `y` there is no
-/// activation.
-pub(super) fn masked<B: Backend>(grad: FloatTensor<B>, y: Option<FloatTensor<B>>) -> FloatTensor<B> {
-    match y {
-        Some(y) => B::relu_backward(y, grad),
-        None => grad,
+/// The gradient of the sum before the activation, from the gradient of the final result. `y` is the final result if there
+/// is an activation: it is 0 where the activation or the mask is 0. The mask is needed only without an activation.
+pub(super) fn masked<B: Backend>(
+    grad: FloatTensor<B>,
+    y: Option<FloatTensor<B>>,
+    mask: Option<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    match (y, mask) {
+        (Some(y), _) => B::relu_backward(y, grad),
+        (None, Some(mask)) => B::float_mul(grad, mask),
+        (None, None) => grad,
     }
 }
 
-/// Gradient of the shift, `[out_channels]`, in the data type `to`: the sum of the gradient over images and pixels. On
-/// GPUs this is one reduction of channels-last maps, which sums 16-bit numbers in 32 bits.
-pub(super) fn shift_grad<B: Backend>(grad: FloatTensor<B>, to: DType) -> FloatTensor<B> {
-    let [_, channels, _, _] = grad.shape().dims();
-    let sums = cast::<B>(B::float_sum_dims(grad, &[0, 2, 3]), to);
-    B::float_reshape(sums, Shape::from([channels]))
-}
-
-/// Gradient of the weight, in the data type `to`. The folded weight gives the shape.
+/// Gradient of the weight, in the data type `to`. The folded weight gives the shape; `scale` is the factor that is
+/// folded into it, `[1, out_channels, 1, 1]`.
 pub(super) fn weight_grad<B: Backend>(
     x: FloatTensor<B>,
     folded: FloatTensor<B>,
     grad: FloatTensor<B>,
     scale: Option<FloatTensor<B>>,
     to: DType,
-    spec: &Spec,
+    g: &Geometry,
 ) -> FloatTensor<B> {
-    let g = &spec.geometry;
     let dw = cast::<B>(B::conv2d_weight_backward(x, folded, grad, g.burn_options()), to);
     match scale {
         Some(scale) => B::float_mul(dw, B::float_reshape(scale, Shape::from([g.out_channels, 1, 1, 1]))),
@@ -164,9 +181,8 @@ pub(super) fn input_grad<B: Backend>(
     x: Option<FloatTensor<B>>,
     folded: FloatTensor<B>,
     grad: FloatTensor<B>,
-    spec: &Spec,
+    g: &Geometry,
 ) -> FloatTensor<B> {
-    let g = &spec.geometry;
     let x = x.unwrap_or_else(|| of_shape::<B>(&grad, [g.batch, g.in_channels, g.height, g.width]));
     B::conv2d_x_backward(x, folded, grad, g.burn_options())
 }

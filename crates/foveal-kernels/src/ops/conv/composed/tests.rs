@@ -2,12 +2,12 @@
 #![allow(deprecated)] // burn-ndarray is deprecated upstream and supported here
 
 use burn::backend::Flex;
-use burn::tensor::{DType, Device, FloatDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use super::super::geometry::Geometry;
 use super::super::options::ConvOptions;
 use super::super::{Epilogue, run_reference};
-use super::passes::{Kernel, Spec, forward, outputs_at_once};
+use super::passes::{Kernel, Spec, convolved, outputs_at_once};
 use super::{conv, runs_as_input_gradient};
 use crate::ops::elementwise::Activation;
 use crate::set_reference;
@@ -47,10 +47,10 @@ fn composed(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, geometry: Geome
     conv(x, weight, epilogue, geometry, None)
 }
 
-/// The result and the gradients of a layer with the given parts (scale, shift, residual) and leaves that are trained
+/// The result and the gradients of a layer with the given parts (scale, shift, residual, mask) and leaves that are trained
 /// (input, weight, shift, residual), for maps of the data type `maps`.
-fn results(l: Layer, parts: [bool; 3], tracked: [bool; 4], maps: DType, device: &Device, conv: Conv) -> Vec<Vec<f32>> {
-    let [scale, shift, residual] = parts;
+fn results(l: Layer, parts: [bool; 4], tracked: [bool; 4], maps: DType, device: &Device, conv: Conv) -> Vec<Vec<f32>> {
+    let [scale, shift, residual, mask] = parts;
     let dims = [2, l.inputs, l.size[0], l.size[1]];
     let weight = [l.outputs, l.inputs / l.options.groups, l.kernel, l.kernel];
     let geometry = Geometry::new(dims, weight, None, l.options);
@@ -62,6 +62,7 @@ fn results(l: Layer, parts: [bool; 3], tracked: [bool; 4], maps: DType, device: 
         shift: shift.then(|| b.clone()),
         residual: residual.then(|| rest.clone().cast(maps)),
         activation: l.activation,
+        mask: mask.then(|| zeros_and_ones(geometry, device).cast(maps)),
     };
     let y = conv(x.clone().cast(maps), w.clone(), epilogue, geometry);
     assert_eq!(y.dtype(), maps);
@@ -72,11 +73,18 @@ fn results(l: Layer, parts: [bool; 3], tracked: [bool; 4], maps: DType, device: 
     with_grads(y, vec![grad_of(&x), grad_of(&w), grad_of(&b), grad_of(&rest)])
 }
 
+/// A mask of the output's height and width, with zeros in every third column.
+fn zeros_and_ones(geometry: Geometry, device: &Device) -> Tensor<4> {
+    let [_, _, height, width] = geometry.output_dims();
+    let values: Vec<f32> = (0..height * width).map(|i| f32::from(u8::from(i % width % 3 != 1))).collect();
+    Tensor::from_data(TensorData::new(values, [1, 1, height, width]), device)
+}
+
 fn bits<const N: usize>(i: usize) -> [bool; N] {
     std::array::from_fn(|bit| i >> bit & 1 == 1)
 }
 
-fn check(l: Layer, parts: [bool; 3], tracked: [bool; 4]) {
+fn check(l: Layer, parts: [bool; 4], tracked: [bool; 4]) {
     let _guard = fused_kernels();
     set_reference(true);
     let expected = results(l, parts, tracked, DType::F32, &Device::flex().autodiff(), run_reference);
@@ -91,7 +99,7 @@ fn check(l: Layer, parts: [bool; 3], tracked: [bool; 4]) {
 #[test]
 fn composed_convolutions_equal_one_operation_after_the_other() {
     for l in LAYERS {
-        for parts in (0..8).map(bits) {
+        for parts in (0..16).map(bits) {
             check(l, parts, [true; 4]);
         }
     }
@@ -101,7 +109,7 @@ fn composed_convolutions_equal_one_operation_after_the_other() {
 fn composed_convolutions_have_the_gradients_of_what_learns() {
     for l in LAYERS {
         for tracked in (0..16).map(bits) {
-            check(l, [true; 3], tracked);
+            check(l, [true; 4], tracked);
         }
     }
 }
@@ -109,7 +117,7 @@ fn composed_convolutions_have_the_gradients_of_what_learns() {
 #[test]
 fn a_composed_convolution_runs_without_autodiff() {
     for l in LAYERS {
-        let run = |conv| results(l, [true; 3], [false; 4], DType::F32, &Device::flex(), conv);
+        let run = |conv| results(l, [true; 4], [false; 4], DType::F32, &Device::flex(), conv);
         assert_close(&format!("{l:?}"), &run(composed), &run(run_reference));
     }
 }
@@ -123,7 +131,7 @@ fn maps_of_16_bits_differ_from_32_bits_by_their_rounding_only() {
     let device = Device::flex().autodiff();
     assert!(device.supports_dtype(DType::F16), "flex stores 16-bit maps");
     for l in LAYERS.map(|l| Layer { activation: Activation::None, ..l }) {
-        for parts in (0..8).map(bits) {
+        for parts in (0..16).map(bits) {
             let run = |maps| results(l, parts, [true; 4], maps, &device, composed);
             let exact = run(DType::F32);
             for (i, (half, exact)) in run(DType::F16).iter().zip(&exact).enumerate() {
@@ -139,7 +147,7 @@ fn maps_of_16_bits_differ_from_32_bits_by_their_rounding_only() {
 fn composed_convolutions_of_16_bits_equal_one_operation_after_the_other() {
     let device = Device::flex().autodiff();
     for l in LAYERS {
-        for parts in (0..8).map(bits) {
+        for parts in (0..16).map(bits) {
             let run = |conv| results(l, parts, [true; 4], DType::F16, &device, conv);
             let (found, expected) = (run(composed), run(run_reference));
             assert_eq!(found.len(), expected.len());
@@ -170,12 +178,12 @@ fn output_channels_may_be_computed_in_parts() {
     let geometry = Geometry::new([2, 3, 6, 5], [7, 3, 3, 3], None, l.options);
     let (x, w) = (tensor::<4>(1, [2, 3, 6, 5], &device), tensor::<4>(2, [7, 3, 3, 3], &device));
     let turned = w.clone().permute([1, 0, 2, 3]).flip([2, 3]);
-    let spec = Spec { geometry, activation: Activation::None };
+    let spec = Spec { geometry, activation: Activation::None, scale_in_weight: false, only_bias: false };
     let expected = to_vec(run_reference(x.clone(), w, Epilogue::default(), geometry));
     let primitive = |t: Tensor<4>| t.try_into_primitive::<Flex>().expect("a tensor of flex");
     for at_once in [1, 3, 7] {
         let kernel = Kernel::Turned { weight: primitive(turned.clone()), at_once };
-        let y = forward::<Flex>(primitive(x.clone()), kernel, None, None, &spec);
+        let y = convolved::<Flex>(primitive(x.clone()), kernel, &spec);
         let y = Tensor::<4>::from_primitive::<Flex>(y);
         assert_close(&format!("{at_once} at once"), &[to_vec(y)], std::slice::from_ref(&expected));
     }

@@ -1,13 +1,14 @@
-//! The weight of a convolution in the form in which the composed convolution reads it.
+//! The weight and the vectors of a convolution in the form in which the composed convolution reads them.
 use burn::backend::{Backend, Dispatch, Flex, NdArray, backend_extension, tensor::FloatTensor};
 use burn::tensor::{DType, Tensor};
 
 use crate::kept::{Kept, ValueId, value_id};
 
-/// A weight in the data type of the maps, with the scale folded in. The tensors have no autodiff.
+/// A weight in the form in which the convolution reads it. The tensors have no autodiff.
 #[derive(Clone, Debug)]
 pub(super) struct Prepared {
-    /// Weight times scale, `[out_channels, in_channels / groups, kernel, kernel]`; `None` if this is the weight itself.
+    /// Weight times scale, in the data type of the maps, `[out_channels, in_channels / groups, kernel, kernel]`; `None` if
+    /// this is the weight itself.
     pub(super) folded: Option<Tensor<4>>,
     /// The folded weight with input and output channels exchanged and each kernel rotated by 180 degrees,
     /// `[in_channels, out_channels, kernel, kernel]`; `None` if it was not asked for.
@@ -16,23 +17,27 @@ pub(super) struct Prepared {
 
 /// What a prepared weight depends on.
 #[derive(Clone, Debug, PartialEq)]
-struct Key {
+struct WeightKey {
     weight: ValueId,
     scale: Option<ValueId>,
     maps: DType,
     turned: bool,
 }
 
-/// Keeps the weight of a convolution in the form in which a GPU reads it, until the weight, its scale or the data type
-/// of the maps changes.
+/// Keeps the weight, scale and shift of a convolution in the form in which a GPU reads them, until they or the data type
+/// of the maps change.
 ///
 /// A layer that is not trained thus prepares its weight once, and a layer that is applied to several maps in a step
-/// once in the step. On CPUs nothing is kept. The cost is memory for a second copy of each weight that is scaled,
-/// converted or turned.
+/// once in the step. On CPUs nothing is kept. The cost is memory for a second copy of each weight that is converted or
+/// turned.
 #[derive(Clone, Debug, Default)]
-pub struct WeightCache(Kept<Key, Prepared>);
+pub struct ConvCache {
+    weight: Kept<WeightKey, Prepared>,
+    scale: Kept<ValueId, Tensor<4>>,
+    shift: Kept<ValueId, Tensor<4>>,
+}
 
-/// Prepares `weight` for maps of the data type `maps`, or returns what the cache keeps.
+/// Prepares `weight` for maps of the data type `maps`, with `scale` folded in, or returns what the cache keeps.
 ///
 /// # Shapes
 /// - weight: `[out_channels, in_channels / groups, kernel, kernel]`; one group if `turned` is asked for
@@ -42,7 +47,7 @@ pub(super) fn prepare(
     scale: Option<&Tensor<1>>,
     maps: DType,
     turned: bool,
-    cache: Option<&WeightCache>,
+    cache: Option<&ConvCache>,
 ) -> Prepared {
     let folds = scale.is_some() || weight.dtype() != maps;
     let compute = || {
@@ -66,11 +71,34 @@ pub(super) fn prepare(
             // A scale of another device is an error that the computation reports.
             match scale {
                 Some(None) => compute(),
-                scale => cache.0.get(Key { weight: id, scale: scale.flatten(), maps, turned }, compute),
+                scale => cache.weight.get(WeightKey { weight: id, scale: scale.flatten(), maps, turned }, compute),
             }
         }
         None => compute(),
     }
+}
+
+/// A number for each channel as a map with one pixel, which operations on maps broadcast.
+///
+/// # Shapes
+/// - values: `[channels]`
+/// - result: `[1, channels, 1, 1]`
+fn as_map(values: &Tensor<1>, kept: Option<&Kept<ValueId, Tensor<4>>>) -> Tensor<4> {
+    let compute = || values.clone().without_autodiff().reshape([1, values.dims()[0], 1, 1]);
+    match kept.zip(value_id(values)) {
+        Some((kept, id)) => kept.get(id, compute),
+        None => compute(),
+    }
+}
+
+/// The scale as a map with one pixel, `[1, channels, 1, 1]`, without autodiff.
+pub(super) fn scale_map(scale: &Tensor<1>, cache: Option<&ConvCache>) -> Tensor<4> {
+    as_map(scale, cache.map(|cache| &cache.scale))
+}
+
+/// The shift as a map with one pixel, `[1, channels, 1, 1]`, without autodiff.
+pub(super) fn shift_map(shift: &Tensor<1>, cache: Option<&ConvCache>) -> Tensor<4> {
+    as_map(shift, cache.map(|cache| &cache.shift))
 }
 
 /// Extension of Burn's backends by the exchange of a weight's channels. It is one operation, because fusion would run its
@@ -137,7 +165,7 @@ mod tests {
     fn weights_are_scaled_and_turned() {
         let device = Device::flex();
         let (weight, scale) = (tensor::<4>(1, [4, 3, 3, 3], &device), tensor::<1>(2, [4], &device));
-        let cache = WeightCache::default();
+        let cache = ConvCache::default();
         check(&prepare(&weight, Some(&scale), DType::F32, true, Some(&cache)), &weight, &scale);
         // Nothing is kept on a CPU, so another weight is not mistaken for the first.
         let other = weight * 2.0;
@@ -152,7 +180,7 @@ mod tests {
         let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice).autodiff();
         let weight = tensor::<4>(1, [4, 3, 3, 3], &device).require_grad();
         let scale = tensor::<1>(2, [4], &device);
-        let cache = WeightCache::default();
+        let cache = ConvCache::default();
         let run = |weight: &Tensor<4>, scale: &Tensor<1>| {
             let prepared = prepare(weight, Some(scale), DType::F32, true, Some(&cache));
             check(&prepared, weight, scale);
