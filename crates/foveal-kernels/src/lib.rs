@@ -16,6 +16,8 @@
 #![allow(deprecated)]
 
 mod cpu;
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod kept;
 mod ops;
 
@@ -28,6 +30,8 @@ mod test_common;
 
 pub use cpu::matmul::instruction_set;
 pub use cpu::route::{is_gpu, reference, set_reference, takes_maps};
+#[cfg(feature = "wgpu")]
+pub use gpu::{kernel_language, test_adapter};
 pub use kept::{Kept, ValueId, value_id};
 pub use ops::affine::affine;
 pub use ops::batch_norm::{BatchNormOutput, batch_norm_train};

@@ -6,18 +6,15 @@
 mod common;
 
 use burn::backend::DispatchDevice;
-use burn::tensor::{DType, Device, DeviceKind, FloatDType, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use common::classes::*;
 use common::*;
 use cubecl::prelude::{BufferArg, CubeCount, CubeDim, Shared, UNIT_POS, cube, sync_cube};
 use foveal_kernels::*;
 
-/// The default adapter with autodiff, after a trial.
+/// The default adapter with autodiff.
 fn wgpu() -> Device {
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
-    let trial = std::panic::catch_unwind(|| to_vec(Tensor::<1>::ones([1], &device) + 1.0));
-    assert!(trial.is_ok_and(|v| v == [2.0]), "no usable wgpu adapter: install one, or point VK_ICD_FILENAMES at one");
-    device.autodiff()
+    test_adapter().autodiff()
 }
 
 /// Number of units of a workgroup in the test of its memory.
