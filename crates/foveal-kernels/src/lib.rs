@@ -1,10 +1,10 @@
-//! Tensor operations that Burn lacks or does slowly on CPUs, each with its gradient.
+//! Tensor operations that Burn lacks or does slowly, each with its gradient.
 //!
-//! Every operation has two implementations. The *fused* kernel runs for `f32` tensors on the CPU backends (`ndarray`
-//! and `flex`, from one source) and is a single autodiff node. The *reference* is composed of Burn's operations. It is
-//! used for all other backends and data types, and the tests compare the fused kernels with it. [`set_reference`] makes
-//! all operations use the reference. The convolution has a third: Burn's operations in a single autodiff node, which
-//! takes the place of the reference on GPUs and for 16-bit maps.
+//! Every operation has a *reference* implementation composed of Burn's operations. The *fused* kernel runs for `f32` tensors
+//! on the CPU backends (`ndarray` and `flex`, from one source) and is a single autodiff node; the tests compare it with the
+//! reference. On GPUs, and for 16-bit maps, convolution and upsampling are Burn's operations in a single autodiff node, and
+//! the class loss and the selection of the hardest anchors have kernels of this crate; other operations use the reference.
+//! [`set_reference`] makes the operations that have one use the reference on all devices.
 //!
 //! Two operations exist on GPUs only, as kernels of this crate: [`normalise_bytes`] and [`pick_candidates`]. The host does
 //! the same on a CPU in `foveal-image` and `foveal-detector`, and the tests compare the two bit for bit.

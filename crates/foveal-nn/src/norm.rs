@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folded_map_follows_every_change() {
+    fn the_folded_map_is_that_of_the_present_values() {
         let device = Device::flex().autodiff();
         let mut norm = frozen(&device);
         check(&norm);
