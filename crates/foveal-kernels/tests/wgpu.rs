@@ -9,7 +9,7 @@ use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use common::classes::*;
 use common::*;
-use cubecl::prelude::{BufferArg, CubeCount, CubeDim, Shared, UNIT_POS, cube, sync_cube};
+use cubecl::prelude::{BufferArg, CubeCount, CubeDim};
 use foveal_kernels::*;
 
 /// The default adapter with autodiff.
@@ -20,14 +20,18 @@ fn wgpu() -> Device {
 /// Number of units of a workgroup in the test of its memory.
 const UNITS: usize = 256;
 
-/// Each unit writes one value of the memory that the units of a workgroup share, and reads that of another unit.
-#[cube(launch_unchecked)]
-fn reversed(out: &mut [u32]) {
-    let mut shared = Shared::<[u32]>::new_slice(UNITS);
-    let unit = UNIT_POS as usize;
-    shared[unit] = UNIT_POS + 1;
-    sync_cube();
-    out[unit] = shared[UNITS - 1 - unit];
+mod shared {
+    use cubecl::prelude::*;
+
+    /// Each unit writes one value of the memory that the units of a workgroup share, and reads that of another unit.
+    #[cube(launch_unchecked)]
+    pub(super) fn reversed(out: &mut [u32], #[comptime] units: usize) {
+        let mut memory = Shared::<[u32]>::new_slice(units);
+        let unit = UNIT_POS as usize;
+        memory[unit] = UNIT_POS + 1;
+        sync_cube();
+        out[unit] = memory[units - 1 - unit];
+    }
 }
 
 /// Reductions and matrix products of Burn use such memory. The published cubecl-spirv 0.11.3 compiles it wrongly for some
@@ -41,7 +45,7 @@ fn wgpu_units_share_the_memory_of_their_workgroup() {
     // SAFETY: each of the units writes one of the buffer's values.
     unsafe {
         let arg = BufferArg::from_raw_parts(out.clone(), UNITS);
-        reversed::launch_unchecked(&client, CubeCount::new_single(), CubeDim::new_1d(UNITS as u32), arg);
+        shared::reversed::launch_unchecked(&client, CubeCount::new_single(), CubeDim::new_1d(UNITS as u32), arg, UNITS);
     }
     let bytes = client.read_one(out).expect("the kernel runs");
     let found: Vec<u32> = bytes.as_chunks().0.iter().copied().map(u32::from_ne_bytes).collect();
