@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use foveal_data::Batch;
+use foveal_data::{Batch, epoch_len};
 
 use super::recover::AfterStep;
 use super::{Outcome, Trainer};
@@ -32,18 +32,24 @@ pub(super) fn fits_on_device(
     if limits.is_empty() {
         return Ok(());
     }
-    let batch = config.train.batch_size;
-    training_demand(config, sets, session).check("train.batch_size", batch, limits)?;
-    let batch = config.eval.batch_size;
-    let size = largest_input(sets.val.records(), &config.data, false, batch);
-    let classes = sets.categories().len();
-    Ok(Demand::of_inference(&session.meta.model, classes, size).check("eval.batch_size", batch, limits)?)
+    let (batch, images) = (config.train.batch_size, epoch_len(&sets.train, &config.data));
+    training_demand(config, sets, session).check_of_set("train.batch_size", batch, images, limits)?;
+    let (batch, images) = (config.eval.batch_size, sets.val.len());
+    Ok(evaluation_demand(config, sets, session).check_of_set("eval.batch_size", batch, images, limits)?)
 }
 
 /// The demand of the largest training batch. It touches no tensor of the device, which may have failed.
 fn training_demand(config: &RunConfig, sets: &Sets, session: &Session) -> Demand {
-    let size = largest_input(sets.train.records(), &config.data, true, config.train.batch_size);
+    let batch = config.train.batch_size.min(epoch_len(&sets.train, &config.data));
+    let size = largest_input(sets.train.records(), &config.data, true, batch);
     Demand::of_training(&config.train, &session.meta.model, sets.categories().len(), size)
+}
+
+/// The demand of the largest batch of an evaluation. It touches no tensor of the device.
+fn evaluation_demand(config: &RunConfig, sets: &Sets, session: &Session) -> Demand {
+    let batch = config.eval.batch_size.min(sets.val.len());
+    let size = largest_input(sets.val.records(), &config.data, false, batch);
+    Demand::of_inference(&session.meta.model, sets.categories().len(), size, config.train.precision)
 }
 
 impl Trainer<'_> {

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 
+use foveal_detector::{ComputePrecision, with_simulated_f16};
+
 use super::*;
 use crate::device::tests::as_accelerator;
 use crate::memory::{DoesNotFit, TooLarge, with_limits};
@@ -85,19 +87,41 @@ fn a_batch_beyond_a_limit_is_refused_before_anything_is_written() {
         limit,
     };
     assert_eq!((most, too_large), (3, expected));
+    // Inference does not unfold the stem's input; its largest tensor is that of layer1.
     config.train.batch_size = most;
     config.eval.batch_size = 64;
-    assert_eq!(refused(&config, tensor).key, "eval.batch_size");
+    config.data.shapes.val_count = 64;
+    let DoesNotFit { key, batch, too_large, .. } = refused(&config, tensor);
+    assert_eq!((key, batch), ("eval.batch_size", 64));
+    let TooLarge::Tensor { what, bytes, .. } = too_large else { panic!("{too_large:?}") };
+    assert_eq!(what, "the unfolded input of the convolution backbone.body.layer1.0.conv1");
+    assert_eq!(bytes, 64 * 4 * 16 * 16 * 8 * 9);
 
     let memory = DeviceLimits { tensor_bytes: None, memory_bytes: Some(2 << 20) };
     let DoesNotFit { key, too_large, .. } = refused(&config, memory);
     assert_eq!(key, "train.batch_size");
     assert!(matches!(too_large, TooLarge::Memory { limit: 0x20_0000, bytes } if bytes > 0x20_0000), "{too_large:?}");
 
-    config.eval.batch_size = 1;
+    // No batch has more images than the set: 4 for validation, and 3 of the training images are overfitted.
+    config.data.shapes.val_count = 4;
+    (config.train.batch_size, config.train.overfit) = (64, 3);
     let enough = DeviceLimits { tensor_bytes: Some(limit), memory_bytes: Some(1 << 30) };
     let ended = with_limits(enough, || run(&config, &mut Failing::default()));
     assert!(matches!(ended.outcome, Ok(Outcome::Finished(_))), "{:?}", ended.outcome);
+}
+
+/// The unfolded input of the stem takes half as much in 16 bits.
+#[test]
+fn a_batch_is_compared_in_its_precision() {
+    let mut config = tiny();
+    config.train.max_steps = 1;
+    let limits = DeviceLimits { tensor_bytes: Some(4 * 32 * 32 * 147), memory_bytes: None };
+    let outcome = |config: &RunConfig| with_limits(limits, || run(config, &mut Failing::default())).outcome;
+    let Err(TrainError::DoesNotFit(refused)) = outcome(&config) else { panic!("the batch is not refused") };
+    assert_eq!((refused.batch, refused.most), (2, 1));
+    config.train.precision = ComputePrecision::F16;
+    let outcome = with_simulated_f16(|| outcome(&config));
+    assert!(matches!(outcome, Ok(Outcome::Finished(_))), "{outcome:?}");
 }
 
 #[test]
