@@ -189,7 +189,7 @@ pub(super) fn one([height, width]: [usize; 2]) -> InputSize {
 /// A batch is too large for the device. The message names the settings that make it smaller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoesNotFit {
-    /// Setting of the batch size: `train.batch_size` or `eval.batch_size`.
+    /// Setting of the batch size: `train.batch_size`, `eval.batch_size` or `bench.batch_size`.
     pub key: &'static str,
     /// Number of images of the batch.
     pub batch: usize,
@@ -248,7 +248,10 @@ impl fmt::Display for DoesNotFit {
                 bytes_text(*limit)
             )?,
         }
-        let sizes = "lower data.min_size and data.max_size (or data.fixed_size)";
+        let sizes = match *key {
+            "bench.batch_size" => "lower bench.height and bench.width",
+            _ => "lower data.min_size and data.max_size (or data.fixed_size)",
+        };
         match (*most, *key) {
             (0, _) => write!(f, "To go on, {sizes}"),
             (most, "train.batch_size") => write!(
