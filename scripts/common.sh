@@ -43,12 +43,26 @@ download() {
     mv "$part" "$2"
 }
 
-# date_vendored ROOT: gives the files of crates/vendor the date of their last commit. In a new clone they have the date of
-# the clone, and Cargo would compile them again in a target directory that is kept, with every crate of Burn above them.
+# date_vendored ROOT TARGET: keeps Cargo from compiling crates/vendor again, with every crate of Burn above it, where
+# only the dates of its files are new, as in a new clone. TARGET/vendored holds the Git tree of crates/vendor that TARGET
+# was last built from, and has the date that the files get. Other content gets a new date, and edits that are not
+# committed keep theirs, so that Cargo compiles both.
 date_vendored() {
-    local date
-    date="$(git -C "$1" log -1 --format=@%ct -- crates/vendor 2>/dev/null)" || return 0
-    [ -z "$date" ] || find "$1/crates/vendor" -exec touch -d "$date" {} +
+    local vendor="$1/crates/vendor" stamp="$2/vendored" tree newest
+    tree="$(git -C "$1" rev-parse --verify --quiet HEAD:crates/vendor 2>/dev/null)" || return 0
+    mkdir -p "$2"
+    if [ -n "$(git -C "$1" status --porcelain -- crates/vendor)" ]; then
+        printf 'edited\n' >"$stamp"
+        return
+    fi
+    if [ ! -e "$stamp" ]; then
+        newest="$(find "$vendor" -type f -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)"
+        printf '%s\n' "$tree" >"$stamp"
+        touch -r "$newest" "$stamp"
+    elif [ "$(cat "$stamp")" != "$tree" ]; then
+        printf '%s\n' "$tree" >"$stamp"
+    fi
+    find "$vendor" -exec touch -r "$stamp" {} +
 }
 
 # foveal ARGUMENTS...: runs the release binary of this checkout, and builds it first if needed. FOVEAL=PATH selects
@@ -63,7 +77,7 @@ foveal() {
     local target="${CARGO_TARGET_DIR:-$FOVEAL_CACHE/target}"
     local root
     root="$(dirname "${BASH_SOURCE[0]}")/.."
-    date_vendored "$root"
+    date_vendored "$root" "$target"
     CARGO_TARGET_DIR="$target" cargo build --release --locked --quiet --manifest-path "$root/Cargo.toml" -p foveal \
         </dev/null >&2 \
         || die "foveal does not build"

@@ -26,7 +26,7 @@ fn both_cpu_backends_are_listed_first() {
         assert_eq!((&device["device"], &device["name"], &device["type"]), (&name.into(), &name.into(), &"cpu".into()));
         assert_eq!(device["threads"], 2);
         assert!(["AVX2", "AVX-512", "NEON", "portable"].contains(&device["simd"].as_str().unwrap()));
-        assert!(device["precisions"].as_array().unwrap().contains(&"f32".into()));
+        assert_eq!(device["precisions"], serde_json::json!(["f32"]));
         assert_eq!((&device["error"], &device["test"]), (&Value::Null, &Value::Null));
     }
     assert_eq!(
@@ -69,7 +69,11 @@ fn auto_takes_the_cpu_without_a_gpu_and_says_so() {
     let place = Workplace::new();
     let (_, stderr) = run(&place, &["train", "tiny.toml", "--out", "run", "--threads", "2"]);
     let lines: Vec<&str> = stderr.lines().filter(|line| line.starts_with("--device auto")).collect();
-    assert_eq!(lines, ["--device auto takes the CPU (flex), because this machine has no GPU that wgpu finds"]);
+    assert_eq!(
+        lines,
+        ["--device auto takes the CPU (flex), because this machine has no GPU that wgpu finds \
+         (a GPU needs a driver for Vulkan, Metal or DirectX 12)"]
+    );
     assert!(stderr.contains("device flex"), "{stderr}");
 }
 
@@ -90,6 +94,35 @@ fn a_batch_is_computed_from_the_memory_and_kept_on_resume() {
     assert!(saved.contains("\nbatch_size = 1\n"), "{saved}");
     let resumed = place.run(&[&train[..], &["--resume", "--set", "train.max_steps=4"]].concat()).succeeds();
     assert!(resumed.stderr.contains("train.batch_size = 1, with which the run was begun"), "{}", resumed.stderr);
+}
+
+/// Feature maps and unfolded inputs are half as large in 16 bits; logits stay in 32 bits, and so does all on a CPU.
+#[test]
+fn the_summary_of_a_gpu_follows_the_precision() {
+    let place = Workplace::new();
+    let summary = |precision: &str| {
+        let set = format!("train.precision={precision}");
+        place.run(&["summary", "tiny.toml", "--size", "64x96", "--set", &set, "--json", "-"]).succeeds().json()
+    };
+    let (wide, half) = (summary("f32"), summary("f16"));
+    let same = |summary: &Value, keys: [&str; 2]| summary[keys[0]][keys[1]].as_u64().unwrap();
+    for keys in [
+        ["gpu_training_memory", "activations"],
+        ["gpu_training_memory", "working"],
+        ["gpu_training_memory", "columns"],
+        ["largest_tensors", "feature_map"],
+        ["largest_tensors", "unfolded_input"],
+    ] {
+        assert_eq!(2 * same(&half, keys), same(&wide, keys), "{keys:?}");
+    }
+    for keys in [
+        ["gpu_training_memory", "weights"],
+        ["gpu_training_memory", "losses"],
+        ["largest_tensors", "class_logits"],
+        ["training_memory", "activations"],
+    ] {
+        assert_eq!(same(&half, keys), same(&wide, keys), "{keys:?}");
+    }
 }
 
 #[test]

@@ -191,6 +191,15 @@ fn bench_runs_cases_in_one_process() {
 }
 
 #[test]
+fn only_a_gpu_has_kernels_to_count() {
+    let place = Workplace::new();
+    for more in [&["--steps", "1"][..], &["--cases", "none.jsonl"]] {
+        let run = place.run(&[&["bench", "tiny.toml", "--count"], more].concat());
+        run.fails(2, &["--count: expected a GPU, found the CPU device flex"]);
+    }
+}
+
+#[test]
 fn ndarray_and_flex_agree() {
     let place = Workplace::new();
     let losses = |device: &str| -> Vec<f64> {

@@ -60,6 +60,14 @@ impl ComputePrecision {
         }
     }
 
+    /// Number of bytes of a number.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
     fn dtype(self) -> FloatDType {
         match self {
             Self::F32 => FloatDType::F32,

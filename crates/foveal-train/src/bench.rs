@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
+use crate::memory::{Demand, DeviceLimits, DoesNotFit};
 use crate::train::check_precision;
 use clock::{Timed, peak_rss_mb};
 use inputs::Inputs;
@@ -115,11 +116,13 @@ impl BenchReport {
 /// process.
 ///
 /// # Errors
-/// [`TrainError::Config`] for an invalid configuration or a precision that the device does not support, [`TrainError::Model`] when `model.weights` cannot be used. For
-/// [`BenchPhases::Data`] also [`TrainError::Data`] or [`TrainError::Empty`] when the training set cannot be used.
+/// [`TrainError::Config`] for an invalid configuration or a precision that the device does not support,
+/// [`TrainError::DoesNotFit`] when the batch is too large for the device, [`TrainError::Model`] when `model.weights`
+/// cannot be used. For [`BenchPhases::Data`] also [`TrainError::Data`] or [`TrainError::Empty`] when the training set
+/// cannot be used.
 ///
 /// # Panics
-/// When the device fails while it is waited for.
+/// When the device fails.
 pub fn bench(
     config: &RunConfig,
     device: &Device,
@@ -148,6 +151,7 @@ pub fn bench(
         return Ok(report);
     }
     check_precision(config.train.precision, device)?;
+    fits_on_device(config, device, phases, detector)?;
     report.precision = config.train.precision.name().to_owned();
     let inputs = Inputs::new(config, device);
     report.turn_steps = inputs.turn;
@@ -172,4 +176,86 @@ pub fn bench(
         report.focal_ms = report.keep(inputs.focal(config));
     }
     Ok(report)
+}
+
+/// Compares the batch with the limits of the device, for those of training and inference that are measured.
+fn fits_on_device(
+    config: &RunConfig,
+    device: &Device,
+    phases: BenchPhases,
+    detector: Option<&Checkpoint>,
+) -> Result<(), DoesNotFit> {
+    const KEY: &str = "bench.batch_size";
+    let (limits, bench) = (DeviceLimits::of(device), &config.bench);
+    if limits.is_empty() {
+        return Ok(());
+    }
+    let size = [bench.height, bench.width];
+    if matches!(phases, BenchPhases::All | BenchPhases::Train) {
+        let demand = Demand::of_training(&config.train, &config.model, bench.classes, size);
+        demand.check(KEY, bench.batch_size, limits)?;
+    }
+    if matches!(phases, BenchPhases::All | BenchPhases::Infer) {
+        let (model, classes) = match detector {
+            Some(detector) => (&detector.meta.model, detector.meta.categories.len()),
+            None => (&config.model, bench.classes),
+        };
+        Demand::of_inference(model, classes, size, config.train.precision).check(KEY, bench.batch_size, limits)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::tests::as_accelerator;
+    use crate::memory::with_limits;
+    use crate::run::READS;
+    use crate::testing::tiny;
+
+    fn config() -> RunConfig {
+        let mut config = tiny();
+        let b = &mut config.bench;
+        (b.height, b.width, b.batch_size, b.classes, b.steps, b.warmup) = (64, 64, 2, 3, 3, 0);
+        config
+    }
+
+    #[test]
+    fn a_batch_beyond_a_limit_is_refused_with_the_key_of_the_benchmark() {
+        // The largest tensor of training is the unfolded input of the stem, which inference has not.
+        let limits = DeviceLimits { tensor_bytes: Some(4 * 32 * 32 * 147), memory_bytes: None };
+        let run = |phases| with_limits(limits, || bench(&config(), &Device::flex(), phases, None, false));
+        for phases in [BenchPhases::All, BenchPhases::Train] {
+            let refused = run(phases).unwrap_err().to_string();
+            assert!(
+                refused.starts_with("bench.batch_size: expected at most 1 for images of 64x64 pixels")
+                    && refused.ends_with("Set bench.batch_size = 1, or lower bench.height and bench.width"),
+                "{refused}"
+            );
+        }
+        assert!(run(BenchPhases::Infer).is_ok());
+        let none = DeviceLimits { tensor_bytes: None, memory_bytes: Some(1) };
+        let refused = with_limits(none, || bench(&config(), &Device::flex(), BenchPhases::Infer, None, false));
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.ends_with("To go on, lower bench.height and bench.width"), "{refused}");
+    }
+
+    /// A line of the log is read in one transfer, and the result of each turn is read outside the clock.
+    #[test]
+    fn the_results_of_a_gpu_are_read_as_in_training() {
+        let reads = |phases, log_every| {
+            let mut config = config();
+            config.train.log_every = log_every;
+            READS.set(0);
+            as_accelerator(|| bench(&config, &Device::flex(), phases, None, false)).unwrap();
+            READS.get()
+        };
+        // The first step, the end of the warm-up, and the end of the only turn, in which no line of the log ends.
+        assert_eq!(reads(BenchPhases::Train, 20), 3);
+        // The same with a turn of three steps, at whose end a line of the log is read.
+        assert_eq!(reads(BenchPhases::Train, 3), 4);
+        // The gradients of logits and deltas after the warm-up and after the turn.
+        assert_eq!(reads(BenchPhases::Loss, 20), 4);
+        assert_eq!(reads(BenchPhases::Focal, 20), 2);
+    }
 }

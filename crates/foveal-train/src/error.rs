@@ -24,17 +24,17 @@ pub enum TrainError {
          has; set train.batch_size instead"
     )]
     UnknownMemory,
-    /// The device had no memory for a step.
+    /// The device had no memory for a step or an evaluation.
     #[error(
-        "the device ran out of memory at step {step}: {found}. {demand}. {advice}{}",
-        state.as_ref().map(|state| format!(". {state}")).unwrap_or_default()
+        "the device ran out of memory {phase}: {found}. {demand}. {advice}{}",
+        state.as_ref().map(|state| format!(". {state} --allow-changes, as settings change")).unwrap_or_default()
     )]
     OutOfMemory {
-        /// Number of the step, counted from 1.
-        step: u64,
+        /// What was computed.
+        phase: Phase,
         /// The words of the driver.
         found: String,
-        /// What a step is expected to need.
+        /// What a batch is expected to need.
         demand: String,
         /// What to do.
         advice: String,
@@ -43,7 +43,7 @@ pub enum TrainError {
     },
     /// The device failed or was lost during the training.
     #[error(
-        "{} at step {step}: {found}. {}If it happens again, look for messages of the driver in the system's log, update \
+        "{} {phase}: {found}. {}If it happens again, look for messages of the driver in the system's log, update \
          the driver, or train with another --device",
         if *lost { "the device was lost" } else { "the device failed" },
         state.as_ref().map(|state| format!("{state}. ")).unwrap_or_default()
@@ -51,8 +51,8 @@ pub enum TrainError {
     Device {
         /// Whether the device is lost, so that nothing can be computed on it any more.
         lost: bool,
-        /// Number of the step, counted from 1.
-        step: u64,
+        /// What was computed.
+        phase: Phase,
         /// The words of the driver.
         found: String,
         /// The newest saved training state, if there is one.
@@ -283,6 +283,24 @@ pub enum TrainError {
         /// be run again.
         finding: Option<String>,
     },
+}
+
+/// What a device computed when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The optimizer step with this number, counted from 1.
+    Step(u64),
+    /// The evaluation after the optimizer step with this number.
+    Evaluation(u64),
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Step(step) => write!(f, "at step {step}"),
+            Self::Evaluation(step) => write!(f, "in the evaluation after step {step}"),
+        }
+    }
 }
 
 /// A training state on disk, in the message of a run that ended without saving a newer one.

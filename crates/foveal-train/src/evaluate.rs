@@ -146,10 +146,11 @@ impl Evaluator {
         if limits.is_empty() {
             return Ok(());
         }
-        let batch = self.eval.batch_size;
-        let size = largest_input(self.dataset.records(), &self.data, false, batch);
+        let (batch, images) = (self.eval.batch_size, self.dataset.len());
+        let size = largest_input(self.dataset.records(), &self.data, false, batch.min(images));
         let classes = self.dataset.label_map().categories().len();
-        Ok(Demand::of_inference(&self.model, classes, size).check("eval.batch_size", batch, limits)?)
+        let demand = Demand::of_inference(&self.model, classes, size, self.precision);
+        Ok(demand.check_of_set("eval.batch_size", batch, images, limits)?)
     }
 
     /// Reports images that could not be loaded and adds their ids to `left_out`.

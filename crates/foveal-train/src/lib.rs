@@ -30,7 +30,7 @@ pub use blackbox::{
 };
 pub use config::{BenchConfig, EvalConfig, NonFinitePolicy, OptimizerKind, RunConfig, ScheduleKind, TrainConfig};
 pub use device::is_host;
-pub use error::{SavedState, TrainError};
+pub use error::{Phase, SavedState, TrainError};
 pub use evaluate::Evaluator;
 pub use fault::{DeviceFault, FaultKind};
 pub use memory::{

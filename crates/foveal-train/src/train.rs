@@ -10,7 +10,7 @@ use foveal_detector::{CheckpointMeta, image_tensor};
 
 use crate::config::RunConfig;
 use crate::device::is_host;
-use crate::error::TrainError;
+use crate::error::{Phase, TrainError};
 use crate::evaluate::Evaluator;
 use crate::first_loss::{check_first_step, first_loss_check};
 use crate::run::{
@@ -141,8 +141,8 @@ struct Trainer<'a> {
     check_first_loss: bool,
     /// Whether the kernels for the shapes of a step are tuned: always on a CPU, after the first step on a GPU.
     tuned: bool,
-    /// Number of the step that was begun last, counted from 1.
-    current_step: u64,
+    /// The step or evaluation that was begun last.
+    phase: Phase,
 }
 
 /// How an epoch ended.
@@ -421,6 +421,7 @@ impl Trainer<'_> {
     /// `false` if the run was stopped.
     fn evaluate(&mut self, epoch: usize) -> Result<bool, TrainError> {
         let started = Instant::now();
+        self.phase = Phase::Evaluation(self.session.meta.step);
         let network = self.session.learner.network();
         // Waits for the device at every batch.
         let Some(evaluation) = self.evaluator.run(&network, self.progress, self.stop)? else { return Ok(false) };

@@ -20,7 +20,7 @@ pub(crate) struct Cli {
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Common {
     /// Device to compute on: auto, flex, ndarray, wgpu[:index], vulkan[:index], metal[:index] or dx12[:index]; auto takes
-    /// a discrete or virtual GPU, else the CPU (flex); `foveal devices` lists them
+    /// a discrete or virtual GPU, on macOS also an integrated one, else the CPU (flex); `foveal devices` lists them
     #[arg(long, global = true, value_name = "DEVICE", default_value = "auto", help_heading = "Global options")]
     pub device: String,
     /// Number of computation threads [default: one per core]
@@ -343,7 +343,7 @@ pub(crate) struct BenchArgs {
     /// Number type of the convolutions, as train.precision [default: that of the configuration]
     #[arg(long, value_name = "TYPE")]
     pub precision: Option<String>,
-    /// Count the operations and fused kernels of a training step on a GPU
+    /// Count the operations and fused kernels of a training step; only on a GPU
     #[arg(long)]
     pub count: bool,
     /// Run the cases in FILE one after the other in one process, so that a GPU tunes its kernels once; - reads stdin
@@ -351,7 +351,8 @@ pub(crate) struct BenchArgs {
     /// Each line of FILE is a JSON object with any of the keys `name`, `phase` (as --only; default train), `batch`,
     /// `height`, `width`, `steps`, `warmup`, `precision` and `set`, an object of configuration keys and values. The
     /// result of a case is one line of JSON with the keys `case` and `report` or `error`. It is written as soon as the
-    /// case has ended, and before the next line of FILE is read: to stdout, or at the end of the file of --json.
+    /// case has ended, and before the next line of FILE is read: to stdout, or at the end of the file of --json. No case
+    /// follows one in which the device failed, unless it only ran out of memory.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["steps", "only", "precision"])]
     pub cases: Option<PathBuf>,
     /// Write the times as JSON to FILE; - writes to stdout

@@ -1,4 +1,4 @@
-//! Errors as messages on stderr and exit codes.
+//! Errors and panics as messages on stderr and exit codes.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -74,20 +74,48 @@ impl Panics {
         self.any = Some(text);
     }
 
-    /// The line for the panic that ended the command.
-    fn line(&mut self) -> String {
+    /// Describes the panic that ended a command or a part of it. `batch_size` is the setting of its batch size.
+    fn caught(&mut self, batch_size: Option<&str>) -> Caught {
         let text = self.main.take().or(self.any.take()).unwrap_or_default();
-        match DeviceFault::cause(&text, self.device.as_deref()) {
-            Some(DeviceFault { kind: FaultKind::OutOfMemory, text }) => format!(
-                "error: the device ran out of memory: {text}. Lower eval.batch_size or the size of the images, or choose \
-                 another --device"
+        let fault = DeviceFault::cause(&text, self.device.take().as_deref());
+        let out_of_memory = fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::OutOfMemory);
+        let text = match (fault, batch_size) {
+            (Some(DeviceFault { kind: FaultKind::OutOfMemory, text }), Some(key)) => format!(
+                "the device ran out of memory: {text}. Lower {key} or the size of the images, or choose another --device"
             ),
-            Some(DeviceFault { text, .. }) => format!(
-                "error: the device was lost: {text}. If it happens again, look for messages of the driver in the system's \
-                 log, update the driver, or choose another --device"
+            (Some(DeviceFault { kind: FaultKind::OutOfMemory, text }), None) => {
+                format!("the device ran out of memory: {text}. Choose another --device")
+            }
+            (Some(DeviceFault { text, .. }), _) => format!(
+                "the device was lost: {text}. If it happens again, look for messages of the driver in the system's log, \
+                 update the driver, or choose another --device"
             ),
-            None => format!("error: internal error, please report it as a bug of foveal: {text}"),
-        }
+            (None, _) => format!("internal error, please report it as a bug of foveal: {text}"),
+        };
+        Caught { text, out_of_memory }
+    }
+}
+
+/// A panic that was caught.
+pub(crate) struct Caught {
+    /// What failed and what to do, without `error: `.
+    pub text: String,
+    /// Whether the device had no memory. It can then be used on; after other panics it may be lost.
+    pub out_of_memory: bool,
+}
+
+/// Describes the last panic, as a failure of the device or as an internal error. `batch_size` is the setting of the
+/// batch size of the command.
+pub(crate) fn caught(batch_size: Option<&str>) -> Caught {
+    let caught = PANICS.lock().map(|mut panics| panics.caught(batch_size));
+    caught.unwrap_or_else(|_| Caught { text: "internal error".to_owned(), out_of_memory: false })
+}
+
+/// Forgets what threads have said about the device, because the work so far has succeeded: tuning also tries kernels for
+/// which there is no memory, and their messages explain no later failure.
+pub(crate) fn forget_device_report() {
+    if let Ok(mut panics) = PANICS.lock() {
+        panics.device = None;
     }
 }
 
@@ -112,11 +140,10 @@ pub(crate) fn install_panic_hook() {
     }));
 }
 
-/// Prints the panic that ended the command on one line of stderr, as a failure of the device or as an internal error, and
-/// returns the exit code.
-pub(crate) fn report_panic() -> u8 {
-    let line = PANICS.lock().map(|mut panics| panics.line());
-    note!("{}", line.unwrap_or_else(|_| "error: internal error".to_owned()));
+/// Prints the panic that ended the command on one line of stderr, and returns the exit code. `batch_size` is the setting
+/// of the batch size of the command.
+pub(crate) fn report_panic(batch_size: Option<&str>) -> u8 {
+    note!("error: {}", caught(batch_size).text);
     FAILED
 }
 
@@ -127,11 +154,12 @@ mod tests {
     #[test]
     fn a_panic_is_an_internal_error_unless_the_device_caused_it() {
         let read = "Error while reading data: use `try_into_data` instead at base.rs:2076";
-        let line = |records: &[(&str, bool)]| {
+        let caught = |records: &[(&str, bool)], batch_size| {
             let mut panics = Panics::none();
             records.iter().for_each(|(text, is_main)| panics.record((*text).to_owned(), *is_main));
-            panics.line()
+            panics.caught(batch_size)
         };
+        let line = |records: &[(&str, bool)]| caught(records, Some("eval.batch_size")).text;
         assert!(
             line(&[("index out of bounds at a.rs:1", true)]).contains("please report it as a bug of foveal: index")
         );
@@ -140,11 +168,23 @@ mod tests {
             line(&[("wgpu error: Out of Memory at device_poison.rs:48", true)]),
         ];
         for line in lines {
-            assert!(line.starts_with("error: the device ran out of memory: wgpu error: Out of Memory"), "{line}");
+            assert!(line.starts_with("the device ran out of memory: wgpu error: Out of Memory"), "{line}");
             assert!(line.contains("Lower eval.batch_size"), "{line}");
         }
+        let full = [("wgpu error: Out of Memory", true)];
+        assert!(caught(&full, Some("bench.batch_size")).text.contains("Lower bench.batch_size or the size"));
+        let Caught { text, out_of_memory } = caught(&full, None);
+        assert!(out_of_memory && text.ends_with("Out of Memory. Choose another --device"), "{text}");
         let lost = line(&[("Error while reading data: DevicePoisoned(\"Unknown\") at base.rs:2076", true)]);
-        assert!(lost.starts_with("error: the device was lost: ") && lost.contains("--device"), "{lost}");
+        assert!(lost.starts_with("the device was lost: ") && lost.contains("--device"), "{lost}");
+        assert!(!caught(&[("The device is poisoned", true)], None).out_of_memory);
+        // A panic that was described explains no later one.
+        let mut panics = Panics::none();
+        panics.record("wgpu error: Out of Memory".to_owned(), false);
+        panics.record(read.to_owned(), true);
+        assert!(panics.caught(None).out_of_memory);
+        panics.record(read.to_owned(), true);
+        assert!(panics.caught(None).text.starts_with("internal error"));
         // Memory that ran out in a kernel that was only tried does not explain a later bug.
         let bug = line(&[("wgpu error: Out of Memory", false), ("attempt to divide by zero at a.rs:1", true)]);
         assert!(bug.contains("internal error"), "{bug}");

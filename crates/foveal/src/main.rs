@@ -34,11 +34,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(answer(&error)),
     };
+    let batch_size = commands::batch_size(&cli.command);
     let code = std::panic::catch_unwind(|| match commands::run(cli) {
         Ok(code) => code,
         Err(error) => failure::report(&error),
     });
-    ExitCode::from(code.unwrap_or_else(|_| failure::report_panic()))
+    ExitCode::from(code.unwrap_or_else(|_| failure::report_panic(batch_size)))
 }
 
 /// Prints what clap has to say in place of a command: help and version to stdout, an error of the command line to

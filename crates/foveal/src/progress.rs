@@ -158,6 +158,7 @@ impl Progress for Console {
 
     fn tuning_end(&mut self, seconds: f64) {
         self.tuning = None;
+        failure::forget_device_report();
         if let Some(bar) = &self.bar {
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }

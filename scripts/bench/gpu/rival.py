@@ -8,6 +8,7 @@ scripts/bench/torch_worker.py.
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -184,12 +185,15 @@ def main():
     for line in sys.stdin:
         request = json.loads(line)
         if device.type == "cuda":
-            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         try:
             answer = TURNS[request["do"]](request, device)
         except (RuntimeError, ImportError) as error:  # out of memory among others
             answer = {"error": f"{type(error).__name__}: {error}"[:600]}
+        # The other program, whose turn begins with the answer, needs the memory.
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

@@ -3,7 +3,7 @@
 import json
 import statistics
 
-from parity import parity
+from parity import check, parity
 from place import ERRORS, Failed, described, tail
 from workers import Foveal, Rival
 
@@ -11,7 +11,10 @@ CLASSES, BOXES, PASSING = 80, 8, 2000  # as in scripts/bench/cases.py
 WARMUP = 2
 TURN_SECONDS = 4  # timed seconds of a turn, if its steps are slower than that in total
 MOST_STEPS, FEWEST_STEPS = 20, 3
+# Precision and whether the memory format is channels_last.
 RIVALS = [("tf32", False), ("bf16", True), ("tf32", True), ("bf16", False), ("f32", False), ("f32", True)]
+# What foveal computes in its own f16, for one shape: (precision, channels_last), (pixels, batch).
+LIKE_FOR_LIKE, LIKE_FOR_LIKE_SHAPE = ("f16", True), (800, 8)
 
 # The shapes of a full run, the most important ones first: (pixels, batch).
 TRAIN = [(800, 8), (800, 2), (512, 2), (512, 8), (800, 16), (512, 16), (800, 4), (512, 4), (512, 32), (800, 32)]
@@ -63,8 +66,12 @@ def features(place):
         return dict(zip(query.split(","), (value.strip() for value in out.splitlines()[0].split(","))))
 
     def adapters():
-        out, told, _ = place.foveal_run("devices", "--test", "--json", "-", seconds=120)
-        return {"devices": json.loads(out), "messages": tail(told)}
+        out, told, code, _ = place.run([place.foveal, "devices", "--test", "--json", "-"], 60)
+        if code not in (0, 1):
+            raise Failed(f"foveal devices ended with {code}: {tail(told)}")
+        # 1 stands for a device that fails its self test: the list says which and how.
+        failed = {"ok": False, "error": "a device fails its self test"} if code == 1 else {}
+        return {"devices": json.loads(out), "messages": tail(told), **failed}
 
     def versions():
         with Rival(place) as rival:
@@ -80,19 +87,16 @@ def features(place):
 
 
 def tuning(place):
-    """Seconds of the first step in two processes one after the other: the second one finds what the first has kept."""
+    """Seconds of the first step in a new process, which keeps no results of tuning."""
     size, batch = (64, 2) if place.options.tiny else (512, 2)
     for precision in place.options.precisions:
-        for process in (1, 2):
-            case = f"{size} batch {batch} {precision}, process {process}"
 
-            def first():
-                with Foveal(place, settings=settings(place)) as foveal:
-                    report = foveal.measure(foveal_case(size, batch, precision, 1), place.options.tune_seconds)
-                return {"first_step_seconds": report["first_step_seconds"], "report": report}
+        def first():
+            with Foveal(place, settings=settings(place)) as foveal:
+                report = foveal.measure(foveal_case(size, batch, precision, 1), place.options.tune_seconds)
+            return {"first_step_seconds": report["first_step_seconds"], "report": report}
 
-            if guarded(place, "tuning", case, first, precision=precision, process=process) is None:
-                break
+        guarded(place, "tuning", f"{size} batch {batch} {precision}", first, precision=precision)
 
 
 class Side:
@@ -103,10 +107,12 @@ class Side:
         self.steps, self.failed = None, False
 
     def turn(self, stage, case, number, batch):
-        """Measures one turn. The first one only tunes, and finds the number of steps; `number` is then 0."""
+        """Measures one turn. The first one only tunes, and finds the number of steps; `number` is then 0. A process that
+        was ended by a failure tunes anew."""
         first = number == 0
         steps = 1 if first else self.steps
-        seconds = self.place.options.tune_seconds if first else self.place.options.turn_seconds
+        tunes = first or self.worker.process is None
+        seconds = self.place.options.tune_seconds if tunes else self.place.options.turn_seconds
 
         def action():
             report = self.worker.measure(self.make(steps), seconds)
@@ -136,20 +142,27 @@ def alternate(place, stage, case, batch, sides, rounds):
 def sides_of(place, foveal, rival, size, batch, phase, **more):
     ours = [Side(place, foveal, lambda steps, p=precision: foveal_case(size, batch, p, steps, phase), side="foveal",
                  config=precision, size=size) for precision in place.options.precisions]
+    rivals = RIVALS[:2] if place.options.tiny else RIVALS
+    if (size, batch) == LIKE_FOR_LIKE_SHAPE:
+        rivals = [*rivals, LIKE_FOR_LIKE]
     theirs = [Side(place, rival, lambda steps, c=config: {**rival_case(place, size, batch, c, steps, phase), **more},
                    side="torchvision", config=config[0] + (" channels_last" if config[1] else ""), size=size)
-              for config in (RIVALS[:2] if place.options.tiny else RIVALS)]
+              for config in rivals]
     return ours + theirs
 
 
-def train(place):
-    """Training images per second of both programs, and the time of starting kernels."""
+def overhead(place):
+    """The time of a step with nearly no arithmetic, which is that of starting kernels, and their number."""
     with Foveal(place, "--count", settings=settings(place)) as foveal:
         size, batch = OVERHEAD
         for precision in place.options.precisions:
             side = Side(place, foveal, lambda steps, p=precision: foveal_case(size, batch, p, steps), side="foveal",
                         config=precision, size=size)
             alternate(place, "overhead", f"{size} batch {batch}", batch, [side], 1)
+
+
+def train(place):
+    """Training images per second of both programs."""
     with Foveal(place, settings=settings(place)) as foveal, Rival(place) as rival:
         for size, batch in [(64, 2)] if place.options.tiny else TRAIN:
             if place.budget.is_used_up():
@@ -266,6 +279,9 @@ def quickstart(place):
         guarded(place, "quickstart", precision, run, precision=precision)
 
 
-# The stages in their order, with the seconds that each may take in a full run.
-STAGES = {"features": (features, 120), "parity": (parity, 240), "tuning": (tuning, 240), "train": (train, 540),
-          "infer": (infer, 240), "profile": (profile, 120), "quickstart": (quickstart, 400)}
+# The stages in their order, with the seconds that each may take in a full run. Those of the first four are 540 together,
+# so that no stage before `train` and `infer` can use up their time. The others share what these leave, or have a call of
+# their own: each of their processes tunes its kernels.
+STAGES = {"features": (features, 60), "check": (check, 60), "train": (train, 300), "infer": (infer, 120),
+          "parity": (parity, 240), "quickstart": (quickstart, 400), "overhead": (overhead, 120), "tuning": (tuning, 120),
+          "profile": (profile, 120)}

@@ -64,6 +64,14 @@ class Worker:
         self.messages.close()
         self.process = None
 
+    def stop_if_ended(self, seconds=2):
+        """After a failure of the device, foveal answers and ends. The next request then starts it again."""
+        try:
+            self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return
+        self.stop()
+
     def __enter__(self):
         return self
 
@@ -84,6 +92,7 @@ class Foveal(Worker):
         """The report of a case."""
         answer = self.ask(case, seconds)
         if "error" in answer:
+            self.stop_if_ended()
             raise Failed(answer["error"])
         return answer["report"]
 

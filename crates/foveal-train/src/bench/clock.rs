@@ -45,35 +45,42 @@ pub(super) struct Timed {
 }
 
 impl Clock<'_> {
-    /// Runs `step` for the warm-up and the timed turns.
+    /// Runs `step` for the warm-up and the timed turns. On a GPU, `check` reads the result of the last repetition after
+    /// the warm-up and after each turn, outside the clock: a wait reports only that the device is lost, and work that
+    /// failed is reported by a read of what it, or work that depends on it, should have written.
     ///
     /// # Panics
-    /// When the device fails while it is waited for.
-    pub(super) fn run(self, mut step: impl FnMut(Repetition)) -> Timed {
+    /// When the device fails.
+    pub(super) fn run<T>(self, mut step: impl FnMut(Repetition) -> T, check: impl Fn(T)) -> Timed {
         let Self { bench, device, turn } = self;
         let wait = || device.sync().expect("the device works");
-        let warmup = if is_host(device) { bench.warmup } else { bench.warmup.max(GPU_WARMUP) };
+        let host = is_host(device);
+        let warmup = if host { bench.warmup } else { bench.warmup.max(GPU_WARMUP) };
+        let mut last = None;
         let mut timed =
             Timed { ms: Vec::with_capacity(bench.steps.div_ceil(turn)), first_seconds: -1.0, device_mb: -1.0 };
         for i in 0..warmup {
+            drop(last.take());
             let started = Instant::now();
-            step(if i == 0 { Repetition::First } else { Repetition::Plain });
+            last = Some(step(if i == 0 { Repetition::First } else { Repetition::Plain }));
             wait();
             if i == 0 {
                 timed.first_seconds = started.elapsed().as_secs_f64();
             }
         }
         timed.device_mb = timed.device_mb.max(device_mb(device));
+        last.take().filter(|_| !host).map(&check);
         let mut done = 0;
         while done < bench.steps {
             let count = turn.min(bench.steps - done);
             let started = Instant::now();
             for i in 1..=count {
-                step(match (warmup + done, i == turn) {
+                drop(last.take());
+                last = Some(step(match (warmup + done, i == turn) {
                     (0, _) if i == 1 => Repetition::First,
                     (_, true) => Repetition::Logged,
                     _ => Repetition::Plain,
-                });
+                }));
             }
             wait();
             let seconds = started.elapsed().as_secs_f64();
@@ -83,6 +90,7 @@ impl Clock<'_> {
             timed.ms.push(seconds * 1e3 / count as f64);
             done += count;
             timed.device_mb = timed.device_mb.max(device_mb(device));
+            last.take().filter(|_| !host).map(&check);
         }
         timed
     }
@@ -103,13 +111,31 @@ pub(super) fn peak_rss_mb() -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
+    use crate::device::tests::as_accelerator;
 
     fn kinds(warmup: usize, steps: usize, turn: usize) -> (Timed, Vec<Repetition>) {
         let bench = BenchConfig { warmup, steps, ..BenchConfig::default() };
         let mut seen = Vec::new();
-        let timed = Clock { bench: &bench, device: &Device::flex(), turn }.run(|kind| seen.push(kind));
+        let clock = Clock { bench: &bench, device: &Device::flex(), turn };
+        let timed = clock.run(|kind| seen.push(kind), |()| panic!("nothing is checked on a CPU"));
         (timed, seen)
+    }
+
+    #[test]
+    fn the_last_repetition_of_each_turn_is_read_on_a_gpu() {
+        let bench = BenchConfig { warmup: 0, steps: 5, ..BenchConfig::default() };
+        let (mut count, checked) = (0, RefCell::new(Vec::new()));
+        let step = |_| {
+            count += 1;
+            count
+        };
+        let clock = Clock { bench: &bench, device: &Device::flex(), turn: 3 };
+        as_accelerator(|| clock.run(step, |repetition| checked.borrow_mut().push(repetition)));
+        // Two repetitions for warming up, a full turn of three, and one of two.
+        assert_eq!(checked.into_inner(), [2, 5, 7]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::feed::{fed, random_images};
 use crate::config::{BenchConfig, RunConfig};
 use crate::device::is_host;
 use crate::error::TrainError;
-use crate::run::read_breakdown;
+use crate::run::{Step, fetch, read_values};
 use crate::train::log_every;
 use crate::update::{FIRST_SCALE, GradientOptions, Learner, Optimizer};
 
@@ -87,7 +87,8 @@ impl Inputs {
     }
 
     /// Times training steps as they are in training: on a GPU with the copy of the images, and with the values of all
-    /// steps and the loss breakdown read where a line of the log ends. On a CPU, nothing is read but the first values.
+    /// steps and the loss breakdown read in one transfer where a line of the log ends. On a CPU, nothing is read but the
+    /// values of the first step.
     pub(super) fn train(&self, config: &RunConfig, count: bool) -> Result<Training, TrainError> {
         let device = self.device.clone().autodiff();
         let model = build(&config.model, config.bench.classes, config.train.seed, &device)?;
@@ -106,27 +107,44 @@ impl Inputs {
         let host = is_host(&device);
         let (mut first_values, mut pending) = (Vec::new(), Vec::new());
         Ok(self.with_images(|images| {
+            let mut number = 0;
             let mut step = |kind| {
                 let logged = kind != Repetition::Plain;
                 // On a CPU, training computes the breakdown in every step.
                 let options = GradientOptions { breakdown: host || logged, ..options };
                 let input = (Tensor::from_inner(images()), self.targets.clone());
                 let mut gradients = learner.gradients([input], &options, &device);
-                let breakdown = gradients.breakdown.take();
+                number += 1;
+                let values = gradients.values.clone();
                 if !host || kind == Repetition::First {
-                    pending.push(gradients.values.clone());
+                    pending.push(Step {
+                        step: number,
+                        epoch: 1,
+                        lr,
+                        positives: gradients.positives,
+                        images: Vec::new(),
+                        first_batch: 0,
+                        normalizer: options.normalizer,
+                        values: values.clone(),
+                        scale: gradients.scale.take(),
+                        breakdown: gradients.breakdown.take(),
+                    });
                 }
                 learner.apply(gradients, lr);
                 if logged && !pending.is_empty() {
-                    let values = read(Tensor::cat(std::mem::take(&mut pending), 0));
-                    let _ = breakdown.as_ref().map(read_breakdown);
+                    let read = fetch(&std::mem::take(&mut pending));
                     if kind == Repetition::First {
-                        first_values = values;
+                        first_values = read[0].values.to_vec();
                     }
                 }
+                values
             };
-            let timed = self.clock(config).run(&mut step);
-            let counted = if count && !host { blocks::count(&self.device, || step(Repetition::Plain)) } else { None };
+            let read = |values| drop(read_values(values));
+            let timed = self.clock(config).run(&mut step, read);
+            let counted = match count && !host {
+                true => blocks::count(&self.device, || drop(step(Repetition::Plain))),
+                false => None,
+            };
             Training { timed, first_values, counted }
         }))
     }
@@ -156,10 +174,11 @@ impl Inputs {
         let mut last = Ok(0);
         // Each repetition waits for the device, because its outputs are read.
         let timed = self.with_images(|images| {
-            Clock { turn: 1, ..self.clock(config) }.run(|_| {
+            let step = |_| {
                 let found = predict(&network, model, config.train.precision.cast(images()), &frames, &post);
                 last = found.map(|found| found.detections.iter().map(Vec::len).sum());
-            })
+            };
+            Clock { turn: 1, ..self.clock(config) }.run(step, |()| {})
         });
         last.map_or_else(|error| Err(TrainError::Model(error.into())), |detections| Ok((timed, detections)))
     }
@@ -173,11 +192,12 @@ impl Inputs {
         let deltas = Tensor::<3>::random([batch, anchors, 4], noise, &device);
         let (logits, deltas) = (logits.require_grad(), deltas.require_grad());
         let normalizer = Normalizer::of(config.loss.normalizer, &self.targets);
-        self.clock(config).run(|_| {
+        let step = |_| {
             let losses = config.loss.forward(logits.clone(), deltas.clone(), &self.targets, normalizer);
             let gradients = losses.total.backward();
-            let _ = logits.grad(&gradients);
-        })
+            [logits.grad(&gradients), deltas.grad(&gradients)]
+        };
+        self.clock(config).run(step, |gradients| gradients.into_iter().flatten().for_each(read_first))
     }
 
     /// Times the class loss with its gradient.
@@ -188,10 +208,11 @@ impl Inputs {
         let logits = Tensor::<2>::random([rows, config.bench.classes], noise, &device).require_grad();
         let classes: Vec<i32> = self.targets.iter().flat_map(|t| t.classes.iter().copied()).collect();
         let classes = Tensor::<1, Int>::from_data(TensorData::new(classes, [rows]), &device);
-        self.clock(config).run(|_| {
+        let step = |_| {
             let loss = class_loss(logits.clone(), classes.clone(), config.loss.class_params()).loss;
-            let _ = logits.grad(&loss.backward());
-        })
+            logits.grad(&loss.backward())
+        };
+        self.clock(config).run(step, |gradient| gradient.into_iter().for_each(read_first))
     }
 }
 
@@ -214,7 +235,7 @@ fn build(model: &ModelConfig, classes: usize, seed: u64, device: &Device) -> Res
     Ok(network)
 }
 
-/// Waits for the device and copies values to the host.
-fn read(values: Tensor<1>) -> Vec<f32> {
-    values.into_data().convert::<f32>().try_to_vec().expect("losses are readable as f32")
+/// Waits for the device by reading the first value of a tensor.
+fn read_first<const D: usize>(tensor: Tensor<D>) {
+    drop(read_values(tensor.slice([const { 0..1 }; D]).reshape([1])));
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::demand::{Demand, one};
 use super::input::largest_input;
-use super::{DeviceLimits, TrainingMemory, bytes_text};
+use super::{DeviceLimits, TooLarge, TrainingMemory, bytes_text};
 use crate::config::{MAX_BATCH, RunConfig};
 use crate::error::TrainError;
 
@@ -104,12 +104,26 @@ pub fn auto_batch(config: &RunConfig, room: Room) -> Result<AutoBatch, TrainErro
             Room::Cpu { .. } => TrainingMemory::on_cpu(&config.train, &count, channels, 1),
             Room::Gpu(_) => TrainingMemory::on_gpu(&config.train, &count, channels, 1),
         };
-        Demand::of_memory(&memory, &count, channels, size)
+        Demand::of_memory(&memory, &count, channels, size, config.train.precision)
     };
     let most = (images / (LEAST_STEPS * config.train.accumulate)).max(1);
-    // A batch of several images can be padded to a larger size than any image.
-    let several = choose(&of(2), most, room);
-    if several.as_ref().is_ok_and(|several| several.batch > 1) { several } else { choose(&of(1), 1, room) }
+    one_or_several(of, most, room)
+}
+
+/// The largest batch of at most `images` images, where `of` gives the demand of a batch of 1 image or of several.
+fn one_or_several(of: impl Fn(usize) -> Demand, images: usize, room: Room) -> Result<AutoBatch, TrainError> {
+    // A batch of several images can be padded to a larger size than any image. One image is then taken where two of that
+    // size do not fit, and what does not fit is the bound.
+    let several = choose(&of(2), images, room);
+    let bound = match &several {
+        Ok(several) if several.batch == 1 => several.bound,
+        Err(TrainError::DoesNotFit(refused)) => match refused.too_large {
+            TooLarge::Tensor { .. } => Bound::Tensor,
+            TooLarge::Memory { .. } => Bound::Memory,
+        },
+        _ => return several,
+    };
+    Ok(AutoBatch { bound, ..choose(&of(1), 1, room)? })
 }
 
 /// The largest batch with this demand of at most `images` images.
@@ -153,11 +167,9 @@ mod tests {
         Room::Gpu(DeviceLimits { tensor_bytes: Some(tensor), memory_bytes: Some(memory) })
     }
 
-    /// The demand of a training step of the configuration's network on its images.
+    /// The demand of a training step of the configuration's network on images of 64x64 pixels.
     fn demand(config: &RunConfig) -> Demand {
-        let size = [64, 64];
-        let count = config.model.count(3, one(size));
-        Demand::of_memory(&TrainingMemory::on_gpu(&config.train, &count, 3, 1), &count, 3, size)
+        Demand::of_training(&config.train, &config.model, 3, [64, 64])
     }
 
     #[test]
@@ -174,6 +186,47 @@ mod tests {
         assert!(demand.memory_with(batch + 1, GPU_MARGIN) > available);
         let (batch, bound) = of(1_000_000, gpu(GIB, GIB / 512));
         assert!(batch > 1 && bound == Bound::Tensor, "{batch} {bound:?}");
+    }
+
+    /// Two images are padded to 96x96 pixels, one image to 64x96.
+    #[test]
+    fn the_bound_of_one_image_is_what_keeps_two_from_fitting() {
+        let config = tiny();
+        let of = |batch: usize| {
+            let size = if batch == 1 { [64, 96] } else { [96, 96] };
+            Demand::of_training(&config.train, &config.model, 3, size)
+        };
+        let auto = |images, room| one_or_several(of, images, room).map(|auto| (auto.batch, auto.bound, auto.size));
+        let memory = |batch: usize, images| {
+            Room::Gpu(DeviceLimits {
+                tensor_bytes: None,
+                memory_bytes: Some((of(batch).memory_with(images, GPU_MARGIN) as f64 / GPU_SHARE) as u64 + 1),
+            })
+        };
+        assert_eq!(auto(9, memory(2, 2)).unwrap(), (2, Bound::Memory, [96, 96]));
+        // One image fits in the size of two, and then not even that.
+        assert_eq!(auto(9, memory(2, 1)).unwrap(), (1, Bound::Memory, [64, 96]));
+        assert_eq!(auto(9, memory(1, 1)).unwrap(), (1, Bound::Memory, [64, 96]));
+        let tensor = |bytes| gpu(GIB, bytes);
+        let per_image = 4 * 147 * 32 * 48;
+        assert_eq!(auto(9, tensor(per_image)).unwrap(), (1, Bound::Tensor, [64, 96]));
+        assert_eq!(auto(1, gpu(GIB, GIB)).unwrap(), (1, Bound::Images, [64, 96]));
+        let refused = auto(9, tensor(per_image - 1)).unwrap_err();
+        assert!(matches!(refused, TrainError::DoesNotFit(_)), "{refused}");
+    }
+
+    #[test]
+    fn the_batch_grows_with_16_bit_numbers() {
+        let config = tiny();
+        let mut half = config.clone();
+        half.train.precision = foveal_detector::ComputePrecision::F16;
+        let most = |config: &RunConfig| auto_batch_of(config, gpu(GIB / 8, GIB));
+        assert!(most(&half) > most(&config), "{} {}", most(&half), most(&config));
+    }
+
+    /// The largest batch of images of 64x64 pixels, without the bound of the training set.
+    fn auto_batch_of(config: &RunConfig, room: Room) -> usize {
+        choose(&demand(config), 1_000_000, room).unwrap().batch
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use foveal_detector::{BOX_VALUES, InputSize, ModelConfig, NetworkCount};
+use foveal_backbone::STAGES;
+use foveal_detector::{BOX_VALUES, ComputePrecision, InputSize, ModelConfig, NetworkCount};
 
-use super::{DeviceLimits, F32, TrainingMemory, bytes_text};
+use super::{DeviceLimits, F32, TrainingMemory, bytes_text, in_precision};
 use crate::config::TrainConfig;
 
 /// What the images of a batch need of a GPU. All sizes are proportional to the number of images, except for the weights
@@ -34,26 +35,40 @@ impl Demand {
     /// The demand of a training step with these settings, for this network and number of classes.
     pub(crate) fn of_training(config: &TrainConfig, model: &ModelConfig, classes: usize, size: [usize; 2]) -> Self {
         let (count, channels) = (model.count(classes, one(size)), model.channels(classes));
-        Self::of_memory(&TrainingMemory::on_gpu(config, &count, channels, 1), &count, channels, size)
+        let memory = TrainingMemory::on_gpu(config, &count, channels, 1);
+        Self::of_memory(&memory, &count, channels, size, config.precision)
     }
 
     /// The demand of a training step whose network was counted for one image of the given size, and whose `memory` was
-    /// estimated from that count.
-    pub(super) fn of_memory(memory: &TrainingMemory, count: &NetworkCount, channels: usize, size: [usize; 2]) -> Self {
-        let tensor = TensorDemand::largest(count, channels);
+    /// estimated from that count. Feature maps have `precision`.
+    pub(super) fn of_memory(
+        memory: &TrainingMemory,
+        count: &NetworkCount,
+        channels: usize,
+        size: [usize; 2],
+        precision: ComputePrecision,
+    ) -> Self {
+        let tensor = TensorDemand::largest(count, channels, precision);
         Self { size, tensor, fixed: memory.of_weights(), per_image: memory.of_images() }
     }
 
-    /// The demand of a forward pass that keeps no maps for gradients.
-    pub(crate) fn of_inference(model: &ModelConfig, classes: usize, size: [usize; 2]) -> Self {
-        let (count, channels) = (model.count(classes, one(size)), model.channels(classes));
+    /// The demand of a forward pass that keeps no maps for gradients, with feature maps in `precision`.
+    pub(crate) fn of_inference(
+        model: &ModelConfig,
+        classes: usize,
+        size: [usize; 2],
+        precision: ComputePrecision,
+    ) -> Self {
+        // Only the gradient of a weight unfolds the input of a convolution with a stride, such as the stem's.
+        let frozen = ModelConfig { freeze_stages: STAGES + 1, ..model.clone() };
+        let (count, channels) = (frozen.count(classes, one(size)), model.channels(classes));
         let outputs = F32 * (count.anchors * (channels + BOX_VALUES)) as u64;
         let columns = count.largest_columns.as_ref().map_or(0, |columns| columns.bytes);
         Self {
             size,
-            tensor: TensorDemand::largest(&count, channels),
+            tensor: TensorDemand::largest(&count, channels, precision),
             fixed: F32 * count.layers.iter().map(|layer| layer.parameters + layer.buffers).sum::<u64>(),
-            per_image: outputs + columns + 2 * count.largest_map_bytes,
+            per_image: outputs + in_precision(columns + 2 * count.largest_map_bytes, precision),
         }
     }
 
@@ -98,6 +113,21 @@ impl Demand {
         let most = self.most(limits, 1.0).unwrap_or(0);
         Err(DoesNotFit { key, batch, size: self.size, most, too_large })
     }
+
+    /// Compares the batches of a data set of `images` images with the limits of a device. No batch has more images than
+    /// the set, whatever `batch`, the setting `key`, is.
+    ///
+    /// # Errors
+    /// [`DoesNotFit`] when the largest batch does not fit; its numbers are those of a whole batch of `batch` images.
+    pub(crate) fn check_of_set(
+        &self,
+        key: &'static str,
+        batch: usize,
+        images: usize,
+        limits: DeviceLimits,
+    ) -> Result<(), DoesNotFit> {
+        self.check(key, batch.min(images), limits).or_else(|_| self.check(key, batch, limits))
+    }
 }
 
 /// Compares batches of a network that only detects with the limits of a device. Each size of images is counted once.
@@ -106,13 +136,15 @@ pub struct InferenceCheck {
     model: ModelConfig,
     classes: usize,
     limits: DeviceLimits,
+    precision: ComputePrecision,
     counted: Vec<Demand>,
 }
 
 impl InferenceCheck {
-    /// A check for a network with this configuration and number of classes on a device with these limits.
-    pub fn new(model: &ModelConfig, classes: usize, limits: DeviceLimits) -> Self {
-        Self { model: model.clone(), classes, limits, counted: Vec::new() }
+    /// A check for a network with this configuration and number of classes, which computes its feature maps in
+    /// `precision`, on a device with these limits.
+    pub fn new(model: &ModelConfig, classes: usize, limits: DeviceLimits, precision: ComputePrecision) -> Self {
+        Self { model: model.clone(), classes, limits, precision, counted: Vec::new() }
     }
 
     /// Compares a batch of `batch` images of the padded height and width `size` with the limits.
@@ -124,7 +156,7 @@ impl InferenceCheck {
             return Ok(());
         }
         if !self.counted.iter().any(|demand| demand.size == size) {
-            self.counted.push(Demand::of_inference(&self.model, self.classes, size));
+            self.counted.push(Demand::of_inference(&self.model, self.classes, size, self.precision));
         }
         let demand = self.counted.iter().find(|demand| demand.size == size).expect("it was counted");
         demand.check("eval.batch_size", batch, self.limits)
@@ -132,15 +164,16 @@ impl InferenceCheck {
 }
 
 impl TensorDemand {
-    fn largest(count: &NetworkCount, channels: usize) -> Self {
+    fn largest(count: &NetworkCount, channels: usize, precision: ComputePrecision) -> Self {
         let logits = Self {
             what: format!("the class logits of {} anchors with {channels} channels", count.anchors),
             per_image: F32 * (count.anchors * channels) as u64,
         };
-        let map = Self { what: "the largest feature map".to_owned(), per_image: count.largest_map_bytes };
+        let of_maps = |bytes| in_precision(bytes, precision);
+        let map = Self { what: "the largest feature map".to_owned(), per_image: of_maps(count.largest_map_bytes) };
         let columns = count.largest_columns.iter().map(|columns| Self {
             what: format!("the unfolded input of the convolution {}", columns.layer),
-            per_image: columns.bytes,
+            per_image: of_maps(columns.bytes),
         });
         columns
             .chain([logits])
@@ -156,7 +189,7 @@ pub(super) fn one([height, width]: [usize; 2]) -> InputSize {
 /// A batch is too large for the device. The message names the settings that make it smaller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoesNotFit {
-    /// Setting of the batch size: `train.batch_size` or `eval.batch_size`.
+    /// Setting of the batch size: `train.batch_size`, `eval.batch_size` or `bench.batch_size`.
     pub key: &'static str,
     /// Number of images of the batch.
     pub batch: usize,
@@ -215,7 +248,10 @@ impl fmt::Display for DoesNotFit {
                 bytes_text(*limit)
             )?,
         }
-        let sizes = "lower data.min_size and data.max_size (or data.fixed_size)";
+        let sizes = match *key {
+            "bench.batch_size" => "lower bench.height and bench.width",
+            _ => "lower data.min_size and data.max_size (or data.fixed_size)",
+        };
         match (*most, *key) {
             (0, _) => write!(f, "To go on, {sizes}"),
             (most, "train.batch_size") => write!(
@@ -228,72 +264,4 @@ impl fmt::Display for DoesNotFit {
 }
 
 #[cfg(test)]
-mod tests {
-    use foveal_detector::TorchvisionArch;
-
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    /// The demand of torchvision's RetinaNet v1 with 80 classes on images of 800x1344 pixels, with SGD.
-    fn demand() -> Demand {
-        let model = ModelConfig { class_channels: None, ..TorchvisionArch::V1.model() };
-        let size = [800, 1344];
-        let count = model.count(80, one(size));
-        Demand::of_memory(&TrainingMemory::on_gpu(&TrainConfig::default(), &count, 80, 1), &count, 80, size)
-    }
-
-    /// The stem's unfolded input has `400 * 672 * 147` values for an image: 13 of them fit into 2 GiB - 1.
-    #[test]
-    fn a_tensor_beyond_the_binding_limit_is_refused_with_the_largest_batch() {
-        let limits = DeviceLimits { tensor_bytes: Some(i32::MAX as u64), memory_bytes: None };
-        assert_eq!(demand().check("train.batch_size", 13, limits), Ok(()));
-        let error = demand().check("train.batch_size", 16, limits).unwrap_err();
-        assert_eq!(error.most, 13);
-        assert_eq!(
-            error.to_string(),
-            "train.batch_size: expected at most 13 for images of 800x1344 pixels on this device, found 16: with 16 \
-             images, the unfolded input of the convolution backbone.body.conv1 takes 2.36 GiB, but the device binds \
-             buffers of at most 2.00 GiB. Set train.batch_size = 13 and raise train.accumulate to keep the size of an \
-             update, or lower data.min_size and data.max_size (or data.fixed_size)"
-        );
-    }
-
-    #[test]
-    fn a_batch_beyond_the_memory_is_refused_with_the_largest_batch() {
-        let demand = demand();
-        let limits = DeviceLimits { tensor_bytes: None, memory_bytes: Some(demand.memory(5) + 1) };
-        assert_eq!(demand.check("eval.batch_size", 5, limits), Ok(()));
-        let error = demand.check("eval.batch_size", 6, limits).unwrap_err();
-        assert_eq!((error.most, error.batch), (5, 6));
-        let text = error.to_string();
-        assert!(text.contains("6 images need at least ") && text.contains("Set eval.batch_size = 5, or "), "{text}");
-        assert_eq!(demand.most(limits, 2.0), Some(2));
-        assert_eq!(demand.most(DeviceLimits::default(), 1.0), None);
-    }
-
-    #[test]
-    fn a_batch_of_inference_is_compared_with_the_limits() {
-        let model = ModelConfig { class_channels: None, ..TorchvisionArch::V1.model() };
-        let limits = DeviceLimits { tensor_bytes: Some(100 * MIB), memory_bytes: None };
-        let mut check = InferenceCheck::new(&model, 80, limits);
-        assert_eq!(check.check(1, [320, 320]), Ok(()));
-        let refused = check.check(16, [320, 320]).unwrap_err();
-        assert_eq!((refused.key, refused.most > 1, refused.size), ("eval.batch_size", true, [320, 320]));
-        assert_eq!(check.check(refused.most, [320, 320]), Ok(()));
-        assert_eq!(check.check(1, [800, 1344]).unwrap_err().most, 0);
-        let mut unlimited = InferenceCheck::new(&model, 80, DeviceLimits::default());
-        assert_eq!(unlimited.check(4096, [800, 1344]), Ok(()));
-    }
-
-    #[test]
-    fn a_device_on_which_no_image_fits_asks_for_smaller_images() {
-        let limits = DeviceLimits { tensor_bytes: Some(MIB), memory_bytes: Some(MIB) };
-        let text = demand().check("train.batch_size", 1, limits).unwrap_err().to_string();
-        assert!(
-            text.starts_with("train.batch_size: not even one image of 800x1344 pixels fits on this device"),
-            "{text}"
-        );
-        assert!(text.ends_with("To go on, lower data.min_size and data.max_size (or data.fixed_size)"), "{text}");
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ mod demand;
 mod input;
 mod limits;
 
-use foveal_detector::{BOX_VALUES, InputSize, NetworkCount};
+use foveal_detector::{BOX_VALUES, ComputePrecision, InputSize, NetworkCount};
 use serde::Serialize;
 
 use crate::config::{OptimizerKind, RunConfig, TrainConfig};
@@ -61,8 +61,8 @@ impl TrainingMemory {
         Self::on_cpu(&config.train, count, config.model.channels(classes), size.batch)
     }
 
-    /// Estimates the memory that a training step takes at least on a GPU; the arguments are those of
-    /// [`TrainingMemory::expected`].
+    /// Estimates the memory that a training step takes at least on a GPU, with feature maps in `train.precision`; the
+    /// arguments are those of [`TrainingMemory::expected`].
     pub fn expected_on_gpu(config: &RunConfig, count: &NetworkCount, classes: usize, size: InputSize) -> Self {
         Self::on_gpu(&config.train, count, config.model.channels(classes), size.batch)
     }
@@ -100,9 +100,18 @@ impl TrainingMemory {
     }
 
     /// The memory that a training step takes at least on a GPU; the arguments are those of [`TrainingMemory::on_cpu`].
+    /// Feature maps and unfolded inputs have `train.precision`; everything else is `f32`.
     pub(crate) fn on_gpu(config: &TrainConfig, count: &NetworkCount, channels: usize, batch: usize) -> Self {
         let columns = count.largest_columns.as_ref().map_or(0, |columns| columns.bytes);
-        Self { columns, process: 0, ..Self::on_cpu(config, count, channels, batch) }
+        let in_f32 = Self::on_cpu(config, count, channels, batch);
+        let of_maps = |bytes| in_precision(bytes, config.precision);
+        Self {
+            activations: of_maps(in_f32.activations),
+            working: of_maps(in_f32.working),
+            columns: of_maps(columns),
+            process: 0,
+            ..in_f32
+        }
     }
 
     /// Bytes that are proportional to the number of images.
@@ -119,6 +128,11 @@ impl TrainingMemory {
     pub fn total(&self) -> u64 {
         self.of_weights() + self.of_images()
     }
+}
+
+/// Bytes of values in `precision` that take `bytes` in `f32`.
+fn in_precision(bytes: u64, precision: ComputePrecision) -> u64 {
+    bytes / F32 * precision.bytes()
 }
 
 /// A number of bytes in GiB or MiB.

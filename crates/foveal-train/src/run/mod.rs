@@ -30,4 +30,6 @@ pub(crate) use rundir::remove_folder;
 pub use scaling::LossScaling;
 pub(crate) use skipped::SkipList;
 pub use state::{Premises, StateMeta, TrainState};
-pub(crate) use step_log::{BadStep, Step, StepLog, read_breakdown};
+#[cfg(test)]
+pub(crate) use step_log::tests::READS;
+pub(crate) use step_log::{BadStep, Step, StepLog, fetch, read as read_values, read_breakdown};

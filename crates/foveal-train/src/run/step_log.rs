@@ -153,6 +153,13 @@ impl StepLog {
         Some(BadStep { step, values, scale: None })
     }
 
+    /// Waits for the device by reading the values of the last step that was added, unless they were read.
+    pub(crate) fn wait(&self) {
+        if let Some(step) = self.pending.last() {
+            read(step.values.clone());
+        }
+    }
+
     /// Waits for the device and returns whether the total loss of the last step that was added is finite.
     ///
     /// # Panics
@@ -310,9 +317,9 @@ impl StepLog {
 }
 
 /// The numbers of a step that were on the device.
-struct Fetched {
+pub(crate) struct Fetched {
     /// The values of [`Step::values`].
-    values: [f32; VALUES],
+    pub(crate) values: [f32; VALUES],
     /// The loss scale, if there is one.
     scale: Option<f32>,
     /// The values of [`BatchBreakdown::values`]; empty without a breakdown.
@@ -328,7 +335,7 @@ impl Fetched {
 }
 
 /// Waits for the device and reads the numbers of steps in one transfer.
-fn fetch(steps: &[Step]) -> Vec<Fetched> {
+pub(crate) fn fetch(steps: &[Step]) -> Vec<Fetched> {
     let values = steps.iter().map(|step| &step.values);
     let scales = steps.iter().filter_map(|step| step.scale.as_ref());
     let breakdowns = steps.iter().filter_map(|step| step.breakdown.as_ref()).map(|batch| &batch.values);
@@ -357,11 +364,11 @@ fn merged(mut a: LossBreakdown, b: LossBreakdown) -> LossBreakdown {
 }
 
 /// Waits for the device and copies values to the host.
-fn read(values: Tensor<1>) -> Vec<f32> {
+pub(crate) fn read(values: Tensor<1>) -> Vec<f32> {
     #[cfg(test)]
     tests::READS.with(|reads| reads.set(reads.get() + 1));
     values.into_data().convert::<f32>().try_to_vec().expect("losses are readable as f32")
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -15,7 +15,7 @@ use super::resume::{Resumed, resumed};
 use super::{Start, Trainer};
 use crate::config::RunConfig;
 use crate::device::is_host;
-use crate::error::TrainError;
+use crate::error::{Phase, TrainError};
 use crate::evaluate::Evaluator;
 use crate::pass::{self, Activations};
 use crate::run::{Evaluated, LogEnd, Premises, Progress, RunDir, RunLog, StepLog};
@@ -102,7 +102,7 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             step_log: StepLog::new(log_every(&config, &device), session.meta.loss_scaling),
             tuned: is_host(&device),
-            current_step: session.meta.step + 1,
+            phase: Phase::Step(session.meta.step + 1),
             check_first_loss: config.train.step0_check && session.new_class_head,
             saved: Instant::now(),
             saved_step: session.meta.step,

@@ -11,10 +11,13 @@ use foveal_train::{BenchPhases, BenchReport, RunConfig, bench};
 use crate::args::{BenchArgs, BenchPhase, Common};
 use crate::config::{self, Layer};
 use crate::device::Picked;
-use crate::failure::DONE;
+use crate::failure::{DONE, Usage};
 use crate::outputs::Files;
 use crate::{device, output};
 use cases::Shared;
+
+/// The setting of the batch size.
+pub(super) const BATCH_SIZE: &str = "bench.batch_size";
 
 /// The settings of a benchmark without a configuration file that differ from the defaults.
 const STANDARD: [&str; 3] = ["model.backbone=resnet50", "model.norm=frozen_batch", "train.optimizer=sgd"];
@@ -22,7 +25,8 @@ const STANDARD: [&str; 3] = ["model.backbone=resnet50", "model.norm=frozen_batch
 /// Times the selected phases and prints the results.
 ///
 /// # Errors
-/// If the configuration, the device, the checkpoint, the training set or the file of cases cannot be used.
+/// [`Usage`] for `--count` on a CPU; another error if the configuration, the device, the checkpoint, the training set or
+/// the file of cases cannot be used.
 pub(super) fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
     let mut layers: Vec<Layer> = match &args.config {
         Some(path) => vec![Layer::from_file(path)?],
@@ -44,6 +48,9 @@ pub(super) fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
         .write("--json", &args.json)
         .check()?;
     let picked = device::pick(&common.device)?;
+    if args.count && picked.gpu.is_none() {
+        return Err(Usage(format!("--count: expected a GPU, found the CPU device {}", picked.name)).into());
+    }
     let detector = match &args.checkpoint {
         Some(path) => Some(Checkpoint::load(path, &picked.device)?),
         None => None,

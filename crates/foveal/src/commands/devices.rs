@@ -1,8 +1,9 @@
 //! `foveal devices`: lists the devices that foveal can compute on, and tests them.
 
 use anyhow::Result;
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::Device;
 use foveal_base::printable;
+use foveal_detector::ComputePrecision;
 use serde::Serialize;
 
 use crate::args::DevicesArgs;
@@ -27,7 +28,7 @@ struct Entry {
     /// What it is.
     #[serde(flatten)]
     about: About,
-    /// Precisions of floating-point numbers that it computes with; empty if it could not be opened.
+    /// The values of `train.precision` that it supports; empty if it could not be opened.
     precisions: Vec<&'static str>,
     /// Why it could not be opened; `null` if it was.
     error: Option<String>,
@@ -106,9 +107,13 @@ fn cpu(name: &'static str) -> About {
 
 /// The entry of a device, which is `None` if it could not be opened.
 fn entry(name: String, about: About, device: Option<&Device>, test: bool) -> Entry {
-    let precisions = [("f32", FloatDType::F32), ("f16", FloatDType::F16), ("bf16", FloatDType::BF16)];
+    let precisions = [ComputePrecision::F32, ComputePrecision::F16, ComputePrecision::Bf16];
     let supported = |device: &Device| {
-        precisions.iter().filter(|(_, dtype)| device.supports_dtype(*dtype)).map(|(name, _)| *name).collect()
+        precisions
+            .iter()
+            .filter(|precision| precision.check(device).is_ok())
+            .map(|precision| precision.name())
+            .collect()
     };
     Entry {
         device: name,

@@ -23,6 +23,16 @@ use anyhow::Result;
 use crate::args::{Cli, Command};
 use crate::device;
 
+/// The setting of the batch size of a command; `None` for those whose batch cannot be chosen.
+pub(crate) fn batch_size(command: &Command) -> Option<&'static str> {
+    match command {
+        Command::Train(_) | Command::Lab(_) => Some("train.batch_size"),
+        Command::Eval(_) | Command::Predict(_) => Some("eval.batch_size"),
+        Command::Bench(_) => Some(bench::BATCH_SIZE),
+        _ => None,
+    }
+}
+
 /// Runs the command and returns its exit code.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use foveal_coco::{CocoDetection, bbox_to_xywh, write_results};
 use foveal_data::OnError;
 use foveal_detector::{Detector, Prediction};
 use foveal_image::RgbImage;
-use foveal_train::{DeviceLimits, InferenceCheck, RunConfig};
+use foveal_train::{DeviceLimits, InferenceCheck};
 use serde::Serialize;
 
 use super::detect::{Detected, Failed, Groups, Options, detect};
@@ -68,7 +68,9 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
     named.check()?;
     let ids = args.coco.as_ref().map(|_| image_ids(&files, args.annotations.as_deref())).transpose()?;
     let picked = device::pick(&common.device)?;
-    let (detector, config) = open(args, common, &picked.device)?;
+    let precision = precision::supported(args.precision, &picked.device)?;
+    let (checkpoint, config) = checkpoint::open(&args.checkpoint, &common.set, args.score_threshold, &picked.device)?;
+    let detector = Detector::new(checkpoint, &picked.device).with_precision(precision)?;
     if let Some(folder) = &args.draw {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
     }
@@ -83,7 +85,8 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
     let mut coco = Vec::new();
     let mut missing = Missing { images: files.len(), unreadable: 0, non_finite: 0 };
     let meta = &detector.checkpoint.meta;
-    let mut check = InferenceCheck::new(&meta.model, meta.categories.len(), DeviceLimits::of(&picked.device));
+    let limits = DeviceLimits::of(&picked.device);
+    let mut check = InferenceCheck::new(&meta.model, meta.categories.len(), limits, precision);
     for group in Groups::new(&files, &detector, &options) {
         for (path, detected) in group.iter().zip(detect(&detector, group, &options, &mut check)?) {
             let Detected { image, width, height, found } = match detected {
@@ -114,13 +117,6 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
     }
     missing.check(on_error)?;
     Ok(DONE)
-}
-
-/// Loads the detector with the settings of the command line. Returns it and the configuration.
-fn open(args: &PredictArgs, common: &Common, device: &burn::tensor::Device) -> Result<(Detector, RunConfig)> {
-    let precision = precision::supported(args.precision, device)?;
-    let (checkpoint, config) = checkpoint::open(&args.checkpoint, &common.set, args.score_threshold, device)?;
-    Ok((Detector::new(checkpoint, device).with_precision(precision)?, config))
 }
 
 /// Images without detections, which have been listed.

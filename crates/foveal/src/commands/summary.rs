@@ -88,7 +88,7 @@ struct Summary {
     largest_tensors: LargestTensors,
 }
 
-/// Bytes of the largest tensors of a training step, for the whole batch.
+/// Bytes of the largest tensors of a training step on a GPU, for the whole batch.
 #[derive(Debug, Serialize)]
 struct LargestTensors {
     /// The largest feature map.
@@ -117,7 +117,7 @@ pub(super) fn run(args: &SummaryArgs, common: &Common) -> Result<u8> {
     let memory = TrainingMemory::expected(&config, &count, classes, size);
     let gpu = TrainingMemory::expected_on_gpu(&config, &count, classes, size);
     let largest_tensors = LargestTensors {
-        feature_map: count.largest_map_bytes,
+        feature_map: count.largest_map_bytes / F32 * config.train.precision.bytes(),
         unfolded_input: gpu.columns,
         class_logits: F32 * (batch * count.anchors * config.model.channels(classes)) as u64,
     };

@@ -3,7 +3,7 @@
 use super::adapter::{AdapterInfo, AdapterKind};
 
 /// The positions of the adapters that `auto` tries to open, the first one first: discrete GPUs, then virtual ones. On
-/// macOS, whose system chooses the GPU, they are all GPUs in the order of the system. A software adapter is never among
+/// macOS they are all GPUs in the order of the list, which has discrete GPUs first. A software adapter is never among
 /// them, and an integrated GPU only on macOS: elsewhere it is often slower than the kernels for the CPU.
 pub(super) fn candidates(adapters: &[&AdapterInfo], macos: bool) -> Vec<usize> {
     let of = |kind: AdapterKind| {
@@ -16,6 +16,9 @@ pub(super) fn candidates(adapters: &[&AdapterInfo], macos: bool) -> Vec<usize> {
     }
     of(AdapterKind::DiscreteGpu).chain(of(AdapterKind::VirtualGpu)).collect()
 }
+
+/// What a machine may lack whose GPU is not found.
+const DRIVER: &str = "(a GPU needs a driver for Vulkan, Metal or DirectX 12)";
 
 /// Why `auto` takes the CPU. `failed` is the number of adapters that could not be opened.
 pub(super) fn why_cpu(adapters: &[&AdapterInfo], failed: usize) -> String {
@@ -32,8 +35,9 @@ pub(super) fn why_cpu(adapters: &[&AdapterInfo], failed: usize) -> String {
              wgpu:{index} is {}",
             adapters[index].label()
         ),
-        None if adapters.is_empty() => "this machine has no GPU that wgpu finds".to_owned(),
-        None => "this machine has only software adapters".to_owned(),
+        None if !cfg!(feature = "wgpu") => "this binary was built without the feature `wgpu`".to_owned(),
+        None if adapters.is_empty() => format!("this machine has no GPU that wgpu finds {DRIVER}"),
+        None => format!("this machine has only software adapters {DRIVER}"),
     }
 }
 
@@ -69,8 +73,13 @@ mod tests {
             let adapters: Vec<AdapterInfo> = kinds.iter().copied().map(adapter).collect();
             why_cpu(&adapters.iter().collect::<Vec<_>>(), failed)
         };
-        assert_eq!(why(&[], 0), "this machine has no GPU that wgpu finds");
-        assert_eq!(why(&[Software], 0), "this machine has only software adapters");
+        if cfg!(feature = "wgpu") {
+            let none = "this machine has no GPU that wgpu finds (a GPU needs a driver for Vulkan, Metal or DirectX 12)";
+            assert_eq!(why(&[], 0), none);
+            assert!(why(&[Software], 0).starts_with("this machine has only software adapters (a GPU needs a driver"));
+        } else {
+            assert_eq!(why(&[], 0), "this binary was built without the feature `wgpu`");
+        }
         assert!(why(&[IntegratedGpu, Software], 0).ends_with("--device wgpu:0 is IntegratedGpu, Vulkan"));
         assert_eq!(why(&[DiscreteGpu], 1), "the GPU could not be opened");
         assert_eq!(why(&[DiscreteGpu, VirtualGpu], 2), "none of 2 GPUs could be opened");

@@ -5,9 +5,9 @@ use std::pin::pin;
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use anyhow::{Context, Result, anyhow, bail};
-use burn::backend::DispatchDevice;
 use burn::tensor::wgpu::{WgpuBackend, wgpu};
 use burn::tensor::{Device, DeviceKind};
+use foveal_train::DeviceLimits;
 
 use super::adapter::{AdapterInfo, AdapterKind, Capabilities};
 
@@ -45,24 +45,21 @@ impl Adapter {
         }
         .with_context(|| format!("cannot open the device {}", self.info.label()))?;
         let limits = setup.device.limits();
+        // The limits that batches are compared with. With 64-bit addresses CubeCL binds any size, but allocates no more
+        // than the largest heap at once.
+        let DeviceLimits { tensor_bytes, memory_bytes } = DeviceLimits::of(&device);
         let can = Capabilities {
             compiler: foveal_kernels::kernel_language(&device).unwrap_or("none").to_owned(),
-            memory_bytes: memory(&device),
+            memory_bytes,
             largest_buffer_bytes: limits.max_buffer_size,
-            largest_binding_bytes: limits.max_storage_buffer_binding_size,
+            largest_binding_bytes: tensor_bytes.unwrap_or(u64::MAX).min(limits.max_storage_buffer_binding_size),
         };
         Ok(Opened { device, can })
     }
 }
 
-/// Bytes of the memory of an opened device, if the driver states them.
-fn memory(device: &Device) -> Option<u64> {
-    let DispatchDevice::Cube(device) = device.as_dispatch() else { return None };
-    device.client().properties().memory.max_memory()
-}
-
-/// The adapters of one graphics API, or of all APIs for `wgpu`: discrete, integrated and virtual GPUs first, then
-/// software adapters. The position in the list is the index of `--device`.
+/// The adapters of one graphics API, or of all APIs for `wgpu`: discrete GPUs first, then integrated ones, virtual ones
+/// and software adapters. The position in the list is the index of `--device`.
 pub(crate) fn adapters(name: &str) -> Vec<Adapter> {
     let backends = match name {
         "vulkan" => wgpu::Backends::VULKAN,

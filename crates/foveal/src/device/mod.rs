@@ -75,8 +75,8 @@ pub(crate) fn set_threads(threads: Option<u32>) -> Result<()> {
 
 /// Opens the device that `spec` names.
 ///
-/// `auto` selects a discrete or virtual GPU, on macOS the system's, else `flex`; it says on stderr what it selects and
-/// why, and which adapters could not be opened.
+/// `auto` selects a discrete or virtual GPU, on macOS also an integrated one, else `flex`; it says on stderr what it
+/// selects and why, and which adapters could not be opened.
 ///
 /// # Errors
 /// [`Usage`] if `spec` is not the name of a device; another error if the device is not available on this machine.

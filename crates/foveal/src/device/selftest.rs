@@ -52,7 +52,8 @@ pub(crate) enum SelfTest {
         /// The words of the driver or library.
         reason: String,
     },
-    /// The test was not finished in [`TIME_LIMIT`]: the device is slow, or its kernels are being tuned for the first time.
+    /// The test was not finished in [`TIME_LIMIT`]: the device is slow, or its kernels are still being compiled and
+    /// tuned.
     TimedOut {
         /// The limit in seconds.
         seconds: f64,
@@ -76,7 +77,10 @@ impl SelfTest {
                  {TOLERANCE:.0e}"
             ),
             Self::Failed { reason } => format!("FAILED: {reason}"),
-            Self::TimedOut { seconds } => format!("not finished in {seconds:.0} s"),
+            Self::TimedOut { seconds } => format!(
+                "not finished in {seconds:.0} s, because its kernels are still being compiled and tuned or the device is \
+                 slow; this is no failure, and the device can be used"
+            ),
         }
     }
 }
@@ -272,6 +276,15 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_test_that_is_not_finished_is_no_failure() {
+        let late = SelfTest::TimedOut { seconds: 10.0 };
+        assert!(!late.is_failure());
+        let text = late.text();
+        assert!(text.starts_with("not finished in 10 s, because its kernels are still being compiled"), "{text}");
+        assert!(text.contains("no failure"), "{text}");
     }
 
     #[test]

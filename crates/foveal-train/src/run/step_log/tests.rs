@@ -7,7 +7,7 @@ use super::*;
 
 thread_local! {
     /// Number of reads from the device in a test.
-    pub(super) static READS: Cell<usize> = const { Cell::new(0) };
+    pub(crate) static READS: Cell<usize> = const { Cell::new(0) };
 }
 
 /// A step with the total loss `loss`, the gradient norm 1 and the loss scale `scale`.
@@ -126,8 +126,9 @@ fn a_line_reads_from_the_device_once() {
         assert_eq!(line.loss, 1.0);
         let sums = log.read.breakdown.as_ref().unwrap();
         let mut expected =
-            LossBreakdown::read(counts.clone(), &breakdown(2.0).values.into_data().to_vec::<f32>().unwrap());
-        expected.add(&LossBreakdown::read(counts.clone(), &breakdown(4.0).values.into_data().to_vec::<f32>().unwrap()));
+            LossBreakdown::read(counts.clone(), &breakdown(2.0).values.into_data().try_to_vec::<f32>().unwrap());
+        expected
+            .add(&LossBreakdown::read(counts.clone(), &breakdown(4.0).values.into_data().try_to_vec::<f32>().unwrap()));
         assert_eq!(sums, &expected);
     }
 }

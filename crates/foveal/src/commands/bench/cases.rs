@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
@@ -11,12 +12,12 @@ use foveal_train::{BenchReport, bench};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{fill, phases, precision_layer};
+use super::{BATCH_SIZE, fill, phases, precision_layer};
 use crate::args::BenchPhase;
 use crate::config::{self, Layer};
 use crate::console::note;
 use crate::device::Picked;
-use crate::failure::{DONE, FAILED};
+use crate::failure::{self, Caught, DONE, FAILED};
 use crate::output;
 
 /// A case: what it changes about the configuration. The doc comment of `--cases` describes the keys.
@@ -69,7 +70,7 @@ pub(super) struct Shared<'a> {
 
 impl Shared<'_> {
     /// Runs the cases in `cases` and writes a line for each to `json`, or to stdout. Returns the exit code: that of a
-    /// failure if a case failed.
+    /// failure if a case failed. A case after which the device may be lost is the last one.
     ///
     /// # Errors
     /// If a file cannot be read or written, or a line is no case; the error names the file and the line.
@@ -89,7 +90,8 @@ impl Shared<'_> {
             }
             let case: Case = serde_json::from_str(&line)
                 .map_err(|error| anyhow!("{}:{}: expected a case as a JSON object: {error}", file(), index + 1))?;
-            let result = match self.measure(&case) {
+            let mut is_last = false;
+            let result = match self.measure(&case, &mut is_last) {
                 Ok(report) => Outcome::Report(Box::new(report)),
                 Err(error) => {
                     code = FAILED;
@@ -106,11 +108,15 @@ impl Shared<'_> {
                 }
                 _ => output::print(&text)?,
             }
+            if is_last {
+                break;
+            }
         }
         Ok(code)
     }
 
-    fn measure(&self, case: &Case) -> Result<BenchReport> {
+    /// Runs a case. A panic is an error too; it sets `is_last` unless the device only had no memory.
+    fn measure(&self, case: &Case, is_last: &mut bool) -> Result<BenchReport> {
         let mut layers = self.layers.clone();
         let counts = [
             ("batch_size", case.batch),
@@ -136,10 +142,25 @@ impl Shared<'_> {
         };
         let config = config::with_sets(layers, &[])?;
         let device = &self.picked.device;
-        let report = bench(&config, device, phases(Some(phase)), self.detector, self.count);
-        // The next case, and other programs on this GPU, need the memory.
+        let run = || bench(&config, device, phases(Some(phase)), self.detector, self.count);
+        let report = catch_unwind(AssertUnwindSafe(run)).map_err(|_| {
+            let Caught { text, out_of_memory } = failure::caught(Some(BATCH_SIZE));
+            *is_last = !out_of_memory;
+            anyhow!(text)
+        });
+        if *is_last {
+            return Ok(report??);
+        }
+        // The next case, and other programs on this GPU, need the memory. Tensors that were dropped wait in Burn's queue
+        // until the device is waited for.
+        let waited = device.sync();
         device.memory_cleanup();
-        let mut report = report?;
+        let mut report = report??;
+        if let Err(error) = waited {
+            *is_last = true;
+            return Err(anyhow!("the device failed: {error}"));
+        }
+        failure::forget_device_report();
         fill(&mut report, &config, self.picked);
         Ok(report)
     }
