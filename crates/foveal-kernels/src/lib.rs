@@ -6,8 +6,10 @@
 //! all operations use the reference. The convolution has a third: Burn's operations in a single autodiff node, which
 //! takes the place of the reference on GPUs and for 16-bit maps.
 //!
-//! Two operations exist on GPUs only, as kernels of this crate: [`normalise_bytes`] and [`pick_candidates`]. The host does
-//! the same on a CPU in `foveal-image` and `foveal-detector`, and the tests compare the two bit for bit.
+//! The reverse holds for [`canvas`] and [`canvas_rows`]: on GPUs they are kernels of this crate, and the composed
+//! operations run on CPUs. Two operations exist on GPUs only, as kernels of this crate: [`normalise_bytes`] and
+//! [`pick_candidates`]. The host does the same on a CPU in `foveal-image` and `foveal-detector`, and the tests compare the
+//! two bit for bit.
 //!
 //! Results never depend on the number of threads. Either the work is cut into tasks by shape alone, or a value does not
 //! depend on the task that computes it. Partial sums are added in the order of their indices.
@@ -34,6 +36,7 @@ pub use ops::batch_norm::{BatchNormOutput, batch_norm_train};
 pub use ops::candidates::{
     CANDIDATE_BYTES, Candidate, CandidateOptions, DeviceCandidates, ImageCandidates, pick_candidates,
 };
+pub use ops::canvas::{CANVAS_LEVELS, Canvas, CanvasLayout, canvas, canvas_limit, canvas_maps, canvas_rows};
 pub use ops::channels_last::channels_last;
 pub use ops::class_loss::{
     BACKGROUND, BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, ClassLoss, ClassLossKind,
