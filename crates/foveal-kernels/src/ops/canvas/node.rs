@@ -39,6 +39,7 @@ pub(super) trait CanvasOps: Backend {
 
     /// The maps of the levels of a canvas, which are the gradients of [`canvas_place`](Self::canvas_place) if the canvas is
     /// a gradient. Beyond the last level there is a single number without meaning.
+    #[allow(clippy::type_complexity, reason = "the macro reads the tuple itself, not the name of a type")]
     #[fusion(meta = spec::split)]
     fn canvas_split(
         canvas: FloatTensor<Self>,
