@@ -43,6 +43,14 @@ download() {
     mv "$part" "$2"
 }
 
+# date_vendored ROOT: gives the files of crates/vendor the date of their last commit. In a new clone they have the date of
+# the clone, and Cargo would compile them again in a target directory that is kept, with every crate of Burn above them.
+date_vendored() {
+    local date
+    date="$(git -C "$1" log -1 --format=@%ct -- crates/vendor 2>/dev/null)" || return 0
+    [ -z "$date" ] || find "$1/crates/vendor" -exec touch -d "$date" {} +
+}
+
 # foveal ARGUMENTS...: runs the release binary of this checkout, and builds it first if needed. FOVEAL=PATH selects
 # another binary.
 foveal() {
@@ -53,9 +61,11 @@ foveal() {
     have cargo || PATH="$PATH:$HOME/.cargo/bin"
     have cargo || die "cargo is missing: install Rust from https://rustup.rs, or run scripts/check, which installs it"
     local target="${CARGO_TARGET_DIR:-$FOVEAL_CACHE/target}"
-    local manifest
-    manifest="$(dirname "${BASH_SOURCE[0]}")/../Cargo.toml"
-    CARGO_TARGET_DIR="$target" cargo build --release --locked --quiet --manifest-path "$manifest" -p foveal </dev/null >&2 \
+    local root
+    root="$(dirname "${BASH_SOURCE[0]}")/.."
+    date_vendored "$root"
+    CARGO_TARGET_DIR="$target" cargo build --release --locked --quiet --manifest-path "$root/Cargo.toml" -p foveal \
+        </dev/null >&2 \
         || die "foveal does not build"
     "$target/release/foveal" "$@"
 }

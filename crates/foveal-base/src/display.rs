@@ -35,12 +35,22 @@ const EXCERPT: usize = 300;
 /// assert_eq!(foveal_base::excerpt("x".repeat(999)).chars().count(), 301);
 /// ```
 pub fn excerpt(message: impl ToString) -> String {
-    let mut message = message.to_string();
-    if let Some((end, _)) = message.char_indices().nth(EXCERPT) {
-        message.truncate(end);
-        message.push('…');
+    first_chars(message, EXCERPT)
+}
+
+/// Returns the first `count` characters of a text, with `…` in place of the rest.
+///
+/// ```
+/// assert_eq!(foveal_base::first_chars("epoch", 5), "epoch");
+/// assert_eq!(foveal_base::first_chars("epoch", 2), "ep…");
+/// ```
+pub fn first_chars(text: impl ToString, count: usize) -> String {
+    let mut text = text.to_string();
+    if let Some((end, _)) = text.char_indices().nth(count) {
+        text.truncate(end);
+        text.push('…');
     }
-    message
+    text
 }
 
 /// Whether [`printable`] replaces a character:

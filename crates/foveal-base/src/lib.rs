@@ -17,6 +17,6 @@ mod setting;
 pub mod text;
 
 pub use destination::{Destination, destination};
-pub use display::{excerpt, is_unprintable, printable};
+pub use display::{excerpt, first_chars, is_unprintable, printable};
 pub use file::{WriteError, is_temporary, sweep, sync_folder, write_atomically, write_atomically_with};
 pub use setting::SettingError;

@@ -162,6 +162,9 @@ impl LossConfig {
         assert_eq!(batch, targets.len(), "the targets must have one entry per image of the batch");
         let mut ids: Vec<i32> = targets.iter().flat_map(|t| t.classes.iter().copied()).collect();
         assert_eq!(ids.len(), batch * anchors, "the targets must have one class per anchor of the batch");
+        // A GPU kernel would take such an anchor for background.
+        let beyond = ids.iter().find(|class| usize::try_from(**class).is_ok_and(|class| class >= classes));
+        assert!(beyond.is_none(), "the targets have the class {beyond:?}, and the logits have {classes} classes");
         let keep = match (self.kind.form().anchors, selection) {
             (Participants::All, _) => None,
             (Participants::Hardest, Selection::Device) => Some(mining::counts(&ids, anchors, self.ohem_ratio)),

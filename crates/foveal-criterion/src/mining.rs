@@ -6,9 +6,8 @@
 //! sum over the classes. The selection is made for each image, so that it does not depend on how images are accumulated
 //! in batches. GPUs select by themselves, because reading the costs would make the host wait in every step.
 
-use burn::backend::DispatchDevice;
 use burn::tensor::{Device, Int, Tensor};
-use foveal_kernels::{BACKGROUND, BREAKDOWN_LEVELS, BreakdownLayout, keep_hardest, keep_hardest_on_device};
+use foveal_kernels::{BACKGROUND, BREAKDOWN_LEVELS, BreakdownLayout, is_gpu, keep_hardest, keep_hardest_on_device};
 
 /// Where the background anchors are selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +21,7 @@ pub(crate) enum Selection {
 impl Selection {
     /// The place for a device: the host for CPU backends, whose tensors it can read without waiting.
     pub(crate) fn of(device: &Device) -> Self {
-        match device.clone().without_autodiff().as_dispatch() {
-            DispatchDevice::Flex(_) | DispatchDevice::NdArray(_) => Self::Host,
-            #[allow(unreachable_patterns)] // without GPU backends there are no others
-            _ => Self::Device,
-        }
+        if is_gpu(device) { Self::Device } else { Self::Host }
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use foveal_anchors::{ImageTargets, Positive};
 use foveal_boxes::BBox;
-use foveal_kernels::{BREAKDOWN_LEVELS, BreakdownLayout};
+use foveal_kernels::BreakdownLayout;
 
 use crate::config::{BoxLossKind, LossConfig};
 use crate::kind;
@@ -106,16 +106,6 @@ impl Place<'_> {
     }
 }
 
-/// The pyramid level of an anchor of an image.
-fn level(layout: &BreakdownLayout, anchor: usize) -> usize {
-    let mut end = 0;
-    let before = layout.level_anchors.iter().take_while(|anchors| {
-        end += **anchors;
-        end <= anchor
-    });
-    before.count().min(BREAKDOWN_LEVELS - 1)
-}
-
 fn corners(b: BBox) -> [f32; 4] {
     [b.x1, b.y1, b.x2, b.y2]
 }
@@ -146,7 +136,7 @@ impl TargetTensors {
         let positives: Vec<Place<'_>> =
             batch.images.iter().enumerate().flat_map(|i| places(i, batch, anchors)).collect();
         let count = positives.len();
-        let of = |place: &Place<'_>| batch.weights.get(place.image).copied().unwrap_or(1.0);
+        let of = |place: &Place<'_>| batch.weights[place.image];
 
         let mut ints = Packed::new();
         let ids = ints.add(batch.ids.iter().copied());
@@ -157,7 +147,7 @@ impl TargetTensors {
         let levels = batch
             .layout
             .filter(|_| is_quality)
-            .map(|layout| ints.add(positives.iter().map(|p| level(&layout, p.positive.anchor as usize) as i32)));
+            .map(|layout| ints.add(positives.iter().map(|p| layout.level(p.positive.anchor as usize).0 as i32)));
 
         let by_boxes = config.box_kind == BoxLossKind::Giou;
         let mut floats = Packed::new();
@@ -238,11 +228,5 @@ mod tests {
     fn a_row_beyond_the_range_is_named() {
         let positive = positive(201_599);
         let _ = Place { image: 10_652, positive: &positive, id: 0 }.row(201_600);
-    }
-
-    #[test]
-    fn levels_of_anchors() {
-        let layout = BreakdownLayout { level_anchors: [4, 0, 2, 1, 0] };
-        assert_eq!([0, 3, 4, 5, 6].map(|anchor| level(&layout, anchor)), [0, 0, 2, 2, 3]);
     }
 }

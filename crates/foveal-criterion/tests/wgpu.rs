@@ -4,7 +4,7 @@
 //! adapter. All losses use the same shapes, because a software adapter compiles its programs for each shape.
 #![cfg(feature = "wgpu")]
 
-use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use foveal_anchors::{BACKGROUND, IGNORE, ImageTargets, Positive};
 use foveal_boxes::{BBox, Delta};
 use foveal_criterion::{
@@ -68,7 +68,7 @@ fn descend(config: &LossConfig, normalizer: Normalizer, device: &Device) -> (Vec
 
 #[test]
 fn every_remedy_descends_on_wgpu_as_on_the_cpu() {
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
+    let device = foveal_kernels::test_adapter();
     let base = LossConfig::default;
     let each = |low: f64| PerClass::Each((0..CLASSES).map(|c| low + 0.1 * c as f64).collect());
     let batch = Normalizer::Positives(4);

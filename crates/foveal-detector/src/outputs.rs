@@ -66,12 +66,12 @@ impl Selection<'_> {
             .collect()
     }
 
-    /// What a GPU picks; `None` if its list would not be shorter than all logits and deltas.
+    /// What a GPU picks; `None` if its list would have no places, or would not be shorter than all logits and deltas.
     fn options(&self) -> Option<CandidateOptions> {
         let (levels, anchors) = (self.level_offsets.len() - 1, *self.level_offsets.last()?);
         let capacity = levels.saturating_mul(self.per_level).saturating_mul(PLACES_PER_PAIR);
         let whole = anchors * (self.class_of.len() + BOX_VALUES) * size_of::<f32>();
-        (capacity.saturating_mul(CANDIDATE_BYTES) < whole).then(|| CandidateOptions {
+        (capacity > 0 && capacity.saturating_mul(CANDIDATE_BYTES) < whole).then(|| CandidateOptions {
             level_ends: self.level_offsets[1..].to_vec(),
             has_class: self.class_of.iter().map(Option::is_some).collect(),
             cut: self.cut(),
@@ -216,6 +216,11 @@ mod tests {
             Candidate { pair, logit, delta: deltas[first..first + 4].try_into().unwrap() }
         });
         ImageCandidates::Found(all.collect::<Vec<_>>().into_iter().rev().collect())
+    }
+
+    #[test]
+    fn a_list_without_places_is_not_asked_for() {
+        assert!(selection(0.5, 0).options().is_none());
     }
 
     #[test]

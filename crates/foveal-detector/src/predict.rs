@@ -16,8 +16,8 @@ pub struct Predicted {
     pub detections: Vec<Vec<Detection>>,
 }
 
-/// Detects objects in a batch of images: forward pass, anchors and [`postprocess()`]. Waits for the device once, to read
-/// logits and deltas or, from a GPU, the candidates among them.
+/// Detects objects in a batch of images: forward pass, anchors and [`postprocess()`]. Waits for the device in
+/// [`postprocess()`] only, to read logits and deltas or, from a GPU, the candidates among them.
 ///
 /// `model` is the config from which `network` was built; it determines the anchors and the class channels.
 ///

@@ -61,3 +61,12 @@ fn the_largest_unfolded_input_is_named() {
     assert_eq!((columns.layer.as_str(), columns.bytes), ("backbone.body.layer1.0.conv2", 4 * 200 * 200 * 64 * 9));
     assert_eq!(columns.bytes, 4 * 100 * 100 * 256 * 9);
 }
+
+/// Burn unfolds no input of a convolution with several groups, such as those of 1,024 channels in layer3 of a ResNeXt-101.
+#[test]
+fn grouped_convolutions_unfold_nothing() {
+    let mut model = TorchvisionArch::V1.model();
+    (model.backbone, model.freeze_stages) = (foveal_backbone::BackboneKind::ResNeXt101_64x4d, 1);
+    let columns = model.count(CHANNELS, InputSize { batch: 1, height: 800, width: 800 }).largest_columns.unwrap();
+    assert!(!columns.layer.starts_with("backbone.body"), "{}", columns.layer);
+}

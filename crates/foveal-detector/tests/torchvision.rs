@@ -179,5 +179,5 @@ fn tiny_on_flex() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn tiny_on_wgpu() {
-    training_agrees(&Fixture::read("retinanet_tiny"), &Device::wgpu(burn::tensor::DeviceKind::DefaultDevice));
+    training_agrees(&Fixture::read("retinanet_tiny"), &foveal_kernels::test_adapter());
 }

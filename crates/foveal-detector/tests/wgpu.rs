@@ -4,7 +4,7 @@
 //! Without an adapter these tests fail; `scripts` sets up a software one.
 #![cfg(feature = "wgpu")]
 
-use burn::tensor::{Device, DeviceKind, Tensor, TensorData, Transaction};
+use burn::tensor::{Device, Tensor, TensorData, Transaction};
 use foveal_anchors::Anchors;
 use foveal_boxes::BBox;
 use foveal_detector::{
@@ -21,12 +21,9 @@ const ANCHORS: usize = LEVELS[3];
 const CHANNELS: usize = 3;
 const FRAME: ImageFrame = ImageFrame { width: 90, height: 70, original_width: 180, original_height: 70 };
 
-/// The default adapter, after a trial.
+/// The default adapter.
 fn wgpu() -> Device {
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
-    let trial = std::panic::catch_unwind(|| (Tensor::<1>::ones([1], &device) + 1.0).into_scalar::<f32>());
-    assert!(trial.is_ok_and(|v| v == 2.0), "no usable wgpu adapter: install one, or point VK_ICD_FILENAMES at one");
-    device
+    foveal_kernels::test_adapter()
 }
 
 /// Logits and deltas of a batch in host memory.

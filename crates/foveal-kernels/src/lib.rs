@@ -1,10 +1,10 @@
-//! Tensor operations that Burn lacks or does slowly on CPUs, each with its gradient.
+//! Tensor operations that Burn lacks or does slowly, each with its gradient.
 //!
-//! Every operation has two implementations. The *fused* kernel runs for `f32` tensors on the CPU backends (`ndarray`
-//! and `flex`, from one source) and is a single autodiff node. The *reference* is composed of Burn's operations. It is
-//! used for all other backends and data types, and the tests compare the fused kernels with it. [`set_reference`] makes
-//! all operations use the reference. The convolution has a third: Burn's operations in a single autodiff node, which
-//! takes the place of the reference on GPUs and for 16-bit maps.
+//! Every operation has a *reference* implementation composed of Burn's operations. The *fused* kernel runs for `f32` tensors
+//! on the CPU backends (`ndarray` and `flex`, from one source) and is a single autodiff node; the tests compare it with the
+//! reference. On GPUs, and for 16-bit maps, convolution and upsampling are Burn's operations in a single autodiff node, and
+//! the class loss and the selection of the hardest anchors have kernels of this crate; other operations use the reference.
+//! [`set_reference`] makes the operations that have one use the reference on all devices.
 //!
 //! The reverse holds for [`canvas`] and [`canvas_rows`]: on GPUs they are kernels of this crate, and the composed
 //! operations run on CPUs. Two operations exist on GPUs only, as kernels of this crate: [`normalise_bytes`] and
@@ -18,6 +18,8 @@
 #![allow(deprecated)]
 
 mod cpu;
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod kept;
 mod ops;
 
@@ -30,6 +32,8 @@ mod test_common;
 
 pub use cpu::matmul::instruction_set;
 pub use cpu::route::{is_gpu, reference, set_reference, takes_maps};
+#[cfg(feature = "wgpu")]
+pub use gpu::{kernel_language, test_adapter};
 pub use kept::{Kept, ValueId, value_id};
 pub use ops::affine::affine;
 pub use ops::batch_norm::{BatchNormOutput, batch_norm_train};

@@ -5,17 +5,48 @@
 
 mod common;
 
-use burn::tensor::{DType, Device, DeviceKind, FloatDType, Int, Tensor, TensorData};
+use burn::backend::DispatchDevice;
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use common::classes::*;
 use common::*;
+use cubecl::prelude::{BufferArg, CubeCount, CubeDim, Shared, UNIT_POS, cube, sync_cube};
 use foveal_kernels::*;
 
-/// The default adapter with autodiff, after a trial.
+/// The default adapter with autodiff.
 fn wgpu() -> Device {
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
-    let trial = std::panic::catch_unwind(|| to_vec(Tensor::<1>::ones([1], &device) + 1.0));
-    assert!(trial.is_ok_and(|v| v == [2.0]), "no usable wgpu adapter: install one, or point VK_ICD_FILENAMES at one");
-    device.autodiff()
+    test_adapter().autodiff()
+}
+
+/// Number of units of a workgroup in the test of its memory.
+const UNITS: usize = 256;
+
+/// Each unit writes one value of the memory that the units of a workgroup share, and reads that of another unit.
+#[cube(launch_unchecked)]
+fn reversed(out: &mut [u32]) {
+    let mut shared = Shared::<[u32]>::new_slice(UNITS);
+    let unit = UNIT_POS as usize;
+    shared[unit] = UNIT_POS + 1;
+    sync_cube();
+    out[unit] = shared[UNITS - 1 - unit];
+}
+
+/// Reductions and matrix products of Burn use such memory. The published cubecl-spirv 0.11.3 compiles it wrongly for some
+/// adapters, see crates/vendor/cubecl-spirv/README.md.
+#[test]
+fn wgpu_units_share_the_memory_of_their_workgroup() {
+    let device = wgpu().without_autodiff();
+    let DispatchDevice::Cube(device) = device.as_dispatch() else { panic!("wgpu is a device of CubeCL") };
+    let client = device.client();
+    let out = client.empty(UNITS * size_of::<u32>());
+    // SAFETY: each of the units writes one of the buffer's values.
+    unsafe {
+        let arg = BufferArg::from_raw_parts(out.clone(), UNITS);
+        reversed::launch_unchecked(&client, CubeCount::new_single(), CubeDim::new_1d(UNITS as u32), arg);
+    }
+    let bytes = client.read_one(out).expect("the kernel runs");
+    let found: Vec<u32> = bytes.as_chunks().0.iter().copied().map(u32::from_ne_bytes).collect();
+    let expected: Vec<u32> = (1..=UNITS as u32).rev().collect();
+    assert_eq!(found, expected);
 }
 
 fn conv(groups: usize, device: &Device) -> Vec<Vec<f32>> {

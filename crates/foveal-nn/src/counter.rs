@@ -130,8 +130,9 @@ impl Counter {
     }
 
     /// The largest unfolded input of a convolution with a kernel larger than 1x1, among those that a GPU may compute
-    /// through a matrix product: every convolution of stride 1, whose forward pass and gradients can take that way, and
-    /// the others if their weights are trained. `None` if there is none.
+    /// through a matrix product: every convolution of one group and stride 1, whose forward pass and gradients can take
+    /// that way, and those of one group and another stride if their weights are trained. Burn unfolds no input for
+    /// several groups. `None` if there is none.
     pub fn largest_columns(&self) -> Option<&Columns> {
         self.columns.as_ref()
     }
@@ -151,8 +152,8 @@ impl Counter {
         let [out_channels, in_group, kernel, _] = conv.layer.weight.dims();
         let options = conv.layer.options;
         let weights = (out_channels * in_group * kernel * kernel) as u64;
-        if kernel > 1 && (options.stride == 1 || is_trained(&conv.layer.weight)) {
-            let row = (in_group * options.groups * kernel * kernel) as u64;
+        if kernel > 1 && options.groups == 1 && (options.stride == 1 || is_trained(&conv.layer.weight)) {
+            let row = (in_group * kernel * kernel) as u64;
             let rows = outputs.iter().map(|[batch, _, height, width]| (batch * height * width) as u64).max();
             let bytes = F32 * row * rows.unwrap_or(0);
             if self.columns.as_ref().is_none_or(|largest| largest.bytes < bytes) {

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folded_map_follows_every_change() {
+    fn the_folded_map_is_that_of_the_present_values() {
         let device = Device::flex().autodiff();
         let mut norm = frozen(&device);
         check(&norm);
@@ -311,7 +311,7 @@ mod tests {
     #[cfg(feature = "wgpu")]
     #[test]
     fn wgpu_keeps_the_folded_map_until_something_changes() {
-        let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice).autodiff();
+        let device = foveal_kernels::test_adapter().autodiff();
         let mut norm = frozen(&device);
         let id = |norm: &Norm| value_id(&check(norm).scale).expect("a tensor of a GPU has an identity");
         let mut last = id(&norm);

@@ -1,5 +1,6 @@
 //! The interpreter of the forward pass that simulates half precision in single precision.
 
+use burn::module::Param;
 use burn::tensor::{FloatDType, Tensor};
 use foveal_kernels::{Activation, conv2d, max_pool_3x3_s2_p1, relu, upsample_add};
 
@@ -9,9 +10,10 @@ use crate::norm::Folded;
 use crate::{Conv2d, Norm};
 
 /// The interpreter of a forward pass that computes Burn tensors in f32 and rounds them to f16 wherever a GPU that
-/// trains in half precision would store or read f16: the weights and biases of convolutions, after a frozen norm is
-/// folded into them, and every feature map. The gradients of these tensors are rounded too. The parameters stay f32,
-/// and norms compute their statistics in f32. The input is rounded by the caller ([`Simulated::rounded`]).
+/// trains in half precision would store or read f16: the weights of convolutions, after a frozen norm is folded into
+/// them, the results of convolutions, and every feature map. The gradients of these tensors are rounded too. The
+/// parameters stay f32, and norms compute their statistics in f32. The input is rounded by the caller
+/// ([`Simulated::rounded`]).
 ///
 /// With it, training in half precision is tested on a CPU.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,23 +27,49 @@ impl Simulated {
         x.cast(FloatDType::F16).cast(FloatDType::F32)
     }
 
-    /// Computes a convolution with its bias.
-    fn convolved(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
-        let bias = layer.bias.as_ref().map(|bias| Self::rounded(bias.val()));
-        Self::rounded(conv2d(x, Self::rounded(layer.weight.val()), bias, layer.options))
+    /// Computes `activation(conv(x) + shift + residual)` as `foveal-kernels` does for 16-bit maps on a GPU. A shift alone
+    /// is added by the convolution, in 16 bits. Otherwise the result of the convolution is rounded, everything behind it
+    /// is computed in f32, and the final result is rounded once.
+    fn convolved(layer: &Conv2d, weight: Tensor<4>, shift: Option<Tensor<1>>, x: Tensor<4>, rest: Rest) -> Tensor<4> {
+        let weight = Self::rounded(weight);
+        let Rest { residual, activation } = rest;
+        if residual.is_none() && activation == Activation::None {
+            return Self::rounded(conv2d(x, weight, shift.map(Self::rounded), layer.options));
+        }
+        let mut y = Self::rounded(conv2d(x, weight, None, layer.options));
+        if let Some(shift) = shift {
+            let channels = shift.dims()[0];
+            y = y + shift.reshape([1, channels, 1, 1]);
+        }
+        if let Some(residual) = residual {
+            y = y + residual;
+        }
+        Self::rounded(activated(y, activation))
     }
 
-    /// Computes a norm after a convolution. A frozen norm is folded into the convolution.
-    fn convolved_norm(layer: &Conv2d, norm: &Norm, x: Tensor<4>) -> Tensor<4> {
+    /// Computes a convolution with its bias and an activation.
+    fn biased(layer: &Conv2d, x: Tensor<4>, activation: Activation) -> Tensor<4> {
+        let bias = layer.bias.as_ref().map(Param::val);
+        Self::convolved(layer, layer.weight.val(), bias, x, Rest { residual: None, activation })
+    }
+
+    /// Computes a convolution, a norm, a sum and an activation. A frozen norm is folded into the convolution.
+    fn normed(layer: &Conv2d, norm: &Norm, x: Tensor<4>, rest: Rest) -> Tensor<4> {
         if !layer.runs_as_one(norm) {
-            return Self::rounded(norm.forward(Self::convolved(layer, x), None, Activation::None));
+            let y = Self::biased(layer, x, Activation::None);
+            return Self::rounded(norm.forward(y, rest.residual, rest.activation));
         }
         let Folded { scale, shift } = norm.by_statistics();
         let weight = layer.weight.val();
         let channels = weight.dims()[0];
-        let weight = Self::rounded(weight * scale.reshape([channels, 1, 1, 1]));
-        Self::rounded(conv2d(x, weight, Some(Self::rounded(shift)), layer.options))
+        Self::convolved(layer, weight * scale.reshape([channels, 1, 1, 1]), Some(shift), x, rest)
     }
+}
+
+/// What follows a convolution and its shift.
+struct Rest {
+    residual: Option<Tensor<4>>,
+    activation: Activation,
 }
 
 fn activated(x: Tensor<4>, activation: Activation) -> Tensor<4> {
@@ -57,7 +85,7 @@ impl Graph for Simulated {
     type Rows = Tensor<3>;
 
     fn conv(&mut self, conv: Named<'_, Conv2d>, x: Tensor<4>) -> Tensor<4> {
-        Self::convolved(conv.layer, x)
+        Self::biased(conv.layer, x, Activation::None)
     }
 
     fn conv_norm(
@@ -68,12 +96,7 @@ impl Graph for Simulated {
         residual: Option<Tensor<4>>,
         activation: Activation,
     ) -> Tensor<4> {
-        let y = Self::convolved_norm(conv.layer, norm.layer, x);
-        let sum = match residual {
-            Some(residual) => Self::rounded(y + residual),
-            None => y,
-        };
-        activated(sum, activation)
+        Self::normed(conv.layer, norm.layer, x, Rest { residual, activation })
     }
 
     fn max_pool(&mut self, x: Tensor<4>) -> Tensor<4> {
@@ -99,12 +122,9 @@ impl Graph for Simulated {
         x: Vec<Tensor<4>>,
         activation: Activation,
     ) -> Vec<Tensor<4>> {
-        let each = x.into_iter().map(|map| {
-            let y = match norm {
-                Some(norm) => Self::convolved_norm(conv.layer, norm.layer, map),
-                None => Self::convolved(conv.layer, map),
-            };
-            activated(y, activation)
+        let each = x.into_iter().map(|map| match norm {
+            Some(norm) => Self::normed(conv.layer, norm.layer, map, Rest { residual: None, activation }),
+            None => Self::biased(conv.layer, map, activation),
         });
         each.collect()
     }

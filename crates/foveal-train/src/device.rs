@@ -1,6 +1,5 @@
 //! Distinguishes devices whose tensors lie in host memory from accelerators.
 
-use burn::backend::DispatchDevice;
 use burn::tensor::Device;
 
 /// Whether tensors of the device lie in host memory (the CPU backends `flex` and `ndarray`, with or without autodiff).
@@ -10,7 +9,7 @@ pub fn is_host(device: &Device) -> bool {
     if tests::AS_ACCELERATOR.get() {
         return false;
     }
-    matches!(device.clone().without_autodiff().as_dispatch(), DispatchDevice::Flex(_) | DispatchDevice::NdArray(_))
+    !foveal_kernels::is_gpu(device)
 }
 
 #[cfg(test)]

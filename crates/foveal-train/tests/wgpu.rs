@@ -5,7 +5,7 @@
 #![cfg(feature = "wgpu")]
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Device, DeviceKind, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use foveal_train::{Clipping, Ema, Grads, Optimizer, OptimizerKind, TrainConfig, to_host};
 use foveal_weights::{TensorMap, named_tensors};
 
@@ -72,7 +72,7 @@ fn train(kind: OptimizerKind, device: &Device) -> (Vec<TensorMap>, Vec<f64>) {
 
 #[test]
 fn updates_are_those_of_the_cpu() {
-    let gpu = Device::wgpu(DeviceKind::DefaultDevice).autodiff();
+    let gpu = foveal_kernels::test_adapter().autodiff();
     for kind in [OptimizerKind::Sgd, OptimizerKind::AdamW] {
         let ((expected, norms), (found, found_norms)) = (train(kind, &Device::flex().autodiff()), train(kind, &gpu));
         for (a, b) in norms.iter().zip(&found_norms).take(2) {

@@ -1,10 +1,9 @@
 //! Reading of weight files: safetensors and, in `torch.rs`, PyTorch.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use foveal_base::excerpt;
+use foveal_base::{excerpt, text::open_data};
 use safetensors::{Dtype, SafeTensors};
 
 use crate::tensors::{Float, floats};
@@ -28,13 +27,7 @@ pub fn read_weights(path: &Path) -> Result<TensorMap, WeightsError> {
 /// [`WeightsError::NonFinite`] if a tensor contains NaN or an infinite value.
 pub fn read_weight_file(path: &Path) -> Result<WeightFile, WeightsError> {
     let io = |source| WeightsError::Io { path: path.to_owned(), source };
-    // A pipe is not opened, because that would wait for a writer.
-    let metadata = std::fs::metadata(path).map_err(io)?;
-    if !metadata.is_file() {
-        let found = if metadata.is_dir() { "a folder" } else { "a device or a pipe" }.to_owned();
-        return Err(WeightsError::Format { path: path.to_owned(), found });
-    }
-    let mut opened = File::open(path).map_err(io)?;
+    let mut opened = open_data(path).map_err(io)?;
     let mut bytes = Vec::new();
     opened.by_ref().take(SNIFFED).read_to_end(&mut bytes).map_err(io)?;
     let file = if looks_like_safetensors(&bytes) {

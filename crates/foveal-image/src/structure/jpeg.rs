@@ -31,6 +31,8 @@ pub(super) fn starts_frame(marker: u8) -> bool {
 ///
 /// If the file ends with the end-of-image marker, the data after the first scan header are not read: inside
 /// entropy-coded data, two such bytes cannot be anything else.
+///
+/// The result states header and working memory; the caller sets the bytes that a decoder may read.
 pub(super) fn walk(reader: &mut (impl BufRead + Seek), length: u64) -> Result<Layout, Flaw> {
     let ends_with_marker = ends_with_marker(reader, length)?;
     let mut layout = Layout::default();
@@ -63,7 +65,7 @@ pub(super) fn walk(reader: &mut (impl BufRead + Seek), length: u64) -> Result<La
             reader.seek_relative(data - 1)?;
             if layout.header_bytes == 0 {
                 let working_bytes = frame.map_or(0, |frame: Frame| frame.working_bytes(components));
-                layout = Layout { header_bytes: position, walked_bytes: length, working_bytes };
+                layout = Layout { header_bytes: position, working_bytes, ..layout };
                 if ends_with_marker {
                     return Ok(layout);
                 }

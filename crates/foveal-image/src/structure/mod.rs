@@ -73,7 +73,7 @@ pub(crate) fn walk(
     reader.rewind()?;
     let whole = Layout { walked_bytes: length, ..Layout::default() };
     match format {
-        Format::Jpeg => jpeg::walk(reader, length),
+        Format::Jpeg => jpeg::walk(reader, length).map(|layout| Layout { walked_bytes: length, ..layout }),
         Format::Png => png::walk(reader, length, depth).map(|()| whole),
         Format::WebP => riff::walk(reader, length).map(|walked_bytes| Layout { walked_bytes, ..whole }),
         Format::Bmp => bmp::walk(reader, length).map(|()| whole),

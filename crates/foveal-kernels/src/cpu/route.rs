@@ -1,4 +1,4 @@
-//! The choice between the fused CPU kernels and the reference implementations in Burn's operations.
+//! The choice between the fused kernels and the reference implementations in Burn's operations.
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::backend::DispatchDevice;
@@ -7,8 +7,8 @@ use burn::tensor::{DType, Device, Tensor};
 static REFERENCE: AtomicBool = AtomicBool::new(false);
 
 /// Makes all later calls of this crate's operations, in the whole process, use the reference implementations in Burn's
-/// operations (`true`), or the fused CPU kernels where these apply (`false`, the default). Intended for comparisons of
-/// the two.
+/// operations (`true`), or the fused kernels where these apply (`false`, the default). Intended for comparisons of the
+/// two. Operations that exist on GPUs only have no reference and are not affected.
 pub fn set_reference(reference: bool) {
     REFERENCE.store(reference, Ordering::Relaxed);
 }
@@ -27,9 +27,7 @@ pub fn is_gpu(device: &Device) -> bool {
 /// Whether operations on this tensor use the fused kernels: it is an `f32` tensor of a CPU backend, and [`reference`]
 /// is false.
 pub(crate) fn fused_kernel<const D: usize>(x: &Tensor<D>) -> bool {
-    !reference()
-        && x.dtype() == DType::F32
-        && matches!(x.device().inner().as_dispatch(), DispatchDevice::Flex(_) | DispatchDevice::NdArray(_))
+    !reference() && x.dtype() == DType::F32 && !is_gpu(&x.device())
 }
 
 /// Whether [`conv2d_maps`](crate::conv2d_maps) and [`group_norm_maps`](crate::group_norm_maps) process all maps in one

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use foveal_base::first_chars;
 use foveal_coco::CategoryInfo;
 use serde_json::Value;
 
@@ -168,10 +169,7 @@ const LISTED: usize = 12;
 /// The changes as a list in a sentence; `None` if there are none. A damaged file can hold any number of keys of any
 /// length.
 fn list<'a>(changes: impl Iterator<Item = &'a Change>) -> Option<String> {
-    let short = |text: &str| match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    };
+    let short = |text: &str| first_chars(text, SHOWN);
     let each = |Change { key, old, new, .. }: &Change| {
         format!("{} was {} and is {}", short(key), short(&shown(old)), short(&shown(new)))
     };

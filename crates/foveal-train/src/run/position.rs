@@ -3,7 +3,7 @@
 use foveal_criterion::LossBreakdown;
 use serde::{Deserialize, Serialize};
 
-use super::step_log::{Step, VALUES, read_breakdown};
+use super::step_log::{Step, VALUES};
 
 /// An optimizer step whose losses were read from the device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,16 +63,16 @@ impl LogPosition {
 }
 
 impl ReadStep {
-    /// A step with its values, which were read from the device. Waits for the device if the step has a breakdown.
-    pub(super) fn new(step: &Step, values: &[f32; VALUES]) -> Self {
+    /// A step with its values and its breakdown, which were read from the device.
+    pub(super) fn new(step: &Step, values: [f32; VALUES], breakdown: Option<LossBreakdown>) -> Self {
         Self {
             step: step.step,
             epoch: step.epoch,
             lr: step.lr,
             positives: step.positives,
             images: step.images.len(),
-            values: *values,
-            breakdown: step.breakdown.as_ref().map(read_breakdown),
+            values,
+            breakdown,
         }
     }
 }

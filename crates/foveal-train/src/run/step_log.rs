@@ -214,34 +214,33 @@ impl StepLog {
         if pending.is_empty() {
             return Ok(());
         }
-        let scales = pending.iter().filter_map(|step| step.scale.clone());
-        let numbers = read(Tensor::cat(pending.iter().map(|step| step.values.clone()).chain(scales).collect(), 0));
-        let (values, scales) = numbers.split_at(pending.len() * VALUES);
-        let values = values.as_chunks::<VALUES>().0;
+        let fetched = fetch(&pending);
         let Some(scaling) = &mut self.scaling else {
-            if let Some(index) = values.iter().position(|values| !is_sound(values)) {
-                let bad = BadStep { step: pending.swap_remove(index), values: values[index], scale: None };
+            if let Some(index) = fetched.iter().position(|fetched| !is_sound(&fetched.values)) {
+                let bad = BadStep { step: pending.swap_remove(index), values: fetched[index].values, scale: None };
                 let error = bad.error();
                 self.keep_bad(bad);
                 return Err(error);
             }
-            self.read.steps.extend(pending.iter().zip(values).map(|(step, values)| ReadStep::new(step, values)));
+            self.read.steps.extend(pending.iter().zip(&fetched).map(|(step, fetched)| fetched.of(step)));
             return Ok(());
         };
-        for ((step, values), scale) in pending.iter().zip(values).zip(scales) {
-            let sound = is_sound(values);
-            scaling.count(f64::from(*scale), sound);
+        for (step, fetched) in pending.iter().zip(&fetched) {
+            let sound = is_sound(&fetched.values);
+            if let Some(scale) = fetched.scale {
+                scaling.count(f64::from(scale), sound);
+            }
             if sound {
-                self.read.steps.push(ReadStep::new(step, values));
+                self.read.steps.push(fetched.of(step));
             } else {
                 let &Step { step, epoch, lr, ref images, .. } = step;
                 self.read.skipped.push(SkippedStep { step, epoch, lr, images: images.len() });
             }
         }
         // The last step, not the first beyond the limit: no update has changed the weights since its forward pass.
-        let (Some(last), Some(values)) = (pending.pop(), values.last()) else { return Ok(()) };
+        let (Some(last), Some(fetched)) = (pending.pop(), fetched.last()) else { return Ok(()) };
         scaling.check(last.step).inspect_err(|_| {
-            self.bad = Some(BadStep { step: last, values: *values, scale: Some(scaling.scale) });
+            self.bad = Some(BadStep { step: last, values: fetched.values, scale: Some(scaling.scale) });
         })
     }
 
@@ -310,6 +309,43 @@ impl StepLog {
     }
 }
 
+/// The numbers of a step that were on the device.
+struct Fetched {
+    /// The values of [`Step::values`].
+    values: [f32; VALUES],
+    /// The loss scale, if there is one.
+    scale: Option<f32>,
+    /// The values of [`BatchBreakdown::values`]; empty without a breakdown.
+    breakdown: Vec<f32>,
+}
+
+impl Fetched {
+    /// The step that these numbers are of.
+    fn of(&self, step: &Step) -> ReadStep {
+        let breakdown = step.breakdown.as_ref().map(|batch| LossBreakdown::read(batch.counts.clone(), &self.breakdown));
+        ReadStep::new(step, self.values, breakdown)
+    }
+}
+
+/// Waits for the device and reads the numbers of steps in one transfer.
+fn fetch(steps: &[Step]) -> Vec<Fetched> {
+    let values = steps.iter().map(|step| &step.values);
+    let scales = steps.iter().filter_map(|step| step.scale.as_ref());
+    let breakdowns = steps.iter().filter_map(|step| step.breakdown.as_ref()).map(|batch| &batch.values);
+    let numbers = read(Tensor::cat(values.chain(scales).chain(breakdowns).cloned().collect(), 0));
+    let (values, rest) = numbers.split_at(steps.len() * VALUES);
+    let mut rest = rest.iter().copied();
+    let scales: Vec<Option<f32>> = steps.iter().map(|step| step.scale.as_ref().and_then(|_| rest.next())).collect();
+    let breakdown = |step: &Step| step.breakdown.as_ref().map_or(0, |batch| batch.values.dims()[0]);
+    let numbers = steps.iter().zip(values.as_chunks::<VALUES>().0).zip(scales);
+    numbers
+        .map(|((step, values), scale)| {
+            let breakdown = rest.by_ref().take(breakdown(step)).collect();
+            Fetched { values: *values, scale, breakdown }
+        })
+        .collect()
+}
+
 /// Waits for the device and reads the breakdown of the class loss of a step.
 pub(crate) fn read_breakdown(batch: &BatchBreakdown) -> LossBreakdown {
     LossBreakdown::read(batch.counts.clone(), &read(batch.values.clone()))
@@ -322,6 +358,8 @@ fn merged(mut a: LossBreakdown, b: LossBreakdown) -> LossBreakdown {
 
 /// Waits for the device and copies values to the host.
 fn read(values: Tensor<1>) -> Vec<f32> {
+    #[cfg(test)]
+    tests::READS.with(|reads| reads.set(reads.get() + 1));
     values.into_data().convert::<f32>().try_to_vec().expect("losses are readable as f32")
 }
 

@@ -141,10 +141,10 @@ struct Logits {
 #[test]
 fn logits_that_are_not_finite_leave_the_weights_unchanged_on_wgpu() {
     use burn::module::Param;
-    use burn::tensor::{DeviceKind, TensorData};
+    use burn::tensor::TensorData;
 
     const SHAPE: [usize; 3] = [1, 16, 4];
-    let device = Device::wgpu(DeviceKind::DefaultDevice).autodiff();
+    let device = foveal_kernels::test_adapter().autodiff();
     let targets = [ImageTargets { classes: vec![foveal_anchors::BACKGROUND; SHAPE[1]], positives: Vec::new() }];
     let values = |model: &Logits| -> Vec<f32> { model.values.val().into_data().try_to_vec().unwrap() };
     for planted in [f32::NAN, f32::INFINITY, 0.5] {

@@ -13,7 +13,7 @@ mod withheld;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use burn::tensor::{Device, DeviceKind, Tensor};
+use burn::tensor::{Device, Tensor};
 use foveal_anchors::grid_sizes;
 use foveal_backbone::{Block, Body, ResNet, StageMaps};
 use foveal_criterion::{ClassLossKind, LossConfig};
@@ -93,12 +93,7 @@ impl Blocks {
 fn wgpu() -> (Device, MutexGuard<'static, ()>) {
     static ALONE: Mutex<()> = Mutex::new(());
     let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
-    let trial = std::panic::catch_unwind(|| {
-        (Tensor::<1>::ones([1], &device) + 1.0).into_data().try_to_vec::<f32>().expect("a float tensor is readable")
-    });
-    assert!(trial.is_ok_and(|v| v == [2.0]), "no usable wgpu adapter: install one, or point VK_ICD_FILENAMES at one");
-    (device.autodiff(), guard)
+    (foveal_kernels::test_adapter().autodiff(), guard)
 }
 
 /// A withheld tensor that requires a gradient.

@@ -46,23 +46,12 @@ impl Adapter {
         .with_context(|| format!("cannot open the device {}", self.info.label()))?;
         let limits = setup.device.limits();
         let can = Capabilities {
-            compiler: compiler(&device).to_owned(),
+            compiler: foveal_kernels::kernel_language(&device).unwrap_or("none").to_owned(),
             memory_bytes: memory(&device),
             largest_buffer_bytes: limits.max_buffer_size,
             largest_binding_bytes: limits.max_storage_buffer_binding_size,
         };
         Ok(Opened { device, can })
-    }
-}
-
-/// The language that Burn compiles kernels to on an opened device. CubeCL states it in the name of its runtime.
-fn compiler(device: &Device) -> &'static str {
-    let DispatchDevice::Cube(device) = device.as_dispatch() else { return "none" };
-    match device.client().name() {
-        "wgpu<spirv>" => "SPIR-V",
-        "wgpu<msl>" => "MSL",
-        "wgpu<wgsl>" => "WGSL",
-        other => other,
     }
 }
 

@@ -58,7 +58,10 @@ impl BreakdownLayout {
     }
 
     /// The level of an anchor of an image, and the number of anchors of that level from this one on.
-    pub(super) fn level(&self, anchor: usize) -> (usize, usize) {
+    ///
+    /// # Panics
+    /// If the image has no such anchor.
+    pub fn level(&self, anchor: usize) -> (usize, usize) {
         let mut end = 0;
         for (level, anchors) in self.level_anchors.iter().enumerate() {
             end += anchors;

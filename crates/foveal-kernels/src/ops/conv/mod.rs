@@ -74,7 +74,8 @@ fn reference(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, geometry:
 /// down.
 ///
 /// # Panics
-/// If the shapes do not fit each other, or the groups do not divide the channels.
+/// If the shapes do not fit each other, the groups do not divide the channels, or the residual or the mask has another
+/// data type than `x`.
 pub fn conv2d_fused(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, options: ConvOptions) -> Tensor<4> {
     let bias = epilogue.shift.as_ref().map(Tensor::dims);
     let geometry = Geometry::new(x.dims(), weight.dims(), bias, options);
@@ -90,7 +91,8 @@ pub fn conv2d_fused(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, options
 /// down.
 ///
 /// # Panics
-/// If the shapes do not fit each other, or the groups do not divide the channels.
+/// If the shapes do not fit each other, the groups do not divide the channels, or the residual or the mask has another
+/// data type than `x`.
 pub fn conv2d_cached(
     x: Tensor<4>,
     weight: Tensor<4>,

@@ -1,6 +1,14 @@
+use std::cell::Cell;
+
 use burn::tensor::Device;
+use foveal_criterion::{AnchorCounts, BreakdownLayout};
 
 use super::*;
+
+thread_local! {
+    /// Number of reads from the device in a test.
+    pub(super) static READS: Cell<usize> = const { Cell::new(0) };
+}
 
 /// A step with the total loss `loss`, the gradient norm 1 and the loss scale `scale`.
 fn step(step: u64, loss: f32, scale: f32) -> Step {
@@ -91,4 +99,35 @@ fn only_overflows_up_to_the_end_of_a_read_end_the_run() {
     assert!(matches!(error, TrainError::Overflow { step: 116, count: 55, scale: 0.5, .. }), "{error}");
     let bad = log.take_bad().unwrap();
     assert_eq!((bad.step.step, bad.scale), (116, Some(0.5)));
+}
+
+#[test]
+fn a_line_reads_from_the_device_once() {
+    const CLASSES: usize = 2;
+    let layout = BreakdownLayout { level_anchors: [2, 1, 0, 0, 0] };
+    let counts = AnchorCounts::of(&[1, -1, -1], layout, CLASSES);
+    // All sums of a breakdown are 0 but the first, the loss of the positives of P3.
+    let breakdown = |loss: f32| {
+        let mut values = vec![0.0; BreakdownLayout::values(CLASSES)];
+        values[0] = loss;
+        BatchBreakdown { counts: counts.clone(), values: Tensor::from_floats(values.as_slice(), &Device::flex()) }
+    };
+    for scaling in [None, Some(LossScaling::default())] {
+        let mut log = StepLog::new(4, scaling);
+        for number in 1..=4 {
+            let scale = scaling.is_some().then(|| Tensor::from_floats([number as f32], &Device::flex()));
+            let breakdown = (number % 2 == 0).then(|| breakdown(number as f32));
+            log.push(Step { scale, breakdown, ..step(number, 1.0, 1.0) });
+        }
+        READS.set(0);
+        let Some(StepLine::Means(line)) = log.read().unwrap() else { panic!("no means") };
+        assert_eq!(READS.get(), 1, "reads of a line with {scaling:?}");
+        assert_eq!(line.loss_scale, scaling.map(|_| 4.0));
+        assert_eq!(line.loss, 1.0);
+        let sums = log.read.breakdown.as_ref().unwrap();
+        let mut expected =
+            LossBreakdown::read(counts.clone(), &breakdown(2.0).values.into_data().to_vec::<f32>().unwrap());
+        expected.add(&LossBreakdown::read(counts.clone(), &breakdown(4.0).values.into_data().to_vec::<f32>().unwrap()));
+        assert_eq!(sums, &expected);
+    }
 }

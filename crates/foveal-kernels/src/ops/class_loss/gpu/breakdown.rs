@@ -2,6 +2,8 @@
 //!
 //! The rows are divided among groups of units. The units of a group have one class each, so that a unit sums the losses
 //! of its class by itself. Each unit has a histogram of its own in global memory, so that none has to wait for others.
+//! The loss of a bin is a running sum of `f32`, whose rounding error grows with the number of rows of a unit; the other
+//! sums are made of short ones.
 use cubecl::prelude::*;
 
 use super::element::{Form, Shares, is_positive, pair, takes_part};

@@ -2,9 +2,7 @@
 //! They are compiled to SPIR-V or WGSL.
 //!
 //! All sums are added in an order that depends on the shapes alone. WGSL has no atomic operations on floats, so each unit
-//! writes partial sums, and further kernels add them up. Units share no memory of their workgroup: on adapters without
-//! explicit layouts of such memory, SwiftShader among them, CubeCL 0.11.3 compiles it to SPIR-V that reads and writes the
-//! first element only.
+//! writes partial sums, and further kernels add them up. Units share no memory of their workgroup.
 mod breakdown;
 mod element;
 mod fold;

@@ -6,8 +6,10 @@
 //! follow the maps' own layout in memory, which is channels-last behind a convolution on a GPU.
 //!
 //! Maps may have 16 bits while the parameters have 32. The scale is then folded into the weight in 32 bits, so that the
-//! result of the convolution has about the size of the final result, which 16 bits can hold; shift, residual and
-//! activation are computed in 32 bits; the gradients of the parameters have 32 bits.
+//! result of the convolution has about the size of the final result, which 16 bits can hold. Shift, residual and
+//! activation are computed in 32 bits, except that a shift without residual and activation is added by the convolution in
+//! 16 bits. The gradients of weight and shift are rounded to 16 bits, as PyTorch's autocast does, and converted to the data
+//! type of the parameter.
 mod node;
 mod passes;
 mod sums;

@@ -6,8 +6,8 @@ use burn::tensor::{DType, Shape};
 /// shape as an operation of its own.
 #[backend_extension(NdArray, Flex, Cube: cfg(feature = "wgpu"), Fusion: cfg(feature = "wgpu"))]
 pub(super) trait ChannelSumOps: Backend {
-    /// Sums a map over images and pixels. On GPUs this is one reduction of channels-last maps, which sums 16-bit numbers
-    /// in 32 bits. The sums have the data type `to`.
+    /// Sums a map over images and pixels and converts the sums to the data type `to`. On GPUs this is one reduction of
+    /// channels-last maps, which adds 16-bit numbers in 32 bits and rounds each sum to 16 bits.
     ///
     /// # Shapes
     /// - map: `[batch, channels, height, width]`

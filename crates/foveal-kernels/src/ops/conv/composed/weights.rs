@@ -177,7 +177,7 @@ mod tests {
     #[cfg(feature = "wgpu")]
     #[test]
     fn wgpu_weights_are_prepared_once_and_follow_their_changes() {
-        let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice).autodiff();
+        let device = crate::test_adapter().autodiff();
         let weight = tensor::<4>(1, [4, 3, 3, 3], &device).require_grad();
         let scale = tensor::<1>(2, [4], &device);
         let cache = ConvCache::default();

@@ -1,4 +1,6 @@
 //! The top-down step of a feature pyramid: the upper level is upsampled and added to the lateral one.
+mod repeated;
+
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -6,7 +8,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::Floa
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::cpu::parallel::map_planes;
-use crate::cpu::route::fused_kernel;
+use crate::cpu::route::{fused_kernel, reference};
 use crate::cpu::{CpuBackend, CpuTensor};
 
 /// Computes `lateral + top` with `top` upsampled to the size of `lateral` (Lin et al., arXiv 1612.03144, section 3).
@@ -32,22 +34,10 @@ pub fn upsample_add(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
             top.into_dispatch(),
         ));
     }
-    if height.is_multiple_of(top_height) && width.is_multiple_of(top_width) {
-        return add_repeated(lateral, top);
+    if !reference() && height.is_multiple_of(top_height) && width.is_multiple_of(top_width) {
+        return repeated::add_repeated(lateral, top);
     }
     lateral + stretched(stretched(top, 2, height), 3, width)
-}
-
-/// `lateral + top` with each pixel of `top` repeated along both axes, where the sizes of `lateral` are multiples of
-/// those of `top`. Nothing is copied if both maps have the channels last in memory, as those of GPU kernels do: one
-/// addition reads each pixel of `top` several times, and the gradient of `top` is a sum.
-fn add_repeated(lateral: Tensor<4>, top: Tensor<4>) -> Tensor<4> {
-    let ([batch, channels, height, width], [.., top_height, top_width]) = (lateral.dims(), top.dims());
-    let channels_last = |map: Tensor<4>| map.permute([0, 2, 3, 1]);
-    let blocks = [batch, top_height, height / top_height, top_width, width / top_width, channels];
-    let lateral = channels_last(lateral).reshape(blocks);
-    let top = channels_last(top).reshape([batch, top_height, 1, top_width, 1, channels]);
-    (lateral + top).reshape([batch, height, width, channels]).permute([0, 3, 1, 2])
 }
 
 /// Resizes one axis of a map by nearest neighbour, for any two sizes.
