@@ -4,7 +4,7 @@
 //! Without an adapter this test fails; `scripts/swiftshader` sets up a software one.
 #![cfg(feature = "wgpu")]
 
-use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use foveal_heads::{Head, HeadConfig};
 use foveal_nn::{Eager, Init};
 
@@ -14,14 +14,6 @@ const CHANNELS: usize = 4;
 const LEVELS: [[usize; 2]; 5] = [[4, 5], [2, 3], [1, 2], [1, 1], [1, 1]];
 /// Largest difference, divided by the largest value.
 const TOLERANCE: f32 = 1e-5;
-
-/// The default adapter with autodiff, after a trial.
-fn wgpu() -> Device {
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
-    let trial = std::panic::catch_unwind(|| (Tensor::<1>::ones([1], &device) + 1.0).into_scalar::<f32>());
-    assert!(trial.is_ok_and(|v| v == 2.0), "no usable wgpu adapter: install one, or point VK_ICD_FILENAMES at one");
-    device.autodiff()
-}
 
 fn values(seed: usize, len: usize) -> Vec<f32> {
     (0..len).map(|i| ((1000 * seed + i) as f32 * 12.9898).sin()).collect()
@@ -58,7 +50,7 @@ fn results(device: &Device) -> Vec<Vec<f32>> {
 
 #[test]
 fn heads_on_wgpu_are_those_of_the_cpu() {
-    let (found, expected) = (results(&wgpu()), results(&Device::flex().autodiff()));
+    let (found, expected) = (results(&foveal_kernels::test_adapter().autodiff()), results(&Device::flex().autodiff()));
     assert_eq!(found.len(), expected.len());
     for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
         let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));

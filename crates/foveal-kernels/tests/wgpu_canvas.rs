@@ -5,7 +5,7 @@
 
 mod common;
 
-use burn::tensor::{DType, Device, DeviceKind, FloatDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use common::*;
 use foveal_kernels::*;
 
@@ -15,14 +15,6 @@ const VALUES: usize = 3;
 /// Heights and widths of one to five levels. The last ones have more values than a workgroup has units.
 const PYRAMIDS: [&[[usize; 2]]; 4] =
     [&[[3, 2]], &[[4, 6], [2, 3]], &[[3, 9], [2, 5], [1, 3], [1, 2]], &[[16, 12], [8, 6], [4, 3], [2, 2], [1, 1]]];
-
-/// The default adapter with autodiff, after a trial.
-fn wgpu() -> Device {
-    let device = Device::wgpu(DeviceKind::DefaultDevice);
-    let trial = std::panic::catch_unwind(|| to_vec(Tensor::<1>::ones([1], &device) + 1.0));
-    assert!(trial.is_ok_and(|v| v == [2.0]), "no usable wgpu adapter: install one, or point VK_ICD_FILENAMES at one");
-    device.autodiff()
-}
 
 /// Canvas, mask, rows and the gradients of the levels. Every second level has the channels last in memory, and so have
 /// the gradients of the rows their values first.
@@ -52,7 +44,7 @@ fn results(sizes: &[[usize; 2]], maps: DType, device: &Device) -> Vec<Vec<f32>> 
 
 fn check(maps: DType) {
     let _guard = fused_kernels();
-    let (gpu, cpu) = (wgpu(), Device::flex().autodiff());
+    let (gpu, cpu) = (test_adapter().autodiff(), Device::flex().autodiff());
     if !gpu.supports_dtype(maps) {
         eprintln!("SKIPPED: this adapter has no {maps:?} numbers");
         return;

@@ -15,7 +15,6 @@ mod node;
 use burn::backend::Dispatch;
 use burn::tensor::{Shape, Tensor};
 
-use crate::cpu::route;
 use crate::ops::conv::MapSize;
 use node::{CanvasOps, Plan};
 
@@ -92,7 +91,11 @@ pub fn canvas_maps(map: &Tensor<4>, layout: &CanvasLayout) -> Vec<Tensor<4>> {
 }
 
 fn plan(layout: &CanvasLayout) -> Plan {
-    Plan { layout: layout.clone(), reference: route::reference() }
+    Plan {
+        layout: layout.clone(),
+        #[cfg(feature = "wgpu")]
+        reference: crate::reference(),
+    }
 }
 
 /// The shape of a map of a canvas, or that of an unused tensor beyond the last level.

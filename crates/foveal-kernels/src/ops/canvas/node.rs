@@ -13,7 +13,8 @@ use super::{CANVAS_LEVELS, CanvasLayout, composed, map_shape};
 pub(super) struct Plan {
     /// Where the maps lie.
     pub(super) layout: CanvasLayout,
-    /// Whether to use Burn's operations on all backends.
+    /// Whether to use Burn's operations on a GPU too.
+    #[cfg(feature = "wgpu")]
     pub(super) reference: bool,
 }
 
