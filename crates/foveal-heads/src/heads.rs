@@ -124,7 +124,8 @@ impl Head {
     /// - result: logits `[batch, anchors, classes]`, deltas `[batch, anchors, 4]`
     pub fn forward<G: Graph>(&self, graph: &mut G, levels: &[G::Map]) -> HeadOutput<G::Rows> {
         let (class, boxes) = (&self.classification_head, &self.regression_head);
-        let x = graph.levels(levels);
+        let norms = [&class.conv, &boxes.conv].into_iter().flatten().any(|layer| layer.index1.is_some());
+        let x = graph.levels(levels, norms);
         let logits = graph.scope(format_args!("classification_head"), |graph| {
             let x = run_tower(&class.conv, graph, x.clone());
             graph.conv_levels(named("cls_logits", &class.cls_logits), None, x, Activation::None)

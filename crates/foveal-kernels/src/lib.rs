@@ -3,7 +3,8 @@
 //! Every operation has a *reference* implementation composed of Burn's operations. The *fused* kernel runs for `f32` tensors
 //! on the CPU backends (`ndarray` and `flex`, from one source) and is a single autodiff node; the tests compare it with the
 //! reference. On GPUs, and for 16-bit maps, convolution and upsampling are Burn's operations in a single autodiff node, and
-//! the class loss and the selection of the hardest anchors have kernels of this crate; other operations use the reference.
+//! the class loss, the selection of the hardest anchors, and canvases of several maps ([`canvas`]) have kernels of this
+//! crate; other operations use the reference.
 //! [`set_reference`] makes the operations that have one use the reference on all devices.
 //!
 //! Two operations exist on GPUs only, as kernels of this crate: [`normalise_bytes`] and [`pick_candidates`]. The host does
@@ -38,6 +39,7 @@ pub use ops::batch_norm::{BatchNormOutput, batch_norm_train};
 pub use ops::candidates::{
     CANDIDATE_BYTES, Candidate, CandidateOptions, DeviceCandidates, ImageCandidates, pick_candidates,
 };
+pub use ops::canvas::{CANVAS_LEVELS, Canvas, CanvasLayout, canvas, canvas_limit, canvas_maps, canvas_rows};
 pub use ops::channels_last::channels_last;
 pub use ops::class_loss::{
     BACKGROUND, BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, ClassLoss, ClassLossKind,

@@ -73,6 +73,30 @@ impl Conv2d {
         self.run(x, Epilogue { shift: self.bias(), activation, ..Epilogue::default() })
     }
 
+    /// Computes `activation(conv(x) + bias) * mask` in one operation. The layer must have a 3x3 kernel, stride 1, padding 1
+    /// and one group.
+    ///
+    /// # Shapes
+    /// - x: `[batch, in_channels, height, width]`
+    /// - mask: `[1, 1, height, width]`, zeros and ones in the data type of `x`; it receives no gradient
+    /// - result: `[batch, out_channels, height, width]`
+    ///
+    /// # Panics
+    /// If the layer has another kernel size, stride, padding or number of groups, or the shapes do not fit each other.
+    pub(crate) fn forward_masked(&self, x: Tensor<4>, activation: Activation, mask: Option<Tensor<4>>) -> Tensor<4> {
+        self.assert_shared();
+        self.run(x, Epilogue { shift: self.bias(), activation, mask, ..Epilogue::default() })
+    }
+
+    /// Panics if the layer cannot be applied to several maps in one tensor.
+    fn assert_shared(&self) {
+        assert_eq!(
+            (self.options, self.weight.dims()[2]),
+            (ConvOptions { stride: 1, padding: 1, groups: 1 }, 3),
+            "several maps in one tensor need a 3x3 layer with stride 1, padding 1 and one group"
+        );
+    }
+
     fn run(&self, x: Tensor<4>, epilogue: Epilogue) -> Tensor<4> {
         conv2d_cached(x, self.weight.val(), epilogue, self.options, &self.cache)
     }
@@ -88,11 +112,7 @@ impl Conv2d {
     /// # Panics
     /// If the layer has another kernel size, stride, padding or number of groups, or the shapes do not fit each other.
     pub fn forward_maps(&self, x: Tensor<3>, sizes: &[MapSize], activation: Activation) -> Tensor<3> {
-        assert_eq!(
-            self.options,
-            ConvOptions { stride: 1, padding: 1, groups: 1 },
-            "several maps in one tensor need a 3x3 layer with stride 1, padding 1 and one group"
-        );
+        self.assert_shared();
         conv2d_maps(x, sizes, self.weight.val(), self.bias(), activation)
     }
 

@@ -288,7 +288,7 @@ impl Graph for Counter {
         self.map(lateral.shape, lateral.tracked || top.tracked)
     }
 
-    fn levels(&mut self, maps: &[CountedMap]) -> Vec<CountedMap> {
+    fn levels(&mut self, maps: &[CountedMap], _norms: bool) -> Vec<CountedMap> {
         // All levels are copied into one tensor.
         maps.iter().map(|map| self.map(map.shape, map.tracked)).collect()
     }

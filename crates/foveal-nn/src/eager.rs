@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use foveal_kernels::{Activation, MapSize, channels_last, max_pool_3x3_s2_p1, relu, takes_maps, upsample_add};
 
+use crate::canvas::CanvasLevels;
 use crate::graph::{Graph, Named};
 use crate::{Conv2d, LevelStats, Norm, ValueStats};
 
@@ -26,8 +27,11 @@ enum Storage {
         /// The height and width of each level's map.
         sizes: Vec<MapSize>,
     },
+    /// All levels side by side in one map, for layers without norms on GPUs. Each convolution then starts its kernels
+    /// once instead of once for each level.
+    Canvas(CanvasLevels),
     /// Each level as a map `[batch, channels, height, width]`. GPU kernels store maps with the channels last, and
-    /// joining such maps would copy and transpose each of them at every layer.
+    /// joining the pixels of such maps would copy and transpose each of them at every layer.
     Separate(Vec<Tensor<4>>),
 }
 
@@ -35,6 +39,7 @@ impl LevelStats for TensorLevels {
     fn stats(&self) -> ValueStats {
         match &self.0 {
             Storage::Joined { maps, .. } => ValueStats::of_tensor(maps),
+            Storage::Canvas(canvas) => canvas.stats(),
             Storage::Separate(maps) => {
                 maps.iter().map(ValueStats::of_tensor).reduce(ValueStats::merged).unwrap_or_default()
             }
@@ -74,13 +79,14 @@ impl Graph for Eager {
         upsample_add(lateral, top)
     }
 
-    fn levels(&mut self, maps: &[Tensor<4>]) -> TensorLevels {
-        TensorLevels(if maps.iter().all(takes_maps) {
+    fn levels(&mut self, maps: &[Tensor<4>], norms: bool) -> TensorLevels {
+        if maps.iter().all(takes_maps) {
             let flat = maps.iter().map(|map| map.clone().flatten(2, 3));
-            Storage::Joined { maps: Tensor::cat(flat.collect(), 2), sizes: maps.iter().map(MapSize::of).collect() }
-        } else {
-            Storage::Separate(maps.to_vec())
-        })
+            let sizes = maps.iter().map(MapSize::of).collect();
+            return TensorLevels(Storage::Joined { maps: Tensor::cat(flat.collect(), 2), sizes });
+        }
+        let canvas = if norms { None } else { CanvasLevels::of(maps) };
+        TensorLevels(canvas.map_or_else(|| Storage::Separate(maps.to_vec()), Storage::Canvas))
     }
 
     fn conv_levels(
@@ -101,13 +107,11 @@ impl Graph for Eager {
                 };
                 Storage::Joined { maps, sizes }
             }
-            Storage::Separate(maps) => {
-                let each = maps.into_iter().map(|map| match norm {
-                    Some(norm) => norm.layer.forward(conv.layer.forward(map), None, activation),
-                    None => conv.layer.forward_activated(map, activation),
-                });
-                Storage::Separate(each.collect())
+            Storage::Canvas(canvas) if norm.is_none() && canvas.takes(conv.layer) => {
+                Storage::Canvas(canvas.convolved(conv.layer, activation))
             }
+            Storage::Canvas(canvas) => separately(canvas.maps(), conv, norm, activation),
+            Storage::Separate(maps) => separately(maps, conv, norm, activation),
         })
     }
 
@@ -117,6 +121,7 @@ impl Graph for Eager {
                 let [batch, channels, pixels] = maps.dims();
                 channels_last(maps).reshape([batch, pixels * anchors_per_location(channels, values), values])
             }
+            Storage::Canvas(canvas) => canvas.rows(values),
             Storage::Separate(maps) => {
                 let each = maps.into_iter().map(|map| {
                     let [batch, channels, height, width] = map.dims();
@@ -128,6 +133,20 @@ impl Graph for Eager {
             }
         }
     }
+}
+
+/// Computes `activation(norm(conv(x)))` for one map after the other.
+fn separately(
+    maps: Vec<Tensor<4>>,
+    conv: Named<'_, Conv2d>,
+    norm: Option<Named<'_, Norm>>,
+    activation: Activation,
+) -> Storage {
+    let each = maps.into_iter().map(|map| match norm {
+        Some(norm) => norm.layer.forward(conv.layer.forward(map), None, activation),
+        None => conv.layer.forward_activated(map, activation),
+    });
+    Storage::Separate(each.collect())
 }
 
 /// Number of anchors at each location of a map whose channels are ordered (anchor, value). Anchor order is (level, row,
@@ -162,7 +181,7 @@ mod tests {
     fn rows_are_in_anchor_order() {
         let (per_location, values, height, width) = (PER_LOCATION, VALUES, 2usize, 4usize);
         let map = indices(height, width, 0.0);
-        let levels = Eager.levels(std::slice::from_ref(&map));
+        let levels = Eager.levels(std::slice::from_ref(&map), false);
         assert!(matches!(levels.0, Storage::Joined { .. }));
         let rows = to_vec(Eager.rows(levels, values));
         // In the memory of a GPU, the channels are last.
@@ -184,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn separate_levels_are_convolved_and_ordered_as_joined_ones() {
+    fn levels_are_convolved_and_ordered_as_joined_ones_however_they_are_stored() {
         let device = Device::flex();
         let maps = [indices(6, 4, 0.0) * 0.01, indices(3, 2, 100.0) * 0.01];
         let weight = Tensor::<1, Int>::arange(0..36 * 9, &device).float().sin().reshape([6, 6, 3, 3]);
@@ -196,11 +215,15 @@ mod tests {
                 let stats = levels.stats();
                 (to_vec(Eager.rows(levels, VALUES)), stats)
             };
-            let (joined, stats) = run(Eager.levels(&maps));
-            let (separate, separate_stats) = run(TensorLevels(Storage::Separate(maps.to_vec())));
-            assert_eq!((separate.len(), separate_stats.count), (joined.len(), stats.count));
-            for (a, b) in separate.into_iter().zip(joined) {
-                assert!((a - b).abs() <= 1e-4 * b.abs().max(1.0), "{a} {b}");
+            let (joined, stats) = run(Eager.levels(&maps, norm.is_some()));
+            let canvas = |limit| Storage::Canvas(CanvasLevels::within(&maps, limit));
+            // A canvas with too large tensors, or one that meets a norm, is taken apart.
+            for storage in [Storage::Separate(maps.to_vec()), canvas(u64::MAX), canvas(0)] {
+                let (values, other) = run(TensorLevels(storage));
+                assert_eq!((values.len(), other.count), (joined.len(), stats.count));
+                for (a, b) in values.into_iter().zip(&joined) {
+                    assert!((a - b).abs() <= 1e-4 * b.abs().max(1.0), "{a} {b}");
+                }
             }
         }
     }

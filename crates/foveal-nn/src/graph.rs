@@ -93,10 +93,12 @@ pub trait Graph {
     fn upsample_add(&mut self, lateral: Self::Map, top: Self::Map) -> Self::Map;
 
     /// Collects the feature maps of several pyramid levels, so that the same layers can be applied to all of them.
+    /// `norms` tells whether a norm follows the convolutions. It may decide how the levels are stored, but never what is
+    /// computed.
     ///
     /// # Shapes
     /// - maps: `[batch, channels, height, width]` for each level, P3 first; batch and channels are the same for all
-    fn levels(&mut self, maps: &[Self::Map]) -> Self::Levels;
+    fn levels(&mut self, maps: &[Self::Map], norms: bool) -> Self::Levels;
 
     /// Applies `activation(norm(conv(x)))` to every level. The convolution is 3x3 with stride 1, padding 1 and one
     /// group; the norm is a group norm or absent. The statistics of the group norm are computed for each level

@@ -6,6 +6,7 @@
 //! `foveal-detector` emits the nodes of a graph.
 #![recursion_limit = "256"]
 
+mod canvas;
 mod conv;
 mod counter;
 mod eager;

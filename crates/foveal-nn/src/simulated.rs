@@ -111,7 +111,7 @@ impl Graph for Simulated {
         Self::rounded(upsample_add(lateral, top))
     }
 
-    fn levels(&mut self, maps: &[Tensor<4>]) -> Vec<Tensor<4>> {
+    fn levels(&mut self, maps: &[Tensor<4>], _norms: bool) -> Vec<Tensor<4>> {
         maps.to_vec()
     }
 
@@ -130,7 +130,7 @@ impl Graph for Simulated {
     }
 
     fn rows(&mut self, x: Vec<Tensor<4>>, values: usize) -> Tensor<3> {
-        let levels = Eager.levels(&x);
+        let levels = Eager.levels(&x, false);
         Eager.rows(levels, values)
     }
 }

@@ -245,8 +245,8 @@ where
         y
     }
 
-    fn levels(&mut self, maps: &[Tensor<4>]) -> G::Levels {
-        self.inner.levels(maps)
+    fn levels(&mut self, maps: &[Tensor<4>], norms: bool) -> G::Levels {
+        self.inner.levels(maps, norms)
     }
 
     fn conv_levels(
@@ -340,7 +340,7 @@ mod tests {
         let device = Device::flex();
         let maps = [Tensor::ones([1, 2, 4, 4], &device), Tensor::full([1, 2, 2, 2], f32::NAN, &device)];
         let mut graph = Traced::new();
-        let levels = graph.levels(&maps);
+        let levels = graph.levels(&maps, false);
         graph.conv_levels(named("0", &conv(0.1)), None, levels, Activation::Relu);
         let [layer] = graph.into_layers().try_into().unwrap();
         assert_eq!((layer.output.count, layer.output.nan, layer.turn), (2 * 20, 2 * 4, None));

@@ -48,7 +48,7 @@ fn shared_layers() {
     let conv = Conv2d::same(Tensor::zeros([6, 4, 3, 3], &device), None, 1);
     let mut counter = Counter::new();
     let maps = [counter.images([1, 4, 8, 8]), counter.images([1, 4, 4, 4])];
-    let levels = counter.levels(&maps);
+    let levels = counter.levels(&maps, false);
     let levels = counter.conv_levels(named("conv", &conv), None, levels, Activation::None);
     let rows = counter.rows(levels, 3);
     assert_eq!(rows.shape, [1, 2 * (64 + 16), 3]);

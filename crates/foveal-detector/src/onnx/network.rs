@@ -96,7 +96,7 @@ impl Graph for Emitter<'_> {
         upsample_add(self.builder, &lateral, &top)
     }
 
-    fn levels(&mut self, maps: &[Value]) -> Vec<Value> {
+    fn levels(&mut self, maps: &[Value], _norms: bool) -> Vec<Value> {
         maps.to_vec()
     }
 

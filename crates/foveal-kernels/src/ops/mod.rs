@@ -3,6 +3,7 @@
 pub(crate) mod affine;
 pub(crate) mod batch_norm;
 pub(crate) mod candidates;
+pub(crate) mod canvas;
 pub(crate) mod channels_last;
 pub(crate) mod class_loss;
 pub(crate) mod conv;

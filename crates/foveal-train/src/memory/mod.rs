@@ -29,8 +29,8 @@ const PROCESS: u64 = 92 << 20;
 /// Expected peak memory of a training step in bytes, by purpose.
 ///
 /// The estimate follows the fused CPU kernels of this project (backends `flex` and `ndarray`). On a GPU it is what a step
-/// takes at least: it contains neither the copies that a change of a tensor's layout needs nor what the allocator and the
-/// driver reserve.
+/// takes at least: it contains neither the copies that a change of a tensor's layout needs, nor the pixels between the
+/// pyramid levels where the heads store them in one map, nor what the allocator and the driver reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct TrainingMemory {
     /// Bytes of the network's parameters and buffers.
