@@ -8,7 +8,9 @@
 //! [`set_reference`] makes the operations that have one use the reference on all devices.
 //!
 //! Two operations exist on GPUs only, as kernels of this crate: [`normalise_bytes`] and [`pick_candidates`]. The host does
-//! the same on a CPU in `foveal-image` and `foveal-detector`, and the tests compare the two bit for bit.
+//! the same on a CPU in `foveal-image` and `foveal-detector`, and the tests compare the two bit for bit. The kernels of a
+//! parameter update ([`l2_norm`], [`clip`], [`update_parameters`] and [`update_averages`]) exist on GPUs only as well, and
+//! `foveal-train` computes the same by other means on other devices.
 //!
 //! Results never depend on the number of threads. Either the work is cut into tasks by shape alone, or a value does not
 //! depend on the task that computes it. Partial sums are added in the order of their indices.
@@ -54,4 +56,7 @@ pub use ops::group_norm::{group_norm, group_norm_maps};
 pub use ops::image_bytes::normalise_bytes;
 pub use ops::pool::max_pool_3x3_s2_p1;
 pub use ops::relu::relu;
+pub use ops::update::{
+    Trained, Update, UpdateRule, clip, has_update_kernels, l2_norm, update_averages, update_parameters,
+};
 pub use ops::upsample::upsample_add;

@@ -13,4 +13,5 @@ pub(crate) mod half;
 pub(crate) mod image_bytes;
 pub(crate) mod pool;
 pub(crate) mod relu;
+pub(crate) mod update;
 pub(crate) mod upsample;

@@ -2,6 +2,7 @@
 //! an update with values that are not finite.
 
 use burn::tensor::{Bool, DType, Tensor};
+use foveal_kernels::{clip, has_update_kernels};
 
 use super::scale::LossScaler;
 
@@ -27,6 +28,10 @@ impl Clipping {
     /// # Shapes
     /// - loss, norm: `[1]`
     pub fn new(loss: Tensor<1>, norm: Tensor<1>, limit: f64) -> Self {
+        if [&loss, &norm].into_iter().all(|tensor| has_update_kernels(&tensor.clone().into_dispatch())) {
+            let (factor, finite) = clip(loss, norm, limit as f32, EPSILON as f32);
+            return Self { factor, finite };
+        }
         let finite = loss.is_finite().bool_and(norm.clone().cast(DType::F32).is_finite());
         Self { factor: clip_factor(norm, limit), finite }
     }

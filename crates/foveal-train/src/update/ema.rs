@@ -1,7 +1,8 @@
 //! Exponential moving average of the weights (`train.ema`), which evaluations and checkpoints use.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Bool, Tensor};
+use burn::tensor::{Bool, DispatchTensor, Tensor};
+use foveal_kernels::{has_update_kernels, update_averages};
 use foveal_weights::ParamPath;
 use rayon::prelude::*;
 
@@ -43,13 +44,21 @@ impl Ema {
         let share = 1.0 - self.decay.min((1.0 + n) / (10.0 + n));
         // `valid` first applies pending updates of the running statistics, which a visit would not see.
         let _ = module.valid();
-        module.visit(&mut UpdateAverages {
+        let mut visit = UpdateAverages {
             path: ParamPath::default(),
             average: &mut self.average,
             share,
             finite: Broadcast::new(finite),
             trained_layer: String::new(),
-        });
+            pending: Vec::new(),
+        };
+        module.visit(&mut visit);
+        let UpdateAverages { pending, .. } = visit;
+        if !pending.is_empty() {
+            let (paths, pairs): (Vec<String>, Vec<_>) = pending.into_iter().unzip();
+            let averages = update_averages(pairs, share as f32, finite.clone());
+            self.average.extend(paths.into_iter().zip(averages.into_iter().map(ParamTensor::from_dispatch)));
+        }
     }
 
     /// A copy of `module` without autodiff whose weights are replaced by their averages. Tensors without an average are
@@ -66,6 +75,8 @@ struct UpdateAverages<'a> {
     finite: Broadcast<Bool>,
     /// Path of the last visited layer with a trained parameter, without the name of the parameter.
     trained_layer: String,
+    /// The averages with their values that foveal's GPU kernels update at once afterwards, with their paths.
+    pending: Vec<(String, (DispatchTensor, DispatchTensor))>,
 }
 
 impl ModuleVisitor for UpdateAverages<'_> {
@@ -90,10 +101,18 @@ impl ModuleVisitor for UpdateAverages<'_> {
             // A layer without trained parameters does not change and equals its average. The running statistics of a
             // trained norm are visited after its weight.
             Some(average) if layer != self.trained_layer => average,
+            Some(average) if [&average, &value].into_iter().all(has_kernels) => {
+                self.pending.push((path, (average.into_dispatch(), value.into_dispatch())));
+                return;
+            }
             Some(average) => update_tensor(average, value, self.share, self.finite.of_rank()),
         };
         self.average.insert(path, ParamTensor::new(average));
     }
+}
+
+fn has_kernels<const D: usize>(tensor: &Tensor<D>) -> bool {
+    has_update_kernels(&tensor.clone().into_dispatch())
 }
 
 /// Updates an average in host memory in one pass, without a copy if no other tensor shares its memory.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
+use foveal_kernels::{has_update_kernels, l2_norm};
 use foveal_weights::ParamPath;
 use rayon::prelude::*;
 
@@ -57,12 +58,21 @@ impl Grads {
     /// # Shapes
     /// - result: `[1]`
     pub fn norm(&mut self, device: &Device) -> Tensor<1> {
-        let square = match is_host(device) {
-            true => self.0.values_mut().map(sum_of_squares).reduce(|a, b| a + b),
-            false => square_on_device(&self.0),
+        let norm = match is_host(device) {
+            true => self.0.values_mut().map(sum_of_squares).reduce(|a, b| a + b).map(Tensor::sqrt),
+            false => norm_on_device(&self.0),
         };
-        square.map_or_else(|| Tensor::zeros([1], &device.clone().without_autodiff()), Tensor::sqrt)
+        norm.unwrap_or_else(|| Tensor::zeros([1], &device.clone().without_autodiff()))
     }
+}
+
+/// The L2 norm of all gradients, `[1]`, by foveal's kernels for all of them where the device has these, and by Burn's
+/// operations elsewhere; `None` without gradients.
+fn norm_on_device(grads: &ParamTensors) -> Option<Tensor<1>> {
+    if grads.is_empty() || !grads.values().all(|grad| has_update_kernels(grad.as_dispatch())) {
+        return square_on_device(grads).map(Tensor::sqrt);
+    }
+    Some(l2_norm(grads.values().map(|grad| grad.clone().into_dispatch()).collect()))
 }
 
 /// The sum of the squares of all gradients, `[1]`, in operations whose number depends on the number of different shapes

@@ -72,6 +72,21 @@ impl ParamTensor {
         Tensor::from_dispatch(self.0)
     }
 
+    /// The tensor as foveal's kernels for all parameters take it.
+    pub(super) fn as_dispatch(&self) -> &DispatchTensor {
+        &self.0
+    }
+
+    /// The tensor as foveal's kernels for all parameters take it.
+    pub(super) fn into_dispatch(self) -> DispatchTensor {
+        self.0
+    }
+
+    /// A result of foveal's kernels for all parameters, which has no autodiff.
+    pub(super) fn from_dispatch(tensor: DispatchTensor) -> Self {
+        Self(tensor)
+    }
+
     /// The shape of the parameter.
     pub fn shape(&self) -> Shape {
         self.0.shape()

@@ -2,10 +2,12 @@
 //!
 //! Burn's own optimizers are not used for three reasons: they key their state by `ParamId`, which is new in every
 //! process; they can exclude parameters from weight decay only by a regular expression for each; and they create a
-//! tensor for every arithmetic operation. Here an update in host memory is one pass over slices; on accelerators it
-//! uses tensor operations that Burn fuses into one kernel, in the memory layout of the gradient.
+//! tensor for every arithmetic operation. Here an update in host memory is one pass over slices. On GPUs, foveal's
+//! kernels update many parameters at once. On other accelerators, tensor operations that Burn fuses into one kernel
+//! update one parameter. The latter two use the memory layout of the gradient.
 
 mod groups;
+mod kernels;
 mod slices;
 mod tensors;
 #[cfg(test)]
@@ -22,6 +24,7 @@ use crate::config::{OptimizerKind, TrainConfig};
 use crate::device::is_host;
 
 pub(crate) use groups::LrGroups;
+use kernels::Pending;
 
 /// The rule by which an optimizer updates a parameter `p` with gradient `g`, and its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,7 +101,7 @@ impl Optimizer {
     /// multiplied by [`Clipping::factor`]. If [`Clipping::finite`] is false, only the count of updates changes.
     pub fn step<M: Module>(&mut self, module: M, grads: Grads, lr: f64, clipping: &Clipping) -> M {
         self.updates += 1;
-        module.map(&mut UpdateParams {
+        let mut pass = UpdateParams {
             path: ParamPath::default(),
             optimizer: self,
             grads,
@@ -106,7 +109,19 @@ impl Optimizer {
             clipping,
             factor: Broadcast::new(&clipping.factor),
             finite: Broadcast::new(&clipping.finite),
-        })
+            pending: Pending::default(),
+        };
+        let module = module.map(&mut pass);
+        let UpdateParams { pending, .. } = pass;
+        pending.run(module, self, clipping)
+    }
+
+    /// Keeps the state of the parameter at `path`.
+    fn keep(&mut self, path: String, first: ParamTensor, second: Option<ParamTensor>) {
+        if let Some(second) = second {
+            self.second.insert(path.clone(), second);
+        }
+        self.first.insert(path, first);
     }
 
     fn update_for(&self, path: &str, rank: usize, lr: f64) -> Update {
@@ -130,6 +145,8 @@ struct UpdateParams<'a> {
     factor: Broadcast<Float>,
     /// [`Clipping::finite`] as an operand for accelerators.
     finite: Broadcast<Bool>,
+    /// The updates of the parameters that are made at once afterwards.
+    pending: Pending,
 }
 
 impl ModuleMapper for UpdateParams<'_> {
@@ -141,14 +158,20 @@ impl ModuleMapper for UpdateParams<'_> {
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.name();
-        let Some(grad) = self.grads.0.remove(&path) else { return param };
-        let (id, tensor, mapper) = param.consume();
-        let shape = tensor.shape();
-        let checkpointing = tensor.gradient_checkpointing_strategy();
+        match self.grads.0.remove(&path) {
+            Some(grad) => with_value(param, |value| self.updated(path, value, grad)),
+            None => param,
+        }
+    }
+}
+
+impl UpdateParams<'_> {
+    /// The new value of the parameter at `path`. If its update is made later, this is its gradient.
+    fn updated<const D: usize>(&mut self, path: String, param: Tensor<D>, grad: ParamTensor) -> Tensor<D> {
+        let grad = grad.into_rank::<D>();
+        let (shape, device) = (param.shape(), grad.device());
         let optimizer = &mut *self.optimizer;
         let update = optimizer.update_for(&path, D, self.lr);
-        let grad = grad.into_rank::<D>();
-        let device = grad.device();
         let state = |tensors: &mut ParamTensors| match tensors.remove(&path) {
             Some(tensor) => tensor.into_rank::<D>(),
             None => Tensor::zeros(shape.clone(), &device),
@@ -156,23 +179,29 @@ impl ModuleMapper for UpdateParams<'_> {
         let tensors = Tensors {
             first: state(&mut optimizer.first),
             second: matches!(update.rule, Rule::AdamW { .. }).then(|| state(&mut optimizer.second)),
-            param: tensor.without_autodiff(),
+            param,
         };
-        let tensors = match is_host(&device) {
-            true => slices::update(tensors, grad, &update, self.clipping),
-            false => {
-                let grad = grad * self.factor.of_rank();
-                tensors::update(tensors, grad, &update, &self.finite.of_rank())
-            }
+        let tensors = if is_host(&device) {
+            slices::update(tensors, grad, &update, self.clipping)
+        } else if kernels::take(&tensors, &grad) {
+            self.pending.push(path, tensors, grad.clone(), &update);
+            return grad;
+        } else {
+            let grad = grad * self.factor.of_rank();
+            tensors::update(tensors, grad, &update, &self.finite.of_rank())
         };
-        optimizer.first.insert(path.clone(), ParamTensor::new(tensors.first));
-        if let Some(second) = tensors.second {
-            optimizer.second.insert(path, ParamTensor::new(second));
-        }
-        let mut updated = Tensor::from_inner(tensors.param);
-        if let Some(strategy) = checkpointing {
-            updated = updated.with_gradient_checkpointing_strategy(strategy);
-        }
-        Param::from_mapped_value(id, updated.require_grad(), mapper)
+        optimizer.keep(path, ParamTensor::new(tensors.first), tensors.second.map(ParamTensor::new));
+        tensors.param
     }
+}
+
+/// The same parameter, trained as before, with the value that `new` computes from the present one. Neither has autodiff.
+fn with_value<const D: usize>(param: Param<Tensor<D>>, new: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Param<Tensor<D>> {
+    let (id, tensor, mapper) = param.consume();
+    let checkpointing = tensor.gradient_checkpointing_strategy();
+    let mut updated = Tensor::from_inner(new(tensor.without_autodiff()));
+    if let Some(strategy) = checkpointing {
+        updated = updated.with_gradient_checkpointing_strategy(strategy);
+    }
+    Param::from_mapped_value(id, updated.require_grad(), mapper)
 }

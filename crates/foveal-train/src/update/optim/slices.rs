@@ -55,21 +55,21 @@ pub(super) fn update<const D: usize>(
 }
 
 /// The constants of one AdamW update, rounded to f32 as in torch.
-struct Adam {
+pub(super) struct Adam {
     /// Factor of the parameter: 1 - lr * weight decay.
-    keep: f32,
-    beta2: f32,
+    pub(super) keep: f32,
+    pub(super) beta2: f32,
     /// 1 - beta of both moments, computed in f64 and then rounded: `1 - 0.999f32` would have a relative error of 5e-5.
-    rest: [f32; 2],
+    pub(super) rest: [f32; 2],
     /// Learning rate divided by the bias correction of the first moment.
-    rate: f32,
+    pub(super) rate: f32,
     /// Square root of the bias correction of the second moment.
-    root: f32,
-    eps: f32,
+    pub(super) root: f32,
+    pub(super) eps: f32,
 }
 
 impl Adam {
-    fn new(update: &Update, betas: [f64; 2], eps: f64) -> Self {
+    pub(super) fn new(update: &Update, betas: [f64; 2], eps: f64) -> Self {
         let correction = betas.map(|b| 1.0 - b.powf(update.count as f64));
         Self {
             keep: (1.0 - update.lr * update.weight_decay) as f32,
