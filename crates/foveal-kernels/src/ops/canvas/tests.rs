@@ -62,7 +62,7 @@ fn rows_and_gradients_of_a_canvas_are_those_of_its_maps() {
 #[test]
 fn a_canvas_holds_its_maps_and_zeros() {
     for sizes in PYRAMIDS {
-        let maps = levels(sizes, &Device::flex());
+        let maps = levels(sizes, &Device::flex().autodiff());
         let Canvas { map, mask, layout } = canvas(&maps);
         for (found, expected) in canvas_maps(&map, &layout).into_iter().zip(&maps) {
             assert_eq!(to_vec(found), to_vec(expected.clone()));
