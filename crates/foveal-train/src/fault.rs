@@ -31,8 +31,15 @@ const QUOTED: usize = 300;
 
 /// Parts of texts that say that memory ran out: wgpu's uncaptured error, CubeCL's `IoError` and `LaunchError` as text and
 /// in `Debug` format.
-const OUT_OF_MEMORY: [&str; 5] =
-    ["out of memory", "out of device memory", "out-of-memory", "outofmemory", "not enough memory left"];
+const OUT_OF_MEMORY: [&str; 6] = [
+    "out of memory",
+    "out of device memory",
+    "out-of-memory",
+    "outofmemory",
+    "not enough memory left",
+    // A buffer that is larger than any that the device has, and one for which no page is free.
+    "can't allocate",
+];
 /// Parts of texts that say that a device was lost: wgpu's lost device, CubeCL's `DevicePoison`, Vulkan's error code.
 const LOST: [&str; 6] = [
     "device was poisoned",
@@ -47,19 +54,24 @@ const LOST: [&str; 6] = [
 /// `IoError::NotFound`.
 const READ: [&str; 3] = ["Error while reading data", "error happened during execution", "couldn't find resource"];
 
+/// What stands before the cause of an error in its text, in lower case. CubeCL lists all work that was skipped before the
+/// cause.
+const CAUSED_BY: &str = "caused by:";
+
 impl DeviceFault {
-    /// Recognises the message of a panic or error; `None` if it is not that of a device.
+    /// Recognises the message of a panic or error; `None` if it is not that of a device. The text begins with the cause
+    /// that was recognised.
     pub fn recognise(text: &str) -> Option<Self> {
-        let small = text.to_lowercase();
-        let says = |parts: &[&str]| parts.iter().any(|part| small.contains(part));
-        let kind = if says(&OUT_OF_MEMORY) {
-            FaultKind::OutOfMemory
-        } else if says(&LOST) {
-            FaultKind::Lost
-        } else {
-            return None;
+        let line = one_line(text);
+        let small = line.to_ascii_lowercase();
+        let find = |parts: &[&str]| parts.iter().filter_map(|part| small.find(part)).min();
+        let (kind, at) = match (find(&OUT_OF_MEMORY), find(&LOST)) {
+            (Some(at), _) => (FaultKind::OutOfMemory, at),
+            (None, Some(at)) => (FaultKind::Lost, at),
+            (None, None) => return None,
         };
-        Some(Self { kind, text: quote(text) })
+        let cause = small[..at].rfind(CAUSED_BY).map_or(0, |before| before + CAUSED_BY.len());
+        Some(Self { kind, text: quote(&line[cause..]) })
     }
 
     /// The cause of a panic with the message `text`, `None` if it was not the device. If the text only says that a value
@@ -77,11 +89,16 @@ impl DeviceFault {
 
 /// The text on one line, without what follows the first [`QUOTED`] characters.
 fn quote(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = one_line(text);
     match line.char_indices().nth(QUOTED) {
         Some((end, _)) => format!("{} …", &line[..end]),
         None => line,
     }
+}
+
+/// The words of the text with one space between any two.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The message of a panic.
@@ -105,6 +122,8 @@ mod tests {
             "An out-of-memory error happened during launch",
             "called `Result::unwrap()` on an `Err` value: OutOfMemory { size: 64 }",
             "wgpu error: Validation Error Caused by: Not enough memory left.",
+            "can't allocate buffer of size: 1921392128\nNo backtrace available",
+            "Can't allocate 1024 bytes: every page size the memory tracks still holds live allocations",
         ] {
             assert_eq!(kind(text), Some(FaultKind::OutOfMemory), "{text}");
         }
@@ -129,6 +148,19 @@ mod tests {
         assert_eq!(DeviceFault::cause(read, None), None);
         assert_eq!(DeviceFault::cause("index out of bounds", reported), None);
         assert_eq!(DeviceFault::cause("Out of Memory", None).unwrap().kind, FaultKind::OutOfMemory);
+    }
+
+    /// The text of a read after a kernel on SwiftShader for which there was no buffer.
+    #[test]
+    fn the_cause_is_quoted_without_the_work_that_was_skipped() {
+        let text = "Error while reading data: use `try_into_data` instead to catch the error at runtime: An error happened \
+                    during execution\nCaused by:\n  Several failures at once\nCaused by:\n  The bytes were never written \
+                    (failure #7, still claiming 2 buffer(s))\n  skipped `SliceKernel`: it needed memory ManagedMemoryId { \
+                    value: 30 }, which carried the failure\nCaused by:\n  An IO error happened\nCaused by:\n  can't \
+                    allocate buffer of size: 1921392128";
+        let fault = DeviceFault::recognise(text).unwrap();
+        assert_eq!(fault.kind, FaultKind::OutOfMemory);
+        assert_eq!(fault.text, "can't allocate buffer of size: 1921392128");
     }
 
     #[test]
