@@ -89,7 +89,7 @@ fn options(cut: f32, per_level: usize, capacity: usize) -> CandidateOptions {
 }
 
 #[test]
-fn detections_of_a_gpu_are_those_of_the_host() {
+fn wgpu_detections_are_those_of_the_host() {
     let (gpu, cpu) = (wgpu(), Device::flex());
     let channels = ClassChannels { count: CHANNELS, of_class: vec![2, 0] };
     // Few logits above the threshold, many, and so large ones that their scores are equal.
@@ -115,7 +115,7 @@ fn detections_of_a_gpu_are_those_of_the_host() {
 }
 
 #[test]
-fn the_list_has_all_pairs_that_are_needed_and_few_others() {
+fn wgpu_list_has_all_pairs_that_are_needed_and_few_others() {
     let gpu = wgpu();
     let outputs = Outputs::new(-95.0, 40.0);
     for (cut, per_level) in [(-3.0, 5), (f32::NEG_INFINITY, 40), (12.0, 5), (39.0, 40), (41.0, 5)] {
@@ -145,7 +145,7 @@ fn the_list_has_all_pairs_that_are_needed_and_few_others() {
 }
 
 #[test]
-fn a_list_that_is_too_short_is_reported_and_all_outputs_are_read() {
+fn wgpu_list_that_is_too_short_is_reported_and_all_outputs_are_read() {
     let (gpu, cpu) = (wgpu(), Device::flex());
     let mut outputs = Outputs::new(-9.0, -6.0);
     // All pairs of the second image have the same score.
@@ -159,7 +159,7 @@ fn a_list_that_is_too_short_is_reported_and_all_outputs_are_read() {
 }
 
 #[test]
-fn outputs_that_are_not_finite_are_found_on_the_gpu() {
+fn wgpu_outputs_that_are_not_finite_are_found() {
     let gpu = wgpu();
     let good = Outputs::new(-9.0, -2.0);
     let config = PostprocessConfig { pre_nms: 5, ..PostprocessConfig::default() };
@@ -176,7 +176,7 @@ fn outputs_that_are_not_finite_are_found_on_the_gpu() {
 }
 
 #[test]
-fn scalars_are_read_with_the_detections() {
+fn wgpu_scalars_are_read_with_the_detections() {
     let gpu = wgpu();
     let dense = Outputs::new(-9.0, -2.0).dense(&gpu);
     let scalars = [Tensor::<1>::from_floats([1.5], &gpu), Tensor::<1>::from_floats([-2.5], &gpu)];
@@ -190,7 +190,7 @@ fn scalars_are_read_with_the_detections() {
 }
 
 #[test]
-fn images_are_normalised_on_the_gpu_as_on_the_host() {
+fn wgpu_images_are_normalised_as_on_the_host() {
     let gpu = wgpu();
     let preprocess = Preprocess::default();
     let image = |width: u32, height: u32| {

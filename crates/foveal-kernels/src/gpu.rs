@@ -1,6 +1,7 @@
 //! What kernels are compiled to on a GPU.
 use burn::backend::DispatchDevice;
 use burn::tensor::{Device, DeviceKind, Tensor};
+use cubecl::client::Client;
 
 /// The environment variable that names the kernel language of the tests.
 const TEST_LANGUAGE: &str = "FOVEAL_TEST_LANGUAGE";
@@ -10,13 +11,17 @@ const TEST_LANGUAGE: &str = "FOVEAL_TEST_LANGUAGE";
 pub fn kernel_language(device: &Device) -> Option<&'static str> {
     let device = device.clone().without_autodiff();
     let DispatchDevice::Cube(device) = device.as_dispatch() else { return None };
-    // CubeCL states the language in the name of its runtime.
-    Some(match device.client().name() {
+    Some(language(&device.client()))
+}
+
+/// The language that kernels of a client are compiled to. CubeCL states it in the name of its runtime.
+pub(crate) fn language(client: &Client) -> &'static str {
+    match client.name() {
         "wgpu<spirv>" => "SPIR-V",
         "wgpu<msl>" => "MSL",
         "wgpu<wgsl>" => "WGSL",
         other => other,
-    })
+    }
 }
 
 /// Opens the default adapter for a test.

@@ -201,7 +201,7 @@ fn assert_same_breakdown(what: &str, gpu: &BreakdownSums, cpu: &BreakdownSums) {
 }
 
 #[test]
-fn class_losses_of_all_kinds_agree() {
+fn wgpu_class_losses_of_all_kinds_agree() {
     let _guard = fused_kernels();
     let (gpu, cpu) = (wgpu(), Device::flex().autodiff());
     let kinds = all_kinds().into_iter().chain([kind(ClassLossKind::FocalNegatives)]);
@@ -214,7 +214,7 @@ fn class_losses_of_all_kinds_agree() {
 }
 
 #[test]
-fn losses_of_several_workgroups_and_their_breakdowns_agree() {
+fn wgpu_losses_of_several_workgroups_and_their_breakdowns_agree() {
     let _guard = fused_kernels();
     let (gpu, cpu) = (wgpu(), Device::flex().autodiff());
     // The second shape has more classes than a workgroup has units.
@@ -240,7 +240,7 @@ fn losses_of_several_workgroups_and_their_breakdowns_agree() {
 
 /// The reference in Burn's operations is the oracle of the kernels, on the same device.
 #[test]
-fn the_reference_agrees_on_the_gpu() {
+fn wgpu_reference_agrees() {
     let _guard = fused_kernels();
     let gpu = wgpu();
     let kernel = loss(&gpu);
@@ -251,7 +251,7 @@ fn the_reference_agrees_on_the_gpu() {
 }
 
 #[test]
-fn logits_that_are_not_finite_give_a_loss_that_is_not() {
+fn wgpu_logits_that_are_not_finite_give_a_loss_that_is_not() {
     let _guard = fused_kernels();
     let gpu = wgpu();
     let ids = [BACKGROUND, 0, IGNORE, 1];
@@ -274,7 +274,7 @@ fn logits_that_are_not_finite_give_a_loss_that_is_not() {
 }
 
 #[test]
-fn logits_of_16_bits_have_losses_of_32() {
+fn wgpu_logits_of_16_bits_have_losses_of_32() {
     let _guard = fused_kernels();
     let (gpu, cpu) = (wgpu(), Device::flex().autodiff());
     if !gpu.supports_dtype(DType::F16) {
@@ -299,7 +299,7 @@ fn logits_of_16_bits_have_losses_of_32() {
 }
 
 #[test]
-fn the_hardest_anchors_are_those_of_the_host() {
+fn wgpu_hardest_anchors_are_those_of_the_host() {
     let _guard = fused_kernels();
     let gpu = wgpu();
     // More anchors than a workgroup has units; few different costs, so that there are ties.

@@ -71,7 +71,7 @@ fn train(kind: OptimizerKind, device: &Device) -> (Vec<TensorMap>, Vec<f64>) {
 }
 
 #[test]
-fn updates_are_those_of_the_cpu() {
+fn wgpu_updates_are_those_of_the_cpu() {
     let gpu = foveal_kernels::test_adapter().autodiff();
     for kind in [OptimizerKind::Sgd, OptimizerKind::AdamW] {
         let ((expected, norms), (found, found_norms)) = (train(kind, &Device::flex().autodiff()), train(kind, &gpu));

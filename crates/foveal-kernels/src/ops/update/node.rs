@@ -21,8 +21,8 @@ use super::{Trained, Update, UpdateRule};
 type Runtime = <CubeBackend as FusionBackend>::FusionRuntime;
 type Fused = FusionTensor<Runtime>;
 
-/// Most buffers of a kernel on adapters that can bind more. A kernel has code for each of its tensors.
-const MOST_BINDINGS: usize = 64;
+/// Most buffers of a kernel. A kernel has code for each of its tensors.
+const MOST_BUFFERS: usize = 64;
 /// Number of buffers of a kernel for its numbers, such as lengths of tensors.
 const SCALARS: usize = 1;
 
@@ -99,8 +99,13 @@ fn vector(length: usize) -> TensorSpec {
 /// The sizes of the parts in which `count` tensors are processed, with `buffers` buffers for each tensor and `others`
 /// further ones in a kernel. At most two sizes differ, so that few kernels are compiled.
 fn chunks(like: &Fused, count: usize, buffers: usize, others: usize) -> impl Iterator<Item = usize> {
-    let bindings = like.client.device().client().properties().hardware.max_bindings as usize;
-    let most = (bindings.min(MOST_BINDINGS).saturating_sub(others + SCALARS) / buffers).max(1);
+    let client = like.client.device().client();
+    // Kernels in SPIR-V get the addresses of their buffers, of which there may be any number; others bind each buffer.
+    let bindings = match crate::gpu::language(&client) {
+        "SPIR-V" => MOST_BUFFERS,
+        _ => MOST_BUFFERS.min(client.properties().hardware.max_bindings as usize),
+    };
+    let most = (bindings.saturating_sub(others + SCALARS) / buffers).max(1);
     let size = count.div_ceil(count.div_ceil(most).max(1)).max(1);
     (0..count).step_by(size).map(move |start| size.min(count - start))
 }
