@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 use foveal_anchors::{Anchors, GridSize};
 use foveal_backbone::{Backbone, BackboneNorm, Body, Fpn, StageMaps};
 use foveal_coco::CategoryInfo;
 use foveal_heads::{Head, HeadOutput};
 use foveal_image::IMAGENET_STD;
+use foveal_kernels::at_least_f32;
 use foveal_nn::{Eager, Graph, Init};
 use foveal_weights::{BackboneFile, LoadReport, TensorMap, load_backbone, load_tensors};
 
@@ -113,15 +114,7 @@ impl<G: Graph<Map = Tensor<4>, Rows = Tensor<3>>> From<NetworkOutput<G>> for Den
             GridSize { height, width }
         });
         let HeadOutput { logits, deltas } = output.rows;
-        Self { grids: grids.collect(), logits: single(logits), deltas: single(deltas) }
-    }
-}
-
-/// Converts 16-bit values to f32, in which losses and detections are computed; f32 values are returned as they are.
-fn single(values: Tensor<3>) -> Tensor<3> {
-    match values.dtype() {
-        DType::F16 | DType::BF16 => values.cast(DType::F32),
-        _ => values,
+        Self { grids: grids.collect(), logits: at_least_f32(logits), deltas: at_least_f32(deltas) }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::cpu::parallel::{GRAIN, map_planes, sum, sum_by};
 use crate::cpu::route::fused_kernel;
 use crate::cpu::statistics::{Statistics, gated_sums};
 use crate::cpu::{CpuBackend, CpuTensor};
-use crate::ops::half::{at_least_f32, cast_back};
+use crate::ops::half::{at_least_f32, cast_to};
 
 /// Result of [`batch_norm_train`]: the normalised tensor and the statistics of the batch.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ fn reference(x: Tensor<4>, weight: Tensor<1>, bias: Tensor<1>, eps: f64) -> Batc
     let centred = x - mean.clone();
     let var = mean_of(centred.clone().square());
     let scale = by_channel(weight) / (var.clone() + eps).sqrt();
-    let y = cast_back(centred * scale + by_channel(bias), dtype);
+    let y = cast_to(centred * scale + by_channel(bias), dtype);
     BatchNormOutput {
         y: y.reshape([batch, height, width, channels]).permute([0, 3, 1, 2]),
         mean: mean.detach().reshape([channels]),

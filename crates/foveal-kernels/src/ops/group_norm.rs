@@ -16,7 +16,7 @@ use crate::cpu::{CpuBackend, CpuTensor};
 use crate::ops::conv::{Level, MapSize, Maps};
 use crate::ops::elementwise::Activation;
 use crate::ops::elementwise::relu;
-use crate::ops::half::{at_least_f32, cast_back};
+use crate::ops::half::{at_least_f32, cast_to};
 
 /// Normalises each group of channels of each image by its mean and variance, scales by `weight`, shifts by `bias`, and
 /// applies the activation (Wu & He, arXiv 1803.08494). `eps` is added to the variance. `x`, `weight` and `bias` receive
@@ -65,7 +65,7 @@ fn reference(
     let centred = x.clone() - mean_of(x);
     let var = mean_of(centred.clone().square());
     let y = centred * (by_channel(weight) / (var + eps).sqrt()) + by_channel(bias);
-    cast_back(activation.reference(y), dtype).reshape([batch, height, width, channels]).permute([0, 3, 1, 2])
+    cast_to(activation.reference(y), dtype).reshape([batch, height, width, channels]).permute([0, 3, 1, 2])
 }
 
 /// Group normalisation (Wu & He, arXiv 1803.08494) of several feature maps stored in one tensor: each group of channels

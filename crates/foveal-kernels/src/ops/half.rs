@@ -1,15 +1,19 @@
 //! Feature maps of 16-bit numbers, whose statistics are computed in f32.
 use burn::tensor::{DType, Tensor};
 
-/// Converts a tensor of 16-bit numbers to f32; other tensors stay as they are.
-pub(crate) fn at_least_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    match x.dtype() {
-        DType::F16 | DType::BF16 => x.cast(DType::F32),
-        _ => x,
-    }
+/// The data type that sums over values of the type `dtype` are computed in: `f32` for types of 16 bits, which cannot hold
+/// the sums, and `dtype` for all others.
+pub(crate) fn computed_in(dtype: DType) -> DType {
+    if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype }
 }
 
-/// Converts the result of a computation that began with [`at_least_f32`] back to the type `dtype` of its input.
-pub(crate) fn cast_back<const D: usize>(y: Tensor<D>, dtype: DType) -> Tensor<D> {
+/// Converts a tensor of 16-bit floating-point numbers to `f32`; other tensors stay as they are.
+pub fn at_least_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    let dtype = computed_in(x.dtype());
+    cast_to(x, dtype)
+}
+
+/// Converts a tensor to the data type `dtype`, if it has another one.
+pub(crate) fn cast_to<const D: usize>(y: Tensor<D>, dtype: DType) -> Tensor<D> {
     if y.dtype() == dtype { y } else { y.cast(dtype) }
 }

@@ -118,10 +118,37 @@ fn sum_of_squares(tensor: &mut ParamTensor) -> Tensor<1> {
     })
 }
 
+/// The sum of the squares, in f64. Chunks are summed apart, and their sums are added in order.
 fn sum_of_slice(values: &[f32]) -> f64 {
-    let partial: Vec<f64> = values
-        .par_chunks(SUM_CHUNK)
-        .map(|chunk| chunk.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>())
-        .collect();
+    let partial: Vec<f64> = values.par_chunks(SUM_CHUNK).map(sum_of_chunk).collect();
     partial.into_iter().sum()
+}
+
+/// The sum of the squares, added one after another. The squares of eight elements are computed together, because the
+/// compiler uses vectors for them only if no sum lies between two of them.
+fn sum_of_chunk(chunk: &[f32]) -> f64 {
+    let square = |value: f32| f64::from(value) * f64::from(value);
+    let (eights, rest) = chunk.as_chunks::<8>();
+    let mut sum = 0.0;
+    for eight in eights {
+        for square in eight.map(square) {
+            sum += square;
+        }
+    }
+    rest.iter().fold(sum, |sum, value| sum + square(*value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sum_of_chunk;
+
+    #[test]
+    fn squares_are_added_in_the_order_of_the_elements() {
+        for length in [0, 1, 7, 8, 9, 1000] {
+            // Squares of very different sizes, so that another order would give another sum.
+            let values: Vec<f32> = (0..length).map(|i| (1.1f32 + i as f32).powi(i % 13 - 6)).collect();
+            let plain = values.iter().fold(0.0, |sum, v| sum + f64::from(*v) * f64::from(*v));
+            assert_eq!(sum_of_chunk(&values).to_bits(), plain.to_bits(), "{length} elements");
+        }
+    }
 }

@@ -205,16 +205,16 @@ pub(super) fn from_rows<E: Float>(
         let x = pixel - line * width;
         let image = line / height;
         let y = line - image * height;
-        let cell = channel / values;
-        let value = channel - cell * values;
+        let anchor = channel / values;
+        let value = channel - anchor * values;
         let mut found = E::cast_from(0.0f32);
         #[unroll]
         for level in 0..CANVAS_LEVELS {
             let place = &places[level];
             if covers(place, y, x) {
                 let within = place.first + (y - place.top) * place.width + (x - place.left);
-                let anchor = within * (channels / values) + cell;
-                found = rows[image * rows.stride(0) + anchor * rows.stride(1) + value * rows.stride(2)];
+                let row = within * (channels / values) + anchor;
+                found = rows[image * rows.stride(0) + row * rows.stride(1) + value * rows.stride(2)];
             }
         }
         canvas[at] = found;

@@ -64,7 +64,7 @@ type TensorSpec = burn::backend::fusion::custom::TensorSpec;
 #[cfg(feature = "wgpu")]
 fn loss_spec(logits: &TensorSpec, _classes: &TensorSpec, plan: &Plan, _reference: &bool) -> (TensorSpec, TensorSpec) {
     let [_, classes] = logits.shape.dims();
-    let dtype = super::reference::computed_in(logits.dtype);
+    let dtype = crate::ops::half::computed_in(logits.dtype);
     let values = plan.breakdown.map_or(0, |_| super::BreakdownLayout::values(classes));
     (TensorSpec::new([1].into(), dtype), TensorSpec::new([2 + values].into(), dtype))
 }

@@ -1,10 +1,11 @@
 //! The reference of the class loss and its gradient in Burn's operations, for all backends and data types.
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
-use burn::tensor::{DType, Shape, Slice, TensorData};
+use burn::tensor::{Shape, Slice, TensorData};
 
 use super::breakdown::{BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, breakdown_bin_start};
 use super::{BACKGROUND, Columns, Plan};
+use crate::ops::half::computed_in;
 
 /// The result of the class loss in Burn's operations: loss, sums and gradient.
 pub(super) struct Composed<B: Backend> {
@@ -22,12 +23,6 @@ fn times<B: Backend>(t: FloatTensor<B>, s: f32) -> FloatTensor<B> {
 
 fn plus<B: Backend>(t: FloatTensor<B>, s: f32) -> FloatTensor<B> {
     B::float_add_scalar(t, s.into())
-}
-
-/// The data type that the loss of logits of this type is computed in: `f32` for types of 16 bits, which cannot hold the
-/// sums.
-pub(super) fn computed_in(logits: DType) -> DType {
-    if matches!(logits, DType::F16 | DType::BF16) { DType::F32 } else { logits }
 }
 
 /// Multiplies by a tensor of one value, in the data type of that value. Returns the data type of `t`.
