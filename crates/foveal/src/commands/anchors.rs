@@ -10,10 +10,11 @@ use foveal_data::{Opened, SetCoverage};
 use serde_json::{Map, Value, json};
 
 use crate::args::{AnchorsCommand, Common, SplitArg};
+use crate::config::{self, Loaded};
 use crate::console::note;
 use crate::failure::DONE;
 use crate::outputs::Files;
-use crate::{config, output};
+use crate::output;
 
 /// Runs a subcommand of `foveal anchors` and returns its exit code.
 ///
@@ -26,8 +27,8 @@ pub(super) fn run(command: AnchorsCommand, common: &Common) -> Result<u8> {
 }
 
 fn report(path: &Path, split: SplitArg, json: Option<&Path>, common: &Common) -> Result<u8> {
-    let config = config::load(Some(path), &common.set)?;
-    Files::new().read("configuration", [path]).read_config(&config).write("--json", json).check()?;
+    let Loaded { config, files } = config::open(Some(path), &common.set)?;
+    Files::new().read("configuration", &files).read_config(&config).write("--json", json).check()?;
     let Opened { dataset, report } = match split {
         SplitArg::Train => config.data.open_train()?,
         SplitArg::Val => config.data.open_val()?,

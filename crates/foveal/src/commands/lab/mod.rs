@@ -69,6 +69,8 @@ pub(super) fn run(args: &LabArgs, common: &Common) -> Result<u8> {
 struct Lab {
     /// The configuration without the changes of an arm.
     base: RunConfig,
+    /// The configuration file and the files that it extends.
+    files: Vec<PathBuf>,
     /// The arms to compare.
     set: ArmSet,
     /// The seeds of each arm.
@@ -89,7 +91,8 @@ impl Lab {
     fn plan(args: &LabArgs, common: &Common) -> Result<Self> {
         let seeds = seeds(&args.seeds)?;
         let set = ArmSet::load(&args.arms, &args.only)?;
-        let base = config::load(Some(&args.config), &common.set)?;
+        let layers = config::layers(&args.config)?;
+        let base = config::with_sets(layers.clone(), &common.set)?;
         if base.train.overfit > 0 {
             return Err(
                 Usage("train.overfit: expected 0, because a lab compares on the validation set".to_owned()).into()
@@ -101,7 +104,7 @@ impl Lab {
         let mut jobs: Vec<Job> = Vec::new();
         for &seed in &seeds {
             for arm in &set.arms {
-                let config = arm.resolve(&args.config, &common.set, folder, seed)?;
+                let config = arm.resolve(&layers, &common.set, folder, seed)?;
                 if let Some(key) = other_validation(&base, &config) {
                     bail!("arm {} changes {key}, but all arms must share one validation set", arm.name);
                 }
@@ -109,7 +112,8 @@ impl Lab {
                 jobs.push(Job { config, folder, name: format!("arm {}, seed {seed}", arm.name) });
             }
         }
-        Ok(Self { base, set, seeds, jobs, out, resamples: args.resamples as usize })
+        let files = config::files_of(&layers);
+        Ok(Self { base, files, set, seeds, jobs, out, resamples: args.resamples as usize })
     }
 
     /// Checks that no file of the lab is one of its inputs.
@@ -120,7 +124,7 @@ impl Lab {
         let results = RESULTS.map(|name| self.out.join(name));
         let runs: Vec<PathBuf> = self.jobs.iter().flat_map(Job::files).collect();
         // The name of a built-in set of arms is no file, and nothing is compared with it.
-        let files = Files::new().read("configuration", [&args.config]).read("file of arms", [&args.arms]);
+        let files = Files::new().read("configuration", &self.files).read("file of arms", [&args.arms]);
         let files = self.jobs.iter().fold(files, |files, job| files.read_named(&job.config));
         files.write("--out", &results).write("--out", &runs).write("--json", &args.json).check()?;
         // The lab's own figure is an image, and the folder of the images may be one above it.

@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 use super::weights::{Repeats, beta_for, imbalance};
 use crate::args::{Common, SplitArg, SuggestArgs};
+use crate::config::{self, Loaded};
 use crate::console::note;
 use crate::failure::DONE;
-use crate::output::significant;
+use crate::output::{self, significant};
 use crate::outputs::Files;
-use crate::{config, output};
 
 /// Candidates for the prior: that of the paper (arXiv 1708.02002, section 4.1), and smaller ones.
 const PRIORS: [f64; 10] = [0.01, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5];
@@ -38,9 +38,9 @@ const ENOUGH: f64 = 1.5;
 /// # Errors
 /// If the configuration or the annotations cannot be used, or the set contains no objects to train on.
 pub(super) fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
-    let config = config::load(Some(&args.config), &common.set)?;
+    let Loaded { config, files } = config::open(Some(&args.config), &common.set)?;
     Files::new()
-        .read("configuration", [&args.config])
+        .read("configuration", &files)
         .read("annotation file", &args.annotations)
         .read_config(&config)
         .write("--json", &args.json)
