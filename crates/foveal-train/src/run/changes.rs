@@ -57,8 +57,11 @@ fn effect(key: &str, old: &Value, new: &Value, config: &RunConfig) -> Effect {
     match key {
         // The state has either an average of the weights or none.
         "train.ema" if is_zero(old) != is_zero(new) => Effect::Impossible,
-        // Only a cosine depends on the number of epochs.
-        "train.epochs" if config.train.schedule != ScheduleKind::Cosine => Effect::Harmless,
+        // Only a cosine that ends with the run depends on the number of epochs, and only a cosine on its own end.
+        "train.epochs" if config.train.schedule != ScheduleKind::Cosine || config.train.cosine_epochs > 0.0 => {
+            Effect::Harmless
+        }
+        "train.cosine_epochs" if config.train.schedule != ScheduleKind::Cosine => Effect::Harmless,
         _ if HARMLESS.iter().any(within) => Effect::Harmless,
         _ if IMPOSSIBLE.iter().any(within) => Effect::Impossible,
         _ => Effect::Training,
@@ -291,12 +294,24 @@ mod tests {
     #[test]
     fn epochs_matter_to_a_cosine_alone_and_other_settings_are_told() {
         assert!(resumed(|c, _| c.train.epochs += 1, false).is_ok());
+        assert!(resumed(|c, _| c.train.cosine_epochs = 1.5, false).is_ok());
         let mut cosine = tiny();
         cosine.train.schedule = ScheduleKind::Cosine;
         let mut longer = cosine.clone();
         longer.train.epochs += 1;
         let result = compare(&premises(&cosine), &premises(&longer), &longer, Path::new("r"), false, &mut Silent);
         assert!(matches!(result, Err(TrainError::Changed { .. })), "{result:?}");
+        // With an end of its own the cosine does not follow the epochs, but its end matters.
+        let ends = |end: f64, epochs: usize| {
+            let mut config = cosine.clone();
+            (config.train.cosine_epochs, config.train.epochs) = (end, epochs);
+            config
+        };
+        let (old, longer, later) = (ends(1.5, 2), ends(1.5, 4), ends(1.75, 2));
+        let check = |new: &RunConfig| compare(&premises(&old), &premises(new), new, Path::new("r"), false, &mut Silent);
+        check(&longer).unwrap();
+        let error = check(&later).unwrap_err();
+        assert!(matches!(&error, TrainError::Changed { changes, .. } if changes.contains("cosine_epochs")), "{error}");
 
         #[derive(Default)]
         struct Messages(Vec<String>);

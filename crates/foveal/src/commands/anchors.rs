@@ -13,8 +13,8 @@ use crate::args::{AnchorsCommand, Common, SplitArg};
 use crate::config::{self, Loaded};
 use crate::console::note;
 use crate::failure::DONE;
-use crate::outputs::Files;
 use crate::output;
+use crate::outputs::Files;
 
 /// Runs a subcommand of `foveal anchors` and returns its exit code.
 ///

@@ -11,8 +11,8 @@ use crate::args::{CheckArgs, Common, ConvertCommand, DataCommand, DataSetArgs, D
 use crate::config::{self, Loaded};
 use crate::console::note;
 use crate::failure::{DONE, FAILED};
-use crate::outputs::Files;
 use crate::output;
+use crate::outputs::Files;
 
 /// Runs a subcommand of `foveal data` and returns its exit code.
 ///

@@ -32,7 +32,8 @@ pub(crate) fn layers(path: &Path) -> Result<Vec<Layer>> {
         };
         next = base(&mut table, &path)?;
         layer::resolve_paths(&mut table, folder_of(&path));
-        if chain.is_empty() && !table.contains_key("name")
+        if chain.is_empty()
+            && !table.contains_key("name")
             && let Some(stem) = path.file_stem()
         {
             let plain = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
@@ -121,10 +122,7 @@ mod tests {
     #[test]
     fn a_file_overrides_the_files_that_it_extends() {
         let dir = folder(&[
-            (
-                "mine.toml",
-                "extends = \"common/base.toml\"\n[train]\nlr = 0.5\n[data.train]\nimages = \"pics\"",
-            ),
+            ("mine.toml", "extends = \"common/base.toml\"\n[train]\nlr = 0.5\n[data.train]\nimages = \"pics\""),
             (
                 "common/base.toml",
                 "extends = \"../root.toml\"\nname = \"base\"\n[train]\nlr = 0.25\nepochs = 3\n[data.train]\n\
@@ -167,7 +165,10 @@ mod tests {
         starts(error(&[a, ("b.toml", "\ntrain = [")]), "a.toml: extends: b.toml:2: invalid TOML");
         starts(error(&[a]), "a.toml: extends: cannot read the configuration b.toml");
         // The value of the file above counts, and so does its error.
-        starts(error(&[("a.toml", "extends = \"b.toml\"\ntrain.lr = -2"), ("b.toml", "train.lr = 1")]), "a.toml: train.lr");
+        starts(
+            error(&[("a.toml", "extends = \"b.toml\"\ntrain.lr = -2"), ("b.toml", "train.lr = 1")]),
+            "a.toml: train.lr",
+        );
         for wrong in ["7", "\"\"", "[\"b.toml\"]"] {
             let text = error(&[("a.toml", &format!("extends = {wrong}"))]);
             assert!(text.starts_with("a.toml: extends: expected the path") && text.ends_with(wrong), "{text}");

@@ -72,7 +72,9 @@ impl Layer {
             return Err(wrong().into());
         }
         if parts[0] == EXTENDS {
-            return Err(Usage(format!("--set {text}: {ONLY_FILES}; write a file with the key, or set the values")).into());
+            return Err(
+                Usage(format!("--set {text}: {ONLY_FILES}; write a file with the key, or set the values")).into()
+            );
         }
         let last = parts.pop().ok_or_else(wrong)?;
         let mut table = Table::from_iter([(last.to_owned(), parse_value(value.trim()))]);

@@ -4,6 +4,8 @@ pub(crate) mod checkpoint;
 mod file;
 mod keys;
 mod layer;
+#[cfg(test)]
+mod recipes;
 mod schema;
 
 use std::path::{Path, PathBuf};

@@ -13,12 +13,15 @@ use crate::config::{self, Layer};
 use crate::failure::Usage;
 
 /// The built-in sets of arms: name and TOML text.
-const SETS: [(&str, &str); 5] = [
+const SETS: [(&str, &str); 8] = [
     ("table1", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/table1.toml"))),
     ("gamma", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/gamma.toml"))),
     ("alpha", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/alpha.toml"))),
     ("rare-classes", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/rare-classes.toml"))),
     ("pi", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/pi.toml"))),
+    ("assign", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/assign.toml"))),
+    ("augment", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/augment.toml"))),
+    ("recipe", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/recipe.toml"))),
 ];
 
 /// A set of arms.
