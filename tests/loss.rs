@@ -83,6 +83,14 @@ fn suggest_counts_without_images() {
     let other = ["loss", "suggest", "tiny.toml", "--annotations", "val.json", "--images", "2", "--json", "-"];
     let other = place.run(&other).succeeds().json();
     assert_eq!((&other["counts"]["pictures"], &other["counts"]["matched_pictures"]), (&IMAGES.into(), &2.into()));
+    // The class loss of the configuration is kept if it is the quality focal loss.
+    let proposed = |sets: &[&str]| {
+        let text = place.run(&[&["loss", "suggest", "tiny.toml"], sets].concat()).succeeds().stdout;
+        text.split_once("Proposed settings").unwrap().1.to_owned()
+    };
+    assert!(proposed(&[]).contains("[loss]\nkind = \"focal\"\nalpha = "));
+    let quality = proposed(&["--set", "loss.kind=quality_focal"]);
+    assert!(quality.contains("[loss]\nkind = \"quality_focal\"\ngamma = 2.0\n"), "{quality}");
     place.write("none.json", r#"{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}"#);
     place.run(&["loss", "suggest", "tiny.toml", "--annotations", "none.json"]).fails(1, &["no object"]);
 }

@@ -214,7 +214,7 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
         arch.name(),
         arguments.join(", ")
     );
-    if arch == TorchvisionArch::V1 && model.norm == BackboneNorm::Batch {
+    if arch == TorchvisionArch::V1 && matches!(model.norm, BackboneNorm::Batch | BackboneNorm::FrozenStatistics) {
         note += "# Without weights_backbone, torchvision builds BatchNorm2d, which this checkpoint needs.\n";
     }
     if model.norm_eps != foveal_nn::NORM_EPS {

@@ -53,7 +53,8 @@ impl Simulated {
         Self::convolved(layer, layer.weight.val(), bias, x, Rest { residual: None, activation })
     }
 
-    /// Computes a convolution, a norm, a sum and an activation. A frozen norm is folded into the convolution.
+    /// Computes a convolution, a norm, a sum and an activation. A norm by stored statistics is folded into the
+    /// convolution.
     fn normed(layer: &Conv2d, norm: &Norm, x: Tensor<4>, rest: Rest) -> Tensor<4> {
         if !layer.runs_as_one(norm) {
             let y = Self::biased(layer, x, Activation::None);
@@ -168,7 +169,7 @@ mod tests {
         let conv = Conv2d::same(tensor([4, 4, 3, 3], 0.037), None, 1);
         let biased = Conv2d::same(tensor([4, 4, 3, 3], 0.037), Some(Tensor::full([4], 0.123, &device)), 1);
         let x = Simulated::rounded(tensor([1, 4, 8, 8], 0.11));
-        for kind in [NormKind::Frozen, NormKind::Batch, NormKind::Group { groups: 2 }] {
+        for kind in [NormKind::Frozen, NormKind::FrozenStatistics, NormKind::Batch, NormKind::Group { groups: 2 }] {
             let norm = Norm::new(4, kind, NORM_EPS, &device);
             for layer in [&conv, &biased] {
                 let run = |residual: Option<Tensor<4>>| {

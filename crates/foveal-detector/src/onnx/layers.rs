@@ -48,7 +48,7 @@ impl ConvLayer {
                 NormKind::Group { groups } => {
                     (folded, Some(GroupNorm::new(builder, &format!("{name}.norm"), norm, groups)))
                 }
-                NormKind::Frozen | NormKind::Batch => (folded.with(norm), None),
+                NormKind::Frozen | NormKind::FrozenStatistics | NormKind::Batch => (folded.with(norm), None),
             },
         };
         Self { group_norm, ..Self::of(builder, name, conv, folded) }

@@ -81,12 +81,12 @@ impl RunConfig {
 
     /// Checks combinations of values from different sections.
     fn validate_together(&self) -> Result<(), SettingError> {
-        let frozen = self.model.norm == BackboneNorm::FrozenBatch;
+        let fixed = self.model.norm.has_fixed_statistics();
         check::that(
-            frozen || (self.model.norm_eps as f32).is_normal(),
+            fixed || (self.model.norm_eps as f32).is_normal(),
             "model.norm_eps",
             "a number above 0 (norms whose statistics are computed divide by 0 where all values are equal; 0 is for \
-             model.norm = \"frozen_batch\")",
+             model.norm = \"frozen_batch\" or \"frozen_statistics\")",
             &self.model.norm_eps,
         )?;
         let size = self.data.fixed_size.unwrap_or([self.data.min_size, self.data.max_size]);

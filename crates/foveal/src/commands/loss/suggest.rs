@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use foveal_base::printable;
-use foveal_criterion::{PairLoss, Scores, effective_number, inverse_frequency, prior_bias};
+use foveal_criterion::{ClassLossKind, PairLoss, Scores, effective_number, inverse_frequency, prior_bias};
 use foveal_data::shapes::Split;
 use foveal_data::{Opened, Source, TargetCounts};
 use foveal_train::RunConfig;
@@ -23,6 +23,8 @@ use crate::outputs::Files;
 const PRIORS: [f64; 10] = [0.01, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5];
 /// Candidates for alpha and gamma: table 1b of arXiv 1708.02002.
 const FOCAL: [[f64; 2]; 5] = [[0.75, 0.0], [0.5, 0.5], [0.25, 1.0], [0.25, 2.0], [0.25, 5.0]];
+/// The best `beta` of the quality focal loss, which is its `gamma` (Li et al., arXiv 2006.04388, below equation 2).
+const QUALITY_GAMMA: f64 = 2.0;
 /// p_t of the positives in the state of training that alpha and gamma are compared in: undecided.
 const UNDECIDED: f64 = 0.5;
 /// p_t of the negatives in the state of training that alpha and gamma are compared in: easy.
@@ -55,12 +57,17 @@ pub(super) fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
     }
     let prior = Prior::of(counts.negatives_per_positive());
     let focal = Focal::of(counts.negatives_per_positive());
+    let is_quality = config.loss.kind == ClassLossKind::QualityFocal;
     let classes = Classes::of(&counts);
     let mut text = describe(&counts);
     text += &prior.explain();
     text += &focal.explain();
+    if is_quality {
+        text += &explain_quality();
+    }
     text += &classes.explain(&counts);
-    text += &format!("\nProposed settings for the configuration:\n\n{}", snippet(&prior, &focal, &classes));
+    let snippet = snippet(&prior, (!is_quality).then_some(&focal), &classes);
+    text += &format!("\nProposed settings for the configuration:\n\n{snippet}");
     text += "\nTo compare settings by experiment: foveal lab CONFIG --arms SET (gamma, alpha, pi or rare-classes)\n";
     let json = json!({
         "counts": counts, "negatives_per_positive": counts.negatives_per_positive(),
@@ -204,6 +211,14 @@ impl Focal {
     }
 }
 
+/// The proposal for a configuration that selects the quality focal loss.
+fn explain_quality() -> String {
+    format!(
+        "\nQuality focal loss, which the configuration selects (loss.kind): gamma {QUALITY_GAMMA}\n  \
+         Source: the best value on COCO; there is no alpha (arXiv 2006.04388, below equation 2).\n"
+    )
+}
+
 /// The proposal for rare classes.
 struct Classes {
     /// Objects of the most frequent class over those of the rarest class.
@@ -314,12 +329,13 @@ impl Classes {
     }
 }
 
-/// The proposals as TOML.
-fn snippet(prior: &Prior, focal: &Focal, classes: &Classes) -> String {
-    let mut text = format!(
-        "[model.head]\nprior = {}\n\n[loss]\nkind = \"focal\"\nalpha = {:?}\ngamma = {:?}\n",
-        prior.value, focal.alpha, focal.gamma
-    );
+/// The proposals as TOML. Without a proposal for the focal loss, the class loss is the quality focal loss.
+fn snippet(prior: &Prior, focal: Option<&Focal>, classes: &Classes) -> String {
+    let mut text = format!("[model.head]\nprior = {}\n\n[loss]\n", prior.value);
+    text += &match focal {
+        Some(focal) => format!("kind = \"focal\"\nalpha = {:?}\ngamma = {:?}\n", focal.alpha, focal.gamma),
+        None => format!("kind = \"quality_focal\"\ngamma = {QUALITY_GAMMA:?}\n"),
+    };
     text += &match classes.remedy {
         Remedy::None => String::new(),
         Remedy::Weights => {
