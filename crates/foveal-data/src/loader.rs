@@ -12,12 +12,11 @@ use foveal_image::{ImageBatch, ImageFrame};
 
 use crate::sample::{Sample, SampleMaker};
 use crate::sampler::epoch_order;
-use crate::{DataConfig, DataError, Dataset, OnError, Problem, Skipped, Stream};
+use crate::transforms::{REPLACEMENTS, unloadable};
+use crate::{DataConfig, DataError, Dataset, OnError, Skipped, Stream};
 
 /// Number of padded image sizes whose anchors are cached. The anchors of one size of 800 pixels take about 3 MB.
 const CACHED_SIZES: usize = 16;
-/// Number of other images that are tried in training in place of an image that cannot be loaded.
-const REPLACEMENTS: u64 = 10;
 /// Key that separates the random stream of the replacements from those of the samples.
 const REPLACE: u64 = 12;
 
@@ -67,6 +66,9 @@ pub struct LoaderOptions {
     /// Number of batches at the start of the epoch that are left out, so that an epoch can be continued in its middle.
     /// The other batches are those of the whole epoch.
     pub first: usize,
+    /// Number of epochs of the run, whose last `data.augment.close_epochs` leave out the strong transforms. `None` if no
+    /// epoch is one of the last.
+    pub epochs: Option<usize>,
 }
 
 /// An iterator over the batches of one epoch, made by [`loader`]. The batches and their order do not depend on the
@@ -99,8 +101,7 @@ pub fn loader(dataset: Arc<Dataset>, config: &DataConfig, options: LoaderOptions
         order.chunks(options.batch_size).map(<[usize]>::to_vec).skip(options.first).collect();
     let workers = config.worker_count().min(batches.len());
     let shared = Arc::new(Shared {
-        maker: SampleMaker::new(config, options.training, options.seed, epoch),
-        on_error: config.on_error,
+        maker: SampleMaker::new(config, &options, epoch),
         ahead: workers + config.queue,
         dataset,
         batches,
@@ -184,7 +185,6 @@ impl Drop for Loader {
 struct Shared {
     dataset: Arc<Dataset>,
     maker: SampleMaker,
-    on_error: OnError,
     options: LoaderOptions,
     batches: Vec<Vec<usize>>,
     /// Number of batches that may be started in advance of the next one to be delivered.
@@ -264,19 +264,14 @@ impl Shared {
     /// Makes the sample of an image. If the image cannot be loaded and `on_error` is `skip`, the result is a sample of
     /// another image in training, otherwise `None`.
     fn sample(&self, index: usize, skipped: &mut Vec<Skipped>) -> Result<Option<Sample>, DataError> {
-        let SampleMaker { seed, epoch, .. } = self.maker;
+        let SampleMaker { seed, epoch, on_error, .. } = self.maker;
         let mut random = Stream::new(&[seed, epoch, index as u64, REPLACE]);
         let mut wanted = index;
         for _ in 0..=REPLACEMENTS {
-            match self.maker.make(&self.dataset, wanted) {
+            match self.maker.make(&self.dataset, wanted, skipped) {
                 Ok(sample) => return Ok(Some(sample)),
-                Err(error) if self.on_error == OnError::Fail => return Err(error),
-                Err(error) => skipped.push(Skipped {
-                    image_id: self.dataset.record(wanted).image_id,
-                    annotation_id: None,
-                    problem: Problem::BrokenImage,
-                    reason: error.to_string(),
-                }),
+                Err(error) if on_error == OnError::Fail => return Err(error),
+                Err(error) => skipped.push(unloadable(&self.dataset, wanted, &error)),
             }
             if !self.options.training {
                 return Ok(None);

@@ -85,6 +85,7 @@ impl Place {
             anchors: anchors(),
             matcher: MatcherConfig::default(),
             first: 0,
+            epochs: None,
         };
         let dataset = Arc::new(self.config.open_train().unwrap().dataset);
         let mut tally = BTreeMap::new();

@@ -38,6 +38,7 @@ fn options(training: bool) -> LoaderOptions {
         anchors: AnchorConfig::default(),
         matcher: MatcherConfig::default(),
         first: 0,
+        epochs: None,
     }
 }
 

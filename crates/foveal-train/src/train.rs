@@ -195,6 +195,7 @@ impl Trainer<'_> {
             anchors: self.session.meta.model.anchors.clone(),
             matcher: self.config.matcher,
             first,
+            epochs: Some(self.config.train.epochs),
         };
         loader(Arc::clone(&self.sets.train), &self.config.data, options, epoch as u64 - 1)
     }
