@@ -237,8 +237,9 @@ fn fingerprint(config: &RunConfig) -> Result<Value> {
 }
 
 /// Gives a configuration a number of optimizer steps, and fits the whole schedule to them: milestones and the end of a
-/// cosine move with the length of the run, and the warm-up is at most the same share of it as before. The network is
-/// evaluated only at the end, because a lab compares the last weights.
+/// cosine move with the length of the run, the last epochs without strong augmentation stay the same share of it, in whole
+/// epochs, and the warm-up is at most the same share as before. The network is evaluated only at the end, because a lab
+/// compares the last weights.
 fn fit(config: &mut RunConfig, steps: u64, steps_per_epoch: usize) {
     let train = &mut config.train;
     let epochs = steps as f64 / steps_per_epoch.max(1) as f64;
@@ -249,6 +250,10 @@ fn fit(config: &mut RunConfig, steps: u64, steps_per_epoch: usize) {
     }
     let warm_up = (train.warmup_steps as f64 * ratio).round() as usize;
     train.warmup_steps = warm_up.min(train.warmup_steps);
+    let closing = &mut config.data.augment.close_epochs;
+    if *closing > 0 {
+        *closing = ((*closing as f64 * ratio).round() as usize).max(1);
+    }
     (train.epochs, train.max_steps, train.eval_every) = (epochs.ceil() as usize, steps as usize, 0);
 }
 
@@ -261,6 +266,8 @@ mod tests {
         let mut config = RunConfig::default();
         let train = &mut config.train;
         (train.epochs, train.warmup_steps, train.eval_every) = (12, 100, 3);
+        config.data.augment.close_epochs = 2;
+        let train = &mut config.train;
         train.milestones = vec![8.0, 11.0];
         let same = |config: &RunConfig, factor: f64| {
             let found = &config.train.milestones;
@@ -272,12 +279,16 @@ mod tests {
         same(&short, 0.25);
         let train = &short.train;
         assert_eq!((train.epochs, train.max_steps, train.warmup_steps, train.eval_every), (3, 150, 25, 0));
-        assert_eq!(train.cosine_epochs, 0.0);
+        assert_eq!((train.cosine_epochs, short.data.augment.close_epochs), (0.0, 1));
         // Twice as long: the warm-up does not grow.
         let mut long = config.clone();
         fit(&mut long, 1200, 50);
         same(&long, 2.0);
         assert_eq!((long.train.epochs, long.train.max_steps, long.train.warmup_steps), (24, 1200, 100));
+        assert_eq!(long.data.augment.close_epochs, 4);
+        long.data.augment.close_epochs = 0;
+        fit(&mut long, 600, 50);
+        assert_eq!(long.data.augment.close_epochs, 0);
         // A part of an epoch. The cosine ends with the last step.
         config.train.schedule = ScheduleKind::Cosine;
         fit(&mut config, 170, 50);
