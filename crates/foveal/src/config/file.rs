@@ -129,6 +129,7 @@ mod tests {
                  images = \"other\"\nannotations = \"a.json\"\n[model]\nweights = \"w.pth\"",
             ),
             ("root.toml", "[train]\nepochs = 9\nseed = 4\nmilestones = [1, 2]\n[data.val]\nimages = \"val\""),
+            ("val/1.png", ""),
         ]);
         let file = dir.path().join("mine.toml");
         let Loaded { config, files } = open(Some(&file), &["train.lr=2".to_owned()]).unwrap();
