@@ -108,7 +108,7 @@ fn models() -> [(&'static str, ModelConfig); 6] {
         ),
         ("resnext50", relative(BackboneKind::ResNeXt50_32x4d)),
         ("resnext101", relative(BackboneKind::ResNeXt101_64x4d)),
-        ("wide", relative(BackboneKind::WideResNet50_2)),
+        ("wide", ModelConfig { norm: BackboneNorm::FrozenStatistics, ..relative(BackboneKind::WideResNet50_2) }),
     ]
 }
 

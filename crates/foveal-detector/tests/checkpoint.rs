@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use foveal_backbone::{BackboneKind, BackboneNorm};
+use foveal_backbone::{BackboneKind, BackboneNorm, Body};
 use foveal_coco::CategoryInfo;
 use foveal_detector::{Checkpoint, CheckpointMeta, Detector, DetectorError, ModelConfig, PostprocessConfig};
 use foveal_image::{Preprocess, RgbImage};
@@ -287,5 +287,23 @@ fn numbers_that_no_network_has_are_refused() {
 fn contradictions_in_the_config_are_errors() {
     let build = |c: ModelConfig| c.build(2, 0, &Device::flex()).map(|_| ()).unwrap_err().to_string();
     assert!(build(ModelConfig { norm: BackboneNorm::FrozenBatch, ..config() }).contains("model.weights"));
+    let fixed = build(ModelConfig { norm: BackboneNorm::FrozenStatistics, ..config() });
+    assert!(fixed.contains("model.norm = \"frozen_statistics\"") && fixed.contains("model.weights"), "{fixed}");
     assert!(build(ModelConfig { freeze_stages: 6, ..config() }).contains("model.freeze_stages"));
+}
+
+/// Scale and shift are trained except in the frozen stem, and a forward pass leaves the statistics of the checkpoint.
+#[test]
+fn fixed_statistics_come_from_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = Some(saved(dir.path()));
+    let config = ModelConfig { norm: BackboneNorm::FrozenStatistics, weights, freeze_stages: 1, ..config() };
+    let built = config.build(2, 0, &Device::flex().autodiff()).unwrap();
+    assert_eq!(built.config.live_norms, Vec::<String>::new());
+    assert_eq!(built.differences, ["model.norm is FrozenStatistics, but Batch in the checkpoint"]);
+    let Body::ResNet(net) = &built.model.backbone.body;
+    assert!(!net.bn1.weight.is_require_grad() && !net.bn1.bias.is_require_grad());
+    let norm = &net.layer1[0].bn1;
+    assert!(norm.weight.is_require_grad() && norm.bias.is_require_grad());
+    assert!((0..4).all(|stage| !net.keeps_statistics(stage)));
 }

@@ -46,6 +46,26 @@ fn frozen_stages_keep_no_maps() {
     assert!(frozen.trained_parameters < all.trained_parameters);
 }
 
+/// The norms of a ResNet-50 have 26,560 channels, each with a scale and a shift that are trained and two statistics that are
+/// not. They keep no more maps than frozen norms, and in frozen stages nothing of them is trained.
+#[test]
+fn fixed_statistics_train_scale_and_shift() {
+    let mut model = TorchvisionArch::V1.model();
+    let size = InputSize { batch: 1, height: 64, width: 64 };
+    let frozen = model.count(CHANNELS, size);
+    model.norm = foveal_backbone::BackboneNorm::FrozenStatistics;
+    let fixed = model.count(CHANNELS, size);
+    assert_eq!(fixed.trained_parameters, frozen.trained_parameters + 2 * 26_560);
+    assert_eq!(sum(&fixed, |layer| layer.parameters), sum(&frozen, |layer| layer.parameters) + 2 * 26_560);
+    assert_eq!(sum(&fixed, |layer| layer.buffers), 2 * 26_560);
+    assert_eq!((fixed.stage_bytes, fixed.head_bytes), (frozen.stage_bytes, frozen.head_bytes));
+    let pyramid_and_heads = |norm| {
+        let model = foveal_detector::ModelConfig { norm, freeze_stages: 5, ..model.clone() };
+        model.count(CHANNELS, size).trained_parameters
+    };
+    assert_eq!(pyramid_and_heads(model.norm), pyramid_and_heads(foveal_backbone::BackboneNorm::FrozenBatch));
+}
+
 /// The input of the 7x7 stem, unfolded: `[400 * 400, 3 * 7 * 7]` in f32 for a square of 800 pixels. Where the stem is
 /// frozen, that of a 3x3 layer on the map of P3: `[100 * 100, 256 * 3 * 3]`; layer1's has as many values.
 #[test]

@@ -75,7 +75,7 @@ fn close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
 
 /// Compares the quality focal loss with class weights and an exponent by class, together with every box loss under each
 /// normalizer, and all gradients. `tolerance` is relative to the largest value of a tensor.
-pub fn quality_focal_and_every_box_loss(device: &Device, tolerance: f32) {
+pub(crate) fn quality_focal_and_every_box_loss(device: &Device, tolerance: f32) {
     let device = device.clone().autodiff();
     let fixture = Fixture::read();
     let targets = fixture.targets();
