@@ -78,6 +78,15 @@ fn suggest_counts_without_images() {
     let of_classes = counts["classes"].as_array().unwrap().iter().map(|class| class["positives"].as_u64().unwrap());
     assert_eq!(of_classes.sum::<u64>(), counts["positives"].as_u64().unwrap());
     assert_eq!(counts["classes"][1]["name"], "青");
+    // ATSS ignores no anchor outside crowd regions. The objects without an anchor are those of the classes.
+    let atss = ["loss", "suggest", "tiny.toml", "--set", "matcher.kind=atss", "--json", "-"];
+    let by_atss = &place.run(&atss).succeeds().json()["counts"];
+    assert!(by_atss["ignored"] == 0 && by_atss["positives"] != counts["positives"], "{by_atss}");
+    for counts in [counts, by_atss] {
+        let classes = counts["classes"].as_array().unwrap().iter();
+        let lost = classes.map(|class| class["objects_without_anchor"].as_u64().unwrap());
+        assert_eq!(lost.sum::<u64>(), counts["objects_without_anchor"].as_u64().unwrap());
+    }
     // Both classes are in every image, so no remedy is proposed.
     assert_eq!((json["imbalance"].as_f64(), json["remedy"].as_str()), (Some(1.0), Some("none")));
     let other = ["loss", "suggest", "tiny.toml", "--annotations", "val.json", "--images", "2", "--json", "-"];

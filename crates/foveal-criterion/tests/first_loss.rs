@@ -96,7 +96,7 @@ impl Trial {
                     })
                     .collect();
                 let of: Vec<u32> = objects.iter().map(|_| random.below(classes) as u32).collect();
-                image_targets(&boxes.boxes, &objects, &of, &[], &matcher)
+                image_targets(&boxes, &objects, &of, &[], &matcher)
             })
             .collect();
         let normalizer = match random.below(3) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use foveal_anchors::{ImageTargets, MatcherConfig, image_targets};
+use foveal_anchors::{Anchors, MatchedImage, MatcherConfig, match_image};
 use foveal_boxes::BBox;
 use foveal_image::{Prepared, Preprocess, RgbImage, Staged, padded_length};
 
@@ -55,9 +55,9 @@ pub(crate) struct PlacedObjects {
 }
 
 impl PlacedObjects {
-    /// Returns the training targets of `anchors`, the boxes of all anchors of the padded image in pixels.
-    pub(crate) fn targets(&self, anchors: &[BBox], matcher: &MatcherConfig) -> ImageTargets {
-        image_targets(anchors, &self.boxes, &self.classes, &self.crowds, matcher)
+    /// Returns the training targets of `anchors`, those of the padded image, and the objects that got none of them.
+    pub(crate) fn targets(&self, anchors: &Anchors, matcher: &MatcherConfig) -> MatchedImage {
+        match_image(anchors, &self.boxes, &self.classes, &self.crowds, matcher)
     }
 }
 

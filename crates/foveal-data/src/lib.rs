@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! DataConfig::open_train -> Opened { dataset, report }
-//! loader(dataset, config, options, epoch) -> Loader, an iterator over Batch { images, targets, info }
+//! loader(dataset, config, options, epoch) -> Loader, an iterator over Batch { images, targets, objects, info }
 //! ```
 //!
 //! Every random value is a function of the seed, the epoch and the index of the image. It does not depend on the number
@@ -21,6 +21,7 @@ mod error;
 mod labels;
 mod loader;
 mod located;
+mod object_counts;
 mod open;
 mod random;
 mod report;
@@ -38,6 +39,7 @@ pub use coverage::SetCoverage;
 pub use dataset::{Dataset, Object, Opened, Record};
 pub use error::DataError;
 pub use loader::{Batch, ImageInfo, Loader, LoaderOptions, loader};
+pub use object_counts::ObjectCounts;
 pub use random::Stream;
 pub use report::{CheckReport, Findings, Problem, Skipped};
 pub use sampler::{Sampler, epoch_len, epoch_order, image_repeat_factors};

@@ -7,13 +7,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use foveal_anchors::{AnchorConfig, Anchors, ImageTargets, MatcherConfig, grid_sizes};
+use foveal_anchors::{AnchorConfig, Anchors, ImageTargets, MatchedImage, MatcherConfig, grid_sizes};
 use foveal_image::{ImageBatch, ImageFrame};
 
+use crate::augment::PlacedObjects;
 use crate::sample::{Sample, SampleMaker};
 use crate::sampler::epoch_order;
 use crate::transforms::{REPLACEMENTS, unloadable};
-use crate::{DataConfig, DataError, Dataset, OnError, Skipped, Stream};
+use crate::{DataConfig, DataError, Dataset, ObjectCounts, OnError, Skipped, Stream};
 
 /// Number of padded image sizes whose anchors are cached. The anchors of one size of 800 pixels take about 3 MB.
 const CACHED_SIZES: usize = 16;
@@ -39,6 +40,8 @@ pub struct Batch {
     pub images: ImageBatch,
     /// The targets of each image, one entry per image of the batch. The anchors are those of the padded size.
     pub targets: Vec<ImageTargets>,
+    /// Numbers of objects of all images, with and without anchors.
+    pub objects: ObjectCounts,
     /// The origin of each image, one entry per image of the batch.
     pub info: Vec<ImageInfo>,
     /// The images that could not be loaded, with `data.on_error = "skip"`. In training they are replaced by other
@@ -251,14 +254,21 @@ impl Shared {
         let info = samples.iter().map(|s| self.info(s)).collect();
         let (images, placed): (Vec<_>, Vec<_>) = samples.into_iter().map(|s| (s.image, s.placed)).unzip();
         let images = ImageBatch::stack(&images, &self.maker.preprocess);
+        let mut objects = ObjectCounts::default();
         let targets = if images.batch() > 0 {
             let anchors = self.anchors(images.height(), images.width());
-            let matcher = &self.options.matcher;
-            placed.iter().map(|placed| placed.targets(&anchors.boxes, matcher)).collect()
+            placed.iter().map(|placed| self.targets(placed, &anchors, &mut objects)).collect()
         } else {
             Vec::new()
         };
-        Ok(Batch { images, targets, info, skipped, load_seconds: started.elapsed().as_secs_f64() })
+        Ok(Batch { images, targets, objects, info, skipped, load_seconds: started.elapsed().as_secs_f64() })
+    }
+
+    /// Matches the anchors of an image with its objects, and adds the numbers of its objects to `objects`.
+    fn targets(&self, placed: &PlacedObjects, anchors: &Anchors, objects: &mut ObjectCounts) -> ImageTargets {
+        let MatchedImage { targets, without_anchor } = placed.targets(anchors, &self.options.matcher);
+        *objects += ObjectCounts { objects: placed.boxes.len(), without_anchor: without_anchor.len() };
+        targets
     }
 
     /// Makes the sample of an image. If the image cannot be loaded and `on_error` is `skip`, the result is a sample of

@@ -113,7 +113,7 @@ impl ModelConfig {
             check::that(channels.is_sound(), "class_channels", "a channel of its own for each class", channels)?;
         }
         check::count("fpn_channels", self.fpn_channels, 1..=MAX_CHANNELS)?;
-        let HeadConfig { convs, prior, groups, norm } = self.head;
+        let HeadConfig { convs, prior, groups, norm, .. } = self.head;
         check::count("head.convs", convs, 0..=MAX_HEAD_CONVS)?;
         let expected = "a probability between 0 and 1, both excluded";
         check::that(prior > 0.0 && prior < 1.0, "head.prior", expected, &prior)?;

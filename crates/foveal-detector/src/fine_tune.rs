@@ -91,6 +91,7 @@ fn differences(config: &ModelConfig, meta: &CheckpointMeta) -> Vec<String> {
     compare("p6_from", format!("{:?}", here.p6_from), format!("{:?}", there.p6_from));
     compare("head.norm", format!("{:?}", here.head.norm), format!("{:?}", there.head.norm));
     compare("head.groups", format!("{:?}", here.head.groups), format!("{:?}", there.head.groups));
+    compare("head.level_scales", here.head.level_scales.to_string(), there.head.level_scales.to_string());
     compare("anchors", format!("{:?}", here.anchors), format!("{:?}", there.anchors));
     found
 }

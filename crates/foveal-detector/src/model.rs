@@ -15,6 +15,8 @@ use foveal_weights::{BackboneFile, LoadReport, TensorMap, load_backbone, load_te
 use crate::fine_tune::{BODY, is_checkpoint, start_from};
 use crate::{DetectorError, ModelConfig};
 
+const _: () = assert!(foveal_heads::LEVELS == foveal_anchors::LEVELS);
+
 /// RetinaNet (Lin et al., arXiv 1708.02002): backbone, feature pyramid and heads. Parameter paths are those of
 /// torchvision's `RetinaNet`.
 #[derive(Module, Debug)]

@@ -32,6 +32,21 @@ fn v2_has_torchvisions_parameters() {
     assert_eq!(sum(&count(TorchvisionArch::V2), |layer| layer.parameters), 38_198_935);
 }
 
+/// The maps that the factors of the levels multiply stay in memory for their gradients: 36 numbers for each location.
+#[test]
+fn factors_of_levels_are_counted() {
+    let mut model = TorchvisionArch::V1.model();
+    let size = InputSize { batch: 1, height: 64, width: 64 };
+    let plain = model.count(2, size);
+    model.head.level_scales = true;
+    let scaled = model.count(2, size);
+    assert_eq!(scaled.trained_parameters, plain.trained_parameters + 5);
+    assert_eq!(scaled.head_bytes, plain.head_bytes + 4 * 36 * (64 + 16 + 4 + 1 + 1));
+    let layer = scaled.layers.last().unwrap();
+    assert_eq!((layer.name.as_str(), layer.parameters), ("head.regression_head.level_scales", 5));
+    assert_eq!(layer.outputs.iter().map(|shape| shape[2]).collect::<Vec<_>>(), [8, 4, 2, 1, 1]);
+}
+
 /// The maps that a stage keeps grow with the image, and frozen stages keep none.
 #[test]
 fn frozen_stages_keep_no_maps() {

@@ -319,6 +319,24 @@ impl Graph for Counter {
         y
     }
 
+    fn scale_levels(&mut self, factors: Named<'_, Param<Tensor<1>>>, x: Vec<CountedMap>) -> Vec<CountedMap> {
+        let (count, trained) = (factors.layer.dims()[0] as u64, is_trained(factors.layer));
+        self.layers.push(LayerCount {
+            name: self.scopes.path(factors.name),
+            kind: "factor of each level".to_owned(),
+            outputs: x.iter().map(|x| x.shape).collect(),
+            parameters: count,
+            buffers: 0,
+            multiply_adds: 0,
+        });
+        if trained {
+            // The gradient of a factor is computed from the map.
+            self.trained += count;
+            x.iter().for_each(|x| self.keep(x));
+        }
+        x.iter().map(|x| self.map(x.shape, x.tracked || trained)).collect()
+    }
+
     fn rows(&mut self, x: Vec<CountedMap>, values: usize) -> CountedRows {
         let batch = x.first().map_or(0, |map| map.shape[0]);
         let numbers: usize = x.iter().map(|map| map.shape[1..].iter().product::<usize>()).sum();

@@ -7,6 +7,7 @@ use foveal_kernels::{Activation, conv2d, max_pool_3x3_s2_p1, relu, upsample_add}
 use crate::eager::Eager;
 use crate::graph::{Graph, Named};
 use crate::norm::Folded;
+use crate::scale::factor;
 use crate::{Conv2d, Norm};
 
 /// The interpreter of a forward pass that computes Burn tensors in f32 and rounds them to f16 wherever a GPU that
@@ -130,6 +131,11 @@ impl Graph for Simulated {
         each.collect()
     }
 
+    fn scale_levels(&mut self, factors: Named<'_, Param<Tensor<1>>>, x: Vec<Tensor<4>>) -> Vec<Tensor<4>> {
+        let each = x.into_iter().enumerate().map(|(level, map)| Self::rounded(map * factor(factors.layer, level)));
+        each.collect()
+    }
+
     fn rows(&mut self, x: Vec<Tensor<4>>, values: usize) -> Tensor<3> {
         let levels = Eager.levels(&x, false);
         Eager.rows(levels, values)
@@ -157,6 +163,17 @@ mod tests {
         let factors = Tensor::<1>::from_floats([1.0 + 3.0 * 0.5_f32.powi(11), 1e-9, 1e6], &device);
         let gradients = (y * factors).sum().backward();
         assert_eq!(values(x.grad(&gradients).unwrap()), [1.0 + 0.5_f32.powi(9), 0.0, f32::INFINITY]);
+    }
+
+    #[test]
+    fn products_with_factors_are_rounded() {
+        let device = Device::flex();
+        let maps = vec![Tensor::full([1, 1, 1, 1], 3.0, &device), Tensor::full([1, 1, 1, 1], 5.0, &device)];
+        let factors = Param::from_tensor(Tensor::<1>::from_floats([0.1, 1.0], &device));
+        let scaled = Simulated.scale_levels(named("factors", &factors), maps);
+        // 0.3 in half precision; the factor itself is not rounded.
+        let expected = burn::tensor::f16::from_f32(3.0 * 0.1).to_f32();
+        assert_eq!(scaled.into_iter().map(values).collect::<Vec<_>>(), [[expected], [5.0]]);
     }
 
     #[test]

@@ -153,6 +153,23 @@ impl GroupNorm {
     }
 }
 
+/// Adds the multiplication of each level's map by its factor. The factors are stored under `name` with the index of the
+/// level.
+pub(super) fn scale_levels(builder: &mut Builder, name: &str, maps: &[Value], factors: Tensor<1>) -> Vec<Value> {
+    let factors = host(factors);
+    assert!(
+        maps.len() <= factors.len(),
+        "expected a factor for each of {} levels, found {}",
+        maps.len(),
+        factors.len()
+    );
+    let each = maps.iter().zip(factors).enumerate().map(|(level, (map, factor))| {
+        let factor = builder.weight(&format!("{name}.{level}"), &[1], &[factor]);
+        builder.node("Mul", &[map, &factor], vec![])
+    });
+    each.collect()
+}
+
 /// Adds a ReLU: `max(x, 0)`.
 pub(super) fn relu(builder: &mut Builder, x: &Value) -> Value {
     builder.node("Relu", &[x], vec![])

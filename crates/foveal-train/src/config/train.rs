@@ -84,8 +84,8 @@ pub struct TrainConfig {
     pub momentum: f64,
     /// Weight decay, 0 or more: part of the gradient with SGD, decoupled from it with AdamW. Default: `0.0001`.
     pub weight_decay: f64,
-    /// Apply weight decay to biases and to the parameters of norm layers too, not only to the weights of convolutions.
-    /// Default: `false`.
+    /// Apply weight decay to biases, to the parameters of norm layers and to the factors of pyramid levels
+    /// (`model.head.level_scales`) too, not only to the weights of convolutions. Default: `false`.
     pub decay_norms: bool,
     /// Decay rates of AdamW's first and second moment, each from 0 to below 1; SGD does not use them.
     /// Default: `[0.9, 0.999]`.

@@ -240,12 +240,13 @@ mod tests {
     #[test]
     fn what_the_saved_network_depends_on_is_refused() {
         type Edit = fn(&mut RunConfig, &mut Premises);
-        let edits: [(&str, Edit); 8] = [
+        let edits: [(&str, Edit); 9] = [
             ("train.optimizer", |c, _| c.train.optimizer = crate::OptimizerKind::AdamW),
             ("train.seed", |c, _| c.train.seed = 9),
             ("train.ema", |c, _| c.train.ema = 0.9),
             ("model.fpn_channels", |c, _| c.model.fpn_channels += 1),
             ("model.anchors.ratios", |c, _| c.model.anchors.ratios = vec![1.0]),
+            ("model.head.level_scales", |c, _| c.model.head.level_scales = true),
             ("categories", |_, p| p.categories[1].name = "wolf".to_owned()),
             ("categories", |_, p| p.categories.reverse()),
             ("categories", |_, p| p.categories[0].id = 2),
@@ -262,13 +263,15 @@ mod tests {
     #[test]
     fn what_changes_the_training_must_be_allowed() {
         type Edit = fn(&mut RunConfig, &mut Premises);
-        let edits: [(&str, Edit); 11] = [
+        let edits: [(&str, Edit); 13] = [
             ("train.lr", |c, _| c.train.lr = 0.5),
             ("train.batch_size", |c, _| c.train.batch_size = 3),
             ("train.accumulate", |c, _| c.train.accumulate = 2),
             ("train.overfit", |c, _| c.train.overfit = 2),
             ("loss.kind", |c, _| c.loss.kind = foveal_criterion::ClassLossKind::CrossEntropy),
             ("matcher.positive_iou", |c, _| c.matcher.positive_iou = 0.6),
+            ("matcher.kind", |c, _| c.matcher.kind = foveal_anchors::MatcherKind::Atss),
+            ("matcher.candidates", |c, _| c.matcher.candidates = 5),
             ("data.mean", |c, _| c.data.mean = [0.1; 3]),
             ("data.augment.flip_vertical", |c, _| c.data.augment.flip_vertical = 0.5),
             ("data.train.images", |c, _| c.data.train.images = Some("x".into())),

@@ -201,6 +201,7 @@ mod tests {
             ("model.head.prior", "1.5", "between 0 and 1"),
             ("model.anchors.scales", "0", "at least 1"),
             ("matcher.negative_iou", "0.9", "positive_iou, which is 0.5"),
+            ("matcher.candidates", "0", "at least 1 anchor of each pyramid level"),
             ("loss.gamma", "-1.0", "0 or more"),
             ("train.lr", "-1.0", "above 0"),
             ("eval.nms", "2.0", "from 0 to 1"),

@@ -103,6 +103,7 @@ fn describe(counts: &TargetCounts) -> String {
     format!(
         "{} images ({} without objects), {} objects of {} classes.\n\
          Mean anchors per image after resizing, over {} images: {:.0}, of which {:.1} positive and {:.1} ignored.\n\
+         Objects without an anchor on these images: {}.\n\
          Pairs of anchor and class: {:.0} negatives per positive.\n",
         counts.images,
         counts.empty_images,
@@ -112,6 +113,7 @@ fn describe(counts: &TargetCounts) -> String {
         each(counts.positives + counts.background + counts.ignored),
         each(counts.positives),
         each(counts.ignored),
+        counts.objects_without_anchor,
         counts.negatives_per_positive(),
     )
 }
