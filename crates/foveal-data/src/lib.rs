@@ -45,5 +45,7 @@ pub use report::{CheckReport, Findings, Problem, Skipped};
 pub use sampler::{Sampler, epoch_len, epoch_order, image_repeat_factors};
 pub use shapes::{ShapesConfig, write_shapes};
 pub use stats::Stats;
-pub use transforms::{Grey, QuarterTurns, Transform};
+pub use transforms::{
+    Affine, CopyPaste, Grey, LargeScaleJitter, Mixup, Mosaic, QuarterTurns, RandomCrop, Transform, ZoomOut,
+};
 pub use voc::{Converted, Difficult, VocOptions, convert_voc};

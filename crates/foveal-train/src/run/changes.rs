@@ -4,10 +4,11 @@ use std::path::Path;
 
 use foveal_base::first_chars;
 use foveal_coco::CategoryInfo;
+use foveal_data::Transform;
 use serde_json::Value;
 
 use super::{Premises, Progress};
-use crate::config::{RunConfig, ScheduleKind};
+use crate::config::{RunConfig, ScheduleKind, TrainConfig};
 use crate::error::TrainError;
 
 /// What a changed setting means for a run that is resumed.
@@ -57,15 +58,25 @@ fn effect(key: &str, old: &Value, new: &Value, config: &RunConfig) -> Effect {
     match key {
         // The state has either an average of the weights or none.
         "train.ema" if is_zero(old) != is_zero(new) => Effect::Impossible,
-        // Only a cosine that ends with the run depends on the number of epochs, and only a cosine on its own end.
-        "train.epochs" if config.train.schedule != ScheduleKind::Cosine || config.train.cosine_epochs > 0.0 => {
-            Effect::Harmless
-        }
+        // Only a cosine that ends with the run, and transforms that are left out in the last epochs, depend on the number of
+        // epochs, and only a cosine depends on its own end.
+        "train.epochs" if !follows_epochs(&config.train) && !leaves_out(config) => Effect::Harmless,
         "train.cosine_epochs" if config.train.schedule != ScheduleKind::Cosine => Effect::Harmless,
         _ if HARMLESS.iter().any(within) => Effect::Harmless,
         _ if IMPOSSIBLE.iter().any(within) => Effect::Impossible,
         _ => Effect::Training,
     }
+}
+
+/// Whether the schedule of the learning rate depends on the number of epochs.
+fn follows_epochs(train: &TrainConfig) -> bool {
+    train.schedule == ScheduleKind::Cosine && train.cosine_epochs == 0.0
+}
+
+/// Whether the last epochs leave out transforms that the others have.
+fn leaves_out(config: &RunConfig) -> bool {
+    let augment = &config.data.augment;
+    augment.close_epochs > 0 && augment.transforms.iter().any(Transform::is_strong)
 }
 
 /// A setting with its old and its new value.
@@ -295,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_matter_to_a_cosine_alone_and_other_settings_are_told() {
+    fn epochs_matter_to_a_cosine_and_to_closing_epochs_and_other_settings_are_told() {
         assert!(resumed(|c, _| c.train.epochs += 1, false).is_ok());
         assert!(resumed(|c, _| c.train.cosine_epochs = 1.5, false).is_ok());
         let mut cosine = tiny();
@@ -315,6 +326,13 @@ mod tests {
         check(&longer).unwrap();
         let error = check(&later).unwrap_err();
         assert!(matches!(&error, TrainError::Changed { changes, .. } if changes.contains("cosine_epochs")), "{error}");
+        let mut closing = tiny();
+        closing.data.augment.close_epochs = 1;
+        closing.data.augment.transforms = vec![Transform::Mosaic(foveal_data::Mosaic::default())];
+        let mut longer = closing.clone();
+        longer.train.epochs += 1;
+        let result = compare(&premises(&closing), &premises(&longer), &longer, Path::new("r"), false, &mut Silent);
+        assert!(matches!(result, Err(TrainError::Changed { .. })), "{result:?}");
 
         #[derive(Default)]
         struct Messages(Vec<String>);

@@ -145,6 +145,7 @@ mod tests {
             "train.milestones = []",
             "model.weights = \"resnet50.pth\"",
             "extends = \"base.toml\"",
+            "data.augment.transforms = [{ kind = \"mosaic\", scale = [0.5, 1.0] }, { kind = \"grey\" }]",
         ] {
             assert!(fits(&schema, &toml(right)), "{right}");
         }
@@ -159,6 +160,8 @@ mod tests {
             "model.backbone = \"resnet19\"",
             "extends = [\"a.toml\", \"b.toml\"]",
             "train.extends = \"base.toml\"",
+            "data.augment.transforms = [{ kind = \"mosaics\" }]",
+            "data.augment.transforms = [{ kind = \"grey\", degrees = 3 }]",
         ] {
             assert!(!fits(&schema, &toml(wrong)), "{wrong}");
         }
