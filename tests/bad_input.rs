@@ -143,6 +143,7 @@ fn invalid_configurations() {
         ("data.min_size=0", ["--set data.min_size=0: data.min_size: expected at least 1 pixel", "found 0"]),
         ("model.freeze_stages=9", ["--set model.freeze_stages=9: model.freeze_stages: expected 0", "found 9"]),
         ("model.norm=frozen_batch", ["frozen_batch", "model.weights"]),
+        ("model.norm=frozen_statistics", ["frozen_statistics", "model.weights"]),
         ("eval.nms=2", ["--set eval.nms=2: eval.nms: expected a number from 0 to 1", "found 2.0"]),
     ] {
         place.run(&["train", "tiny.toml", "--set", set]).fails(1, &words);

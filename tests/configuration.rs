@@ -48,6 +48,7 @@ fn the_schema_contains_every_key_that_other_programs_use() {
         "model.norm",
         "model.head.norm",
         "model.head.prior",
+        "model.head.level_scales",
         "model.p6_from",
         "model.anchors.rounding",
         "loss.kind",
@@ -55,6 +56,8 @@ fn the_schema_contains_every_key_that_other_programs_use() {
         "loss.gamma",
         "loss.box",
         "loss.normalizer",
+        "matcher.kind",
+        "matcher.candidates",
         "train.epochs",
         "train.batch_size",
         "train.accumulate",
@@ -85,6 +88,40 @@ fn paths_are_relative_to_the_file_or_for_set_to_the_working_directory() {
     let images = format!("images = \"{}\"", place.path("images").display());
     assert_eq!(printed.matches(&images).count(), 2, "{printed}");
     assert!(printed.contains(&format!("weights = \"{}\"", place.path("deep/w.pth").display())), "{printed}");
+}
+
+#[test]
+fn a_file_extends_another_one() {
+    let place = Workplace::new();
+    place.write("mine.toml", "extends = \"tiny.toml\"\n[train]\nlr = 0.125\n");
+    let printed = place.run(&["config", "mine.toml", "--set", "train.epochs=3"]).succeeds().stdout;
+    for line in ["name = \"mine\"", "lr = 0.125", "epochs = 3", "base_width = 8"] {
+        assert!(printed.contains(line), "{line}: {printed}");
+    }
+    assert!(!printed.contains("extends"), "{printed}");
+    place.write("whole.toml", &printed);
+    assert_eq!(place.run(&["config", "whole.toml"]).succeeds().stdout, printed);
+
+    place.write("a.toml", "extends = \"b.toml\"\n");
+    place.write("b.toml", "extends = \"a.toml\"\n");
+    place.run(&["config", "a.toml"]).fails(1, &["b.toml: extends", "a.toml -> b.toml -> a.toml"]);
+    place.write("b.toml", "train.lr = -1\n");
+    place.run(&["config", "a.toml"]).fails(1, &["error: b.toml: train.lr: expected"]);
+    place.run(&["config", "tiny.toml", "--set", "extends=b.toml"]).fails(2, &["--set extends=b.toml", "files only"]);
+    let schema = place.run(&["config", "--schema"]).succeeds().json();
+    assert_eq!(schema["properties"]["extends"]["type"], "string");
+}
+
+#[test]
+fn a_run_resumes_when_its_values_move_to_another_file() {
+    let place = Workplace::new();
+    place.train();
+    // The same values, spread over two files.
+    place.write("mine.toml", "extends = \"tiny.toml\"\nname = \"tiny\"\n");
+    let resumed = place.run(&["train", "mine.toml", "--out", "run", "--resume"]).succeeds();
+    assert!(!resumed.stderr.contains("changed since"), "{}", resumed.stderr);
+    place.write("mine.toml", "extends = \"tiny.toml\"\ntrain.lr = 0.5\n");
+    place.run(&["train", "mine.toml", "--out", "run", "--resume"]).fails(1, &["train.lr was 0.01 and is 0.5"]);
 }
 
 #[test]

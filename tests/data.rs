@@ -63,5 +63,15 @@ fn coverage_counts_every_object() {
     assert_eq!(found["all"]["objects"], 2 * IMAGES);
     assert_eq!(found["class 青"]["objects"], IMAGES);
     assert!(found["all"]["mean_best_iou"].as_f64().unwrap() > 0.2);
+    assert!(found["all"]["mean_matched"].as_f64().unwrap() >= 1.0);
     place.run(&["anchors", "coverage", "tiny.toml", "--split", "val"]).succeeds();
+    // The overlaps do not depend on the rule, and the assigned anchors do.
+    let atss = ["anchors", "coverage", "tiny.toml", "--set", "matcher.kind=atss", "--set", "matcher.candidates=2"];
+    let run = place.run(&atss).succeeds();
+    assert!(run.stdout.contains("matcher.kind = \"atss\"") && run.stdout.contains("no anchor"), "{}", run.stdout);
+    let other = place.run(&[&atss[..], &["--json", "-"]].concat()).succeeds().json();
+    assert_eq!(other["all"]["mean_best_iou"], found["all"]["mean_best_iou"]);
+    assert_ne!(other["all"]["mean_matched"], found["all"]["mean_matched"]);
+    let lost = |group: &str| other[group]["without_anchor"].as_u64().unwrap();
+    assert_eq!(lost("all"), lost("small") + lost("medium") + lost("large"));
 }

@@ -111,6 +111,75 @@ fn an_arm_that_diverges_is_a_result() {
 }
 
 #[test]
+fn a_budget_gives_all_runs_the_same_time_and_is_kept() {
+    let place = place();
+    // The second arm has three times the images in a step, and a cosine.
+    let arms = ARMS.replace(
+        "config.loss = { kind",
+        "config.train = { batch_size = 3, schedule = \"cosine\" }\nconfig.loss = { kind",
+    );
+    let first = "config.train = { batch_size = 1, milestones = [0.5] }\nconfig.loss.kind";
+    place.write("arms.toml", arms.replace("config.loss.kind", first));
+    let budget = [&LAB[..], &["-", "--seeds", "2", "--budget", "0.2"]].concat();
+    let first = place.run(&budget).succeeds();
+    let json = first.json();
+    assert_eq!((&json["budget"]["minutes"], &json["budget"]["device"]), (&0.2.into(), &"flex".into()));
+    assert_eq!(json["budget"]["run_seconds"], 3.0);
+    let kept = place.json("lab/budget.json");
+    for (index, per_epoch) in [(0, 6), (1, 2)] {
+        let arm = &json["budget"]["arms"][index];
+        let step = arm["step_seconds"].as_f64().unwrap();
+        let steps = arm["steps"].as_u64().unwrap();
+        assert!(arm["timed_steps"].as_u64() >= Some(3) && steps >= 10, "{arm}");
+        assert_eq!((steps, arm["steps_per_epoch"].as_u64()), ((3.0 / step) as u64, Some(per_epoch)));
+        for key in ["name", "steps", "step_seconds"] {
+            assert_eq!(kept["arms"][index][key], arm[key]);
+        }
+        for (seed, run) in json["arms"][index]["runs"].as_array().unwrap().iter().enumerate() {
+            assert_eq!(run["steps"], arm["steps"]);
+            assert!(run["training_seconds"].as_f64().unwrap() > 0.0);
+            // The whole schedule: the milestone is passed, and the cosine is near 0.
+            let name = json["arms"][index]["name"].as_str().unwrap();
+            let log = self::steps(&place, &format!("lab/{name}/seed-{}", seed + 1));
+            assert_eq!(log.last().unwrap()["step"], arm["steps"]);
+            let rates: Vec<f64> = log.iter().map(|line| line["lr"].as_f64().unwrap()).collect();
+            let highest = rates.iter().copied().fold(0.0, f64::max);
+            assert!(*rates.last().unwrap() < 0.11 * highest, "{rates:?}");
+        }
+    }
+    let markdown = std::fs::read_to_string(place.path("lab/lab.md")).unwrap();
+    assert!(markdown.contains("Each run gets 3.0 s of training on flex"), "{markdown}");
+    assert!(markdown.contains("| steps | training time |"), "{markdown}");
+    let folders = std::fs::read_dir(place.path("lab")).unwrap().map(|entry| entry.unwrap().file_name());
+    let hidden: Vec<_> = folders.filter(|name| name.to_string_lossy().starts_with('.')).collect();
+    assert!(hidden.is_empty(), "{hidden:?}");
+
+    // A second call times and trains nothing. Another seed and a run that was cut off keep the steps of their arm.
+    let again = place.run(&budget).succeeds();
+    assert!(again.stderr.contains("4 of 4 runs are finished") && !again.stderr.contains("a step"), "{}", again.stderr);
+    assert_eq!(again.json(), json);
+    std::fs::remove_dir_all(place.path("lab/ce/seed-2")).unwrap();
+    let more = place.run(&[&LAB[..], &["-", "--seeds", "3", "--budget", "0.2", "--only", "ce"]].concat()).succeeds();
+    assert!(more.stderr.contains("1 of 3 runs are finished") && !more.stderr.contains("a step"), "{}", more.stderr);
+    for run in more.json()["arms"][0]["runs"].as_array().unwrap() {
+        assert_eq!(run["steps"], kept["arms"][0]["steps"]);
+    }
+    assert_eq!(place.json("lab/budget.json"), kept);
+
+    // Another budget, none, and another configuration are refused.
+    let lab = |more: &[&str]| place.run(&[&LAB[..], &["-"], more].concat());
+    lab(&["--budget", "0.3"]).fails(2, &["--budget 0.3", "--budget 0.2", "--out"]);
+    lab(&[]).fails(2, &["--budget 0.2", "--out"]);
+    lab(&["--budget", "0.2", "--set", "data.workers=2"]).fails(1, &["budget.json", "arm ce", "data.workers", "--out"]);
+    place
+        .run(&["lab", "tiny.toml", "--arms", "arms.toml", "--out", "new", "--budget", "0.00001"])
+        .fails(2, &["--budget 0.00001", "arm ce", "at least 10 steps", "or more"]);
+    for wrong in ["0", "-1", "x", "inf"] {
+        lab(&[format!("--budget={wrong}").as_str()]).fails(2, &["minutes above 0", wrong]);
+    }
+}
+
+#[test]
 fn invalid_labs_are_refused_before_they_start() {
     let place = place();
     let lab = |arms: &'static str| ["lab", "tiny.toml", "--out", "lab", "--arms", arms];
@@ -120,6 +189,8 @@ fn invalid_labs_are_refused_before_they_start() {
     place.run(&[&lab("arms.toml")[..], &["--set", "train.overfit=2"]].concat()).fails(2, &["train.overfit"]);
     place.write("bad.toml", ARMS.replace("loss.kind", "loss.sort"));
     place.run(&lab("bad.toml")).fails(1, &["arm ce", "loss.sort", "loss."]);
+    place.write("base.toml", ARMS.replace("config.loss.kind", "config.extends = \"tiny.toml\"\nconfig.loss.kind"));
+    place.run(&lab("base.toml")).fails(1, &["arm ce", "`extends`", "files only"]);
     place.write("val.toml", ARMS.replace("config.loss.kind", "config.data.val.images = \"x\"\nconfig.loss.kind"));
     place.run(&lab("val.toml")).fails(1, &["arm ce", "data.val"]);
     assert!(!place.path("lab").exists());

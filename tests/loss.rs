@@ -78,11 +78,28 @@ fn suggest_counts_without_images() {
     let of_classes = counts["classes"].as_array().unwrap().iter().map(|class| class["positives"].as_u64().unwrap());
     assert_eq!(of_classes.sum::<u64>(), counts["positives"].as_u64().unwrap());
     assert_eq!(counts["classes"][1]["name"], "青");
+    // ATSS ignores no anchor outside crowd regions. The objects without an anchor are those of the classes.
+    let atss = ["loss", "suggest", "tiny.toml", "--set", "matcher.kind=atss", "--json", "-"];
+    let by_atss = &place.run(&atss).succeeds().json()["counts"];
+    assert!(by_atss["ignored"] == 0 && by_atss["positives"] != counts["positives"], "{by_atss}");
+    for counts in [counts, by_atss] {
+        let classes = counts["classes"].as_array().unwrap().iter();
+        let lost = classes.map(|class| class["objects_without_anchor"].as_u64().unwrap());
+        assert_eq!(lost.sum::<u64>(), counts["objects_without_anchor"].as_u64().unwrap());
+    }
     // Both classes are in every image, so no remedy is proposed.
     assert_eq!((json["imbalance"].as_f64(), json["remedy"].as_str()), (Some(1.0), Some("none")));
     let other = ["loss", "suggest", "tiny.toml", "--annotations", "val.json", "--images", "2", "--json", "-"];
     let other = place.run(&other).succeeds().json();
     assert_eq!((&other["counts"]["pictures"], &other["counts"]["matched_pictures"]), (&IMAGES.into(), &2.into()));
+    // The class loss of the configuration is kept if it is the quality focal loss.
+    let proposed = |sets: &[&str]| {
+        let text = place.run(&[&["loss", "suggest", "tiny.toml"], sets].concat()).succeeds().stdout;
+        text.split_once("Proposed settings").unwrap().1.to_owned()
+    };
+    assert!(proposed(&[]).contains("[loss]\nkind = \"focal\"\nalpha = "));
+    let quality = proposed(&["--set", "loss.kind=quality_focal"]);
+    assert!(quality.contains("[loss]\nkind = \"quality_focal\"\ngamma = 2.0\n"), "{quality}");
     place.write("none.json", r#"{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}"#);
     place.run(&["loss", "suggest", "tiny.toml", "--annotations", "none.json"]).fails(1, &["no object"]);
 }

@@ -148,9 +148,34 @@ fn weights_annotations_and_labs_never_replace_inputs() {
     let lab = ["lab", "tiny.toml", "--arms", "arms.toml", "--out", "lab", "--json"];
     refused(&place, &[&lab[..], &["arms.toml"]].concat(), &["file of arms arms.toml"]);
     refused(&place, &[&lab[..], &["tiny.toml"]].concat(), &["configuration tiny.toml"]);
+    refused(&place, &[&lab[..], &["lab/budget.json", "--budget", "1"]].concat(), &["--json", "--out", "same file"]);
     refused(&place, &[&lab[..], &["lab/lab.json"]].concat(), &["--json", "--out", "same file"]);
     let share = ["loss", "share", "--draw", "share.svg", "--json", "share.svg"];
     refused(&place, &share, &["--draw", "--json", "same file"]);
+}
+
+#[test]
+fn results_never_replace_a_file_that_the_configuration_extends() {
+    let place = Workplace::new();
+    place.write("mine.toml", "extends = \"middle.toml\"\n");
+    place.write("middle.toml", "extends = \"tiny.toml\"\n");
+    place.write(
+        "arms.toml",
+        "about = \"\"\nreference = \"a\"\n[[arm]]\nname = \"a\"\ntitle = \"A\"\nconfig.loss.kind = \"focal\"\n",
+    );
+    for file in ["middle.toml", "tiny.toml"] {
+        for command in [
+            &["data", "check", "mine.toml"][..],
+            &["anchors", "coverage", "mine.toml"],
+            &["loss", "suggest", "mine.toml"],
+            &["summary", "mine.toml"],
+            &["bench", "mine.toml", "--only", "data"],
+            &["lab", "mine.toml", "--arms", "arms.toml", "--out", "lab"],
+        ] {
+            let arguments = [command, &["--json", file]].concat();
+            refused(&place, &arguments, &[&format!("configuration {file}"), "is an input"]);
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 The networks are torchvision's ResNet class with its own groups and width per group, on a stem of 16 channels instead of 64.
 The weights are the formula of layouts.py, which the test has as well, so that no weight file is needed. The loss is the sum
-of C5 times a wave. Every STEP-th value of C3, C4, C5 and of some gradients is stored. Needs torch, torchvision.
+of C5 times a wave. Every STEP-th value of C3, C4, C5 and of some gradients is stored, and every value of the gradients of
+some norms, whose statistics are fixed (evaluation mode) and whose scale and shift are trained. Needs torch, torchvision.
 """
 
 import json
@@ -27,6 +28,13 @@ GRADIENTS = [
     "layer2.0.downsample.0.weight",
     "layer4.2.conv2.weight",
     "layer4.2.conv3.weight",
+]
+NORM_GRADIENTS = [
+    "bn1.weight",
+    "bn1.bias",
+    "layer1.0.bn2.weight",
+    "layer2.0.downsample.1.weight",
+    "layer2.0.downsample.1.bias",
 ]
 
 
@@ -55,7 +63,7 @@ def main():
     pixels = ((37 * c + 5 * y + 3 * x + x * y % 17) % 256).float()
     column = lambda values: torch.tensor(values).view(1, 3, 1, 1)
     image = (pixels[None] / 255 - column(MEAN)) / column(STD)
-    thin = lambda t: [float(f"{v:.7g}") for v in t.detach().flatten()[::STEP].tolist()]
+    thin = lambda t, step=STEP: [float(f"{v:.7g}") for v in t.detach().flatten()[::step].tolist()]
     found = {}
     for name, arguments in NETWORKS.items():
         model = Narrow(*arguments).eval()
@@ -65,7 +73,9 @@ def main():
         wave = torch.sin(0.37 * torch.arange(maps["c5"].numel(), dtype=torch.float64)).reshape(maps["c5"].shape)
         (maps["c5"] * wave.float()).sum().backward()
         gradients = {key: thin(model.get_parameter(key).grad) for key in GRADIENTS}
-        found[name] = {**{key: thin(value) for key, value in maps.items()}, "gradients": gradients}
+        norms = {key: thin(model.get_parameter(key).grad, 1) for key in NORM_GRADIENTS}
+        features = {key: thin(value) for key, value in maps.items()}
+        found[name] = {**features, "gradients": gradients, "norm_gradients": norms}
         print(name, {key: f"{value.abs().mean():.3f}" for key, value in maps.items()})
     OUT.write_text(json.dumps(found) + "\n")
     print(f"{OUT.name}: {OUT.stat().st_size} bytes")

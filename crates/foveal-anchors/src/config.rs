@@ -1,6 +1,6 @@
 //! The configuration of the anchors, and the boxes of the anchors over an image.
 
-use crate::{GridSize, LEVELS, STRIDES};
+use crate::{AnchorGrid, GridSize, LEVELS, STRIDES};
 use foveal_base::{SettingError, check};
 use foveal_boxes::BBox;
 use schemars::JsonSchema;
@@ -67,6 +67,8 @@ pub struct Anchors {
     pub level_offsets: Vec<usize>,
     /// Number of anchors at each location of a feature map.
     pub anchors_per_location: usize,
+    /// The grid of the anchors' centres on each level: `[levels]`.
+    pub grids: Vec<AnchorGrid>,
 }
 
 impl AnchorConfig {
@@ -143,23 +145,24 @@ impl AnchorConfig {
         assert_eq!(grids.len(), self.base_sizes.len(), "expected one grid for each base size");
         let total: usize = grids.iter().map(GridSize::positions).sum();
         let mut boxes = Vec::with_capacity(total * self.anchors_per_location());
-        let mut level_offsets = vec![0];
+        let (mut level_offsets, mut centers) = (vec![0], Vec::with_capacity(grids.len()));
         for (level, grid) in grids.iter().enumerate() {
             let base = self.base_anchors(level);
             let (stride_y, stride_x) = match self.rounding {
                 Rounding::Exact => (STRIDES[level], STRIDES[level]),
                 Rounding::Torchvision => (padded_height / grid.height, padded_width / grid.width),
             };
+            let center_grid = AnchorGrid { size: *grid, stride_y, stride_x };
             for y in 0..grid.height {
-                let dy = (y * stride_y) as f32;
                 for x in 0..grid.width {
-                    let dx = (x * stride_x) as f32;
+                    let [dx, dy] = center_grid.center(y, x);
                     boxes.extend(base.iter().map(|c| BBox::new(c.x1 + dx, c.y1 + dy, c.x2 + dx, c.y2 + dy)));
                 }
             }
             level_offsets.push(boxes.len());
+            centers.push(center_grid);
         }
-        Anchors { boxes, level_offsets, anchors_per_location: self.anchors_per_location() }
+        Anchors { boxes, level_offsets, anchors_per_location: self.anchors_per_location(), grids: centers }
     }
 }
 

@@ -1,7 +1,9 @@
-//! Anchor coverage: how well a set of anchors overlaps a set of objects.
+//! Anchor coverage: how well a set of anchors overlaps a set of objects, and how many of them are trained to detect each.
 
 use foveal_boxes::{BBox, iou};
 use serde::{Deserialize, Serialize};
+
+use crate::{Anchors, Match, MatcherConfig};
 
 /// COCO's size range of an object by the area of its box: below 32x32 pixels, from there to below 96x96 pixels, and
 /// from 96x96 pixels.
@@ -44,6 +46,8 @@ pub struct ObjectCoverage {
     pub best_anchor: Option<usize>,
     /// Number of anchors with an IoU of at least [`POSITIVE_IOU`] with the object.
     pub positives: usize,
+    /// Number of anchors that the matcher assigns to the object, so that they are trained to detect it.
+    pub matched: usize,
 }
 
 /// Coverage of the objects of one image or, after [`Coverage::merge`], of several images.
@@ -66,17 +70,30 @@ pub struct CoverageSummary {
     pub mean_best_iou: f32,
     /// Mean number per object of anchors with an IoU of at least [`POSITIVE_IOU`]; 0 if there are no objects.
     pub mean_positives: f32,
+    /// Mean number per object of anchors that the matcher assigns to it; 0 if there are no objects.
+    pub mean_matched: f32,
+    /// Number of objects to which the matcher assigns no anchor, so that none is trained to detect them.
+    pub without_anchor: usize,
 }
 
-/// The IoU from which an anchor is positive (Lin et al., arXiv 1708.02002, section 4).
+/// The IoU from which an anchor counts as overlapping an object well: the threshold of positives of Lin et al., arXiv
+/// 1708.02002, section 4.
 pub const POSITIVE_IOU: f32 = 0.5;
 
-/// Measures how well the anchors of one image cover its objects. All boxes are in pixels of the padded image. The cost
-/// is proportional to the number of anchors times the number of objects.
-pub fn coverage(anchors: &[BBox], objects: &[BBox]) -> Coverage {
-    let of = |object: &BBox| {
-        let mut found = ObjectCoverage { object: *object, best_iou: 0.0, best_anchor: None, positives: 0 };
-        for (index, anchor) in anchors.iter().enumerate() {
+/// Measures how well the anchors of one image cover its objects, and counts the anchors that `matcher` assigns to each.
+/// All boxes are in pixels of the padded image. The cost is proportional to the number of anchors times the number of
+/// objects.
+pub fn coverage(anchors: &Anchors, objects: &[BBox], matcher: &MatcherConfig) -> Coverage {
+    let mut matched = vec![0; objects.len()];
+    // Crowd regions change no anchor that is assigned to an object.
+    for object in matcher.assign(anchors, objects, &[]) {
+        if let Match::Object(object) = object {
+            matched[object as usize] += 1;
+        }
+    }
+    let of = |(object, matched): (&BBox, usize)| {
+        let mut found = ObjectCoverage { object: *object, best_iou: 0.0, best_anchor: None, positives: 0, matched };
+        for (index, anchor) in anchors.boxes.iter().enumerate() {
             let iou = iou(object, anchor);
             if iou > found.best_iou {
                 (found.best_iou, found.best_anchor) = (iou, Some(index));
@@ -85,7 +102,7 @@ pub fn coverage(anchors: &[BBox], objects: &[BBox]) -> Coverage {
         }
         found
     };
-    Coverage { objects: objects.iter().map(of).collect() }
+    Coverage { objects: objects.iter().zip(matched).map(of).collect() }
 }
 
 impl Coverage {
@@ -107,35 +124,38 @@ impl Coverage {
 
 fn summarise<'a>(objects: impl Iterator<Item = &'a ObjectCoverage>) -> CoverageSummary {
     let mut summary = CoverageSummary::default();
-    let (mut iou, mut positives) = (0.0f64, 0usize);
+    let (mut iou, mut positives, mut matched) = (0.0f64, 0usize, 0usize);
     for object in objects {
         summary.objects += 1;
         summary.covered += usize::from(object.best_iou >= POSITIVE_IOU);
         summary.untouched += usize::from(object.best_iou == 0.0);
         iou += f64::from(object.best_iou);
         positives += object.positives;
+        matched += object.matched;
+        summary.without_anchor += usize::from(object.matched == 0);
     }
     let count = summary.objects.max(1) as f64;
     summary.mean_best_iou = (iou / count) as f32;
     summary.mean_positives = (positives as f64 / count) as f32;
+    summary.mean_matched = (matched as f64 / count) as f32;
     summary
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AnchorConfig, grid_sizes};
+    use crate::{AnchorConfig, MatcherKind, grid_sizes};
 
     #[test]
     fn small_objects_fall_below_the_smallest_anchor() {
-        let anchors = AnchorConfig::default().anchors(256, 256, &grid_sizes(256, 256)).boxes;
+        let anchors = AnchorConfig::default().anchors(256, 256, &grid_sizes(256, 256));
         let objects = [
             BBox::new(60.0, 60.0, 70.0, 70.0),     // 10 px: at best 100 / 1024
             BBox::new(48.0, 48.0, 80.0, 80.0),     // an anchor exactly
             BBox::new(64.0, 64.0, 192.0, 192.0),   // an anchor exactly
             BBox::new(900.0, 900.0, 950.0, 950.0), // outside
         ];
-        let found = coverage(&anchors, &objects);
+        let found = coverage(&anchors, &objects, &MatcherConfig::default());
         assert!((found.objects[0].best_iou - 100.0 / 1024.0).abs() < 1e-6);
         assert_eq!(found.objects[1].best_iou, 1.0);
         assert_eq!(found.objects[3].best_anchor, None);
@@ -145,5 +165,27 @@ mod tests {
         assert_eq!((medium.objects, medium.covered, medium.untouched), (2, 1, 1));
         let all = found.summary();
         assert_eq!((all.objects, all.covered, all.untouched), (4, 2, 1));
+    }
+
+    #[test]
+    fn the_anchors_of_every_rule_are_counted() {
+        let anchors = AnchorConfig::default().anchors(256, 256, &grid_sizes(256, 256));
+        let objects = [
+            BBox::new(201.0, 201.0, 207.0, 207.0), // 6 px, between the centres of anchors
+            BBox::new(48.0, 48.0, 80.0, 80.0),     // an anchor exactly
+            BBox::new(900.0, 900.0, 950.0, 950.0), // outside
+        ];
+        let count = |matcher: MatcherConfig| {
+            let found = coverage(&anchors, &objects, &matcher);
+            (found.summary().without_anchor, found.objects.iter().map(|o| o.matched).collect::<Vec<_>>())
+        };
+        // The object of 6 pixels has anchors only as low-quality matches.
+        let (without, matched) = count(MatcherConfig::default());
+        let positives = coverage(&anchors, &objects, &MatcherConfig::default()).objects[1].positives;
+        assert!(without == 1 && matched[0] > 0 && matched[1] == positives && matched[2] == 0, "{matched:?}");
+        let (without, matched) = count(MatcherConfig { low_quality: false, ..MatcherConfig::default() });
+        assert_eq!((without, matched), (2, vec![0, positives, 0]));
+        let (without, matched) = count(MatcherConfig { kind: MatcherKind::Atss, ..MatcherConfig::default() });
+        assert!(without == 2 && matched[0] == 0 && matched[1] > 0, "{matched:?}");
     }
 }

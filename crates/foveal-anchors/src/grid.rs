@@ -24,6 +24,25 @@ impl GridSize {
     }
 }
 
+/// The grid that the centres of the anchors of one pyramid level form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnchorGrid {
+    /// Number of rows and columns.
+    pub size: GridSize,
+    /// Distance of two rows in pixels.
+    pub stride_y: usize,
+    /// Distance of two columns in pixels.
+    pub stride_x: usize,
+}
+
+impl AnchorGrid {
+    /// The centre `[x, y]` of the anchors of a location, in pixels of the padded image. It is the exact centre: that of
+    /// the edges of an anchor can differ from it by the rounding of the edges.
+    pub fn center(&self, row: usize, column: usize) -> [f32; 2] {
+        [(column * self.stride_x) as f32, (row * self.stride_y) as f32]
+    }
+}
+
 /// The sizes of the feature maps P3 to P7 for a padded image of the given height and width in pixels.
 ///
 /// Each level halves the height and width of the level below it and rounds up, as a 3x3 convolution with stride 2 and

@@ -12,6 +12,6 @@ mod targets;
 
 pub use config::{AnchorConfig, Anchors, Rounding};
 pub use coverage::{Coverage, CoverageSummary, ObjectCoverage, POSITIVE_IOU, SizeBucket, coverage};
-pub use grid::{GridSize, LEVELS, STRIDES, grid_sizes};
-pub use matcher::{Match, MatcherConfig};
-pub use targets::{BACKGROUND, IGNORE, ImageTargets, Positive, image_targets};
+pub use grid::{AnchorGrid, GridSize, LEVELS, STRIDES, grid_sizes};
+pub use matcher::{Match, MatcherConfig, MatcherKind};
+pub use targets::{BACKGROUND, IGNORE, ImageTargets, MatchedImage, Positive, image_targets, match_image};

@@ -41,14 +41,14 @@ fn object() -> impl Strategy<Value = BBox> {
 proptest! {
     #[test]
     fn assignment_follows_its_definition(objects in prop::collection::vec(object(), 0..6), low_quality: bool) {
-        let anchors = AnchorConfig::default().anchors(64, 96, &grid_sizes(64, 96)).boxes;
+        let anchors = AnchorConfig::default().anchors(64, 96, &grid_sizes(64, 96));
         let config = MatcherConfig { low_quality, ..MatcherConfig::default() };
-        prop_assert_eq!(config.assign(&anchors, &objects, &[]), oracle(&config, &anchors, &objects));
+        prop_assert_eq!(config.assign(&anchors, &objects, &[]), oracle(&config, &anchors.boxes, &objects));
     }
 
     #[test]
     fn every_object_that_is_touched_alone_gets_an_anchor(object in object()) {
-        let anchors = AnchorConfig::default().anchors(128, 128, &grid_sizes(128, 128)).boxes;
+        let anchors = AnchorConfig::default().anchors(128, 128, &grid_sizes(128, 128));
         let matches = MatcherConfig::default().assign(&anchors, &[object], &[]);
         prop_assert!(matches.contains(&Match::Object(0)));
     }

@@ -2,7 +2,7 @@
 //! tests/fixtures/retinanet_*.safetensors (scripts/reference/retinanet.py).
 
 use foveal_anchors::{
-    AnchorConfig, BACKGROUND, GridSize, IGNORE, Match, MatcherConfig, Rounding, grid_sizes, image_targets,
+    AnchorConfig, Anchors, BACKGROUND, GridSize, IGNORE, Match, MatcherConfig, Rounding, grid_sizes, image_targets,
 };
 use foveal_boxes::{BBox, encode};
 use safetensors::SafeTensors;
@@ -42,6 +42,12 @@ fn indices(file: &SafeTensors, name: &str) -> Vec<i32> {
     words(file, name).into_iter().map(i32::from_le_bytes).collect()
 }
 
+/// Anchors with the given boxes, of which the rule by IoU needs no more.
+fn anchors(boxes: Vec<BBox>) -> Anchors {
+    let anchors_per_location = boxes.len();
+    Anchors { level_offsets: vec![0, boxes.len()], boxes, anchors_per_location, grids: Vec::new() }
+}
+
 /// torchvision's notation of a match.
 fn index(matched: &Match) -> i32 {
     match matched {
@@ -70,7 +76,7 @@ fn matches_are_equal() {
     for name in FIXTURES {
         let (bytes, spec) = read(name);
         let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
-        let anchors = boxes(&file, "anchors");
+        let anchors = anchors(boxes(&file, "anchors"));
         for image in 0..spec.sizes.len() {
             let objects = boxes(&file, &format!("target.{image}.resized_boxes"));
             let labels: Vec<u32> =
@@ -106,7 +112,7 @@ fn ties_are_equal() {
     let cases: Vec<Case> = serde_json::from_str(include_str!("fixtures/matcher.json")).expect("the fixture is valid");
     let bbox = |b: &[f32; 4]| BBox::new(b[0], b[1], b[2], b[3]);
     for case in cases {
-        let anchors: Vec<BBox> = case.anchors.iter().map(bbox).collect();
+        let anchors = anchors(case.anchors.iter().map(bbox).collect());
         let objects: Vec<BBox> = case.objects.iter().map(bbox).collect();
         let config = MatcherConfig { low_quality: case.low_quality, ..MatcherConfig::default() };
         let found: Vec<i32> = config.assign(&anchors, &objects, &[]).iter().map(index).collect();

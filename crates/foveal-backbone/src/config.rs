@@ -141,6 +141,9 @@ pub enum BackboneNorm {
     /// Batch norm with fixed statistics, scale and shift, none of which is trained. This is for pretrained weights and
     /// small batches.
     FrozenBatch,
+    /// Batch norm with fixed statistics and trained scale and shift (MMDetection's `norm_eval=True`). This is for
+    /// pretrained weights and small batches.
+    FrozenStatistics,
     /// Batch norm with trained scale and shift, which normalises by the statistics of the batch during training.
     Batch,
     /// Group norm, which is independent of the batch size (arXiv 1803.08494). This is the default, for training from
@@ -150,11 +153,30 @@ pub enum BackboneNorm {
 }
 
 impl BackboneNorm {
+    /// The name of the norm in configurations, such as `frozen_batch`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FrozenBatch => "frozen_batch",
+            Self::FrozenStatistics => "frozen_statistics",
+            Self::Batch => "batch",
+            Self::Group => "group",
+        }
+    }
+
+    /// Whether the norms normalise by statistics that are never updated, which must come from pretrained weights.
+    pub fn has_fixed_statistics(self) -> bool {
+        match self {
+            Self::FrozenBatch | Self::FrozenStatistics => true,
+            Self::Batch | Self::Group => false,
+        }
+    }
+
     /// The kind of norm layer for a number of channels. A group norm has the largest number of groups up to 32 that
     /// divides the channels.
     pub fn kind(self, channels: usize) -> NormKind {
         match self {
             Self::FrozenBatch => NormKind::Frozen,
+            Self::FrozenStatistics => NormKind::FrozenStatistics,
             Self::Batch => NormKind::Batch,
             Self::Group => NormKind::Group { groups: groups_for(channels, NORM_GROUPS) },
         }
@@ -186,6 +208,11 @@ mod tests {
     fn names_are_those_of_configs() {
         for kind in BackboneKind::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+        let norms =
+            [BackboneNorm::FrozenBatch, BackboneNorm::FrozenStatistics, BackboneNorm::Batch, BackboneNorm::Group];
+        for norm in norms {
+            assert_eq!(serde_json::to_value(norm).unwrap(), norm.name());
         }
     }
 

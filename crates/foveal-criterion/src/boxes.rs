@@ -4,10 +4,9 @@ use burn::tensor::Tensor;
 use foveal_boxes::MAX_LOG_RATIO;
 
 use crate::config::BoxLossKind;
+use crate::overlap::{complete_loss, distance_loss, generalized_loss, overlap};
 use crate::target_tensors::PositiveTensors;
 
-/// `eps` of torchvision's `generalized_box_iou_loss`.
-const GIOU_EPS: f64 = 1e-7;
 /// Value of `loss.beta` up to which smooth L1 is computed as L1. The two differ by at most half of it, which is less
 /// than the rounding of any difference of deltas, and the division by a smaller number would not be finite. PyTorch too
 /// computes L1 for a `beta` of 0.
@@ -35,13 +34,16 @@ pub(crate) fn weighted(
         let wanted = positives.deltas.clone().expect("deltas are copied to the device for losses of deltas");
         predicted.clone() - wanted
     };
+    let of_boxes = |loss: fn(&Tensor<2>, &Tensor<2>) -> Tensor<2>| {
+        let boxes = positives.boxes.as_ref().expect("boxes are copied to the device for losses of boxes");
+        loss(&decode(predicted.clone(), boxes.anchors.clone()), &boxes.objects)
+    };
     let each = match kind {
         BoxLossKind::SmoothL1 if beta > LEAST_BETA => smooth_l1(difference(), beta),
         BoxLossKind::L1 | BoxLossKind::SmoothL1 => difference().abs(),
-        BoxLossKind::Giou => {
-            let boxes = positives.boxes.as_ref().expect("boxes are copied to the device for GIoU");
-            giou_loss(&decode(predicted, boxes.anchors.clone()), &boxes.objects)
-        }
+        BoxLossKind::Giou => of_boxes(generalized_loss),
+        BoxLossKind::Diou => of_boxes(distance_loss),
+        BoxLossKind::Ciou => of_boxes(complete_loss),
     };
     (each * positives.weight.clone()).sum()
 }
@@ -72,38 +74,4 @@ fn decode(deltas: Tensor<2>, anchors: Tensor<2>) -> Tensor<2> {
     let center = center + deltas.clone().narrow(1, 0, 2) * size.clone();
     let half = size * deltas.narrow(1, 2, 2).clamp_max(f64::from(MAX_LOG_RATIO)).exp() * 0.5;
     Tensor::cat(vec![center.clone() - half.clone(), center + half], 1)
-}
-
-/// IoU and area of the union of each pair of boxes, `[n, 1]` each.
-struct Overlap {
-    iou: Tensor<2>,
-    union: Tensor<2>,
-}
-
-fn low(t: &Tensor<2>) -> Tensor<2> {
-    t.clone().narrow(1, 0, 2)
-}
-
-fn high(t: &Tensor<2>) -> Tensor<2> {
-    t.clone().narrow(1, 2, 2)
-}
-
-/// The product of the two columns of `[n, 2]` (width times height), `[n, 1]`.
-fn product(size: Tensor<2>) -> Tensor<2> {
-    size.clone().narrow(1, 0, 1) * size.narrow(1, 1, 1)
-}
-
-fn overlap(a: &Tensor<2>, b: &Tensor<2>) -> Overlap {
-    let shared = high(a).min_pair(high(b)) - low(a).max_pair(low(b));
-    let intersection = product(shared.clamp_min(0.0));
-    let union = product(high(a) - low(a)) + product(high(b) - low(b)) - intersection.clone();
-    Overlap { iou: intersection / (union.clone() + GIOU_EPS), union }
-}
-
-/// `1 - GIoU` of each pair of boxes (Rezatofighi et al., arXiv 1902.09630), `[n, 1]`.
-fn giou_loss(a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
-    let Overlap { iou, union } = overlap(a, b);
-    let enclosing = product(high(a).max_pair(high(b)) - low(a).min_pair(low(b)));
-    let giou = iou - (enclosing.clone() - union) / (enclosing + GIOU_EPS);
-    (giou - 1.0) * -1.0
 }

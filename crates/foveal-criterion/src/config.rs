@@ -85,6 +85,23 @@ pub enum BoxLossKind {
     /// `1 - GIoU` of the decoded boxes (Rezatofighi et al., arXiv 1902.09630). torchvision's
     /// `retinanet_resnet50_fpn_v2` uses it.
     Giou,
+    /// `1 - DIoU` of the decoded boxes: one minus their IoU, plus the squared distance of their centres divided by the
+    /// squared diagonal of the box that encloses both (Zheng et al., arXiv 1911.08287, equation 7), as in torchvision's
+    /// `distance_box_iou_loss`.
+    Diou,
+    /// `1 - CIoU` of the decoded boxes: that of `diou`, plus a penalty for another ratio of width to height (Zheng et
+    /// al., arXiv 1911.08287, equation 10), as in torchvision's `complete_box_iou_loss`.
+    Ciou,
+}
+
+impl BoxLossKind {
+    /// Whether the loss is computed from the decoded boxes; otherwise it is computed from the four deltas.
+    pub(crate) const fn reads_boxes(self) -> bool {
+        match self {
+            Self::SmoothL1 | Self::L1 => false,
+            Self::Giou | Self::Diou | Self::Ciou => true,
+        }
+    }
 }
 
 /// The normalizer (`loss.normalizer`): the number that the sums of the class loss and the box loss are divided by.

@@ -13,6 +13,7 @@ mod config;
 mod kind;
 mod losses;
 mod mining;
+mod overlap;
 mod predicted;
 mod quality;
 mod start;

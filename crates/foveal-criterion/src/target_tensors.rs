@@ -8,7 +8,7 @@ use foveal_anchors::{ImageTargets, Positive};
 use foveal_boxes::BBox;
 use foveal_kernels::BreakdownLayout;
 
-use crate::config::{BoxLossKind, LossConfig};
+use crate::config::LossConfig;
 use crate::kind;
 
 /// What a loss needs of the targets of a batch, on the device.
@@ -149,7 +149,7 @@ impl TargetTensors {
             .filter(|_| is_quality)
             .map(|layout| ints.add(positives.iter().map(|p| layout.level(p.positive.anchor as usize).0 as i32)));
 
-        let by_boxes = config.box_kind == BoxLossKind::Giou;
+        let by_boxes = config.box_kind.reads_boxes();
         let mut floats = Packed::new();
         let weight = floats.add(positives.iter().map(|p| of(p) as f32));
         let deltas = (!by_boxes).then(|| floats.add(positives.iter().flat_map(|p| p.positive.delta.to_array())));

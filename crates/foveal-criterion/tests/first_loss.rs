@@ -5,8 +5,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use foveal_anchors::{AnchorConfig, ImageTargets, MatcherConfig, grid_sizes, image_targets};
 use foveal_boxes::BBox;
 use foveal_criterion::{
-    BreakdownLayout, ClassLossKind, ClassWeights, Fault, FirstLossCheck, LossBreakdown, LossConfig, Normalizer,
-    PerClass, prior_bias,
+    BoxLossKind, BreakdownLayout, ClassLossKind, ClassWeights, Fault, FirstLossCheck, LossBreakdown, LossConfig,
+    Normalizer, PerClass, prior_bias,
 };
 
 const KINDS: [ClassLossKind; 5] = [
@@ -16,6 +16,8 @@ const KINDS: [ClassLossKind; 5] = [
     ClassLossKind::Ohem,
     ClassLossKind::QualityFocal,
 ];
+const BOXES: [BoxLossKind; 5] =
+    [BoxLossKind::L1, BoxLossKind::SmoothL1, BoxLossKind::Giou, BoxLossKind::Diou, BoxLossKind::Ciou];
 /// Features of a location in the simulated heads.
 const FEATURES: usize = 12;
 
@@ -94,7 +96,7 @@ impl Trial {
                     })
                     .collect();
                 let of: Vec<u32> = objects.iter().map(|_| random.below(classes) as u32).collect();
-                image_targets(&boxes.boxes, &objects, &of, &[], &matcher)
+                image_targets(&boxes, &objects, &of, &[], &matcher)
             })
             .collect();
         let normalizer = match random.below(3) {
@@ -163,6 +165,8 @@ impl Trial {
             config.class_weights = ClassWeights::Each(random.list(self.classes, 0.1, 5.0));
         }
         config.ohem_ratio = random.scale(0.5, 10.0);
+        // Drawn without a step of the generator, so that all other values stay the same.
+        config.box_kind = BOXES[(random.0 >> 32) as usize % BOXES.len()];
         config
     }
 

@@ -1,8 +1,11 @@
-//! Every class loss trains a tiny model on wgpu: one convolution gives the logits and is trained for three steps.
+//! Every class loss trains a tiny model on wgpu: one convolution gives the logits and is trained for three steps. The
+//! quality focal loss and every box loss are compared with torch and torchvision.
 //!
 //! Without an adapter the test fails, as the wgpu tests of the kernels do; `scripts/swiftshader` sets up a software
 //! adapter. All losses use the same shapes, because a software adapter compiles its programs for each shape.
 #![cfg(feature = "wgpu")]
+
+mod reference;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use foveal_anchors::{BACKGROUND, IGNORE, ImageTargets, Positive};
@@ -92,4 +95,11 @@ fn every_remedy_descends_on_wgpu_as_on_the_cpu() {
             assert!((a - b).abs() <= 1e-4 * b.abs(), "{config:?}: {gpu:?} {cpu:?}");
         }
     }
+}
+
+/// The tolerance is that of the losses of the other test; drivers may compute the arctangent of the complete IoU with an
+/// error of 4096 units in the last place.
+#[test]
+fn quality_focal_with_every_box_loss_on_wgpu() {
+    reference::quality_focal_and_every_box_loss(&foveal_kernels::test_adapter(), 1e-4);
 }

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use foveal_anchors::{ImageTargets, MatcherConfig, image_targets};
+use foveal_anchors::{Anchors, MatchedImage, MatcherConfig, match_image};
 use foveal_boxes::BBox;
 use foveal_image::{Prepared, Preprocess, RgbImage, Staged, padded_length};
 
-use crate::{AugmentConfig, DataConfig, Object, Record, Stream};
-
-/// Smallest fraction of the area of an object that must remain after a crop. With less, the object is ignored in
-/// training.
-const MIN_VISIBLE_FRACTION: f32 = 0.25;
+use crate::labels::{LabelledObject, Labels};
+use crate::{AugmentConfig, DataConfig, Record, Stream};
 
 /// The geometric changes of one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +35,19 @@ pub(crate) struct Size {
     pub height: u32,
 }
 
+impl From<(u32, u32)> for Size {
+    fn from((width, height): (u32, u32)) -> Self {
+        Self { width, height }
+    }
+}
+
+impl Size {
+    /// The box of a whole image of this size.
+    pub(crate) fn bbox(self) -> BBox {
+        BBox::new(0.0, 0.0, self.width as f32, self.height as f32)
+    }
+}
+
 /// The objects of an image and the regions to be ignored (`crowds`), in pixels of the canvas.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct PlacedObjects {
@@ -51,9 +61,9 @@ pub(crate) struct PlacedObjects {
 }
 
 impl PlacedObjects {
-    /// Returns the training targets of `anchors`, the boxes of all anchors of the padded image in pixels.
-    pub(crate) fn targets(&self, anchors: &[BBox], matcher: &MatcherConfig) -> ImageTargets {
-        image_targets(anchors, &self.boxes, &self.classes, &self.crowds, matcher)
+    /// Returns the training targets of `anchors`, those of the padded image, and the objects that got none of them.
+    pub(crate) fn targets(&self, anchors: &Anchors, matcher: &MatcherConfig) -> MatchedImage {
+        match_image(anchors, &self.boxes, &self.classes, &self.crowds, matcher)
     }
 }
 
@@ -73,36 +83,37 @@ pub(crate) fn by_padded_size<'a>(
 ) -> BTreeMap<[usize; 2], Vec<UnaugmentedImage>> {
     let mut by_size: BTreeMap<[usize; 2], Vec<UnaugmentedImage>> = BTreeMap::new();
     for (index, record) in records.into_iter().enumerate() {
-        let geometry = Geometry::plain(&config.preprocess(), record);
+        let size = Size { width: record.width, height: record.height };
+        let geometry = Geometry::plain(&config.preprocess(), size);
         let padded = [geometry.canvas.height, geometry.canvas.width].map(|side| padded_length(side as usize));
-        let placed = geometry.place(record, config.min_box);
+        let placed = geometry.place(size, &Labels::from(record), config.min_box);
         by_size.entry(padded).or_default().push(UnaugmentedImage { index, placed });
     }
     by_size
 }
 
 impl Geometry {
-    /// Returns the geometry of an image that is resized and not augmented.
-    pub(crate) fn plain(preprocess: &Preprocess, record: &Record) -> Self {
-        let (width, height) = preprocess.target_size(record.width, record.height);
-        let size = Size { width, height };
+    /// Returns the geometry of an image of this size that is resized and not augmented.
+    pub(crate) fn plain(preprocess: &Preprocess, image: Size) -> Self {
+        let (width, height) = preprocess.target_size(image.width, image.height);
+        Self::unchanged(Size { width, height })
+    }
+
+    /// Returns the geometry of an image of this size that is not changed.
+    pub(crate) fn unchanged(size: Size) -> Self {
         Self { flip_horizontal: false, flip_vertical: false, resized: size, canvas: size, offset_x: 0, offset_y: 0 }
     }
 
-    /// Returns a random geometry: the flips, the size and the position of an image on its canvas, as `config` allows.
-    pub(crate) fn random(
-        preprocess: &Preprocess,
-        record: &Record,
-        config: &AugmentConfig,
-        random: &mut Stream,
-    ) -> Self {
+    /// Returns a random geometry of an image of this size: its flips, its size after resizing and its position on its
+    /// canvas, as `config` allows.
+    pub(crate) fn random(preprocess: &Preprocess, image: Size, config: &AugmentConfig, random: &mut Stream) -> Self {
         let flip_horizontal = random.chance(config.flip_horizontal);
         let flip_vertical = random.chance(config.flip_vertical);
         let mut preprocess = preprocess.clone();
         if !config.min_sizes.is_empty() {
             preprocess.min_size = config.min_sizes[random.below(config.min_sizes.len())];
         }
-        let plain = Self { flip_horizontal, flip_vertical, ..Self::plain(&preprocess, record) };
+        let plain = Self { flip_horizontal, flip_vertical, ..Self::plain(&preprocess, image) };
         let [low, high] = config.scale_jitter;
         if low == 1.0 && high == 1.0 {
             return plain;
@@ -148,41 +159,41 @@ impl Geometry {
         Staged::Prepared(Prepared { data, width, height, ..prepared })
     }
 
-    /// Places the boxes of the record on the canvas. Objects that are mostly cut off or smaller than `min_box` pixels
-    /// are to be ignored.
-    pub(crate) fn place(&self, record: &Record, min_box: f32) -> PlacedObjects {
-        let sx = self.resized.width as f32 / record.width as f32;
-        let sy = self.resized.height as f32 / record.height as f32;
+    /// Returns random flips of an image of this size, which keeps its size.
+    pub(crate) fn random_flips(image: Size, config: &AugmentConfig, random: &mut Stream) -> Self {
+        let flip_horizontal = random.chance(config.flip_horizontal);
+        let flip_vertical = random.chance(config.flip_vertical);
+        Self { flip_horizontal, flip_vertical, ..Self::unchanged(image) }
+    }
+
+    /// Places the objects of an image of size `image` on the canvas. Objects that are mostly cut off or smaller than
+    /// `min_box` pixels are to be ignored.
+    pub(crate) fn place(&self, image: Size, labels: &Labels, min_box: f32) -> PlacedObjects {
+        let sx = self.resized.width as f32 / image.width as f32;
+        let sy = self.resized.height as f32 / image.height as f32;
         let (x, y) = (self.offset_x as f32, self.offset_y as f32);
-        let (width, height) = (self.canvas.width as f32, self.canvas.height as f32);
         let full = |bbox: &BBox| {
             let mut b = *bbox;
             if self.flip_horizontal {
-                b = b.flip_horizontal(record.width as f32);
+                b = b.flip_horizontal(image.width as f32);
             }
             if self.flip_vertical {
-                b = b.flip_vertical(record.height as f32);
+                b = b.flip_vertical(image.height as f32);
             }
             let b = b.scale(sx, sy);
             BBox::new(b.x1 + x, b.y1 + y, b.x2 + x, b.y2 + y)
         };
-        let mut placed = PlacedObjects::default();
-        for Object { bbox, class, .. } in &record.objects {
-            let full = full(bbox);
-            let seen = full.clip(width, height);
-            if seen.is_degenerate() {
-                continue;
-            }
-            let large_enough = seen.width() >= min_box && seen.height() >= min_box;
-            if large_enough && seen.area() >= MIN_VISIBLE_FRACTION * full.area() {
-                placed.boxes.push(seen);
-                placed.classes.push(*class);
+        let mut labels = labels.clone();
+        labels.place(full, &self.canvas.bbox());
+        let mut placed = PlacedObjects { crowds: labels.ignored, ..PlacedObjects::default() };
+        for LabelledObject { bbox, class, .. } in labels.objects {
+            if bbox.width() >= min_box && bbox.height() >= min_box {
+                placed.boxes.push(bbox);
+                placed.classes.push(class);
             } else {
-                placed.crowds.push(seen);
+                placed.crowds.push(bbox);
             }
         }
-        let crowds = record.crowds.iter().map(|c| full(c).clip(width, height));
-        placed.crowds.extend(crowds.filter(|c| !c.is_degenerate()));
         placed
     }
 }
@@ -204,8 +215,11 @@ impl Overlap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Object;
     use foveal_image::ResizeMode;
     use proptest::prelude::*;
+
+    const SIZE: Size = Size { width: 60, height: 40 };
 
     fn record(bbox: BBox) -> Record {
         Record {
@@ -240,9 +254,9 @@ mod tests {
                 flip_horizontal: 0.5, flip_vertical: 0.5, scale_jitter: [0.6, 1.6], min_sizes: vec![40, 64, 96],
                 ..AugmentConfig::off()
             };
-            let geometry = Geometry::random(&preprocess, &record, &config, &mut Stream::new(&[seed]));
+            let geometry = Geometry::random(&preprocess, SIZE, &config, &mut Stream::new(&[seed]));
             let staged = geometry.apply(image(&bbox), &preprocess);
-            let placed = geometry.place(&record, 1.0);
+            let placed = geometry.place(SIZE, &Labels::from(&record), 1.0);
             let found = Size { width: staged.width() as u32, height: staged.height() as u32 };
             prop_assert_eq!(found, geometry.canvas);
             // The padding is black.
@@ -268,25 +282,17 @@ mod tests {
     fn without_augmentation_boxes_are_scaled_alone() {
         let bbox = BBox::new(6.0, 4.0, 30.0, 20.0);
         let preprocess = Preprocess { min_size: 80, max_size: 1000, ..Preprocess::default() };
-        let placed = Geometry::plain(&preprocess, &record(bbox)).place(&record(bbox), 1.0);
+        let placed = Geometry::plain(&preprocess, SIZE).place(SIZE, &Labels::from(&record(bbox)), 1.0);
         assert_eq!(placed.boxes, vec![BBox::new(12.0, 8.0, 60.0, 40.0)]);
         assert_eq!((placed.classes, placed.crowds), (vec![2], vec![BBox::new(12.0, 8.0, 60.0, 40.0)]));
     }
 
     #[test]
     fn objects_that_are_mostly_cut_off_are_ignored() {
-        let size = Size { width: 60, height: 40 };
-        let plain = Geometry {
-            flip_horizontal: false,
-            flip_vertical: false,
-            resized: size,
-            canvas: size,
-            offset_x: -20,
-            offset_y: 0,
-        };
+        let moved = Geometry { offset_x: -20, ..Geometry::unchanged(SIZE) };
         let mut cut_off = record(BBox::new(4.0, 5.0, 24.0, 25.0));
         cut_off.crowds.clear();
-        let placed = plain.place(&cut_off, 1.0);
+        let placed = moved.place(SIZE, &Labels::from(&cut_off), 1.0);
         assert!(placed.boxes.is_empty());
         assert_eq!(placed.crowds, vec![BBox::new(0.0, 5.0, 4.0, 25.0)]);
     }

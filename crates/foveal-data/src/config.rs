@@ -7,7 +7,7 @@ use foveal_image::{IMAGENET_MEAN, IMAGENET_STD, ImageLimit, MAX_IMAGE_BYTES, MAX
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Sampler, ShapesConfig};
+use crate::{Sampler, ShapesConfig, Transform};
 
 /// The kind of data set (`data.source`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -77,6 +77,15 @@ pub struct AugmentConfig {
     /// Lengths of the shorter side in pixels, each from 1 to 16384. For each image, one of them is chosen at random in
     /// place of `data.min_size`. Default: empty, which turns it off.
     pub min_sizes: Vec<u32>,
+    /// Further random changes, applied in the order of the list to the decoded image, before `color_jitter`, the flips
+    /// and resizing. Each entry is a table with the key `kind` and the settings of that kind, such as
+    /// `{ kind = "quarter_turns", probability = 0.5 }`. Each has random values of its own, which do not depend on the
+    /// other entries. Transforms that rotate or combine images first reduce them to the size that the network needs, so
+    /// `random_crop`, which enlarges what it leaves, is better put before them. Default: empty.
+    pub transforms: Vec<Transform>,
+    /// Number of epochs at the end of a run in which the strong transforms of `transforms` are left out, whose images
+    /// differ much from real ones: `mosaic`, `mixup` and `copy_paste`. Default: 0, which never leaves them out.
+    pub close_epochs: usize,
 }
 
 impl AugmentConfig {
@@ -88,18 +97,33 @@ impl AugmentConfig {
             color_jitter: ColorJitter::default(),
             scale_jitter: [1.0, 1.0],
             min_sizes: Vec::new(),
+            transforms: Vec::new(),
+            close_epochs: 0,
         }
     }
-}
 
-impl AugmentConfig {
+    /// Returns the size `[height, width]` in pixels of the canvas of `large_scale_jitter`, if `transforms` contains it.
+    pub fn fixed_canvas(&self) -> Option<[u32; 2]> {
+        self.transforms.iter().find_map(|transform| match transform {
+            Transform::LargeScaleJitter(jitter) => Some(jitter.size),
+            _ => None,
+        })
+    }
+
+    /// Returns whether the strong transforms are left out in `epoch`, which counts from 0, of a run of `epochs` epochs:
+    /// whether it is one of the last `close_epochs`. A run without a number of epochs has no last ones.
+    pub(crate) fn is_closing(&self, epoch: u64, epochs: Option<usize>) -> bool {
+        epochs.is_some_and(|epochs| epoch.saturating_add(self.close_epochs as u64) >= epochs as u64)
+    }
+
     /// Checks that every value is in its range.
     ///
     /// # Errors
     /// A [`SettingError`] with the first invalid key (relative to `data.augment`), the expected range and the value
     /// found: a probability, brightness, contrast or saturation outside 0 to 1; a hue outside 0 to 0.5; a
     /// `scale_jitter` that is not a rising range of positive numbers up to 16; a side outside 1 to [`MAX_SIDE`] pixels
-    /// in `min_sizes`.
+    /// in `min_sizes`; a setting of a transform outside its range, such as `transforms[2].degrees`; a transform that
+    /// changes the size of images after `large_scale_jitter`.
     pub fn validate(&self) -> Result<(), SettingError> {
         check::fraction("flip_horizontal", self.flip_horizontal)?;
         check::fraction("flip_vertical", self.flip_vertical)?;
@@ -113,7 +137,30 @@ impl AugmentConfig {
         let expected = format!("[low, high] with 0 < low <= high <= {MAX_SCALE}");
         check::that(rising, "scale_jitter", &expected, &self.scale_jitter)?;
         let sides = self.min_sizes.iter().all(|side| (1..=MAX_SIDE).contains(side));
-        check::that(sides, "min_sizes", &format!("sides of 1 to {MAX_SIDE} pixels"), &self.min_sizes)
+        check::that(sides, "min_sizes", &format!("sides of 1 to {MAX_SIDE} pixels"), &self.min_sizes)?;
+        for (position, transform) in self.transforms.iter().enumerate() {
+            transform.validate().map_err(|e| e.within(&format!("transforms[{position}]")))?;
+        }
+        self.validate_order()
+    }
+
+    /// Checks that no transform changes the size of an image after it was put on a canvas of fixed size.
+    fn validate_order(&self) -> Result<(), SettingError> {
+        let sized = |transform: &Transform| matches!(transform, Transform::LargeScaleJitter(_));
+        let Some(canvas) = self.transforms.iter().position(sized) else { return Ok(()) };
+        let later = self.transforms.iter().enumerate().skip(canvas + 1);
+        match later.into_iter().find(|(_, transform)| transform.changes_size()) {
+            None => Ok(()),
+            Some((position, transform)) => Err(SettingError::new(
+                format!("transforms[{position}].kind"),
+                format!(
+                    "a transform that keeps the size of the image, because transforms[{canvas}] is \
+                     large_scale_jitter, whose result is the network's input; put {} before it",
+                    transform.kind()
+                ),
+                &transform.kind(),
+            )),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use foveal_anchors::{AnchorConfig, BACKGROUND, IGNORE, MatcherConfig, grid_sizes};
+use foveal_anchors::{AnchorConfig, BACKGROUND, IGNORE, MatchedImage, MatcherConfig, grid_sizes};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -21,6 +21,8 @@ pub struct ClassCounts {
     pub images: usize,
     /// Number of positive anchors of the class on the images whose anchors were matched.
     pub positives: usize,
+    /// Number of objects of the class that got no anchor, on the images whose anchors were matched.
+    pub objects_without_anchor: usize,
 }
 
 /// Numbers of images, objects and anchors of a data set.
@@ -46,11 +48,37 @@ pub struct TargetCounts {
     pub background: usize,
     /// Number of ignored anchors of the images whose anchors were matched. They take no part in the loss.
     pub ignored: usize,
+    /// Number of objects that got no anchor, on the images whose anchors were matched, so that none is trained to detect
+    /// them. Objects that training ignores are not counted.
+    pub objects_without_anchor: usize,
     /// The counts of each class, in class order.
     pub classes: Vec<ClassCounts>,
     /// The classes of the objects of each image, in the order of the images.
     #[serde(skip)]
     pub by_image: Vec<Vec<u32>>,
+}
+
+impl ClassCounts {
+    fn new(name: String, objects: usize) -> Self {
+        Self { name, objects, images: 0, positives: 0, objects_without_anchor: 0 }
+    }
+}
+
+/// The counts of the targets of an image.
+struct Tally {
+    /// Numbers of anchors by class, `BACKGROUND` or `IGNORE`.
+    anchors: BTreeMap<i32, usize>,
+    /// The class of each object that got no anchor.
+    without_anchor: Vec<u32>,
+}
+
+impl Tally {
+    fn new(placed: &PlacedObjects, matched: MatchedImage) -> Self {
+        let mut anchors: BTreeMap<i32, usize> = BTreeMap::new();
+        matched.targets.classes.into_iter().for_each(|class| *anchors.entry(class).or_default() += 1);
+        let without_anchor = matched.without_anchor.into_iter().map(|object| placed.classes[object as usize]);
+        Self { anchors, without_anchor: without_anchor.collect() }
+    }
 }
 
 impl TargetCounts {
@@ -76,7 +104,8 @@ impl TargetCounts {
             positives: 0,
             background: 0,
             ignored: 0,
-            classes: classes.map(|(name, &objects)| ClassCounts { name, objects, images: 0, positives: 0 }).collect(),
+            objects_without_anchor: 0,
+            classes: classes.map(|(name, &objects)| ClassCounts::new(name, objects)).collect(),
             by_image: dataset.records().iter().map(|r| r.objects.iter().map(|o| o.class).collect()).collect(),
         };
         for of_image in &counts.by_image {
@@ -87,14 +116,16 @@ impl TargetCounts {
         }
         let chosen = (0..matched).map(|i| dataset.record(i * dataset.len() / matched));
         for ([height, width], members) in by_padded_size(chosen, config) {
-            let anchors = anchors.anchors(height, width, &grid_sizes(height, width)).boxes;
-            let tally = |placed: &PlacedObjects| {
-                let mut tally: BTreeMap<i32, usize> = BTreeMap::new();
-                placed.targets(&anchors, matcher).classes.into_iter().for_each(|c| *tally.entry(c).or_default() += 1);
-                tally
-            };
-            let tallies: Vec<BTreeMap<i32, usize>> = members.par_iter().map(|member| tally(&member.placed)).collect();
-            tallies.into_iter().flatten().for_each(|(class, anchors)| counts.add(class, anchors));
+            let anchors = anchors.anchors(height, width, &grid_sizes(height, width));
+            let tally = |placed: &PlacedObjects| Tally::new(placed, placed.targets(&anchors, matcher));
+            let tallies: Vec<Tally> = members.par_iter().map(|member| tally(&member.placed)).collect();
+            for Tally { anchors, without_anchor } in tallies {
+                anchors.into_iter().for_each(|(class, anchors)| counts.add(class, anchors));
+                counts.objects_without_anchor += without_anchor.len();
+                for class in without_anchor {
+                    counts.classes[class as usize].objects_without_anchor += 1;
+                }
+            }
         }
         counts
     }

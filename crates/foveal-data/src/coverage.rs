@@ -1,12 +1,13 @@
 //! Coverage of the objects of a data set by anchors, after resizing. No image is read.
 
-use foveal_anchors::{AnchorConfig, Coverage, CoverageSummary, SizeBucket, coverage, grid_sizes};
+use foveal_anchors::{AnchorConfig, Coverage, CoverageSummary, MatcherConfig, SizeBucket, coverage, grid_sizes};
 use rayon::prelude::*;
 
 use crate::augment::{UnaugmentedImage, by_padded_size};
 use crate::{DataConfig, Dataset};
 
-/// Coverage of the objects of a data set by anchors: their highest IoUs and numbers of positive anchors, by group.
+/// Coverage of the objects of a data set by anchors: their highest IoUs, and their numbers of anchors that overlap them
+/// well and of anchors that the matcher assigns to them, by group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SetCoverage {
     /// The coverage of all objects.
@@ -20,12 +21,12 @@ pub struct SetCoverage {
 impl SetCoverage {
     /// Computes the coverage of the objects that are trained without augmentation. Objects that resizing makes smaller
     /// than `data.min_box` are left out, because training ignores them. Each image is resized and padded on its own.
-    pub fn new(dataset: &Dataset, config: &DataConfig, anchors: &AnchorConfig) -> Self {
+    pub fn new(dataset: &Dataset, config: &DataConfig, anchors: &AnchorConfig, matcher: &MatcherConfig) -> Self {
         let mut measured: Vec<(UnaugmentedImage, Coverage)> = Vec::with_capacity(dataset.len());
         for ([height, width], members) in by_padded_size(dataset.records(), config) {
-            let anchors = anchors.anchors(height, width, &grid_sizes(height, width)).boxes;
+            let anchors = anchors.anchors(height, width, &grid_sizes(height, width));
             measured.par_extend(members.into_par_iter().map(|image| {
-                let found = coverage(&anchors, &image.placed.boxes);
+                let found = coverage(&anchors, &image.placed.boxes, matcher);
                 (image, found)
             }));
         }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! DataConfig::open_train -> Opened { dataset, report }
-//! loader(dataset, config, options, epoch) -> Loader, an iterator over Batch { images, targets, info }
+//! loader(dataset, config, options, epoch) -> Loader, an iterator over Batch { images, targets, objects, info }
 //! ```
 //!
 //! Every random value is a function of the seed, the epoch and the index of the image. It does not depend on the number
@@ -18,8 +18,10 @@ mod coverage;
 mod dataset;
 mod decode;
 mod error;
+mod labels;
 mod loader;
 mod located;
+mod object_counts;
 mod open;
 mod random;
 mod report;
@@ -27,6 +29,7 @@ mod sample;
 mod sampler;
 pub mod shapes;
 mod stats;
+mod transforms;
 mod unusable;
 mod voc;
 
@@ -36,9 +39,13 @@ pub use coverage::SetCoverage;
 pub use dataset::{Dataset, Object, Opened, Record};
 pub use error::DataError;
 pub use loader::{Batch, ImageInfo, Loader, LoaderOptions, loader};
+pub use object_counts::ObjectCounts;
 pub use random::Stream;
 pub use report::{CheckReport, Findings, Problem, Skipped};
 pub use sampler::{Sampler, epoch_len, epoch_order, image_repeat_factors};
 pub use shapes::{ShapesConfig, write_shapes};
 pub use stats::Stats;
+pub use transforms::{
+    Affine, CopyPaste, Grey, LargeScaleJitter, Mixup, Mosaic, QuarterTurns, RandomCrop, Transform, ZoomOut,
+};
 pub use voc::{Converted, Difficult, VocOptions, convert_voc};

@@ -7,17 +7,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use foveal_anchors::{AnchorConfig, Anchors, ImageTargets, MatcherConfig, grid_sizes};
+use foveal_anchors::{AnchorConfig, Anchors, ImageTargets, MatchedImage, MatcherConfig, grid_sizes};
 use foveal_image::{ImageBatch, ImageFrame};
 
+use crate::augment::PlacedObjects;
 use crate::sample::{Sample, SampleMaker};
 use crate::sampler::epoch_order;
-use crate::{DataConfig, DataError, Dataset, OnError, Problem, Skipped, Stream};
+use crate::transforms::{REPLACEMENTS, unloadable};
+use crate::{DataConfig, DataError, Dataset, ObjectCounts, OnError, Skipped, Stream};
 
 /// Number of padded image sizes whose anchors are cached. The anchors of one size of 800 pixels take about 3 MB.
 const CACHED_SIZES: usize = 16;
-/// Number of other images that are tried in training in place of an image that cannot be loaded.
-const REPLACEMENTS: u64 = 10;
 /// Key that separates the random stream of the replacements from those of the samples.
 const REPLACE: u64 = 12;
 
@@ -40,6 +40,8 @@ pub struct Batch {
     pub images: ImageBatch,
     /// The targets of each image, one entry per image of the batch. The anchors are those of the padded size.
     pub targets: Vec<ImageTargets>,
+    /// Numbers of objects of all images, with and without anchors.
+    pub objects: ObjectCounts,
     /// The origin of each image, one entry per image of the batch.
     pub info: Vec<ImageInfo>,
     /// The images that could not be loaded, with `data.on_error = "skip"`. In training they are replaced by other
@@ -67,6 +69,9 @@ pub struct LoaderOptions {
     /// Number of batches at the start of the epoch that are left out, so that an epoch can be continued in its middle.
     /// The other batches are those of the whole epoch.
     pub first: usize,
+    /// Number of epochs of the run, whose last `data.augment.close_epochs` leave out the strong transforms. `None` if no
+    /// epoch is one of the last.
+    pub epochs: Option<usize>,
 }
 
 /// An iterator over the batches of one epoch, made by [`loader`]. The batches and their order do not depend on the
@@ -99,8 +104,7 @@ pub fn loader(dataset: Arc<Dataset>, config: &DataConfig, options: LoaderOptions
         order.chunks(options.batch_size).map(<[usize]>::to_vec).skip(options.first).collect();
     let workers = config.worker_count().min(batches.len());
     let shared = Arc::new(Shared {
-        maker: SampleMaker::new(config, options.training, options.seed, epoch),
-        on_error: config.on_error,
+        maker: SampleMaker::new(&dataset, config, &options, epoch),
         ahead: workers + config.queue,
         dataset,
         batches,
@@ -184,7 +188,6 @@ impl Drop for Loader {
 struct Shared {
     dataset: Arc<Dataset>,
     maker: SampleMaker,
-    on_error: OnError,
     options: LoaderOptions,
     batches: Vec<Vec<usize>>,
     /// Number of batches that may be started in advance of the next one to be delivered.
@@ -251,32 +254,34 @@ impl Shared {
         let info = samples.iter().map(|s| self.info(s)).collect();
         let (images, placed): (Vec<_>, Vec<_>) = samples.into_iter().map(|s| (s.image, s.placed)).unzip();
         let images = ImageBatch::stack(&images, &self.maker.preprocess);
+        let mut objects = ObjectCounts::default();
         let targets = if images.batch() > 0 {
             let anchors = self.anchors(images.height(), images.width());
-            let matcher = &self.options.matcher;
-            placed.iter().map(|placed| placed.targets(&anchors.boxes, matcher)).collect()
+            placed.iter().map(|placed| self.targets(placed, &anchors, &mut objects)).collect()
         } else {
             Vec::new()
         };
-        Ok(Batch { images, targets, info, skipped, load_seconds: started.elapsed().as_secs_f64() })
+        Ok(Batch { images, targets, objects, info, skipped, load_seconds: started.elapsed().as_secs_f64() })
+    }
+
+    /// Matches the anchors of an image with its objects, and adds the numbers of its objects to `objects`.
+    fn targets(&self, placed: &PlacedObjects, anchors: &Anchors, objects: &mut ObjectCounts) -> ImageTargets {
+        let MatchedImage { targets, without_anchor } = placed.targets(anchors, &self.options.matcher);
+        *objects += ObjectCounts { objects: placed.boxes.len(), without_anchor: without_anchor.len() };
+        targets
     }
 
     /// Makes the sample of an image. If the image cannot be loaded and `on_error` is `skip`, the result is a sample of
     /// another image in training, otherwise `None`.
     fn sample(&self, index: usize, skipped: &mut Vec<Skipped>) -> Result<Option<Sample>, DataError> {
-        let SampleMaker { seed, epoch, .. } = self.maker;
+        let SampleMaker { seed, epoch, on_error, .. } = self.maker;
         let mut random = Stream::new(&[seed, epoch, index as u64, REPLACE]);
         let mut wanted = index;
         for _ in 0..=REPLACEMENTS {
-            match self.maker.make(&self.dataset, wanted) {
+            match self.maker.make(&self.dataset, wanted, skipped) {
                 Ok(sample) => return Ok(Some(sample)),
-                Err(error) if self.on_error == OnError::Fail => return Err(error),
-                Err(error) => skipped.push(Skipped {
-                    image_id: self.dataset.record(wanted).image_id,
-                    annotation_id: None,
-                    problem: Problem::BrokenImage,
-                    reason: error.to_string(),
-                }),
+                Err(error) if on_error == OnError::Fail => return Err(error),
+                Err(error) => skipped.push(unloadable(&self.dataset, wanted, &error)),
             }
             if !self.options.training {
                 return Ok(None);

@@ -3,7 +3,9 @@
 use foveal_image::{Preprocess, Staged};
 
 use crate::augment::{Geometry, PlacedObjects};
-use crate::{AugmentConfig, DataConfig, DataError, Dataset, Stream, color};
+use crate::labels::Labels;
+use crate::transforms::{Context, Frame, ObjectIndex, Working};
+use crate::{AugmentConfig, DataConfig, DataError, Dataset, LoaderOptions, OnError, Skipped, Stream, Transform, color};
 
 /// Makes samples of the images of a data set.
 #[derive(Clone, Debug)]
@@ -11,13 +13,26 @@ pub(crate) struct SampleMaker {
     /// Size, resizing and normalisation of the images.
     pub preprocess: Preprocess,
     /// The augmentation; `None` outside training.
-    pub augment: Option<AugmentConfig>,
+    augment: Option<Augmentation>,
     /// Smallest side of an object in pixels after resizing.
-    pub min_box: f32,
+    min_box: f32,
+    /// What happens if an image cannot be loaded.
+    pub on_error: OnError,
     /// Seed of the random values of the augmentation.
     pub seed: u64,
     /// Number of the epoch; each epoch has other random values.
     pub epoch: u64,
+}
+
+/// The augmentation of an epoch.
+#[derive(Clone, Debug)]
+struct Augmentation {
+    config: AugmentConfig,
+    /// Whether the strong transforms are left out, because the run is about to end.
+    closing: bool,
+    frame: Frame,
+    /// The objects of the data set by class; empty if no transform needs them.
+    objects: ObjectIndex,
 }
 
 /// An image with its objects, ready to be padded.
@@ -30,41 +45,87 @@ pub(crate) struct Sample {
     pub placed: PlacedObjects,
 }
 
-/// Keys that separate the random streams of geometry and colour, so that turning one off does not change the other.
+/// Keys that separate the random streams of geometry, colour and transforms, so that turning one off does not change the
+/// others. The stream of a transform has its position in the list as a further key.
 const GEOMETRY: u64 = 1;
 const COLOR: u64 = 2;
+const TRANSFORM: u64 = 3;
 
 impl SampleMaker {
-    /// Creates the maker of an epoch's samples. Images are augmented only if `training` is true.
-    pub(crate) fn new(config: &DataConfig, training: bool, seed: u64, epoch: u64) -> Self {
-        Self {
-            preprocess: config.preprocess(),
-            augment: training.then(|| config.augment.clone()),
-            min_box: config.min_box,
-            seed,
-            epoch,
-        }
+    /// Creates the maker of an epoch's samples. Images are augmented only in training. `epoch` counts from 0.
+    pub(crate) fn new(dataset: &Dataset, config: &DataConfig, options: &LoaderOptions, epoch: u64) -> Self {
+        let preprocess = config.preprocess();
+        let pastes = config.augment.transforms.iter().any(|t| matches!(t, Transform::CopyPaste(_)));
+        let augment = options.training.then(|| Augmentation {
+            config: config.augment.clone(),
+            closing: config.augment.is_closing(epoch, options.epochs),
+            frame: Frame::new(&preprocess, &config.augment),
+            objects: if pastes { ObjectIndex::new(dataset.records()) } else { ObjectIndex::default() },
+        });
+        let LoaderOptions { seed, .. } = *options;
+        Self { preprocess, augment, min_box: config.min_box, on_error: config.on_error, seed, epoch }
     }
 
-    /// Loads, augments and resizes image `index` and its boxes.
+    /// Loads, augments and resizes image `index` and its objects. Other images that a transform needs and that cannot be
+    /// loaded are added to `skipped` if `data.on_error` is `skip`.
     ///
     /// # Errors
-    /// The error of [`Dataset::load`] if the image cannot be loaded.
-    pub(crate) fn make(&self, dataset: &Dataset, index: usize) -> Result<Sample, DataError> {
-        let record = dataset.record(index);
-        let mut image = dataset.load(index)?;
+    /// The error of [`Dataset::load`] if the image cannot be loaded, or if another one cannot that a transform needs and
+    /// `data.on_error` is `fail`.
+    pub(crate) fn make(
+        &self,
+        dataset: &Dataset,
+        index: usize,
+        skipped: &mut Vec<Skipped>,
+    ) -> Result<Sample, DataError> {
+        let image = dataset.load(index)?;
+        let mut working = Working { image, labels: Labels::from(dataset.record(index)), sized: false };
         let geometry = match &self.augment {
-            None => Geometry::plain(&self.preprocess, record),
-            Some(augment) => {
-                let random = |part| Stream::new(&[self.seed, self.epoch, index as u64, part]);
-                color::jitter(&mut image, &augment.color_jitter, &mut random(COLOR));
-                Geometry::random(&self.preprocess, record, augment, &mut random(GEOMETRY))
+            None => Geometry::plain(&self.preprocess, working.size()),
+            Some(augmentation) => {
+                let mut context = Context::new(dataset, &augmentation.frame, &augmentation.objects, self.on_error);
+                let transformed = self.transform(&mut working, augmentation, &mut context, index);
+                skipped.append(&mut context.skipped);
+                transformed?;
+                self.jitter(&mut working, &augmentation.config, index)
             }
         };
+        let size = working.size();
         Ok(Sample {
             index,
-            image: geometry.apply(image, &self.preprocess),
-            placed: geometry.place(record, self.min_box),
+            image: geometry.apply(working.image, &self.preprocess),
+            placed: geometry.place(size, &working.labels, self.min_box),
         })
+    }
+
+    /// The random stream of a part of the augmentation of image `index`.
+    fn stream(&self, index: usize, part: &[u64]) -> Stream {
+        Stream::new(&[&[self.seed, self.epoch, index as u64], part].concat())
+    }
+
+    /// Applies the list of transforms.
+    fn transform(
+        &self,
+        working: &mut Working,
+        augmentation: &Augmentation,
+        context: &mut Context<'_>,
+        index: usize,
+    ) -> Result<(), DataError> {
+        for (position, transform) in augmentation.config.transforms.iter().enumerate() {
+            if !(augmentation.closing && transform.is_strong()) {
+                transform.apply(working, context, &mut self.stream(index, &[TRANSFORM, position as u64]))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the colours and chooses the geometry.
+    fn jitter(&self, working: &mut Working, augment: &AugmentConfig, index: usize) -> Geometry {
+        color::jitter(&mut working.image, &augment.color_jitter, &mut self.stream(index, &[COLOR]));
+        let (size, mut random) = (working.size(), self.stream(index, &[GEOMETRY]));
+        if working.sized {
+            return Geometry::random_flips(size, augment, &mut random);
+        }
+        Geometry::random(&self.preprocess, size, augment, &mut random)
     }
 }

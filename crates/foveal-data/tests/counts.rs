@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use foveal_anchors::{AnchorConfig, BACKGROUND, IGNORE, MatcherConfig};
+use foveal_anchors::{AnchorConfig, BACKGROUND, IGNORE, MatcherConfig, MatcherKind};
 use foveal_data::{
-    AugmentConfig, DataConfig, DataError, LoaderOptions, SetConfig, SetCoverage, TargetCounts, loader, shapes::Split,
+    AugmentConfig, DataConfig, DataError, LoaderOptions, ObjectCounts, SetConfig, SetCoverage, TargetCounts, loader,
+    shapes::Split,
 };
 use image::RgbImage;
 use serde_json::{Value, json};
@@ -69,12 +70,16 @@ impl Place {
     }
 
     fn counts(&self) -> TargetCounts {
-        let opened = self.config.open_annotations(&self.dir.path().join("train.json"), Split::Train).unwrap();
-        TargetCounts::new(&opened, &self.config, &anchors(), &MatcherConfig::default(), usize::MAX)
+        self.counts_by(&MatcherConfig::default())
     }
 
-    /// The numbers of anchors by class in the targets of a training run.
-    fn trained(&self) -> BTreeMap<i32, usize> {
+    fn counts_by(&self, matcher: &MatcherConfig) -> TargetCounts {
+        let opened = self.config.open_annotations(&self.dir.path().join("train.json"), Split::Train).unwrap();
+        TargetCounts::new(&opened, &self.config, &anchors(), matcher, usize::MAX)
+    }
+
+    /// The numbers of anchors by class in the targets of a training run, and the numbers of its objects.
+    fn trained(&self, matcher: MatcherConfig) -> (BTreeMap<i32, usize>, ObjectCounts) {
         for (name, side) in [("small.png", 100), ("large.png", 400), ("empty.png", 100)] {
             RgbImage::new(side, side).save(self.dir.path().join(name)).unwrap();
         }
@@ -83,16 +88,18 @@ impl Place {
             seed: 0,
             training: true,
             anchors: anchors(),
-            matcher: MatcherConfig::default(),
+            matcher,
             first: 0,
+            epochs: None,
         };
         let dataset = Arc::new(self.config.open_train().unwrap().dataset);
-        let mut tally = BTreeMap::new();
+        let (mut tally, mut objects) = (BTreeMap::new(), ObjectCounts::default());
         for batch in loader(dataset, &self.config, options, 0) {
-            let targets = batch.unwrap().targets;
-            targets.iter().flat_map(|t| &t.classes).for_each(|class| *tally.entry(*class).or_insert(0) += 1);
+            let batch = batch.unwrap();
+            batch.targets.iter().flat_map(|t| &t.classes).for_each(|class| *tally.entry(*class).or_insert(0) += 1);
+            objects += batch.objects;
         }
-        tally
+        (tally, objects)
     }
 }
 
@@ -100,7 +107,10 @@ impl Place {
 fn counts_equal_those_of_the_targets_in_training() {
     let place = Place::new(&annotations());
     let counts = place.counts();
-    let trained = place.trained();
+    let (trained, objects) = place.trained(MatcherConfig::default());
+    // The object that resizing makes smaller than `min_box` is ignored.
+    assert_eq!(objects, ObjectCounts { objects: 2, without_anchor: 0 });
+    assert_eq!(counts.objects_without_anchor, 0);
     let of = |class: i32| trained.get(&class).copied().unwrap_or(0);
     assert_eq!((counts.background, counts.ignored), (of(BACKGROUND), of(IGNORE)));
     let positives: Vec<usize> = counts.classes.iter().map(|class| class.positives).collect();
@@ -111,6 +121,35 @@ fn counts_equal_those_of_the_targets_in_training() {
     assert_eq!((counts.images, counts.empty_images, counts.objects), (2, 1, 3));
     assert_eq!(counts.classes.iter().map(|class| (class.objects, class.images)).collect::<Vec<_>>(), [(2, 1), (1, 1)]);
     assert_eq!(counts.by_image, [vec![1], vec![0, 0]]);
+}
+
+#[test]
+fn objects_without_an_anchor_are_counted_with_every_rule() {
+    // Without anchors in the middle of its 60x40 pixels, the object of class 1 has none of 64 pixels above an IoU of 0.9.
+    let strict = MatcherConfig { positive_iou: 0.9, low_quality: false, ..MatcherConfig::default() };
+    let atss = MatcherConfig { kind: MatcherKind::Atss, ..MatcherConfig::default() };
+    // A narrow object between the centres of two columns of anchors, which are 8 pixels apart.
+    let mut narrow = annotations();
+    narrow["annotations"][0]["bbox"] = json!([40.5, 40.0, 3.0, 20.0]);
+    for (annotations, matcher, lost) in [
+        (annotations(), strict, [1, 1]),
+        (annotations(), atss, [0, 0]),
+        (narrow.clone(), atss, [0, 1]),
+        (narrow, MatcherConfig::default(), [0, 0]),
+    ] {
+        let place = Place::new(&annotations);
+        let (counts, (trained, objects)) = (place.counts_by(&matcher), place.trained(matcher));
+        let of: Vec<usize> = counts.classes.iter().map(|class| class.objects_without_anchor).collect();
+        assert_eq!((of, counts.objects_without_anchor), (lost.to_vec(), lost.iter().sum()), "{matcher:?}");
+        assert_eq!(objects, ObjectCounts { objects: 2, without_anchor: counts.objects_without_anchor }, "{matcher:?}");
+        let of = |class: i32| trained.get(&class).copied().unwrap_or(0);
+        assert_eq!((counts.background, counts.ignored), (of(BACKGROUND), of(IGNORE)), "{matcher:?}");
+        let opened = place.config.open_annotations(&place.dir.path().join("train.json"), Split::Train).unwrap();
+        let found = SetCoverage::new(&opened.dataset, &place.config, &anchors(), &matcher);
+        let positives = (found.all.mean_matched * found.all.objects as f32).round() as usize;
+        assert_eq!((found.all.without_anchor, positives), (counts.objects_without_anchor, counts.positives));
+        assert_eq!(found.by_class.iter().map(|class| class.without_anchor).collect::<Vec<_>>(), lost);
+    }
 }
 
 #[test]
@@ -130,7 +169,7 @@ fn small_crowds_and_shrunken_objects_are_ignored() {
 fn coverage_has_the_objects_that_are_trained() {
     let place = Place::new(&annotations());
     let opened = place.config.open_annotations(&place.dir.path().join("train.json"), Split::Train).unwrap();
-    let found = SetCoverage::new(&opened.dataset, &place.config, &anchors());
+    let found = SetCoverage::new(&opened.dataset, &place.config, &anchors(), &MatcherConfig::default());
     assert_eq!(found.all.objects, 2);
     assert_eq!(found.by_class.iter().map(|class| class.objects).collect::<Vec<_>>(), [1, 1]);
     assert_eq!(found.by_size.iter().map(|size| size.objects).sum::<usize>(), 2);

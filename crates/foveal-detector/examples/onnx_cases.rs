@@ -69,8 +69,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Models that together have every kind of norm, block, P6 and anchor rounding, and class channels without a class.
-fn models() -> [(&'static str, ModelConfig); 6] {
+/// Models that together have every kind of norm, block, P6 and anchor rounding, class channels without a class, and
+/// factors of the pyramid levels.
+fn models() -> [(&'static str, ModelConfig); 7] {
     let narrow = ModelConfig {
         backbone: BackboneKind::ResNet18,
         base_width: 8,
@@ -106,13 +107,14 @@ fn models() -> [(&'static str, ModelConfig); 6] {
                 ..narrow.clone()
             },
         ),
+        ("scaled", ModelConfig { head: HeadConfig { level_scales: true, ..narrow.head.clone() }, ..narrow.clone() }),
         ("resnext50", relative(BackboneKind::ResNeXt50_32x4d)),
         ("resnext101", relative(BackboneKind::ResNeXt101_64x4d)),
-        ("wide", relative(BackboneKind::WideResNet50_2)),
+        ("wide", ModelConfig { norm: BackboneNorm::FrozenStatistics, ..relative(BackboneKind::WideResNet50_2) }),
     ]
 }
 
-/// Saves a random network whose norms are not the identity and whose heads give varied predictions.
+/// Saves a random network whose norms and factors of levels are not the identity and whose heads give varied predictions.
 fn save_random(config: &ModelConfig, path: &Path) -> Result<(), Box<dyn Error>> {
     let device = Device::flex();
     let model = config.seeded(CLASSES, 0, &device);
@@ -122,7 +124,7 @@ fn save_random(config: &ModelConfig, path: &Path) -> Result<(), Box<dyn Error>> 
         for v in &mut tensor.values {
             match name.rsplit('.').next() {
                 Some("running_mean") => *v = 0.4 * random.next() - 0.2,
-                Some("running_var") => *v = 0.5 + random.next(),
+                Some("running_var" | "level_scales") => *v = 0.5 + random.next(),
                 _ => {}
             }
         }

@@ -33,14 +33,15 @@ pub struct ModelConfig {
     /// Number of backbone stages that are not trained, counted from the input: 0 (the default) none, 1 the stem, 2 the
     /// stem and layer1, up to 5, the whole backbone.
     pub freeze_stages: usize,
-    /// Kind of the backbone's normalisation layers: `group` (the default), `batch` or `frozen_batch`. `frozen_batch`
-    /// needs pretrained weights.
+    /// Kind of the backbone's normalisation layers: `group` (the default), `batch`, `frozen_batch` or
+    /// `frozen_statistics`. The last two need pretrained weights.
     pub norm: BackboneNorm,
     /// Constant added to the variance in the backbone's norms, 0 or more. Default: 1e-5; torchvision's published
     /// `COCO_V1` detector was trained with 0.
     pub norm_eps: f64,
-    /// Names of the backbone's norms that are trained as batch norms although `norm` is `frozen_batch`, because the
-    /// weight file has no statistics for them. foveal fills this in when it loads the weights.
+    /// Names of the backbone's norms that are trained as batch norms although `norm` is `frozen_batch` or
+    /// `frozen_statistics`, because the weight file has no statistics for them. foveal fills this in when it loads the
+    /// weights.
     pub live_norms: Vec<String>,
     /// Feature map from which the pyramid level P6 is computed: the pyramid's `p5` or the backbone's `c5`.
     pub p6_from: P6From,
@@ -112,7 +113,7 @@ impl ModelConfig {
             check::that(channels.is_sound(), "class_channels", "a channel of its own for each class", channels)?;
         }
         check::count("fpn_channels", self.fpn_channels, 1..=MAX_CHANNELS)?;
-        let HeadConfig { convs, prior, groups, norm } = self.head;
+        let HeadConfig { convs, prior, groups, norm, .. } = self.head;
         check::count("head.convs", convs, 0..=MAX_HEAD_CONVS)?;
         let expected = "a probability between 0 and 1, both excluded";
         check::that(prior > 0.0 && prior < 1.0, "head.prior", expected, &prior)?;

@@ -37,6 +37,7 @@ pub struct NetworkCount {
     /// Number of anchors per image.
     pub anchors: usize,
     /// Number of trained scalar parameters: those frozen neither by `model.freeze_stages` nor as `frozen_batch` norms.
+    /// Scales and shifts of `frozen_statistics` norms are trained.
     pub trained_parameters: u64,
 }
 

@@ -104,12 +104,16 @@ pub enum DetectorError {
         /// What the file or line contains instead.
         found: String,
     },
-    /// `model.norm` is `frozen_batch` but no pretrained weights are given, so there are no statistics to freeze.
+    /// `model.norm` is `frozen_batch` or `frozen_statistics` but no pretrained weights are given, so there are no
+    /// statistics to freeze.
     #[error(
-        "model.norm = \"frozen_batch\" needs pretrained statistics, but model.weights is not set: \
+        "model.norm = \"{norm}\" needs pretrained statistics, but model.weights is not set: \
          set model.weights to a file with pretrained weights, or set model.norm = \"group\""
     )]
-    FrozenWithoutWeights,
+    FrozenWithoutWeights {
+        /// The value of `model.norm`.
+        norm: &'static str,
+    },
     /// The network's output for an image is NaN or infinite.
     #[error(transparent)]
     NonFinite(#[from] NonFiniteOutput),

@@ -171,12 +171,13 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
             && model.anchors.anchors_per_location() == plain.anchors.anchors_per_location()
             && model.norm != BackboneNorm::Group
             && !model.weights_convention.stride_in_1x1()
+            && !model.head.level_scales
     });
     let (Some(arch), true) = (arch, fits) else {
         return Err(DetectorError::NoConstructor {
             found: format!(
                 "{} (base width {}), {:?} norms, P6 from {:?}, {} pyramid channels, heads of {} convolutions with {:?} \
-                 norm, {} anchors per location{}",
+                 norm, {} anchors per location{}{}",
                 model.backbone.name(),
                 model.base_width,
                 model.norm,
@@ -185,7 +186,13 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
                 model.head.convs,
                 model.head.norm,
                 model.anchors.anchors_per_location(),
-                if model.weights_convention.stride_in_1x1() { ", strides on the 1x1 convolutions" } else { "" }
+                if model.weights_convention.stride_in_1x1() { ", strides on the 1x1 convolutions" } else { "" },
+                if model.head.level_scales {
+                    ", a learnt factor of the box outputs of each level (model.head.level_scales), for which torchvision \
+                     has no parameter"
+                } else {
+                    ""
+                },
             ),
         });
     };
@@ -214,7 +221,7 @@ pub fn torchvision_note(checkpoint: &Checkpoint, path: &Path) -> Result<String, 
         arch.name(),
         arguments.join(", ")
     );
-    if arch == TorchvisionArch::V1 && model.norm == BackboneNorm::Batch {
+    if arch == TorchvisionArch::V1 && matches!(model.norm, BackboneNorm::Batch | BackboneNorm::FrozenStatistics) {
         note += "# Without weights_backbone, torchvision builds BatchNorm2d, which this checkpoint needs.\n";
     }
     if model.norm_eps != foveal_nn::NORM_EPS {

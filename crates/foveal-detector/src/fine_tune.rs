@@ -4,7 +4,6 @@ use std::io::Read;
 use std::path::Path;
 
 use burn::tensor::Device;
-use foveal_backbone::BackboneNorm;
 use foveal_coco::CategoryInfo;
 use foveal_weights::{TensorMap, load_tensors};
 
@@ -63,7 +62,7 @@ pub(crate) fn start_from(
         let found = "no tensor whose name and shape fit the network".into();
         return Err(DetectorError::Import { path: path.to_owned(), found });
     }
-    if config.norm == BackboneNorm::FrozenBatch {
+    if config.norm.has_fixed_statistics() {
         let without = report.missing.iter().filter_map(|n| n.strip_prefix(BODY)?.strip_suffix(".running_var"));
         config.live_norms = without.map(str::to_owned).collect();
         model.backbone.body = model.backbone.body.train_norms(&config.live_norms);
@@ -92,6 +91,7 @@ fn differences(config: &ModelConfig, meta: &CheckpointMeta) -> Vec<String> {
     compare("p6_from", format!("{:?}", here.p6_from), format!("{:?}", there.p6_from));
     compare("head.norm", format!("{:?}", here.head.norm), format!("{:?}", there.head.norm));
     compare("head.groups", format!("{:?}", here.head.groups), format!("{:?}", there.head.groups));
+    compare("head.level_scales", here.head.level_scales.to_string(), there.head.level_scales.to_string());
     compare("anchors", format!("{:?}", here.anchors), format!("{:?}", there.anchors));
     found
 }

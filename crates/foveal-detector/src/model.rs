@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use foveal_anchors::{Anchors, GridSize};
-use foveal_backbone::{Backbone, BackboneNorm, Body, Fpn, StageMaps};
+use foveal_backbone::{Backbone, Body, Fpn, StageMaps};
 use foveal_coco::CategoryInfo;
 use foveal_heads::{Head, HeadOutput};
 use foveal_image::IMAGENET_STD;
@@ -15,6 +15,8 @@ use foveal_weights::{BackboneFile, LoadReport, TensorMap, load_backbone, load_te
 
 use crate::fine_tune::{BODY, is_checkpoint, start_from};
 use crate::{DetectorError, ModelConfig};
+
+const _: () = assert!(foveal_heads::LEVELS == foveal_anchors::LEVELS);
 
 /// RetinaNet (Lin et al., arXiv 1708.02002): backbone, feature pyramid and heads. Parameter paths are those of
 /// torchvision's `RetinaNet`.
@@ -151,7 +153,7 @@ impl ModelConfig {
     ///
     /// # Errors
     /// [`DetectorError::Setting`] if the config is invalid; [`DetectorError::FrozenWithoutWeights`] if `norm` is
-    /// `frozen_batch` and `weights` is not set; [`DetectorError::Weights`], [`DetectorError::Io`],
+    /// `frozen_batch` or `frozen_statistics` and `weights` is not set; [`DetectorError::Weights`], [`DetectorError::Io`],
     /// [`DetectorError::Checkpoint`] or [`DetectorError::Import`] if the weight file cannot be used.
     pub fn build(&self, classes: usize, seed: u64, device: &Device) -> Result<BuiltModel, DetectorError> {
         self.start(classes, None, seed, device)
@@ -163,7 +165,7 @@ impl ModelConfig {
     ///
     /// # Errors
     /// [`DetectorError::Setting`] if the config is invalid; [`DetectorError::FrozenWithoutWeights`] if `norm` is
-    /// `frozen_batch` and `weights` is not set; [`DetectorError::Weights`], [`DetectorError::Io`],
+    /// `frozen_batch` or `frozen_statistics` and `weights` is not set; [`DetectorError::Weights`], [`DetectorError::Io`],
     /// [`DetectorError::Checkpoint`] or [`DetectorError::Import`] if the weight file cannot be used.
     pub fn build_for(
         &self,
@@ -199,7 +201,7 @@ impl ModelConfig {
                 };
                 let loaded = load_backbone(model.backbone.body, &file)?;
                 model.backbone.body = loaded.body;
-                if self.norm == BackboneNorm::FrozenBatch {
+                if self.norm.has_fixed_statistics() {
                     config.live_norms = loaded.norms_without_statistics;
                     model.backbone.body = model.backbone.body.train_norms(&config.live_norms);
                 }
@@ -210,7 +212,9 @@ impl ModelConfig {
                 new_tensors = all.missing.into_iter().filter(|n| !given.contains(n)).collect();
                 report = Some(loaded.report);
             }
-            None if self.norm == BackboneNorm::FrozenBatch => return Err(DetectorError::FrozenWithoutWeights),
+            None if self.norm.has_fixed_statistics() => {
+                return Err(DetectorError::FrozenWithoutWeights { norm: self.norm.name() });
+            }
             None => {}
         }
         model.backbone.body = model.backbone.body.freeze_stages(self.freeze_stages);

@@ -162,7 +162,7 @@ mod tests {
     fn anchors() -> Anchors {
         let boxes =
             vec![BBox::new(0.0, 0.0, 10.0, 10.0), BBox::new(1.0, 0.0, 11.0, 10.0), BBox::new(50.0, 50.0, 90.0, 90.0)];
-        Anchors { level_offsets: vec![0, 2, 3], anchors_per_location: 1, boxes }
+        Anchors { level_offsets: vec![0, 2, 3], anchors_per_location: 1, boxes, grids: Vec::new() }
     }
 
     const FRAME: ImageFrame = ImageFrame { width: 80, height: 80, original_width: 160, original_height: 40 };

@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use foveal_backbone::{BackboneKind, BackboneNorm};
+use foveal_backbone::{BackboneKind, BackboneNorm, Body};
 use foveal_coco::CategoryInfo;
-use foveal_detector::{Checkpoint, CheckpointMeta, Detector, DetectorError, ModelConfig, PostprocessConfig};
+use foveal_detector::{
+    Checkpoint, CheckpointMeta, Counters, Detector, DetectorError, ModelConfig, PostprocessConfig, Precision,
+    RetinaNet, TorchvisionArch, export_weights, torchvision_note, verify_weights,
+};
 use foveal_image::{Preprocess, RgbImage};
+use foveal_weights::{load_tensors, named_tensors, read_weight_file};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -52,6 +56,47 @@ fn a_round_trip_keeps_answers_metadata_and_bytes() {
     let again = dir.path().join("d.safetensors");
     loaded.meta.save(&loaded.model, &again).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&again).unwrap());
+}
+
+#[test]
+fn factors_of_levels_come_back_and_are_refused_for_torchvision() {
+    const NAME: &str = "head.regression_head.level_scales";
+    let (dir, device) = (tempfile::tempdir().unwrap(), Device::flex());
+    let with_scales = |mut config: ModelConfig| {
+        config.head.level_scales = true;
+        config
+    };
+    let meta = CheckpointMeta { model: with_scales(config()), ..meta() };
+    let network = meta.model.build(2, 5, &device).unwrap().model;
+    let mut tensors = named_tensors(&network);
+    assert_eq!((&tensors[NAME].shape, &tensors[NAME].values), (&vec![5], &vec![1.0; 5]));
+    tensors.get_mut(NAME).unwrap().values = vec![0.5, 2.0, 1.5, 0.25, 3.0];
+    let (network, _) = load_tensors(network, &tensors);
+    let path = dir.path().join("c.safetensors");
+    meta.save(&network, &path).unwrap();
+    let loaded = Checkpoint::load(&path, &device).unwrap();
+    let deltas = |network: &RetinaNet| network.forward(Tensor::ones([1, 3, 64, 96], &device)).deltas.into_data();
+    assert_eq!(deltas(&loaded.model), deltas(&network.valid()));
+    assert_ne!(deltas(&loaded.model), deltas(&config().build(2, 5, &device).unwrap().model.valid()));
+
+    // Weights alone.
+    let weights = dir.path().join("w.safetensors");
+    export_weights(&loaded, &weights, Precision::F32, Counters::LeftOut).unwrap();
+    verify_weights(&loaded, &weights, Precision::F32).unwrap();
+    assert_eq!(read_weight_file(&weights).unwrap().tensors[NAME], tensors[NAME]);
+
+    // A network with the other settings of torchvision's differs in the factors alone.
+    let torchvision = |model| Checkpoint { meta: CheckpointMeta { model, ..meta.clone() }, model: network.clone() };
+    let plain = TorchvisionArch::V1.model();
+    torchvision_note(&torchvision(plain.clone()), &weights).unwrap();
+    let error = torchvision_note(&torchvision(with_scales(plain)), &weights).unwrap_err().to_string();
+    assert!(error.contains("model.head.level_scales") && error.contains("--format safetensors"), "{error}");
+
+    // A run that starts from the checkpoint without factors says so.
+    let without = ModelConfig { weights: Some(path), ..config() };
+    let built = without.build(2, 5, &device).unwrap();
+    assert_eq!(built.differences, ["model.head.level_scales is false, but true in the checkpoint"]);
+    assert!(built.report.unwrap().unused.contains(&NAME.to_owned()));
 }
 
 #[test]
@@ -155,6 +200,7 @@ fn files_without_the_fields_that_came_later_stay_readable() {
         for later in ["class_channels", "norm_eps", "weights_convention"] {
             json["model"].as_object_mut().unwrap().remove(later);
         }
+        json["model"]["head"].as_object_mut().unwrap().remove("level_scales").unwrap();
     });
     let old = Checkpoint::load(&path, &device).unwrap();
     assert_eq!(CheckpointMeta { format: meta().format, checksum: String::new(), ..old.meta }, meta());
@@ -287,5 +333,23 @@ fn numbers_that_no_network_has_are_refused() {
 fn contradictions_in_the_config_are_errors() {
     let build = |c: ModelConfig| c.build(2, 0, &Device::flex()).map(|_| ()).unwrap_err().to_string();
     assert!(build(ModelConfig { norm: BackboneNorm::FrozenBatch, ..config() }).contains("model.weights"));
+    let fixed = build(ModelConfig { norm: BackboneNorm::FrozenStatistics, ..config() });
+    assert!(fixed.contains("model.norm = \"frozen_statistics\"") && fixed.contains("model.weights"), "{fixed}");
     assert!(build(ModelConfig { freeze_stages: 6, ..config() }).contains("model.freeze_stages"));
+}
+
+/// Scale and shift are trained except in the frozen stem, and a forward pass leaves the statistics of the checkpoint.
+#[test]
+fn fixed_statistics_come_from_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = Some(saved(dir.path()));
+    let config = ModelConfig { norm: BackboneNorm::FrozenStatistics, weights, freeze_stages: 1, ..config() };
+    let built = config.build(2, 0, &Device::flex().autodiff()).unwrap();
+    assert_eq!(built.config.live_norms, Vec::<String>::new());
+    assert_eq!(built.differences, ["model.norm is FrozenStatistics, but Batch in the checkpoint"]);
+    let Body::ResNet(net) = &built.model.backbone.body;
+    assert!(!net.bn1.weight.is_require_grad() && !net.bn1.bias.is_require_grad());
+    let norm = &net.layer1[0].bn1;
+    assert!(norm.weight.is_require_grad() && norm.bias.is_require_grad());
+    assert!((0..4).all(|stage| !net.keeps_statistics(stage)));
 }

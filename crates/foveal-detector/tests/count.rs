@@ -32,6 +32,21 @@ fn v2_has_torchvisions_parameters() {
     assert_eq!(sum(&count(TorchvisionArch::V2), |layer| layer.parameters), 38_198_935);
 }
 
+/// The maps that the factors of the levels multiply stay in memory for their gradients: 36 numbers for each location.
+#[test]
+fn factors_of_levels_are_counted() {
+    let mut model = TorchvisionArch::V1.model();
+    let size = InputSize { batch: 1, height: 64, width: 64 };
+    let plain = model.count(2, size);
+    model.head.level_scales = true;
+    let scaled = model.count(2, size);
+    assert_eq!(scaled.trained_parameters, plain.trained_parameters + 5);
+    assert_eq!(scaled.head_bytes, plain.head_bytes + 4 * 36 * (64 + 16 + 4 + 1 + 1));
+    let layer = scaled.layers.last().unwrap();
+    assert_eq!((layer.name.as_str(), layer.parameters), ("head.regression_head.level_scales", 5));
+    assert_eq!(layer.outputs.iter().map(|shape| shape[2]).collect::<Vec<_>>(), [8, 4, 2, 1, 1]);
+}
+
 /// The maps that a stage keeps grow with the image, and frozen stages keep none.
 #[test]
 fn frozen_stages_keep_no_maps() {
@@ -44,6 +59,26 @@ fn frozen_stages_keep_no_maps() {
     assert_eq!(frozen.stage_bytes[0], 0);
     assert_eq!(frozen.stage_bytes[2..], all.stage_bytes[2..]);
     assert!(frozen.trained_parameters < all.trained_parameters);
+}
+
+/// The norms of a ResNet-50 have 26,560 channels, each with a scale and a shift that are trained and two statistics that are
+/// not. They keep no more maps than frozen norms, and in frozen stages nothing of them is trained.
+#[test]
+fn fixed_statistics_train_scale_and_shift() {
+    let mut model = TorchvisionArch::V1.model();
+    let size = InputSize { batch: 1, height: 64, width: 64 };
+    let frozen = model.count(CHANNELS, size);
+    model.norm = foveal_backbone::BackboneNorm::FrozenStatistics;
+    let fixed = model.count(CHANNELS, size);
+    assert_eq!(fixed.trained_parameters, frozen.trained_parameters + 2 * 26_560);
+    assert_eq!(sum(&fixed, |layer| layer.parameters), sum(&frozen, |layer| layer.parameters) + 2 * 26_560);
+    assert_eq!(sum(&fixed, |layer| layer.buffers), 2 * 26_560);
+    assert_eq!((fixed.stage_bytes, fixed.head_bytes), (frozen.stage_bytes, frozen.head_bytes));
+    let pyramid_and_heads = |norm| {
+        let model = foveal_detector::ModelConfig { norm, freeze_stages: 5, ..model.clone() };
+        model.count(CHANNELS, size).trained_parameters
+    };
+    assert_eq!(pyramid_and_heads(model.norm), pyramid_and_heads(foveal_backbone::BackboneNorm::FrozenBatch));
 }
 
 /// The input of the 7x7 stem, unfolded: `[400 * 400, 3 * 7 * 7]` in f32 for a square of 800 pixels. Where the stem is

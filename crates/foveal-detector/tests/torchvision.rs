@@ -8,7 +8,7 @@ mod fixture;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use fixture::Fixture;
-use foveal_anchors::{ImageTargets, MatcherConfig, grid_sizes, image_targets};
+use foveal_anchors::{Anchors, ImageTargets, MatcherConfig, grid_sizes, image_targets};
 use foveal_boxes::BBox;
 use foveal_criterion::Normalizer;
 use foveal_detector::{Dense, ImageFrame, RetinaNet, postprocess};
@@ -60,7 +60,7 @@ fn prepared(fixture: &Fixture) -> Vec<Prepared> {
     (0..fixture.images()).map(|i| preprocess.apply(&fixture.image(i))).collect()
 }
 
-fn targets(fixture: &Fixture, anchors: &[BBox]) -> Vec<ImageTargets> {
+fn targets(fixture: &Fixture, anchors: &Anchors) -> Vec<ImageTargets> {
     (0..fixture.images())
         .map(|i| {
             let boxes = fixture.boxes(&format!("target.{i}.resized_boxes"));
@@ -91,7 +91,7 @@ fn training_agrees(fixture: &Fixture, device: &Device) -> (RetinaNet, Tensor<4>,
     close("deltas", &values(dense.deltas.clone()), &fixture.floats("bbox_regression"), 1e-4);
 
     let anchors = fixture.model_config().anchor_boxes(batch.height, batch.width, &dense.grids);
-    let targets = targets(fixture, &anchors.boxes);
+    let targets = targets(fixture, &anchors);
     let config = fixture.loss();
     let normalizer = Normalizer::of(config.normalizer, &targets);
     let losses = config.forward(dense.logits.clone(), dense.deltas.clone(), &targets, normalizer);

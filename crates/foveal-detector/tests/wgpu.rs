@@ -65,7 +65,7 @@ fn anchors() -> Anchors {
         let (x, y) = ((i % 23 * 4) as f32, (i / 23 * 3) as f32);
         BBox::new(x, y, x + 12.0 + (i % 3) as f32, y + 10.0)
     });
-    Anchors { level_offsets: LEVELS.to_vec(), anchors_per_location: 1, boxes: boxes.collect() }
+    Anchors { level_offsets: LEVELS.to_vec(), anchors_per_location: 1, boxes: boxes.collect(), grids: Vec::new() }
 }
 
 fn detect(

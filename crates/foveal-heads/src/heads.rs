@@ -1,6 +1,6 @@
 //! The classification and the box regression head, with torchvision's parameter names.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
 use foveal_nn::{Activation, Conv2d, Graph, Init, NORM_EPS, Norm, NormKind, named};
 
@@ -10,6 +10,8 @@ use crate::config::{HeadConfig, HeadNorm};
 const WEIGHT_STD: f64 = 0.01;
 /// Number of values of a box delta: four, dx, dy, dw and dh.
 pub const BOX_VALUES: usize = 4;
+/// Number of pyramid levels that the heads are applied to: five, P3 to P7.
+pub const LEVELS: usize = 5;
 
 /// The bias with which the sigmoid of an untrained class layer is `prior`, a probability between 0 and 1:
 /// `-ln((1 - prior) / prior)`, which is -4.59512 for 0.01 (arXiv 1708.02002, section 4.1).
@@ -70,6 +72,9 @@ pub struct RegressionHead {
     pub conv: Tower,
     /// The output layer, with `anchors_per_location * 4` channels ordered (anchor, delta value).
     pub bbox_reg: Conv2d,
+    /// The factor by which the output of each level is multiplied, [`LEVELS`] numbers, P3 first; `None` without
+    /// `model.head.level_scales`. torchvision has no such parameter.
+    pub level_scales: Option<Param<Tensor<1>>>,
 }
 
 /// The classification and the box regression head, with the parameter name `head` in torchvision. The same weights are
@@ -98,7 +103,8 @@ impl Head {
     /// Makes heads with new weights for feature maps of `channels` channels.
     ///
     /// Weights are drawn from a normal distribution with mean 0 and standard deviation 0.01. Biases are 0, except for
-    /// the class layer, whose sigmoid starts at the prior of the configuration (arXiv 1708.02002, section 4.1).
+    /// the class layer, whose sigmoid starts at the prior of the configuration (arXiv 1708.02002, section 4.1). Factors of
+    /// the levels are 1.
     pub fn new(
         config: &HeadConfig,
         channels: usize,
@@ -114,7 +120,8 @@ impl Head {
         let weight = init.normal([anchors_per_location * BOX_VALUES, channels, 3, 3], WEIGHT_STD, device);
         let bias = Tensor::zeros([anchors_per_location * BOX_VALUES], device);
         let bbox_reg = Conv2d::same(weight, Some(bias), 1);
-        Self { classification_head, regression_head: RegressionHead { conv, bbox_reg }, classes }
+        let level_scales = config.level_scales.then(|| Param::from_tensor(Tensor::ones([LEVELS], device)));
+        Self { classification_head, regression_head: RegressionHead { conv, bbox_reg, level_scales }, classes }
     }
 
     /// Computes the class logits and box deltas of all anchors.
@@ -122,6 +129,9 @@ impl Head {
     /// # Shapes
     /// - levels: `[batch, channels, height, width]` for each level, P3 first
     /// - result: logits `[batch, anchors, classes]`, deltas `[batch, anchors, 4]`
+    ///
+    /// # Panics
+    /// If the levels have factors and there are more than [`LEVELS`] of them.
     pub fn forward<G: Graph>(&self, graph: &mut G, levels: &[G::Map]) -> HeadOutput<G::Rows> {
         let (class, boxes) = (&self.classification_head, &self.regression_head);
         let norms = [&class.conv, &boxes.conv].into_iter().flatten().any(|layer| layer.index1.is_some());
@@ -132,7 +142,11 @@ impl Head {
         });
         let deltas = graph.scope(format_args!("regression_head"), |graph| {
             let x = run_tower(&boxes.conv, graph, x);
-            graph.conv_levels(named("bbox_reg", &boxes.bbox_reg), None, x, Activation::None)
+            let x = graph.conv_levels(named("bbox_reg", &boxes.bbox_reg), None, x, Activation::None);
+            match &boxes.level_scales {
+                Some(scales) => graph.scale_levels(named("level_scales", scales), x),
+                None => x,
+            }
         });
         HeadOutput { logits: graph.rows(logits, self.classes), deltas: graph.rows(deltas, BOX_VALUES) }
     }
@@ -187,6 +201,32 @@ mod tests {
         let p: Vec<f32> = burn::tensor::activation::sigmoid(out.logits).into_data().try_to_vec().unwrap();
         let mean = p.iter().sum::<f32>() / p.len() as f32;
         assert!((mean - 0.01).abs() < 1e-4, "mean sigmoid {mean}");
+    }
+
+    #[test]
+    fn factors_multiply_the_deltas_of_their_levels_alone() {
+        let device = Device::flex();
+        let head = |level_scales| {
+            let config = HeadConfig { convs: 1, level_scales, ..HeadConfig::default() };
+            Head::new(&config, 64, 2, 3, &mut Init::seeded(1), &device)
+        };
+        let maps = [init_map(&device), init_map(&device).slice([0..1, 0..64, 0..3, 0..2])];
+        let values = |head: &Head| {
+            let HeadOutput { logits, deltas } = head.forward(&mut Eager, &maps);
+            [logits, deltas].map(|rows| rows.into_data().try_to_vec::<f32>().unwrap())
+        };
+        let (plain, mut scaled) = (values(&head(false)), head(true));
+        // The factors are 1 at first.
+        assert_eq!(values(&scaled), plain);
+        let factors = Tensor::from_floats([4.0, 0.5, 9.0, 9.0, 9.0], &device);
+        scaled.regression_head.level_scales = Some(Param::from_tensor(factors));
+        let [logits, deltas] = values(&scaled);
+        assert_eq!(logits, plain[0]);
+        let first_level = 6 * 5 * 2 * BOX_VALUES;
+        assert_eq!(deltas.len(), first_level + 3 * 2 * 2 * BOX_VALUES);
+        for (i, (scaled, plain)) in deltas.iter().zip(&plain[1]).enumerate() {
+            assert_eq!(*scaled, plain * if i < first_level { 4.0 } else { 0.5 });
+        }
     }
 
     fn init_map(device: &Device) -> Tensor<4> {

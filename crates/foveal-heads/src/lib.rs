@@ -5,4 +5,6 @@ mod config;
 mod heads;
 
 pub use config::{HeadConfig, HeadNorm};
-pub use heads::{BOX_VALUES, ClassificationHead, Head, HeadOutput, RegressionHead, Tower, TowerLayer, prior_bias};
+pub use heads::{
+    BOX_VALUES, ClassificationHead, Head, HeadOutput, LEVELS, RegressionHead, Tower, TowerLayer, prior_bias,
+};

@@ -29,4 +29,6 @@ pub use format::Format;
 pub use frame::ImageFrame;
 pub use image::RgbImage;
 pub use limit::{ImageLimit, MAX_IMAGE_BYTES};
-pub use preprocess::{IMAGENET_MEAN, IMAGENET_STD, MAX_SIDE, Prepared, Preprocess, ResizeMode, resize_antialiased};
+pub use preprocess::{
+    IMAGENET_MEAN, IMAGENET_STD, MAX_SIDE, Prepared, Preprocess, ResizeMode, resize_antialiased, resize_region,
+};

@@ -220,18 +220,35 @@ impl Preprocess {
 /// # Panics
 /// If a side of the image, `width` or `height` is 0.
 pub fn resize_antialiased(img: &RgbImage, width: u32, height: u32) -> RgbImage {
-    let (from_width, from_height) = img.dimensions();
-    assert!(
-        from_width > 0 && from_height > 0 && width > 0 && height > 0,
-        "cannot resize from or to a side of 0 pixels"
-    );
-    if (from_width, from_height) == (width, height) {
+    if img.dimensions() == (width, height) && width > 0 && height > 0 {
         return img.clone();
     }
-    let source = fir::images::ImageRef::new(from_width, from_height, img.as_raw(), fir::PixelType::U8x3)
+    resize_region(img, [0.0, 0.0, f64::from(img.width()), f64::from(img.height())], width, height)
+}
+
+/// Resizes a region of an image to `width` x `height` pixels by bilinear interpolation with antialiasing (a triangle
+/// filter over the pixels of the region). `region` is `[left, top, width, height]` in pixels and need not be whole; it
+/// is clipped to the image, which corrects rounding errors. Pixels outside the region are not read.
+///
+/// # Panics
+/// If a side of the image or of the region, `width` or `height` is 0.
+pub fn resize_region(img: &RgbImage, region: [f64; 4], width: u32, height: u32) -> RgbImage {
+    let [across, down] = [img.width(), img.height()].map(f64::from);
+    let (left, top) = (region[0].clamp(0.0, across), region[1].clamp(0.0, down));
+    let (region_width, region_height) = (region[2].min(across - left), region[3].min(down - top));
+    assert!(
+        region_width > 0.0 && region_height > 0.0 && width > 0 && height > 0,
+        "cannot resize from or to a side of 0 pixels"
+    );
+    let source = fir::images::ImageRef::new(img.width(), img.height(), img.as_raw(), fir::PixelType::U8x3)
         .expect("an RgbImage has width * height * 3 bytes");
     let mut target = fir::images::Image::new(width, height, fir::PixelType::U8x3);
-    let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
-    fir::Resizer::new().resize(&source, &mut target, &options).expect("both images are U8x3");
+    let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear)).crop(
+        left,
+        top,
+        region_width,
+        region_height,
+    );
+    fir::Resizer::new().resize(&source, &mut target, &options).expect("the region lies in the image");
     RgbImage::from_raw(width, height, target.into_vec()).expect("width * height * 3 bytes")
 }

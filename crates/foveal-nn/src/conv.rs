@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use foveal_kernels::{Activation, ConvCache, ConvOptions, Epilogue, MapSize, conv2d_cached, conv2d_maps};
+use foveal_kernels::{Activation, ConvCache, ConvOptions, Epilogue, MapSize, conv2d_cached, conv2d_fused, conv2d_maps};
 
 use crate::norm::{Folded, Norm};
 
@@ -116,14 +116,18 @@ impl Conv2d {
         conv2d_maps(x, sizes, self.weight.val(), self.bias(), activation)
     }
 
-    /// Whether [`Conv2d::forward_norm`] computes the convolution and this norm in one operation, because the norm is an
-    /// affine map that is not trained.
+    /// Whether [`Conv2d::forward_norm`] computes the convolution and this norm in one pass over the maps, because the
+    /// norm is an affine map by stored statistics.
     pub(crate) fn runs_as_one(&self, norm: &Norm) -> bool {
-        self.bias.is_none() && norm.is_fixed_affine()
+        self.bias.is_none() && norm.is_affine()
     }
 
     /// Computes `activation(norm(conv(x)) + residual)`; without a residual, nothing is added. This is a single
-    /// operation if the layer has no bias and the norm is an affine map that is not trained.
+    /// operation on maps if the layer has no bias and the norm is an affine map by stored statistics.
+    ///
+    /// The fused convolution has no gradient for a scale behind it. If scale and shift of the norm are trained, the scale
+    /// is therefore multiplied with the weight before the convolution. It gets its gradient from that product, which is
+    /// exact and costs operations on weights only: no map is read for it, and none is kept.
     ///
     /// # Shapes
     /// - x: `[batch, in_channels, height, width]`
@@ -142,6 +146,12 @@ impl Conv2d {
             return norm.forward(self.forward(x), residual, activation);
         }
         let Folded { scale, shift } = norm.by_statistics();
-        self.run(x, Epilogue { scale: Some(scale), shift: Some(shift), residual, activation, mask: None })
+        let epilogue = Epilogue { scale: None, shift: Some(shift), residual, activation, mask: None };
+        if !norm.learns() {
+            return self.run(x, Epilogue { scale: Some(scale), ..epilogue });
+        }
+        let [channels] = scale.dims();
+        // Another weight in every step, so that nothing could be kept for the next one.
+        conv2d_fused(x, self.weight.val() * scale.reshape([channels, 1, 1, 1]), epilogue, self.options)
     }
 }

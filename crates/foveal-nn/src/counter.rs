@@ -79,8 +79,8 @@ pub struct Columns {
 /// The interpreter of a forward pass that counts parameters, multiply-adds and the memory that a backward pass needs.
 ///
 /// The memory is that of the autodiff nodes of the fused CPU kernels: a convolution keeps its input if its weight is
-/// trained and its output if a ReLU follows, and a norm that is trained keeps its input. If two operations keep the
-/// same map, the map is counted once.
+/// trained and its output if a ReLU follows, and a norm that is trained keeps its input, unless it is part of the
+/// convolution because its statistics are fixed. If two operations keep the same map, the map is counted once.
 #[derive(Debug, Default)]
 pub struct Counter {
     scopes: Scopes,
@@ -185,6 +185,7 @@ impl Counter {
         let channels = norm.layer.weight.dims()[0] as u64;
         let (kind, parameters, buffers) = match norm.layer.kind {
             NormKind::Frozen => ("frozen batch norm".to_owned(), 0, 4 * channels),
+            NormKind::FrozenStatistics => ("batch norm with fixed statistics".to_owned(), 2 * channels, 2 * channels),
             NormKind::Batch => ("batch norm".to_owned(), 2 * channels, 2 * channels),
             NormKind::Group { groups } => (format!("group norm, {groups} groups"), 2 * channels, 0),
         };
@@ -239,8 +240,12 @@ impl Graph for Counter {
         residual: Option<CountedMap>,
         activation: Activation,
     ) -> CountedMap {
-        let norm_learns = is_trained(&norm.layer.weight) || is_trained(&norm.layer.bias);
+        let norm_learns = norm.layer.learns();
         let residual_tracked = residual.as_ref().is_some_and(|r| r.tracked);
+        if norm_learns && conv.layer.runs_as_one(norm.layer) {
+            // The scale is a part of the weight.
+            self.keep(&x);
+        }
         let mut y = self.convolve(conv.layer, &x, norm_learns || residual_tracked);
         self.add_conv(conv, vec![y.shape]);
         self.add_norm(norm, vec![y.shape]);
@@ -300,7 +305,7 @@ impl Graph for Counter {
         x: Vec<CountedMap>,
         activation: Activation,
     ) -> Vec<CountedMap> {
-        let norm_learns = norm.is_some_and(|norm| is_trained(&norm.layer.weight) || is_trained(&norm.layer.bias));
+        let norm_learns = norm.is_some_and(|norm| norm.layer.learns());
         let mut y: Vec<CountedMap> = x.iter().map(|x| self.convolve(conv.layer, x, norm_learns)).collect();
         let shapes: Vec<[usize; 4]> = y.iter().map(|y| y.shape).collect();
         self.add_conv(conv, shapes.clone());
@@ -312,6 +317,24 @@ impl Graph for Counter {
             y.iter().filter(|y| y.tracked).for_each(|y| self.keep(y));
         }
         y
+    }
+
+    fn scale_levels(&mut self, factors: Named<'_, Param<Tensor<1>>>, x: Vec<CountedMap>) -> Vec<CountedMap> {
+        let (count, trained) = (factors.layer.dims()[0] as u64, is_trained(factors.layer));
+        self.layers.push(LayerCount {
+            name: self.scopes.path(factors.name),
+            kind: "factor of each level".to_owned(),
+            outputs: x.iter().map(|x| x.shape).collect(),
+            parameters: count,
+            buffers: 0,
+            multiply_adds: 0,
+        });
+        if trained {
+            // The gradient of a factor is computed from the map.
+            self.trained += count;
+            x.iter().for_each(|x| self.keep(x));
+        }
+        x.iter().map(|x| self.map(x.shape, x.tracked || trained)).collect()
     }
 
     fn rows(&mut self, x: Vec<CountedMap>, values: usize) -> CountedRows {

@@ -1,10 +1,12 @@
 //! The interpreter of the forward pass that computes Burn tensors.
 
+use burn::module::Param;
 use burn::tensor::Tensor;
 use foveal_kernels::{Activation, MapSize, channels_last, max_pool_3x3_s2_p1, relu, takes_maps, upsample_add};
 
 use crate::canvas::CanvasLevels;
 use crate::graph::{Graph, Named};
+use crate::scale::{scaled, scaled_joined};
 use crate::{Conv2d, LevelStats, Norm, ValueStats};
 
 /// The interpreter of a forward pass that computes Burn tensors. Each operation runs immediately on the device of its
@@ -115,6 +117,18 @@ impl Graph for Eager {
         })
     }
 
+    fn scale_levels(&mut self, factors: Named<'_, Param<Tensor<1>>>, x: TensorLevels) -> TensorLevels {
+        TensorLevels(match x.0 {
+            Storage::Joined { maps, sizes } => {
+                let maps = scaled_joined(maps, &sizes, factors.layer);
+                Storage::Joined { maps, sizes }
+            }
+            // The factors follow the last layer, so that a canvas is taken apart where its rows are taken out of it.
+            Storage::Canvas(canvas) => Storage::Separate(scaled(canvas.maps(), factors.layer)),
+            Storage::Separate(maps) => Storage::Separate(scaled(maps, factors.layer)),
+        })
+    }
+
     fn rows(&mut self, x: TensorLevels, values: usize) -> Tensor<3> {
         match x.0 {
             Storage::Joined { maps, .. } => {
@@ -199,6 +213,35 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Two levels of 2x1 and 1x1 pixels with the values 1, 2 and 3 in the first channel and 4, 5 and 6 in the second, and
+    /// the factors 10 and -2. The loss is the sum of all results, each multiplied by its weight: 1 to 4 for the first
+    /// level and 5 and 6 for the second, in the order pixel, channel.
+    #[test]
+    fn factors_and_their_gradients_match_values_computed_by_hand() {
+        let device = Device::flex().autodiff();
+        let map = |values: &[f32], height: usize| {
+            Tensor::<1>::from_floats(values, &device).reshape([1, 2, height, 1]).detach().require_grad()
+        };
+        for stored in ["joined", "canvas", "separate"] {
+            let maps = [map(&[1.0, 2.0, 4.0, 5.0], 2), map(&[3.0, 6.0], 1)];
+            let levels = match stored {
+                "joined" => Eager.levels(&maps, false),
+                "canvas" => TensorLevels(Storage::Canvas(CanvasLevels::within(&maps, u64::MAX))),
+                _ => TensorLevels(Storage::Separate(maps.to_vec())),
+            };
+            // The third factor is that of a level that is not there.
+            let factors = Param::from_tensor(Tensor::<1>::from_floats([10.0, -2.0, 7.0], &device));
+            let rows = Eager.rows(Eager.scale_levels(crate::named("factors", &factors), levels), 2);
+            assert_eq!(to_vec(rows.clone()), [10.0, 40.0, 20.0, 50.0, -6.0, -12.0], "{stored}");
+            let weights = Tensor::<1>::from_floats([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &device).reshape([1, 3, 2]);
+            let gradients = (rows * weights).sum().backward();
+            let of_maps = maps.map(|map| to_vec(map.grad(&gradients).unwrap()));
+            assert_eq!(of_maps, [vec![10.0, 30.0, 20.0, 40.0], vec![-10.0, -12.0]], "{stored}");
+            // 1 * 1 + 2 * 4 + 3 * 2 + 4 * 5 = 35 and 5 * 3 + 6 * 6 = 51.
+            assert_eq!(to_vec(factors.val().grad(&gradients).unwrap()), [35.0, 51.0, 0.0], "{stored}");
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use burn::module::Param;
+use burn::tensor::Tensor;
 use foveal_kernels::Activation;
 
 use crate::{Conv2d, Norm};
@@ -114,6 +116,14 @@ pub trait Graph {
         x: Self::Levels,
         activation: Activation,
     ) -> Self::Levels;
+
+    /// Multiplies the map of each level by a factor of its own, such as the learnt scales of FCOS (Tian et al., arXiv
+    /// 1904.01355, section 3.2).
+    ///
+    /// # Shapes
+    /// - factors: one number for each level, P3 first: `[levels]`
+    /// - x, result: `[batch, channels, height, width]` for each level
+    fn scale_levels(&mut self, factors: Named<'_, Param<Tensor<1>>>, x: Self::Levels) -> Self::Levels;
 
     /// Converts the maps of all levels to the values of all anchors, in the order level, row, column, anchor of the
     /// location.

@@ -13,6 +13,7 @@ mod eager;
 mod graph;
 mod init;
 mod norm;
+mod scale;
 mod scopes;
 mod simulated;
 mod stats;

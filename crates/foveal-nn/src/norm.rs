@@ -1,4 +1,5 @@
-//! The normalisation layer: frozen batch norm, batch norm or group norm, with torchvision's parameter names.
+//! The normalisation layer: frozen batch norm, batch norm with or without fixed statistics, or group norm, with
+//! torchvision's parameter names.
 
 use burn::module::{Module, Param, RunningState};
 use burn::tensor::{Device, Tensor};
@@ -22,6 +23,10 @@ pub enum NormKind {
     /// Frozen batch norm: normalises by stored statistics and has no trained parameters (torchvision's
     /// `FrozenBatchNorm2d`). It is an affine map of each channel.
     Frozen,
+    /// Batch norm with fixed statistics: normalises by stored statistics, which never change, and trains scale and shift,
+    /// as torch's `BatchNorm2d` does in evaluation mode and MMDetection with `norm_eval=True`. It is an affine map of
+    /// each channel.
+    FrozenStatistics,
     /// Batch norm: normalises by the statistics of the batch in training and by the running statistics otherwise (Ioffe
     /// & Szegedy, arXiv 1502.03167).
     Batch,
@@ -57,7 +62,7 @@ pub struct Norm {
     pub running_mean: Option<RunningState<Tensor<1>>>,
     /// Running variance of each channel over the training data, `[channels]`; `None` for group norm.
     pub running_var: Option<RunningState<Tensor<1>>>,
-    /// The kind of norm: frozen batch norm, batch norm or group norm.
+    /// The kind of norm, which determines by what it normalises and what of it is trained.
     #[module(skip)]
     pub kind: NormKind,
     /// Value that is added to the variance before the division.
@@ -126,7 +131,7 @@ impl Norm {
                 }
                 finish(out.y, residual, activation)
             }
-            NormKind::Frozen | NormKind::Batch => {
+            NormKind::Frozen | NormKind::FrozenStatistics | NormKind::Batch => {
                 let Folded { scale, shift } = self.by_statistics();
                 affine(x, scale, shift, residual, activation)
             }
@@ -146,7 +151,8 @@ impl Norm {
         }
     }
 
-    /// Turns the layer into a batch norm whose scale and shift are trained.
+    /// Turns the layer into a batch norm whose scale and shift are trained, and which normalises by the statistics of the
+    /// batch during training.
     pub fn train(&mut self) {
         self.kind = NormKind::Batch;
         self.weight = self.weight.clone().set_require_grad(true);
@@ -199,10 +205,20 @@ impl Norm {
         }
     }
 
+    /// Whether the norm is an affine map of each channel by stored statistics, in training too. Its scale and shift may
+    /// be trained.
+    pub(crate) fn is_affine(&self) -> bool {
+        !matches!(self.kind, NormKind::Group { .. }) && !self.keeps_statistics()
+    }
+
     /// Whether the norm is an affine map by stored statistics whose scale and shift are not trained.
     pub(crate) fn is_fixed_affine(&self) -> bool {
-        let learns = self.weight.is_require_grad() || self.bias.is_require_grad();
-        !matches!(self.kind, NormKind::Group { .. }) && !learns
+        self.is_affine() && !self.learns()
+    }
+
+    /// Whether the scale or the shift is trained.
+    pub(crate) fn learns(&self) -> bool {
+        self.weight.is_require_grad() || self.bias.is_require_grad()
     }
 }
 

@@ -7,6 +7,7 @@ use foveal_kernels::{Activation, conv2d, max_pool_3x3_s2_p1, relu, upsample_add}
 use crate::eager::Eager;
 use crate::graph::{Graph, Named};
 use crate::norm::Folded;
+use crate::scale::factor;
 use crate::{Conv2d, Norm};
 
 /// The interpreter of a forward pass that computes Burn tensors in f32 and rounds them to f16 wherever a GPU that
@@ -53,7 +54,8 @@ impl Simulated {
         Self::convolved(layer, layer.weight.val(), bias, x, Rest { residual: None, activation })
     }
 
-    /// Computes a convolution, a norm, a sum and an activation. A frozen norm is folded into the convolution.
+    /// Computes a convolution, a norm, a sum and an activation. A norm by stored statistics is folded into the
+    /// convolution.
     fn normed(layer: &Conv2d, norm: &Norm, x: Tensor<4>, rest: Rest) -> Tensor<4> {
         if !layer.runs_as_one(norm) {
             let y = Self::biased(layer, x, Activation::None);
@@ -129,6 +131,11 @@ impl Graph for Simulated {
         each.collect()
     }
 
+    fn scale_levels(&mut self, factors: Named<'_, Param<Tensor<1>>>, x: Vec<Tensor<4>>) -> Vec<Tensor<4>> {
+        let each = x.into_iter().enumerate().map(|(level, map)| Self::rounded(map * factor(factors.layer, level)));
+        each.collect()
+    }
+
     fn rows(&mut self, x: Vec<Tensor<4>>, values: usize) -> Tensor<3> {
         let levels = Eager.levels(&x, false);
         Eager.rows(levels, values)
@@ -159,6 +166,17 @@ mod tests {
     }
 
     #[test]
+    fn products_with_factors_are_rounded() {
+        let device = Device::flex();
+        let maps = vec![Tensor::full([1, 1, 1, 1], 3.0, &device), Tensor::full([1, 1, 1, 1], 5.0, &device)];
+        let factors = Param::from_tensor(Tensor::<1>::from_floats([0.1, 1.0], &device));
+        let scaled = Simulated.scale_levels(named("factors", &factors), maps);
+        // 0.3 in half precision; the factor itself is not rounded.
+        let expected = burn::tensor::f16::from_f32(3.0 * 0.1).to_f32();
+        assert_eq!(scaled.into_iter().map(values).collect::<Vec<_>>(), [[expected], [5.0]]);
+    }
+
+    #[test]
     fn a_block_is_close_to_single_precision_and_holds_half_precision_numbers() {
         let device = Device::flex();
         let ramp = |n: usize, step: f32| -> Vec<f32> { (0..n).map(|i| (i % 13) as f32 * step - 0.3).collect() };
@@ -168,7 +186,7 @@ mod tests {
         let conv = Conv2d::same(tensor([4, 4, 3, 3], 0.037), None, 1);
         let biased = Conv2d::same(tensor([4, 4, 3, 3], 0.037), Some(Tensor::full([4], 0.123, &device)), 1);
         let x = Simulated::rounded(tensor([1, 4, 8, 8], 0.11));
-        for kind in [NormKind::Frozen, NormKind::Batch, NormKind::Group { groups: 2 }] {
+        for kind in [NormKind::Frozen, NormKind::FrozenStatistics, NormKind::Batch, NormKind::Group { groups: 2 }] {
             let norm = Norm::new(4, kind, NORM_EPS, &device);
             for layer in [&conv, &biased] {
                 let run = |residual: Option<Tensor<4>>| {

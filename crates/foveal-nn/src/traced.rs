@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use burn::module::Param;
 use burn::tensor::Tensor;
 use foveal_kernels::Activation;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ pub enum Operation {
     Relu,
     /// The sum of a pyramid level and the enlarged level above it.
     UpsampleSum,
+    /// The multiplication of each pyramid level by its learnt factor.
+    LevelScale,
 }
 
 impl fmt::Display for Operation {
@@ -38,6 +41,7 @@ impl fmt::Display for Operation {
             Self::MaxPooling => "max pooling",
             Self::Relu => "ReLU",
             Self::UpsampleSum => "sum of two pyramid levels",
+            Self::LevelScale => "factor of each pyramid level",
         })
     }
 }
@@ -272,6 +276,17 @@ where
         y
     }
 
+    fn scale_levels(&mut self, factors: Named<'_, Param<Tensor<1>>>, x: G::Levels) -> G::Levels {
+        let y = self.inner.scale_levels(factors, x.clone());
+        let (name, operation, output) = (self.scopes.path(factors.name), Operation::LevelScale, y.stats());
+        let turn = (output.non_finite() > 0).then(|| x.stats()).filter(|input| input.non_finite() == 0).map(|input| {
+            let tensors = vec![TensorStats { name: name.clone(), stats: ValueStats::of_tensor(&factors.layer.val()) }];
+            Turn { layer: name.clone(), operation, input, tensors }
+        });
+        self.layers.push(LayerTrace { name, norm: None, operation, output, turn });
+        y
+    }
+
     fn rows(&mut self, x: G::Levels, values: usize) -> Tensor<3> {
         self.inner.rows(x, values)
     }
@@ -333,6 +348,26 @@ mod tests {
         scaled.weight = Param::from_tensor(Tensor::full([2], 3e38, &Device::flex())).set_require_grad(false);
         let found = turn(&conv(1.0 / 18.0), &scaled, 1.0, 3e38).unwrap();
         assert_eq!(found.operation, Operation::ResidualSum);
+    }
+
+    #[test]
+    fn factors_that_are_not_finite_are_named() {
+        let device = Device::flex();
+        let turn = |factor: f32, x: f32| {
+            let factors = Param::from_tensor(Tensor::<1>::from_floats([1.0, factor], &device));
+            let mut graph = Traced::new();
+            let maps = [Tensor::ones([1, 2, 4, 4], &device), Tensor::full([1, 2, 2, 2], x, &device)];
+            let levels = graph.levels(&maps, false);
+            graph.scope(format_args!("regression_head"), |graph| {
+                graph.scale_levels(named("level_scales", &factors), levels)
+            });
+            let [layer] = graph.into_layers().try_into().unwrap();
+            assert_eq!((layer.name.as_str(), layer.operation), ("regression_head.level_scales", Operation::LevelScale));
+            layer.turn
+        };
+        assert_eq!((turn(2.0, 1.0), turn(2.0, f32::NAN)), (None, None));
+        let found = turn(f32::INFINITY, 1.0).unwrap();
+        assert_eq!((found.layer.as_str(), found.tensors[0].stats.infinite), ("regression_head.level_scales", 1));
     }
 
     #[test]

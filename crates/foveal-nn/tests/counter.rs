@@ -21,8 +21,8 @@ fn a_grouped_convolution() {
     assert_eq!(layer.multiply_adds, 2 * 8 * 5 * 3 * 2 * 9);
 }
 
-/// A frozen norm is fused: the convolution keeps its input for the weight and its output for the ReLU. A trained norm
-/// also keeps its own input.
+/// A norm by stored statistics is fused: the convolution keeps its input for the weight and its output for the ReLU. A
+/// norm by the statistics of the batch also keeps its own input.
 #[test]
 fn maps_that_a_backward_pass_needs() {
     let device = Device::flex().autodiff();
@@ -36,6 +36,7 @@ fn maps_that_a_backward_pass_needs() {
     };
     let (x, y) = (4 * 4 * 100, 4 * 8 * 100);
     assert_eq!(kept(NormKind::Frozen), (x + y, 32));
+    assert_eq!(kept(NormKind::FrozenStatistics), (x + y, 48));
     assert_eq!(kept(NormKind::Batch), (x + 2 * y, 48));
     // The mask of the ReLU is recomputed from the input of the norm.
     assert_eq!(kept(NormKind::Group { groups: 2 }), (x + y, 48));

@@ -84,6 +84,7 @@ impl Evaluator {
             anchors: self.model.anchors.clone(),
             matcher: self.matcher,
             first: 0,
+            epochs: None,
         };
         let batches = loader(Arc::clone(&self.dataset), &self.data, options, 0);
         progress.evaluation_start(batches.batches());

@@ -21,6 +21,7 @@ pub(crate) fn first_batch(config: &RunConfig) -> Batch {
         anchors: config.model.anchors.clone(),
         matcher: config.matcher,
         first: 0,
+        epochs: None,
     };
     loader(train, &config.data, options, 0).next().unwrap().unwrap()
 }

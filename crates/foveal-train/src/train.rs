@@ -195,6 +195,7 @@ impl Trainer<'_> {
             anchors: self.session.meta.model.anchors.clone(),
             matcher: self.config.matcher,
             first,
+            epochs: Some(self.config.train.epochs),
         };
         loader(Arc::clone(&self.sets.train), &self.config.data, options, epoch as u64 - 1)
     }
@@ -268,7 +269,7 @@ impl Trainer<'_> {
             self.log.line(&record);
         }
         self.progress.epoch_end();
-        let means = self.step_log.epoch_means();
+        let (means, counts) = (self.step_log.epoch_means(), self.step_log.epoch_objects());
         self.log.epoch(&EpochRecord {
             event: EpochEvent::Epoch,
             epoch,
@@ -277,6 +278,8 @@ impl Trainer<'_> {
             mean_class_loss: means.class_loss,
             mean_box_loss: means.box_loss,
             lr: means.lr,
+            objects: counts.objects,
+            objects_without_anchor: counts.without_anchor,
             seconds: started.elapsed().as_secs_f64(),
             breakdown: self.step_log.epoch_breakdown(),
             loss_scale: self.step_log.scaling().map(|scaling| scaling.scale),
@@ -345,6 +348,7 @@ impl Trainer<'_> {
             }
         }
         let images = batches.iter().flat_map(|b| b.info.iter().map(|i| i.image_id)).collect();
+        let objects = batches.iter().map(|batch| batch.objects).sum();
         let average = &mut self.session.meta.positives_average;
         let average_before = *average;
         let normalizer = normalizer(self.config.loss.normalizer, average, &batches);
@@ -376,6 +380,7 @@ impl Trainer<'_> {
             epoch,
             lr,
             positives: gradients.positives,
+            objects,
             images,
             first_batch: self.session.meta.batch,
             normalizer,

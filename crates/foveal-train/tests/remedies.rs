@@ -74,6 +74,8 @@ fn losses_fall() {
         "kind = \"focal\"",
         "kind = \"ohem\"\nohem_ratio = 3",
         "kind = \"quality_focal\"",
+        "kind = \"quality_focal\"\nbox = \"diou\"",
+        "kind = \"quality_focal\"\nbox = \"ciou\"\ngamma = [2.0, 1.0, 1.5]\nclass_weights = \"effective_number\"",
     ] {
         learns(&format!("[loss]\n{loss}"));
     }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
+use foveal_anchors::MatcherKind;
 use foveal_detector::Checkpoint;
 use foveal_train::{
-    BenchPhases, EpochStart, EvaluationReport, Evaluator, OptimizerKind, Outcome, Progress, RunConfig, RunDir, Silent,
-    Start, StepRecord, Summary, TrainError, TrainState, bench, train,
+    BenchPhases, EpochRecord, EpochStart, EvaluationReport, Evaluator, OptimizerKind, Outcome, Progress, RunConfig,
+    RunDir, Silent, Start, StepRecord, Summary, TrainError, TrainState, bench, train,
 };
+use foveal_weights::named_tensors;
 
 fn tiny() -> RunConfig {
     toml::from_str(include_str!("tiny.toml")).unwrap()
@@ -110,6 +112,10 @@ fn a_resumed_run_equals_one_that_never_stopped() {
         config.model.norm = serde_json::from_value(norm.into()).unwrap();
         // The moving average of the positives is part of the state.
         config.loss.normalizer = serde_json::from_value(normalizer.into()).unwrap();
+        // One of the runs has factors of the pyramid levels, and assigns its anchors by ATSS.
+        let newer = optimizer == OptimizerKind::AdamW;
+        config.model.head.level_scales = newer;
+        config.matcher.kind = if newer { MatcherKind::Atss } else { MatcherKind::Iou };
         run_to_end(&config, &whole, false);
         let per_epoch = steps(&whole).len() as u64 / 3;
         let step = per_epoch + 1;
@@ -122,9 +128,52 @@ fn a_resumed_run_equals_one_that_never_stopped() {
         }
         // Training losses and learning rate of every epoch.
         let metrics = String::from_utf8(bytes(&whole, "metrics.csv")).unwrap();
-        let mut lines = metrics.lines().map(|line| line.rsplitn(5, ',').take(4).collect::<Vec<_>>());
-        assert_eq!(lines.next().unwrap(), ["train/lr", "train/loss", "train/box_loss", "train/class_loss"], "{name}");
-        assert!(lines.all(|cells| cells.iter().all(|cell| cell.parse::<f64>().unwrap() > 0.0)), "{metrics}");
+        let (header, rows) = metrics.split_once('\n').unwrap();
+        for column in ["train/class_loss", "train/box_loss", "train/loss", "train/lr", "train/objects"] {
+            let place = header.split(',').position(|own| own == column).unwrap();
+            let mut cells = rows.lines().map(|row| row.split(',').nth(place).unwrap());
+            assert!(cells.all(|cell| cell.parse::<f64>().unwrap() > 0.0), "{name}: {column} of {metrics}");
+        }
+        // The factors are trained, and the objects of every epoch are counted.
+        let trained = Checkpoint::load(&whole.join("checkpoints/last.safetensors"), &Device::flex()).unwrap();
+        let factors = named_tensors(&trained.model).remove("head.regression_head.level_scales");
+        assert_eq!(factors.is_some_and(|factors| factors.values.iter().any(|v| *v != 1.0)), newer, "{name}");
+        let log = String::from_utf8(bytes(&whole, "log.jsonl")).unwrap();
+        let epochs: Vec<EpochRecord> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        assert_eq!(epochs.len(), 3, "{name}");
+        assert!(epochs.iter().all(|e| e.objects > 0 && e.objects_without_anchor < e.objects), "{name}: {log}");
+    }
+}
+
+#[test]
+fn a_run_resumed_inside_an_epoch_has_the_same_mosaics() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plain, whole, parts) = (dir.path().join("plain"), dir.path().join("whole"), dir.path().join("parts"));
+    let mut config = tiny();
+    run_to_end(&config, &plain, false);
+    let transforms = r#"
+        transforms = [
+            { kind = "copy_paste", probability = 0.7 },
+            { kind = "mosaic", probability = 0.7 },
+            { kind = "affine", probability = 0.5 },
+            { kind = "mixup", probability = 0.5 },
+        ]
+        close_epochs = 1
+    "#;
+    config.data.augment = toml::from_str(transforms).unwrap();
+    run_to_end(&config, &whole, false);
+    assert_ne!(steps(&plain), steps(&whole));
+    // Stopped in the first epoch, and in the last one, which has no mosaics.
+    let per_epoch = steps(&whole).len() as u64 / 3;
+    for (step, resume) in [(2, false), (2 * per_epoch + 1, true)] {
+        let mut listener = Listener { stop_at_step: Some(step), ..Listener::default() };
+        let epoch = (step / per_epoch) as usize;
+        assert_eq!(listen(&config, &parts, &mut listener, resume), Outcome::Interrupted { epoch, step });
+    }
+    run_to_end(&config, &parts, true);
+    assert_eq!(steps(&whole), steps(&parts));
+    for file in ["checkpoints/last.safetensors", "state/last.safetensors", "metrics.csv"] {
+        assert!(bytes(&whole, file) == bytes(&parts, file), "{file} differs");
     }
 }
 

@@ -171,9 +171,11 @@ fn norms(tensors: &TensorMap, norm: BackboneNorm) -> Result<(), Refusal> {
     match norm {
         BackboneNorm::Group if !statistics.is_empty() => refuse(
             format!("{} batch norms with statistics, while model.norm is \"group\"", statistics.len()),
-            "set model.norm = \"frozen_batch\", or \"batch\" for large batches",
+            "set model.norm = \"frozen_batch\" or \"frozen_statistics\", or \"batch\" for large batches",
         )?,
-        BackboneNorm::FrozenBatch | BackboneNorm::Batch if statistics.is_empty() && tensors.keys().any(is_scale) => {
+        BackboneNorm::FrozenBatch | BackboneNorm::FrozenStatistics | BackboneNorm::Batch
+            if statistics.is_empty() && tensors.keys().any(is_scale) =>
+        {
             refuse(
                 "norms without statistics, such as group norms",
                 "set model.norm = \"group\", or use weights of a network with batch norms",
@@ -316,7 +318,8 @@ mod tests {
         let mut without = file(kind);
         without.tensors.retain(|name, _| !name.contains("running"));
         assert_eq!(outcome(without.clone(), kind, BackboneNorm::Group), "");
-        let batch = outcome(without, kind, BackboneNorm::Batch);
+        let batch = outcome(without.clone(), kind, BackboneNorm::Batch);
+        assert_eq!(outcome(without, kind, BackboneNorm::FrozenStatistics), batch);
         assert!(batch.contains("norms without statistics") && batch.contains("model.norm = \"group\""), "{batch}");
         let negative = changed(|f| f.tensors.get_mut("layer1.0.bn2.running_var").unwrap().values[0] = -0.5);
         assert!(negative.contains("negative variance in layer1.0.bn2.running_var"), "{negative}");

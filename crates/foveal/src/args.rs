@@ -486,7 +486,7 @@ pub(crate) enum AnchorsCommand {
 pub(crate) struct LabArgs {
     /// Configuration file (TOML)
     pub config: PathBuf,
-    /// Variants (arms) to compare: table1, gamma, alpha, pi, rare-classes, or a TOML file
+    /// Variants (arms) to compare: table1, gamma, alpha, pi, rare-classes, assign, augment, recipe, or a TOML file
     #[arg(long, value_name = "SET")]
     pub arms: String,
     /// Number of seeds, or a list of seeds: `3` means seeds 1, 2 and 3; `7,` means seed 7 only
@@ -495,6 +495,10 @@ pub(crate) struct LabArgs {
     /// Arms to run [default: all of the set]
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
     pub only: Vec<String>,
+    /// Minutes of training of all runs together, without evaluations: each run gets the same share, and its steps and
+    /// schedule are fitted to it [default: the steps of the configuration]
+    #[arg(long, value_name = "MINUTES", value_parser = minutes)]
+    pub budget: Option<f64>,
     /// Folder of the runs and results; an existing lab is resumed [default: labs/<name>-<set>]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -509,4 +513,10 @@ pub(crate) struct LabArgs {
     /// Write the result as JSON to FILE; - writes to stdout
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// Parses a number of minutes, such as `30` or `0.5`.
+fn minutes(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|minutes: &f64| *minutes > 0.0 && minutes.is_finite());
+    number.ok_or_else(|| format!("expected a number of minutes above 0, found {text}"))
 }

@@ -48,7 +48,7 @@ impl ConvLayer {
                 NormKind::Group { groups } => {
                     (folded, Some(GroupNorm::new(builder, &format!("{name}.norm"), norm, groups)))
                 }
-                NormKind::Frozen | NormKind::Batch => (folded.with(norm), None),
+                NormKind::Frozen | NormKind::FrozenStatistics | NormKind::Batch => (folded.with(norm), None),
             },
         };
         Self { group_norm, ..Self::of(builder, name, conv, folded) }
@@ -151,6 +151,23 @@ impl GroupNorm {
         let each = builder.node("Mul", &[&groups, &ones], vec![]);
         builder.reshape(&each, &[0, -1, 1, 1])
     }
+}
+
+/// Adds the multiplication of each level's map by its factor. The factors are stored under `name` with the index of the
+/// level.
+pub(super) fn scale_levels(builder: &mut Builder, name: &str, maps: &[Value], factors: Tensor<1>) -> Vec<Value> {
+    let factors = host(factors);
+    assert!(
+        maps.len() <= factors.len(),
+        "expected a factor for each of {} levels, found {}",
+        maps.len(),
+        factors.len()
+    );
+    let each = maps.iter().zip(factors).enumerate().map(|(level, (map, factor))| {
+        let factor = builder.weight(&format!("{name}.{level}"), &[1], &[factor]);
+        builder.node("Mul", &[map, &factor], vec![])
+    });
+    each.collect()
 }
 
 /// Adds a ReLU: `max(x, 0)`.

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use burn::module::Param;
+use burn::tensor::Tensor;
 use foveal_nn::{Activation, Conv2d, Graph, Named, Norm};
 
 use super::builder::{Builder, Value};
-use super::layers::{ConvLayer, flatten_level, max_pool_3x3_s2_p1, relu, upsample_add};
+use super::layers::{ConvLayer, flatten_level, max_pool_3x3_s2_p1, relu, scale_levels, upsample_add};
 use crate::Checkpoint;
 
 /// Feature map, class logits and box deltas of one pyramid level.
@@ -37,10 +39,15 @@ struct Emitter<'a> {
 }
 
 impl Emitter<'_> {
+    /// The name of a layer in the network.
+    fn path(&self, name: &str) -> String {
+        let scopes = self.scopes.iter().map(String::as_str);
+        scopes.chain([name]).collect::<Vec<_>>().join(".")
+    }
+
     /// Adds a layer's weights to the graph, under the layer's name in the network.
     fn layer(&mut self, conv: Named<'_, Conv2d>, norm: Option<Named<'_, Norm>>) -> ConvLayer {
-        let scopes = self.scopes.iter().map(String::as_str);
-        let name = scopes.chain([conv.name]).collect::<Vec<_>>().join(".");
+        let name = self.path(conv.name);
         ConvLayer::new(self.builder, &name, conv.layer, norm.map(|norm| norm.layer))
     }
 
@@ -115,6 +122,11 @@ impl Graph for Emitter<'_> {
                 self.activate(y, activation)
             })
             .collect()
+    }
+
+    fn scale_levels(&mut self, factors: Named<'_, Param<Tensor<1>>>, x: Vec<Value>) -> Vec<Value> {
+        let name = self.path(factors.name);
+        scale_levels(self.builder, &name, &x, factors.layer.val())
     }
 
     fn rows(&mut self, x: Vec<Value>, values: usize) -> Vec<Value> {

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use foveal_anchors::{ImageTargets, grid_sizes, image_targets};
 use foveal_boxes::BBox;
 use foveal_criterion::Normalizer;
-use foveal_data::Stream;
+use foveal_data::{ObjectCounts, Stream};
 use foveal_detector::{Checkpoint, ImageFrame, ModelConfig, RetinaNet, image_tensor, predict};
 use foveal_image::ImageBatch;
 use foveal_kernels::class_loss;
@@ -63,7 +63,7 @@ impl Inputs {
             .map(|_| {
                 let objects: Vec<BBox> = (0..b.boxes).map(|_| random_object(&mut random, b)).collect();
                 let classes: Vec<u32> = (0..b.boxes).map(|_| random.below(b.classes) as u32).collect();
-                image_targets(&anchors.boxes, &objects, &classes, &[], &config.matcher)
+                image_targets(&anchors, &objects, &classes, &[], &config.matcher)
             })
             .collect();
         let images = random_images(b, &config.data.preprocess(), &mut random);
@@ -122,6 +122,7 @@ impl Inputs {
                         epoch: 1,
                         lr,
                         positives: gradients.positives,
+                        objects: ObjectCounts::default(),
                         images: Vec::new(),
                         first_batch: 0,
                         normalizer: options.normalizer,

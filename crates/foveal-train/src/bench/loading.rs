@@ -31,6 +31,7 @@ pub(super) fn images_per_second(config: &RunConfig) -> Result<Vec<f64>, TrainErr
             anchors: config.model.anchors.clone(),
             matcher: config.matcher,
             first: 0,
+            epochs: None,
         };
         let (mut images, started) = (0, Instant::now());
         for batch in loader(Arc::clone(&set), &config.data, options, epoch as u64) {

@@ -58,6 +58,7 @@ fn record(config: &RunConfig, device: &Device, plant: impl Fn(&mut TensorMap, &m
         epoch: 2,
         lr: 0.1,
         positives: gradients.positives,
+        objects: foveal_data::ObjectCounts::default(),
         images: images.iter().map(|image| image.image_id).collect(),
         first_batch: 3,
         normalizer,

@@ -27,7 +27,8 @@ pub enum ScheduleKind {
     /// Multiply the learning rate by `train.gamma` at each epoch in `train.milestones`.
     #[default]
     Step,
-    /// Decrease along half a cosine from the end of the warm-up to 0 at the end of the run (arXiv 1608.03983).
+    /// Decrease along half a cosine from the end of the warm-up to 0 at the end of the run (arXiv 1608.03983), or at
+    /// `train.cosine_epochs`.
     Cosine,
     /// Keep the learning rate constant after the warm-up.
     Constant,
@@ -83,8 +84,8 @@ pub struct TrainConfig {
     pub momentum: f64,
     /// Weight decay, 0 or more: part of the gradient with SGD, decoupled from it with AdamW. Default: `0.0001`.
     pub weight_decay: f64,
-    /// Apply weight decay to biases and to the parameters of norm layers too, not only to the weights of convolutions.
-    /// Default: `false`.
+    /// Apply weight decay to biases, to the parameters of norm layers and to the factors of pyramid levels
+    /// (`model.head.level_scales`) too, not only to the weights of convolutions. Default: `false`.
     pub decay_norms: bool,
     /// Decay rates of AdamW's first and second moment, each from 0 to below 1; SGD does not use them.
     /// Default: `[0.9, 0.999]`.
@@ -107,6 +108,10 @@ pub struct TrainConfig {
     /// Factor by which the `step` schedule multiplies the learning rate at each of `milestones`, above 0.
     /// Default: `0.1`.
     pub gamma: f64,
+    /// Number of epochs after which the learning rate of the `cosine` schedule is 0; fractions are allowed. With
+    /// `max_steps` it lets the cosine end with the run; other schedules do not use it. 0 stands for `epochs`.
+    /// Default: `0`.
+    pub cosine_epochs: f64,
     /// Number of optimizer steps of the linear learning rate warm-up at the start of the run; 0 means no warm-up.
     /// Default: `500`.
     pub warmup_steps: usize,
@@ -178,6 +183,7 @@ impl Default for TrainConfig {
             schedule: ScheduleKind::Step,
             milestones: vec![8.0, 11.0],
             gamma: 0.1,
+            cosine_epochs: 0.0,
             warmup_steps: 500,
             warmup_factor: 0.001,
             clip_norm: 0.0,
@@ -207,11 +213,21 @@ const MAX_STEPS: u64 = 1_000_000_000_000;
 const MAX_IMAGES: u64 = 1_000_000_000;
 
 impl TrainConfig {
+    /// Returns whether training images are augmented: not with `overfit`.
+    pub(crate) fn augments(&self) -> bool {
+        self.overfit == 0
+    }
+
     /// The learning rate after the warm-up, before the schedule decreases it: `lr`, with `scale_lr` multiplied by
     /// `batch_size * accumulate / 16`.
     pub fn base_lr(&self) -> f64 {
         let images = (self.batch_size * self.accumulate) as f64;
         if self.scale_lr { self.lr * images / REFERENCE_BATCH } else { self.lr }
+    }
+
+    /// The number of epochs after which the learning rate of a cosine is 0: `cosine_epochs`, or `epochs` if that is 0.
+    pub fn cosine_end(&self) -> f64 {
+        if self.cosine_epochs > 0.0 { self.cosine_epochs } else { self.epochs as f64 }
     }
 
     /// Which activations of the backbone the forward pass stores for the backward pass.
@@ -245,6 +261,7 @@ impl TrainConfig {
         let rising = self.milestones.windows(2).all(|w| w[0] < w[1]) && positive;
         check::that(rising, "milestones", "epochs above 0 in rising order", &self.milestones)?;
         check::positive("gamma", self.gamma)?;
+        check::not_negative("cosine_epochs", self.cosine_epochs)?;
         check::fraction("warmup_factor", self.warmup_factor)?;
         check::not_negative("clip_norm", self.clip_norm)?;
         check::not_negative("save_every", self.save_every)?;

@@ -62,9 +62,10 @@ fn first_losses_in_half_precision_are_close_to_those_in_single_precision() {
 type Change = fn(&mut ModelConfig);
 
 /// Networks, and how many of their stages are recomputed.
-const CASES: [(&str, Change, usize); 6] = [
+const CASES: [(&str, Change, usize); 7] = [
     ("group norms", |_| (), 4),
     ("frozen norms", |m| m.norm = BackboneNorm::FrozenBatch, 4),
+    ("fixed statistics", |m| (m.norm, m.freeze_stages) = (BackboneNorm::FrozenStatistics, 1), 4),
     ("two stages frozen", |m| m.freeze_stages = 2, 4),
     ("all frozen", |m| m.freeze_stages = 5, 4),
     ("frozen batch norms", |m| (m.norm, m.freeze_stages) = (BackboneNorm::Batch, 3), 2),

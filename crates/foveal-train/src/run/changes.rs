@@ -4,10 +4,11 @@ use std::path::Path;
 
 use foveal_base::first_chars;
 use foveal_coco::CategoryInfo;
+use foveal_data::Transform;
 use serde_json::Value;
 
 use super::{Premises, Progress};
-use crate::config::{RunConfig, ScheduleKind};
+use crate::config::{RunConfig, ScheduleKind, TrainConfig};
 use crate::error::TrainError;
 
 /// What a changed setting means for a run that is resumed.
@@ -57,12 +58,25 @@ fn effect(key: &str, old: &Value, new: &Value, config: &RunConfig) -> Effect {
     match key {
         // The state has either an average of the weights or none.
         "train.ema" if is_zero(old) != is_zero(new) => Effect::Impossible,
-        // Only a cosine depends on the number of epochs.
-        "train.epochs" if config.train.schedule != ScheduleKind::Cosine => Effect::Harmless,
+        // Only a cosine that ends with the run, and transforms that are left out in the last epochs, depend on the number of
+        // epochs, and only a cosine depends on its own end.
+        "train.epochs" if !follows_epochs(&config.train) && !leaves_out(config) => Effect::Harmless,
+        "train.cosine_epochs" if config.train.schedule != ScheduleKind::Cosine => Effect::Harmless,
         _ if HARMLESS.iter().any(within) => Effect::Harmless,
         _ if IMPOSSIBLE.iter().any(within) => Effect::Impossible,
         _ => Effect::Training,
     }
+}
+
+/// Whether the schedule of the learning rate depends on the number of epochs.
+fn follows_epochs(train: &TrainConfig) -> bool {
+    train.schedule == ScheduleKind::Cosine && train.cosine_epochs == 0.0
+}
+
+/// Whether the last epochs leave out transforms that the others have.
+fn leaves_out(config: &RunConfig) -> bool {
+    let augment = &config.data.augment;
+    augment.close_epochs > 0 && augment.transforms.iter().any(Transform::is_strong)
 }
 
 /// A setting with its old and its new value.
@@ -237,12 +251,13 @@ mod tests {
     #[test]
     fn what_the_saved_network_depends_on_is_refused() {
         type Edit = fn(&mut RunConfig, &mut Premises);
-        let edits: [(&str, Edit); 8] = [
+        let edits: [(&str, Edit); 9] = [
             ("train.optimizer", |c, _| c.train.optimizer = crate::OptimizerKind::AdamW),
             ("train.seed", |c, _| c.train.seed = 9),
             ("train.ema", |c, _| c.train.ema = 0.9),
             ("model.fpn_channels", |c, _| c.model.fpn_channels += 1),
             ("model.anchors.ratios", |c, _| c.model.anchors.ratios = vec![1.0]),
+            ("model.head.level_scales", |c, _| c.model.head.level_scales = true),
             ("categories", |_, p| p.categories[1].name = "wolf".to_owned()),
             ("categories", |_, p| p.categories.reverse()),
             ("categories", |_, p| p.categories[0].id = 2),
@@ -259,13 +274,15 @@ mod tests {
     #[test]
     fn what_changes_the_training_must_be_allowed() {
         type Edit = fn(&mut RunConfig, &mut Premises);
-        let edits: [(&str, Edit); 11] = [
+        let edits: [(&str, Edit); 13] = [
             ("train.lr", |c, _| c.train.lr = 0.5),
             ("train.batch_size", |c, _| c.train.batch_size = 3),
             ("train.accumulate", |c, _| c.train.accumulate = 2),
             ("train.overfit", |c, _| c.train.overfit = 2),
             ("loss.kind", |c, _| c.loss.kind = foveal_criterion::ClassLossKind::CrossEntropy),
             ("matcher.positive_iou", |c, _| c.matcher.positive_iou = 0.6),
+            ("matcher.kind", |c, _| c.matcher.kind = foveal_anchors::MatcherKind::Atss),
+            ("matcher.candidates", |c, _| c.matcher.candidates = 5),
             ("data.mean", |c, _| c.data.mean = [0.1; 3]),
             ("data.augment.flip_vertical", |c, _| c.data.augment.flip_vertical = 0.5),
             ("data.train.images", |c, _| c.data.train.images = Some("x".into())),
@@ -289,13 +306,32 @@ mod tests {
     }
 
     #[test]
-    fn epochs_matter_to_a_cosine_alone_and_other_settings_are_told() {
+    fn epochs_matter_to_a_cosine_and_to_closing_epochs_and_other_settings_are_told() {
         assert!(resumed(|c, _| c.train.epochs += 1, false).is_ok());
+        assert!(resumed(|c, _| c.train.cosine_epochs = 1.5, false).is_ok());
         let mut cosine = tiny();
         cosine.train.schedule = ScheduleKind::Cosine;
         let mut longer = cosine.clone();
         longer.train.epochs += 1;
         let result = compare(&premises(&cosine), &premises(&longer), &longer, Path::new("r"), false, &mut Silent);
+        assert!(matches!(result, Err(TrainError::Changed { .. })), "{result:?}");
+        // With an end of its own the cosine does not follow the epochs, but its end matters.
+        let ends = |end: f64, epochs: usize| {
+            let mut config = cosine.clone();
+            (config.train.cosine_epochs, config.train.epochs) = (end, epochs);
+            config
+        };
+        let (old, longer, later) = (ends(1.5, 2), ends(1.5, 4), ends(1.75, 2));
+        let check = |new: &RunConfig| compare(&premises(&old), &premises(new), new, Path::new("r"), false, &mut Silent);
+        check(&longer).unwrap();
+        let error = check(&later).unwrap_err();
+        assert!(matches!(&error, TrainError::Changed { changes, .. } if changes.contains("cosine_epochs")), "{error}");
+        let mut closing = tiny();
+        closing.data.augment.close_epochs = 1;
+        closing.data.augment.transforms = vec![Transform::Mosaic(foveal_data::Mosaic::default())];
+        let mut longer = closing.clone();
+        longer.train.epochs += 1;
+        let result = compare(&premises(&closing), &premises(&longer), &longer, Path::new("r"), false, &mut Silent);
         assert!(matches!(result, Err(TrainError::Changed { .. })), "{result:?}");
 
         #[derive(Default)]

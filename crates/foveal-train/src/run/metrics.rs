@@ -33,6 +33,9 @@ const TRAINING: [&str; 4] = ["train/class_loss", "train/box_loss", "train/loss",
 /// Columns of a run with `train.precision = "f16"`: number of the epoch's steps that were left out because their values
 /// overflowed, and the loss scale of its last step. The file has them only if an epoch was trained so.
 const SCALING: [&str; 2] = ["train/skipped_steps", "train/loss_scale"];
+/// Columns of the objects in the targets of the epoch's training steps: their number, and how many of them the matcher
+/// assigned no anchor to.
+const OBJECTS: [&str; 2] = ["train/objects", "train/objects_without_anchor"];
 
 /// The file `metrics.csv` and its rows. After a change the whole file is written anew.
 #[derive(Debug)]
@@ -53,6 +56,7 @@ struct Row {
     breakdown: Vec<String>,
     training: Vec<String>,
     scaling: Vec<String>,
+    objects: Vec<String>,
 }
 
 impl Row {
@@ -60,20 +64,27 @@ impl Row {
         let empty = |n: usize| vec![String::new(); n];
         let evaluation = empty(LOSSES.len() + METRICS.len());
         let (breakdown, training) = (empty(BREAKDOWN.len()), empty(TRAINING.len()));
-        Self { epoch, step, evaluation, breakdown, training, scaling: empty(SCALING.len()) }
+        let (scaling, objects) = (empty(SCALING.len()), empty(OBJECTS.len()));
+        Self { epoch, step, evaluation, breakdown, training, scaling, objects }
     }
 
-    /// Parses a line. Columns that are missing, as in files of earlier versions, are left empty. `None` if the line
-    /// does not begin with the numbers of an epoch and a step.
-    fn parse(line: &str) -> Option<Self> {
+    /// Parses a line of a file whose first line is `header`. Columns that are missing, as in files of earlier versions,
+    /// are left empty. `None` if the line does not begin with the numbers of an epoch and a step.
+    fn parse(header: &str, line: &str) -> Option<Self> {
         let mut cells = line.split(',');
         let mut row = Self::new(cells.next()?.parse().ok()?, cells.next()?.parse().ok()?);
-        let own = row.evaluation.iter_mut().chain(&mut row.breakdown).chain(&mut row.training);
-        let own = own.chain(&mut row.scaling);
-        for (own, cell) in own.zip(cells) {
-            cell.clone_into(own);
+        for (column, cell) in header.split(',').skip(2).zip(cells) {
+            if let Some(own) = columns(true).position(|own| own == column).and_then(|own| row.cells(true).nth(own)) {
+                cell.clone_into(own);
+            }
         }
         Some(row)
+    }
+
+    /// The cells in the order of [`columns`].
+    fn cells(&mut self, scaling: bool) -> impl Iterator<Item = &mut String> {
+        let own = self.evaluation.iter_mut().chain(&mut self.breakdown).chain(&mut self.training);
+        own.chain(self.scaling.iter_mut().filter(move |_| scaling)).chain(&mut self.objects)
     }
 
     fn has_scaling(&self) -> bool {
@@ -81,11 +92,10 @@ impl Row {
     }
 
     /// The line of the row, with or without the columns of the loss scale.
-    fn line(&self, scaling: bool) -> String {
-        let cells = self.evaluation.iter().chain(&self.breakdown).chain(&self.training);
-        let cells = cells.chain(self.scaling.iter().filter(|_| scaling));
-        let cells: Vec<&str> = cells.map(String::as_str).collect();
-        format!("{},{},{}\n", self.epoch, self.step, cells.join(","))
+    fn line(&mut self, scaling: bool) -> String {
+        let cells: Vec<&str> = self.cells(scaling).map(|cell| cell.as_str()).collect();
+        let cells = cells.join(",");
+        format!("{},{},{cells}\n", self.epoch, self.step)
     }
 }
 
@@ -93,7 +103,9 @@ impl MetricsFile {
     /// Takes over the rows of `text`, the file's content so far. Rows of epochs that are not finished at `end` and later
     /// evaluations are left out, because a resumed run repeats them.
     pub(super) fn new(path: PathBuf, text: &str, end: LogEnd) -> Self {
-        let rows = text.lines().skip(1).filter_map(Row::parse).filter(|row| row.epoch <= end.epoch);
+        let (header, rows) = text.split_once('\n').unwrap_or((text, ""));
+        let rows = rows.lines().filter_map(|line| Row::parse(header.trim_end(), line));
+        let rows = rows.filter(|row| row.epoch <= end.epoch);
         let mut file = Self { path, rows: rows.collect(), changed: true };
         for row in file.rows.iter_mut().filter(|row| row.epoch > end.evaluated) {
             row.evaluation.iter_mut().for_each(String::clear);
@@ -101,7 +113,8 @@ impl MetricsFile {
         file
     }
 
-    /// Enters the losses of an epoch's training steps, their breakdown and the learning rate into the epoch's row.
+    /// Enters the losses of an epoch's training steps, their breakdown, the learning rate and the numbers of objects into
+    /// the epoch's row.
     pub(super) fn epoch(&mut self, record: &EpochRecord) {
         let row = self.row(record.epoch, record.step);
         if let Some(breakdown) = &record.breakdown {
@@ -129,6 +142,7 @@ impl MetricsFile {
         if let (Some(skipped), Some(scale)) = (record.skipped_steps, record.loss_scale) {
             row.scaling = vec![skipped.to_string(), scale.to_string()];
         }
+        row.objects = [record.objects, record.objects_without_anchor].map(|count| count.to_string()).to_vec();
         self.changed = true;
     }
 
@@ -156,7 +170,7 @@ impl MetricsFile {
     pub(super) fn write(&mut self) -> io::Result<()> {
         if self.changed {
             let scaling = self.rows.iter().any(Row::has_scaling);
-            let rows: String = self.rows.iter().map(|row| row.line(scaling)).collect();
+            let rows: String = self.rows.iter_mut().map(|row| row.line(scaling)).collect();
             write_atomically(&self.path, format!("{}{rows}", header(scaling)).as_bytes()).map_err(io::Error::other)?;
             self.changed = false;
         }
@@ -166,11 +180,13 @@ impl MetricsFile {
 
 /// The first line of the file, with the names of all columns, with or without those of the loss scale.
 fn header(scaling: bool) -> String {
-    let mut columns = [&LOSSES[..], &METRICS, &BREAKDOWN, &TRAINING].concat();
-    if scaling {
-        columns.extend(SCALING);
-    }
-    format!("epoch,step,{}\n", columns.join(","))
+    format!("epoch,step,{}\n", columns(scaling).collect::<Vec<_>>().join(","))
+}
+
+/// The names of the columns after those of epoch and step.
+fn columns(scaling: bool) -> impl Iterator<Item = &'static str> {
+    let columns = LOSSES.into_iter().chain(METRICS).chain(BREAKDOWN).chain(TRAINING);
+    columns.chain(SCALING.into_iter().filter(move |_| scaling)).chain(OBJECTS)
 }
 
 #[cfg(test)]
@@ -193,6 +209,8 @@ mod tests {
             mean_class_loss: 1.25,
             mean_box_loss: 0.25,
             lr: 1e-7,
+            objects: 40,
+            objects_without_anchor: 3,
             seconds: 2.0,
             breakdown: None,
             loss_scale: None,
@@ -202,7 +220,10 @@ mod tests {
 
     #[test]
     fn new_columns_follow_the_earlier_ones() {
-        assert_eq!(header(false), format!("{EARLIER},train/class_loss,train/box_loss,train/loss,train/lr\n"));
+        let training = "train/class_loss,train/box_loss,train/loss,train/lr";
+        let objects = "train/objects,train/objects_without_anchor";
+        assert_eq!(header(false), format!("{EARLIER},{training},{objects}\n"));
+        assert_eq!(header(true), format!("{EARLIER},{training},train/skipped_steps,train/loss_scale,{objects}\n"));
     }
 
     #[test]
@@ -212,7 +233,7 @@ mod tests {
         let end = LogEnd { step: 3, epoch: 2, evaluated: 1 };
         MetricsFile::new(path.clone(), &format!("{}1,2,0\n2,2,7\n3,4,0\n", header(false)), end).write().unwrap();
         // The second epoch keeps its steps but not its evaluation; the third is removed as a whole.
-        let cells = LOSSES.len() + METRICS.len() + BREAKDOWN.len() + TRAINING.len();
+        let cells = LOSSES.len() + METRICS.len() + BREAKDOWN.len() + TRAINING.len() + OBJECTS.len();
         let (first, second) = (",".repeat(cells - 1), ",".repeat(cells));
         let expected = format!("{}1,2,0{first}\n2,2{second}\n", header(false));
         assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
@@ -233,13 +254,20 @@ mod tests {
         file.write().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].ends_with(",train/lr,train/skipped_steps,train/loss_scale"), "{}", lines[0]);
-        assert!(lines[1].ends_with(",1.500000,0.0000001,,"), "{}", lines[1]);
-        assert!(lines[2].ends_with(",,,,0.0000001,4,4096.5"), "{}", lines[2]);
+        let scaling = ",train/lr,train/skipped_steps,train/loss_scale";
+        assert!(lines[0].ends_with(&format!("{scaling},train/objects,train/objects_without_anchor")), "{}", lines[0]);
+        assert!(lines[1].ends_with(",1.500000,0.0000001,,,40,3"), "{}", lines[1]);
+        assert!(lines[2].ends_with(",,,,0.0000001,4,4096.5,40,3"), "{}", lines[2]);
         assert!(lines.iter().all(|line| line.split(',').count() == lines[0].split(',').count()));
         // A resumed run writes the same bytes.
         MetricsFile::new(path.clone(), &text, LogEnd { step: 8, epoch: 2, evaluated: 0 }).write().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        // A version that did not count objects wrote the columns of the loss scale last.
+        let earlier: Vec<String> = lines.iter().map(|line| line.rsplitn(3, ',').last().unwrap().to_owned()).collect();
+        let end = LogEnd { step: 8, epoch: 2, evaluated: 0 };
+        MetricsFile::new(path.clone(), &earlier.join("\r\n"), end).write().unwrap();
+        let expected = format!("{}\n{},,\n{},,\n", lines[0], earlier[1], earlier[2]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
     }
 
     #[test]
@@ -258,9 +286,9 @@ mod tests {
         file.write().unwrap();
         let text = std::fs::read_to_string(path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[1], format!("{earlier},,,,"));
+        assert_eq!(lines[1], format!("{earlier},,,,,,"));
         assert!(lines[2].starts_with("2,8,1.000000,2.000000,3.000000,0.500000,NaN,"), "{}", lines[2]);
-        assert!(lines[2].ends_with(",,,1.250000,0.250000,1.500000,0.0000001"), "{}", lines[2]);
+        assert!(lines[2].ends_with(",,,1.250000,0.250000,1.500000,0.0000001,40,3"), "{}", lines[2]);
         assert!(lines.iter().all(|line| line.split(',').count() == lines[0].split(',').count()));
     }
 }

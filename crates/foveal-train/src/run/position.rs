@@ -1,6 +1,7 @@
 //! The part of the log that is not in `log.jsonl` yet, which a training state stores.
 
 use foveal_criterion::LossBreakdown;
+use foveal_data::ObjectCounts;
 use serde::{Deserialize, Serialize};
 
 use super::step_log::{Step, VALUES};
@@ -12,6 +13,9 @@ pub(super) struct ReadStep {
     pub(super) epoch: usize,
     pub(super) lr: f64,
     pub(super) positives: usize,
+    /// Numbers of objects of all images of the step; 0 in states of earlier versions.
+    #[serde(default)]
+    pub(super) objects: ObjectCounts,
     /// Number of images of the step.
     pub(super) images: usize,
     /// The values of [`Step::values`], which are finite.
@@ -45,6 +49,10 @@ pub struct LogPosition {
     /// Number of the epoch's steps that are in lines of the log and were left out.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) skipped_count: usize,
+    /// Numbers of objects of the epoch's steps that are in lines of the log, without those that were left out. In states
+    /// of earlier versions, those of the steps before are missing.
+    #[serde(default)]
+    pub(super) objects: ObjectCounts,
     /// Learning rate of the last step that is in a line of the log.
     pub(super) lr: f64,
     /// Breakdown of the class loss over the epoch's steps that are in lines of the log and have one.
@@ -70,6 +78,7 @@ impl ReadStep {
             epoch: step.epoch,
             lr: step.lr,
             positives: step.positives,
+            objects: step.objects,
             images: step.images.len(),
             values,
             breakdown,

@@ -150,6 +150,15 @@ pub struct EpochRecord {
     /// from logs of earlier versions, which did not write it.
     #[serde(default, rename = "last_lr", alias = "lr")]
     pub lr: f64,
+    /// Number of objects in the targets of the epoch's steps, after augmentation: an object counts each time that its
+    /// image is used. Crowd regions and ignored objects do not count. 0 when read from logs of earlier versions, which did
+    /// not write it.
+    #[serde(default)]
+    pub objects: usize,
+    /// Number of these objects to which the matcher assigned no anchor, so that no anchor was trained to detect them; 0
+    /// when read from logs of earlier versions, which did not write it.
+    #[serde(default)]
+    pub objects_without_anchor: usize,
     /// Duration of the epoch's steps in seconds, without evaluation. It is a timing and differs between runs.
     pub seconds: f64,
     /// Breakdown of the class loss over the steps of the epoch that have one, with a histogram of the negatives'

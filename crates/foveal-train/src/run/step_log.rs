@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 use foveal_criterion::{BatchBreakdown, BreakdownRecord, LossBreakdown, Normalizer};
+use foveal_data::ObjectCounts;
 
 use super::position::{LogPosition, ReadStep, SkippedStep};
 use super::records::{OverflowEvent, OverflowRecord, StepLine, StepRecord};
@@ -26,6 +27,8 @@ pub(crate) struct Step {
     pub lr: f64,
     /// Number of positive anchors of all images of the step.
     pub positives: usize,
+    /// Numbers of objects of all images of the step, with and without anchors.
+    pub objects: ObjectCounts,
     /// COCO ids of the images of the step.
     pub images: Vec<i64>,
     /// Number of batches of the epoch before those of the step.
@@ -197,6 +200,11 @@ impl StepLog {
         self.read.breakdown.as_ref().map(LossBreakdown::record_with_bins)
     }
 
+    /// Numbers of objects of the epoch's steps that are in lines of the log, without those that were left out.
+    pub(crate) fn epoch_objects(&self) -> ObjectCounts {
+        self.read.objects
+    }
+
     /// Number of steps of the epoch that are in lines of the log and were left out; `None` without a loss scale.
     pub(crate) fn epoch_skipped(&self) -> Option<usize> {
         self.scaling.map(|_| self.read.skipped_count)
@@ -270,6 +278,7 @@ impl StepLog {
         }
         let breakdown = steps.iter().filter_map(|step| step.breakdown.clone()).reduce(merged);
         self.add_to_epoch(&sums, breakdown.clone(), [steps.len(), skipped.len()], lr);
+        self.read.objects += steps.iter().map(|step| step.objects).sum();
 
         // Make the line.
         let seconds = self.since.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);

@@ -10,7 +10,8 @@ use crate::config::{ScheduleKind, TrainConfig};
 ///
 /// It is [`TrainConfig::base_lr`] times the factor of the warm-up times the factor of the schedule. The warm-up rises
 /// linearly from `warmup_factor` to 1 (`torch.optim.lr_scheduler.LinearLR`). A `step` schedule decreases at the first
-/// step at or after each milestone; a `cosine` schedule runs from the end of the warm-up to 0 at the end of training.
+/// step at or after each milestone; a `cosine` schedule runs from the end of the warm-up to 0 at
+/// [`TrainConfig::cosine_end`].
 pub fn learning_rate(config: &TrainConfig, steps_per_epoch: usize, step: u64, position: u64) -> f64 {
     config.base_lr() * warmup_at(config, step) * schedule_at(config, steps_per_epoch, position)
 }
@@ -34,7 +35,7 @@ fn schedule_at(config: &TrainConfig, steps_per_epoch: usize, position: u64) -> f
             config.gamma.powi(passed as i32)
         }
         ScheduleKind::Cosine => {
-            let total = config.epochs as f64 * steps_per_epoch as f64;
+            let total = config.cosine_end() * steps_per_epoch as f64;
             let start = (config.warmup_steps as f64).min(total);
             let progress = (position as f64 - start).max(0.0) / (total - start).max(1.0);
             0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
@@ -119,5 +120,26 @@ mod tests {
         close(learning_rate(&config, 10, 60, 60), 0.5);
         assert!(learning_rate(&config, 10, 109, 109) < 3e-4);
         assert!(learning_rate(&config, 10, 1000, 1000) < 1e-12);
+    }
+
+    #[test]
+    fn a_cosine_can_end_inside_an_epoch() {
+        let mut config = TrainConfig {
+            scale_lr: false,
+            lr: 1.0,
+            epochs: 11,
+            warmup_steps: 10,
+            schedule: ScheduleKind::Cosine,
+            ..TrainConfig::default()
+        };
+        config.cosine_epochs = 5.1;
+        close(learning_rate(&config, 10, 10, 10), 1.0);
+        assert!((learning_rate(&config, 10, 30, 30) - 0.5).abs() < 0.02);
+        assert!(learning_rate(&config, 10, 50, 50) < 2e-3);
+        config.cosine_epochs = 11.0;
+        let whole = TrainConfig { cosine_epochs: 0.0, ..config.clone() };
+        for step in 0..120 {
+            assert_eq!(learning_rate(&config, 10, step, step), learning_rate(&whole, 10, step, step));
+        }
     }
 }

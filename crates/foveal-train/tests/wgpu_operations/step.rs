@@ -45,7 +45,7 @@ impl ModuleVisitor for CountTrained {
 pub(crate) fn targets() -> Vec<ImageTargets> {
     let anchors = config().anchor_boxes(SIDE, SIDE, &grid_sizes(SIDE, SIDE));
     let objects = [BBox::new(20.0, 30.0, 84.0, 90.0), BBox::new(100.0, 60.0, 240.0, 200.0)];
-    let image = image_targets(&anchors.boxes, &objects, &[0, 2], &[], &MatcherConfig::default());
+    let image = image_targets(&anchors, &objects, &[0, 2], &[], &MatcherConfig::default());
     assert!(image.positives.len() > 1, "the objects have positive anchors");
     vec![image; BATCH]
 }

@@ -29,9 +29,10 @@ const STANDARD: [&str; 3] = ["model.backbone=resnet50", "model.norm=frozen_batch
 /// the file of cases cannot be used.
 pub(super) fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
     let mut layers: Vec<Layer> = match &args.config {
-        Some(path) => vec![Layer::from_file(path)?],
+        Some(path) => config::layers(path)?,
         None => STANDARD.into_iter().map(Layer::from_set).collect::<Result<_>>()?,
     };
+    let files = config::files_of(&layers);
     for set in &common.set {
         layers.push(Layer::from_set(set)?);
     }
@@ -41,7 +42,7 @@ pub(super) fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
         config.bench.steps = steps as usize;
     }
     Files::new()
-        .read("configuration", &args.config)
+        .read("configuration", &files)
         .read("checkpoint", &args.checkpoint)
         .read("file of cases", args.cases.iter().filter(|path| *path != Path::new("-")))
         .read_config(&config)

@@ -8,10 +8,11 @@ use foveal_train::RunConfig;
 use serde_json::{Map, Value};
 
 use crate::args::{CheckArgs, Common, ConvertCommand, DataCommand, DataSetArgs, DifficultArg, OnErrorArg, SplitArg};
+use crate::config::{self, Loaded};
 use crate::console::note;
 use crate::failure::{DONE, FAILED};
+use crate::output;
 use crate::outputs::Files;
-use crate::{config, output};
 
 /// Runs a subcommand of `foveal data` and returns its exit code.
 ///
@@ -80,8 +81,8 @@ fn stats(args: &DataSetArgs, common: &Common) -> Result<u8> {
 
 /// Opens the selected data sets with their names, without broken images and boxes.
 fn open(args: &DataSetArgs, common: &Common) -> Result<Vec<(&'static str, Opened)>> {
-    let mut config = config::load(args.config.as_deref(), &common.set)?;
-    let named = Files::new().read("configuration", &args.config).read("annotation file", &args.annotations);
+    let Loaded { mut config, files } = config::open(args.config.as_deref(), &common.set)?;
+    let named = Files::new().read("configuration", &files).read("annotation file", &args.annotations);
     named.read_images(&args.images).read_config(&config).write("--json", &args.json).check()?;
     if let Some(annotations) = &args.annotations {
         let Some(images) = &args.images else {

@@ -12,7 +12,7 @@ use foveal_train::{RunConfig, TrainingMemory};
 use serde::Serialize;
 
 use crate::args::{Common, SummaryArgs};
-use crate::config::{self, Layer, checkpoint};
+use crate::config::{self, Loaded, checkpoint};
 use crate::failure::DONE;
 use crate::output;
 use crate::outputs::Files;
@@ -105,8 +105,8 @@ struct LargestTensors {
 /// If the configuration or the checkpoint cannot be used, or the number of classes is unknown.
 pub(super) fn run(args: &SummaryArgs, common: &Common) -> Result<u8> {
     Files::new().read("configuration or checkpoint", [&args.input]).write("--json", &args.json).check()?;
-    let (config, classes, batch) = network(args, common)?;
-    Files::new().read_config(&config).write("--json", &args.json).check()?;
+    let (Loaded { config, files }, classes, batch) = network(args, common)?;
+    Files::new().read("configuration", &files).read_config(&config).write("--json", &args.json).check()?;
     let requested = match args.size {
         Some(size) => size,
         None => config.data.fixed_size.unwrap_or([config.data.min_size, config.data.max_size]),
@@ -142,20 +142,21 @@ pub(super) fn run(args: &SummaryArgs, common: &Common) -> Result<u8> {
     Ok(DONE)
 }
 
-/// The configuration, the number of classes and the batch size.
-fn network(args: &SummaryArgs, common: &Common) -> Result<(RunConfig, usize, usize)> {
+/// The configuration with the files that it was read from, the number of classes and the batch size.
+fn network(args: &SummaryArgs, common: &Common) -> Result<(Loaded, usize, usize)> {
     if args.input.extension().is_some_and(|extension| extension == "safetensors") {
         let (meta, config) = checkpoint::read(&args.input, &common.set)?;
         let classes = args.classes.map_or(meta.categories.len(), |n| n as usize);
-        return Ok((config, classes, args.batch.unwrap_or(1) as usize));
+        let loaded = Loaded { config, files: Vec::new() };
+        return Ok((loaded, classes, args.batch.unwrap_or(1) as usize));
     }
-    let config = config::with_sets(vec![Layer::from_file(&args.input)?], &common.set)?;
+    let loaded = config::open(Some(&args.input), &common.set)?;
     let classes = match args.classes {
         Some(classes) => classes as usize,
-        None => classes_of(&config, &args.input)?,
+        None => classes_of(&loaded.config, &args.input)?,
     };
-    let batch = args.batch.map_or(config.train.batch_size, |n| n as usize);
-    Ok((config, classes, batch))
+    let batch = args.batch.map_or(loaded.config.train.batch_size, |n| n as usize);
+    Ok((loaded, classes, batch))
 }
 
 /// The number of classes of a configuration's training set.

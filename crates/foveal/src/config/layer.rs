@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
-use foveal_base::{excerpt, names, text::read_text};
+use anyhow::{Result, bail};
 use toml::{Table, Value};
 
+use super::file::EXTENDS;
 use super::{PATH_KEYS, absolute};
 use crate::failure::Usage;
 
@@ -33,6 +33,9 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Why `--set` and arms cannot contain the key `extends`.
+const ONLY_FILES: &str = "`extends` is a key of configuration files only";
+
 /// Configuration values of one source.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
@@ -43,47 +46,35 @@ pub(crate) struct Layer {
 }
 
 impl Layer {
-    /// Reads a configuration file. Relative paths in it are relative to its folder. Without the key `name`, the name is
-    /// that of the file.
+    /// The values that an arm of a lab changes. Relative paths in it are relative to `folder`.
     ///
     /// # Errors
-    /// If the file cannot be read or is not valid TOML; the error names the file and the line.
-    pub(crate) fn from_file(path: &Path) -> Result<Self> {
-        let text = read_text(path)
-            .with_context(|| format!("cannot read the configuration {}{}", path.display(), near(path)))?;
-        let mut table: Table = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-            anyhow!("{}:{line}: invalid TOML: {}", path.display(), excerpt(error.message().replace('\n', " ")))
-        })?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        resolve_paths(&mut table, folder);
-        if !table.contains_key("name")
-            && let Some(stem) = path.file_stem()
-        {
-            let plain = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-            let name: String = stem.to_string_lossy().chars().map(plain).collect();
-            table.insert("name".to_owned(), Value::String(name));
+    /// If the arm contains the key `extends`.
+    pub(crate) fn of_arm(name: &str, mut table: Table, folder: &Path) -> Result<Self> {
+        let origin = Origin::Arm(name.to_owned());
+        if table.contains_key(EXTENDS) {
+            bail!("{origin}: {ONLY_FILES}; set the values in the arm");
         }
-        Ok(Self { origin: Origin::File(path.to_owned()), table })
-    }
-
-    /// The values that an arm of a lab changes. Relative paths in it are relative to `folder`.
-    pub(crate) fn of_arm(name: &str, mut table: Table, folder: &Path) -> Self {
         resolve_paths(&mut table, folder);
-        Self { origin: Origin::Arm(name.to_owned()), table }
+        Ok(Self { origin, table })
     }
 
     /// Parses `key.path=value`. The value is parsed as TOML; if that fails, it is a string. Relative paths are relative
     /// to the working directory.
     ///
     /// # Errors
-    /// [`Usage`] if the text does not have this form.
+    /// [`Usage`] if the text does not have this form, or sets the key `extends`.
     pub(crate) fn from_set(text: &str) -> Result<Self> {
         let wrong = || Usage(format!("--set {text}: expected KEY.PATH=VALUE"));
         let (path, value) = text.split_once('=').ok_or_else(wrong)?;
         let mut parts: Vec<&str> = path.trim().split('.').map(str::trim).collect();
         if parts.iter().any(|part| part.is_empty()) {
             return Err(wrong().into());
+        }
+        if parts[0] == EXTENDS {
+            return Err(
+                Usage(format!("--set {text}: {ONLY_FILES}; write a file with the key, or set the values")).into()
+            );
         }
         let last = parts.pop().ok_or_else(wrong)?;
         let mut table = Table::from_iter([(last.to_owned(), parse_value(value.trim()))]);
@@ -93,12 +84,6 @@ impl Layer {
         resolve_paths(&mut table, Path::new(""));
         Ok(Self { origin: Origin::Set(text.to_owned()), table })
     }
-}
-
-/// The end of a message about a file that does not exist: a path that may have been meant.
-fn near(path: &Path) -> String {
-    let hint = if path.exists() { None } else { names::hint(path) };
-    hint.map_or_else(String::new, |hint| format!(" ({hint})"))
 }
 
 fn parse_value(text: &str) -> Value {
@@ -128,7 +113,8 @@ fn get_mut<'a>(table: &'a mut Table, path: &str) -> Option<&'a mut Value> {
     }
 }
 
-fn resolve_paths(table: &mut Table, folder: &Path) {
+/// Makes the relative paths of a table absolute; they are relative to `folder`.
+pub(super) fn resolve_paths(table: &mut Table, folder: &Path) {
     for key in PATH_KEYS {
         if let Some(Value::String(path)) = get_mut(table, key) {
             *path = absolute(&folder.join(&*path)).to_string_lossy().into_owned();

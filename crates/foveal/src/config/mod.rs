@@ -1,8 +1,11 @@
-//! The configuration of a command: defaults, overridden by the file, overridden by `--set`.
+//! The configuration of a command: defaults, overridden by the files, overridden by `--set`.
 
 pub(crate) mod checkpoint;
+mod file;
 mod keys;
 mod layer;
+#[cfg(test)]
+mod recipes;
 mod schema;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +15,7 @@ use foveal_base::excerpt;
 use foveal_train::RunConfig;
 use toml::{Table, Value};
 
+pub(crate) use file::{EXTENDS, layers};
 pub(crate) use layer::{Layer, Origin};
 pub(crate) use schema::schema;
 
@@ -19,19 +23,43 @@ pub(crate) use schema::schema;
 pub(crate) const PATH_KEYS: [&str; 5] =
     ["data.train.annotations", "data.train.images", "data.val.annotations", "data.val.images", "model.weights"];
 
-/// The configuration that results from the defaults, an optional file and `--set`.
+/// A configuration, and the files that it was read from.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    /// The resolved configuration.
+    pub config: RunConfig,
+    /// The configuration file and the files that it extends.
+    pub files: Vec<PathBuf>,
+}
+
+/// The configuration that results from the defaults, an optional file with those that it extends, and `--set`.
 ///
 /// All paths are absolute. If the file does not set `name`, the name is that of the file.
 ///
 /// # Errors
-/// If the file cannot be read, a key is unknown or a value is invalid. The error names the file or the `--set` option,
+/// If a file cannot be read, a key is unknown or a value is invalid. The error names the file or the `--set` option,
 /// the key, what was expected and what was found.
+pub(crate) fn open(file: Option<&Path>, sets: &[String]) -> Result<Loaded> {
+    let layers = file.map_or_else(|| Ok(Vec::new()), layers)?;
+    let files = files_of(&layers);
+    Ok(Loaded { config: with_sets(layers, sets)?, files })
+}
+
+/// The configuration that [`open`] returns, without the files.
+///
+/// # Errors
+/// Those of [`open`].
 pub(crate) fn load(file: Option<&Path>, sets: &[String]) -> Result<RunConfig> {
-    let mut layers = Vec::new();
-    if let Some(file) = file {
-        layers.push(Layer::from_file(file)?);
-    }
-    with_sets(layers, sets)
+    Ok(open(file, sets)?.config)
+}
+
+/// The files that layers were read from.
+pub(crate) fn files_of(layers: &[Layer]) -> Vec<PathBuf> {
+    let file = |layer: &Layer| match &layer.origin {
+        Origin::File(path) => Some(path.clone()),
+        _ => None,
+    };
+    layers.iter().filter_map(file).collect()
 }
 
 /// The configuration that results from the defaults, some layers and `--set`; later values override earlier ones.
@@ -46,14 +74,14 @@ pub(crate) fn with_sets(mut layers: Vec<Layer>, sets: &[String]) -> Result<RunCo
     resolve(&layers)
 }
 
-/// The configuration that results from the defaults, a file, `--set` and an arm of a lab; later values override
-/// earlier ones.
+/// The configuration that results from the defaults, the layers of a file, `--set` and an arm of a lab; later values
+/// override earlier ones.
 ///
 /// # Errors
-/// If the file cannot be read, a key is unknown or a value is invalid. The error names the source of the value, the
-/// key, what was expected and what was found.
-pub(crate) fn with_arm(file: &Path, sets: &[String], arm: Layer) -> Result<RunConfig> {
-    let mut layers = vec![Layer::from_file(file)?];
+/// If a key is unknown or a value is invalid. The error names the source of the value, the key, what was expected and
+/// what was found.
+pub(crate) fn with_arm(file: &[Layer], sets: &[String], arm: Layer) -> Result<RunConfig> {
+    let mut layers = file.to_vec();
     for set in sets {
         layers.push(Layer::from_set(set)?);
     }
@@ -173,6 +201,7 @@ mod tests {
             ("model.head.prior", "1.5", "between 0 and 1"),
             ("model.anchors.scales", "0", "at least 1"),
             ("matcher.negative_iou", "0.9", "positive_iou, which is 0.5"),
+            ("matcher.candidates", "0", "at least 1 anchor of each pyramid level"),
             ("loss.gamma", "-1.0", "0 or more"),
             ("train.lr", "-1.0", "above 0"),
             ("eval.nms", "2.0", "from 0 to 1"),

@@ -4,6 +4,8 @@ use foveal_train::RunConfig;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::EXTENDS;
+
 /// The JSON schema (draft 2020-12) of the configuration: every key with its description, type or possible values, and
 /// default. The schema refuses other keys.
 pub(crate) fn schema() -> Value {
@@ -11,6 +13,12 @@ pub(crate) fn schema() -> Value {
     let mut schema = settings.into_generator().into_root_schema_for::<RunConfig>().to_value();
     schema["title"] = json!("foveal configuration");
     tidy(&mut schema);
+    // This key is resolved when a file is read, so that configurations do not contain it.
+    schema["properties"][EXTENDS] = json!({
+        "description": "Path of a configuration file whose values hold where this file sets none, relative to the \
+                        folder of this file. That file may extend another one. Default: not set.",
+        "type": "string",
+    });
     schema
 }
 
@@ -136,6 +144,8 @@ mod tests {
             "data.train.annotations = \"a.json\"",
             "train.milestones = []",
             "model.weights = \"resnet50.pth\"",
+            "extends = \"base.toml\"",
+            "data.augment.transforms = [{ kind = \"mosaic\", scale = [0.5, 1.0] }, { kind = \"grey\" }]",
         ] {
             assert!(fits(&schema, &toml(right)), "{right}");
         }
@@ -148,6 +158,10 @@ mod tests {
             "data.fixed_size = [512]",
             "train.epochs = \"three\"",
             "model.backbone = \"resnet19\"",
+            "extends = [\"a.toml\", \"b.toml\"]",
+            "train.extends = \"base.toml\"",
+            "data.augment.transforms = [{ kind = \"mosaics\" }]",
+            "data.augment.transforms = [{ kind = \"grey\", degrees = 3 }]",
         ] {
             assert!(!fits(&schema, &toml(wrong)), "{wrong}");
         }

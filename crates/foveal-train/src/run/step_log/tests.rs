@@ -18,6 +18,7 @@ fn step(step: u64, loss: f32, scale: f32) -> Step {
         epoch: 1,
         lr: 0.1 * step as f64,
         positives: 3,
+        objects: ObjectCounts { objects: 2, without_anchor: 1 },
         images: vec![1, 2],
         first_batch: 0,
         normalizer: Normalizer::Positives(3),
@@ -44,10 +45,12 @@ fn means_are_those_of_the_steps_that_were_not_left_out() {
     assert_eq!((line.loss_scale, line.skipped_steps), (Some(4.0), Some(2)));
     assert_eq!(log.scaling(), Some(LossScaling { scale: 4.0, skipped: 2, in_a_row: 1 }));
     assert_eq!((log.epoch_means().loss, log.epoch_skipped()), (1.5, Some(2)));
+    assert_eq!(log.epoch_objects(), ObjectCounts { objects: 4, without_anchor: 2 });
 
     // The next epoch keeps the counts of the run.
     log.start_epoch(None);
     assert_eq!((log.scaling().unwrap().skipped, log.epoch_skipped()), (2, Some(0)));
+    assert_eq!(log.epoch_objects(), ObjectCounts::default());
 }
 
 #[test]
@@ -83,6 +86,7 @@ fn a_position_holds_the_steps_that_were_left_out() {
     }
     let Some(StepLine::Means(line)) = resumed.read().unwrap() else { panic!("no means") };
     assert_eq!((line.loss, line.skipped_steps), (2.0, Some(2)));
+    assert_eq!(resumed.epoch_objects(), ObjectCounts { objects: 4, without_anchor: 2 });
     assert_eq!(resumed.scaling(), Some(LossScaling { scale: 4.0, skipped: 2, in_a_row: 0 }));
 }
 

@@ -128,7 +128,8 @@ impl Optimizer {
         Update {
             rule: self.rule,
             lr: lr * self.groups.factor(path),
-            // The parameters with one dimension are biases and the affine parameters of norm layers.
+            // The parameters with one dimension are biases, the affine parameters of norm layers and the factors of
+            // pyramid levels.
             weight_decay: if rank > 1 || self.decay_norms { self.weight_decay } else { 0.0 },
             count: self.updates,
         }

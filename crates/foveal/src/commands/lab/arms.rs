@@ -13,12 +13,15 @@ use crate::config::{self, Layer};
 use crate::failure::Usage;
 
 /// The built-in sets of arms: name and TOML text.
-const SETS: [(&str, &str); 5] = [
+const SETS: [(&str, &str); 8] = [
     ("table1", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/table1.toml"))),
     ("gamma", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/gamma.toml"))),
     ("alpha", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/alpha.toml"))),
     ("rare-classes", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/rare-classes.toml"))),
     ("pi", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/pi.toml"))),
+    ("assign", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/assign.toml"))),
+    ("augment", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/augment.toml"))),
+    ("recipe", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/arms/recipe.toml"))),
 ];
 
 /// A set of arms.
@@ -125,12 +128,13 @@ impl ArmSet {
 }
 
 impl Arm {
-    /// The configuration of this arm with a seed. Relative paths in the arm are relative to `folder`.
+    /// The configuration of this arm with a seed: the layers of the configuration file, then `sets`, then the arm.
+    /// Relative paths in the arm are relative to `folder`.
     ///
     /// # Errors
     /// If the configuration is invalid; the error names the source of the value, which can be the arm.
-    pub(super) fn resolve(&self, file: &Path, sets: &[String], folder: &Path, seed: u64) -> Result<RunConfig> {
-        let layer = Layer::of_arm(&self.name, self.config.clone(), folder);
+    pub(super) fn resolve(&self, file: &[Layer], sets: &[String], folder: &Path, seed: u64) -> Result<RunConfig> {
+        let layer = Layer::of_arm(&self.name, self.config.clone(), folder)?;
         let mut config = config::with_arm(file, sets, layer)?;
         config.train.seed = seed;
         Ok(config)
@@ -143,16 +147,13 @@ mod tests {
 
     #[test]
     fn every_built_in_set_is_valid_and_its_arms_differ() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("empty.toml");
-        std::fs::write(&file, "").unwrap();
         for (name, _) in SETS {
             let set = ArmSet::load(name, &[]).unwrap();
             assert!(set.arms.len() >= 4, "{name}");
             let configs: Vec<RunConfig> = set
                 .arms
                 .iter()
-                .map(|arm| arm.resolve(&file, &[], Path::new(""), 7).unwrap_or_else(|e| panic!("{name}: {e:#}")))
+                .map(|arm| arm.resolve(&[], &[], Path::new(""), 7).unwrap_or_else(|e| panic!("{name}: {e:#}")))
                 .collect();
             for (i, config) in configs.iter().enumerate() {
                 assert_eq!(config.train.seed, 7);

@@ -1,7 +1,9 @@
 //! `foveal lab`: trains several variants (arms) of a configuration and compares them.
 
 mod arms;
+mod budget;
 mod figure;
+mod probe;
 mod report;
 mod runs;
 mod statistics;
@@ -16,12 +18,14 @@ use foveal_eval::Matched;
 use foveal_train::RunConfig;
 
 use self::arms::ArmSet;
+use self::budget::{Budget, Timed};
 use self::report::{ArmResult, RareClass, Report, Share};
 use self::runs::{Job, Record};
 use self::statistics::Resamples;
 use super::interrupt;
 use crate::args::{Common, LabArgs};
 use crate::console::note;
+use crate::device::Picked;
 use crate::failure::{DONE, INTERRUPTED, Usage};
 use crate::outputs::Files;
 use crate::{config, device, output};
@@ -38,7 +42,7 @@ const RARE: usize = 3;
 /// # Errors
 /// If the configuration, the arms, the data or the weights cannot be used, or a file cannot be read or written.
 pub(super) fn run(args: &LabArgs, common: &Common) -> Result<u8> {
-    let lab = Lab::plan(args, common)?;
+    let mut lab = Lab::plan(args, common)?;
     lab.check_files(args)?;
     let picked = device::pick(&common.device)?;
     let train = lab.base.data.open_train()?.dataset;
@@ -48,7 +52,9 @@ pub(super) fn run(args: &LabArgs, common: &Common) -> Result<u8> {
     }
     let rare = rarest(&train);
     let stop = interrupt::flag()?;
-    let Some(records) = lab.train(&picked.device, &picked.name, &stop)? else {
+    let budgeted = lab.take_budget(args.budget, &picked, &stop)?;
+    let records = if budgeted { lab.train(&picked.device, &picked.name, &stop)? } else { None };
+    let Some(records) = records else {
         note!("interrupted; run the same command again to continue");
         return Ok(INTERRUPTED);
     };
@@ -69,6 +75,8 @@ pub(super) fn run(args: &LabArgs, common: &Common) -> Result<u8> {
 struct Lab {
     /// The configuration without the changes of an arm.
     base: RunConfig,
+    /// The configuration file and the files that it extends.
+    files: Vec<PathBuf>,
     /// The arms to compare.
     set: ArmSet,
     /// The seeds of each arm.
@@ -79,6 +87,8 @@ struct Lab {
     out: PathBuf,
     /// Number of bootstrap resamples.
     resamples: usize,
+    /// The training time that all runs share, if there is one (`--budget`).
+    budget: Option<Budget>,
 }
 
 impl Lab {
@@ -89,7 +99,8 @@ impl Lab {
     fn plan(args: &LabArgs, common: &Common) -> Result<Self> {
         let seeds = seeds(&args.seeds)?;
         let set = ArmSet::load(&args.arms, &args.only)?;
-        let base = config::load(Some(&args.config), &common.set)?;
+        let layers = config::layers(&args.config)?;
+        let base = config::with_sets(layers.clone(), &common.set)?;
         if base.train.overfit > 0 {
             return Err(
                 Usage("train.overfit: expected 0, because a lab compares on the validation set".to_owned()).into()
@@ -101,15 +112,45 @@ impl Lab {
         let mut jobs: Vec<Job> = Vec::new();
         for &seed in &seeds {
             for arm in &set.arms {
-                let config = arm.resolve(&args.config, &common.set, folder, seed)?;
+                let config = arm.resolve(&layers, &common.set, folder, seed)?;
                 if let Some(key) = other_validation(&base, &config) {
                     bail!("arm {} changes {key}, but all arms must share one validation set", arm.name);
                 }
                 let folder = out.join(&arm.name).join(format!("seed-{seed}"));
-                jobs.push(Job { config, folder, name: format!("arm {}, seed {seed}", arm.name) });
+                let name = format!("arm {}, seed {seed}", arm.name);
+                jobs.push(Job { config, folder, name, arm: arm.name.clone() });
             }
         }
-        Ok(Self { base, set, seeds, jobs, out, resamples: args.resamples as usize })
+        let files = config::files_of(&layers);
+        Ok(Self { base, files, set, seeds, jobs, out, resamples: args.resamples as usize, budget: None })
+    }
+
+    /// Fits all runs to the time of `--budget`, for which the steps of each arm are timed. Without the option nothing
+    /// changes. Returns false if interrupted.
+    ///
+    /// # Errors
+    /// [`Usage`] if the folder contains a lab with another budget or with none; another error if an arm cannot be timed.
+    fn take_budget(&mut self, minutes: Option<f64>, picked: &Picked, stop: &AtomicBool) -> Result<bool> {
+        let Some(minutes) = minutes else {
+            return match Budget::read(&self.out)? {
+                None => Ok(true),
+                Some(Budget { minutes, .. }) => {
+                    let out = self.out.display();
+                    let text =
+                        format!("{out}: this lab was begun with --budget {minutes}; pass that, or another --out");
+                    Err(Usage(text).into())
+                }
+            };
+        };
+        let first = self.jobs.iter().take(self.set.arms.len());
+        let arms: Vec<Timed<'_>> = first.map(|job| Timed { name: &job.arm, config: &job.config }).collect();
+        let device = (&picked.device, picked.name.as_str());
+        let Some(budget) = Budget::plan(minutes, self.jobs.len(), &self.out, &arms, device, stop)? else {
+            return Ok(false);
+        };
+        self.jobs.iter_mut().for_each(|job| budget.fit(&job.arm, &mut job.config));
+        self.budget = Some(budget);
+        Ok(true)
     }
 
     /// Checks that no file of the lab is one of its inputs.
@@ -117,10 +158,13 @@ impl Lab {
     /// # Errors
     /// [`Usage`] if one is.
     fn check_files(&self, args: &LabArgs) -> Result<(), Usage> {
-        let results = RESULTS.map(|name| self.out.join(name));
+        let mut results = RESULTS.map(|name| self.out.join(name)).to_vec();
+        if args.budget.is_some() {
+            results.push(self.out.join(budget::FILE));
+        }
         let runs: Vec<PathBuf> = self.jobs.iter().flat_map(Job::files).collect();
         // The name of a built-in set of arms is no file, and nothing is compared with it.
-        let files = Files::new().read("configuration", [&args.config]).read("file of arms", [&args.arms]);
+        let files = Files::new().read("configuration", &self.files).read("file of arms", [&args.arms]);
         let files = self.jobs.iter().fold(files, |files, job| files.read_named(&job.config));
         files.write("--out", &results).write("--out", &runs).write("--json", &args.json).check()?;
         // The lab's own figure is an image, and the folder of the images may be one above it.
@@ -170,25 +214,27 @@ impl Lab {
         let slot = |class: usize| ids.iter().position(|id| *id == categories[class].id);
         let slots: Vec<usize> = rare.iter().filter_map(|&(class, _)| slot(class)).collect();
         let count = self.set.arms.len();
-        let mut arms: Vec<(Resamples, Share)> = Vec::with_capacity(count);
+        let mut arms: Vec<(Resamples, Share, Vec<f64>)> = Vec::with_capacity(count);
         for arm in 0..count {
-            let (mut matched, mut parts) = (Vec::new(), Vec::new());
+            let (mut matched, mut parts, mut seconds) = (Vec::new(), Vec::new(), Vec::new());
             for (job, record) in self.jobs.iter().zip(&records).skip(arm).step_by(count) {
                 parts.extend(job.loss_parts()?);
+                seconds.push(job.training_seconds()?);
                 matched.push(match record {
                     Record::Finished { .. } => Some(Matched::new(truth, &job.detections()?)?),
                     Record::Diverged { .. } => None,
                 });
             }
-            arms.push((Resamples::new(&matched, &slots, self.resamples), Share::of(&parts)));
+            arms.push((Resamples::new(&matched, &slots, self.resamples), Share::of(&parts), seconds));
         }
         let reference = self.set.arms.iter().position(|arm| arm.name == self.set.reference);
         let reference = reference.context("the reference arm is not among the arms")?;
-        let results = arms.iter().enumerate().map(|(arm, (resampled, share))| ArmResult {
+        let results = arms.iter().enumerate().map(|(arm, (resampled, share, seconds))| ArmResult {
             records: records.iter().skip(arm).step_by(count).cloned().collect(),
             metrics: resampled.metrics(),
             difference: resampled.minus(&arms[reference].0),
             share: share.clone(),
+            seconds: seconds.clone(),
         });
         let rarest = rare.iter().map(|&(class, objects)| RareClass { name: categories[class].name.clone(), objects });
         Ok(Report {
@@ -198,6 +244,7 @@ impl Lab {
             images: truth.images.len(),
             resamples: self.resamples,
             rarest: rarest.collect(),
+            budget: self.budget.clone(),
             arms: results.collect(),
         })
     }

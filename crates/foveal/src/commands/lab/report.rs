@@ -4,6 +4,7 @@ use foveal_base::printable;
 use serde_json::{Value, json};
 
 use super::arms::ArmSet;
+use super::budget::Budget;
 use super::runs::{LossParts, Record};
 use super::statistics::{CONFIDENCE, Estimate, Metrics};
 use crate::output::significant;
@@ -31,6 +32,26 @@ pub(super) struct ArmResult {
     pub difference: Metrics,
     /// The positives' share of the class loss.
     pub share: Share,
+    /// Seconds of training of each seed, by the logs.
+    pub seconds: Vec<f64>,
+}
+
+impl ArmResult {
+    /// The number of steps of the finished seeds and the mean seconds of their training, for a table.
+    fn length(&self) -> [String; 2] {
+        let finished = self.records.iter().zip(&self.seconds).filter_map(|(record, seconds)| match record {
+            Record::Finished { steps, .. } => Some((*steps, *seconds)),
+            Record::Diverged { .. } => None,
+        });
+        let (steps, seconds): (Vec<u64>, Vec<f64>) = finished.unzip();
+        match steps.first() {
+            None => ["-".to_owned(), "-".to_owned()],
+            Some(steps) => {
+                let mean = seconds.iter().sum::<f64>() / seconds.len() as f64;
+                [steps.to_string(), format!("{mean:.1} s")]
+            }
+        }
+    }
 }
 
 /// The positives' share of the class loss over the steps, over all seeds, as fractions.
@@ -85,6 +106,8 @@ pub(super) struct Report {
     pub resamples: usize,
     /// The rarest classes, rarest first.
     pub rarest: Vec<RareClass>,
+    /// The training time that all runs share, if there is one.
+    pub budget: Option<Budget>,
     /// The result of each arm, in the order of the set.
     pub arms: Vec<ArmResult>,
 }
@@ -127,8 +150,16 @@ impl Report {
     fn conditions(&self, name: fn(&str) -> String) -> String {
         let rarest: Vec<String> = self.rarest.iter().map(|c| format!("{} ({})", name(&c.name), c.objects)).collect();
         let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
+        let time = self.budget.as_ref().map_or_else(String::new, |budget| {
+            format!(
+                "Each run gets {:.1} s of training on {}, the same for all arms; its number of steps follows from the \
+                 measured time of a step. ",
+                budget.run_seconds,
+                name(&budget.device)
+            )
+        });
         format!(
-            "Seeds {}; evaluation of the last weights on {} validation images. In brackets: {:.0} % intervals from {} \
+            "{time}Seeds {}; evaluation of the last weights on {} validation images. In brackets: {:.0} % intervals from {} \
              resamples of images and seeds. Rarest classes (number of training objects): {}.",
             seeds.join(", "),
             self.images,
@@ -143,6 +174,9 @@ impl Report {
         let mut heading: Vec<String> =
             ["arm", "AP", "AP50", "AP rarest", "AR100"].into_iter().map(str::to_owned).collect();
         heading.push(format!("AP minus {}", name(&self.set.reference)));
+        if self.budget.is_some() {
+            heading.extend(["steps", "training time"].map(str::to_owned));
+        }
         heading.push("positives' share, first step".to_owned());
         heading.push("last tenth of the steps".to_owned());
         let mut rows = vec![heading];
@@ -157,6 +191,9 @@ impl Report {
             row.extend([ap, ap50, ap_rare, ar100].map(|metric| bracketed(metric, false)));
             let is_reference = arm.name == self.set.reference;
             row.push(if is_reference { "-".to_owned() } else { bracketed(&result.difference.ap, true) });
+            if self.budget.is_some() {
+                row.extend(result.length());
+            }
             row.extend([result.share.first, result.share.last].map(|share| significant(share, 3, 1e-3)));
             rows.push(row);
         }
@@ -175,10 +212,12 @@ impl Report {
     /// The result as JSON, with the metrics of each seed.
     pub(super) fn json(&self) -> Value {
         let arms = self.set.arms.iter().zip(&self.arms).map(|(arm, result)| {
-            let runs = self.seeds.iter().zip(&result.records).map(|(seed, record)| match record {
-                Record::Finished { steps, metrics } => {
-                    json!({"seed": seed, "status": "finished", "steps": steps, "metrics": metrics})
-                }
+            let runs = self.seeds.iter().zip(&result.records).zip(&result.seconds);
+            let runs = runs.map(|((seed, record), seconds)| match record {
+                Record::Finished { steps, metrics } => json!({
+                    "seed": seed, "status": "finished", "steps": steps, "training_seconds": seconds,
+                    "metrics": metrics,
+                }),
                 Record::Diverged { step, message } => {
                     json!({"seed": seed, "status": "diverged", "step": step, "message": message})
                 }
@@ -195,6 +234,7 @@ impl Report {
         json!({
             "config": self.config, "set": self.set.name, "reference": self.set.reference, "seeds": self.seeds,
             "images": self.images, "resamples": self.resamples, "confidence": CONFIDENCE,
+            "budget": self.budget.as_ref().map(Budget::json),
             "rarest": self.rarest.iter().map(|c| json!({"name": c.name, "objects": c.objects})).collect::<Vec<_>>(),
             "arms": arms.collect::<Vec<_>>(),
         })

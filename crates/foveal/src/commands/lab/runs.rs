@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use foveal_coco::{CocoDetection, LabelMap, read_results, write_results};
 use foveal_detector::Checkpoint;
-use foveal_train::{Evaluation, Evaluator, Outcome, RunConfig, RunDir, Start, StepRecord, TrainError, train};
+use foveal_train::{
+    EpochRecord, Evaluation, Evaluator, Outcome, RunConfig, RunDir, Start, StepRecord, TrainError, train,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -43,6 +45,8 @@ pub(super) struct Job {
     pub folder: PathBuf,
     /// Name in messages, such as `arm focal, seed 1`.
     pub name: String,
+    /// Name of the arm.
+    pub arm: String,
 }
 
 /// The class loss of a step, divided into the parts of positives and negatives.
@@ -98,11 +102,26 @@ impl Job {
     /// # Errors
     /// If the log cannot be read.
     pub(super) fn loss_parts(&self) -> Result<Vec<LossParts>> {
-        let path = self.folder.join("log.jsonl");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = self.log()?;
         // Lines of epochs and evaluations do not parse as steps and are skipped.
         let steps = text.lines().filter_map(|line| serde_json::from_str::<StepRecord>(line).ok());
         Ok(steps.map(|s| LossParts { step: s.step, positive: s.positive_loss, negative: s.negative_loss }).collect())
+    }
+
+    /// Seconds of training by the log: the duration of all epochs without evaluation. What an interruption cut off is
+    /// not part of it.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub(super) fn training_seconds(&self) -> Result<f64> {
+        let text = self.log()?;
+        let epochs = text.lines().filter_map(|line| serde_json::from_str::<EpochRecord>(line).ok());
+        Ok(epochs.map(|epoch| epoch.seconds).sum())
+    }
+
+    fn log(&self) -> Result<String> {
+        let path = self.folder.join("log.jsonl");
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 
     /// Trains from the start, or continues a run that was stopped. Returns `None` if interrupted.
@@ -185,7 +204,7 @@ impl Job {
 }
 
 /// The first key whose values differ, with both values; `None` if the trees are equal.
-fn difference(path: &str, found: &Value, wanted: &Value) -> Option<String> {
+pub(super) fn difference(path: &str, found: &Value, wanted: &Value) -> Option<String> {
     match (found, wanted) {
         (Value::Object(a), Value::Object(b)) => {
             let mut keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));

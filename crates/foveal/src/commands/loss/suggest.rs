@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use foveal_base::printable;
-use foveal_criterion::{PairLoss, Scores, effective_number, inverse_frequency, prior_bias};
+use foveal_criterion::{ClassLossKind, PairLoss, Scores, effective_number, inverse_frequency, prior_bias};
 use foveal_data::shapes::Split;
 use foveal_data::{Opened, Source, TargetCounts};
 use foveal_train::RunConfig;
@@ -13,16 +13,18 @@ use serde_json::{Value, json};
 
 use super::weights::{Repeats, beta_for, imbalance};
 use crate::args::{Common, SplitArg, SuggestArgs};
+use crate::config::{self, Loaded};
 use crate::console::note;
 use crate::failure::DONE;
-use crate::output::significant;
+use crate::output::{self, significant};
 use crate::outputs::Files;
-use crate::{config, output};
 
 /// Candidates for the prior: that of the paper (arXiv 1708.02002, section 4.1), and smaller ones.
 const PRIORS: [f64; 10] = [0.01, 5e-3, 2e-3, 1e-3, 5e-4, 2e-4, 1e-4, 5e-5, 2e-5, 1e-5];
 /// Candidates for alpha and gamma: table 1b of arXiv 1708.02002.
 const FOCAL: [[f64; 2]; 5] = [[0.75, 0.0], [0.5, 0.5], [0.25, 1.0], [0.25, 2.0], [0.25, 5.0]];
+/// The best `beta` of the quality focal loss, which is its `gamma` (Li et al., arXiv 2006.04388, below equation 2).
+const QUALITY_GAMMA: f64 = 2.0;
 /// p_t of the positives in the state of training that alpha and gamma are compared in: undecided.
 const UNDECIDED: f64 = 0.5;
 /// p_t of the negatives in the state of training that alpha and gamma are compared in: easy.
@@ -38,9 +40,9 @@ const ENOUGH: f64 = 1.5;
 /// # Errors
 /// If the configuration or the annotations cannot be used, or the set contains no objects to train on.
 pub(super) fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
-    let config = config::load(Some(&args.config), &common.set)?;
+    let Loaded { config, files } = config::open(Some(&args.config), &common.set)?;
     Files::new()
-        .read("configuration", [&args.config])
+        .read("configuration", &files)
         .read("annotation file", &args.annotations)
         .read_config(&config)
         .write("--json", &args.json)
@@ -55,12 +57,17 @@ pub(super) fn run(args: &SuggestArgs, common: &Common) -> Result<u8> {
     }
     let prior = Prior::of(counts.negatives_per_positive());
     let focal = Focal::of(counts.negatives_per_positive());
+    let is_quality = config.loss.kind == ClassLossKind::QualityFocal;
     let classes = Classes::of(&counts);
     let mut text = describe(&counts);
     text += &prior.explain();
     text += &focal.explain();
+    if is_quality {
+        text += &explain_quality();
+    }
     text += &classes.explain(&counts);
-    text += &format!("\nProposed settings for the configuration:\n\n{}", snippet(&prior, &focal, &classes));
+    let snippet = snippet(&prior, (!is_quality).then_some(&focal), &classes);
+    text += &format!("\nProposed settings for the configuration:\n\n{snippet}");
     text += "\nTo compare settings by experiment: foveal lab CONFIG --arms SET (gamma, alpha, pi or rare-classes)\n";
     let json = json!({
         "counts": counts, "negatives_per_positive": counts.negatives_per_positive(),
@@ -96,6 +103,7 @@ fn describe(counts: &TargetCounts) -> String {
     format!(
         "{} images ({} without objects), {} objects of {} classes.\n\
          Mean anchors per image after resizing, over {} images: {:.0}, of which {:.1} positive and {:.1} ignored.\n\
+         Objects without an anchor on these images: {}.\n\
          Pairs of anchor and class: {:.0} negatives per positive.\n",
         counts.images,
         counts.empty_images,
@@ -105,6 +113,7 @@ fn describe(counts: &TargetCounts) -> String {
         each(counts.positives + counts.background + counts.ignored),
         each(counts.positives),
         each(counts.ignored),
+        counts.objects_without_anchor,
         counts.negatives_per_positive(),
     )
 }
@@ -202,6 +211,14 @@ impl Focal {
                 Heuristic of foveal: the pair for which the positives' share is closest to one half. With COCO's\n  \
                 number of negatives, this is the pair that the paper chose.\n"
     }
+}
+
+/// The proposal for a configuration that selects the quality focal loss.
+fn explain_quality() -> String {
+    format!(
+        "\nQuality focal loss, which the configuration selects (loss.kind): gamma {QUALITY_GAMMA}\n  \
+         Source: the best value on COCO; there is no alpha (arXiv 2006.04388, below equation 2).\n"
+    )
 }
 
 /// The proposal for rare classes.
@@ -314,12 +331,13 @@ impl Classes {
     }
 }
 
-/// The proposals as TOML.
-fn snippet(prior: &Prior, focal: &Focal, classes: &Classes) -> String {
-    let mut text = format!(
-        "[model.head]\nprior = {}\n\n[loss]\nkind = \"focal\"\nalpha = {:?}\ngamma = {:?}\n",
-        prior.value, focal.alpha, focal.gamma
-    );
+/// The proposals as TOML. Without a proposal for the focal loss, the class loss is the quality focal loss.
+fn snippet(prior: &Prior, focal: Option<&Focal>, classes: &Classes) -> String {
+    let mut text = format!("[model.head]\nprior = {}\n\n[loss]\n", prior.value);
+    text += &match focal {
+        Some(focal) => format!("kind = \"focal\"\nalpha = {:?}\ngamma = {:?}\n", focal.alpha, focal.gamma),
+        None => format!("kind = \"quality_focal\"\ngamma = {QUALITY_GAMMA:?}\n"),
+    };
     text += &match classes.remedy {
         Remedy::None => String::new(),
         Remedy::Weights => {

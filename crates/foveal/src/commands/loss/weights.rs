@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn repeats_match_values_computed_by_hand() {
-        let class = |images| ClassCounts { name: String::new(), objects: 0, images, positives: 0 };
+        let class =
+            |images| ClassCounts { name: String::new(), objects: 0, images, positives: 0, objects_without_anchor: 0 };
         let counts = TargetCounts {
             images: 4,
             empty_images: 0,
@@ -79,6 +80,7 @@ mod tests {
             positives: 0,
             background: 0,
             ignored: 0,
+            objects_without_anchor: 0,
             classes: vec![class(4), class(1)],
             by_image: vec![vec![0, 0], vec![0], vec![0], vec![0, 1]],
         };
