@@ -32,6 +32,7 @@ mod transforms;
 mod unusable;
 mod voc;
 
+pub use augment::PlacedObjects;
 pub use config::{AugmentConfig, ColorJitter, DataConfig, OnError, SetConfig, Source};
 pub use counts::{ClassCounts, TargetCounts};
 pub use coverage::SetCoverage;
@@ -43,5 +44,8 @@ pub use report::{CheckReport, Findings, Problem, Skipped};
 pub use sampler::{Sampler, epoch_len, epoch_order, image_repeat_factors};
 pub use shapes::{ShapesConfig, write_shapes};
 pub use stats::Stats;
-pub use transforms::{Grey, QuarterTurns, Transform};
+pub use transforms::{
+    Blur, Erasing, Filling, Gamma, Grey, Hsv, Jpeg, Noise, QuarterTurns, Transform, TransformCost, TransformCosts,
+    TransformTime, TransformTimes,
+};
 pub use voc::{Converted, Difficult, VocOptions, convert_voc};

@@ -10,9 +10,17 @@
 //!   visible after all cuts (`MIN_VISIBLE_FRACTION`), the rest is an ignored region; objects outside the image are
 //!   dropped. Objects smaller than `data.min_box` after resizing are ignored.
 
+mod blur;
 mod context;
+mod erasing;
+mod gamma;
 mod grey;
+mod hsv;
+mod jpeg;
+mod noise;
 mod quarter_turns;
+mod range;
+mod times;
 mod working;
 
 use foveal_base::SettingError;
@@ -22,8 +30,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DataError, Stream};
 
+pub use blur::Blur;
+pub use erasing::{Erasing, Filling};
+pub use gamma::Gamma;
 pub use grey::Grey;
+pub use hsv::Hsv;
+pub use jpeg::Jpeg;
+pub use noise::Noise;
 pub use quarter_turns::QuarterTurns;
+pub use times::{TransformCost, TransformCosts, TransformTime, TransformTimes};
 
 pub(crate) use context::{Context, Frame, REPLACEMENTS, unloadable};
 pub(crate) use working::Working;
@@ -35,8 +50,20 @@ pub(crate) use working::Working;
 pub enum Transform {
     /// Turns images by multiples of 90 degrees.
     QuarterTurns(QuarterTurns),
+    /// Changes hue, saturation and value.
+    Hsv(Hsv),
+    /// Gamma correction.
+    Gamma(Gamma),
+    /// Gaussian blur.
+    Blur(Blur),
+    /// Gaussian noise.
+    Noise(Noise),
+    /// Artefacts of JPEG compression.
+    Jpeg(Jpeg),
     /// Turns colour images into grey ones.
     Grey(Grey),
+    /// Fills random rectangles.
+    Erasing(Erasing),
 }
 
 /// What all transforms have.
@@ -89,7 +116,13 @@ impl Transform {
     fn step(&self) -> Step<'_> {
         match self {
             Self::QuarterTurns(t) => Step::Sample(t),
+            Self::Hsv(t) => Step::Pixels(t),
+            Self::Gamma(t) => Step::Pixels(t),
+            Self::Blur(t) => Step::Pixels(t),
+            Self::Noise(t) => Step::Pixels(t),
+            Self::Jpeg(t) => Step::Pixels(t),
             Self::Grey(t) => Step::Pixels(t),
+            Self::Erasing(t) => Step::Sample(t),
         }
     }
 
@@ -97,7 +130,13 @@ impl Transform {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::QuarterTurns(_) => "quarter_turns",
+            Self::Hsv(_) => "hsv",
+            Self::Gamma(_) => "gamma",
+            Self::Blur(_) => "blur",
+            Self::Noise(_) => "noise",
+            Self::Jpeg(_) => "jpeg",
             Self::Grey(_) => "grey",
+            Self::Erasing(_) => "erasing",
         }
     }
 
@@ -121,7 +160,7 @@ impl Transform {
         self.settings().is_strong()
     }
 
-    /// Applies the transform with its probability.
+    /// Applies the transform with its probability, and returns whether it did.
     ///
     /// # Errors
     /// The error of [`Context::load`] if another image cannot be loaded.
@@ -130,14 +169,14 @@ impl Transform {
         sample: &mut Working,
         context: &mut Context<'_>,
         random: &mut Stream,
-    ) -> Result<(), DataError> {
+    ) -> Result<bool, DataError> {
         if !random.chance(self.settings().probability()) {
-            return Ok(());
+            return Ok(false);
         }
         match self.step() {
             Step::Pixels(t) => t.change(&mut sample.image, random),
             Step::Sample(t) => t.change(sample, context, random)?,
         }
-        Ok(())
+        Ok(true)
     }
 }
