@@ -38,9 +38,9 @@ pub struct Erasing {
     /// Range `[low, high]` of the area of a rectangle as a fraction of the area of the image, above 0 and at most 1.
     /// Default: `[0.02, 0.33]`.
     pub area: [f32; 2],
-    /// Range `[low, high]` of the height of a rectangle divided by its width, which is log-uniform, from 0.01 to 100.
+    /// Range `[low, high]` of the width of a rectangle divided by its height, which is log-uniform, from 0.01 to 100.
     /// Default: `[0.3, 3.3]`.
-    pub ratio: [f32; 2],
+    pub aspect: [f32; 2],
     /// What the rectangles are filled with. Default: `noise`.
     pub fill: Filling,
     /// The colour for `fill = "color"`: red, green and blue from 0 to 255. Default: `[0, 0, 0]`.
@@ -54,7 +54,7 @@ impl Default for Erasing {
             probability: 0.5,
             count: [1, 1],
             area: [0.02, 0.33],
-            ratio: [0.3, 3.3],
+            aspect: [0.3, 3.3],
             fill: Filling::default(),
             color: [0; 3],
         }
@@ -79,7 +79,7 @@ impl Settings for Erasing {
         let expected = format!("[low, high] with 1 <= low <= high <= {MAX_COUNT}");
         check::that(1 <= low && low <= high && high <= MAX_COUNT, "count", &expected, &self.count)?;
         rising("area", self.area, [LEAST_AREA, 1.0])?;
-        rising("ratio", self.ratio, [0.01, 100.0])
+        rising("aspect", self.aspect, [0.01, 100.0])
     }
 }
 
@@ -120,12 +120,12 @@ impl Erasing {
     /// A random rectangle of an image. `None` if no attempt gives one that fits into it.
     fn area(&self, width: u32, height: u32, random: &mut Stream) -> Option<Area> {
         let pixels = f64::from(width) * f64::from(height);
-        let [low, high] = self.ratio.map(f64::from);
+        let [low, high] = self.aspect.map(f64::from);
         for _ in 0..TRIES {
             let area = pixels * f64::from(random.range(self.area[0], self.area[1]));
-            let ratio = low * (high / low).powf(f64::from(random.uniform()));
+            let aspect = low * (high / low).powf(f64::from(random.uniform()));
             let side = |length: f64| (length.round() as u32).max(1);
-            let (w, h) = (side((area / ratio).sqrt()), side((area * ratio).sqrt()));
+            let (w, h) = (side((area * aspect).sqrt()), side((area / aspect).sqrt()));
             if w <= width && h <= height {
                 let x = random.below((width - w) as usize + 1) as u32;
                 let y = random.below((height - h) as usize + 1) as u32;
@@ -220,18 +220,18 @@ mod tests {
     }
 
     proptest! {
-        /// Rectangles lie in the image, with the area and the ratio of the settings up to the rounding of their sides.
+        /// Rectangles lie in the image, with the area and the aspect of the settings up to the rounding of their sides.
         #[test]
         fn rectangles_are_in_the_image_and_in_the_ranges(
             seed in any::<u64>(), width in 40u32..200, height in 40u32..200,
         ) {
-            let erasing = Erasing { area: [0.1, 0.2], ratio: [0.5, 2.0], ..Erasing::default() };
+            let erasing = Erasing { area: [0.1, 0.2], aspect: [0.5, 2.0], ..Erasing::default() };
             let found = erasing.area(width, height, &mut Stream::new(&[seed]));
             if let Some(Area { x, y, width: w, height: h }) = found {
                 prop_assert!(x + w <= width && y + h <= height);
                 let (w, h, pixels) = (w as f32, h as f32, (width * height) as f32);
                 prop_assert!((w - 0.5) * (h - 0.5) <= pixels * 0.2 && (w + 0.5) * (h + 0.5) >= pixels * 0.1);
-                prop_assert!((h - 0.5) / (w + 0.5) <= 2.0 && (h + 0.5) / (w - 0.5) >= 0.5);
+                prop_assert!((w - 0.5) / (h + 0.5) <= 2.0 && (w + 0.5) / (h - 0.5) >= 0.5);
             }
         }
 
@@ -272,7 +272,7 @@ mod tests {
     fn fillings_differ() {
         let filled = |fill: Filling| {
             let mut image = RgbImage::new(50, 50);
-            let all = Erasing { area: [1.0, 1.0], ratio: [1.0, 1.0], fill, color: [1, 2, 3], ..Erasing::default() };
+            let all = Erasing { area: [1.0, 1.0], aspect: [1.0, 1.0], fill, color: [1, 2, 3], ..Erasing::default() };
             assert_eq!(all.erase(&mut image, [4, 5, 6], &mut Stream::new(&[1])), [BBox::new(0.0, 0.0, 50.0, 50.0)]);
             image
         };
