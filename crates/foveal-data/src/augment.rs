@@ -35,6 +35,12 @@ pub(crate) struct Size {
     pub height: u32,
 }
 
+impl From<(u32, u32)> for Size {
+    fn from((width, height): (u32, u32)) -> Self {
+        Self { width, height }
+    }
+}
+
 impl Size {
     /// The box of a whole image of this size.
     pub(crate) fn bbox(self) -> BBox {

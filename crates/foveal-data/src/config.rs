@@ -80,7 +80,8 @@ pub struct AugmentConfig {
     /// Further random changes, applied in the order of the list to the decoded image, before `color_jitter`, the flips
     /// and resizing. Each entry is a table with the key `kind` and the settings of that kind, such as
     /// `{ kind = "quarter_turns", probability = 0.5 }`. Each has random values of its own, which do not depend on the
-    /// other entries. Default: empty.
+    /// other entries. Transforms that rotate or combine images first reduce them to the size that the network needs, so
+    /// `random_crop`, which enlarges what it leaves, is better put before them. Default: empty.
     pub transforms: Vec<Transform>,
     /// Number of epochs at the end of a run in which the strong transforms of `transforms` are left out: those whose
     /// images differ much from real ones. Default: 0, which never leaves them out.
@@ -101,6 +102,14 @@ impl AugmentConfig {
         }
     }
 
+    /// Returns the size `[height, width]` in pixels of the canvas of `large_scale_jitter`, if `transforms` contains it.
+    pub fn fixed_canvas(&self) -> Option<[u32; 2]> {
+        self.transforms.iter().find_map(|transform| match transform {
+            Transform::LargeScaleJitter(jitter) => Some(jitter.size),
+            _ => None,
+        })
+    }
+
     /// Returns whether the strong transforms are left out in `epoch`, which counts from 0, of a run of `epochs` epochs:
     /// whether it is one of the last `close_epochs`. A run without a number of epochs has no last ones.
     pub(crate) fn is_closing(&self, epoch: u64, epochs: Option<usize>) -> bool {
@@ -113,7 +122,8 @@ impl AugmentConfig {
     /// A [`SettingError`] with the first invalid key (relative to `data.augment`), the expected range and the value
     /// found: a probability, brightness, contrast or saturation outside 0 to 1; a hue outside 0 to 0.5; a
     /// `scale_jitter` that is not a rising range of positive numbers up to 16; a side outside 1 to [`MAX_SIDE`] pixels
-    /// in `min_sizes`; a setting of a transform outside its range, such as `transforms[2].degrees`.
+    /// in `min_sizes`; a setting of a transform outside its range, such as `transforms[2].degrees`; a transform that
+    /// changes the size of images after `large_scale_jitter`.
     pub fn validate(&self) -> Result<(), SettingError> {
         check::fraction("flip_horizontal", self.flip_horizontal)?;
         check::fraction("flip_vertical", self.flip_vertical)?;
@@ -131,7 +141,26 @@ impl AugmentConfig {
         for (position, transform) in self.transforms.iter().enumerate() {
             transform.validate().map_err(|e| e.within(&format!("transforms[{position}]")))?;
         }
-        Ok(())
+        self.validate_order()
+    }
+
+    /// Checks that no transform changes the size of an image after it was put on a canvas of fixed size.
+    fn validate_order(&self) -> Result<(), SettingError> {
+        let sized = |transform: &Transform| matches!(transform, Transform::LargeScaleJitter(_));
+        let Some(canvas) = self.transforms.iter().position(sized) else { return Ok(()) };
+        let later = self.transforms.iter().enumerate().skip(canvas + 1);
+        match later.into_iter().find(|(_, transform)| transform.changes_size()) {
+            None => Ok(()),
+            Some((position, transform)) => Err(SettingError::new(
+                format!("transforms[{position}].kind"),
+                format!(
+                    "a transform that keeps the size of the image, because transforms[{canvas}] is \
+                     large_scale_jitter, whose result is the network's input; put {} before it",
+                    transform.kind()
+                ),
+                &transform.kind(),
+            )),
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub use sampler::{Sampler, epoch_len, epoch_order, image_repeat_factors};
 pub use shapes::{ShapesConfig, write_shapes};
 pub use stats::Stats;
 pub use transforms::{
-    Blur, Erasing, Filling, Gamma, Grey, Hsv, Jpeg, Noise, QuarterTurns, Transform, TransformCost, TransformCosts,
-    TransformTime, TransformTimes,
+    Affine, Blur, CopyPaste, Erasing, Filling, Gamma, Grey, Hsv, Jpeg, LargeScaleJitter, Mixup, Mosaic, Noise,
+    QuarterTurns, RandomCrop, Transform, TransformCost, TransformCosts, TransformTime, TransformTimes, ZoomOut,
 };
 pub use voc::{Converted, Difficult, VocOptions, convert_voc};

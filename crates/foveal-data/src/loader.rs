@@ -106,7 +106,7 @@ pub fn loader(dataset: Arc<Dataset>, config: &DataConfig, options: LoaderOptions
         order.chunks(options.batch_size).map(<[usize]>::to_vec).skip(options.first).collect();
     let workers = config.worker_count().min(batches.len());
     let shared = Arc::new(Shared {
-        maker: SampleMaker::new(config, &options, epoch),
+        maker: SampleMaker::new(&dataset, config, &options, epoch),
         ahead: workers + config.queue,
         dataset,
         batches,

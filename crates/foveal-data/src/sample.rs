@@ -6,8 +6,8 @@ use foveal_image::{Preprocess, Staged};
 
 use crate::augment::{Geometry, PlacedObjects};
 use crate::labels::Labels;
-use crate::transforms::{Context, Frame, TransformTime, Working};
-use crate::{AugmentConfig, DataConfig, DataError, Dataset, LoaderOptions, OnError, Skipped, Stream, color};
+use crate::transforms::{Context, Frame, ObjectIndex, TransformTime, Working};
+use crate::{AugmentConfig, DataConfig, DataError, Dataset, LoaderOptions, OnError, Skipped, Stream, Transform, color};
 
 /// Makes samples of the images of a data set.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ struct Augmentation {
     /// Whether the strong transforms are left out, because the run is about to end.
     closing: bool,
     frame: Frame,
+    /// The objects of the data set by class; empty if no transform needs them.
+    objects: ObjectIndex,
 }
 
 /// An image with its objects, ready to be padded.
@@ -55,12 +57,14 @@ const TRANSFORM: u64 = 3;
 
 impl SampleMaker {
     /// Creates the maker of an epoch's samples. Images are augmented only in training. `epoch` counts from 0.
-    pub(crate) fn new(config: &DataConfig, options: &LoaderOptions, epoch: u64) -> Self {
+    pub(crate) fn new(dataset: &Dataset, config: &DataConfig, options: &LoaderOptions, epoch: u64) -> Self {
         let preprocess = config.preprocess();
+        let pastes = config.augment.transforms.iter().any(|t| matches!(t, Transform::CopyPaste(_)));
         let augment = options.training.then(|| Augmentation {
             config: config.augment.clone(),
             closing: config.augment.is_closing(epoch, options.epochs),
             frame: Frame::new(&preprocess, &config.augment),
+            objects: if pastes { ObjectIndex::new(dataset.records()) } else { ObjectIndex::default() },
         });
         let LoaderOptions { seed, .. } = *options;
         Self { preprocess, augment, min_box: config.min_box, on_error: config.on_error, seed, epoch }
@@ -84,7 +88,7 @@ impl SampleMaker {
         let geometry = match &self.augment {
             None => Geometry::plain(&self.preprocess, working.size()),
             Some(augmentation) => {
-                let mut context = Context::new(dataset, &augmentation.frame, self.on_error);
+                let mut context = Context::new(dataset, &augmentation.frame, &augmentation.objects, self.on_error);
                 let transformed = self.transform(&mut working, augmentation, &mut context, index, &mut times);
                 skipped.append(&mut context.skipped);
                 transformed?;

@@ -68,6 +68,79 @@ fn batches_do_not_depend_on_workers_but_on_epoch_and_seed() {
     assert_ne!(order(&all(&data, &config, LoaderOptions { seed: 6, ..options(true) }, 3)), order(&one));
 }
 
+/// Every transform, each applied to some images.
+const TRANSFORMS: &str = r#"{
+    "transforms": [
+        { "kind": "copy_paste", "probability": 0.5 },
+        { "kind": "mosaic", "probability": 0.6 },
+        { "kind": "random_crop", "probability": 0.5 },
+        { "kind": "zoom_out", "probability": 0.4 },
+        { "kind": "quarter_turns", "probability": 0.5 },
+        { "kind": "affine", "probability": 0.5 },
+        { "kind": "mixup", "probability": 0.4 },
+        { "kind": "hsv" },
+        { "kind": "gamma", "probability": 0.5 },
+        { "kind": "grey", "probability": 0.3 },
+        { "kind": "erasing", "probability": 0.5, "count": [1, 3] },
+        { "kind": "blur", "probability": 0.5 },
+        { "kind": "noise", "probability": 0.5 },
+        { "kind": "jpeg", "probability": 0.5 },
+        { "kind": "large_scale_jitter", "probability": 0.4, "size": [64, 96] }
+    ],
+    "scale_jitter": [0.7, 1.4],
+    "min_sizes": [40, 48]
+}"#;
+
+fn with_transforms() -> DataConfig {
+    let config = DataConfig { augment: serde_json::from_str(TRANSFORMS).unwrap(), ..config() };
+    config.validate().unwrap();
+    config
+}
+
+fn assert_equal(a: &[Batch], b: &[Batch]) {
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(b) {
+        assert_eq!((&a.images, &a.targets, &a.info), (&b.images, &b.targets, &b.info));
+    }
+}
+
+#[test]
+fn batches_with_all_transforms_depend_neither_on_workers_nor_on_where_an_epoch_is_continued() {
+    let config = with_transforms();
+    let data = Arc::new(config.open_train().unwrap().dataset);
+    let one = all(&data, &DataConfig { workers: 1, ..config.clone() }, options(true), 2);
+    assert_eq!(one.iter().map(|b| b.info.len()).collect::<Vec<_>>(), [4, 4, 4, 1]);
+    for workers in [2, 4] {
+        assert_equal(&one, &all(&data, &DataConfig { workers, ..config.clone() }, options(true), 2));
+    }
+    for first in 1..4 {
+        let rest = all(&data, &config, LoaderOptions { first, ..options(true) }, 2);
+        assert_equal(&one[first..], &rest);
+    }
+    let plain = DataConfig { augment: AugmentConfig { transforms: Vec::new(), ..config.augment.clone() }, ..config };
+    assert_ne!(all(&data, &plain, options(true), 2)[0].images, one[0].images);
+}
+
+#[test]
+fn the_last_epochs_leave_out_the_strong_transforms_alone() {
+    let mut closing = with_transforms();
+    closing.augment.close_epochs = 2;
+    let data = Arc::new(closing.open_train().unwrap().dataset);
+    // The same list in which strong transforms are never applied: the others keep their random values.
+    let text = TRANSFORMS.replace("\"copy_paste\", \"probability\": 0.5", "\"copy_paste\", \"probability\": 0");
+    let text = text.replace("\"mosaic\", \"probability\": 0.6", "\"mosaic\", \"probability\": 0");
+    let text = text.replace("\"mixup\", \"probability\": 0.4", "\"mixup\", \"probability\": 0");
+    let weak = DataConfig { augment: serde_json::from_str(&text).unwrap(), ..config() };
+    assert_eq!(weak.augment.transforms.iter().filter(|t| t.is_strong()).count(), 3);
+    let run = LoaderOptions { epochs: Some(5), ..options(true) };
+    for (epoch, is_closing) in [(2, false), (3, true), (4, true)] {
+        let found = all(&data, &closing, run.clone(), epoch);
+        assert_equal(&found, &all(&data, if is_closing { &weak } else { &closing }, options(true), epoch));
+    }
+    let (open, weak) = (all(&data, &closing, options(true), 4), all(&data, &weak, options(true), 4));
+    assert_ne!(open[0].images, weak[0].images);
+}
+
 #[test]
 fn evaluation_uses_the_order_of_the_set_without_augmentation() {
     let config = with_workers(2);

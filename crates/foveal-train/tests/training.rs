@@ -128,6 +128,38 @@ fn a_resumed_run_equals_one_that_never_stopped() {
     }
 }
 
+#[test]
+fn a_run_resumed_inside_an_epoch_has_the_same_mosaics() {
+    let dir = tempfile::tempdir().unwrap();
+    let (plain, whole, parts) = (dir.path().join("plain"), dir.path().join("whole"), dir.path().join("parts"));
+    let mut config = tiny();
+    run_to_end(&config, &plain, false);
+    let transforms = r#"
+        transforms = [
+            { kind = "copy_paste", probability = 0.7 },
+            { kind = "mosaic", probability = 0.7 },
+            { kind = "affine", probability = 0.5 },
+            { kind = "mixup", probability = 0.5 },
+        ]
+        close_epochs = 1
+    "#;
+    config.data.augment = toml::from_str(transforms).unwrap();
+    run_to_end(&config, &whole, false);
+    assert_ne!(steps(&plain), steps(&whole));
+    // Stopped in the first epoch, and in the last one, which has no mosaics.
+    let per_epoch = steps(&whole).len() as u64 / 3;
+    for (step, resume) in [(2, false), (2 * per_epoch + 1, true)] {
+        let mut listener = Listener { stop_at_step: Some(step), ..Listener::default() };
+        let epoch = (step / per_epoch) as usize;
+        assert_eq!(listen(&config, &parts, &mut listener, resume), Outcome::Interrupted { epoch, step });
+    }
+    run_to_end(&config, &parts, true);
+    assert_eq!(steps(&whole), steps(&parts));
+    for file in ["checkpoints/last.safetensors", "state/last.safetensors", "metrics.csv"] {
+        assert!(bytes(&whole, file) == bytes(&parts, file), "{file} differs");
+    }
+}
+
 /// Collects the messages of a run.
 #[derive(Default)]
 struct Messages(Vec<String>);

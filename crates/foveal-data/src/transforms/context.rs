@@ -3,7 +3,10 @@
 use foveal_image::Preprocess;
 use image::Rgb;
 
-use super::Working;
+use super::collage::{fitted, scaled};
+use super::copy_paste::ObjectIndex;
+use super::{Transform, Working};
+use crate::augment::Size;
 use crate::labels::Labels;
 use crate::{AugmentConfig, DataError, Dataset, OnError, Problem, Skipped, Stream};
 
@@ -14,6 +17,7 @@ pub(crate) const REPLACEMENTS: usize = 10;
 pub(crate) struct Context<'a> {
     dataset: &'a Dataset,
     frame: &'a Frame,
+    objects: &'a ObjectIndex,
     on_error: OnError,
     /// The other images that could not be loaded, with `data.on_error = "skip"`.
     pub skipped: Vec<Skipped>,
@@ -24,10 +28,17 @@ pub(crate) struct Context<'a> {
 pub(crate) struct Frame {
     /// The preprocessing with the largest of `data.augment.min_sizes`.
     largest: Preprocess,
+    /// The canvas of `large_scale_jitter`, if the list of transforms has it.
+    canvas: Option<Size>,
+    /// Whether every image is put on that canvas.
+    always_on_canvas: bool,
     /// The largest factor of `data.augment.scale_jitter`, at least 1.
     zoom: f32,
     /// The mean colour of the normalisation, which fills what an image does not cover.
     pub fill: Rgb<u8>,
+    /// Probability that left and right of an image are swapped before it is combined with another
+    /// (`data.augment.flip_horizontal`).
+    pub flip_horizontal: f32,
 }
 
 impl Frame {
@@ -37,30 +48,54 @@ impl Frame {
         if let Some(side) = augment.min_sizes.iter().max() {
             largest.min_size = *side;
         }
-        let fill = Rgb(preprocess.mean.map(|mean| (mean * 255.0).round() as u8));
-        Self { largest, zoom: augment.scale_jitter[1].max(1.0), fill }
+        let jitter = augment.transforms.iter().find_map(|transform| match transform {
+            Transform::LargeScaleJitter(jitter) => Some(jitter),
+            _ => None,
+        });
+        Self {
+            largest,
+            canvas: jitter.map(|jitter| Size { width: jitter.size[1], height: jitter.size[0] }),
+            always_on_canvas: jitter.is_some_and(|jitter| jitter.probability >= 1.0),
+            zoom: augment.scale_jitter[1].max(1.0),
+            fill: Rgb(preprocess.mean.map(|mean| (mean * 255.0).round() as u8)),
+            flip_horizontal: augment.flip_horizontal,
+        }
     }
 
-    /// The size `(width, height)` in pixels to which an image of `width` x `height` pixels is resized for the network,
-    /// without random changes of its scale.
-    pub(crate) fn target(&self, width: u32, height: u32) -> (u32, u32) {
-        self.largest.target_size(width, height)
+    /// The size to which an image of this size is resized for the network, without random changes of its scale. Where it
+    /// can be put on a canvas of fixed size, it is the larger one of its sizes with and without the canvas.
+    pub(crate) fn target(&self, image: Size) -> Size {
+        let plain = Size::from(self.largest.target_size(image.width, image.height));
+        let Some(canvas) = self.canvas else { return plain };
+        let on_canvas = fitted(image, canvas, 1.0);
+        if self.always_on_canvas || on_canvas.width > plain.width { on_canvas } else { plain }
     }
 
-    /// The largest factor, at most 1, by which an image of `width` x `height` pixels can be made smaller without loss
-    /// for the network: its result is still as large as the network's input can become.
-    pub(crate) fn shrink(&self, width: u32, height: u32) -> f32 {
-        let (target_width, target_height) = self.target(width, height);
-        let across = target_width as f32 / width as f32;
-        let down = target_height as f32 / height as f32;
-        (across.max(down) * self.zoom).min(1.0)
+    /// The size that an image of this size can be reduced to before it is enlarged by up to `zoom`, so that it still has
+    /// at least as many pixels as the network's input. It is never larger than the image and keeps its proportions.
+    pub(crate) fn reduced(&self, image: Size, zoom: f32) -> Size {
+        let (target, zoom) = (self.target(image), self.zoom * zoom.max(1.0));
+        let across = target.width as f32 / image.width as f32;
+        let down = target.height as f32 / image.height as f32;
+        let factor = across.max(down) * zoom;
+        if factor >= 1.0 {
+            return image;
+        }
+        // Resizing without a fixed size gives the same proportions, and resizing to the same size changes nothing.
+        let exact = zoom == 1.0 && self.largest.fixed_size.is_none() && self.canvas.is_none();
+        if exact { target } else { scaled(image, factor) }
     }
 }
 
 impl<'a> Context<'a> {
     /// The surroundings of the transforms of one image.
-    pub(crate) fn new(dataset: &'a Dataset, frame: &'a Frame, on_error: OnError) -> Self {
-        Self { dataset, frame, on_error, skipped: Vec::new() }
+    pub(crate) fn new(dataset: &'a Dataset, frame: &'a Frame, objects: &'a ObjectIndex, on_error: OnError) -> Self {
+        Self { dataset, frame, objects, on_error, skipped: Vec::new() }
+    }
+
+    /// The objects of the data set by class; empty unless a transform of the list needs them.
+    pub(crate) fn objects(&self) -> &'a ObjectIndex {
+        self.objects
     }
 
     /// The sizes and the colour of the network's input.

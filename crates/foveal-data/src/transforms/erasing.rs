@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::range::rising;
 use super::{Context, SampleTransform, Settings, Working};
-use crate::labels::{LabelledObject, Labels, MIN_VISIBLE_FRACTION};
 use crate::{DataError, Stream};
 
 /// What [`Erasing`] fills its rectangles with (`fill`).
@@ -86,18 +85,9 @@ impl Settings for Erasing {
 impl SampleTransform for Erasing {
     fn change(&self, sample: &mut Working, context: &mut Context<'_>, random: &mut Stream) -> Result<(), DataError> {
         let erased = self.erase(&mut sample.image, context.frame().fill.0, random);
-        hide(&mut sample.labels, &erased);
+        sample.labels.cover(&erased);
         Ok(())
     }
-}
-
-/// Takes note that the pixels in some rectangles are gone.
-fn hide(labels: &mut Labels, erased: &[BBox]) {
-    let covered = |o: LabelledObject| LabelledObject { visible: o.visible * (1.0 - covered(&o.bbox, erased)), ..o };
-    let objects = std::mem::take(&mut labels.objects).into_iter().map(covered);
-    let (visible, hidden): (Vec<_>, Vec<_>) = objects.partition(|o| o.visible >= MIN_VISIBLE_FRACTION);
-    labels.objects = visible;
-    labels.ignored.extend(hidden.iter().map(|o| o.bbox));
 }
 
 impl Erasing {
@@ -172,52 +162,11 @@ impl Area {
     }
 }
 
-/// The fraction of a box that at least one of the rectangles covers.
-fn covered(bbox: &BBox, rectangles: &[BBox]) -> f32 {
-    let parts = rectangles
-        .iter()
-        .map(|r| BBox::new(r.x1.max(bbox.x1), r.y1.max(bbox.y1), r.x2.min(bbox.x2), r.y2.min(bbox.y2)));
-    let parts: Vec<BBox> = parts.filter(|part| part.x1 < part.x2 && part.y1 < part.y2).collect();
-    // The edges of the parts divide the box into cells, each of which is covered as a whole or not at all.
-    let edges = |ends: fn(&BBox) -> [f32; 2]| {
-        let mut edges: Vec<f32> = parts.iter().flat_map(ends).collect();
-        edges.sort_by(f32::total_cmp);
-        edges.dedup();
-        edges
-    };
-    let (xs, ys) = (edges(|part| [part.x1, part.x2]), edges(|part| [part.y1, part.y2]));
-    let mut sum = 0.0;
-    for x in xs.windows(2) {
-        for y in ys.windows(2) {
-            if parts.iter().any(|p| p.x1 <= x[0] && x[1] <= p.x2 && p.y1 <= y[0] && y[1] <= p.y2) {
-                sum += (x[1] - x[0]) * (y[1] - y[0]);
-            }
-        }
-    }
-    sum / bbox.area()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::labels::{LabelledObject, Labels};
     use proptest::prelude::*;
-
-    #[test]
-    fn overlapping_rectangles_count_once() {
-        let bbox = BBox::new(10.0, 10.0, 30.0, 20.0);
-        for (rectangles, fraction) in [
-            (&[][..], 0.0),
-            (&[[0.0, 0.0, 9.0, 40.0]], 0.0),
-            (&[[0.0, 0.0, 40.0, 40.0]], 1.0),
-            (&[[0.0, 0.0, 15.0, 40.0]], 0.25),
-            // 10 of 20 columns, and 5 of 10 rows in the other 10 columns.
-            (&[[0.0, 0.0, 20.0, 40.0], [10.0, 15.0, 40.0, 40.0]], 0.75),
-            (&[[0.0, 0.0, 15.0, 40.0], [0.0, 0.0, 15.0, 40.0], [25.0, 0.0, 26.0, 15.0]], 0.275),
-        ] {
-            let rectangles: Vec<BBox> = rectangles.iter().map(|&[a, b, c, d]| BBox::new(a, b, c, d)).collect();
-            assert!((covered(&bbox, &rectangles) - fraction).abs() < 1e-6, "{rectangles:?}");
-        }
-    }
 
     proptest! {
         /// Rectangles lie in the image, with the area and the aspect of the settings up to the rounding of their sides.
@@ -251,7 +200,7 @@ mod tests {
                 Erasing { count: [1, 4], area: [0.05, 0.6], fill: Filling::Color, color: [9, 8, 7], ..Erasing::default() };
             let mut image = RgbImage::from_pixel(64, 40, image::Rgb([200; 3]));
             let erased = erasing.erase(&mut image, [0; 3], &mut Stream::new(&[seed]));
-            hide(&mut labels, &erased);
+            labels.cover(&erased);
             let inside = |b: &BBox, x: u32, y: u32| {
                 b.x1 <= x as f32 && (x as f32) < b.x2 && b.y1 <= y as f32 && (y as f32) < b.y2
             };

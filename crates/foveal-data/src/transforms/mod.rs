@@ -10,18 +10,30 @@
 //!   visible after all cuts (`MIN_VISIBLE_FRACTION`), the rest is an ignored region; objects outside the image are
 //!   dropped. Objects smaller than `data.min_box` after resizing are ignored.
 
+mod affine;
 mod blur;
+mod collage;
 mod context;
+mod copy_paste;
 mod erasing;
 mod gamma;
 mod grey;
 mod hsv;
 mod jpeg;
+mod large_scale_jitter;
+mod mixup;
+mod mosaic;
 mod noise;
 mod quarter_turns;
+mod random_crop;
 mod range;
+mod sizes;
+#[cfg(test)]
+mod tests;
 mod times;
+mod warp;
 mod working;
+mod zoom_out;
 
 use foveal_base::SettingError;
 use foveal_image::RgbImage;
@@ -30,17 +42,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DataError, Stream};
 
+pub use affine::Affine;
 pub use blur::Blur;
+pub use copy_paste::CopyPaste;
 pub use erasing::{Erasing, Filling};
 pub use gamma::Gamma;
 pub use grey::Grey;
 pub use hsv::Hsv;
 pub use jpeg::Jpeg;
+pub use large_scale_jitter::LargeScaleJitter;
+pub use mixup::Mixup;
+pub use mosaic::Mosaic;
 pub use noise::Noise;
 pub use quarter_turns::QuarterTurns;
+pub use random_crop::RandomCrop;
 pub use times::{TransformCost, TransformCosts, TransformTime, TransformTimes};
+pub use zoom_out::ZoomOut;
 
 pub(crate) use context::{Context, Frame, REPLACEMENTS, unloadable};
+pub(crate) use copy_paste::ObjectIndex;
 pub(crate) use working::Working;
 
 /// One entry of `data.augment.transforms`: the key `kind` selects the transform, the other keys are its settings. Keys
@@ -48,8 +68,22 @@ pub(crate) use working::Working;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Transform {
+    /// Crops images so that some object overlaps well with the crop.
+    RandomCrop(RandomCrop),
+    /// Puts images at a random place of a larger canvas.
+    ZoomOut(ZoomOut),
+    /// Rotates, scales, translates and shears images.
+    Affine(Affine),
     /// Turns images by multiples of 90 degrees.
     QuarterTurns(QuarterTurns),
+    /// Resizes images by a large range of factors onto a canvas of fixed size.
+    LargeScaleJitter(LargeScaleJitter),
+    /// Combines four images in one.
+    Mosaic(Mosaic),
+    /// Blends two images.
+    Mixup(Mixup),
+    /// Pastes objects of other images, rare classes first.
+    CopyPaste(CopyPaste),
     /// Changes hue, saturation and value.
     Hsv(Hsv),
     /// Gamma correction.
@@ -115,7 +149,14 @@ enum Step<'a> {
 impl Transform {
     fn step(&self) -> Step<'_> {
         match self {
+            Self::RandomCrop(t) => Step::Sample(t),
+            Self::ZoomOut(t) => Step::Sample(t),
+            Self::Affine(t) => Step::Sample(t),
             Self::QuarterTurns(t) => Step::Sample(t),
+            Self::LargeScaleJitter(t) => Step::Sample(t),
+            Self::Mosaic(t) => Step::Sample(t),
+            Self::Mixup(t) => Step::Sample(t),
+            Self::CopyPaste(t) => Step::Sample(t),
             Self::Hsv(t) => Step::Pixels(t),
             Self::Gamma(t) => Step::Pixels(t),
             Self::Blur(t) => Step::Pixels(t),
@@ -129,7 +170,14 @@ impl Transform {
     /// Returns the value of the key `kind`.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::RandomCrop(_) => "random_crop",
+            Self::ZoomOut(_) => "zoom_out",
+            Self::Affine(_) => "affine",
             Self::QuarterTurns(_) => "quarter_turns",
+            Self::LargeScaleJitter(_) => "large_scale_jitter",
+            Self::Mosaic(_) => "mosaic",
+            Self::Mixup(_) => "mixup",
+            Self::CopyPaste(_) => "copy_paste",
             Self::Hsv(_) => "hsv",
             Self::Gamma(_) => "gamma",
             Self::Blur(_) => "blur",
@@ -153,6 +201,11 @@ impl Transform {
     /// A [`SettingError`] with the first invalid key, relative to the entry of the list.
     pub(crate) fn validate(&self) -> Result<(), SettingError> {
         self.settings().validate()
+    }
+
+    /// Whether the transform can change the size of an image.
+    pub(crate) fn changes_size(&self) -> bool {
+        self.settings().changes_size()
     }
 
     /// Returns whether the transform is left out in the last `data.augment.close_epochs` epochs.

@@ -93,15 +93,12 @@ impl RunConfig {
         let size = size.map(|side| side.min(MAX_SIDE) as usize);
         fits("train.batch_size", self.train.batch_size, size)?;
         fits("eval.batch_size", self.eval.batch_size, size)?;
-        let [height, width] = size.map(padded_length);
-        let locations: usize = grid_sizes(height, width).iter().map(GridSize::positions).sum();
-        let anchors = locations * self.model.anchors.anchors_per_location();
-        check::that(
-            anchors <= MAX_ANCHORS,
-            "model.anchors.scales",
-            &format!("scales and ratios with at most {MAX_ANCHORS} anchors in images of {height}x{width} pixels"),
-            &format_args!("{} with {anchors} anchors", self.model.anchors.scales),
-        )?;
+        self.fits_anchors(size)?;
+        if let Some(canvas) = self.data.augment.fixed_canvas() {
+            let canvas = canvas.map(|side| side as usize);
+            fits("train.batch_size", self.train.batch_size, canvas)?;
+            self.fits_anchors(canvas)?;
+        }
         let new_layers = self.train.new_layers_lr;
         check::that(
             new_layers == 1.0 || self.model.weights.is_some(),
@@ -114,6 +111,19 @@ impl RunConfig {
             "train.activation_checkpointing",
             "false (with model.norm = \"batch\", a second forward pass would count each batch twice in the norm statistics)",
             &true,
+        )
+    }
+
+    /// Checks the number of anchors of an image of this height and width in pixels.
+    fn fits_anchors(&self, size: [usize; 2]) -> Result<(), SettingError> {
+        let [height, width] = size.map(padded_length);
+        let locations: usize = grid_sizes(height, width).iter().map(GridSize::positions).sum();
+        let anchors = locations * self.model.anchors.anchors_per_location();
+        check::that(
+            anchors <= MAX_ANCHORS,
+            "model.anchors.scales",
+            &format!("scales and ratios with at most {MAX_ANCHORS} anchors in images of {height}x{width} pixels"),
+            &format_args!("{} with {anchors} anchors", self.model.anchors.scales),
         )
     }
 }
@@ -241,6 +251,7 @@ impl BenchConfig {
 mod tests {
     use super::*;
     use foveal_criterion::{ClassWeightRule, ClassWeights, PerClass};
+    use foveal_data::{Affine, LargeScaleJitter, Mosaic, Transform};
 
     #[test]
     fn losses_are_one_number_a_list_or_a_rule() {
@@ -272,6 +283,26 @@ mod tests {
     fn unknown_keys_are_errors() {
         let error = toml::from_str::<RunConfig>("[train]\nepoch = 3").unwrap_err().to_string();
         assert!(error.contains("epoch"), "{error}");
+    }
+
+    #[test]
+    fn errors_of_transforms_name_their_position() {
+        let affine = Affine { degrees: 200.0, ..Affine::default() };
+        let mut config = RunConfig::default();
+        config.data.augment.transforms = vec![Transform::Mosaic(Mosaic::default()), Transform::Affine(affine)];
+        let error = config.validate().unwrap_err().to_string();
+        assert_eq!(error, "data.augment.transforms[1].degrees: expected a number from 0 to 180, found 200.0");
+        // The list survives TOML, and a canvas of fixed size counts in the limits of sizes.
+        let canvas = LargeScaleJitter { size: [16_384, 16_384], ..LargeScaleJitter::default() };
+        config.data.augment.transforms =
+            vec![Transform::Mosaic(Mosaic::default()), Transform::LargeScaleJitter(canvas)];
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<RunConfig>(&text).unwrap(), config);
+        config.train.batch_size = 32;
+        let error = config.validate().unwrap_err().to_string();
+        assert!(error.starts_with("train.batch_size: ") && error.contains("16384x16384"), "{error}");
+        let unknown = toml::from_str::<RunConfig>("data.augment.transforms = [{ kind = \"affine\", degree = 3 }]");
+        assert!(unknown.unwrap_err().to_string().contains("unknown field `degree`"));
     }
 
     #[test]

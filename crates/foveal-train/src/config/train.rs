@@ -207,6 +207,11 @@ const MAX_STEPS: u64 = 1_000_000_000_000;
 const MAX_IMAGES: u64 = 1_000_000_000;
 
 impl TrainConfig {
+    /// Returns whether training images are augmented: not with `overfit`.
+    pub(crate) fn augments(&self) -> bool {
+        self.overfit == 0
+    }
+
     /// The learning rate after the warm-up, before the schedule decreases it: `lr`, with `scale_lr` multiplied by
     /// `batch_size * accumulate / 16`.
     pub fn base_lr(&self) -> f64 {

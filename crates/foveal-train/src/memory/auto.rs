@@ -98,7 +98,7 @@ pub fn auto_batch(config: &RunConfig, room: Room) -> Result<AutoBatch, TrainErro
     };
     let channels = config.model.channels(classes);
     let of = |batch| {
-        let size = largest_input(set.records(), &config.data, true, batch);
+        let size = largest_input(set.records(), &config.data, config.train.augments(), batch);
         let count = config.model.count(classes, one(size));
         let memory = match room {
             Room::Cpu { .. } => TrainingMemory::on_cpu(&config.train, &count, channels, 1),

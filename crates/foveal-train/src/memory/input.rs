@@ -4,17 +4,18 @@ use foveal_data::{DataConfig, Record};
 use foveal_image::padded_length;
 
 /// The padded height and width in pixels of the largest batch of `batch` of these images. A batch is padded to its
-/// largest height and its largest width, which can come from two images. In `training`, an image has the largest of
-/// `data.augment.min_sizes`.
-pub(crate) fn largest_input(records: &[Record], data: &DataConfig, training: bool, batch: usize) -> [usize; 2] {
-    let mut preprocess = data.preprocess();
-    if let Some(side) = data.augment.min_sizes.iter().max().filter(|_| training) {
-        preprocess.min_size = *side;
-    }
-    let sizes = records.iter().map(|record| {
+/// largest height and its largest width, which can come from two images. If `augmented`, images have the largest sizes
+/// that the augmentation can give them.
+pub(crate) fn largest_input(records: &[Record], data: &DataConfig, augmented: bool, batch: usize) -> [usize; 2] {
+    let preprocess = data.preprocess();
+    let sizes = records.iter().flat_map(|record| {
+        if augmented {
+            return data.largest_training_sizes(record.width, record.height);
+        }
         let (width, height) = preprocess.target_size(record.width, record.height);
-        [height, width].map(|side| padded_length(side as usize))
+        vec![[height, width]]
     });
+    let sizes = sizes.map(|size| size.map(|side| padded_length(side as usize)));
     if batch == 1 {
         return sizes.max_by_key(|[height, width]| height * width).unwrap_or_default();
     }
@@ -24,6 +25,7 @@ pub(crate) fn largest_input(records: &[Record], data: &DataConfig, training: boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use foveal_data::{LargeScaleJitter, Transform};
 
     fn record(width: u32, height: u32) -> Record {
         let file_name = format!("{width}x{height}.png");
@@ -41,6 +43,11 @@ mod tests {
         assert_eq!(size(&[wide.clone(), high.clone()], 1), [1088, 800]);
         data.augment.min_sizes = vec![320, 640];
         assert_eq!(largest_input(std::slice::from_ref(&wide), &data, true, 4), [640, 864]);
+        assert_eq!(largest_input(std::slice::from_ref(&wide), &data, false, 4), [800, 1088]);
+        // A canvas of fixed size is the only size in training, and that of evaluations stays.
+        let jitter = LargeScaleJitter { size: [1000, 500], ..LargeScaleJitter::default() };
+        data.augment.transforms = vec![Transform::LargeScaleJitter(jitter)];
+        assert_eq!(largest_input(&[wide.clone(), high], &data, true, 4), [1024, 512]);
         assert_eq!(largest_input(&[wide], &data, false, 4), [800, 1088]);
     }
 }

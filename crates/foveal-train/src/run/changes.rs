@@ -4,6 +4,7 @@ use std::path::Path;
 
 use foveal_base::first_chars;
 use foveal_coco::CategoryInfo;
+use foveal_data::Transform;
 use serde_json::Value;
 
 use super::{Premises, Progress};
@@ -57,12 +58,18 @@ fn effect(key: &str, old: &Value, new: &Value, config: &RunConfig) -> Effect {
     match key {
         // The state has either an average of the weights or none.
         "train.ema" if is_zero(old) != is_zero(new) => Effect::Impossible,
-        // Only a cosine depends on the number of epochs.
-        "train.epochs" if config.train.schedule != ScheduleKind::Cosine => Effect::Harmless,
+        // Only a cosine, and transforms that are left out in the last epochs, depend on the number of epochs.
+        "train.epochs" if config.train.schedule != ScheduleKind::Cosine && !leaves_out(config) => Effect::Harmless,
         _ if HARMLESS.iter().any(within) => Effect::Harmless,
         _ if IMPOSSIBLE.iter().any(within) => Effect::Impossible,
         _ => Effect::Training,
     }
+}
+
+/// Whether the last epochs leave out transforms that the others have.
+fn leaves_out(config: &RunConfig) -> bool {
+    let augment = &config.data.augment;
+    augment.close_epochs > 0 && augment.transforms.iter().any(Transform::is_strong)
 }
 
 /// A setting with its old and its new value.
@@ -289,13 +296,20 @@ mod tests {
     }
 
     #[test]
-    fn epochs_matter_to_a_cosine_alone_and_other_settings_are_told() {
+    fn epochs_matter_to_a_cosine_and_to_closing_epochs_and_other_settings_are_told() {
         assert!(resumed(|c, _| c.train.epochs += 1, false).is_ok());
         let mut cosine = tiny();
         cosine.train.schedule = ScheduleKind::Cosine;
         let mut longer = cosine.clone();
         longer.train.epochs += 1;
         let result = compare(&premises(&cosine), &premises(&longer), &longer, Path::new("r"), false, &mut Silent);
+        assert!(matches!(result, Err(TrainError::Changed { .. })), "{result:?}");
+        let mut closing = tiny();
+        closing.data.augment.close_epochs = 1;
+        closing.data.augment.transforms = vec![Transform::Mosaic(foveal_data::Mosaic::default())];
+        let mut longer = closing.clone();
+        longer.train.epochs += 1;
+        let result = compare(&premises(&closing), &premises(&longer), &longer, Path::new("r"), false, &mut Silent);
         assert!(matches!(result, Err(TrainError::Changed { .. })), "{result:?}");
 
         #[derive(Default)]

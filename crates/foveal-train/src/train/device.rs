@@ -43,7 +43,7 @@ pub(super) fn fits_on_device(
 /// The demand of the largest training batch. It touches no tensor of the device, which may have failed.
 fn training_demand(config: &RunConfig, sets: &Sets, session: &Session) -> Demand {
     let batch = config.train.batch_size.min(epoch_len(&sets.train, &config.data));
-    let size = largest_input(sets.train.records(), &config.data, true, batch);
+    let size = largest_input(sets.train.records(), &config.data, config.train.augments(), batch);
     Demand::of_training(&config.train, &session.meta.model, sets.categories().len(), size)
 }
 

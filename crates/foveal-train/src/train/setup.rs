@@ -85,7 +85,7 @@ impl<'a> Trainer<'a> {
         config.loss = config.loss.with_counts(&sets.objects_by_class());
         let channels = session.channels(sets.categories().len());
         config.loss.validate_lists(channels).map_err(|e| e.within("loss"))?;
-        if config.train.overfit > 0 {
+        if !config.train.augments() {
             config.data.augment = AugmentConfig::off();
         }
         if resume.is_none() {

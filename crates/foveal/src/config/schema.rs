@@ -136,6 +136,7 @@ mod tests {
             "data.train.annotations = \"a.json\"",
             "train.milestones = []",
             "model.weights = \"resnet50.pth\"",
+            "data.augment.transforms = [{ kind = \"mosaic\", scale = [0.5, 1.0] }, { kind = \"grey\" }]",
         ] {
             assert!(fits(&schema, &toml(right)), "{right}");
         }
@@ -148,6 +149,8 @@ mod tests {
             "data.fixed_size = [512]",
             "train.epochs = \"three\"",
             "model.backbone = \"resnet19\"",
+            "data.augment.transforms = [{ kind = \"mosaics\" }]",
+            "data.augment.transforms = [{ kind = \"grey\", degrees = 3 }]",
         ] {
             assert!(!fits(&schema, &toml(wrong)), "{wrong}");
         }
