@@ -83,8 +83,8 @@ pub struct AugmentConfig {
     /// other entries. Transforms that rotate or combine images first reduce them to the size that the network needs, so
     /// `random_crop`, which enlarges what it leaves, is better put before them. Default: empty.
     pub transforms: Vec<Transform>,
-    /// Number of epochs at the end of a run in which the strong transforms of `transforms` are left out: those whose
-    /// images differ much from real ones. Default: 0, which never leaves them out.
+    /// Number of epochs at the end of a run in which the strong transforms of `transforms` are left out, whose images
+    /// differ much from real ones: `mosaic`, `mixup` and `copy_paste`. Default: 0, which never leaves them out.
     pub close_epochs: usize,
 }
 
