@@ -16,6 +16,7 @@ mod outputs;
 mod records;
 mod resume;
 mod round_trip;
+mod show;
 mod side_channels;
 mod summary;
 mod support;

@@ -88,6 +88,12 @@ fn file_names_are_shown_with_escapes() {
     let run = harmless(place.run(&check));
     assert!(run.stdout.contains(SHOWN), "{}", run.stdout);
     harmless(place.run(&["train", "tiny.toml", "--set", "data.train.annotations=bad.json"])).fails(1, &[SHOWN]);
+    // The table of a contact sheet, whose captions are drawn.
+    std::fs::copy(place.path("images/1.png"), place.path(&format!("images/{EVIL}.png"))).unwrap();
+    place.write("evil.json", place.changed(|v| v["images"][0]["file_name"] = json!(format!("{EVIL}.png"))));
+    let show = ["data", "show", "tiny.toml", "-o", "sheet.png", "--set", "data.train.annotations=evil.json"];
+    let run = harmless(place.run(&show).succeeds());
+    assert!(run.stdout.contains(&format!("{SHOWN}.png")), "{}", run.stdout);
 }
 
 #[test]

@@ -140,9 +140,8 @@ fn bench_writes_the_documented_keys() {
     let report = place.run(&[&arguments[..], &["bench.width=96"]].concat()).succeeds().json();
     let expected =
         ["device", "threads", "batch", "height", "width", "train_step_ms", "infer_ms", "loss_ms", "peak_rss_mb"];
-    let later =
-        ["focal_ms", "data_images_per_second", "adapter", "driver", "compiler", "precision", "first_step_seconds"];
-    let last = ["turn_steps", "peak_device_mb", "first_step_values", "detections"];
+    let later = ["focal_ms", "data_images_per_second", "transforms", "adapter", "driver", "compiler", "precision"];
+    let last = ["first_step_seconds", "turn_steps", "peak_device_mb", "first_step_values", "detections"];
     let counts = ["operations_per_step", "blocks_per_step"];
     assert_eq!(keys(&report), [&expected[..], &later, &last, &counts].concat());
     assert_eq!((&report["precision"], &report["adapter"]), (&Value::from("f32"), &Value::from("")));
@@ -155,6 +154,12 @@ fn bench_writes_the_documented_keys() {
     let report = place.run(&["bench", "tiny.toml", "--steps", "2", "--only", "data", "--json", "-"]).succeeds().json();
     let rates = report["data_images_per_second"].as_array().unwrap();
     assert!(rates.len() == 2 && rates.iter().all(|r| r.as_f64().unwrap() > 0.0), "{rates:?}");
+    assert_eq!(report["transforms"], serde_json::json!([]));
+    let arguments = ["bench", "tiny.toml", "--steps", "2", "--only", "data", "--json", "-", "--set"];
+    let grey = "data.augment.transforms=[{kind='grey', probability=1}]";
+    let report = place.run(&[&arguments[..], &[grey]].concat()).succeeds().json();
+    // Two passes over all images; those of the warm-up do not count.
+    assert_eq!(report["transforms"][0]["applied"], 2 * IMAGES);
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Size {
 
 /// The objects of an image and the regions to be ignored (`crowds`), in pixels of the canvas.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct PlacedObjects {
+pub struct PlacedObjects {
     /// Box of each object in pixels of the canvas: `[objects]`.
     pub boxes: Vec<BBox>,
     /// Class of each object, in the order of `boxes`: `[objects]`.

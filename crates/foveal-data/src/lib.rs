@@ -33,6 +33,7 @@ mod transforms;
 mod unusable;
 mod voc;
 
+pub use augment::PlacedObjects;
 pub use config::{AugmentConfig, ColorJitter, DataConfig, OnError, SetConfig, Source};
 pub use counts::{ClassCounts, TargetCounts};
 pub use coverage::SetCoverage;
@@ -46,6 +47,7 @@ pub use sampler::{Sampler, epoch_len, epoch_order, image_repeat_factors};
 pub use shapes::{ShapesConfig, write_shapes};
 pub use stats::Stats;
 pub use transforms::{
-    Affine, CopyPaste, Grey, LargeScaleJitter, Mixup, Mosaic, QuarterTurns, RandomCrop, Transform, ZoomOut,
+    Affine, Blur, CopyPaste, Erasing, Filling, Gamma, Grey, Hsv, Jpeg, LargeScaleJitter, Mixup, Mosaic, Noise,
+    QuarterTurns, RandomCrop, Transform, TransformCost, TransformCosts, TransformTime, TransformTimes, ZoomOut,
 };
 pub use voc::{Converted, Difficult, VocOptions, convert_voc};

@@ -14,7 +14,7 @@ use crate::augment::PlacedObjects;
 use crate::sample::{Sample, SampleMaker};
 use crate::sampler::epoch_order;
 use crate::transforms::{REPLACEMENTS, unloadable};
-use crate::{DataConfig, DataError, Dataset, ObjectCounts, OnError, Skipped, Stream};
+use crate::{DataConfig, DataError, Dataset, ObjectCounts, OnError, Skipped, Stream, TransformTime};
 
 /// Number of padded image sizes whose anchors are cached. The anchors of one size of 800 pixels take about 3 MB.
 const CACHED_SIZES: usize = 16;
@@ -42,11 +42,16 @@ pub struct Batch {
     pub targets: Vec<ImageTargets>,
     /// Numbers of objects of all images, with and without anchors.
     pub objects: ObjectCounts,
+    /// The objects and ignored regions of each image that the targets were computed from, one entry per image of the
+    /// batch.
+    pub placed: Vec<PlacedObjects>,
     /// The origin of each image, one entry per image of the batch.
     pub info: Vec<ImageInfo>,
     /// The images that could not be loaded, with `data.on_error = "skip"`. In training they are replaced by other
     /// images, otherwise they are left out of the batch.
     pub skipped: Vec<Skipped>,
+    /// Times of the transforms (`data.augment.transforms`) that were applied to the images of the batch.
+    pub transform_times: Vec<TransformTime>,
     /// Time in seconds that a loading thread needed to prepare the batch.
     pub load_seconds: f64,
 }
@@ -252,6 +257,7 @@ impl Shared {
             samples.extend(self.sample(index, &mut skipped)?);
         }
         let info = samples.iter().map(|s| self.info(s)).collect();
+        let transform_times = samples.iter().flat_map(|s| s.times.iter().copied()).collect();
         let (images, placed): (Vec<_>, Vec<_>) = samples.into_iter().map(|s| (s.image, s.placed)).unzip();
         let images = ImageBatch::stack(&images, &self.maker.preprocess);
         let mut objects = ObjectCounts::default();
@@ -261,7 +267,8 @@ impl Shared {
         } else {
             Vec::new()
         };
-        Ok(Batch { images, targets, objects, info, skipped, load_seconds: started.elapsed().as_secs_f64() })
+        let load_seconds = started.elapsed().as_secs_f64();
+        Ok(Batch { images, targets, placed, objects, info, skipped, transform_times, load_seconds })
     }
 
     /// Matches the anchors of an image with its objects, and adds the numbers of its objects to `objects`.

@@ -1,10 +1,12 @@
 //! One image of a batch: loaded, augmented and resized, with its objects.
 
+use std::time::Instant;
+
 use foveal_image::{Preprocess, Staged};
 
 use crate::augment::{Geometry, PlacedObjects};
 use crate::labels::Labels;
-use crate::transforms::{Context, Frame, ObjectIndex, Working};
+use crate::transforms::{Context, Frame, ObjectIndex, TransformTime, Working};
 use crate::{AugmentConfig, DataConfig, DataError, Dataset, LoaderOptions, OnError, Skipped, Stream, Transform, color};
 
 /// Makes samples of the images of a data set.
@@ -43,6 +45,8 @@ pub(crate) struct Sample {
     pub image: Staged,
     /// Objects of the image, in pixels of the canvas.
     pub placed: PlacedObjects,
+    /// Times of the transforms that were applied.
+    pub times: Vec<TransformTime>,
 }
 
 /// Keys that separate the random streams of geometry, colour and transforms, so that turning one off does not change the
@@ -80,11 +84,12 @@ impl SampleMaker {
     ) -> Result<Sample, DataError> {
         let image = dataset.load(index)?;
         let mut working = Working { image, labels: Labels::from(dataset.record(index)), sized: false };
+        let mut times = Vec::new();
         let geometry = match &self.augment {
             None => Geometry::plain(&self.preprocess, working.size()),
             Some(augmentation) => {
                 let mut context = Context::new(dataset, &augmentation.frame, &augmentation.objects, self.on_error);
-                let transformed = self.transform(&mut working, augmentation, &mut context, index);
+                let transformed = self.transform(&mut working, augmentation, &mut context, index, &mut times);
                 skipped.append(&mut context.skipped);
                 transformed?;
                 self.jitter(&mut working, &augmentation.config, index)
@@ -95,6 +100,7 @@ impl SampleMaker {
             index,
             image: geometry.apply(working.image, &self.preprocess),
             placed: geometry.place(size, &working.labels, self.min_box),
+            times,
         })
     }
 
@@ -103,17 +109,22 @@ impl SampleMaker {
         Stream::new(&[&[self.seed, self.epoch, index as u64], part].concat())
     }
 
-    /// Applies the list of transforms.
+    /// Applies the list of transforms, and adds the times that they take.
     fn transform(
         &self,
         working: &mut Working,
         augmentation: &Augmentation,
         context: &mut Context<'_>,
         index: usize,
+        times: &mut Vec<TransformTime>,
     ) -> Result<(), DataError> {
         for (position, transform) in augmentation.config.transforms.iter().enumerate() {
-            if !(augmentation.closing && transform.is_strong()) {
-                transform.apply(working, context, &mut self.stream(index, &[TRANSFORM, position as u64]))?;
+            if augmentation.closing && transform.is_strong() {
+                continue;
+            }
+            let (mut random, started) = (self.stream(index, &[TRANSFORM, position as u64]), Instant::now());
+            if transform.apply(working, context, &mut random)? {
+                times.push(TransformTime { position, seconds: started.elapsed().as_secs_f64() });
             }
         }
         Ok(())

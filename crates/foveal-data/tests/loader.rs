@@ -68,7 +68,7 @@ fn batches_do_not_depend_on_workers_but_on_epoch_and_seed() {
     assert_ne!(order(&all(&data, &config, LoaderOptions { seed: 6, ..options(true) }, 3)), order(&one));
 }
 
-/// Every geometric and multi-image transform, each applied to some images.
+/// Every transform, each applied to some images.
 const TRANSFORMS: &str = r#"{
     "transforms": [
         { "kind": "copy_paste", "probability": 0.5 },
@@ -78,7 +78,13 @@ const TRANSFORMS: &str = r#"{
         { "kind": "quarter_turns", "probability": 0.5 },
         { "kind": "affine", "probability": 0.5 },
         { "kind": "mixup", "probability": 0.4 },
+        { "kind": "hsv" },
+        { "kind": "gamma", "probability": 0.5 },
         { "kind": "grey", "probability": 0.3 },
+        { "kind": "erasing", "probability": 0.5, "count": [1, 3] },
+        { "kind": "blur", "probability": 0.5 },
+        { "kind": "noise", "probability": 0.5 },
+        { "kind": "jpeg", "probability": 0.5 },
         { "kind": "large_scale_jitter", "probability": 0.4, "size": [64, 96] }
     ],
     "scale_jitter": [0.7, 1.4],

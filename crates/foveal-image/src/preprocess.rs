@@ -6,7 +6,7 @@ use image::RgbImage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Staged, bilinear};
+use crate::{PaddedBatch, Staged, bilinear};
 
 /// Mean of the red, green and blue channel over ImageNet, with pixel values from 0 to 1, as torchvision's pretrained
 /// weights expect.
@@ -193,6 +193,24 @@ impl Preprocess {
                 original_height: img.height(),
             },
         }
+    }
+
+    /// Returns image `index` of a batch as 8-bit RGB pixels, with its padding: the inverse of the normalisation, rounded
+    /// and limited to 0..=255. The padding, which is 0, becomes the mean colour.
+    ///
+    /// # Panics
+    /// If the batch has no image of this index.
+    pub fn denormalised(&self, batch: &PaddedBatch, index: usize) -> RgbImage {
+        assert!(index < batch.batch, "expected an image of the batch");
+        let plane = batch.height * batch.width;
+        let image = &batch.data[index * 3 * plane..][..3 * plane];
+        RgbImage::from_fn(batch.width as u32, batch.height as u32, |x, y| {
+            let at = y as usize * batch.width + x as usize;
+            image::Rgb(std::array::from_fn(|channel| {
+                let value = image[channel * plane + at] * self.std[channel] + self.mean[channel];
+                (value * 255.0).round().clamp(0.0, 255.0) as u8
+            }))
+        })
     }
 
     /// The normalised value of each byte, for each channel.

@@ -178,6 +178,22 @@ fn staging_to_the_own_size_is_staging_at_that_size() {
 }
 
 #[test]
+fn denormalised_batches_have_their_bytes_and_the_mean_colour_as_padding() {
+    let image =
+        RgbImage::from_fn(32, 8, |x, y| Rgb([(x + 32 * y) as u8, (7 * x) as u8, (255 - x - 32 * (y % 7)) as u8]));
+    for resize in [ResizeMode::Antialias, ResizeMode::Torchvision] {
+        let preprocess = Preprocess { resize, ..Preprocess::default() };
+        let staged = [preprocess.stage_at(RgbImage::new(40, 3), 40, 3), preprocess.stage_at(image.clone(), 32, 8)];
+        let batch = ImageBatch::stack(&staged, &preprocess).into_normalised();
+        let found = preprocess.denormalised(&batch, 1);
+        assert_eq!(found.dimensions(), (64, 32));
+        // ImageNet's mean in levels of 0 to 255.
+        let wanted = |x: u32, y: u32| if x < 32 && y < 8 { *image.get_pixel(x, y) } else { Rgb([124, 116, 104]) };
+        assert_eq!(found, RgbImage::from_fn(64, 32, wanted));
+    }
+}
+
+#[test]
 fn the_buffer_of_a_batch_of_bytes_is_sizes_then_table_then_pixels() {
     let preprocess = Preprocess::default();
     let image = |width, height| RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 200]));

@@ -8,6 +8,7 @@ mod inputs;
 mod loading;
 
 use burn::tensor::Device;
+use foveal_data::TransformCosts;
 use foveal_detector::Checkpoint;
 use serde::Serialize;
 
@@ -67,6 +68,8 @@ pub struct BenchReport {
     pub focal_ms: Vec<f64>,
     /// Speed of the loading workers in images per second, one number for each pass over the training set.
     pub data_images_per_second: Vec<f64>,
+    /// What each transform of `data.augment.transforms` cost in these passes, in the order of the list.
+    pub transforms: TransformCosts,
     /// Name of the GPU; empty on a CPU. [`bench`](bench()) leaves it empty, and the program fills it in.
     pub adapter: String,
     /// Name and version of the GPU's driver; empty on a CPU. [`bench`](bench()) leaves it empty, and the program fills
@@ -147,7 +150,7 @@ pub fn bench(
     };
     if phases == BenchPhases::Data {
         report.batch = config.train.batch_size;
-        report.data_images_per_second = loading::images_per_second(config)?;
+        (report.data_images_per_second, report.transforms) = loading::images_per_second(config)?;
         return Ok(report);
     }
     check_precision(config.train.precision, device)?;

@@ -58,7 +58,7 @@ pub(crate) enum Command {
     Summary(SummaryArgs),
     /// Time training steps, inference, losses or data loading
     Bench(BenchArgs),
-    /// Check, describe, convert and generate data sets
+    /// Check, describe, show, convert and generate data sets
     #[command(subcommand)]
     Data(DataCommand),
     /// Measure how well anchors fit the objects of a data set
@@ -376,6 +376,8 @@ pub(crate) enum DataCommand {
     Check(CheckArgs),
     /// Count images, objects and classes
     Stats(DataSetArgs),
+    /// Draw training samples as the network gets them, with their boxes, as a contact sheet
+    Show(ShowArgs),
     /// Convert annotations of other formats to COCO's JSON format
     #[command(subcommand)]
     Convert(ConvertCommand),
@@ -403,6 +405,43 @@ pub(crate) struct DataSetArgs {
     #[arg(long, conflicts_with = "annotations")]
     pub split: Option<SplitArg>,
     /// Write the result as JSON to FILE; - writes to stdout
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Arguments of `foveal data show`.
+#[derive(Args, Debug)]
+pub(crate) struct ShowArgs {
+    /// Configuration file (TOML)
+    pub config: PathBuf,
+    /// Contact sheet to write (.png or .jpg)
+    ///
+    /// The images are those of the first batches of an epoch, augmented, resized and padded; only the normalisation is
+    /// undone, so that padding has the mean colour. Regions that training ignores are hatched.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Number of images
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=400))]
+    pub count: u32,
+    /// Epoch from which the samples are, from 1 to train.epochs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub epoch: u32,
+    /// Seed of the order of the images and of their augmentation [default: train.seed]
+    #[arg(long, value_name = "SEED", conflicts_with = "val")]
+    pub seed: Option<u64>,
+    /// Show the validation set, without augmentation and in its own order
+    #[arg(long, conflicts_with = "epoch")]
+    pub val: bool,
+    /// Also draw the positive anchors, with thin lines
+    #[arg(long)]
+    pub positives: bool,
+    /// Images per row [default: as many as give about as many rows as columns]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=400))]
+    pub columns: Option<u32>,
+    /// Longest side in pixels that an image has on the sheet; all images have the same scale
+    #[arg(long, value_name = "PIXELS", default_value_t = 400, value_parser = clap::value_parser!(u32).range(32..=4096))]
+    pub side: u32,
+    /// Write the objects of each image and the times of the transforms as JSON to FILE; - writes to stdout
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }

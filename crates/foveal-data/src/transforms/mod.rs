@@ -11,19 +11,26 @@
 //!   dropped. Objects smaller than `data.min_box` after resizing are ignored.
 
 mod affine;
+mod blur;
 mod collage;
 mod context;
 mod copy_paste;
+mod erasing;
+mod gamma;
 mod grey;
+mod hsv;
+mod jpeg;
 mod large_scale_jitter;
 mod mixup;
 mod mosaic;
+mod noise;
 mod quarter_turns;
 mod random_crop;
 mod range;
 mod sizes;
 #[cfg(test)]
 mod tests;
+mod times;
 mod warp;
 mod working;
 mod zoom_out;
@@ -36,13 +43,20 @@ use serde::{Deserialize, Serialize};
 use crate::{DataError, Stream};
 
 pub use affine::Affine;
+pub use blur::Blur;
 pub use copy_paste::CopyPaste;
+pub use erasing::{Erasing, Filling};
+pub use gamma::Gamma;
 pub use grey::Grey;
+pub use hsv::Hsv;
+pub use jpeg::Jpeg;
 pub use large_scale_jitter::LargeScaleJitter;
 pub use mixup::Mixup;
 pub use mosaic::Mosaic;
+pub use noise::Noise;
 pub use quarter_turns::QuarterTurns;
 pub use random_crop::RandomCrop;
+pub use times::{TransformCost, TransformCosts, TransformTime, TransformTimes};
 pub use zoom_out::ZoomOut;
 
 pub(crate) use context::{Context, Frame, REPLACEMENTS, unloadable};
@@ -70,8 +84,20 @@ pub enum Transform {
     Mixup(Mixup),
     /// Pastes objects of other images, rare classes first.
     CopyPaste(CopyPaste),
+    /// Changes hue, saturation and value.
+    Hsv(Hsv),
+    /// Gamma correction.
+    Gamma(Gamma),
+    /// Gaussian blur.
+    Blur(Blur),
+    /// Gaussian noise.
+    Noise(Noise),
+    /// Artefacts of JPEG compression.
+    Jpeg(Jpeg),
     /// Turns colour images into grey ones.
     Grey(Grey),
+    /// Fills random rectangles.
+    Erasing(Erasing),
 }
 
 /// What all transforms have.
@@ -131,7 +157,13 @@ impl Transform {
             Self::Mosaic(t) => Step::Sample(t),
             Self::Mixup(t) => Step::Sample(t),
             Self::CopyPaste(t) => Step::Sample(t),
+            Self::Hsv(t) => Step::Pixels(t),
+            Self::Gamma(t) => Step::Pixels(t),
+            Self::Blur(t) => Step::Pixels(t),
+            Self::Noise(t) => Step::Pixels(t),
+            Self::Jpeg(t) => Step::Pixels(t),
             Self::Grey(t) => Step::Pixels(t),
+            Self::Erasing(t) => Step::Sample(t),
         }
     }
 
@@ -146,7 +178,13 @@ impl Transform {
             Self::Mosaic(_) => "mosaic",
             Self::Mixup(_) => "mixup",
             Self::CopyPaste(_) => "copy_paste",
+            Self::Hsv(_) => "hsv",
+            Self::Gamma(_) => "gamma",
+            Self::Blur(_) => "blur",
+            Self::Noise(_) => "noise",
+            Self::Jpeg(_) => "jpeg",
             Self::Grey(_) => "grey",
+            Self::Erasing(_) => "erasing",
         }
     }
 
@@ -175,7 +213,7 @@ impl Transform {
         self.settings().is_strong()
     }
 
-    /// Applies the transform with its probability.
+    /// Applies the transform with its probability, and returns whether it did.
     ///
     /// # Errors
     /// The error of [`Context::load`] if another image cannot be loaded.
@@ -184,14 +222,14 @@ impl Transform {
         sample: &mut Working,
         context: &mut Context<'_>,
         random: &mut Stream,
-    ) -> Result<(), DataError> {
+    ) -> Result<bool, DataError> {
         if !random.chance(self.settings().probability()) {
-            return Ok(());
+            return Ok(false);
         }
         match self.step() {
             Step::Pixels(t) => t.change(&mut sample.image, random),
             Step::Sample(t) => t.change(sample, context, random)?,
         }
-        Ok(())
+        Ok(true)
     }
 }

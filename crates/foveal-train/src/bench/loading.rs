@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use foveal_data::{LoaderOptions, loader};
+use foveal_data::{LoaderOptions, TransformCosts, TransformTimes, loader};
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
@@ -12,17 +12,18 @@ use crate::error::TrainError;
 const PASS_IMAGES: usize = 1024;
 
 /// Loads the training set in several passes of at most [`PASS_IMAGES`] images and returns the speed of each pass after
-/// the warm-up in images per second.
+/// the warm-up in images per second, with the times of the transforms in these passes.
 ///
 /// # Errors
 /// [`TrainError::Data`] when the set or an image cannot be loaded, [`TrainError::Empty`] when no image can be used.
-pub(super) fn images_per_second(config: &RunConfig) -> Result<Vec<f64>, TrainError> {
+pub(super) fn images_per_second(config: &RunConfig) -> Result<(Vec<f64>, TransformCosts), TrainError> {
     let set = Arc::new(config.data.open_train()?.dataset);
     if set.is_empty() {
         return Err(TrainError::Empty { set: "training" });
     }
     let bench = &config.bench;
     let mut rates = Vec::with_capacity(bench.steps);
+    let mut times = TransformTimes::new(&config.data.augment);
     for epoch in 0..bench.warmup + bench.steps {
         let options = LoaderOptions {
             batch_size: config.train.batch_size,
@@ -35,7 +36,11 @@ pub(super) fn images_per_second(config: &RunConfig) -> Result<Vec<f64>, TrainErr
         };
         let (mut images, started) = (0, Instant::now());
         for batch in loader(Arc::clone(&set), &config.data, options, epoch as u64) {
-            images += batch?.info.len();
+            let batch = batch?;
+            images += batch.info.len();
+            if epoch >= bench.warmup {
+                times.extend(&batch.transform_times);
+            }
             if images >= PASS_IMAGES {
                 break;
             }
@@ -44,5 +49,5 @@ pub(super) fn images_per_second(config: &RunConfig) -> Result<Vec<f64>, TrainErr
             rates.push(images as f64 / started.elapsed().as_secs_f64());
         }
     }
-    Ok(rates)
+    Ok((rates, times.costs()))
 }

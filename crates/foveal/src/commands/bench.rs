@@ -140,7 +140,10 @@ fn loading_table(report: &BenchReport) -> String {
     let median = median(rates).unwrap_or_default();
     let most = rates.iter().copied().fold(0.0, f64::max);
     let (workers, passes) = (report.threads, rates.len());
-    format!(" loading     {median:>9.1} images/s median, {most:>9.1} maximum of {passes} passes; {workers} workers\n")
+    format!(
+        " loading     {median:>9.1} images/s median, {most:>9.1} maximum of {passes} passes; {workers} workers\n{}",
+        report.transforms
+    )
 }
 
 /// The median; `None` for an empty list.

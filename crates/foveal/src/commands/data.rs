@@ -1,4 +1,6 @@
-//! `foveal data`: checks, describes, converts and generates data sets.
+//! `foveal data`: checks, describes, shows, converts and generates data sets.
+
+mod show;
 
 use std::path::Path;
 
@@ -22,6 +24,7 @@ pub(super) fn run(command: DataCommand, common: &Common) -> Result<u8> {
     match command {
         DataCommand::Check(args) => check(&args, common),
         DataCommand::Stats(args) => stats(&args, common),
+        DataCommand::Show(args) => show::run(&args, common),
         DataCommand::Convert(ConvertCommand::Voc { voc_dir, split, out, classes, difficult, on_error }) => {
             let difficult = match difficult {
                 DifficultArg::Crowd => Difficult::Crowd,
