@@ -11,7 +11,7 @@ const WISHED_SIDE: f64 = 16.0;
 /// The side that is aimed at where the time allows it.
 const AMPLE_SIDE: f64 = 24.0;
 /// The side that is put up with where the time is short.
-const LEAST_SIDE: f64 = 10.0;
+const LEAST_SIDE: f64 = 12.0;
 /// Side in pixels below which an object may contain no location of the finest level.
 const STRIDE: f64 = 8.0;
 /// Fewest objects of a class whose sizes count.

@@ -94,11 +94,11 @@ fn six_minutes_on_two_cores_are_used_and_leave_room_for_evaluations() {
     // Before a step was timed, the plan is that without a limit.
     let first = decide(&facts);
     assert_eq!((first.size, first.seconds), (256, None));
-    facts.timed = timed(&first, 0.040, 0.012, 0.006);
+    facts.timed = timed(&first, 0.038, 0.012, 0.006);
     let plan = decide(&facts);
-    // At 288 px, an image takes 51 ms with loading, and at 320 px 65 ms, which is too long for 6000 images.
+    // At 288 px, an image takes 51 ms with loading, and at 320 px 62 ms, which is too long for 6000 images.
     assert_eq!(plan.size, 288);
-    assert_eq!(plan.epochs, 29);
+    assert_eq!(plan.epochs, 30);
     let seconds = plan.seconds.unwrap();
     assert!((300.0..=0.92 * 360.0 + 1e-9).contains(&seconds), "{seconds}");
     assert!(
@@ -128,7 +128,7 @@ fn random_weights_get_a_narrow_network_more_images_and_a_warning() {
     assert!(plan.warnings.iter().any(|warning| warning.contains("--weights") && warning.contains("three times")));
     // A short time halves the widths once more.
     facts.minutes = Some(3.0);
-    facts.timed = timed(&plan, 0.030, 0.010, 0.006);
+    facts.timed = timed(&plan, 0.035, 0.010, 0.006);
     let short = decide(&facts);
     assert_eq!((short.network.base_width, short.network.fpn_channels), (16, 32));
     assert_eq!(value(&short, "train.lr").as_float(), Some(2e-3));
@@ -208,7 +208,7 @@ fn a_gpu_gets_a_wider_network_and_larger_images() {
     let mut facts = cells();
     facts.device = DeviceFacts { name: "wgpu (H100)".to_owned(), is_cpu: false, threads: 16, memory: Some(80 << 30) };
     let plan = decide(&facts);
-    assert_eq!((plan.size, plan.batch), (512, 12));
+    assert_eq!((plan.size, plan.batch), (480, 12));
     assert_eq!((plan.network.fpn_channels, plan.network.head_convs), (128, 4));
     // A batch that the memory has no room for is accumulated.
     facts.most_batch = Some(4);
