@@ -114,7 +114,7 @@ pub(crate) struct Repeats {
 pub(crate) struct ValFacts {
     /// Number of validation images.
     pub images: usize,
-    /// Number of validation images that hold out from `--train`; otherwise they are those of `--val`.
+    /// Whether the validation images were held out from those of `--train`; otherwise they are those of `--val`.
     pub held_out: bool,
     /// Number of classes that have training objects and no validation objects.
     pub classes_without: usize,
@@ -136,15 +136,12 @@ pub(crate) enum WeightFacts {
         /// Number of tensors that the file lacks.
         missing: usize,
     },
-    /// A checkpoint of foveal: the settings of `[model]` that differ from the defaults, and whether it has one anchor at
-    /// each location.
+    /// A checkpoint of foveal, which is a whole detector.
     Checkpoint {
-        /// Keys below `model` with their values.
+        /// Keys of its network and of the colours of its input images that differ from the defaults, with their values.
         settings: Vec<(String, toml::Value)>,
         /// Number of anchors at each location.
         anchors_per_location: usize,
-        /// `min_size` of its preprocessing.
-        min_size: u32,
     },
 }
 

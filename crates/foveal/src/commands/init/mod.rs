@@ -70,7 +70,6 @@ pub(super) fn run(args: &InitArgs, common: &Common) -> Result<u8> {
         epochs: given.epochs,
         seed: args.seed,
     };
-    facts.most_batch = most_batch(&provisional(args, &given, &decide(&facts))?, &picked, &facts)?;
     let plan = fitted(args, &given, &sets, &picked, &mut facts)?;
 
     output::create_parent(&args.output)?;
@@ -119,9 +118,8 @@ fn weight_facts(path: &Path, given: &Given) -> Result<WeightFacts> {
             missing: found.missing.len(),
         },
         StartPoint::Checkpoint(meta) => WeightFacts::Checkpoint {
-            settings: settings::of_model(&meta.model)?,
+            settings: settings::of_checkpoint(&meta)?,
             anchors_per_location: meta.model.anchors.anchors_per_location(),
-            min_size: meta.preprocess.min_size,
         },
     })
 }
@@ -152,7 +150,7 @@ fn most_batch(config: &RunConfig, picked: &Picked, facts: &Facts) -> Result<Opti
 /// The plan, fitted to the time if it is limited: steps are timed until the plan has the size and the network that were
 /// timed.
 fn fitted(args: &InitArgs, given: &Given, sets: &Sets, picked: &Picked, facts: &mut Facts) -> Result<Plan> {
-    let mut plan = decide(facts);
+    let mut plan = within_memory(args, given, picked, facts)?;
     if args.minutes.is_none() {
         return Ok(plan);
     }
@@ -163,9 +161,15 @@ fn fitted(args: &InitArgs, given: &Given, sets: &Sets, picked: &Picked, facts: &
         }
         note!("timing three training steps of {} images, resized to {} px", plan.batch, plan.size);
         facts.timed = Some(timing::measure(&provisional(args, given, &plan)?, sets, &plan, facts, picked)?);
-        plan = decide(facts);
+        plan = within_memory(args, given, picked, facts)?;
     }
     Ok(plan)
+}
+
+/// The plan with a batch that the memory of the device has room for.
+fn within_memory(args: &InitArgs, given: &Given, picked: &Picked, facts: &mut Facts) -> Result<Plan> {
+    facts.most_batch = most_batch(&provisional(args, given, &decide(facts))?, picked, facts)?;
+    Ok(decide(facts))
 }
 
 /// The paragraphs at the head of the file: what the configuration was made from.

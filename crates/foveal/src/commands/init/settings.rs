@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use foveal_detector::ModelConfig;
+use foveal_detector::CheckpointMeta;
+use foveal_image::Preprocess;
 use foveal_train::RunConfig;
 use serde::Serialize;
 use toml::{Table, Value};
@@ -15,8 +16,8 @@ use crate::args::{Common, InitArgs};
 use crate::config::{self, Layer, Origin, PATH_KEYS};
 use crate::failure::Usage;
 
-/// Keys of a checkpoint's `[model]` that a new configuration does not take over.
-const NOT_TAKEN: [&str; 4] = ["weights", "class_channels", "live_norms", "freeze_stages"];
+/// Keys of a checkpoint's network that a new configuration does not take over.
+const NOT_TAKEN: [&str; 3] = ["model.live_norms", "model.freeze_stages", "model.class_channels"];
 
 /// The settings of `--set`.
 pub(super) struct Given {
@@ -60,17 +61,21 @@ fn flatten(table: &Table, prefix: &str, into: &mut Vec<(String, Value)>) {
     }
 }
 
-/// The settings of a network that differ from the defaults, with their keys below `model`.
-pub(super) fn of_model(model: &ModelConfig) -> Result<Vec<(String, Value)>> {
-    let values = |model: &ModelConfig| -> Result<Vec<(String, Value)>> {
+/// The settings of a checkpoint's network, and of the colours of its input images, that differ from the defaults.
+pub(super) fn of_checkpoint(meta: &CheckpointMeta) -> Result<Vec<(String, Value)>> {
+    let values = |config: &RunConfig| -> Result<Vec<(String, Value)>> {
         let mut values = Vec::new();
-        let table = Table::try_from(model).context("the settings of the checkpoint cannot be converted to TOML")?;
+        let table = Table::try_from(config).context("the settings of the checkpoint cannot be converted to TOML")?;
         flatten(&table, "", &mut values);
         Ok(values)
     };
-    let defaults = values(&ModelConfig::default())?;
-    let differs = |setting: &(String, Value)| !defaults.contains(setting) && !NOT_TAKEN.contains(&setting.0.as_str());
-    Ok(values(model)?.into_iter().filter(differs).collect())
+    let mut config = RunConfig { model: meta.model.clone(), ..RunConfig::default() };
+    let Preprocess { resize, mean, std, .. } = meta.preprocess;
+    (config.data.resize, config.data.mean, config.data.std) = (resize, mean, std);
+    let defaults = values(&RunConfig::default())?;
+    let taken = |key: &str| !NOT_TAKEN.iter().any(|not_taken| key.starts_with(not_taken));
+    let differs = |setting: &(String, Value)| !defaults.contains(setting) && taken(&setting.0);
+    Ok(values(&config)?.into_iter().filter(differs).collect())
 }
 
 /// The name of a value in configurations, such as `frozen_batch`.
@@ -124,8 +129,9 @@ pub(super) fn complete(
     all.push(Setting::new("data.train.images", paths::in_config(&args.images, folder)?, "The folder of --images."));
     let reason = match sets.held_out {
         true => format!(
-            "{val_count} images that are held out: a fifth of those with each class, and at least one where three or \
+            "{val_count} images that are held out: {:.0} % of those with each class, and at least one where three or \
              more images have it (seed {}).",
+            100.0 * val_count as f64 / (train_count + val_count) as f64,
             args.seed
         ),
         false => format!("{val_count} images."),

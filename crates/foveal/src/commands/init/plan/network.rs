@@ -68,9 +68,9 @@ fn of_checkpoint(settings: &[(String, toml::Value)]) -> Network {
         found.and_then(|value| usize::try_from(value).ok()).unwrap_or(default)
     };
     Network {
-        base_width: number("base_width", FULL.base_width),
-        fpn_channels: number("fpn_channels", FULL.fpn_channels),
-        head_convs: number("head.convs", FULL.head_convs),
+        base_width: number("model.base_width", FULL.base_width),
+        fpn_channels: number("model.fpn_channels", FULL.fpn_channels),
+        head_convs: number("model.head.convs", FULL.head_convs),
     }
 }
 
@@ -79,7 +79,7 @@ pub(super) fn explain(facts: &Facts, network: Network, settings: &mut Vec<Settin
     match &facts.weights {
         Some(WeightFacts::Checkpoint { settings: of_checkpoint, .. }) => {
             for (key, value) in of_checkpoint {
-                add(&format!("model.{key}"), value.clone(), "As in the checkpoint, whose layers it fits.");
+                add(key, value.clone(), "As in the checkpoint, whose layers it fits.");
             }
             return;
         }

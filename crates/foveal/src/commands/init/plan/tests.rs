@@ -240,8 +240,9 @@ fn upright_objects_and_letters_are_not_flipped() {
 #[test]
 fn a_checkpoint_keeps_its_network() {
     let mut facts = cells();
-    let settings = vec![("backbone".to_owned(), "resnet34".into()), ("fpn_channels".to_owned(), 128.into())];
-    facts.weights = Some(WeightFacts::Checkpoint { settings, anchors_per_location: 9, min_size: 400 });
+    let settings =
+        vec![("model.backbone".to_owned(), "resnet34".into()), ("model.fpn_channels".to_owned(), 128.into())];
+    facts.weights = Some(WeightFacts::Checkpoint { settings, anchors_per_location: 9 });
     let plan = decide(&facts);
     assert_eq!(value(&plan, "model.backbone").as_str(), Some("resnet34"));
     assert_eq!(value(&plan, "matcher.kind").as_str(), Some("iou"));
