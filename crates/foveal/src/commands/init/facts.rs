@@ -85,16 +85,17 @@ pub(crate) struct ClassFacts {
     pub side_p90: f32,
 }
 
-/// The largest values over the classes with enough objects, from 0 (no preferred orientation) to 1.
+/// The largest values over the classes with enough objects, each without what chance alone would explain: about 0 if no
+/// class has a preferred orientation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Orientation {
     /// Number of objects of these classes that were compared with their mirror images.
     pub objects: usize,
-    /// What all objects have in common of the difference to their upside-down images.
+    /// Fraction of the difference to their upside-down images that all objects of a class have in common.
     pub vertical: f64,
-    /// What all objects have in common of the difference to their images with left and right swapped.
+    /// Fraction of the difference to their images with left and right swapped that all objects of a class have in common.
     pub horizontal: f64,
-    /// Preference for tall or for wide boxes.
+    /// Preference for tall or for wide boxes: absolute mean of `ln(height / width)`.
     pub shape: f64,
 }
 
@@ -179,6 +180,9 @@ pub(crate) struct Timed {
 
 /// Fewest objects of a class whose orientation is judged.
 const LEAST_OBJECTS: usize = 24;
+/// The share that chance alone seldom exceeds, times the number of objects: two standard deviations of the squared mean of
+/// `n` numbers of random sign are `2 sqrt(2) / n` of their mean square.
+const CHANCE: f64 = 2.83;
 /// Repeat factor of the rarest class that the threshold is chosen for.
 const WISHED_REPEATS: f64 = 4.0;
 /// Largest threshold of repeat factor sampling.
@@ -234,10 +238,11 @@ impl Orientation {
         let enough = symmetry.classes.iter().flatten().filter(|class| class.objects >= LEAST_OBJECTS);
         enough.fold(None, |found: Option<Self>, class| {
             let (objects, most) = found.map_or((0, [0.0; 3]), |f| (f.objects, [f.vertical, f.horizontal, f.shape]));
+            let beyond_chance = |share: f64| share - CHANCE / class.objects as f64;
             Some(Self {
                 objects: objects + class.objects,
-                vertical: most[0].max(class.vertical),
-                horizontal: most[1].max(class.horizontal),
+                vertical: most[0].max(beyond_chance(class.vertical)),
+                horizontal: most[1].max(beyond_chance(class.horizontal)),
                 shape: most[2].max(class.shape),
             })
         })

@@ -10,6 +10,8 @@ const IMBALANCED: f64 = 10.0;
 const WORTHWHILE: f64 = 1.5;
 /// Largest common part of the difference to a mirror image with which an orientation counts as random.
 const RANDOM: f64 = 0.1;
+/// Largest mean of `ln(height / width)` with which boxes count as being as often tall as wide: a factor of 1.22.
+const SQUARE: f64 = 0.2;
 /// Smallest common part of the difference to the image with left and right swapped from which the objects have a side.
 const SIDED: f64 = 0.25;
 /// Fewest objects that must have been compared to allow vertical flips.
@@ -79,7 +81,7 @@ pub(super) fn explain(facts: &Facts, input: &Input, settings: &mut Vec<Setting>)
             format!(
                 "{objects} objects were compared with their mirror images; at most {:.0} % of the difference is common \
                  to a class (from {:.0} % on, as in letters, images would not be flipped).",
-                100.0 * horizontal.max(0.0),
+                100.0 * horizontal,
                 100.0 * SIDED
             ),
         ),
@@ -101,14 +103,16 @@ fn upside_down(orientation: Option<Orientation>) -> (f64, String) {
     };
     let measured = format!(
         "{objects} objects were compared with their upside-down images: at most {:.0} % of the difference is common to a \
-         class, and at most {:.0} % of the variation of height / width is a preference for tall or wide boxes",
-        100.0 * vertical.max(0.0),
-        100.0 * shape.max(0.0)
+         class (limit {:.0} %), and the boxes of a class are at most {:.2} times as tall as wide or as wide as tall in the \
+         mean (limit {:.2})",
+        100.0 * vertical,
+        100.0 * RANDOM,
+        shape.exp(),
+        SQUARE.exp()
     );
-    let limit = 100.0 * RANDOM;
-    match vertical.max(shape) <= RANDOM {
-        true => (0.5, format!("{measured}. Up to {limit:.0} %, the objects count as without upright orientation.")),
-        false => (0.0, format!("{measured}. Above {limit:.0} %, the objects count as upright.")),
+    match vertical <= RANDOM && shape <= SQUARE {
+        true => (0.5, format!("{measured}. The objects count as without upright orientation.")),
+        false => (0.0, format!("{measured}. The objects count as upright.")),
     }
 }
 

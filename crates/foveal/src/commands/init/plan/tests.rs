@@ -174,6 +174,7 @@ fn long_tails_are_repeated() {
     let plan = decide(&facts);
     assert_eq!((plan.epochs, plan.steps), (6, 6 * 94));
     assert_eq!(value(&plan, "train.ema").as_float(), Some(0.98));
+    assert_eq!(value(&plan, "train.lr").as_float(), Some(2e-3));
 }
 
 #[test]
