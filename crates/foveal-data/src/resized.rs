@@ -54,3 +54,30 @@ impl ResizedStats {
         self.small_medium_large[0] as f64 / self.small_medium_large.iter().sum::<usize>().max(1) as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DataConfig, Source, Stats};
+
+    #[test]
+    fn sides_are_scaled_with_the_images() {
+        let mut config = DataConfig { source: Source::Shapes, ..DataConfig::default() };
+        config.shapes.count = 20;
+        let dataset = config.open_train().unwrap().dataset;
+        let stats = Stats::of(&dataset);
+        // The images have 192x192 pixels.
+        let at =
+            |min_size| ResizedStats::of(&dataset, &Preprocess { min_size, max_size: 4096, ..Preprocess::default() });
+        let (same, double) = (at(192), at(384));
+        assert_eq!((same.sides, same.small_medium_large), (stats.sides, stats.small_medium_large));
+        for (class, sides) in stats.classes.iter().zip(&same.class_sides) {
+            assert_eq!(class.sides, *sides);
+        }
+        for (single, double) in same.sides.iter().zip(double.sides) {
+            assert!((2.0 * single - double).abs() < 1e-3, "{single} {double}");
+        }
+        assert!(same.short_sides[2] <= same.sides[2] && double.small_share() < same.small_share());
+        assert_eq!(same.small_share(), stats.small_medium_large[0] as f64 / stats.objects as f64);
+    }
+}

@@ -60,3 +60,14 @@ fn groups<K: Hash + Eq>(keys: &[K]) -> Vec<Vec<usize>> {
     groups.sort_unstable();
     groups
 }
+
+#[cfg(test)]
+mod tests {
+    use super::groups;
+
+    #[test]
+    fn groups_have_two_or_more_members_and_are_sorted() {
+        assert_eq!(groups(&["b", "a", "c", "a", "b", "a"]), [vec![0, 4], vec![1, 3, 5]]);
+        assert_eq!(groups(&[1, 2, 3]), Vec::<Vec<usize>>::new());
+    }
+}
