@@ -22,7 +22,12 @@ fn compare(written: &toml::Table, resolved: &toml::Table, path: &str) {
                     values.iter().filter_map(number).map(|v| v as f32).collect()
                 };
                 assert_eq!(numbers(value), numbers(found), "{path}");
-                assert_eq!(value.len(), numbers(value).len(), "{path}");
+                let tables = |values: &[toml::Value]| values.iter().filter_map(|v| v.as_table().cloned()).collect();
+                let (tables_written, tables_found): (Vec<toml::Table>, Vec<toml::Table>) =
+                    (tables(value), tables(found));
+                assert_eq!(value.len(), numbers(value).len() + tables_written.len(), "{path}");
+                assert_eq!(tables_written.len(), tables_found.len(), "{path}");
+                tables_written.iter().zip(&tables_found).for_each(|(a, b)| compare(a, b, &format!("{path}.")));
             }
             (value, found) => assert_eq!(value, found, "{path}"),
         }
@@ -36,6 +41,7 @@ fn a_written_plan_is_read_as_it_was_planned() {
     scratch.weights = None;
     scratch.data.imbalance = 50.0;
     scratch.data.repeats.rarest = 3.0;
+    scratch.data.classes[2].objects = 40;
     for (name, facts) in [("tuned.toml", super::plan::tests::cells()), ("scratch.toml", scratch)] {
         let plan = decide(&facts);
         let path = dir.path().join(name);

@@ -8,6 +8,15 @@ use crate::commands::init::facts::{Facts, Orientation};
 const IMBALANCED: f64 = 10.0;
 /// Repeat factor of the rarest class below which repeating is not worth it.
 const WORTHWHILE: f64 = 1.5;
+/// Objects of the most frequent class for each object of the rarest class from which objects of rare classes are pasted
+/// into other images, and the most objects of the rarest class with which that is done.
+const PASTED_RATIO: f64 = 20.0;
+const PASTED_OBJECTS: usize = 100;
+/// The keys of the list of transforms and of the number of epochs at the end without strong transforms.
+const TRANSFORMS: &str = "data.augment.transforms";
+const CLOSE_EPOCHS: &str = "data.augment.close_epochs";
+/// Part of the epochs at the end of a run without strong transforms.
+const CLOSING: usize = 8;
 /// Largest common part of the difference to a mirror image with which an orientation counts as random.
 const RANDOM: f64 = 0.1;
 /// Largest mean of `ln(height / width)` with which boxes count as being as often tall as wide: a factor of 1.22.
@@ -94,6 +103,26 @@ pub(super) fn explain(facts: &Facts, input: &Input, settings: &mut Vec<Setting>)
     add("data.augment.flip_vertical", vertical.into(), reason);
     let (range, reason) = scale_jitter(facts, input);
     add("data.augment.scale_jitter", range.map(toml::Value::from).to_vec().into(), reason);
+}
+
+/// Pastes objects of rare classes, if the rarest one has few objects.
+pub(super) fn paste(facts: &Facts, epochs: usize, settings: &mut Vec<Setting>) {
+    let objects =
+        facts.data.classes.iter().map(|class| class.objects).filter(|objects| *objects > 0).min().unwrap_or(0);
+    if facts.data.imbalance < PASTED_RATIO || objects > PASTED_OBJECTS {
+        return;
+    }
+    let mut paste = toml::Table::new();
+    paste.insert("kind".to_owned(), "copy_paste".into());
+    paste.insert("probability".to_owned(), 0.5.into());
+    paste.insert("rarity".to_owned(), 0.5.into());
+    let reason = format!(
+        "Objects are pasted into half of the images, rare classes first (arXiv 2012.07177): the rarest class has {objects} \
+         objects, and a run would otherwise show them on the same few backgrounds."
+    );
+    settings.push(Setting::new(TRANSFORMS, vec![toml::Value::Table(paste)], reason));
+    let reason = format!("The last of {epochs} epochs show images without pasted objects.");
+    settings.push(Setting::new(CLOSE_EPOCHS, (epochs / CLOSING) as i64, reason));
 }
 
 /// The probability of vertical flips, and why.

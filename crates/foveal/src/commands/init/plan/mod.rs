@@ -65,6 +65,7 @@ pub(crate) fn decide(facts: &Facts) -> Plan {
     input.explain(facts, &mut settings, &mut warnings);
     sampling.explain(facts, &mut settings);
     augmentation::explain(facts, &input, &mut settings);
+    augmentation::paste(facts, schedule.epochs, &mut settings);
     network::explain(facts, network, &mut settings, &mut warnings);
     assignment::explain(facts, &input, &mut settings);
     schedule.explain(facts, network, &mut settings, &mut warnings);

@@ -167,6 +167,9 @@ fn long_tails_are_repeated() {
     assert!(reason(&plan, "data.sampler").contains("55 objects") && reason(&plan, "data.sampler").contains("750"));
     assert_eq!(plan.epochs, 32);
     assert_eq!(plan.images_seen, 32 * 750);
+    let paste = "[{ kind = \"copy_paste\", probability = 0.5, rarity = 0.5 }]";
+    assert_eq!(value(&plan, "data.augment.transforms").to_string(), paste);
+    assert_eq!(value(&plan, "data.augment.close_epochs").as_integer(), Some(4));
     // Sizes of one class vary by more than three times.
     assert_eq!(value(&plan, "data.augment.scale_jitter").to_string(), "[0.5, 2.0]");
     // The command line sets the epochs.
