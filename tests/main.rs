@@ -8,6 +8,7 @@ mod devices;
 mod exchange;
 mod export;
 mod images;
+mod init;
 mod kept_runs;
 mod lab;
 mod loss;

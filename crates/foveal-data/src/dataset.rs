@@ -207,8 +207,12 @@ impl Dataset {
         format!("{:x}", hash.finalize())
     }
 
-    /// Returns a data set of the images with these indices.
-    pub(crate) fn select(&self, indices: &[usize]) -> Dataset {
+    /// Returns a data set of the images with these indices, in their order. The classes stay the same, also those that
+    /// have no objects on these images.
+    ///
+    /// # Panics
+    /// If an index is not below [`Dataset::len`].
+    pub fn select(&self, indices: &[usize]) -> Dataset {
         let records: Vec<Record> = indices.iter().map(|&i| self.records[i].clone()).collect();
         let ids: HashSet<i64> = records.iter().map(|r| r.image_id).collect();
         let others = self.coco.images.iter().map(|i| i.id).filter(|id| !ids.contains(id)).collect();

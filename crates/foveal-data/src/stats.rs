@@ -6,12 +6,18 @@ use foveal_base::printable;
 use serde::Serialize;
 
 use crate::Dataset;
+use crate::percentile::percentiles;
 
 /// Bounds between small, medium and large objects in COCO's evaluation, in square pixels.
 const SMALL: f32 = 32.0 * 32.0;
 const LARGE: f32 = 96.0 * 96.0;
 /// Percentiles that are reported.
-const PERCENTILES: [usize; 5] = [0, 10, 50, 90, 100];
+pub(crate) const PERCENTILES: [usize; 5] = [0, 10, 50, 90, 100];
+
+/// The size of an object by its area in square pixels: 0 small, 1 medium, 2 large, with COCO's bounds.
+pub(crate) fn size_group(area: f32) -> usize {
+    usize::from(area >= SMALL) + usize::from(area >= LARGE)
+}
 
 /// One class of a data set: its category, its objects and the images that contain it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,6 +30,9 @@ pub struct ClassStats {
     pub objects: usize,
     /// Number of images with at least one object of the class.
     pub images: usize,
+    /// Square root of the area of the boxes of the class in pixels: minimum, 10th percentile, median, 90th percentile,
+    /// maximum. Zeros for a class without objects.
+    pub sides: [f32; 5],
 }
 
 /// Statistics of a data set. `Display` writes them as tables; `foveal data stats` prints them.
@@ -63,17 +72,20 @@ impl Stats {
             .categories()
             .iter()
             .zip(dataset.objects_by_class())
-            .map(|(c, objects)| ClassStats { id: c.id, name: c.name.clone(), objects, images: 0 })
+            .map(|(c, objects)| ClassStats { id: c.id, name: c.name.clone(), objects, images: 0, sides: [0.0; 5] })
             .collect();
+        let mut class_sides = vec![Vec::new(); classes.len()];
         let mut sizes = [0; 3];
         for record in records {
             let mut present = vec![false; classes.len()];
             for object in &record.objects {
                 present[object.class as usize] = true;
-                sizes[usize::from(object.area >= SMALL) + usize::from(object.area >= LARGE)] += 1;
+                class_sides[object.class as usize].push(object.bbox.area().sqrt());
+                sizes[size_group(object.area)] += 1;
             }
             classes.iter_mut().zip(present).for_each(|(class, present)| class.images += usize::from(present));
         }
+        classes.iter_mut().zip(class_sides).for_each(|(class, sides)| class.sides = percentiles(sides, PERCENTILES));
         let objects = || records.iter().flat_map(|r| &r.objects);
         Self {
             images: records.len(),
@@ -82,20 +94,23 @@ impl Stats {
             crowds: records.iter().map(|r| r.crowds.len()).sum(),
             classes,
             small_medium_large: sizes,
-            sides: percentiles(objects().map(|o| o.bbox.area().sqrt())),
-            ratios: percentiles(objects().map(|o| o.bbox.height() / o.bbox.width())),
-            objects_per_image: percentiles(records.iter().map(|r| r.objects.len() as f32)),
-            widths: percentiles(records.iter().map(|r| r.width as f32)),
-            heights: percentiles(records.iter().map(|r| r.height as f32)),
+            sides: percentiles(objects().map(|o| o.bbox.area().sqrt()), PERCENTILES),
+            ratios: percentiles(objects().map(|o| o.bbox.height() / o.bbox.width()), PERCENTILES),
+            objects_per_image: percentiles(records.iter().map(|r| r.objects.len() as f32), PERCENTILES),
+            widths: percentiles(records.iter().map(|r| r.width as f32), PERCENTILES),
+            heights: percentiles(records.iter().map(|r| r.height as f32), PERCENTILES),
         }
     }
-}
 
-/// Percentiles of sorted values, each one of the values; zeros if there are no values.
-fn percentiles(values: impl Iterator<Item = f32>) -> [f32; 5] {
-    let mut values: Vec<f32> = values.collect();
-    values.sort_by(f32::total_cmp);
-    PERCENTILES.map(|p| values.get(p * values.len().saturating_sub(1) / 100).copied().unwrap_or(0.0))
+    /// Returns the number of objects of the most frequent class divided by that of the rarest class that has objects; 1
+    /// if no class has objects.
+    pub fn imbalance(&self) -> f64 {
+        let counts = || self.classes.iter().map(|class| class.objects).filter(|objects| *objects > 0);
+        match (counts().max(), counts().min()) {
+            (Some(most), Some(least)) => most as f64 / least as f64,
+            _ => 1.0,
+        }
+    }
 }
 
 impl fmt::Display for Stats {

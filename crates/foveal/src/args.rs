@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use crate::init_args::InitArgs;
 pub(crate) use crate::loss_args::{LossCommand, PriorArgs, ShareArgs, SuggestArgs};
 
 /// Train, evaluate and run dense object detectors
@@ -40,6 +41,8 @@ pub(crate) struct Common {
 /// The commands of the program.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
+    /// Write a commented configuration for a data set and a device
+    Init(InitArgs),
     /// Train a detector from a configuration
     Train(TrainArgs),
     /// Evaluate a checkpoint: COCO metrics and losses

@@ -10,6 +10,7 @@ mod device;
 mod draw;
 mod failure;
 mod identity;
+mod init_args;
 mod inputs;
 mod loss_args;
 mod output;

@@ -9,6 +9,7 @@ mod devices;
 mod eval;
 mod export;
 mod import;
+mod init;
 mod interrupt;
 mod lab;
 mod loss;
@@ -46,6 +47,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Score(args) => score::run(&args),
         Command::Predict(args) => predict::run(&args, &common),
         Command::Import(args) => import::run(&args),
+        Command::Init(args) => init::run(&args, &common),
         Command::Export(args) => export::run(&args, &common),
         Command::Config(args) => config::run(&args, &common),
         Command::Bench(args) => bench::run(&args, &common),

@@ -16,11 +16,12 @@ use image::ImageFormat;
 use serde_json::{Value, json};
 
 use crate::args::{Common, ShowArgs};
+use crate::config::{self, Loaded};
 use crate::console::note;
 use crate::draw::{Mark, Tile, sheet, sheet_size};
 use crate::failure::{DONE, Usage};
+use crate::output;
 use crate::outputs::Files;
-use crate::{config, output};
 
 /// Largest number of pixels of a sheet, whose memory is three bytes for each.
 const MAX_PIXELS: u64 = 1 << 28;
@@ -45,9 +46,9 @@ struct Shown {
 /// large; another error if the configuration or the data cannot be used, or a file cannot be written.
 pub(super) fn run(args: &ShowArgs, common: &Common) -> Result<u8> {
     let format = format_of(&args.output)?;
-    let config = config::load(Some(&args.config), &common.set)?;
+    let Loaded { config, files } = config::open(Some(&args.config), &common.set)?;
     Files::new()
-        .read("configuration", [&args.config])
+        .read("configuration", &files)
         .read_config(&config)
         .write("--output", [&args.output])
         .write("--json", &args.json)
