@@ -35,7 +35,7 @@ pub struct Affine {
 }
 
 impl Default for Affine {
-    /// The values of YOLOX and of MMDetection's `RandomAffine`.
+    /// The defaults of MMDetection's `RandomAffine`.
     fn default() -> Self {
         Self { probability: 0.5, degrees: 10.0, translate: 0.1, scale: [0.5, 1.5], shear: 2.0 }
     }

@@ -44,9 +44,6 @@ impl Default for Mosaic {
     }
 }
 
-/// The number of images of a mosaic.
-const PARTS: usize = 4;
-
 impl Settings for Mosaic {
     fn probability(&self) -> f32 {
         self.probability
@@ -81,7 +78,7 @@ impl SampleTransform for Mosaic {
             pixels: RgbImage::from_pixel(canvas.width, canvas.height, context.frame().fill),
             labels: Labels::default(),
         };
-        for (position, quadrant) in quadrants.into_iter().enumerate().take(PARTS) {
+        for (position, quadrant) in quadrants.into_iter().enumerate() {
             let chances = Chances::new(self.scale, random);
             if position == 0 {
                 mosaic.add(quadrant, sample, chances);
