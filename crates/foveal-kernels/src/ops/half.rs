@@ -1,4 +1,4 @@
-//! Feature maps of 16-bit numbers, whose statistics are computed in f32.
+//! Tensors of 16-bit floating-point numbers, whose sums are computed in `f32`.
 use burn::tensor::{DType, Tensor};
 
 /// The data type that sums over values of the type `dtype` are computed in: `f32` for types of 16 bits, which cannot hold
@@ -7,7 +7,8 @@ pub(crate) fn computed_in(dtype: DType) -> DType {
     if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype }
 }
 
-/// Converts a tensor of 16-bit floating-point numbers to `f32`; other tensors stay as they are.
+/// Converts a tensor of 16-bit floating-point numbers (`f16` or `bf16`), of any shape, to `f32`. Tensors of other types
+/// stay as they are. Gradients pass through the conversion.
 pub fn at_least_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     let dtype = computed_in(x.dtype());
     cast_to(x, dtype)
