@@ -128,13 +128,13 @@ fn objects_without_an_anchor_are_counted_with_every_rule() {
     // Without anchors in the middle of its 60x40 pixels, the object of class 1 has none of 64 pixels above an IoU of 0.9.
     let strict = MatcherConfig { positive_iou: 0.9, low_quality: false, ..MatcherConfig::default() };
     let atss = MatcherConfig { kind: MatcherKind::Atss, ..MatcherConfig::default() };
-    // A narrow object between the centres of two columns of anchors, which are 8 pixels apart.
+    // After resizing, this object is 4 pixels wide and lies between the columns of centres at 84 and 88.
     let mut narrow = annotations();
-    narrow["annotations"][0]["bbox"] = json!([40.5, 40.0, 3.0, 20.0]);
+    narrow["annotations"][2]["bbox"] = json!([168.0, 60.0, 8.0, 160.0]);
     for (annotations, matcher, lost) in [
         (annotations(), strict, [1, 1]),
         (annotations(), atss, [0, 0]),
-        (narrow.clone(), atss, [0, 1]),
+        (narrow.clone(), atss, [1, 0]),
         (narrow, MatcherConfig::default(), [0, 0]),
     ] {
         let place = Place::new(&annotations);

@@ -45,12 +45,17 @@ impl DataConfig {
 /// Widths and heights of images whose ratio is in a range, among which are those that become the widest, the highest and
 /// the largest.
 fn with_aspects(preprocess: &Preprocess, [low, high]: [f32; 2]) -> impl Iterator<Item = [u32; 2]> {
-    // The area grows with the longer side until that has its largest length.
-    let longest = preprocess.max_size as f32 / preprocess.min_size as f32;
-    [low, high, longest.clamp(low, high), (1.0 / longest).clamp(low, high)].into_iter().map(|aspect| {
+    let at_the_ends = [low, high].map(|aspect| {
         let [width, height] = if aspect > 1.0 { [LONG, LONG / aspect] } else { [LONG * aspect, LONG] };
         [width, height].map(|side| (side.round() as u32).max(1))
-    })
+    });
+    // The area grows with the longer side until that has its largest length.
+    let (long, short) = (preprocess.max_size.max(preprocess.min_size), preprocess.min_size);
+    let largest = [[long, short], [short, long]].into_iter().filter(move |[width, height]| {
+        let aspect = *width as f32 / *height as f32;
+        low <= aspect && aspect <= high
+    });
+    at_the_ends.into_iter().chain(largest)
 }
 
 #[cfg(test)]
