@@ -116,9 +116,9 @@ fn a_budget_gives_all_runs_the_same_time_and_is_kept() {
     // The second arm has three times the images in a step, and a cosine.
     let arms = ARMS.replace(
         "config.loss = { kind",
-        "config.train = { batch_size = 3, schedule = \"cosine\" }\nconfig.loss = { kind",
+        "config.train = { batch_size = 3, schedule = \"cosine\", lr = 1e-4 }\nconfig.loss = { kind",
     );
-    let first = "config.train = { batch_size = 1, milestones = [0.5] }\nconfig.loss.kind";
+    let first = "config.train = { batch_size = 1, milestones = [0.5], lr = 1e-4 }\nconfig.loss.kind";
     place.write("arms.toml", arms.replace("config.loss.kind", first));
     let budget = [&LAB[..], &["-", "--seeds", "2", "--budget", "0.2"]].concat();
     let first = place.run(&budget).succeeds();
@@ -136,7 +136,7 @@ fn a_budget_gives_all_runs_the_same_time_and_is_kept() {
             assert_eq!(kept["arms"][index][key], arm[key]);
         }
         for (seed, run) in json["arms"][index]["runs"].as_array().unwrap().iter().enumerate() {
-            assert_eq!(run["steps"], arm["steps"]);
+            assert_eq!(run["steps"], arm["steps"], "{run}");
             assert!(run["training_seconds"].as_f64().unwrap() > 0.0);
             // The whole schedule: the milestone is passed, and the cosine is near 0.
             let name = json["arms"][index]["name"].as_str().unwrap();

@@ -81,7 +81,7 @@ fn as_kind(
     norm: BackboneNorm,
     arch: Option<&str>,
 ) -> Result<FoundBackbone, Refusal> {
-    let shapes = tensor_shapes(&Body::new(kind, BASE_WIDTH, norm, &mut Init::counting(), &Device::flex()));
+    let shapes = tensor_shapes(&Body::new(kind, BASE_WIDTH, norm, &mut Init::zeros(), &Device::flex()));
     plain::check(network, &Wanted { kind, norm, shapes: &shapes }, arch)?;
     let advice = || format!("use weights with the tensor shapes of torchvision's {}", kind.name());
     for (name, tensor) in &network.tensors {
@@ -108,7 +108,7 @@ mod tests {
 
     /// A file with tensors of zeros (variances of ones) of the network, as far as `keep` keeps them.
     fn file(dir: &Path, kind: BackboneKind, norm: BackboneNorm, keep: impl Fn(&str) -> bool) -> std::path::PathBuf {
-        let shapes = tensor_shapes(&Body::new(kind, BASE_WIDTH, norm, &mut Init::counting(), &Device::flex()));
+        let shapes = tensor_shapes(&Body::new(kind, BASE_WIDTH, norm, &mut Init::zeros(), &Device::flex()));
         let kept: Vec<(String, Vec<usize>, Vec<u8>)> = shapes
             .into_iter()
             .filter(|(name, _)| keep(name))
