@@ -145,19 +145,24 @@ fn crop(image: &RgbImage, bbox: &BBox) -> Option<Crop> {
     if bbox.width() < LEAST_SIDE || bbox.height() < LEAST_SIDE {
         return None;
     }
-    // The pixels of cell `i` of a side, at least one.
-    let range = |from: f32, length: f32, i: usize, end: u32| {
-        let at = |i: usize| (from + length * i as f32 / CELLS as f32) as u32;
-        let start = at(i).min(end - 1);
-        start..at(i + 1).clamp(start + 1, end)
+    // The pixels of a cell with the part of each that lies in the cell. Whole pixels alone would move the cells by half a
+    // pixel in one direction, which all objects would then have in common.
+    let parts = |from: f32, length: f32, cell: usize, end: u32| {
+        let at = |cell: usize| (from + length * cell as f32 / CELLS as f32).clamp(0.0, end as f32);
+        let (start, end) = (at(cell), at(cell + 1));
+        let pixels = start.floor() as u32..end.ceil() as u32;
+        pixels.map(move |pixel| (pixel, (end.min((pixel + 1) as f32) - start.max(pixel as f32)).max(0.0)))
     };
     let mut cells: Crop = std::array::from_fn(|i| {
-        let rows = range(bbox.y1, bbox.height(), i / CELLS, image.height());
-        let columns = range(bbox.x1, bbox.width(), i % CELLS, image.width());
-        let pixels = rows.len() * columns.len();
-        let sum: u64 =
-            rows.flat_map(|y| columns.clone().map(move |x| (x, y))).map(|(x, y)| brightness(image, x, y)).sum();
-        sum as f32 / (3 * pixels) as f32
+        let rows = parts(bbox.y1, bbox.height(), i / CELLS, image.height());
+        let (mut sum, mut area) = (0.0, 0.0);
+        for (y, height) in rows {
+            for (x, width) in parts(bbox.x1, bbox.width(), i % CELLS, image.width()) {
+                sum += height * width * brightness(image, x, y);
+                area += height * width;
+            }
+        }
+        if area > 0.0 { sum / area } else { 0.0 }
     });
     let mean = cells.iter().sum::<f32>() / cells.len() as f32;
     cells.iter_mut().for_each(|cell| *cell -= mean);
@@ -169,9 +174,9 @@ fn crop(image: &RgbImage, bbox: &BBox) -> Option<Crop> {
     Some(cells)
 }
 
-/// The sum of the channels of a pixel.
-fn brightness(image: &RgbImage, x: u32, y: u32) -> u64 {
-    image.get_pixel(x, y).0.iter().map(|channel| u64::from(*channel)).sum()
+/// The mean of the channels of a pixel.
+fn brightness(image: &RgbImage, x: u32, y: u32) -> f32 {
+    image.get_pixel(x, y).0.iter().map(|channel| f32::from(*channel)).sum::<f32>() / 3.0
 }
 
 #[cfg(test)]
@@ -218,6 +223,24 @@ mod tests {
             assert!(mean.abs() < 0.03, "{n}: {mean}");
         }
         assert_eq!(common_share([[1.0f32, 2.0]].into_iter()), 0.0);
+    }
+
+    /// Boxes whose sides are no multiples of the cells, around symmetric pictures.
+    #[test]
+    fn symmetric_objects_have_no_orientation() {
+        let objects: Vec<Measured> = (0..60)
+            .map(|i| {
+                let (width, height) = (17 + i % 13, 15 + i % 11);
+                let image = RgbImage::from_fn(40, 40, |x, y| {
+                    let [u, v] = [(x, width), (y, height)].map(|(at, side)| (2 * at + 1) as f32 / side as f32 - 1.0);
+                    image::Rgb([if u * u + v * v < 0.7 { 200 } else { 40 }; 3])
+                });
+                let bbox = BBox::new(0.0, 0.0, width as f32, height as f32);
+                Measured { crop: crop(&image, &bbox).unwrap(), shape: shape(&bbox) }
+            })
+            .collect();
+        let found = ClassSymmetry::of(&objects);
+        assert!(found.vertical < 0.05 && found.horizontal < 0.05, "{found:?}");
     }
 
     /// The generated figures are turned by random angles.

@@ -27,9 +27,12 @@ const SIDED: f64 = 0.25;
 const LEAST_OBJECTS: usize = 50;
 /// Ratio of the 90th to the 10th percentile of the sides of a class from which sizes vary widely.
 const WIDE_SPREAD: f64 = 2.5;
-/// Ranges of the scale jitter: where sizes vary widely, and where they do not.
+/// Ranges of the scale jitter: where sizes vary widely and the run is long, and elsewhere.
 const WIDE: [f64; 2] = [0.5, 2.0];
 const NARROW: [f64; 2] = [0.7, 1.4];
+/// Images that a run sees from which the wide range is chosen. On the generated long tail, a run of 3,600 images has an
+/// AP of .49 with the narrow range and of .40 with the wide one.
+const LONG_RUN: usize = 20_000;
 /// Side in pixels of the smaller objects below which images are hardly made smaller.
 const SMALL_SIDE: f64 = 12.0;
 /// Smallest factor of the scale jitter for small objects.
@@ -74,7 +77,7 @@ impl Sampling {
     }
 }
 
-pub(super) fn explain(facts: &Facts, input: &Input, settings: &mut Vec<Setting>) {
+pub(super) fn explain(facts: &Facts, input: &Input, images_seen: usize, settings: &mut Vec<Setting>) {
     let mut add = |key: &str, value: toml::Value, reason: String| settings.push(Setting::new(key, value, reason));
     let (horizontal, reason) = match facts.data.orientation {
         Some(Orientation { horizontal, objects, .. }) if horizontal >= SIDED => (
@@ -101,7 +104,7 @@ pub(super) fn explain(facts: &Facts, input: &Input, settings: &mut Vec<Setting>)
     add("data.augment.flip_horizontal", horizontal.into(), reason);
     let (vertical, reason) = upside_down(facts.data.orientation);
     add("data.augment.flip_vertical", vertical.into(), reason);
-    let (range, reason) = scale_jitter(facts, input);
+    let (range, reason) = scale_jitter(facts, input, images_seen);
     add("data.augment.scale_jitter", range.map(toml::Value::from).to_vec().into(), reason);
 }
 
@@ -146,7 +149,7 @@ fn upside_down(orientation: Option<Orientation>) -> (f64, String) {
 }
 
 /// The range of the scale jitter, and why.
-fn scale_jitter(facts: &Facts, input: &Input) -> ([f64; 2], String) {
+fn scale_jitter(facts: &Facts, input: &Input, images_seen: usize) -> ([f64; 2], String) {
     let mut spreads: Vec<f64> = facts
         .data
         .classes
@@ -158,9 +161,19 @@ fn scale_jitter(facts: &Facts, input: &Input) -> ([f64; 2], String) {
     let spread = spreads.get(spreads.len() / 2).copied().unwrap_or(1.0);
     let measured =
         format!("The 90th percentile of the sides of a class is {spread:.1} times the 10th (median of the classes)");
-    let ([low, high], meaning) = match spread >= WIDE_SPREAD {
-        true => (WIDE, "sizes vary widely, as in images from many distances"),
-        false => (NARROW, "sizes vary little, as in images from one distance, and other sizes need not be learnt"),
+    let ([low, high], meaning) = match (spread >= WIDE_SPREAD, images_seen >= LONG_RUN) {
+        (true, true) => (WIDE, "sizes vary widely, as in images from many distances".to_owned()),
+        (true, false) => {
+            let many = format!(
+                "sizes vary widely, but {images_seen} images are too few to learn a wider range from (from {LONG_RUN} on \
+                 it would be 0.5 to 2)"
+            );
+            (NARROW, many)
+        }
+        (false, _) => {
+            let one = "sizes vary little, as in images from one distance, and other sizes need not be learnt";
+            (NARROW, one.to_owned())
+        }
     };
     let side = input.smallest_side();
     if side < SMALL_SIDE && low < LEAST_FACTOR {

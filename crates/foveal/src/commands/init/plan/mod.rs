@@ -64,7 +64,8 @@ pub(crate) fn decide(facts: &Facts) -> Plan {
     let schedule = schedule::Schedule::of(facts, network, &input, sampling.epoch_images);
     input.explain(facts, &mut settings, &mut warnings);
     sampling.explain(facts, &mut settings);
-    augmentation::explain(facts, &input, &mut settings);
+    let images_seen = schedule.epochs * sampling.epoch_images;
+    augmentation::explain(facts, &input, images_seen, &mut settings);
     augmentation::paste(facts, schedule.epochs, &mut settings);
     network::explain(facts, network, &mut settings, &mut warnings);
     assignment::explain(facts, &input, &mut settings);
@@ -77,7 +78,7 @@ pub(crate) fn decide(facts: &Facts) -> Plan {
         batch: schedule.batch,
         epochs: schedule.epochs,
         steps: schedule.steps,
-        images_seen: schedule.epochs * sampling.epoch_images,
+        images_seen,
         seconds: schedule.seconds,
         settings,
         warnings,

@@ -7,7 +7,7 @@ use crate::commands::init::facts::{Facts, Timed, WeightFacts};
 
 /// Images that a run should see at least before larger images are worth more than further epochs: fine-tuning, and from
 /// random weights.
-const ENOUGH: [usize; 2] = [6_000, 16_000];
+const ENOUGH: [usize; 2] = [4_000, 16_000];
 /// Images that a run without a limit on time sees.
 const WISHED: [usize; 2] = [8_000, 24_000];
 /// Fewest and most epochs of a run without a limit on time. The fewest are the 1x schedule of Detectron2 for fine-tuning.
