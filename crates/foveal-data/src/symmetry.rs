@@ -174,9 +174,11 @@ fn crop(image: &RgbImage, bbox: &BBox) -> Option<Crop> {
     Some(cells)
 }
 
-/// The mean of the channels of a pixel.
+/// The luma of a pixel (ITU-R BT.601). The mean of the channels would weigh blue as much as green, and blue is often
+/// displaced by the lens.
 fn brightness(image: &RgbImage, x: u32, y: u32) -> f32 {
-    image.get_pixel(x, y).0.iter().map(|channel| f32::from(*channel)).sum::<f32>() / 3.0
+    let [r, g, b] = image.get_pixel(x, y).0.map(f32::from);
+    0.299 * r + 0.587 * g + 0.114 * b
 }
 
 #[cfg(test)]
