@@ -23,8 +23,8 @@ pub(crate) struct InitArgs {
     /// Weights to start from: a backbone (.pth or .safetensors) or a checkpoint of foveal [default: random weights]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// Minutes that the training may take on this device, with its evaluations; three training steps are timed to choose
-    /// the size of the images and the number of epochs [default: as long as the data set needs]
+    /// Minutes that the training may take on this device, with its evaluations; training steps are timed for some
+    /// seconds to choose the size of the images and the number of epochs [default: as long as the data set needs]
     #[arg(long, value_name = "MINUTES", value_parser = minutes)]
     pub minutes: Option<f64>,
     /// Seed of the division into training and validation images and of the training

@@ -14,6 +14,7 @@ mod interrupt;
 mod lab;
 mod loss;
 mod predict;
+mod probe;
 mod replay;
 mod score;
 mod summary;

@@ -17,11 +17,12 @@ use foveal_detector::StartPoint;
 use foveal_train::{Bound, DeviceLimits, Room, RunConfig, TrainError, auto_batch, is_host};
 use serde_json::json;
 
+use super::interrupt;
 use crate::args::{Common, InitArgs};
 use crate::config;
 use crate::console::note;
 use crate::device::{self, Picked};
-use crate::failure::DONE;
+use crate::failure::{DONE, INTERRUPTED};
 use crate::output;
 use crate::outputs::Files;
 use data::Sets;
@@ -70,7 +71,10 @@ pub(super) fn run(args: &InitArgs, common: &Common) -> Result<u8> {
         epochs: given.epochs,
         seed: args.seed,
     };
-    let plan = fitted(args, &given, &sets, &picked, &mut facts)?;
+    let Some(plan) = fitted(args, &given, &sets, &picked, &mut facts)? else {
+        note!("interrupted; nothing was written");
+        return Ok(INTERRUPTED);
+    };
 
     output::create_parent(&args.output)?;
     let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -148,22 +152,25 @@ fn most_batch(config: &RunConfig, picked: &Picked, facts: &Facts) -> Result<Opti
 }
 
 /// The plan, fitted to the time if it is limited: steps are timed until the plan has the size and the network that were
-/// timed.
-fn fitted(args: &InitArgs, given: &Given, sets: &Sets, picked: &Picked, facts: &mut Facts) -> Result<Plan> {
+/// timed. `None` if interrupted.
+fn fitted(args: &InitArgs, given: &Given, sets: &Sets, picked: &Picked, facts: &mut Facts) -> Result<Option<Plan>> {
     let mut plan = within_memory(args, given, picked, facts)?;
     if args.minutes.is_none() {
-        return Ok(plan);
+        return Ok(Some(plan));
     }
+    let stop = interrupt::flag()?;
     for _ in 0..MOST_TIMINGS {
         let known = |t: &facts::Timed| (t.size, t.batch, t.network) == (plan.size, plan.batch, plan.network);
         if facts.timed.as_ref().is_some_and(known) {
             break;
         }
-        note!("timing three training steps of {} images, resized to {} px", plan.batch, plan.size);
-        facts.timed = Some(timing::measure(&provisional(args, given, &plan)?, sets, &plan, facts, picked)?);
+        note!("timing training steps of {} images, resized to {} px", plan.batch, plan.size);
+        let config = provisional(args, given, &plan)?;
+        let Some(timed) = timing::measure(&config, sets, &plan, facts, picked, &stop)? else { return Ok(None) };
+        facts.timed = Some(timed);
         plan = within_memory(args, given, picked, facts)?;
     }
-    Ok(plan)
+    Ok(Some(plan))
 }
 
 /// The plan with a batch that the memory of the device has room for.

@@ -96,6 +96,8 @@ pub(super) fn provisional(args: &InitArgs, given: &Given, plan: &Plan) -> Result
     };
     path("data.train.annotations", &args.train)?;
     path("data.train.images", &args.images)?;
+    path("data.val.annotations", args.val.as_ref().unwrap_or(&args.train))?;
+    path("data.val.images", args.val_images.as_ref().unwrap_or(&args.images))?;
     if let Some(weights) = &args.weights {
         path("model.weights", weights)?;
     }

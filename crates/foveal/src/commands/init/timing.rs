@@ -1,6 +1,7 @@
 //! The time of training steps, inference and loading, as training will need it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, bail};
 use foveal_data::{LoaderOptions, loader};
@@ -10,17 +11,26 @@ use foveal_train::{BenchConfig, BenchPhases, RunConfig, bench};
 use super::data::Sets;
 use super::facts::{Facts, Timed};
 use super::plan::Plan;
+use crate::commands::probe;
 use crate::device::Picked;
 
-/// Timed steps, and steps before them that are not timed.
+/// Timed inferences, and inferences before them that are not timed.
 const STEPS: usize = 3;
 const WARM_UP: usize = 1;
 /// Images whose loading is timed.
 const LOADED: usize = 32;
 
-/// Times three training steps and inferences with the settings of `config` on random images, and the loading of some
-/// training images.
-pub(super) fn measure(config: &RunConfig, sets: &Sets, plan: &Plan, facts: &Facts, picked: &Picked) -> Result<Timed> {
+/// Times training steps with the settings of `config`, inference on random images, and the loading of some training
+/// images. `None` if interrupted.
+pub(super) fn measure(
+    config: &RunConfig,
+    sets: &Sets,
+    plan: &Plan,
+    facts: &Facts,
+    picked: &Picked,
+    stop: &AtomicBool,
+) -> Result<Option<Timed>> {
+    let Some(timing) = probe::time(config, &std::env::temp_dir(), &picked.device, stop)? else { return Ok(None) };
     let long = plan.size as f32 * facts.data.aspect[0].clamp(1.0, plan.max_size as f32 / plan.size as f32);
     let mut timed = config.clone();
     timed.bench = BenchConfig {
@@ -32,19 +42,17 @@ pub(super) fn measure(config: &RunConfig, sets: &Sets, plan: &Plan, facts: &Fact
         steps: STEPS,
         warmup: WARM_UP,
     };
-    let report = bench(&timed, &picked.device, BenchPhases::Train, None, false)?;
-    let train = median(&report.train_step_ms);
     let infer = median(&bench(&timed, &picked.device, BenchPhases::Infer, None, false)?.infer_ms);
     let batch = plan.batch as f64;
-    Ok(Timed {
-        size: plan.size,
-        batch: plan.batch,
-        network: plan.network,
-        train: train / batch,
-        infer: infer / batch,
-        load: loading(config, sets)?,
-        start: (report.first_step_seconds - train).max(0.0),
-    })
+    let (image, load) = (timing.step_seconds / (batch * config.train.accumulate as f64), loading(config, sets)?);
+    // On a CPU, the step and the loading of the next images share the cores.
+    let train = match facts.device.is_cpu {
+        true => (image - load / facts.device.threads.max(1) as f64).max(0.5 * image),
+        false => image,
+    };
+    let (size, network) = (plan.size, plan.network);
+    let start = (timing.start_seconds - timing.step_seconds).max(0.0);
+    Ok(Some(Timed { size, batch: plan.batch, network, train, infer: infer / batch, load, start }))
 }
 
 /// Seconds that a loading thread needs for an image, with augmentation and the assignment of anchors.

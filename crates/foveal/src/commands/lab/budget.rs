@@ -14,8 +14,8 @@ use foveal_train::{RunConfig, ScheduleKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::probe::{self, Timing};
 use super::runs::difference;
+use crate::commands::probe::{self, Timing};
 use crate::console::note;
 use crate::failure::Usage;
 use crate::output;
@@ -191,7 +191,7 @@ impl ArmBudget {
     /// # Errors
     /// [`Usage`] if these are too few.
     fn new(arm: &Timed<'_>, timing: Timing, budget: &Budget) -> Result<Self> {
-        let Timing { step_seconds, steps: timed_steps, steps_per_epoch } = timing;
+        let Timing { step_seconds, steps: timed_steps, steps_per_epoch, .. } = timing;
         let steps = (budget.run_seconds / step_seconds).floor().min(MOST_STEPS) as u64;
         if steps < FEWEST_STEPS {
             let share = budget.run_seconds / budget.minutes;
@@ -306,7 +306,7 @@ mod tests {
         let budget =
             Budget { minutes: 2.0, run_seconds: 20.0, device: "flex".to_owned(), threads: 2, arms: Vec::new() };
         let arm = |name, step_seconds| {
-            let timing = Timing { step_seconds, steps: 9, steps_per_epoch: 30 };
+            let timing = Timing { step_seconds, steps: 9, steps_per_epoch: 30, start_seconds: 1.0 };
             ArmBudget::new(&Timed { name, config: &config }, timing, &budget)
         };
         let (fast, slow) = (arm("fast", 0.1).unwrap(), arm("slow", 0.3).unwrap());

@@ -3,7 +3,6 @@
 mod arms;
 mod budget;
 mod figure;
-mod probe;
 mod report;
 mod runs;
 mod statistics;

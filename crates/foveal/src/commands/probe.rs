@@ -1,4 +1,4 @@
-//! Times the optimizer steps of an arm, for `foveal lab --budget`.
+//! Times the optimizer steps of a configuration, for `foveal lab --budget` and `foveal init --minutes`.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,12 +18,12 @@ const FEWEST: u64 = 3;
 const MOST: u64 = 200;
 /// Seconds after which no further step is timed.
 const SECONDS: f64 = 10.0;
-/// Learning rate of the timed steps. They cost the same with any rate, and with this one no arm diverges in them.
+/// Learning rate of the timed steps. They cost the same with any rate, and with this one no configuration diverges in them.
 const LR: f64 = 1e-9;
 /// Number of epochs that no timing reaches, so that it ends without an evaluation.
 const EPOCHS: usize = 1_000_000;
 
-/// How long the steps of an arm took.
+/// How long the steps of a configuration took.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Timing {
     /// Mean duration of a step in seconds, including the loading of its images.
@@ -32,6 +32,8 @@ pub(super) struct Timing {
     pub steps: u64,
     /// Number of optimizer steps in an epoch.
     pub steps_per_epoch: usize,
+    /// Seconds from the beginning of the training, with reading the data set, to the end of the first step.
+    pub start_seconds: f64,
 }
 
 /// Trains with a configuration for some seconds, in a folder within `folder` that is removed afterwards, and times the
@@ -72,6 +74,8 @@ struct Clock<'a> {
     /// Number of steps before the clock starts.
     warm_up: u64,
     steps_per_epoch: usize,
+    /// When the training began.
+    begin: Instant,
     /// The first step after which the device was waited for, and when.
     first: Option<Instant>,
     /// When the clock started, and after which step.
@@ -85,13 +89,16 @@ impl<'a> Clock<'a> {
         // Batches that were loaded while the network was built cost no time; they are used up before the clock starts.
         let loaded = config.data.queue + config.data.worker_count();
         let warm_up = loaded.div_ceil(config.train.accumulate).max(WARM_UP) as u64;
-        Self { interrupted, stop, warm_up, steps_per_epoch: 0, first: None, start: None, timed: (0.0, 0) }
+        let begin = Instant::now();
+        Self { interrupted, stop, warm_up, steps_per_epoch: 0, begin, first: None, start: None, timed: (0.0, 0) }
     }
 
     fn timing(&self) -> Option<Timing> {
         let (seconds, steps) = self.timed;
         let step_seconds = seconds / steps.max(1) as f64;
-        (steps >= FEWEST).then_some(Timing { step_seconds, steps, steps_per_epoch: self.steps_per_epoch })
+        let start_seconds = self.first?.duration_since(self.begin).as_secs_f64();
+        let steps_per_epoch = self.steps_per_epoch;
+        (steps >= FEWEST).then_some(Timing { step_seconds, steps, steps_per_epoch, start_seconds })
     }
 }
 
