@@ -27,13 +27,13 @@ pub(crate) struct InitArgs {
     /// seconds to choose the size of the images and the number of epochs [default: as long as the data set needs]
     #[arg(long, value_name = "MINUTES", value_parser = minutes)]
     pub minutes: Option<f64>,
-    /// Seed of the division into training and validation images and of the training
+    /// Seed of the training and of the division into training and validation images
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Configuration to write (TOML)
     #[arg(short, long, value_name = "CONFIG", default_value = "mine.toml")]
     pub output: PathBuf,
-    /// Overwrite the files that exist
+    /// Overwrite existing files
     #[arg(long)]
     pub force: bool,
     /// Write the measurements and the settings with their reasons as JSON to FILE; - writes to stdout

@@ -11,13 +11,14 @@ use super::{Context, SampleTransform, Settings, Working};
 use crate::augment::Size;
 use crate::{DataError, Stream};
 
-/// Shears, scales, rotates and translates the image around its centre by one affine map, with bilinear interpolation. The
-/// image keeps its size; what it does not cover has the mean colour.
+/// Shears, scales, rotates and translates the image around its centre by one affine map, with bilinear interpolation.
+/// The image keeps its size, and uncovered pixels have the mean colour.
 ///
-/// The new box of an object is the smallest box around the four corners of the old one, clipped to the image. **Boxes grow
-/// under rotation and shear**, because the corners of a box need not belong to the object: under a rotation by 10 degrees
-/// a square box becomes 16 % longer on each side, under 45 degrees 41 %. Small angles are therefore better for training
-/// than large ones; for images without an upright direction use `quarter_turns`, whose boxes are exact.
+/// The new box of an object is the smallest box around the four corners of the old one, clipped to the image. **Boxes
+/// grow under rotation and shear**, because the corners of a box need not belong to the object: each side of a square
+/// box becomes 16 % longer under a rotation by 10 degrees, and 41 % longer under a rotation by 45 degrees. Small angles
+/// are therefore better for training than large ones. For images without an upright direction, use `quarter_turns`,
+/// whose boxes are exact.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Affine {
@@ -25,10 +26,10 @@ pub struct Affine {
     pub probability: f32,
     /// Largest rotation in degrees, from 0 to 180: the angle is uniform from `-degrees` to `degrees`. Default: 10.
     pub degrees: f32,
-    /// Largest translation as a fraction of the image's sides, from 0 to 1: the translation of each axis is uniform from
-    /// `-translate` to `translate`. Default: 0.1.
+    /// Largest translation as a fraction of the image's sides, from 0 to 1: the translation of each axis is uniform
+    /// from `-translate` to `translate`. Default: 0.1.
     pub translate: f32,
-    /// Range `[low, high]` of the factor, which is log-uniform, from 0.1 to 10. Default: `[0.5, 1.5]`.
+    /// Range `[low, high]` of the scale factor, which is log-uniform, from 0.1 to 10. Default: `[0.5, 1.5]`.
     pub scale: [f32; 2],
     /// Largest shear in degrees, from 0 to 40: the shear of each axis is uniform from `-shear` to `shear`. Default: 2.
     pub shear: f32,
@@ -72,8 +73,8 @@ impl SampleTransform for Affine {
     }
 }
 
-/// The map from the pixels of the old image to those of the new one: `shear`, `scale` and a clockwise rotation by `angle`
-/// around the centre, then a translation by `shift` times the sides.
+/// The map from the pixels of the old image to those of the new one: `shear`, `scale` and a clockwise rotation by
+/// `angle` around the centre, then a translation by `shift` times the sides.
 fn map(size: Size, angle: f32, scale: f32, [shear_x, shear_y]: [f32; 2], shift: [f32; 2]) -> AffineMap {
     let (width, height) = (size.width as f32, size.height as f32);
     let (sin, cos) = angle.sin_cos();

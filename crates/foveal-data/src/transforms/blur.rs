@@ -9,7 +9,7 @@ use super::range::rising;
 use super::{PixelTransform, Settings};
 use crate::Stream;
 
-/// Gaussian blur. Beyond the edges of the image, the pixels at the edge are repeated. Boxes are not changed.
+/// Blurs the image with a Gaussian. Pixels at the edge of the image are repeated beyond it. Boxes are not changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Blur {

@@ -15,28 +15,29 @@ use crate::labels::Labels;
 use crate::{DataError, Record, Stream};
 
 /// Pastes objects of other images, rare classes first, with soft edges. It follows copy-paste (Ghiasi et al., arXiv
-/// 2012.07177) with boxes instead of masks, and cut-paste-learn's blending (Dwibedi et al., arXiv 1708.01642).
+/// 2012.07177) with boxes instead of masks, and the blending of cut, paste and learn (Dwibedi et al., arXiv
+/// 1708.01642).
 ///
-/// For each pasted object, a class is drawn with a probability proportional to `objects ^ -rarity`, where `objects` is the
-/// number of objects of the class in the training set, and then one of its objects. Its image is resized to the largest
-/// size that fits into the image that is augmented, times a random factor, so that the object keeps its share of the
-/// image; an object that would be larger than the image is made smaller. Left and right are swapped with the probability
-/// `data.augment.flip_horizontal`. The box is pasted at a random place inside the image. Around the box, the surroundings
-/// of the object fade out over a margin.
+/// For each pasted object, a class is drawn with a probability proportional to `objects ^ -rarity`, where `objects` is
+/// the number of objects of the class in the training set, and then one of its objects. Its image is resized to the
+/// largest size that fits into the image that is augmented, times a random factor, so that the object keeps its share
+/// of the image; an object that would be larger than the image is made smaller. Left and right are swapped with the
+/// probability `data.augment.flip_horizontal`. The box is pasted at a random place inside the image. Around the box,
+/// the surroundings of the object fade out over a margin.
 ///
-/// Other objects of the cut-out are pasted too: by the rule for objects that are cut, they become objects if at least a
-/// quarter of their box is visible, and ignored regions otherwise. Objects of the image of which less than a quarter
-/// remains visible, because pasted boxes cover the rest, become ignored regions; the boxes of all others stay as they are.
+/// Other objects in the pasted region are pasted too. They become objects if at least a quarter of their box is
+/// visible, and ignored regions otherwise. Objects of the image of which less than a quarter remains visible, because
+/// pasted boxes cover the rest, become ignored regions; the boxes of all others stay as they are.
 ///
-/// A strong transform: `data.augment.close_epochs` leaves it out in the last epochs. If `data.on_error` is `skip`, an object
-/// whose image cannot be loaded is replaced by another, up to ten times, and then left out.
+/// This is a strong transform, which `data.augment.close_epochs` leaves out in the last epochs. If `data.on_error` is
+/// `skip`, an object whose image cannot be loaded is replaced by another, up to ten times, and then left out.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CopyPaste {
     /// Probability that objects are pasted into an image, from 0 to 1. Default: 0.5.
     pub probability: f32,
-    /// Range `[low, high]` of the number of pasted objects, from 1 to 100. Each needs another image to be loaded. Default:
-    /// `[1, 2]`.
+    /// Range `[low, high]` of the number of pasted objects, from 1 to 100. Each needs another image to be loaded.
+    /// Default: `[1, 2]`.
     pub count: [usize; 2],
     /// How strongly rare classes are preferred, from 0 to 4. With 0 all classes are drawn equally often, whatever their
     /// number of objects; with 0.5 a class with a hundredth of the objects is drawn ten times as often. Default: 0.5.
@@ -44,8 +45,8 @@ pub struct CopyPaste {
     /// Range `[low, high]` of the factor of the object's size, which is log-uniform, from 0.05 to 16. Default:
     /// `[0.5, 1.5]`.
     pub scale: [f32; 2],
-    /// Width of the margin over which the surroundings fade out, as a fraction of the shorter side of the pasted box, from
-    /// 0 to 1. Default: 0.1.
+    /// Width of the margin over which the surroundings fade out, as a fraction of the shorter side of the pasted box,
+    /// from 0 to 1. Default: 0.1.
     pub feather: f32,
 }
 

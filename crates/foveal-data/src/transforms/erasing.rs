@@ -24,9 +24,9 @@ pub enum Filling {
     Color,
 }
 
-/// Random erasing (Zhong et al., arXiv 1708.04896): fills random rectangles of the image. In the paper all objects stay;
-/// here an object of whose box less than a quarter remains visible becomes an ignored region, because nothing could
-/// tell the detector what was there. The boxes of other objects stay as they are, covered parts included.
+/// Random erasing (Zhong et al., arXiv 1708.04896): fills random rectangles of the image. In the paper all objects
+/// stay. Here, an object of whose box less than a quarter remains visible becomes an ignored region, because nothing
+/// could tell the detector what was there. The boxes of other objects stay as they are, including covered parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Erasing {

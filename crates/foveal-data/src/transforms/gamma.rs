@@ -10,7 +10,8 @@ use super::{PixelTransform, Settings};
 use crate::Stream;
 
 /// Gamma correction: each channel `c` of 0 to 255 becomes `255 * (c / 255)^gamma`, as in torchvision's `adjust_gamma`.
-/// Black and white stay; a gamma above 1 makes the rest darker, one below 1 brighter. Boxes are not changed.
+/// Black and white stay as they are. An exponent above 1 makes all other levels darker, and an exponent below 1 makes
+/// them brighter. Boxes are not changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gamma {

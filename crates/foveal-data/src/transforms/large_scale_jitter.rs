@@ -11,8 +11,8 @@ use super::{Context, SampleTransform, Settings, Working};
 use crate::augment::Size;
 use crate::{DataError, Stream};
 
-/// Resizes the image by a factor from a large range and crops or pads it to a canvas of fixed size (Ghiasi et al., arXiv
-/// 2012.07177, section 3; `ResizeScale` and `FixedSizeCrop` of Detectron2, `ScaleJitter` and `FixedSizeCrop` of
+/// Resizes the image by a factor from a large range and crops or pads it to a canvas of fixed size (Ghiasi et al.,
+/// arXiv 2012.07177, section 3; `ResizeScale` and `FixedSizeCrop` of Detectron2, `ScaleJitter` and `FixedSizeCrop` of
 /// torchvision).
 ///
 /// The image is resized to the largest size that fits into the canvas, times the factor, without a change of its
@@ -23,7 +23,8 @@ use crate::{DataError, Stream};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LargeScaleJitter {
-    /// Probability that an image is put on the canvas, from 0 to 1. Other images are resized as `data` says. Default: 1.
+    /// Probability that an image is put on the canvas, from 0 to 1. Images that are not put on it are resized as `data`
+    /// says. Default: 1.
     pub probability: f32,
     /// Size `[height, width]` of the canvas in pixels, each from 1 to 16384. Default: `[1024, 1024]`.
     pub size: [u32; 2],

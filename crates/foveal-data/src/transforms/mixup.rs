@@ -15,19 +15,20 @@ use crate::{DataError, Stream};
 /// weights of the images are.
 ///
 /// The other image is resized to the largest size that fits into the first one, times a random factor, without a change
-/// of its proportions, and left and right of it are swapped with the probability `data.augment.flip_horizontal`. It lies
-/// at a random place; a larger one is cropped. Where it does not cover the first image, that is blended with the mean
-/// colour. The other image is as in its file: transforms earlier in the list change the first image alone.
+/// of its proportions, and left and right of it are swapped with the probability `data.augment.flip_horizontal`. It
+/// lies at a random place, and is cropped if it is larger than the first one. Where it does not cover the first image,
+/// the first image is blended with the mean colour. The other image is as in its file: transforms earlier in the list
+/// change the first image alone.
 ///
-/// A strong transform: `data.augment.close_epochs` leaves it out in the last epochs. If `data.on_error` is `skip` and none
-/// of eleven other images that are tried can be loaded, the image stays as it is.
+/// This is a strong transform, which `data.augment.close_epochs` leaves out in the last epochs. If `data.on_error` is
+/// `skip` and none of eleven other images that are tried can be loaded, the image stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mixup {
     /// Probability that an image is blended with another, from 0 to 1. Default: 0.5.
     pub probability: f32,
-    /// Range `[low, high]` of the uniform weight of the other image's pixels, from 0.01 to 0.99; the first image has one
-    /// minus this weight. Default: `[0.5, 0.5]`.
+    /// Range `[low, high]` of the uniform weight of the other image's pixels, from 0.01 to 0.99; the first image has
+    /// one minus this weight. Default: `[0.5, 0.5]`.
     pub weight: [f32; 2],
     /// Range `[low, high]` of the factor of the other image's size, which is log-uniform, from 0.05 to 16. Default:
     /// `[0.5, 1.5]`.

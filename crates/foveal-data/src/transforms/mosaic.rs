@@ -13,16 +13,17 @@ use crate::labels::Labels;
 use crate::{DataError, Stream};
 
 /// Combines the image with three random images of the data set (Bochkovskiy et al., YOLOv4, arXiv 2004.10934, section
-/// 3.4). The canvas has the size to which the first image is resized for the network. A random point divides it into four
-/// parts, one for each image, in random order.
+/// 3.4). The canvas has the size to which the first image is resized for the network. A random point divides it into
+/// four parts, one for each image, in random order.
 ///
 /// Each image is resized to the largest size that fits into the canvas, times a random factor, without a change of its
-/// proportions. Where it is larger than its part, a random section of it is visible; where it is smaller, it lies at the
-/// dividing point, and the rest has the mean colour. Only visible pixels are resized. The other images are as in their
-/// files: transforms earlier in the list change the first image alone, and later ones the whole.
+/// proportions. Where it is larger than its part, a random section of it is visible; where it is smaller, it lies at
+/// the dividing point, and the rest has the mean colour. Only visible pixels are resized. The other images are as in
+/// their files: transforms earlier in the list change the first image alone, and transforms later in the list change
+/// the whole mosaic.
 ///
-/// A strong transform: `data.augment.close_epochs` leaves it out in the last epochs. If `data.on_error` is `skip` and none
-/// of eleven images that are tried for a part can be loaded, the image stays as it is.
+/// This is a strong transform, which `data.augment.close_epochs` leaves out in the last epochs. If `data.on_error` is
+/// `skip` and none of eleven images that are tried for a part can be loaded, the image stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mosaic {
@@ -37,8 +38,8 @@ pub struct Mosaic {
 }
 
 impl Default for Mosaic {
-    /// The probability of Darknet's YOLOv4, the dividing points of MMDetection's `Mosaic` (0.5 to 1.5 of the input's size
-    /// on a canvas of twice its size), and the factors of Ultralytics' YOLOv5 and YOLOv8.
+    /// The probability of Darknet's YOLOv4, the dividing points of MMDetection's `Mosaic` (0.5 to 1.5 of the input's
+    /// size on a canvas of twice its size), and the factors of Ultralytics' YOLOv5 and YOLOv8.
     fn default() -> Self {
         Self { probability: 0.5, center: [0.25, 0.75], scale: [0.5, 1.5] }
     }
@@ -139,9 +140,9 @@ impl Canvas {
     }
 }
 
-/// Where an image of this length begins on an axis, of which it may fill a range. A longer image begins before the range
-/// by `section` of what is left over. A shorter one lies at the dividing point, which is the start of the range if
-/// `after` is true and its end otherwise.
+/// Where an image of this length begins on an axis, of which it may fill a range. A longer image begins before the
+/// range by `section` of what is left over. A shorter one lies at the dividing point, which is the start of the range
+/// if `after` is true and its end otherwise.
 fn begin([start, end]: [i64; 2], length: u32, after: bool, section: f32) -> i64 {
     let length = i64::from(length);
     let over = length - (end - start);

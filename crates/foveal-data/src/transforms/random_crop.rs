@@ -16,18 +16,19 @@ use crate::{DataError, Stream};
 ///
 /// A smallest IoU is drawn from `min_iou`. A region with sides in `scale` and a ratio of width to height in `aspect` is
 /// then tried up to `trials` times, until the centre of an object lies in the region and the IoU of such an object with
-/// the region reaches the smallest IoU. If no trial succeeds, another IoU is drawn, up to 50 times. The IoU 1 leaves the
-/// image as it is, and so do 50 failures. Images without objects are not cropped.
+/// the region reaches the smallest IoU. If no trial succeeds, another IoU is drawn. The image stays as it is if the
+/// drawn IoU is 1, or if no region is found for 50 drawn IoUs. Images without objects are not cropped.
 ///
 /// Which objects are kept is decided by the fraction that remains visible, as with all transforms, not by their centres
 /// as in SSD: an object of which less than a quarter remains becomes an ignored region.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RandomCrop {
-    /// Probability that a smallest IoU is drawn, from 0 to 1. Default: 1, because `min_iou` contains 1.
+    /// Probability that a smallest IoU is drawn, from 0 to 1. Default: 1, because the entry 1 of `min_iou` already
+    /// leaves some images as they are.
     pub probability: f32,
-    /// Smallest IoUs of which one is drawn, each from 0 to 1; at most 100. 1 leaves the image as it is. Default:
-    /// `[0, 0.1, 0.3, 0.5, 0.7, 0.9, 1]`.
+    /// List of at most 100 smallest IoUs, each from 0 to 1, of which one is drawn. If 1 is drawn, the image stays as it
+    /// is. Default: `[0, 0.1, 0.3, 0.5, 0.7, 0.9, 1]`.
     pub min_iou: Vec<f32>,
     /// Range `[low, high]` of each side of the region as a fraction of the image's, above 0 and at most 1. Default:
     /// `[0.3, 1]`.

@@ -25,25 +25,27 @@ pub(super) fn explain(facts: &Facts, input: &Input, settings: &mut Vec<Setting>)
             add(MATCHER_KIND, "iou".into(), reason);
         }
         checkpoint => {
-            let reason = "ATSS (arXiv 1912.02424) adapts the threshold to each object, so that no anchor sizes have to \
-                          be fitted to the objects.";
+            let reason = "ATSS (arXiv 1912.02424) adapts the IoU threshold to each object, so that the sizes of the \
+                          anchors need not be fitted to the objects.";
             add(MATCHER_KIND, "atss".into(), reason.to_owned());
-            let reason = "Locations of each level that are compared for an object, as in the paper; AP hardly depends \
-                          on it (table 4).";
+            let reason = "The number of anchors of each level among which ATSS chooses for an object, as in arXiv \
+                          1912.02424. AP hardly depends on it (table 4).";
             add(MATCHER_CANDIDATES, CANDIDATES.into(), reason.to_owned());
             if !matches!(checkpoint, Some(WeightFacts::Checkpoint { .. })) {
                 anchors(facts, input, &mut add);
             }
         }
     }
-    let reason = "Quality focal loss (arXiv 2006.04388): the score is trained to be the IoU of the box, which orders \
-                  the detections by how well they fit.";
+    let reason = "With the quality focal loss (arXiv 2006.04388), the score is trained to be the IoU of the predicted \
+                  box with the object, so that detections are ordered by how well their boxes fit.";
     add("loss.kind", "quality_focal".into(), reason.to_owned());
-    let reason = "GIoU of the decoded boxes (arXiv 1902.09630), which does not depend on the size of the objects.";
+    let reason = "The GIoU of the decoded boxes (arXiv 1902.09630) does not depend on the size of the objects.";
     add("loss.box", "giou".into(), reason.to_owned());
     let most = facts.data.objects_per_image[2];
     if most > 100.0 {
-        let reason = format!("An image has up to {most:.0} objects. COCO's AP counts the first 100 only.");
+        let reason = format!(
+            "An image has up to {most:.0} objects. COCO's AP counts only the 100 detections with the highest scores."
+        );
         add("eval.max_detections", (2 * most as i64).into(), reason);
     }
 }
@@ -54,12 +56,15 @@ fn anchors(facts: &Facts, input: &Input, add: &mut impl FnMut(&str, toml::Value,
     let factor = if median < SMALL_MEDIAN { 2 } else { 4 };
     let sizes: Vec<toml::Value> = STRIDES.iter().map(|stride| (factor * stride).into()).collect();
     let reason = format!(
-        "{factor} times the stride of each level: half of the objects have a side above {median:.0} px after resizing."
+        "The anchors have sides of {factor} times the stride of their level, because half of the objects have a side \
+         above {median:.0} px after resizing."
     );
     add("model.anchors.base_sizes", sizes.into(), reason);
-    let reason = "One anchor at each location: with ATSS, nine are no better (table 7 of the paper).";
+    let reason = "With ATSS, nine anchors at each location are no better than one (arXiv 1912.02424, table 7).";
     add("model.anchors.scales", 1.into(), reason.to_owned());
-    add("model.anchors.ratios", vec![toml::Value::from(1.0)].into(), "Squares, for the same reason.".to_owned());
-    let reason = "A learnt factor for each level, because all levels share the box head (arXiv 1912.02424, table 1).";
+    let reason = "With ATSS, several ratios are no better than square anchors alone (arXiv 1912.02424, table 7).";
+    add("model.anchors.ratios", vec![toml::Value::from(1.0)].into(), reason.to_owned());
+    let reason = "The box outputs of each level have a learnt factor, because all levels share the box head (arXiv \
+                  1912.02424, table 1).";
     add(LEVEL_SCALES, true.into(), reason.to_owned());
 }

@@ -56,23 +56,24 @@ impl Sampling {
 
     pub(super) fn explain(&self, facts: &Facts, settings: &mut Vec<Setting>) {
         let data = &facts.data;
-        let ratio = format!("The most frequent class has {:.0} objects for each of the rarest class", data.imbalance);
+        let ratio =
+            format!("The most frequent class has {:.0} objects for each object of the rarest class", data.imbalance);
         if !self.repeats {
             let why = if data.imbalance < IMBALANCED {
-                format!("below {IMBALANCED}, the classes are not rebalanced")
+                format!("with a ratio below {IMBALANCED}, the classes are not rebalanced")
             } else {
-                "but that class is on many images, so that repeating them would change little".to_owned()
+                "the rarest class is on so many images that repeating them would change little".to_owned()
             };
             settings.push(Setting::new("data.sampler", "uniform", format!("{ratio}; {why}.")));
             return;
         }
         let reason = format!(
             "{ratio}. Images with rare classes are repeated (arXiv 1908.03195, section 5.1), those with the rarest \
-             {:.1} times, so that an epoch has {} images instead of {}.",
+             class {:.1} times, so that an epoch has {} images instead of {}.",
             data.repeats.rarest, data.repeats.epoch_images, data.images
         );
         settings.push(Setting::new("data.sampler", "repeat_factor", reason));
-        let reason = "A class on a smaller fraction of the images counts as rare.";
+        let reason = "A class that is on less than this fraction of the images counts as rare.";
         settings.push(Setting::new("data.repeat_threshold", data.repeats.threshold, reason));
     }
 }
@@ -83,22 +84,24 @@ pub(super) fn explain(facts: &Facts, input: &Input, images_seen: usize, settings
         Some(Orientation { horizontal, objects, .. }) if horizontal >= SIDED => (
             0.0,
             format!(
-                "No flips of left and right: {objects} objects were compared with their mirror images, and in one class \
-                 {:.0} % of the difference is common to its objects, as in letters.",
+                "Left and right are not swapped: {objects} objects were compared with their mirror images, and the \
+                 objects of one class have {:.0} % of the difference in common, as letters have.",
                 100.0 * horizontal
             ),
         ),
         Some(Orientation { horizontal, objects, .. }) => (
             0.5,
             format!(
-                "{objects} objects were compared with their mirror images; at most {:.0} % of the difference is common \
-                 to a class (from {:.0} % on, as in letters, images would not be flipped).",
+                "{objects} objects were compared with their mirror images. The objects of a class have at most {:.0} % \
+                 of the difference in common. From {:.0} % on, as for letters, images would not be flipped.",
                 100.0 * horizontal,
                 100.0 * SIDED
             ),
         ),
         None => {
-            (0.5, "The usual augmentation. There are too few objects to measure whether they have a side.".to_owned())
+            let reason = "Horizontal flips are the usual augmentation. There are too few objects to measure whether \
+                          they differ from their mirror images.";
+            (0.5, reason.to_owned())
         }
     };
     add("data.augment.flip_horizontal", horizontal.into(), reason);
@@ -120,11 +123,11 @@ pub(super) fn paste(facts: &Facts, epochs: usize, settings: &mut Vec<Setting>) {
     paste.insert("probability".to_owned(), 0.5.into());
     paste.insert("rarity".to_owned(), 0.5.into());
     let reason = format!(
-        "Objects are pasted into half of the images, rare classes first (arXiv 2012.07177): the rarest class has {objects} \
-         objects, and a run would otherwise show them on the same few backgrounds."
+        "Objects are pasted into half of the images, rare classes first (arXiv 2012.07177). The rarest class has \
+         {objects} objects, which a run would otherwise show on the same few backgrounds."
     );
     settings.push(Setting::new(TRANSFORMS, vec![toml::Value::Table(paste)], reason));
-    let reason = format!("The last of {epochs} epochs show images without pasted objects.");
+    let reason = format!("At the end of the run, this many of its {epochs} epochs have no pasted objects.");
     settings.push(Setting::new(CLOSE_EPOCHS, (epochs / CLOSING) as i64, reason));
 }
 
@@ -134,16 +137,16 @@ fn upside_down(orientation: Option<Orientation>) -> (f64, String) {
         return (0.0, "There are too few objects to measure whether they have an upright orientation.".to_owned());
     };
     let measured = format!(
-        "{objects} objects were compared with their upside-down images: at most {:.0} % of the difference is common to a \
-         class (limit {:.0} %), and the boxes of a class are at most {:.2} times as tall as wide or as wide as tall in the \
-         mean (limit {:.2})",
+        "{objects} objects were compared with their upside-down images. The objects of a class have at most {:.0} % of \
+         the difference in common (limit {:.0} %), and their boxes are on average at most {:.2} times as tall as wide, \
+         or as wide as tall (limit {:.2})",
         100.0 * vertical,
         100.0 * RANDOM,
         shape.exp(),
         SQUARE.exp()
     );
     match vertical <= RANDOM && shape <= SQUARE {
-        true => (0.5, format!("{measured}. The objects count as without upright orientation.")),
+        true => (0.5, format!("{measured}. The objects count as having no upright orientation.")),
         false => (0.0, format!("{measured}. The objects count as upright.")),
     }
 }
@@ -159,26 +162,28 @@ fn scale_jitter(facts: &Facts, input: &Input, images_seen: usize) -> ([f64; 2], 
         .collect();
     spreads.sort_by(f64::total_cmp);
     let spread = spreads.get(spreads.len() / 2).copied().unwrap_or(1.0);
-    let measured =
-        format!("The 90th percentile of the sides of a class is {spread:.1} times the 10th (median of the classes)");
+    let measured = format!(
+        "The 90th percentile of the sides of a class is {spread:.1} times the 10th percentile (median of all classes)"
+    );
     let ([low, high], meaning) = match (spread >= WIDE_SPREAD, images_seen >= LONG_RUN) {
-        (true, true) => (WIDE, "sizes vary widely, as in images from many distances".to_owned()),
+        (true, true) => (WIDE, "sizes vary widely, as in images taken from many distances".to_owned()),
         (true, false) => {
             let many = format!(
-                "sizes vary widely, but {images_seen} images are too few to learn a wider range from (from {LONG_RUN} on \
-                 it would be 0.5 to 2)"
+                "sizes vary widely, but a run of {images_seen} images is too short to learn a wider range (from \
+                 {LONG_RUN} images on, the range would be 0.5 to 2)"
             );
             (NARROW, many)
         }
         (false, _) => {
-            let one = "sizes vary little, as in images from one distance, and other sizes need not be learnt";
+            let one = "sizes vary little, as in images taken from one distance, and other sizes need not be learnt";
             (NARROW, one.to_owned())
         }
     };
     let side = input.smallest_side();
     if side < SMALL_SIDE && low < LEAST_FACTOR {
         let reason = format!(
-            "{measured}: {meaning}. Images are hardly made smaller, because the smaller objects have {side:.0} px already."
+            "{measured}: {meaning}. Images are made only slightly smaller, because the smaller objects have sides of \
+             only {side:.0} px."
         );
         return ([LEAST_FACTOR, high], reason);
     }

@@ -86,9 +86,9 @@ impl Input {
         let original = share * f64::from(facts.data.image_sides[1]);
         let after = self.smallest_side();
         let mut reason = format!(
-            "Shorter side of the images. Of the class {name}, which has the smallest objects, nine in ten have a side of \
-             {original:.0} px or more in images whose shorter side is {:.0} px, and of {after:.0} px after resizing. The \
-             network has a location every {STRIDE} px; about {WISHED_SIDE} px are aimed at.",
+            "Shorter side of the images. The class {name} has the smallest objects: nine in ten have sides of at least \
+             {original:.0} px in images whose shorter side is {:.0} px, and of at least {after:.0} px after resizing. \
+             The network has a location every {STRIDE} px, and sides of about {WISHED_SIDE} px are aimed at.",
             facts.data.image_sides[1]
         );
         if facts.minutes.is_some() && size != wished {
@@ -97,7 +97,7 @@ impl Input {
         }
         settings.push(Setting::new("data.min_size", i64::from(*size), reason));
         let reason = format!(
-            "Upper limit of the longer side: nine in ten images are at most {:.2} times as long as short.",
+            "Upper limit of the longer side. In nine of ten images, this side is at most {:.2} times the shorter one.",
             facts.data.aspect[1]
         );
         settings.push(Setting::new("data.max_size", i64::from(*max_size), reason));
@@ -105,7 +105,7 @@ impl Input {
             warnings.push(format!(
                 "a tenth of the objects of the class {name} are smaller than {after:.1} px after resizing to {size} px, \
                  and may contain no location of the network, which has one every {STRIDE} px. Cut the images into tiles, \
-                 or raise data.min_size if the device has the time"
+                 or raise data.min_size if there is time for larger images"
             ));
         }
     }

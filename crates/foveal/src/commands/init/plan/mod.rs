@@ -101,8 +101,8 @@ fn warn(facts: &Facts, warnings: &mut Vec<String>) {
         let listed = rare.iter().take(6).cloned().collect::<Vec<_>>().join(", ");
         let more = if rare.len() > 6 { format!(" and {} more", rare.len() - 6) } else { String::new() };
         warnings.push(format!(
-            "fewer than {FEW_IMAGES} training images have these classes: {listed}{more}. The detector can hardly learn \
-             them; more images with them help more than any setting"
+            "each of these classes is on fewer than {FEW_IMAGES} training images: {listed}{more}. The detector can \
+             hardly learn them; more images with them help more than any setting"
         ));
     }
     if facts.val.classes_without > 0 {

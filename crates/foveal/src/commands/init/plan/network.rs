@@ -79,7 +79,7 @@ pub(super) fn explain(facts: &Facts, network: Network, settings: &mut Vec<Settin
     match &facts.weights {
         Some(WeightFacts::Checkpoint { settings: of_checkpoint, .. }) => {
             for (key, value) in of_checkpoint {
-                add(key, value.clone(), "As in the checkpoint, whose layers it fits.");
+                add(key, value.clone(), "The value of the checkpoint, so that its layers can be loaded.");
             }
             return;
         }
@@ -98,36 +98,43 @@ pub(super) fn explain(facts: &Facts, network: Network, settings: &mut Vec<Settin
                     "The statistics of the weight file are kept, because those of small batches are too uncertain.";
                 add("model.norm", norm.as_str().into(), reason);
             } else {
-                add("model.norm", norm.as_str().into(), "The norms of the weight file, which has no statistics.");
+                add("model.norm", norm.as_str().into(), "The weight file has these norms, which have no statistics.");
             }
             let reason = "The stem and layer1 are not trained: their features are general, and steps take less time \
                           (Detectron2 and MMDetection freeze them too).";
             add("model.freeze_stages", 2.into(), reason);
         }
         None => {
-            add("model.backbone", "resnet18".into(), "The smallest backbone, because it learns from random weights.");
+            add(
+                "model.backbone",
+                "resnet18".into(),
+                "The smallest backbone, because the network starts from random weights.",
+            );
             if network.base_width != FULL.base_width {
                 let reason = format!(
-                    "{} of the usual 64 channels: a narrow network learns from random weights in the time of a CPU.",
+                    "{} channels instead of the usual 64, because a CPU has the time to train only a narrow network \
+                     from random weights.",
                     network.base_width
                 );
                 add("model.base_width", (network.base_width as i64).into(), &reason);
             }
-            let reason = "The norm for random weights: it does not depend on the size of the batch.";
+            let reason = "Group norm suits training from random weights, because it does not depend on the size of the \
+                          batch.";
             add("model.norm", "group".into(), reason);
             warnings.push(
-                "without --weights the network starts from random values, for which the run sees three times as many images as \
-                 for fine-tuning. scripts/get_weights resnet18 downloads ImageNet weights"
+                "without --weights the network starts from random values, and needs three times as many images as for \
+                 fine-tuning. scripts/get_weights resnet18 downloads ImageNet weights"
                     .to_owned(),
             );
         }
     }
     let device = if facts.device.is_cpu { "a CPU" } else { "a GPU" };
-    let reason = format!("Width of the pyramid and the heads, chosen for {device} (the paper has 256).");
+    let reason = format!("Width of the pyramid and the heads, chosen for {device} (256 in arXiv 1708.02002).");
     add("model.fpn_channels", (network.fpn_channels as i64).into(), &reason);
-    let reason = format!("Convolutions of each head, chosen for {device} (the paper has 4).");
+    let reason = format!("Convolutions of each head, chosen for {device} (4 in arXiv 1708.02002).");
     add("model.head.convs", (network.head_convs as i64).into(), &reason);
-    add("model.head.norm", "group".into(), "As in configs/bccd.toml and in torchvision's retinanet_resnet50_fpn_v2.");
+    let reason = "Group norm in the heads, as in configs/bccd.toml and torchvision's retinanet_resnet50_fpn_v2.";
+    add("model.head.norm", "group".into(), reason);
     let groups = (network.fpn_channels / 4).min(32) as i64;
-    add("model.head.groups", groups.into(), "Groups of four or more channels.");
+    add("model.head.groups", groups.into(), "Each group has four or more channels.");
 }

@@ -150,12 +150,18 @@ impl Schedule {
         let mut add = |key: &str, value: toml::Value, reason: String| settings.push(Setting::new(key, value, reason));
         let (lr, reason) = self.learning_rate(facts, network);
         let steps = self.steps;
-        add("train.optimizer", "adamw".into(), "As in configs/bccd.toml and configs/quickstart.toml.".to_owned());
+        add(
+            "train.optimizer",
+            "adamw".into(),
+            "AdamW is used as in configs/bccd.toml and configs/quickstart.toml.".to_owned(),
+        );
         add("train.lr", lr.into(), reason);
-        add("train.scale_lr", false.into(), "The learning rate is that of this batch.".to_owned());
+        add("train.scale_lr", false.into(), "The learning rate is the one for this batch size.".to_owned());
         let decay = [0.01, 0.05][kind(facts)];
-        let reason =
-            ["Weak, because most weights are pretrained.", "Stronger than for pretrained weights."][kind(facts)];
+        let reason = [
+            "Weight decay is weak, because most weights are pretrained.",
+            "Weight decay is stronger than for pretrained weights.",
+        ][kind(facts)];
         add("train.weight_decay", decay.into(), reason.to_owned());
         add(
             "train.schedule",
@@ -164,22 +170,30 @@ impl Schedule {
         );
         let [low, high, highest] = WARM_UP_STEPS;
         let warm_up = (steps / WARM_UP).clamp(low, if steps < LONG { high } else { highest });
-        let reason = format!("The learning rate rises over the first steps, about a twentieth of {steps}.");
+        let reason = format!("The learning rate rises over this many of the {steps} steps of the run.");
         add("train.warmup_steps", (warm_up as i64).into(), reason);
-        add("train.clip_norm", 10.0.into(), "Bounds the steps of rare, very large gradients.".to_owned());
+        add(
+            "train.clip_norm",
+            10.0.into(),
+            "The gradient norm is limited, because very large gradients can occur.".to_owned(),
+        );
         let decay = AVERAGES.iter().find(|(most, _)| steps <= *most).map_or(0.0, |(_, decay)| *decay);
         let reason = format!(
-            "A moving average of the weights over about {:.0} steps is evaluated and kept; the run has {steps}.",
+            "A moving average of the weights over about {:.0} steps is evaluated and kept; the run has {steps} steps.",
             1.0 / (1.0 - decay)
         );
         add("train.ema", decay.into(), reason);
         let reason = match self.eval_every {
-            0 => format!("One evaluation on {} images at the end, to save time.", facts.val.images),
-            n => format!("An evaluation on {} images every {n} epochs; the best checkpoint is kept.", facts.val.images),
+            0 => format!("The network is evaluated only at the end, on {} images, to save time.", facts.val.images),
+            n => format!(
+                "The network is evaluated on {} images every {n} epochs, and the best checkpoint is kept.",
+                facts.val.images
+            ),
         };
         add("train.eval_every", (self.eval_every as i64).into(), reason);
         add("train.seed", (facts.seed as i64).into(), "Another seed gives another run.".to_owned());
-        add("eval.batch_size", EVAL_BATCH.into(), "Evaluations keep no maps for gradients.".to_owned());
+        let reason = "Evaluation needs less memory than training, because it keeps no feature maps for gradients.";
+        add("eval.batch_size", EVAL_BATCH.into(), reason.to_owned());
     }
 
     /// Batch and epochs.
@@ -187,27 +201,27 @@ impl Schedule {
         let Self { batch, accumulate, epochs, epoch_images, steps, .. } = self;
         let mut add = |key: &str, value: toml::Value, reason: String| settings.push(Setting::new(key, value, reason));
         let seen = epochs * epoch_images;
-        let reason = format!("{} optimizer steps in an epoch of {epoch_images} images.", steps / epochs);
+        let reason = format!("An epoch of {epoch_images} images has {} optimizer steps.", steps / epochs);
         add("train.batch_size", (*batch as i64).into(), reason);
         if *accumulate > 1 {
             let reason =
-                format!("The memory has room for {batch} images, and a step is to have {}.", batch * accumulate);
+                format!("The memory has room for {batch} images, and an optimizer step uses {}.", batch * accumulate);
             add("train.accumulate", (*accumulate as i64).into(), reason);
         }
         let wished = WISHED[kind(facts)];
         let what = ["fine-tuning", "training from random weights"][kind(facts)];
         let reason = match (facts.epochs, facts.minutes, self.per_image, self.seconds) {
-            (Some(_), ..) => format!("Given on the command line: {seen} images."),
+            (Some(_), ..) => format!("The number of epochs was given on the command line. The run sees {seen} images."),
             (None, Some(minutes), Some(per_image), Some(seconds)) => format!(
-                "An image takes {:.0} ms on {} ({} threads), measured; {seen} images and the evaluations take about \
-                 {:.1} of {minutes} minutes.",
+                "An image was measured to take {:.0} ms on {} ({} threads); {seen} images and the evaluations take \
+                 about {:.1} of {minutes} minutes.",
                 1e3 * per_image,
                 facts.device.name,
                 facts.device.threads,
                 seconds / 60.0
             ),
             _ => format!(
-                "{seen} images in all; {what} needs about {wished}, and at least {} epochs.",
+                "The run sees {seen} images in all; {what} needs about {wished}, and at least {} epochs.",
                 EPOCHS[kind(facts)][0]
             ),
         };
@@ -230,8 +244,8 @@ impl Schedule {
         let exact = of_width * fast * tuned * (images / RATE_BATCH).sqrt();
         let lr = format!("{exact:.1e}").parse().unwrap_or(exact);
         let reason = format!(
-            "For AdamW, heads of {} channels and {images:.0} images in a step (1e-3 for 64 channels and 8 images, as in \
-             configs/bccd.toml).",
+            "The learning rate is for AdamW, heads of {} channels and {images:.0} images in a step. It is derived from \
+             1e-3 for 64 channels and 8 images in configs/bccd.toml.",
             network.fpn_channels
         );
         (lr, reason)
