@@ -127,6 +127,9 @@ pub(super) fn paste(facts: &Facts, epochs: usize, settings: &mut Vec<Setting>) {
          {objects} objects, which a run would otherwise show on the same few backgrounds."
     );
     settings.push(Setting::new(TRANSFORMS, vec![toml::Value::Table(paste)], reason));
+    if epochs < CLOSING {
+        return;
+    }
     let reason = format!("At the end of the run, this many of its {epochs} epochs have no pasted objects.");
     settings.push(Setting::new(CLOSE_EPOCHS, (epochs / CLOSING) as i64, reason));
 }

@@ -27,10 +27,10 @@ const EVALUATIONS: usize = 5;
 const EVAL_BATCH: i64 = 8;
 /// Learning rates of AdamW for a batch of 8 images: narrow, half-wide and wide heads.
 const RATES: [(usize, f64); 3] = [(64, 1e-3), (128, 5e-4), (usize::MAX, 2e-4)];
-/// Factor of the learning rate from random weights for a network whose stem has at most 16 channels, and for a run of at
-/// most 600 steps, as in configs/longtail.toml.
-const FAST_FACTOR: f64 = 2.0;
-const FAST_STEPS: usize = 600;
+/// Factor of the learning rate from random weights for heads of at most 64 channels, as in configs/quickstart.toml and
+/// configs/longtail.toml.
+const SCRATCH_FACTOR: f64 = 2.0;
+const SCRATCH_CHANNELS: usize = 64;
 /// Factor of the learning rate for a checkpoint, of which all layers are trained already.
 const CHECKPOINT_FACTOR: f64 = 0.5;
 /// Images of a batch that the learning rates are for.
@@ -236,16 +236,21 @@ impl Schedule {
 
     fn learning_rate(&self, facts: &Facts, network: Network) -> (f64, String) {
         let of_width = RATES.iter().find(|(most, _)| network.fpn_channels <= *most).map_or(0.0, |(_, rate)| *rate);
-        let fast = facts.weights.is_none() && (network.base_width <= 16 || self.steps <= FAST_STEPS);
-        let fast = if fast { FAST_FACTOR } else { 1.0 };
-        let checkpoint = matches!(facts.weights, Some(WeightFacts::Checkpoint { .. }));
-        let tuned = if checkpoint { CHECKPOINT_FACTOR } else { 1.0 };
+        let (factor, start) = match facts.weights {
+            None if network.fpn_channels <= SCRATCH_CHANNELS => {
+                (SCRATCH_FACTOR, ", doubled for random weights as in configs/quickstart.toml")
+            }
+            Some(WeightFacts::Checkpoint { .. }) => {
+                (CHECKPOINT_FACTOR, ", halved because all layers of a checkpoint are trained already")
+            }
+            _ => (1.0, ""),
+        };
         let images = (self.batch * self.accumulate) as f64;
-        let exact = of_width * fast * tuned * (images / RATE_BATCH).sqrt();
+        let exact = of_width * factor * (images / RATE_BATCH).sqrt();
         let lr = format!("{exact:.1e}").parse().unwrap_or(exact);
         let reason = format!(
             "The learning rate is for AdamW, heads of {} channels and {images:.0} images in a step. It is derived from \
-             1e-3 for 64 channels and 8 images in configs/bccd.toml.",
+             1e-3 for 64 channels and 8 images in configs/bccd.toml{start}.",
             network.fpn_channels
         );
         (lr, reason)
