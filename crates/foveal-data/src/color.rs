@@ -37,7 +37,7 @@ pub(crate) fn jitter(image: &mut RgbImage, config: &ColorJitter, random: &mut St
 }
 
 /// The grey level of a pixel.
-fn luma(p: [f32; 3]) -> f32 {
+pub(crate) fn luma(p: [f32; 3]) -> f32 {
     LUMA[0] * p[0] + LUMA[1] * p[1] + LUMA[2] * p[2]
 }
 

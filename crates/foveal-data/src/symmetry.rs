@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::Dataset;
+use crate::color::luma;
 
 /// Cells of a crop in each direction.
 const CELLS: usize = 8;
@@ -158,7 +159,9 @@ fn crop(image: &RgbImage, bbox: &BBox) -> Option<Crop> {
         let (mut sum, mut area) = (0.0, 0.0);
         for (y, height) in rows {
             for (x, width) in parts(bbox.x1, bbox.width(), i % CELLS, image.width()) {
-                sum += height * width * brightness(image, x, y);
+                // Luma, because blue, which the mean of the channels weighs as much as green, is often displaced by
+                // the lens.
+                sum += height * width * luma(image.get_pixel(x, y).0.map(f32::from));
                 area += height * width;
             }
         }
@@ -172,13 +175,6 @@ fn crop(image: &RgbImage, bbox: &BBox) -> Option<Crop> {
     }
     cells.iter_mut().for_each(|cell| *cell /= length);
     Some(cells)
-}
-
-/// The luma of a pixel (ITU-R BT.601). The mean of the channels would weigh blue as much as green, and blue is often
-/// displaced by the lens.
-fn brightness(image: &RgbImage, x: u32, y: u32) -> f32 {
-    let [r, g, b] = image.get_pixel(x, y).0.map(f32::from);
-    0.299 * r + 0.587 * g + 0.114 * b
 }
 
 #[cfg(test)]
