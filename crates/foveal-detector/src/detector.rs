@@ -111,6 +111,9 @@ impl Detector {
     ///
     /// # Errors
     /// [`NonFiniteOutput`] if the network's output is NaN or infinite, with the indices of the images in `images`.
+    ///
+    /// # Panics
+    /// If `class_thresholds` was changed to another number of values than there are categories.
     pub fn detect_staged(&self, images: &[Staged]) -> Result<Vec<Vec<Prediction>>, NonFiniteOutput> {
         let Checkpoint { model, meta } = &self.checkpoint;
         let frames: Vec<ImageFrame> = images.iter().map(Staged::frame).collect();

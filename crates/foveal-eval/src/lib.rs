@@ -18,9 +18,9 @@ mod table;
 pub use analysis::{
     Analysis, Analyzer, CONFIDENCE, Calibration, CalibrationBin, CategoryCalibration, CategoryCurve, ClassColumn,
     ClassRow, Confusion, ConfusionCell, Curve, Curves, ImageRow, Interval, LabelError, LabelErrorKind, MetricName,
-    OperatingPoint, Resamples, SizeRow, ThresholdRule, Tide, TideError, sort_classes,
+    OperatingPoint, Resamples, SizeRow, ThresholdRule, Tide, TideError, columns, interval_table, sort_classes,
 };
-pub use engine::{ScoreTimes, Scored, evaluate, score, score_files, score_files_timed};
+pub use engine::{ScoreTimes, Scored, ScoredFiles, evaluate, score, score_files};
 pub use error::EvalError;
 pub use metrics::{CategoryMetrics, Metrics};
 pub use near_zero::near_zero;

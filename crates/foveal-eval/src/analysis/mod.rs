@@ -9,6 +9,7 @@ mod intervals;
 mod label_errors;
 mod operating;
 mod scene;
+mod text;
 mod tide;
 
 use foveal_coco::{CocoDataset, CocoDetection};
@@ -22,6 +23,7 @@ pub use groups::{ImageRow, SizeRow};
 pub use intervals::{CONFIDENCE, Interval, MetricName, Resamples};
 pub use label_errors::{LabelError, LabelErrorKind};
 pub use operating::{OperatingPoint, ThresholdRule};
+pub use text::{columns, interval_table};
 pub use tide::{Tide, TideError};
 
 use operating::{choose, operating_points};

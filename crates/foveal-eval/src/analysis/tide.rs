@@ -65,7 +65,7 @@ struct Point {
     corrected: Option<usize>,
 }
 
-/// The points of one image, and the number of objects and of missed objects as (class, count of 1) entries.
+/// The points of one image, and the class of each object and of each missed object.
 struct Parts {
     points: Vec<Point>,
     objects: Vec<usize>,
