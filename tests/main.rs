@@ -1,5 +1,6 @@
 //! End-to-end tests, which run the real binary.
 
+mod analysis;
 mod bad_input;
 mod blackbox;
 mod configuration;

@@ -12,7 +12,6 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// The keys of the COCO metrics, in their order.
 const METRICS: [&str; 12] = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"];
-
 #[test]
 fn train_eval_predict_score() {
     let place = Workplace::new();

@@ -102,7 +102,8 @@ impl Detector {
     }
 
     /// Detects the objects in several images, which the checkpoint's preprocessing has resized and which are padded to a
-    /// common size and run as one batch. `images` must not be empty.
+    /// common size and run as one batch. `images` must not be empty. Detections must have a higher score than
+    /// `post.score_threshold` and than the threshold of their class in `class_thresholds` of the checkpoint's metadata.
     ///
     /// # Shapes
     /// - result: one list of detections per image, each sorted by descending score, with boxes in pixels of the
@@ -110,6 +111,9 @@ impl Detector {
     ///
     /// # Errors
     /// [`NonFiniteOutput`] if the network's output is NaN or infinite, with the indices of the images in `images`.
+    ///
+    /// # Panics
+    /// If `class_thresholds` was changed to another number of values than there are categories.
     pub fn detect_staged(&self, images: &[Staged]) -> Result<Vec<Vec<Prediction>>, NonFiniteOutput> {
         let Checkpoint { model, meta } = &self.checkpoint;
         let frames: Vec<ImageFrame> = images.iter().map(Staged::frame).collect();
@@ -117,6 +121,10 @@ impl Detector {
         let batch = self.precision.cast(batch);
         let named = |d: Detection| Prediction { category: meta.categories[d.class as usize].clone(), detection: d };
         let predicted = predict(model, &meta.model, batch, &frames, &meta.post)?;
-        Ok(predicted.detections.into_iter().map(|found| found.into_iter().map(named).collect()).collect())
+        // Suppression works within a class, so that it does not matter whether the thresholds are applied before it.
+        let kept = |found: Vec<Detection>| {
+            found.into_iter().filter(|d| meta.reaches_class_threshold(d.class, d.score)).map(named).collect()
+        };
+        Ok(predicted.detections.into_iter().map(kept).collect())
     }
 }

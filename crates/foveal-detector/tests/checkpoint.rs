@@ -59,6 +59,30 @@ fn a_round_trip_keeps_answers_metadata_and_bytes() {
 }
 
 #[test]
+fn thresholds_of_classes_come_back_and_hold_for_their_class() {
+    let (dir, device) = (tempfile::tempdir().unwrap(), Device::flex());
+    let path = saved(dir.path());
+    let plain = Checkpoint::load(&path, &device).unwrap();
+    assert!(!String::from_utf8_lossy(&std::fs::read(&path).unwrap()).contains("class_thresholds"));
+    let image = RgbImage::from_fn(90, 64, |x, y| [(x * 2) as u8, (y * 3) as u8, 90].into());
+    let detect = |checkpoint: Checkpoint| Detector::new(checkpoint, &device).detect(&image).unwrap();
+    let all = detect(Checkpoint::load(&path, &device).unwrap());
+    let middle = all[all.len() / 2].detection.score;
+    let save = |class_thresholds: Vec<f32>| {
+        CheckpointMeta { class_thresholds, ..plain.meta.clone() }.save(&plain.model, &path).unwrap();
+        Checkpoint::load(&path, &device)
+    };
+    let some = detect(save(vec![1.0, middle]).unwrap());
+    let expected: Vec<_> =
+        all.iter().filter(|p| p.detection.class == 1 && p.detection.score > middle).cloned().collect();
+    assert_eq!(some, expected);
+    for (wrong, word) in [(vec![0.5], "1 values"), (vec![0.5, 1.5], "1.5"), (vec![0.5, -0.1], "-0.1")] {
+        let error = save(wrong).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("class_thresholds"), "{error}");
+    }
+}
+
+#[test]
 fn factors_of_levels_come_back_and_are_refused_for_torchvision() {
     const NAME: &str = "head.regression_head.level_scales";
     let (dir, device) = (tempfile::tempdir().unwrap(), Device::flex());

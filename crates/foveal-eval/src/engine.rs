@@ -52,22 +52,25 @@ pub struct ScoreTimes {
     pub evaluate: Duration,
 }
 
+/// A results file that has been scored against an annotation file.
+#[derive(Clone, Debug)]
+pub struct ScoredFiles {
+    /// The metrics, with notes.
+    pub scored: Scored,
+    /// The duration of reading and of evaluating.
+    pub times: ScoreTimes,
+    /// The content of the annotation file.
+    pub ground_truth: CocoDataset,
+    /// The content of the results file.
+    pub detections: Vec<CocoDetection>,
+}
+
 /// Computes COCO's metrics of a results file (`detections`) against an annotation file. Both files may be gzipped.
 ///
 /// # Errors
 /// - [`EvalError::File`] if a file cannot be read or does not follow the COCO format.
 /// - [`EvalError::Pair`] with the error of [`score`] if the detections cannot be evaluated against the annotations.
-pub fn score_files(annotations: &Path, detections: &Path) -> Result<Scored, EvalError> {
-    score_files_timed(annotations, detections).map(|(scored, _)| scored)
-}
-
-/// Computes COCO's metrics of a results file (`detections`) against an annotation file and measures the time. Both
-/// files may be gzipped.
-///
-/// # Errors
-/// - [`EvalError::File`] if a file cannot be read or does not follow the COCO format.
-/// - [`EvalError::Pair`] with the error of [`score`] if the detections cannot be evaluated against the annotations.
-pub fn score_files_timed(annotations: &Path, detections: &Path) -> Result<(Scored, ScoreTimes), EvalError> {
+pub fn score_files(annotations: &Path, detections: &Path) -> Result<ScoredFiles, EvalError> {
     let started = Instant::now();
     let ground_truth = CocoDataset::read(annotations)?;
     let results = read_results(detections)?;
@@ -77,7 +80,8 @@ pub fn score_files_timed(annotations: &Path, detections: &Path) -> Result<(Score
         detections: detections.to_owned(),
         source: Box::new(source),
     })?;
-    Ok((scored, ScoreTimes { read, evaluate: started.elapsed() - read }))
+    let times = ScoreTimes { read, evaluate: started.elapsed() - read };
+    Ok(ScoredFiles { scored, times, ground_truth, detections: results })
 }
 
 /// Computes COCO's metrics of detections against a ground truth, both in memory, with notes for the user. Without

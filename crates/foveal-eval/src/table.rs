@@ -15,11 +15,9 @@ const UNDEFINED: &str = "undefined (no objects)";
 const CLASS: &str = "class";
 
 impl Metrics {
-    /// The metrics as a table of text: the twelve lines that COCO's tools print, then one line per category with its
-    /// name, id, number of objects, AP and AP50. A category without objects has `-` in place of AP and AP50. Without any
-    /// object, the twelve lines say that the metrics are undefined; -1.000 stands for a metric of a size that no object
-    /// has. The text ends with a line break.
-    pub fn table(&self) -> String {
+    /// The twelve lines that COCO's tools print. Without any object, they say that the metrics are undefined; -1.000
+    /// stands for a metric of a size that no object has. The text ends with a line break.
+    pub fn summary(&self) -> String {
         let mut out = String::new();
         for f in self.lines() {
             let title = if f.recall { "Average Recall     (AR)" } else { "Average Precision  (AP)" };
@@ -32,6 +30,14 @@ impl Metrics {
                 if self.is_defined() { format!("{:.3}", f.value) } else { UNDEFINED.to_owned() }
             );
         }
+        out
+    }
+
+    /// The metrics as a table of text: the lines of [`Metrics::summary`], then one line per category with its name, id, number of objects, AP and AP50. A category without objects has `-` in place of AP and AP50. Without any
+    /// object, the twelve lines say that the metrics are undefined; -1.000 stands for a metric of a size that no object
+    /// has. The text ends with a line break.
+    pub fn table(&self) -> String {
+        let mut out = self.summary();
         if self.per_category.is_empty() {
             return out;
         }
@@ -60,7 +66,7 @@ fn metric(value: f64) -> String {
 }
 
 /// The name in printable characters on one line, shortened to [`MAX_NAME_WIDTH`] columns.
-fn shorten(name: &str) -> String {
+pub(crate) fn shorten(name: &str) -> String {
     let clean = printable(name).into_owned();
     if clean.width() <= MAX_NAME_WIDTH {
         return clean;

@@ -69,7 +69,7 @@ fn fixtures_in_memory_and_as_files() {
         for (path, text) in paths.iter().zip(&case.files) {
             fs::write(path, text).unwrap();
         }
-        let scored = score_files(&paths[0], &paths[1]).unwrap();
+        let scored = score_files(&paths[0], &paths[1]).unwrap().scored;
         assert_eq!(scored.metrics, metrics, "{}", case.name);
         assert_eq!(scored.notes, [""; 0], "{}", case.name);
         // Without detections the metrics are zero, and a reason is given.
@@ -179,12 +179,12 @@ fn published_val2014_metrics() {
     const PUBLISHED: [f64; 12] = [0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564];
     let shared = env::var("FOVEAL_SHARED").expect("FOVEAL_SHARED names the folder of shared data");
     let folder = Path::new(&shared).join("data/cocoapi");
-    let scored = score_files(
+    let found = score_files(
         &folder.join("instances_val2014_100.json"),
         &folder.join("instances_val2014_fakebbox100_results.json"),
     )
     .unwrap();
-    let json = scored.metrics.to_json();
+    let json = found.scored.metrics.to_json();
     for (key, published) in KEYS.iter().zip(PUBLISHED) {
         let metric = json[key].as_f64().unwrap();
         assert_eq!(format!("{metric:.3}"), format!("{published:.3}"), "{key}");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use foveal_coco::{Annotation, CocoDataset, CocoDetection, Image, results_from_bytes};
-use foveal_eval::{Matched, Metrics, Resampled, evaluate};
+use foveal_eval::{ClassValues, Matched, Metrics, Resampled, SizeBand, evaluate};
 use serde_json::Value;
 
 /// The two computations differ only in the order of summation.
@@ -33,6 +33,25 @@ fn assert_equal(name: &str, found: &Resampled, expected: &Metrics) {
     assert_eq!(found.per_category.len(), expected.per_category.len(), "{name}");
     for (found, expected) in found.per_category.iter().zip(&expected.per_category) {
         same(&expected.name, *found, expected.ap);
+    }
+}
+
+/// Compares the means over the categories, of all sizes and of COCO's bands, with the metrics.
+#[track_caller]
+fn assert_values(name: &str, values: &[Vec<Option<ClassValues>>], expected: &Metrics) {
+    let same = |what: &str, size: usize, of: fn(&ClassValues) -> f64, expected: f64| {
+        let each: Vec<f64> = values[size].iter().flatten().map(of).collect();
+        let found = if each.is_empty() { -1.0 } else { each.iter().sum::<f64>() / each.len() as f64 };
+        assert!((found - expected).abs() <= TOLERANCE, "{name} {what}: {found}, expected {expected}");
+    };
+    same("AP75", 0, |c| c.ap75, expected.ap75);
+    same("AR1", 0, |c| c.ar[0], expected.ar1);
+    same("AR10", 0, |c| c.ar[1], expected.ar10);
+    for (size, ap) in [expected.ap_small, expected.ap_medium, expected.ap_large].into_iter().enumerate() {
+        same("AP of a size", size + 1, |c| c.ap, ap);
+    }
+    for (size, ar) in [expected.ar_small, expected.ar_medium, expected.ar_large].into_iter().enumerate() {
+        same("AR of a size", size + 1, |c| c.ar[2], ar);
     }
 }
 
@@ -77,12 +96,15 @@ fn every_image_once_gives_the_metrics_of_the_set() {
 fn counts_stand_for_copies() {
     for (name, truth, detections) in cases() {
         let matched = Matched::new(&truth, &detections).unwrap();
+        let sized = Matched::with_sizes(&truth, &detections, &SizeBand::coco()).unwrap();
         for round in 0..5u32 {
             let counts: Vec<u32> =
                 (0..matched.images().len() as u32).map(|i| (i * 7 + round * 5 + i * i) % 4).collect();
             let (set, found) = repeated(&truth, &detections, matched.images(), &counts);
             let expected = evaluate(&set, &found).unwrap();
-            assert_equal(&format!("{name}, round {round}"), &matched.metrics(&counts), &expected);
+            let name = format!("{name}, round {round}");
+            assert_equal(&name, &matched.metrics(&counts), &expected);
+            assert_values(&name, &sized.values(&counts), &expected);
         }
     }
 }

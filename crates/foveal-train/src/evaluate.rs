@@ -134,8 +134,11 @@ impl Evaluator {
         if let Some(reason) = near_zero {
             progress.message(&format!("warning: {reason}"));
         }
-        let (images, left_out) = (sums.images, left_out.len());
-        Ok(Some(Evaluation { metrics, losses: sums.mean(&self.loss), images, left_out, detections }))
+        let (images, losses) = (sums.images, sums.mean(&self.loss));
+        let mut left_out_images: Vec<i64> = left_out.into_iter().collect();
+        left_out_images.sort_unstable();
+        let left_out = left_out_images.len();
+        Ok(Some(Evaluation { metrics, losses, images, left_out, left_out_images, detections }))
     }
 
     /// Compares the largest batch with the limits of the device.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use crate::analysis_args::AnalysisArgs;
 pub(crate) use crate::init_args::InitArgs;
 pub(crate) use crate::loss_args::{LossCommand, PriorArgs, ShareArgs, SuggestArgs};
 
@@ -154,6 +155,8 @@ pub(crate) struct EvalArgs {
     /// Data type of convolutions and feature maps
     #[arg(long, value_enum, value_name = "TYPE", default_value_t)]
     pub precision: InferencePrecision,
+    #[command(flatten)]
+    pub analysis: AnalysisArgs,
 }
 
 /// Arguments of `foveal score`.
@@ -171,6 +174,14 @@ pub(crate) struct ScoreArgs {
     /// Print the durations of reading and evaluating to stderr
     #[arg(long)]
     pub times: bool,
+    /// Folder of the images, for --crops and for --compare with a checkpoint or a run
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
+    /// Checkpoint that made the detections, of which --save writes a copy
+    #[arg(long, value_name = "FILE", requires = "save")]
+    pub checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub analysis: AnalysisArgs,
 }
 
 /// Arguments of `foveal predict`.

@@ -1,6 +1,7 @@
 //! foveal: trains, evaluates and runs dense object detectors from the command line.
 #![recursion_limit = "256"]
 
+mod analysis_args;
 mod args;
 mod chart;
 mod commands;

@@ -32,6 +32,8 @@ pub struct Evaluation {
     /// Number of images of the data set that were left out, because they could not be loaded. Their objects do not count
     /// as missed.
     pub left_out: usize,
+    /// Ids of these images, in ascending order.
+    pub left_out_images: Vec<i64>,
     /// All detections in COCO's results format, image by image in the order of the data set, the highest score of an
     /// image first.
     pub detections: Vec<CocoDetection>,

@@ -29,6 +29,9 @@ pub(super) fn run(args: &ExportArgs, common: &Common) -> Result<u8> {
     Files::new().read("checkpoint", [&args.checkpoint]).write("--output", [&args.output]).check()?;
     // Nothing is computed, so the weights stay on the host.
     let (checkpoint, _) = checkpoint::open(&args.checkpoint, &common.set, None, &Device::flex())?;
+    if !checkpoint.meta.class_thresholds.is_empty() {
+        note!("warning: the score thresholds of single classes are not exported; only eval.score_threshold is");
+    }
     output::create_parent(&args.output)?;
     match args.format {
         ExportFormat::Safetensors => weights(args, &checkpoint, Counters::LeftOut)?,

@@ -1,8 +1,10 @@
 //! The commands, one module each.
 
+mod analysis;
 mod anchors;
 mod bench;
 mod config;
+mod crops;
 mod data;
 mod detect;
 mod devices;
@@ -45,7 +47,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
     match command {
         Command::Train(args) => train::run(&args, &common),
         Command::Eval(args) => eval::run(&args, &common),
-        Command::Score(args) => score::run(&args),
+        Command::Score(args) => score::run(&args, &common),
         Command::Predict(args) => predict::run(&args, &common),
         Command::Import(args) => import::run(&args),
         Command::Init(args) => init::run(&args, &common),
