@@ -3,6 +3,7 @@
 use foveal_eval::Metrics;
 
 use super::{MeanLosses, StepRecord};
+use crate::config::BestBy;
 
 /// Report at the beginning of a training epoch (see [`Progress::epoch_start`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct EpochStart {
     pub steps: usize,
     /// Number of these steps that were made before, in a run that is resumed inside the epoch.
     pub done: usize,
+    /// Number of optimizer steps of the whole run, as far as it is known.
+    pub run_steps: u64,
 }
 
 /// Report of a finished evaluation on the validation set (see [`Progress::evaluation`]).
@@ -30,8 +33,14 @@ pub struct EvaluationReport<'a> {
     pub images: usize,
     /// Number of images of the validation set that were left out, because they could not be loaded.
     pub left_out: usize,
-    /// Whether the AP is the highest of all evaluations of the run so far.
+    /// Whether the evaluation is the best of the run so far, by `best_by`.
     pub best: bool,
+    /// The value by which evaluations are compared (`train.best_by`).
+    pub best_by: &'a BestBy,
+    /// This value; `None` if it is undefined.
+    pub value: Option<f64>,
+    /// The best value of the evaluations before this one; `None` if there was none.
+    pub best_before: Option<f64>,
     /// Duration of the evaluation in seconds.
     pub seconds: f64,
 }
@@ -56,6 +65,8 @@ pub trait Progress {
     /// Called after each optimizer step with its number, counted from 1. `_read` holds the mean losses since the last
     /// log line after every `train.log_every` steps, and is `None` in between.
     fn step(&mut self, _step: u64, _read: Option<&StepRecord>) {}
+    /// Called when `train.time_limit` has given the run another number of optimizer steps.
+    fn run_length(&mut self, _steps: u64) {}
     /// Called after the last step of an epoch, before checkpoints are written.
     fn epoch_end(&mut self) {}
     /// Called at the beginning of an evaluation with the number of its batches.

@@ -190,6 +190,11 @@ impl StepLog {
         self.unwritten() >= self.every
     }
 
+    /// Whether the losses of all steps were read from the device.
+    pub(crate) fn is_all_read(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// Number of steps that are in no line of the log yet.
     fn unwritten(&self) -> usize {
         self.read.unwritten() + self.pending.len()

@@ -12,6 +12,7 @@ use foveal_detector::{CheckpointMeta, ComputePrecision};
 
 use super::device::fits_on_device;
 use super::resume::{Resumed, resumed};
+use super::time::{self, TimeKeeper};
 use super::{Start, Trainer};
 use crate::config::RunConfig;
 use crate::device::is_host;
@@ -44,6 +45,7 @@ impl<'a> Trainer<'a> {
         progress: &'a mut dyn Progress,
         stop: &'a AtomicBool,
     ) -> Result<Self, TrainError> {
+        let begin = Instant::now();
         config.validate()?;
         let precision = config.train.precision;
         check_precision(precision, device)?;
@@ -52,6 +54,7 @@ impl<'a> Trainer<'a> {
 
         // Data, network and optimizer.
         let sets = Sets::open(config, run, progress)?;
+        config.train.best_by.check_class(sets.categories())?;
         let premises = premises(config, &sets, &device);
         let steps_per_epoch = premises.steps_per_epoch;
         let resume = match start {
@@ -74,9 +77,11 @@ impl<'a> Trainer<'a> {
         if let Some(kept) = run.write_config(config)? {
             progress.message(&format!("the earlier configuration is kept as {}", kept.display()));
         }
+        let saving = Instant::now();
         if resume.is_none() {
             session.save(run, None)?;
         }
+        let saving = saving.elapsed();
         let mut log = RunLog::open(run, log_end);
         log.warnings().iter().for_each(|warning| progress.message(&format!("warning: {warning}")));
 
@@ -88,6 +93,11 @@ impl<'a> Trainer<'a> {
         if !config.train.augments() {
             config.data.augment = AugmentConfig::off();
         }
+        let mut session = session;
+        session.meta.time_limit = time::kept(&config, session.meta.time_limit, steps_per_epoch, steps_per_epoch);
+        let keeper = |limit| TimeKeeper::new(&config, limit, session.meta.step, begin, saving);
+        let time = session.meta.time_limit.map(keeper);
+        config = time::limited(&config, &session.meta, steps_per_epoch).unwrap_or(config);
         if resume.is_none() {
             warn_of_warm_up(&config, steps_per_epoch, progress);
         }
@@ -119,6 +129,7 @@ impl<'a> Trainer<'a> {
             checkpoint,
             log,
             steps_per_epoch,
+            time,
         })
     }
 }
