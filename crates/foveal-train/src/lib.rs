@@ -36,14 +36,15 @@ pub use device::is_host;
 pub use error::{Phase, SavedState, TrainError};
 pub use evaluate::Evaluator;
 pub use fault::{DeviceFault, FaultKind};
+pub use foveal_image::RgbImage;
 pub use memory::{
     AutoBatch, Bound, DeviceLimits, DoesNotFit, InferenceCheck, Room, TooLarge, TrainingMemory, auto_batch,
 };
 pub use run::{
-    Best, EarlyStopEvent, EarlyStopRecord, EpochEvent, EpochRecord, EpochStart, Evaluated, Evaluation, EvaluationEvent,
-    EvaluationRecord, EvaluationReport, LogEnd, LogPosition, LossScaling, MeanLosses, NonFiniteEvent, NonFiniteRecord,
-    OverflowEvent, OverflowRecord, Premises, Progress, RunDir, RunLog, Silent, StateMeta, StepRecord, TimeLimit,
-    TimeLimitEvent, TimeLimitRecord, TrainState, Waiting,
+    Best, DrawnDetection, EarlyStopEvent, EarlyStopRecord, EpochEvent, EpochRecord, EpochStart, Evaluated, Evaluation,
+    EvaluationEvent, EvaluationRecord, EvaluationReport, LogEnd, LogPosition, LossScaling, MeanLosses, NonFiniteEvent,
+    NonFiniteRecord, OverflowEvent, OverflowRecord, Picture, Premises, Progress, RunDir, RunLog, Silent, StateMeta,
+    StepRecord, TimeLimit, TimeLimitEvent, TimeLimitRecord, TrainState, Waiting,
 };
 pub use step_clock::{StepClock, StepTiming};
 pub use train::{Outcome, Start, Summary, train};

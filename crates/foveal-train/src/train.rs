@@ -20,11 +20,13 @@ use crate::run::{
 use crate::session::Session;
 use crate::sets::Sets;
 use crate::update::{GradientOptions, learning_rate};
+use finished::EpochLines;
 use recover::AfterStep;
 use targets::{check_classes, normalizer};
 use time::TimeKeeper;
 
 mod device;
+mod finished;
 mod patience;
 mod recover;
 mod resume;
@@ -139,6 +141,8 @@ struct Trainer<'a> {
     steps_per_epoch: usize,
     /// Keeps the time of a run with `train.time_limit`.
     time: Option<TimeKeeper>,
+    /// The log lines of the epoch in progress.
+    lines: EpochLines,
     /// When the training state was saved last.
     saved: Instant,
     /// The step at which it was saved.
@@ -168,7 +172,8 @@ impl Trainer<'_> {
     fn run(&mut self) -> Result<Outcome, TrainError> {
         // If a run stopped between an epoch's last step and its evaluation, only the evaluation is redone.
         let trained = self.session.meta.epoch;
-        if self.is_evaluation_due(trained) && self.evaluated.epoch < trained && !self.evaluate(trained)? {
+        let missing = self.is_evaluation_due(trained) && self.evaluated.epoch < trained;
+        if missing && !self.evaluate(trained)? {
             return Ok(self.interrupted());
         }
         // Inside an epoch, where only its time limit ends a run with such an evaluation.
@@ -176,6 +181,7 @@ impl Trainer<'_> {
         if inside && self.evaluated.epoch <= trained && !self.evaluate(trained + 1)? {
             return Ok(self.interrupted());
         }
+        self.finish_epoch();
 
         while self.session.meta.epoch < self.config.train.epochs && !self.is_out_of_steps() && !self.has_lost_patience()
         {
@@ -189,6 +195,7 @@ impl Trainer<'_> {
             if (self.is_evaluation_due(epoch) || self.is_out_of_steps()) && !self.evaluate(epoch)? {
                 return Ok(self.interrupted());
             }
+            self.finish_epoch();
         }
         if self.has_lost_patience() {
             self.tell_of_early_stop();
@@ -284,11 +291,11 @@ impl Trainer<'_> {
     fn end_epoch(&mut self, epoch: usize, whole: bool, started: Instant) -> Result<(), TrainError> {
         // Waits for the device: reads the epoch's last steps that are not in a log line yet.
         if let Some(record) = self.step_log.read()? {
-            self.log.line(&record);
+            self.log.steps(&record);
         }
         self.progress.epoch_end();
         let (means, counts) = (self.step_log.epoch_means(), self.step_log.epoch_objects());
-        self.log.epoch(&EpochRecord {
+        let record = EpochRecord {
             event: EpochEvent::Epoch,
             epoch,
             step: self.session.meta.step,
@@ -302,7 +309,9 @@ impl Trainer<'_> {
             breakdown: self.step_log.epoch_breakdown(),
             loss_scale: self.step_log.scaling().map(|scaling| scaling.scale),
             skipped_steps: self.step_log.epoch_skipped(),
-        });
+        };
+        self.log.epoch(&record);
+        self.lines.epoch(&record);
         self.tell_log_warnings();
         self.sets.skipped.write()?;
 
@@ -436,7 +445,7 @@ impl Trainer<'_> {
         // ends the run here, if it was not found above; with a loss scale only the last of many does.
         let record = if self.step_log.is_due() { self.step_log.read()? } else { None };
         if let Some(record) = &record {
-            self.log.line(record);
+            self.log.steps(record);
             self.tell_log_warnings();
         }
         self.progress.step(self.session.meta.step, record.as_ref().and_then(StepLine::means));
@@ -470,6 +479,8 @@ impl Trainer<'_> {
 
         // The log, then the record that this epoch has been evaluated.
         self.log.evaluation(&record);
+        self.lines.evaluation(&record, best);
+        self.log_detections(&evaluation);
         self.tell_log_warnings();
         self.progress.evaluation(&EvaluationReport {
             epoch,

@@ -24,7 +24,7 @@ enum Effect {
 
 /// Settings that change neither the images that a run trains on nor, except for rounding, the weights. A key stands for
 /// its whole section. The file of `model.weights` is read only when a run begins.
-const HARMLESS: [&str; 24] = [
+const HARMLESS: [&str; 27] = [
     "bench",
     "data.max_image_bytes",
     "data.max_skipped",
@@ -39,7 +39,9 @@ const HARMLESS: [&str; 24] = [
     "train.best_by",
     "train.eval_every",
     "train.keep",
+    "train.log_classes_every",
     "train.log_every",
+    "train.log_images",
     "train.max_non_finite",
     "train.max_steps",
     "train.min_gain",
@@ -49,6 +51,7 @@ const HARMLESS: [&str; 24] = [
     "train.rewind_factor",
     "train.save_every",
     "train.step0_check",
+    "train.tensorboard",
 ];
 /// Settings that the saved network, optimizer or order of images depends on. A key stands for its whole section.
 const IMPOSSIBLE: [&str; 4] = ["categories", "model", "train.optimizer", "train.seed"];

@@ -2,6 +2,7 @@
 
 mod changes;
 mod evaluated;
+mod events;
 mod length;
 mod lock;
 mod log;
@@ -18,10 +19,11 @@ pub(crate) mod weight_report;
 
 pub(crate) use changes::compare;
 pub use evaluated::{Best, Evaluated, Waiting};
+pub use events::Picture;
 pub use length::TimeLimit;
 pub use log::{LogEnd, RunLog};
 pub use position::LogPosition;
-pub use progress::{EpochStart, EvaluationReport, Progress, Silent};
+pub use progress::{DrawnDetection, EpochStart, EvaluationReport, Progress, Silent};
 pub(crate) use records::StepLine;
 pub use records::{
     EarlyStopEvent, EarlyStopRecord, EpochEvent, EpochRecord, Evaluation, EvaluationEvent, EvaluationRecord,

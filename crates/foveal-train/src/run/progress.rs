@@ -1,8 +1,11 @@
 //! Progress reports of training and evaluation. The library itself prints nothing.
 
+use foveal_boxes::BBox;
 use foveal_eval::Metrics;
+use foveal_image::RgbImage;
+use serde_json::Value;
 
-use super::{MeanLosses, StepRecord};
+use super::{MeanLosses, Picture, StepRecord};
 use crate::config::BestBy;
 
 /// Report at the beginning of a training epoch (see [`Progress::epoch_start`]).
@@ -45,6 +48,19 @@ pub struct EvaluationReport<'a> {
     pub seconds: f64,
 }
 
+/// A detection in an image that is drawn (see [`Progress::draw`]).
+#[derive(Clone, Debug, PartialEq)]
+pub struct DrawnDetection {
+    /// The box in pixels of the image.
+    pub bbox: BBox,
+    /// Index of the class.
+    pub class: u32,
+    /// Name of the class.
+    pub name: String,
+    /// Score from 0 to 1.
+    pub score: f64,
+}
+
 /// Receives progress reports from training and evaluation. Every method does nothing by default, so that an
 /// implementation writes only those it needs.
 pub trait Progress {
@@ -75,6 +91,15 @@ pub trait Progress {
     fn evaluation_step(&mut self) {}
     /// Called by the training loop when an evaluation is finished and logged.
     fn evaluation(&mut self, _report: &EvaluationReport<'_>) {}
+    /// Draws detections, the highest score first, on an image of the validation set, for the event file. `None` if this
+    /// receiver cannot draw.
+    fn draw(&mut self, _image: &RgbImage, _detections: &[DrawnDetection]) -> Option<Picture> {
+        None
+    }
+    /// Called when an epoch is finished, and evaluated where that is due, with a JSON object: `run` is the path of the run
+    /// folder, `epoch` the line of the epoch in `log.jsonl`, `evaluation` that of its evaluation or null, and `best`
+    /// whether that is the best so far. `epoch` is null if it was trained before the run was resumed.
+    fn epoch_finished(&mut self, _json: &Value) {}
 }
 
 /// A [`Progress`] that ignores all reports.

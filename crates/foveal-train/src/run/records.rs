@@ -83,6 +83,28 @@ pub struct StepRecord {
     pub skipped_steps: Option<usize>,
 }
 
+impl StepRecord {
+    /// The numbers of the line with the names that they have in JSON, without the breakdown of the class loss.
+    pub(super) fn scalars(&self) -> Vec<(&'static str, f64)> {
+        let mut scalars = vec![
+            ("lr", self.lr),
+            ("loss", self.loss),
+            ("class_loss", self.class_loss),
+            ("box_loss", self.box_loss),
+            ("positives", self.positives),
+            ("positive_loss", self.positive_loss),
+            ("negative_loss", self.negative_loss),
+            ("positive_share", self.positive_share),
+            ("grad_norm", self.grad_norm),
+            ("images_per_second", self.images_per_second),
+            ("data_wait", self.data_wait),
+        ];
+        scalars.extend(self.loss_scale.map(|scale| ("loss_scale", scale)));
+        scalars.extend(self.skipped_steps.map(|steps| ("skipped_steps", steps as f64)));
+        scalars
+    }
+}
+
 /// A line of `log.jsonl` in place of a [`StepRecord`], if every step of the line was left out because its values
 /// overflowed (`train.precision = "f16"`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -112,7 +112,7 @@ impl Trainer<'_> {
         self.session = Session::resume(&self.config, self.sets.categories().len(), &self.device, &path, state)?;
         self.session.save(self.run, position)?;
         (self.saved, self.saved_step) = (Instant::now(), self.session.meta.step);
-        self.log = RunLog::open(self.run, log_end);
+        self.log = RunLog::open(self.run, log_end, self.config.train.tensorboard);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use foveal_data::{AugmentConfig, epoch_len};
 use foveal_detector::{CheckpointMeta, ComputePrecision};
 
 use super::device::fits_on_device;
+use super::finished::EpochLines;
 use super::resume::{Resumed, resumed};
 use super::time::{self, TimeKeeper};
 use super::{Start, Trainer};
@@ -82,7 +83,7 @@ impl<'a> Trainer<'a> {
             session.save(run, None)?;
         }
         let saving = saving.elapsed();
-        let mut log = RunLog::open(run, log_end);
+        let mut log = RunLog::open(run, log_end, config.train.tensorboard);
         log.warnings().iter().for_each(|warning| progress.message(&format!("warning: {warning}")));
 
         // Settings that depend on the training set.
@@ -110,7 +111,8 @@ impl<'a> Trainer<'a> {
         checkpoint.loss = Some(serde_json::to_value(&config.loss).expect("plain data is JSON"));
         let evaluator = Evaluator::new(&config, model, Arc::clone(&sets.val), &device).with_precision(precision);
         Ok(Self {
-            step_log: StepLog::new(log_every(&config, &device), session.meta.loss_scaling),
+            step_log: StepLog::new(log_every(&config, &device), session.meta.loss_scaling)
+                .with_classes_every(config.train.log_classes_every, channels),
             tuned: is_host(&device),
             phase: Phase::Step(session.meta.step + 1),
             check_first_loss: config.train.step0_check && session.new_class_head,
@@ -130,6 +132,7 @@ impl<'a> Trainer<'a> {
             log,
             steps_per_epoch,
             time,
+            lines: EpochLines::default(),
         })
     }
 }

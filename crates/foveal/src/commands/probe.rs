@@ -46,6 +46,7 @@ pub(super) fn time(
     let settings = &mut config.train;
     (settings.lr, settings.epochs, settings.max_steps) = (LR, EPOCHS, 0);
     (settings.eval_every, settings.keep) = (0, 0);
+    (settings.time_limit, settings.patience, settings.tensorboard) = (0.0, 0, false);
     let stop = AtomicBool::new(false);
     let mut clock = Clock::new(&config, interrupted, &stop);
     let outcome = train(&config, device, &run, Start::New, &mut clock, &stop)?;

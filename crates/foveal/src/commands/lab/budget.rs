@@ -240,7 +240,7 @@ fn fingerprint(config: &RunConfig) -> Result<Value> {
 /// because a lab compares the last weights.
 fn fit(config: &mut RunConfig, steps: u64, steps_per_epoch: usize) {
     config.fit_to_steps(steps, steps_per_epoch, config.train.epochs as f64);
-    config.train.eval_every = 0;
+    (config.train.eval_every, config.train.time_limit) = (0, 0.0);
 }
 
 #[cfg(test)]
