@@ -18,8 +18,8 @@ const fn examples(command: &'static str, first: [&'static str; 2], second: [&'st
     Examples { command, lines: [first, second] }
 }
 
-/// The examples of all commands that do something.
-const ALL: [Examples; 25] = [
+/// The examples of all commands and subcommands, and of the program itself.
+const ALL: [Examples; 29] = [
     examples(
         "init",
         ["foveal init --train train.json --images images", "Hold out a fifth of the images, and write mine.toml"],
@@ -90,6 +90,32 @@ const ALL: [Examples; 25] = [
         "bench",
         ["foveal bench mine.toml", "Time training steps and inference on the default device"],
         ["foveal bench mine.toml --only data", "Time the loading of the training set"],
+    ),
+    examples(
+        "data",
+        ["foveal data check mine.toml", "Check both data sets of a configuration"],
+        ["foveal data stats mine.toml", "Count images, objects and classes"],
+    ),
+    examples(
+        "data convert",
+        [
+            "foveal data convert voc VOC2007 --split trainval --out train.json",
+            "Convert a list of images with their annotations",
+        ],
+        [
+            "foveal data convert voc VOC2007 --split test --classes cat,dog --out test.json",
+            "Convert the objects of two classes",
+        ],
+    ),
+    examples(
+        "anchors",
+        ["foveal anchors coverage mine.toml", "Measure how well the anchors fit the training set"],
+        ["foveal anchors coverage mine.toml --split val", "Measure it on the validation set"],
+    ),
+    examples(
+        "loss",
+        ["foveal loss suggest mine.toml", "Propose settings of the class loss for a data set"],
+        ["foveal loss share --gamma 1 --draw curves.svg", "Draw the curves of a focal loss with another gamma"],
     ),
     examples(
         "data check",
@@ -219,21 +245,19 @@ pub(crate) fn parse<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item
 mod tests {
     use super::*;
 
-    /// The names of all commands without subcommands.
-    fn leaves(command: &clap::Command, names: &str, into: &mut Vec<String>) {
+    /// The names of all commands and subcommands.
+    fn list(command: &clap::Command, names: &str, into: &mut Vec<String>) {
         for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
             let names = format!("{names} {}", inner.get_name()).trim().to_owned();
-            match inner.has_subcommands() {
-                true => leaves(inner, &names, into),
-                false => into.push(names),
-            }
+            list(inner, &names, into);
+            into.push(names);
         }
     }
 
     #[test]
     fn every_command_has_two_examples_that_can_be_run() {
         let mut all = Vec::new();
-        leaves(&command(), "", &mut all);
+        list(&command(), "", &mut all);
         for names in &all {
             assert!(ALL.iter().any(|examples| examples.command == names), "{names}: expected examples");
         }
