@@ -23,8 +23,6 @@ use std::process::ExitCode;
 
 use foveal_base::printable;
 
-use args::Cli;
-
 /// Keeps freed buffers for reuse by the next step instead of returning them to the operating system.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -228,11 +228,11 @@ fn kept_events(lines: &[&[u8]], end: LogEnd) -> Kept {
 /// Whether a line of the log is kept on resume: a line about steps up to the step of `end`, about a finished epoch, or
 /// about an evaluation up to the last one.
 fn is_known(line: &[u8], end: LogEnd) -> bool {
-    let Ok(line) = serde_json::from_slice::<serde_json::Value>(line) else { return false };
-    let number = |key: &str| line.get(key).and_then(serde_json::Value::as_u64);
+    let Ok(line) = serde_json::from_slice::<Value>(line) else { return false };
+    let number = |key: &str| line.get(key).and_then(Value::as_u64);
     let (Some(step), epoch) = (number("step"), number("epoch")) else { return false };
     let up_to = |last: usize| epoch.is_none_or(|epoch| epoch <= last as u64);
-    match line.get("event").and_then(serde_json::Value::as_str) {
+    match line.get("event").and_then(Value::as_str) {
         Some("evaluation") => up_to(end.evaluated),
         Some("epoch") => up_to(end.epoch),
         _ => step <= end.step,
