@@ -16,8 +16,7 @@ fn a_command_gets_each_epoch_and_is_never_taken_from_a_run() {
     let place = Workplace::new();
     let command = "train.on_epoch='cat >> epochs.jsonl; echo printed'";
     let train = ["train", "tiny.toml", "--out", "run", "--set", "train.epochs=2", "--set", "train.eval_every=2"];
-    let run = place.run(&[&train[..], &["--set", command]].concat());
-    run.succeeds();
+    let run = place.run(&[&train[..], &["--set", command]].concat()).succeeds();
     // Its output is not that of foveal.
     assert!(!run.stdout.contains("printed") && run.stderr.contains("printed"), "{}", run.stderr);
     let epochs = lines(&place, "epochs.jsonl");
@@ -41,27 +40,23 @@ fn a_command_gets_each_epoch_and_is_never_taken_from_a_run() {
     let planted = text.replace("[train]\n", "[train]\non_epoch = \"touch planted\"\n");
     place.write("run/config.toml", planted);
     let resume = ["train", "run/config.toml", "--out", "run", "--resume", "--set", "train.epochs=3"];
-    let run = place.run(&resume);
-    run.succeeds();
+    let run = place.run(&resume).succeeds();
     assert!(run.stderr.contains("config.toml: train.on_epoch is left out"), "{}", run.stderr);
     assert!(!place.path("planted").exists() && lines(&place, "epochs.jsonl").len() == 2);
 
     // A command that fails does not end a run.
-    let run = place.run(&["train", "tiny.toml", "--out", "other", "--set", "train.on_epoch=exit 3"]);
-    run.succeeds();
+    let run = place.run(&["train", "tiny.toml", "--out", "other", "--set", "train.on_epoch=exit 3"]).succeeds();
     assert!(run.stderr.contains("warning: train.on_epoch: the command \"exit 3\" failed with "), "{}", run.stderr);
 }
 
 #[test]
 fn a_quiet_run_prints_only_its_result() {
     let place = Workplace::new();
-    let run = place.run(&["train", "tiny.toml", "--out", "run", "--quiet"]);
-    run.succeeds();
+    let run = place.run(&["train", "tiny.toml", "--out", "run", "--quiet"]).succeeds();
     let others: Vec<&str> = run.stderr.lines().filter(|line| !line.starts_with("warning: ")).collect();
     assert!(others.is_empty() && run.stdout.contains("Average Precision"), "{others:?} {}", run.stdout);
     assert!(place.path("run/events.out.tfevents.foveal").is_file());
-    let run = place.run(&["train", "tiny.toml", "--out", "none", "-q", "--set", "train.tensorboard=false"]);
-    run.succeeds();
+    let run = place.run(&["train", "tiny.toml", "--out", "none", "-q", "--set", "train.tensorboard=false"]).succeeds();
     assert!(!place.path("none/events.out.tfevents.foveal").exists());
     // Errors remain.
     place.run(&["train", "missing.toml", "--quiet"]).fails(1, &["error: ", "missing.toml"]);
@@ -70,8 +65,7 @@ fn a_quiet_run_prints_only_its_result() {
 #[test]
 fn an_evaluation_is_followed_by_a_table_with_the_changes() {
     let place = Workplace::new();
-    let run = place.run(&["train", "tiny.toml", "--out", "run", "--set", "train.epochs=2"]);
-    run.succeeds();
+    let run = place.run(&["train", "tiny.toml", "--out", "run", "--set", "train.epochs=2"]).succeeds();
     let losses: Vec<Vec<&str>> = run
         .stderr
         .lines()
@@ -97,15 +91,13 @@ fn a_class_that_is_not_in_the_data_cannot_choose_the_best_checkpoint() {
 #[test]
 fn the_doctor_describes_the_machine_and_shells_get_scripts() {
     let place = Workplace::new();
-    let doctor = place.run(&["doctor", "--json", "doctor.json"]);
-    doctor.succeeds();
+    let doctor = place.run(&["doctor", "--json", "doctor.json"]).succeeds();
     let found = place.json("doctor.json");
     assert_eq!(found["version"], env!("CARGO_PKG_VERSION"));
     assert!(found["threads"] == 2 && found["advice"].is_array(), "{found}");
     let flex = found["devices"].as_array().unwrap().iter().find(|device| device["device"] == "flex").unwrap();
     assert_eq!(flex["test"]["result"], "passed");
-    let script = place.run(&["completions", "bash"]);
-    script.succeeds();
+    let script = place.run(&["completions", "bash"]).succeeds();
     assert!(script.stdout.contains("complete ") && script.stdout.contains("doctor"));
     place.run(&["completions", "csh"]).fails(2, &["csh", "zsh"]);
 }
