@@ -96,6 +96,9 @@ impl<'a> Trainer<'a> {
         }
         let mut session = session;
         session.meta.time_limit = time::kept(&config, session.meta.time_limit, steps_per_epoch, steps_per_epoch);
+        if let (Some(_), Some(limit)) = (resume, session.meta.time_limit) {
+            progress.message(&time::resumed_text(&limit));
+        }
         let keeper = |limit| TimeKeeper::new(&config, limit, session.meta.step, begin, saving);
         let time = session.meta.time_limit.map(keeper);
         config = time::limited(&config, &session.meta, steps_per_epoch).unwrap_or(config);

@@ -55,6 +55,16 @@ pub(super) fn kept(config: &RunConfig, saved: Option<TimeLimit>, before: usize, 
     (minutes > 0.0).then_some(TimeLimit { minutes, steps, ..limit })
 }
 
+/// What a resumed run says about its time limit.
+pub(super) fn resumed_text(limit: &TimeLimit) -> String {
+    let TimeLimit { minutes, seconds, steps } = limit;
+    let steps = match steps {
+        Some(steps) => format!("the run goes on to step {steps}"),
+        None => "the number of steps is not limited yet".to_owned(),
+    };
+    format!("train.time_limit: {seconds:.0} s of {minutes} minutes are used; {steps}")
+}
+
 /// The configuration of a run that its time limit has shortened; `None` if it has not.
 pub(super) fn limited(config: &RunConfig, meta: &StateMeta, steps_per_epoch: usize) -> Option<RunConfig> {
     let steps = meta.time_limit?.steps?;
