@@ -59,10 +59,9 @@ impl Console {
         }
     }
 
-    /// The same console, which runs a command of the shell after each epoch.
-    #[must_use]
-    pub(crate) fn with_command(self, on_epoch: Option<String>) -> Self {
-        Self { on_epoch, ..self }
+    /// Sets the command of the shell that runs after each epoch.
+    pub(crate) fn run_on_epoch(&mut self, command: Option<String>) {
+        self.on_epoch = command;
     }
 
     /// Takes over the earlier evaluations of a run that goes on, from its `metrics.csv`.

@@ -33,7 +33,8 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
         take_batch(&mut config, &picked.device)?;
     }
     let stop = interrupt::flag()?;
-    let mut console = Console::new().with_command(config.train.on_epoch.take());
+    let mut console = Console::new();
+    console.run_on_epoch(config.train.on_epoch.take());
     let run = folder(args, &config, &console)?;
     if args.auto_batch && args.resume {
         if run.has_state() {
