@@ -56,7 +56,7 @@ fn a_quiet_run_prints_only_its_result() {
     let others: Vec<&str> = run.stderr.lines().filter(|line| !line.starts_with("warning: ")).collect();
     assert!(others.is_empty() && run.stdout.contains("Average Precision"), "{others:?} {}", run.stdout);
     assert!(place.path("run/events.out.tfevents.foveal").is_file());
-    let run = place.run(&["train", "tiny.toml", "--out", "none", "-q", "--set", "train.tensorboard=false"]).succeeds();
+    place.run(&["train", "tiny.toml", "--out", "none", "-q", "--set", "train.tensorboard=false"]).succeeds();
     assert!(!place.path("none/events.out.tfevents.foveal").exists());
     // Errors remain.
     place.run(&["train", "missing.toml", "--quiet"]).fails(1, &["error: ", "missing.toml"]);
@@ -91,7 +91,7 @@ fn a_class_that_is_not_in_the_data_cannot_choose_the_best_checkpoint() {
 #[test]
 fn the_doctor_describes_the_machine_and_shells_get_scripts() {
     let place = Workplace::new();
-    let doctor = place.run(&["doctor", "--json", "doctor.json"]).succeeds();
+    place.run(&["doctor", "--json", "doctor.json"]).succeeds();
     let found = place.json("doctor.json");
     assert_eq!(found["version"], env!("CARGO_PKG_VERSION"));
     assert!(found["threads"] == 2 && found["advice"].is_array(), "{found}");
