@@ -15,6 +15,8 @@ from pathlib import Path
 
 # The fields of log.jsonl that are documented as timings: they differ between runs.
 TIMINGS = ("images_per_second", "data_wait", "seconds")
+# The file that TensorBoard reads.
+EVENTS = "events.out.tfevents.foveal"
 # The files of the folder state/ that depend on the last step alone.
 ENDS = ("state/last.safetensors", "state/evaluated.json")
 # Exit code of a training that was stopped by a signal and saved its state.
@@ -116,7 +118,7 @@ class Training:
             # Which earlier state is kept depends on the time. A lock has no content that matters.
             if "lock" in name or name.startswith("state/") and name not in ENDS:
                 continue
-            content = timeless if name == "log.jsonl" else Path.read_bytes
+            content = {"log.jsonl": timeless, EVENTS: timeless_events}.get(name, Path.read_bytes)
             if content(run / name) != content(self.whole / name):
                 found.append(f"{run / name} differs from {self.whole / name}")
         return found
@@ -145,6 +147,43 @@ def timeless(path):
     """The records of a log without their timings, as text, so that equal means equal in every digit."""
     records = [json.loads(line) for line in path.read_text().splitlines()]
     return [json.dumps({k: v for k, v in record.items() if k not in TIMINGS}) for record in records]
+
+
+def timeless_events(path):
+    """The summaries of an event file with their steps, without the timings and the time of each event."""
+    data, found = path.read_bytes(), []
+    while data:
+        # A record: its length in 8 bytes, a checksum in 4, the event, and a checksum in 4.
+        length = int.from_bytes(data[:8], "little")
+        event, data = dict(fields(data[12:12 + length])), data[16 + length:]
+        for _, value in fields(event.get(5, b"")):
+            tag = dict(fields(value))[1].decode()
+            if tag.removeprefix("train/") not in TIMINGS:
+                found.append((event.get(2, 0), value))
+    return found
+
+
+def fields(message):
+    """The fields of a message in the format of protocol buffers: their numbers with their integers or bytes."""
+    place = 0
+
+    def varint():
+        nonlocal place
+        value, shift = 0, 0
+        while True:
+            byte = message[place]
+            place, value, shift = place + 1, value | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                return value
+
+    while place < len(message):
+        key = varint()
+        if key & 7 == 0:
+            yield key >> 3, varint()
+            continue
+        length = {1: 8, 5: 4}.get(key & 7) or varint()
+        yield key >> 3, message[place:place + length]
+        place += length
 
 
 def last_step(run):

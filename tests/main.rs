@@ -12,6 +12,7 @@ mod images;
 mod init;
 mod kept_runs;
 mod lab;
+mod logs;
 mod loss;
 mod names;
 mod outputs;

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use foveal_anchors::MatcherConfig;
 use foveal_coco::{CocoDetection, bbox_to_xywh};
 use foveal_criterion::{LossConfig, Normalizer, NormalizerKind};
-use foveal_data::{Batch, DataConfig, Dataset, ImageInfo, LoaderOptions, Skipped, loader};
+use foveal_data::{Batch, DataConfig, Dataset, ImageInfo, Loader, LoaderOptions, Skipped, loader};
 use foveal_detector::{
     ComputePrecision, Detection, ImageFrame, ModelConfig, NonFiniteOutput, RetinaNet, image_tensor, postprocess_with,
 };
@@ -77,54 +78,21 @@ impl Evaluator {
         stop: &AtomicBool,
     ) -> Result<Option<Evaluation>, TrainError> {
         self.fits_on_device()?;
-        let options = LoaderOptions {
-            batch_size: self.eval.batch_size,
-            seed: 0,
-            training: false,
-            anchors: self.model.anchors.clone(),
-            matcher: self.matcher,
-            first: 0,
-            epochs: None,
-        };
-        let batches = loader(Arc::clone(&self.dataset), &self.data, options, 0);
+        let batches = self.batches();
         progress.evaluation_start(batches.batches());
-        let (mut sums, mut detections, mut left_out) = (LossSums::default(), Vec::new(), HashSet::new());
+        let (mut found, mut left_out) = (Found::default(), HashSet::new());
         for batch in batches {
-            let Batch { images, mut targets, info, skipped, .. } = batch?;
+            let mut batch = batch?;
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            self.leave_out(skipped, &mut left_out, progress)?;
-            if info.is_empty() {
-                progress.evaluation_step();
-                continue;
+            self.leave_out(std::mem::take(&mut batch.skipped), &mut left_out, progress)?;
+            if !batch.info.is_empty() {
+                self.detect(network, batch, &mut found)?;
             }
-
-            let frames: Vec<ImageFrame> = info.iter().map(|info| info.frame).collect();
-            let (height, width) = (images.height(), images.width());
-            let dense = network.forward(self.precision.cast(image_tensor(images, &self.device)));
-            let anchors = self.model.anchor_boxes(height, width, &dense.grids);
-            let channels = self.model.class_channels.as_ref();
-            if let Some(channels) = channels {
-                channels.retarget(&mut targets);
-            }
-            let normalizer = match self.loss.normalizer {
-                NormalizerKind::Batch | NormalizerKind::Ema => Normalizer::Positives(1),
-                NormalizerKind::PerImage => Normalizer::Images(1),
-            };
-            let losses = self.loss.forward(dense.logits.clone(), dense.deltas.clone(), &targets, normalizer);
-
-            // Waits for the device once, to read what the detections need together with both losses.
-            let scalars = [losses.class, losses.boxes];
-            let (found, [class, boxes]) =
-                postprocess_with(&dense, &anchors, &frames, &self.eval.post(), channels, scalars)
-                    .map_err(|error| self.non_finite(&error, &info))?;
-            for (found, info) in found.into_iter().zip(&info) {
-                detections.extend(found.iter().map(|d| self.as_coco(d, info.image_id)));
-            }
-            sums.add(class, boxes, losses.positives, targets.len());
             progress.evaluation_step();
         }
+        let Found { sums, detections } = found;
         // The objects of images that could not be loaded do not count as missed.
         let truth = match left_out.is_empty() {
             true => Cow::Borrowed(self.dataset.coco()),
@@ -139,6 +107,86 @@ impl Evaluator {
         left_out_images.sort_unstable();
         let left_out = left_out_images.len();
         Ok(Some(Evaluation { metrics, losses, images, left_out, left_out_images, detections }))
+    }
+
+    /// Evaluates `network` on the first images until `seconds` seconds have passed and three batches are done, and returns
+    /// how long the whole data set is expected to take, in seconds. Images that cannot be loaded are left out, and the
+    /// results are dropped.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] when an image cannot be loaded, [`TrainError::NonFiniteOutput`] when the network's output for
+    /// an image is NaN or infinite, [`TrainError::Eval`] when the detections cannot be evaluated.
+    pub(crate) fn time(&self, network: &RetinaNet, seconds: f64) -> Result<f64, TrainError> {
+        const FEWEST: usize = 3;
+        let batches = self.batches();
+        let total = batches.batches();
+        let mut found = Found::default();
+        let mut seen = HashSet::new();
+        // The first batch waits for the first images, and on a GPU its kernels are tuned.
+        let (begun, mut first, mut done) = (Instant::now(), Duration::ZERO, 0);
+        for batch in batches {
+            let batch = batch?;
+            seen.extend(batch.info.iter().map(|info| info.image_id));
+            if !batch.info.is_empty() {
+                self.detect(network, batch, &mut found)?;
+            }
+            done += 1;
+            if done == 1 {
+                first = begun.elapsed();
+            }
+            if done >= FEWEST && begun.elapsed().as_secs_f64() >= seconds {
+                break;
+            }
+        }
+        let others = (begun.elapsed() - first).as_secs_f64();
+        let batch = if done > 1 { others / (done - 1) as f64 } else { first.as_secs_f64() };
+        let begun = Instant::now();
+        let rest = self.dataset.records().iter().map(|record| record.image_id).filter(|id| !seen.contains(id));
+        foveal_eval::score(&self.dataset.coco_without(&rest.collect()), &found.detections)?;
+        let images = (self.dataset.len() as f64 / seen.len().max(1) as f64).max(1.0);
+        Ok(batch * total as f64 + begun.elapsed().as_secs_f64() * images)
+    }
+
+    /// The batches of the data set.
+    fn batches(&self) -> Loader {
+        let options = LoaderOptions {
+            batch_size: self.eval.batch_size,
+            seed: 0,
+            training: false,
+            anchors: self.model.anchors.clone(),
+            matcher: self.matcher,
+            first: 0,
+            epochs: None,
+        };
+        loader(Arc::clone(&self.dataset), &self.data, options, 0)
+    }
+
+    /// Adds the losses and detections of a batch, which has at least one image, to `into`.
+    fn detect(&self, network: &RetinaNet, batch: Batch, into: &mut Found) -> Result<(), TrainError> {
+        let Batch { images, mut targets, info, .. } = batch;
+        let frames: Vec<ImageFrame> = info.iter().map(|info| info.frame).collect();
+        let (height, width) = (images.height(), images.width());
+        let dense = network.forward(self.precision.cast(image_tensor(images, &self.device)));
+        let anchors = self.model.anchor_boxes(height, width, &dense.grids);
+        let channels = self.model.class_channels.as_ref();
+        if let Some(channels) = channels {
+            channels.retarget(&mut targets);
+        }
+        let normalizer = match self.loss.normalizer {
+            NormalizerKind::Batch | NormalizerKind::Ema => Normalizer::Positives(1),
+            NormalizerKind::PerImage => Normalizer::Images(1),
+        };
+        let losses = self.loss.forward(dense.logits.clone(), dense.deltas.clone(), &targets, normalizer);
+
+        // Waits for the device once, to read what the detections need together with both losses.
+        let scalars = [losses.class, losses.boxes];
+        let (found, [class, boxes]) = postprocess_with(&dense, &anchors, &frames, &self.eval.post(), channels, scalars)
+            .map_err(|error| self.non_finite(&error, &info))?;
+        for (found, info) in found.into_iter().zip(&info) {
+            into.detections.extend(found.iter().map(|d| self.as_coco(d, info.image_id)));
+        }
+        into.sums.add(class, boxes, losses.positives, targets.len());
+        Ok(())
     }
 
     /// Compares the largest batch with the limits of the device.
@@ -197,6 +245,13 @@ impl Evaluator {
             score: f64::from(d.score),
         }
     }
+}
+
+/// What the batches of an evaluation gave so far.
+#[derive(Default)]
+struct Found {
+    sums: LossSums,
+    detections: Vec<CocoDetection>,
 }
 
 /// Sums of the losses over the data set, before they are divided by the normalizer.

@@ -18,6 +18,7 @@ mod pass;
 mod run;
 mod session;
 mod sets;
+mod step_clock;
 #[cfg(test)]
 mod testing;
 mod train;
@@ -28,19 +29,24 @@ pub use blackbox::{
     BatchTrace, BlackBox, Finding, LayerRecord, LossPart, Number, RecordedBatch, RecordedImage, RecordedNormalizer,
     ReplacedImage, Replay, Report, StepLosses,
 };
-pub use config::{BenchConfig, EvalConfig, NonFinitePolicy, OptimizerKind, RunConfig, ScheduleKind, TrainConfig};
+pub use config::{
+    BenchConfig, BestBy, EvalConfig, NonFinitePolicy, OptimizerKind, RunConfig, ScheduleKind, TrainConfig,
+};
 pub use device::is_host;
 pub use error::{Phase, SavedState, TrainError};
 pub use evaluate::Evaluator;
 pub use fault::{DeviceFault, FaultKind};
+pub use foveal_image::RgbImage;
 pub use memory::{
     AutoBatch, Bound, DeviceLimits, DoesNotFit, InferenceCheck, Room, TooLarge, TrainingMemory, auto_batch,
 };
 pub use run::{
-    Best, EpochEvent, EpochRecord, EpochStart, Evaluated, Evaluation, EvaluationEvent, EvaluationRecord,
-    EvaluationReport, LogEnd, LogPosition, LossScaling, MeanLosses, NonFiniteEvent, NonFiniteRecord, OverflowEvent,
-    OverflowRecord, Premises, Progress, RunDir, RunLog, Silent, StateMeta, StepRecord, TrainState,
+    Best, DrawnDetection, EarlyStopEvent, EarlyStopRecord, EpochEvent, EpochRecord, EpochStart, Evaluated, Evaluation,
+    EvaluationEvent, EvaluationRecord, EvaluationReport, LogEnd, LogPosition, LossScaling, MeanLosses, NonFiniteEvent,
+    NonFiniteRecord, OverflowEvent, OverflowRecord, Picture, Premises, Progress, RunDir, RunLog, Silent, StateMeta,
+    StepRecord, TimeLimit, TimeLimitEvent, TimeLimitRecord, TrainState, Waiting,
 };
+pub use step_clock::{StepClock, StepTiming};
 pub use train::{Outcome, Start, Summary, train};
 pub use update::{
     Clipping, Ema, Grads, Optimizer, ParamTensor, ParamTensors, Rule, clip_factor, from_host, learning_rate, to_host,

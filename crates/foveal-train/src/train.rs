@@ -20,16 +20,21 @@ use crate::run::{
 use crate::session::Session;
 use crate::sets::Sets;
 use crate::update::{GradientOptions, learning_rate};
+use finished::EpochLines;
 use recover::AfterStep;
 use targets::{check_classes, normalizer};
+use time::TimeKeeper;
 
 mod device;
+mod finished;
+mod patience;
 mod recover;
 mod resume;
 mod setup;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod time;
 
 pub(crate) use setup::{check_precision, log_every};
 
@@ -37,7 +42,8 @@ pub(crate) use setup::{check_precision, log_every};
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "there is one value in a run")]
 pub enum Outcome {
-    /// All epochs are done, or `train.max_steps` was reached.
+    /// All epochs are done, `train.max_steps` or `train.time_limit` was reached, or there was no gain any more
+    /// (`train.patience`).
     Finished(Summary),
     /// The run was stopped from outside. It can be resumed from its training state, which holds all steps.
     Interrupted {
@@ -63,7 +69,7 @@ pub enum Start {
 /// The result of a finished run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
-    /// The evaluation with the highest AP, including those before a resume; `None` if the run was never evaluated.
+    /// The best evaluation by `train.best_by`, including those before a resume; `None` if none had a defined value.
     pub best: Option<Best>,
     /// The last evaluation that this call of [`train`] made; `None` if it made none.
     pub evaluation: Option<Evaluation>,
@@ -133,6 +139,10 @@ struct Trainer<'a> {
     log: RunLog,
     step_log: StepLog,
     steps_per_epoch: usize,
+    /// Keeps the time of a run with `train.time_limit`.
+    time: Option<TimeKeeper>,
+    /// The log lines of the epoch in progress.
+    lines: EpochLines,
     /// When the training state was saved last.
     saved: Instant,
     /// The step at which it was saved.
@@ -157,15 +167,24 @@ enum EpochEnd {
 }
 
 impl Trainer<'_> {
-    /// Trains epoch by epoch until all epochs are done, `train.max_steps` is reached, or `stop` is set.
+    /// Trains epoch by epoch until all epochs are done, `train.max_steps` or `train.time_limit` is reached, there is no gain
+    /// any more (`train.patience`), or `stop` is set.
     fn run(&mut self) -> Result<Outcome, TrainError> {
         // If a run stopped between an epoch's last step and its evaluation, only the evaluation is redone.
         let trained = self.session.meta.epoch;
-        if self.is_evaluation_due(trained) && self.evaluated.epoch < trained && !self.evaluate(trained)? {
+        let missing = self.is_evaluation_due(trained) && self.evaluated.epoch < trained;
+        if missing && !self.evaluate(trained)? {
             return Ok(self.interrupted());
         }
+        // Inside an epoch, where only its time limit ends a run with such an evaluation.
+        let inside = self.is_out_of_time() && self.session.meta.epoch_steps > 0;
+        if inside && self.evaluated.epoch <= trained && !self.evaluate(trained + 1)? {
+            return Ok(self.interrupted());
+        }
+        self.finish_epoch();
 
-        while self.session.meta.epoch < self.config.train.epochs && !self.is_out_of_steps() {
+        while self.session.meta.epoch < self.config.train.epochs && !self.is_out_of_steps() && !self.has_lost_patience()
+        {
             let epoch = self.session.meta.epoch + 1;
             self.drop_provisional_best()?;
             match self.epoch(epoch)? {
@@ -176,6 +195,10 @@ impl Trainer<'_> {
             if (self.is_evaluation_due(epoch) || self.is_out_of_steps()) && !self.evaluate(epoch)? {
                 return Ok(self.interrupted());
             }
+            self.finish_epoch();
+        }
+        if self.has_lost_patience() {
+            self.tell_of_early_stop();
         }
         let (best, evaluation) = (self.evaluated.best, self.evaluation.take());
         let (step, loss_scaling) = (self.session.meta.step, self.session.loss_scaling());
@@ -211,6 +234,7 @@ impl Trainer<'_> {
             epochs: self.config.train.epochs,
             steps: self.steps_per_epoch,
             done: self.session.meta.epoch_steps as usize,
+            run_steps: self.run_steps(),
         });
 
         // Steps. All batches of an update are loaded first, because its normalizer is the sum of their positives.
@@ -227,6 +251,7 @@ impl Trainer<'_> {
             if !group.is_empty() && self.step(epoch, group)? == AfterStep::Rewound {
                 return Ok(EpochEnd::Rewound);
             }
+            self.keep_time(epoch)?;
             self.session.meta.batch = batches.position();
             if self.is_save_due() {
                 self.save_inside_epoch()?;
@@ -266,11 +291,11 @@ impl Trainer<'_> {
     fn end_epoch(&mut self, epoch: usize, whole: bool, started: Instant) -> Result<(), TrainError> {
         // Waits for the device: reads the epoch's last steps that are not in a log line yet.
         if let Some(record) = self.step_log.read()? {
-            self.log.line(&record);
+            self.log.steps(&record);
         }
         self.progress.epoch_end();
         let (means, counts) = (self.step_log.epoch_means(), self.step_log.epoch_objects());
-        self.log.epoch(&EpochRecord {
+        let record = EpochRecord {
             event: EpochEvent::Epoch,
             epoch,
             step: self.session.meta.step,
@@ -284,7 +309,9 @@ impl Trainer<'_> {
             breakdown: self.step_log.epoch_breakdown(),
             loss_scale: self.step_log.scaling().map(|scaling| scaling.scale),
             skipped_steps: self.step_log.epoch_skipped(),
-        });
+        };
+        self.log.epoch(&record);
+        self.lines.epoch(&record);
         self.tell_log_warnings();
         self.sets.skipped.write()?;
 
@@ -319,6 +346,9 @@ impl Trainer<'_> {
         // A resumed run expects the log of all steps before the state.
         self.log.sync();
         self.session.meta.loss_scaling = self.step_log.scaling();
+        if let (Some(limit), Some(time)) = (&mut self.session.meta.time_limit, &self.time) {
+            limit.seconds = time.seconds();
+        }
         self.session.save(self.run, position)?;
         (self.saved, self.saved_step) = (Instant::now(), self.session.meta.step);
         Ok(())
@@ -415,15 +445,15 @@ impl Trainer<'_> {
         // ends the run here, if it was not found above; with a loss scale only the last of many does.
         let record = if self.step_log.is_due() { self.step_log.read()? } else { None };
         if let Some(record) = &record {
-            self.log.line(record);
+            self.log.steps(record);
             self.tell_log_warnings();
         }
         self.progress.step(self.session.meta.step, record.as_ref().and_then(StepLine::means));
         Ok(AfterStep::Done)
     }
 
-    /// Evaluates the network after `epoch` and saves it as the best checkpoint if its AP is the highest so far. Returns
-    /// `false` if the run was stopped.
+    /// Evaluates the network after `epoch` and saves it as the best checkpoint if it is the best so far by
+    /// `train.best_by`. Returns `false` if the run was stopped.
     fn evaluate(&mut self, epoch: usize) -> Result<bool, TrainError> {
         let started = Instant::now();
         self.phase = Phase::Evaluation(self.session.meta.step);
@@ -431,20 +461,26 @@ impl Trainer<'_> {
         // Waits for the device at every batch.
         let Some(evaluation) = self.evaluator.run(&network, self.progress, self.stop)? else { return Ok(false) };
 
-        // The best checkpoint. An undefined AP, which COCO writes as -1, is never the best. An evaluation that only
-        // `train.max_steps` caused is no evaluation of the whole run: it makes the best checkpoint only where there is
-        // none, and a resumed run drops it.
-        let provisional = self.session.meta.epoch < epoch || !self.is_evaluation_due(epoch);
-        let ap = evaluation.metrics.ap;
-        let is_higher = self.evaluated.best.is_none_or(|best| !provisional && ap > best.ap);
-        let best = evaluation.metrics.is_defined() && is_higher;
-        if best {
-            self.evaluated.best = Some(Best { epoch, ap });
+        // The best checkpoint. An undefined value, such as an AP that COCO writes as -1, is never the best. An evaluation
+        // that only `train.max_steps` caused is no evaluation of the whole run: it makes the best checkpoint only where
+        // there is none, and a resumed run drops it.
+        let ended_inside = self.session.meta.epoch < epoch && !self.is_out_of_time();
+        let provisional = ended_inside || !self.is_evaluation_due(epoch);
+        let record = EvaluationRecord::new(epoch, self.session.meta.step, &evaluation);
+        let best_by = &self.config.train.best_by;
+        let value = best_by.value(&record.metrics, Some(evaluation.losses.total));
+        let best_before = self.evaluated.best.map(|best| best.compared());
+        let better = value.filter(|value| best_before.is_none_or(|before| !provisional && *value > before));
+        if let Some(value) = better {
+            self.evaluated.best = Some(Best::new(best_by, epoch, evaluation.metrics.ap, value));
             self.checkpoint.save(&network, &self.run.best())?;
         }
+        let best = better.is_some();
 
         // The log, then the record that this epoch has been evaluated.
-        self.log.evaluation(&EvaluationRecord::new(epoch, self.session.meta.step, &evaluation));
+        self.log.evaluation(&record);
+        self.lines.evaluation(&record, best);
+        self.log_detections(&evaluation);
         self.tell_log_warnings();
         self.progress.evaluation(&EvaluationReport {
             epoch,
@@ -453,15 +489,22 @@ impl Trainer<'_> {
             images: evaluation.images,
             left_out: evaluation.left_out,
             best,
+            best_by: &self.config.train.best_by,
+            value,
+            best_before,
             seconds: started.elapsed().as_secs_f64(),
         });
         if provisional {
             self.evaluated.provisional |= best;
         } else {
             self.evaluated.epoch = epoch;
+            self.count_patience(value);
         }
         self.evaluated.save(&self.run.evaluated())?;
         self.evaluation = Some(evaluation);
+        if let Some(time) = &mut self.time {
+            time.evaluated(started.elapsed());
+        }
         Ok(true)
     }
 

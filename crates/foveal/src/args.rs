@@ -37,6 +37,9 @@ pub(crate) struct Common {
     /// Override a configuration key (repeatable); VALUE is read as TOML, or as text if it is not valid TOML
     #[arg(long, global = true, value_name = "KEY.PATH=VALUE", help_heading = "Global options")]
     pub set: Vec<String>,
+    /// Print only warnings and errors to stderr, and no progress
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub quiet: bool,
 }
 
 /// The commands of the program.
@@ -77,6 +80,28 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// List the devices that foveal can compute on, with their limits, and test them
     Devices(DevicesArgs),
+    /// Describe this machine and this build, test the devices, and say what would make training slow
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// Arguments of `foveal doctor`.
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Folder in which runs will be written, whose disk is examined
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// Write the findings as JSON to FILE; - writes to stdout
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Arguments of `foveal completions`.
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// Shell that reads the script
+    pub shell: clap_complete::Shell,
 }
 
 /// Arguments of `foveal devices`.

@@ -1,8 +1,25 @@
 //! Lines on stderr, which never end a command.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foveal_base::printable;
+
+/// Whether only warnings and errors are written (`--quiet`).
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Begins of the lines that `--quiet` does not leave out.
+const LOUD: [&str; 2] = ["warning: ", "error: "];
+
+/// Leaves out all lines from now on that are neither warnings nor errors.
+pub(crate) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether only warnings and errors are written.
+pub(crate) fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
 
 /// Writes one line to stderr. Characters that would act on the terminal, line breaks included, are shown as escapes, so
 /// that a name from a file can neither move the cursor nor forge a line; a message of several lines takes several calls.
@@ -10,6 +27,9 @@ use foveal_base::printable;
 /// A line that cannot be written is dropped: the reader of a pipe may have ended, the terminal may be closed, or the
 /// disk of a log file may be full, and none of this is worth a training run.
 pub(crate) fn line(text: &str) {
+    if is_quiet() && !LOUD.iter().any(|begin| text.starts_with(begin)) {
+        return;
+    }
     let mut line = printable(text).into_owned();
     line.push('\n');
     // One write for the whole line, so that lines of several threads do not mix.

@@ -9,6 +9,7 @@ mod config;
 mod console;
 mod device;
 mod draw;
+mod examples;
 mod failure;
 mod identity;
 mod init_args;
@@ -21,10 +22,7 @@ mod progress;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use foveal_base::printable;
-
-use args::Cli;
 
 /// Keeps freed buffers for reuse by the next step instead of returning them to the operating system.
 #[global_allocator]
@@ -32,7 +30,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     failure::install_panic_hook();
-    let cli = match Cli::try_parse() {
+    let cli = match examples::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(answer(&error)),
     };
@@ -50,7 +48,7 @@ fn answer(error: &clap::Error) -> u8 {
     if error.use_stderr() {
         // The message quotes the arguments as they are, and a pattern of the shell can put hostile file names there.
         let arguments = std::env::args_os().map(|argument| printable(&argument.to_string_lossy()).into_owned());
-        let again = Cli::try_parse_from(arguments).err().filter(|again| again.kind() == error.kind());
+        let again = examples::parse(arguments).err().filter(|again| again.kind() == error.kind());
         match again {
             Some(again) => drop(again.print()),
             None => error.to_string().lines().for_each(console::line),

@@ -1,24 +1,29 @@
 //! Progress on stderr: bars on a terminal, lines elsewhere. Neither ends a run when it cannot be written.
 
+mod evaluations;
+mod on_epoch;
+mod picture;
+mod time_left;
+mod tuning;
+
 use std::io::IsTerminal;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use foveal_train::{EpochStart, EvaluationReport, Progress, StepRecord};
+use foveal_train::{DrawnDetection, EpochStart, EvaluationReport, Picture, Progress, RgbImage, StepRecord};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
 
-use crate::console::{self, note};
-use crate::device::TUNING_IS_KEPT;
+use crate::console::{self, is_quiet, note};
 use crate::failure;
+use evaluations::Evaluations;
+use time_left::TimeLeft;
+use tuning::Tuning;
 
 /// Time between two progress lines if stderr is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(20);
-/// Template of a bar; the message holds the losses, the learning rate and the speed.
+/// Template of a bar; the message holds the losses, the learning rate, the speed and the time left for the run.
 const TEMPLATE: &str = "{prefix} {bar:24} {pos}/{len} {msg} [{elapsed_precise}, {eta} left]";
-
-/// Template of the first step on a GPU.
-const TUNING_TEMPLATE: &str = "{spinner} {msg} [{elapsed_precise}]";
 
 /// Shows the progress of training and evaluation on stderr.
 pub(crate) struct Console {
@@ -30,63 +35,17 @@ pub(crate) struct Console {
     status: String,
     last_line: Instant,
     tuning: Option<Tuning>,
-}
-
-/// What the first step on a GPU is announced as.
-fn tuning_text() -> &'static str {
-    if TUNING_IS_KEPT { "tuning kernels for this GPU (once)" } else { "tuning kernels for this GPU (once in a run)" }
-}
-
-/// Shows how long the first step on a GPU has taken, until it is dropped.
-struct Tuning {
-    bar: Option<ProgressBar>,
-    /// Ends the thread that prints lines when it is dropped.
-    lines: Option<(Sender<()>, JoinHandle<()>)>,
-}
-
-impl Tuning {
-    fn start(terminal: bool) -> Self {
-        note!("{}: the first step takes longer than the others", tuning_text());
-        if terminal {
-            let style =
-                ProgressStyle::with_template(TUNING_TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_spinner());
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style);
-            if !bar.is_hidden() {
-                bar.set_message(tuning_text());
-                bar.enable_steady_tick(Duration::from_millis(200));
-                return Self { bar: Some(bar), lines: None };
-            }
-        }
-        let (sender, receiver) = channel();
-        let started = Instant::now();
-        let print = move || {
-            while receiver.recv_timeout(LINE_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                note!("{}: {:.0} s so far", tuning_text(), started.elapsed().as_secs_f64());
-            }
-        };
-        // Without a thread there are no lines in between.
-        let printer = thread::Builder::new().name("progress".to_owned()).spawn(print).ok();
-        Self { bar: None, lines: printer.map(|printer| (sender, printer)) }
-    }
-}
-
-impl Drop for Tuning {
-    fn drop(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-        if let Some((sender, printer)) = self.lines.take() {
-            drop(sender);
-            let _ = printer.join();
-        }
-    }
+    time_left: TimeLeft,
+    evaluations: Evaluations,
+    /// The command of `train.on_epoch`.
+    on_epoch: Option<String>,
 }
 
 impl Console {
-    /// Creates a console that shows bars if stderr is a terminal, and lines otherwise.
+    /// Creates a console that shows bars if stderr is a terminal, and lines otherwise; with `--quiet`, only warnings.
     pub(crate) fn new() -> Self {
         Self {
-            terminal: std::io::stderr().is_terminal(),
+            terminal: std::io::stderr().is_terminal() && !is_quiet(),
             bar: None,
             prefix: String::new(),
             steps: 0,
@@ -94,7 +53,20 @@ impl Console {
             status: String::new(),
             last_line: Instant::now(),
             tuning: None,
+            time_left: TimeLeft::default(),
+            evaluations: Evaluations::default(),
+            on_epoch: None,
         }
+    }
+
+    /// Sets the command of the shell that runs after each epoch.
+    pub(crate) fn run_on_epoch(&mut self, command: Option<String>) {
+        self.on_epoch = command;
+    }
+
+    /// Takes over the earlier evaluations of a run that goes on, from its `metrics.csv`.
+    pub(crate) fn read_evaluations(&mut self, metrics: &Path) {
+        self.evaluations = Evaluations::read(metrics);
     }
 
     fn start(&mut self, prefix: String, steps: usize) {
@@ -170,6 +142,7 @@ impl Progress for Console {
     }
 
     fn epoch_start(&mut self, start: &EpochStart) {
+        self.time_left.epoch(start.run_steps);
         self.start(format!("epoch {}/{}", start.epoch, start.epochs), start.steps);
         self.done = start.done;
         if let Some(bar) = &self.bar {
@@ -177,16 +150,23 @@ impl Progress for Console {
         }
     }
 
-    fn step(&mut self, _step: u64, read: Option<&StepRecord>) {
+    fn run_length(&mut self, steps: u64) {
+        self.time_left.epoch(steps);
+    }
+
+    fn step(&mut self, step: u64, read: Option<&StepRecord>) {
+        let left = self.time_left.step(step);
         if let Some(record) = read {
             self.status = format!(
-                "loss {:.4} (class {:.4}, {:.0} % from positives; box {:.4}), lr {:.2e}, {:.1} images/s",
+                "loss {:.4} (class {:.4}, {:.0} % from positives; box {:.4}), lr {:.2e}, {:.1} images/s, {:.0} % waiting \
+                 for data{left}",
                 record.loss,
                 record.class_loss,
                 100.0 * record.positive_share,
                 record.box_loss,
                 record.lr,
-                record.images_per_second
+                record.images_per_second,
+                100.0 * record.data_wait
             );
         }
         self.advance();
@@ -224,8 +204,23 @@ impl Progress for Console {
             report.losses.class,
             report.losses.boxes,
             report.seconds,
-            if report.best { ", best AP so far" } else { "" }
+            if report.best { format!(", best {} so far", report.best_by) } else { String::new() }
         );
+        for line in self.evaluations.table(report) {
+            note!("{line}");
+        }
+    }
+
+    fn draw(&mut self, image: &RgbImage, detections: &[DrawnDetection]) -> Option<Picture> {
+        picture::draw(image, detections)
+    }
+
+    fn epoch_finished(&mut self, json: &Value) {
+        if let Some(command) = &self.on_epoch
+            && let Err(what) = on_epoch::run(command, json)
+        {
+            self.line(&format!("warning: train.on_epoch: the command {command:?} {what}; the run goes on"));
+        }
     }
 }
 

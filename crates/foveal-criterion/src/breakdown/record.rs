@@ -23,7 +23,8 @@ pub struct BreakdownRecord {
     /// The pyramid levels P3 to P7, in this order.
     pub levels: Vec<LevelRecord>,
     /// Numbers of positive anchors, and losses of the positive and negative pairs, of each class channel, rounded to
-    /// five significant digits.
+    /// five significant digits. Only some lines about steps have them (`train.log_classes_every`).
+    #[serde(default, skip_serializing_if = "ClassRecord::is_empty")]
     pub classes: ClassRecord,
     /// Histogram of the negative pairs by their loss. Only the line of an epoch has it. Empty bins are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -61,8 +62,15 @@ pub struct LevelRecord {
     pub negative_loss: f64,
 }
 
+impl ClassRecord {
+    /// Whether the numbers were left out.
+    pub fn is_empty(&self) -> bool {
+        self.positives.is_empty()
+    }
+}
+
 /// Numbers of a [`BreakdownRecord`] by class channel, as means over its steps and rounded to five significant digits.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClassRecord {
     /// Number of positive anchors of each class channel: `[class channels]`.
     pub positives: Vec<f64>,

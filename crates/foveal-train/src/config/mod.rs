@@ -1,8 +1,11 @@
 //! The configuration of a training run, as read from a TOML file: all sections and keys, their defaults and valid
 //! values.
 
+mod best_by;
+mod fit;
 mod train;
 
+pub use best_by::BestBy;
 pub use train::{NonFinitePolicy, OptimizerKind, ScheduleKind, TrainConfig};
 
 use foveal_anchors::{GridSize, MatcherConfig, grid_sizes};

@@ -5,7 +5,7 @@ use foveal_detector::ComputePrecision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::MAX_BATCH;
+use super::{BestBy, MAX_BATCH};
 use crate::pass::Activations;
 
 /// The optimizer, which computes parameter updates from gradients (`train.optimizer`).
@@ -157,6 +157,38 @@ pub struct TrainConfig {
     /// Number of recent epochs whose checkpoints are kept as `checkpoints/epoch-<n>.safetensors`, in addition to `last`
     /// and `best`. Default: `0`.
     pub keep: usize,
+    /// Write the numbers of the logs, images of detections and histograms of scores to a file that TensorBoard reads,
+    /// `events.out.tfevents.foveal` in the run folder. Default: `true`.
+    pub tensorboard: bool,
+    /// Number of images of the validation set whose detections are drawn into that file after each evaluation, at most 100.
+    /// Default: `4`.
+    pub log_images: usize,
+    /// Number of optimizer steps after which a line of `log.jsonl` has the class loss of each class. With 0 every line has
+    /// it if the network has at most 100 classes; otherwise there are so many lines between two of them that a line has 100
+    /// classes on average. Default: `0`.
+    pub log_classes_every: usize,
+    /// A command that `foveal train` runs after each epoch through the shell (`sh -c`, on Windows `cmd /C`), with a JSON
+    /// object on its standard input: `run`, the `epoch` and its `evaluation` as in `log.jsonl`, and `best`. The run waits
+    /// for it, and a failure is a warning. The value is neither saved with the run nor taken from a configuration that a
+    /// run has saved. Default: not set.
+    #[serde(skip_serializing)]
+    pub on_epoch: Option<String>,
+    /// The value by which evaluations are compared, for `checkpoints/best.safetensors` and for `patience`: `AP`, `AP50`,
+    /// `AR100`, `AP:NAME` for the AP of the class NAME, or `loss` for the total loss on the validation set, of which the
+    /// lowest is the best. Default: `AP`.
+    pub best_by: BestBy,
+    /// Number of evaluations in a row without a gain after which the run ends (early stopping); a gain is a `best_by`
+    /// that is better than the best one before by more than `min_gain`. 0 means that the run never ends early.
+    /// Default: `0`.
+    pub patience: usize,
+    /// Smallest gain of `best_by` that starts `patience` anew, 0 or more: a difference of metrics from 0 to 1, or of
+    /// losses. Default: `0`.
+    pub min_gain: f64,
+    /// Minutes that the run may take, with its evaluations; fractions are allowed. If `epochs` and `max_steps` would take
+    /// longer, the run is shortened to a number of steps that follows from the duration of its first ones, and the whole
+    /// schedule of the learning rate is fitted to it. Such a run is not reproducible, because the number depends on the
+    /// speed of the machine. 0 means no limit. Default: `0`.
+    pub time_limit: f64,
 }
 
 impl Default for TrainConfig {
@@ -198,6 +230,14 @@ impl Default for TrainConfig {
             max_non_finite: 10,
             rewind_factor: 0.5,
             keep: 0,
+            tensorboard: true,
+            log_images: 4,
+            log_classes_every: 0,
+            on_epoch: None,
+            best_by: BestBy::Ap,
+            patience: 0,
+            min_gain: 0.0,
+            time_limit: 0.0,
         }
     }
 }
@@ -249,6 +289,13 @@ impl TrainConfig {
         check::count("overfit", self.overfit, 0..=MAX_IMAGES)?;
         check::count("log_every", self.log_every, 0..=MAX_EPOCHS)?;
         check::count("keep", self.keep, 0..=MAX_EPOCHS)?;
+        check::count("log_images", self.log_images, 0..=100)?;
+        check::count("log_classes_every", self.log_classes_every, 0..=MAX_EPOCHS)?;
+        let empty = self.on_epoch.as_ref().is_some_and(|command| command.trim().is_empty());
+        check::that(!empty, "on_epoch", "a command of the shell, or no such key", &"an empty text")?;
+        check::count("patience", self.patience, 0..=MAX_EPOCHS)?;
+        check::not_negative("min_gain", self.min_gain)?;
+        check::not_negative("time_limit", self.time_limit)?;
         check::positive("lr", self.lr)?;
         check::below_one("momentum", self.momentum)?;
         check::not_negative("weight_decay", self.weight_decay)?;

@@ -24,7 +24,7 @@ enum Effect {
 
 /// Settings that change neither the images that a run trains on nor, except for rounding, the weights. A key stands for
 /// its whole section. The file of `model.weights` is read only when a run begins.
-const HARMLESS: [&str; 21] = [
+const HARMLESS: [&str; 27] = [
     "bench",
     "data.max_image_bytes",
     "data.max_skipped",
@@ -36,16 +36,22 @@ const HARMLESS: [&str; 21] = [
     "name",
     "threads",
     "train.activation_checkpointing",
+    "train.best_by",
     "train.eval_every",
     "train.keep",
+    "train.log_classes_every",
     "train.log_every",
+    "train.log_images",
     "train.max_non_finite",
     "train.max_steps",
+    "train.min_gain",
     "train.non_finite",
+    "train.patience",
     "train.precision",
     "train.rewind_factor",
     "train.save_every",
     "train.step0_check",
+    "train.tensorboard",
 ];
 /// Settings that the saved network, optimizer or order of images depends on. A key stands for its whole section.
 const IMPOSSIBLE: [&str; 4] = ["categories", "model", "train.optimizer", "train.seed"];
@@ -274,11 +280,12 @@ mod tests {
     #[test]
     fn what_changes_the_training_must_be_allowed() {
         type Edit = fn(&mut RunConfig, &mut Premises);
-        let edits: [(&str, Edit); 13] = [
+        let edits: [(&str, Edit); 14] = [
             ("train.lr", |c, _| c.train.lr = 0.5),
             ("train.batch_size", |c, _| c.train.batch_size = 3),
             ("train.accumulate", |c, _| c.train.accumulate = 2),
             ("train.overfit", |c, _| c.train.overfit = 2),
+            ("train.time_limit", |c, _| c.train.time_limit = 2.0),
             ("loss.kind", |c, _| c.loss.kind = foveal_criterion::ClassLossKind::CrossEntropy),
             ("matcher.positive_iou", |c, _| c.matcher.positive_iou = 0.6),
             ("matcher.kind", |c, _| c.matcher.kind = foveal_anchors::MatcherKind::Atss),

@@ -1,4 +1,4 @@
-//! The log files of a run: `log.jsonl` and `metrics.csv`.
+//! The log files of a run: `log.jsonl`, `metrics.csv` and the event file.
 //!
 //! A log that cannot be written or read is reported, but never ends a run or prevents a resume.
 
@@ -8,17 +8,21 @@ use std::path::{Path, PathBuf};
 
 use foveal_base::write_atomically;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::RunDir;
+use super::events::{self, EventFile, Histogram, Kept, Picture};
 use super::metrics::MetricsFile;
-use super::records::{EpochRecord, EvaluationRecord};
+use super::records::{EpochRecord, EvaluationRecord, StepLine};
 
-/// The log files of a run, open for appending: `log.jsonl`, one JSON object per line, and `metrics.csv`, one row an
-/// epoch.
+/// The log files of a run, open for appending: `log.jsonl`, one JSON object per line; `metrics.csv`, one row an epoch; and
+/// the event file, which TensorBoard reads.
 #[derive(Debug)]
 pub struct RunLog {
     log: LineFile,
     metrics: MetricsFile,
+    /// The event file; `None` if the run writes none (`train.tensorboard`).
+    events: Option<EventFile>,
     /// Errors that [`RunLog::warnings`] has not returned yet.
     warnings: Vec<String>,
     /// Whether the last write failed, so that an error that lasts is reported once.
@@ -37,9 +41,10 @@ pub struct LogEnd {
 }
 
 impl RunLog {
-    /// Opens `log.jsonl` and `metrics.csv` in a run folder, and creates them where they do not exist. Entries after `end`
-    /// are removed, because a resumed run repeats them, and so are lines that are not JSON.
-    pub fn open(dir: &RunDir, end: LogEnd) -> Self {
+    /// Opens `log.jsonl`, `metrics.csv` and, if `events` is set, the event file in a run folder, and creates them where they
+    /// do not exist. Entries after `end` are removed, because a resumed run repeats them, and so are lines that are not
+    /// JSON.
+    pub fn open(dir: &RunDir, end: LogEnd, events: bool) -> Self {
         let mut warnings = Vec::new();
         let mut warn = |path: &Path, error: io::Error| {
             warnings.push(format!("cannot read {}: {error}; it begins anew", path.display()));
@@ -50,7 +55,11 @@ impl RunLog {
         let rows = read(&dir.metrics()).unwrap_or_else(|error| warn(&dir.metrics(), error));
         let kept: Vec<&[u8]> = lines.split(|byte| *byte == b'\n').filter(|line| is_known(line, end)).collect();
         let metrics = MetricsFile::new(dir.metrics(), &String::from_utf8_lossy(&rows), end);
-        let mut log = Self { log: LineFile::new(path, &kept), metrics, warnings, failing: false };
+        let events = events.then(|| {
+            let old = read(&dir.events()).unwrap_or_else(|error| warn(&dir.events(), error));
+            EventFile::new(dir.events(), &old, &kept_events(&kept, end))
+        });
+        let mut log = Self { log: LineFile::new(path, &kept), metrics, events, warnings, failing: false };
         log.write();
         log
     }
@@ -67,17 +76,48 @@ impl RunLog {
         self.write();
     }
 
-    /// Appends an epoch's record to `log.jsonl` and writes its values to the epoch's row of `metrics.csv`.
-    pub fn epoch(&mut self, record: &EpochRecord) {
-        self.metrics.epoch(record);
+    /// Appends a record about steps to `log.jsonl` and adds its numbers to the event file.
+    pub(crate) fn steps(&mut self, record: &StepLine) {
+        if let (Some(events), Some(means)) = (&mut self.events, record.means()) {
+            events.scalars(events::TRAIN, means.step, means.scalars());
+        }
         self.line(record);
     }
 
-    /// Appends an evaluation's record to `log.jsonl` and writes its losses and metrics to the epoch's row of
-    /// `metrics.csv`.
-    pub fn evaluation(&mut self, record: &EvaluationRecord) {
-        self.metrics.evaluation(record);
+    /// Appends an epoch's record to `log.jsonl`, writes its values to the epoch's row of `metrics.csv` and adds them to the
+    /// event file.
+    pub fn epoch(&mut self, record: &EpochRecord) {
+        let values = self.metrics.epoch(record);
+        if let Some(events) = &mut self.events {
+            events.scalars(events::EPOCH, record.step, values);
+        }
         self.line(record);
+    }
+
+    /// Appends an evaluation's record to `log.jsonl`, writes its losses and metrics to the epoch's row of `metrics.csv` and
+    /// adds them to the event file.
+    pub fn evaluation(&mut self, record: &EvaluationRecord) {
+        let values = self.metrics.evaluation(record);
+        if let Some(events) = &mut self.events {
+            events.scalars(events::VAL, record.step, values);
+        }
+        self.line(record);
+    }
+
+    /// Whether the run writes an event file.
+    pub(crate) fn has_events(&self) -> bool {
+        self.events.is_some()
+    }
+
+    /// Adds the scores and pictures of an evaluation's detections to the event file.
+    pub(crate) fn detections(&mut self, step: u64, scores: impl Iterator<Item = f64>, pictures: Vec<Picture>) {
+        if let Some(events) = &mut self.events {
+            if let Some(histogram) = Histogram::of_scores(scores) {
+                events.histogram("scores", step, histogram);
+            }
+            events.pictures("detections", step, pictures);
+            self.write();
+        }
     }
 
     /// Waits until the lines of `log.jsonl` are on the disk, as far as they could be written. It is called before a
@@ -97,6 +137,7 @@ impl RunLog {
 
     fn write(&mut self) {
         let written = self.log.write().and_then(|()| self.metrics.write());
+        let written = written.and_then(|()| self.events.as_mut().map_or(Ok(()), EventFile::write));
         match written {
             Ok(()) => self.failing = false,
             Err(error) if !self.failing => {
@@ -170,14 +211,28 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
+/// The events that belong to the lines that are kept.
+fn kept_events(lines: &[&[u8]], end: LogEnd) -> Kept {
+    let mut kept = Kept { step: end.step, ..Kept::default() };
+    for line in lines.iter().filter_map(|line| serde_json::from_slice::<Value>(line).ok()) {
+        let steps = match line["event"].as_str() {
+            Some("epoch") => &mut kept.epochs,
+            Some("evaluation") => &mut kept.evaluations,
+            _ => continue,
+        };
+        steps.extend(line["step"].as_u64());
+    }
+    kept
+}
+
 /// Whether a line of the log is kept on resume: a line about steps up to the step of `end`, about a finished epoch, or
 /// about an evaluation up to the last one.
 fn is_known(line: &[u8], end: LogEnd) -> bool {
-    let Ok(line) = serde_json::from_slice::<serde_json::Value>(line) else { return false };
-    let number = |key: &str| line.get(key).and_then(serde_json::Value::as_u64);
+    let Ok(line) = serde_json::from_slice::<Value>(line) else { return false };
+    let number = |key: &str| line.get(key).and_then(Value::as_u64);
     let (Some(step), epoch) = (number("step"), number("epoch")) else { return false };
     let up_to = |last: usize| epoch.is_none_or(|epoch| epoch <= last as u64);
-    match line.get("event").and_then(serde_json::Value::as_str) {
+    match line.get("event").and_then(Value::as_str) {
         Some("evaluation") => up_to(end.evaluated),
         Some("epoch") => up_to(end.epoch),
         _ => step <= end.step,
@@ -203,7 +258,7 @@ mod tests {
         let mut log = b"{\"step\":1}\n{\"step\":2,\"event\":\"epoch\",\"epoch\":1}\n{\"step\":3}\n".to_vec();
         log.extend(b"{\"step\":2,\"event\":\"epoch\",\"epoch\":2}\n\xff\xfe{\n{\"name\":\"\xc3");
         std::fs::write(run.log(), log).unwrap();
-        RunLog::open(&run, END).line(&json!({"step": 9}));
+        RunLog::open(&run, END, true).line(&json!({"step": 9}));
         let text = std::fs::read_to_string(run.log()).unwrap();
         assert_eq!(text, "{\"step\":1}\n{\"step\":2,\"event\":\"epoch\",\"epoch\":1}\n{\"step\":9}\n");
     }
@@ -212,7 +267,7 @@ mod tests {
     fn a_log_that_cannot_be_opened_is_told_once_and_written_later() {
         let (_dir, run) = run();
         std::fs::create_dir(run.log()).unwrap();
-        let mut log = RunLog::open(&run, END);
+        let mut log = RunLog::open(&run, END, true);
         log.line(&json!({"step": 3}));
         let warnings = log.warnings();
         assert!(warnings.len() == 2 && warnings.iter().all(|w| w.contains("log.jsonl")), "{warnings:?}");
@@ -230,7 +285,8 @@ mod tests {
         let (_dir, run) = run();
         std::os::unix::fs::symlink("/dev/full", run.log()).unwrap();
         std::os::unix::fs::symlink("/dev/full", run.metrics()).unwrap();
-        let mut log = RunLog::open(&run, LogEnd::default());
+        std::os::unix::fs::symlink("/dev/full", run.events()).unwrap();
+        let mut log = RunLog::open(&run, LogEnd::default(), true);
         log.line(&json!({"step": 1}));
         log.line(&json!({"step": 2}));
         assert_eq!(log.warnings().len(), 1);

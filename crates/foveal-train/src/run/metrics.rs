@@ -114,8 +114,8 @@ impl MetricsFile {
     }
 
     /// Enters the losses of an epoch's training steps, their breakdown, the learning rate and the numbers of objects into
-    /// the epoch's row.
-    pub(super) fn epoch(&mut self, record: &EpochRecord) {
+    /// the epoch's row. Returns the numbers with the names of their columns, without `train/` and `train_`.
+    pub(super) fn epoch(&mut self, record: &EpochRecord) -> Vec<(&'static str, f64)> {
         let row = self.row(record.epoch, record.step);
         if let Some(breakdown) = &record.breakdown {
             let (positive, negative) = (&breakdown.positive, &breakdown.negative);
@@ -143,15 +143,24 @@ impl MetricsFile {
             row.scaling = vec![skipped.to_string(), scale.to_string()];
         }
         row.objects = [record.objects, record.objects_without_anchor].map(|count| count.to_string()).to_vec();
+        let short = |column: &'static str| column.trim_start_matches(['/', '_']);
+        let names = columns(true).skip(row.evaluation.len()).map(|column| short(&column["train".len()..]));
+        let skipped = row.evaluation.len();
+        let values =
+            names.zip(row.cells(true).skip(skipped)).filter_map(|(name, cell)| Some((name, cell.parse().ok()?)));
+        let values = values.collect();
         self.changed = true;
+        values
     }
 
-    /// Enters the losses and metrics of an evaluation into the epoch's row.
-    pub(super) fn evaluation(&mut self, record: &EvaluationRecord) {
+    /// Enters the losses and metrics of an evaluation into the epoch's row. Returns them with the names of their columns.
+    pub(super) fn evaluation(&mut self, record: &EvaluationRecord) -> Vec<(&'static str, f64)> {
         let losses = [record.losses.class, record.losses.boxes, record.losses.total].into_iter();
         let metrics = METRICS.iter().map(|key| record.metrics[key].as_f64().unwrap_or(f64::NAN));
-        self.row(record.epoch, record.step).evaluation = losses.chain(metrics).map(|v| format!("{v:.6}")).collect();
+        let values: Vec<f64> = losses.chain(metrics).collect();
+        self.row(record.epoch, record.step).evaluation = values.iter().map(|v| format!("{v:.6}")).collect();
         self.changed = true;
+        LOSSES.into_iter().chain(METRICS).zip(values).collect()
     }
 
     /// The row of an epoch, which is added where it does not exist.

@@ -2,6 +2,8 @@
 
 mod changes;
 mod evaluated;
+mod events;
+mod length;
 mod lock;
 mod log;
 mod metrics;
@@ -16,14 +18,17 @@ mod step_log;
 pub(crate) mod weight_report;
 
 pub(crate) use changes::compare;
-pub use evaluated::{Best, Evaluated};
+pub use evaluated::{Best, Evaluated, Waiting};
+pub use events::Picture;
+pub use length::TimeLimit;
 pub use log::{LogEnd, RunLog};
 pub use position::LogPosition;
-pub use progress::{EpochStart, EvaluationReport, Progress, Silent};
+pub use progress::{DrawnDetection, EpochStart, EvaluationReport, Progress, Silent};
 pub(crate) use records::StepLine;
 pub use records::{
-    EpochEvent, EpochRecord, Evaluation, EvaluationEvent, EvaluationRecord, MeanLosses, NonFiniteEvent,
-    NonFiniteRecord, OverflowEvent, OverflowRecord, StepRecord,
+    EarlyStopEvent, EarlyStopRecord, EpochEvent, EpochRecord, Evaluation, EvaluationEvent, EvaluationRecord,
+    MeanLosses, NonFiniteEvent, NonFiniteRecord, OverflowEvent, OverflowRecord, StepRecord, TimeLimitEvent,
+    TimeLimitRecord,
 };
 pub use rundir::RunDir;
 pub(crate) use rundir::remove_folder;

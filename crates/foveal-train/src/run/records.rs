@@ -6,6 +6,7 @@ use foveal_eval::Metrics;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::blackbox::StepLosses;
+use crate::config::BestBy;
 
 /// Mean losses over a data set. They are normalised as if the whole set were one batch: divided by its number of
 /// positive anchors, or with `loss.normalizer = "per_image"` averaged over its images.
@@ -82,6 +83,28 @@ pub struct StepRecord {
     /// means; only with `train.precision = "f16"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped_steps: Option<usize>,
+}
+
+impl StepRecord {
+    /// The numbers of the line with the names that they have in JSON, without the breakdown of the class loss.
+    pub(super) fn scalars(&self) -> Vec<(&'static str, f64)> {
+        let mut scalars = vec![
+            ("lr", self.lr),
+            ("loss", self.loss),
+            ("class_loss", self.class_loss),
+            ("box_loss", self.box_loss),
+            ("positives", self.positives),
+            ("positive_loss", self.positive_loss),
+            ("negative_loss", self.negative_loss),
+            ("positive_share", self.positive_share),
+            ("grad_norm", self.grad_norm),
+            ("images_per_second", self.images_per_second),
+            ("data_wait", self.data_wait),
+        ];
+        scalars.extend(self.loss_scale.map(|scale| ("loss_scale", scale)));
+        scalars.extend(self.skipped_steps.map(|steps| ("skipped_steps", steps as f64)));
+        scalars
+    }
 }
 
 /// A line of `log.jsonl` in place of a [`StepRecord`], if every step of the line was left out because its values
@@ -257,4 +280,58 @@ pub enum EvaluationEvent {
 pub enum EpochEvent {
     /// The line is about the training steps of an epoch.
     Epoch,
+}
+
+/// A line of `log.jsonl` about the end of a run that made no gain any more (`train.patience`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EarlyStopRecord {
+    /// Type of the line: `early_stop` in JSON.
+    pub event: EarlyStopEvent,
+    /// Number of the epoch after which the run ended, counted from 1.
+    pub epoch: usize,
+    /// Number of optimizer steps made since the start of the run.
+    pub step: u64,
+    /// The value by which evaluations are compared (`train.best_by`).
+    pub best_by: BestBy,
+    /// The best value that counted as a gain; null if no evaluation had a defined value.
+    pub best: Option<f64>,
+    /// Number of evaluations since then, which is `train.patience`.
+    pub evaluations: usize,
+}
+
+/// Type of a log line about the early end of a run: the value of `event` in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EarlyStopEvent {
+    /// The run ended, because it made no gain any more.
+    EarlyStop,
+}
+
+/// A line of `log.jsonl` about the number of steps that `train.time_limit` leaves the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimeLimitRecord {
+    /// Type of the line: `time_limit` in JSON.
+    pub event: TimeLimitEvent,
+    /// Number of the epoch, counted from 1.
+    pub epoch: usize,
+    /// Number of optimizer steps made since the start of the run when the number was computed.
+    pub step: u64,
+    /// Number of optimizer steps of the whole run.
+    pub steps: u64,
+    /// Length of the whole run in epochs.
+    pub epochs: f64,
+    /// Seconds that the run had taken so far, in all of its processes.
+    pub seconds: f64,
+    /// Mean duration of a step in seconds, including the loading of its images.
+    pub step_seconds: f64,
+    /// Expected duration of an evaluation in seconds.
+    pub evaluation_seconds: f64,
+}
+
+/// Type of a log line about the time limit of a run: the value of `event` in JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeLimitEvent {
+    /// The number of steps was computed.
+    TimeLimit,
 }

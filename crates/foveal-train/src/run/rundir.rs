@@ -1,5 +1,5 @@
-//! The folder of a run: `config.toml`, `log.jsonl`, `metrics.csv`, `checkpoints/`, `state/`, and where they apply
-//! `weights.json`, `skipped.json` and `blackbox/`.
+//! The folder of a run: `config.toml`, `log.jsonl`, `metrics.csv`, `checkpoints/`, `state/`, and where they apply the
+//! event file, `weights.json`, `skipped.json` and `blackbox/`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -14,7 +14,9 @@ use crate::config::RunConfig;
 use crate::error::TrainError;
 
 /// Files that a run writes before its first training state.
-const EARLY_FILES: [&str; 5] = ["config.toml", "weights.json", "skipped.json", "log.jsonl", "metrics.csv"];
+const EARLY_FILES: [&str; 6] = ["config.toml", "weights.json", "skipped.json", "log.jsonl", "metrics.csv", EVENTS];
+/// The file that TensorBoard reads. It finds event files by `tfevents` in their names.
+const EVENTS: &str = "events.out.tfevents.foveal";
 /// Folder of the checkpoints.
 const CHECKPOINTS: &str = "checkpoints";
 /// Folder of the training states and of the lock.
@@ -245,6 +247,11 @@ impl RunDir {
     /// Path of `skipped.json`: images and boxes that were left out of the data sets, with the reasons.
     pub fn skipped(&self) -> PathBuf {
         self.root.join("skipped.json")
+    }
+
+    /// Path of the event file, which TensorBoard reads.
+    pub fn events(&self) -> PathBuf {
+        self.root.join(EVENTS)
     }
 
     /// Writes the configuration with all defaults filled in to `config.toml`. If the file has another content already, it

@@ -10,6 +10,7 @@ use foveal_weights::{TensorMap, check_seal, seal, sealed_text, tensors_from_safe
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::length::TimeLimit;
 use super::position::LogPosition;
 use super::scaling::LossScaling;
 use crate::error::TrainError;
@@ -67,6 +68,9 @@ pub struct StateMeta {
     /// The loss scale of the next step, and how many steps were left out; `None` unless `train.precision` is `"f16"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scaling: Option<LossScaling>,
+    /// The time that the run has taken; `None` without `train.time_limit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit: Option<TimeLimit>,
     /// The part of the log of the epoch in progress that is not in `log.jsonl`; `None` between epochs.
     #[serde(default)]
     pub log: Option<LogPosition>,
@@ -142,6 +146,7 @@ impl StateMeta {
             lr_factor: 1.0,
             non_finite_steps: 0,
             loss_scaling: None,
+            time_limit: None,
             log: None,
             premises: None,
             checksum: String::new(),
@@ -235,6 +240,7 @@ impl TrainState {
             )));
         }
         meta.loss_scaling.map_or(Ok(()), |scaling| scaling.validate()).map_err(&bad)?;
+        meta.time_limit.map_or(Ok(()), |limit| limit.validate()).map_err(&bad)?;
         let tensors = tensors_from_safetensors(path, &bytes).map_err(foveal_detector::DetectorError::from)?;
         let mut state = Self {
             meta,
@@ -321,6 +327,24 @@ mod tests {
         scaled.save(&path).unwrap();
         let text = TrainState::load(&path).unwrap_err().to_string();
         assert!(text.contains("s.safetensors") && text.contains("loss scale"), "{text}");
+    }
+
+    #[test]
+    fn the_time_of_a_run_comes_back_and_impossible_ones_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.safetensors");
+        assert!(serde_json::to_value(state().meta).unwrap().get("time_limit").is_none());
+        let mut limited = state();
+        let limit = TimeLimit { minutes: 1.5, seconds: 20.25, steps: Some(170) };
+        limited.meta.time_limit = Some(limit);
+        limited.save(&path).unwrap();
+        assert_eq!(TrainState::load(&path).unwrap().meta.time_limit, Some(limit));
+        for wrong in [TimeLimit { seconds: -1.0, ..limit }, TimeLimit { steps: Some(u64::MAX), ..limit }] {
+            limited.meta.time_limit = Some(wrong);
+            limited.save(&path).unwrap();
+            let text = TrainState::load(&path).unwrap_err().to_string();
+            assert!(text.contains("s.safetensors") && text.contains("time limit"), "{text}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::Tensor;
-use foveal_criterion::{BatchBreakdown, BreakdownRecord, LossBreakdown, Normalizer};
+use foveal_criterion::{BatchBreakdown, BreakdownRecord, ClassRecord, LossBreakdown, Normalizer};
 use foveal_data::ObjectCounts;
 
 use super::position::{LogPosition, ReadStep, SkippedStep};
@@ -15,6 +15,9 @@ use crate::error::TrainError;
 pub(super) const VALUES: usize = 6;
 /// Index of the total loss in these values.
 const TOTAL: usize = 2;
+
+/// Number of class channels whose numbers a line of the log has on average at most, unless a setting says otherwise.
+const CLASSES_OF_A_LINE: usize = 100;
 
 /// An optimizer step whose losses may still be on the device.
 #[derive(Debug)]
@@ -97,6 +100,9 @@ pub(crate) struct StepLog {
     bad: Option<BadStep>,
     /// The loss scale of the last step that was read, and how many were left out; `None` without a loss scale.
     scaling: Option<LossScaling>,
+    /// Number of steps after which a line has the numbers of each class (`train.log_classes_every`); 0 and 1 stand for
+    /// every line.
+    classes_every: u64,
 }
 
 impl StepLog {
@@ -104,7 +110,18 @@ impl StepLog {
     /// without, the first such step ends the run.
     pub(crate) fn new(every: usize, scaling: Option<LossScaling>) -> Self {
         let (pending, read) = (Vec::new(), LogPosition::default());
-        Self { every, pending, read, since: Instant::now(), waited: 0.0, bad: None, scaling }
+        Self { every, pending, read, since: Instant::now(), waited: 0.0, bad: None, scaling, classes_every: 0 }
+    }
+
+    /// The same log with the numbers of each class only in the lines of every `steps`th step. With 0 they are in every line
+    /// if there are at most 100 class channels, else in so many that a line has 100 channels on average.
+    pub(crate) fn with_classes_every(self, steps: usize, channels: usize) -> Self {
+        let steps = match channels.div_ceil(CLASSES_OF_A_LINE) {
+            _ if steps > 0 => steps,
+            0 | 1 => 0,
+            lines => lines * self.every,
+        };
+        Self { classes_every: steps as u64, ..self }
     }
 
     /// The loss scale of the last step that was read, and how many steps were left out; `None` without a loss scale.
@@ -115,7 +132,8 @@ impl StepLog {
     /// Begins an epoch: clears steps and sums and restarts the clock. An epoch that is continued in its middle begins
     /// with the steps and sums of `position`.
     pub(crate) fn start_epoch(&mut self, position: Option<LogPosition>) {
-        *self = Self { read: position.unwrap_or_default(), ..Self::new(self.every, self.scaling) };
+        let (read, classes_every) = (position.unwrap_or_default(), self.classes_every);
+        *self = Self { read, classes_every, ..Self::new(self.every, self.scaling) };
     }
 
     /// Waits for the device, reads the losses of all steps, and returns what a training state stores.
@@ -188,6 +206,11 @@ impl StepLog {
 
     pub(crate) fn is_due(&self) -> bool {
         self.unwritten() >= self.every
+    }
+
+    /// Whether the losses of all steps were read from the device.
+    pub(crate) fn is_all_read(&self) -> bool {
+        self.pending.is_empty()
     }
 
     /// Number of steps that are in no line of the log yet.
@@ -277,6 +300,8 @@ impl StepLog {
             sums.iter_mut().zip(step.values).for_each(|(sum, value)| *sum += f64::from(value));
         }
         let breakdown = steps.iter().filter_map(|step| step.breakdown.clone()).reduce(merged);
+        let first = steps.iter().map(|s| s.step).chain(skipped.iter().map(|s| s.step)).min().unwrap_or(step);
+        let with_classes = self.classes_every < 2 || step / self.classes_every > (first - 1) / self.classes_every;
         self.add_to_epoch(&sums, breakdown.clone(), [steps.len(), skipped.len()], lr);
         self.read.objects += steps.iter().map(|step| step.objects).sum();
 
@@ -307,7 +332,13 @@ impl StepLog {
             grad_norm,
             images_per_second: images as f64 / seconds,
             data_wait: waited / seconds,
-            breakdown: breakdown.as_ref().map(LossBreakdown::record),
+            breakdown: breakdown.as_ref().map(|breakdown| {
+                let mut record = breakdown.record();
+                if !with_classes {
+                    record.classes = ClassRecord::default();
+                }
+                record
+            }),
             loss_scale: self.scaling.map(|scaling| scaling.scale),
             skipped_steps: self.scaling.map(|_| skipped.len()),
         }))))

@@ -106,12 +106,13 @@ impl Trainer<'_> {
         let before = &self.session.meta;
         state.meta.non_finite_steps = before.non_finite_steps + 1;
         state.meta.lr_factor = before.lr_factor * self.config.train.rewind_factor;
+        state.meta.time_limit = before.time_limit;
         let log_end = resume::log_end(&self.config, &state.meta, self.evaluated);
         let position = state.meta.log.clone();
         self.session = Session::resume(&self.config, self.sets.categories().len(), &self.device, &path, state)?;
         self.session.save(self.run, position)?;
         (self.saved, self.saved_step) = (Instant::now(), self.session.meta.step);
-        self.log = RunLog::open(self.run, log_end);
+        self.log = RunLog::open(self.run, log_end, self.config.train.tensorboard);
         Ok(())
     }
 

@@ -7,9 +7,12 @@ use foveal_base::excerpt;
 use foveal_detector::CheckpointMeta;
 use serde_json::Value;
 
-use crate::config::RunConfig;
+use super::time;
+use crate::config::{RunConfig, TrainConfig};
 use crate::error::TrainError;
-use crate::run::{Best, Evaluated, LogEnd, LogPosition, Premises, Progress, RunDir, StateMeta, TrainState, compare};
+use crate::run::{
+    Best, Evaluated, LogEnd, LogPosition, Premises, Progress, RunDir, StateMeta, TrainState, Waiting, compare,
+};
 use crate::session::Session;
 use crate::sets::Sets;
 
@@ -41,7 +44,10 @@ pub(super) fn resumed(
         None => unrecorded(&premises, &state.meta, run, &path, progress)?,
     };
     compare(&old, &premises, config, run.root(), allow_changes, progress)?;
-    let evaluated = evaluated(run, state.meta.epoch, progress);
+    state.meta.time_limit = time::kept(config, state.meta.time_limit, old.steps_per_epoch, premises.steps_per_epoch);
+    let limited = time::limited(config, &state.meta, premises.steps_per_epoch);
+    let config = limited.as_ref().unwrap_or(config);
+    let evaluated = evaluated(run, &state.meta, config, &old.config, progress);
     let log_end = log_end(config, &state.meta, evaluated);
     move_position(&mut state.meta, &old.config, config);
     report(&state.meta, premises.steps_per_epoch, progress);
@@ -102,32 +108,77 @@ fn unrecorded(
     Ok(Premises { config, categories: categories.unwrap_or_else(|_| new.categories.clone()), ..new.clone() })
 }
 
-/// The record of the evaluations up to `epoch`. If the file is damaged, the record is made from `log.jsonl`.
-fn evaluated(run: &RunDir, epoch: usize, progress: &mut dyn Progress) -> Evaluated {
+/// The record of the evaluations up to the state `meta`. If the file is damaged, or evaluations are compared in another
+/// way than before, the record is made from `log.jsonl`.
+fn evaluated(
+    run: &RunDir,
+    meta: &StateMeta,
+    config: &RunConfig,
+    old: &Value,
+    progress: &mut dyn Progress,
+) -> Evaluated {
+    // The last evaluation of a run that its time limit ended inside an epoch is that of this epoch.
+    let over = time::is_over(config, meta);
+    let epoch = if over && meta.epoch_steps > 0 { meta.epoch + 1 } else { meta.epoch };
+    let logged = || from_log(&std::fs::read(run.log()).unwrap_or_default(), epoch, &config.train);
     let mut evaluated = Evaluated::load(&run.evaluated()).unwrap_or_else(|error| {
         progress.message(&format!("warning: {error}; the best evaluation is taken from {}", run.log().display()));
-        from_log(&std::fs::read(run.log()).unwrap_or_default(), epoch)
+        logged().evaluated
     });
+    let before: TrainConfig = serde_json::from_value(old["train"].clone()).unwrap_or_default();
+    let rule = |train: &TrainConfig| (train.best_by.clone(), train.patience > 0, train.min_gain);
+    if rule(&before) != rule(&config.train) {
+        let logged = logged();
+        evaluated.waiting = logged.evaluated.waiting;
+        // The best checkpoint stays what it is until an evaluation is better than its own.
+        let found = evaluated.best.and_then(|best| logged.all.into_iter().find(|other| other.epoch == best.epoch));
+        if evaluated.best.is_some() && found.is_none() {
+            progress.message(&format!(
+                "warning: {}: found no {} of the best evaluation so far; the next evaluation makes the best checkpoint",
+                run.log().display(),
+                config.train.best_by
+            ));
+        }
+        evaluated.best = found;
+    }
     // An epoch after the state may have been evaluated already; it is trained again.
     evaluated.epoch = evaluated.epoch.min(epoch);
     evaluated
 }
 
-/// The evaluations of the first `epochs` epochs in the lines of a log.
-fn from_log(log: &[u8], epochs: usize) -> Evaluated {
-    let mut evaluated = Evaluated::default();
+/// The evaluations in a log.
+struct Logged {
+    /// The record that they make.
+    evaluated: Evaluated,
+    /// Every evaluation whose value is defined.
+    all: Vec<Best>,
+}
+
+/// The evaluations of the first `epochs` epochs in the lines of a log, compared as `train` says.
+fn from_log(log: &[u8], epochs: usize, train: &TrainConfig) -> Logged {
+    let (mut evaluated, mut all) = (Evaluated::default(), Vec::new());
+    let mut waiting = Waiting::default();
     for line in log.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok()) {
         let epoch = line["epoch"].as_u64().unwrap_or_default() as usize;
         if line["event"] != "evaluation" || epoch > epochs {
             continue;
         }
         evaluated.epoch = evaluated.epoch.max(epoch);
-        if let Some(ap) = line["metrics"]["AP"].as_f64().filter(|ap| evaluated.best.is_none_or(|best| *ap > best.ap)) {
-            evaluated.best = Some(Best { epoch, ap });
+        let value = train.best_by.value(&line["metrics"], line["losses"]["total"].as_f64());
+        waiting.count(value, train.min_gain);
+        let Some(value) = value else { continue };
+        let best = Best::new(&train.best_by, epoch, line["metrics"]["AP"].as_f64().unwrap_or(UNDEFINED), value);
+        if evaluated.best.is_none_or(|known| best.compared() > known.compared()) {
+            evaluated.best = Some(best);
         }
+        all.push(best);
     }
-    evaluated
+    evaluated.waiting = (train.patience > 0).then_some(waiting);
+    Logged { evaluated, all }
 }
+
+/// COCO's value for metrics that are undefined.
+const UNDEFINED: f64 = -1.0;
 
 /// The place up to which the log is kept. If no step is left to be made, it is kept as a whole.
 pub(super) fn log_end(config: &RunConfig, meta: &StateMeta, evaluated: Evaluated) -> LogEnd {
@@ -163,6 +214,7 @@ fn report(meta: &StateMeta, steps_per_epoch: usize, progress: &mut dyn Progress)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::BestBy;
     use crate::testing::tiny;
     use foveal_detector::ModelConfig;
 
@@ -174,10 +226,33 @@ mod tests {
 {"event":"epoch","epoch":3}
 {"event":"evaluation","epoch":3,"metrics":{"AP":0.75}}
 {"event":"eva"#;
-        let best = |epoch, ap| Evaluated { epoch, best: Some(Best { epoch, ap }), provisional: false };
-        assert_eq!(from_log(log, 2), best(2, 0.5));
-        assert_eq!(from_log(log, 9), best(3, 0.75));
-        assert_eq!(from_log(b"", 9), Evaluated::default());
+        let config = TrainConfig::default();
+        let found = |epochs| from_log(log, epochs, &config).evaluated;
+        let best = |epoch, ap| {
+            let best = Some(Best { epoch, ap, value: None });
+            Evaluated { epoch, best, ..Evaluated::default() }
+        };
+        assert_eq!(found(2), best(2, 0.5));
+        assert_eq!(found(9), best(3, 0.75));
+        assert_eq!(from_log(b"", 9, &config).evaluated, Evaluated::default());
+    }
+
+    #[test]
+    fn another_comparison_finds_another_best_evaluation_in_the_log() {
+        let log = br#"{"event":"evaluation","epoch":1,"losses":{"total":1.0},"metrics":{"AP":0.25,"AP50":0.5}}
+{"event":"evaluation","epoch":2,"losses":{"total":0.5},"metrics":{"AP":0.5,"AP50":0.25}}
+{"event":"evaluation","epoch":3,"losses":{"total":0.75},"metrics":{"AP":-1.0,"AP50":-1.0}}
+"#;
+        let found = |best_by: BestBy, patience| {
+            let config = TrainConfig { best_by, patience, ..TrainConfig::default() };
+            let evaluated = from_log(log, 9, &config).evaluated;
+            (evaluated.best, evaluated.waiting)
+        };
+        let best = |epoch, ap, value| Some(Best { epoch, ap, value });
+        let waiting = |reference, evaluations| Some(Waiting { reference: Some(reference), evaluations });
+        assert_eq!(found(BestBy::Ap, 0), (best(2, 0.5, None), None));
+        assert_eq!(found(BestBy::Ap50, 4), (best(1, 0.25, Some(0.5)), waiting(0.5, 2)));
+        assert_eq!(found(BestBy::Loss, 1), (best(2, 0.5, Some(-0.5)), waiting(-0.5, 1)));
     }
 
     #[test]

@@ -11,7 +11,9 @@ use foveal_data::{AugmentConfig, epoch_len};
 use foveal_detector::{CheckpointMeta, ComputePrecision};
 
 use super::device::fits_on_device;
+use super::finished::EpochLines;
 use super::resume::{Resumed, resumed};
+use super::time::{self, TimeKeeper};
 use super::{Start, Trainer};
 use crate::config::RunConfig;
 use crate::device::is_host;
@@ -44,6 +46,7 @@ impl<'a> Trainer<'a> {
         progress: &'a mut dyn Progress,
         stop: &'a AtomicBool,
     ) -> Result<Self, TrainError> {
+        let begin = Instant::now();
         config.validate()?;
         let precision = config.train.precision;
         check_precision(precision, device)?;
@@ -52,6 +55,7 @@ impl<'a> Trainer<'a> {
 
         // Data, network and optimizer.
         let sets = Sets::open(config, run, progress)?;
+        config.train.best_by.check_class(sets.categories())?;
         let premises = premises(config, &sets, &device);
         let steps_per_epoch = premises.steps_per_epoch;
         let resume = match start {
@@ -74,10 +78,12 @@ impl<'a> Trainer<'a> {
         if let Some(kept) = run.write_config(config)? {
             progress.message(&format!("the earlier configuration is kept as {}", kept.display()));
         }
+        let saving = Instant::now();
         if resume.is_none() {
             session.save(run, None)?;
         }
-        let mut log = RunLog::open(run, log_end);
+        let saving = saving.elapsed();
+        let mut log = RunLog::open(run, log_end, config.train.tensorboard);
         log.warnings().iter().for_each(|warning| progress.message(&format!("warning: {warning}")));
 
         // Settings that depend on the training set.
@@ -88,6 +94,14 @@ impl<'a> Trainer<'a> {
         if !config.train.augments() {
             config.data.augment = AugmentConfig::off();
         }
+        let mut session = session;
+        session.meta.time_limit = time::kept(&config, session.meta.time_limit, steps_per_epoch, steps_per_epoch);
+        if let (Some(_), Some(limit)) = (resume, session.meta.time_limit) {
+            progress.message(&time::resumed_text(&limit));
+        }
+        let keeper = |limit| TimeKeeper::new(&config, limit, session.meta.step, begin, saving);
+        let time = session.meta.time_limit.map(keeper);
+        config = time::limited(&config, &session.meta, steps_per_epoch).unwrap_or(config);
         if resume.is_none() {
             warn_of_warm_up(&config, steps_per_epoch, progress);
         }
@@ -100,7 +114,8 @@ impl<'a> Trainer<'a> {
         checkpoint.loss = Some(serde_json::to_value(&config.loss).expect("plain data is JSON"));
         let evaluator = Evaluator::new(&config, model, Arc::clone(&sets.val), &device).with_precision(precision);
         Ok(Self {
-            step_log: StepLog::new(log_every(&config, &device), session.meta.loss_scaling),
+            step_log: StepLog::new(log_every(&config, &device), session.meta.loss_scaling)
+                .with_classes_every(config.train.log_classes_every, channels),
             tuned: is_host(&device),
             phase: Phase::Step(session.meta.step + 1),
             check_first_loss: config.train.step0_check && session.new_class_head,
@@ -119,6 +134,8 @@ impl<'a> Trainer<'a> {
             checkpoint,
             log,
             steps_per_epoch,
+            time,
+            lines: EpochLines::default(),
         })
     }
 }

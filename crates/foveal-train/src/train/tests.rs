@@ -9,6 +9,8 @@ use crate::device::tests::as_accelerator;
 use crate::run::{Silent, StepRecord, TrainState};
 use crate::testing::{first_batch, tiny};
 
+mod ends;
+
 struct Run {
     outcome: Result<Outcome, TrainError>,
     steps: Vec<StepRecord>,

@@ -4,7 +4,7 @@ use anyhow::Result;
 use foveal_train::RunConfig;
 
 use crate::args::{Common, ConfigArgs};
-use crate::config::{self, EXTENDS, PATH_KEYS};
+use crate::config::{self, EXTENDS, ON_EPOCH, PATH_KEYS};
 use crate::failure::DONE;
 use crate::output;
 
@@ -16,7 +16,7 @@ pub(super) fn run(args: &ConfigArgs, common: &Common) -> Result<u8> {
     if args.schema {
         output::write_json("-".as_ref(), &config::schema())?;
     } else if args.defaults {
-        let keys = std::iter::once(EXTENDS).chain(PATH_KEYS);
+        let keys = std::iter::once(EXTENDS).chain(PATH_KEYS).chain([ON_EPOCH]);
         let unset: String = keys.map(|key| format!("# {key} = \"…\"\n")).collect();
         let text = config::to_toml(&RunConfig::default())?;
         output::print_exact(&format!("# Keys without a default:\n{unset}\n{text}"))?;

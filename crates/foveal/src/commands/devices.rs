@@ -15,8 +15,8 @@ use crate::outputs::Files;
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// The output of `--json`.
-#[derive(Debug, Serialize)]
-struct Listing {
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Listing {
     devices: Vec<Entry>,
 }
 
@@ -70,8 +70,15 @@ enum About {
 /// If the output cannot be written.
 pub(super) fn run(args: &DevicesArgs) -> Result<u8> {
     Files::new().write("--json", &args.json).check()?;
+    let listing = list(args.test);
+    output::emit(args.json.as_deref(), &listing, &listing.table())?;
+    Ok(if listing.has_failure() { FAILED } else { DONE })
+}
+
+/// Opens all devices, and tests them if `test` is set.
+pub(super) fn list(test: bool) -> Listing {
     let mut devices: Vec<Entry> = [("flex", device::flex()), ("ndarray", device::ndarray())]
-        .map(|(name, device)| entry(name.to_owned(), cpu(name), Some(&device), args.test))
+        .map(|(name, device)| entry(name.to_owned(), cpu(name), Some(&device), test))
         .into();
     device::keep_tuning();
     for (index, adapter) in device::adapters("wgpu").into_iter().enumerate() {
@@ -79,18 +86,35 @@ pub(super) fn run(args: &DevicesArgs) -> Result<u8> {
         let info = adapter.info.clone();
         devices.push(match adapter.open() {
             Ok(device::Opened { device, can }) => {
-                entry(name, About::Adapter { info, can: Some(can) }, Some(&device), args.test)
+                entry(name, About::Adapter { info, can: Some(can) }, Some(&device), test)
             }
             Err(error) => Entry {
                 error: Some(format!("{error:#}")),
-                ..entry(name, About::Adapter { info, can: None }, None, args.test)
+                ..entry(name, About::Adapter { info, can: None }, None, test)
             },
         });
     }
-    let listing = Listing { devices };
-    output::emit(args.json.as_deref(), &listing, &table(&listing))?;
-    let failed = listing.devices.iter().any(|entry| entry.test.as_ref().is_some_and(SelfTest::is_failure));
-    Ok(if failed { FAILED } else { DONE })
+    Listing { devices }
+}
+
+impl Listing {
+    /// Whether a device has failed its test.
+    pub(super) fn has_failure(&self) -> bool {
+        self.devices.iter().any(|entry| entry.test.as_ref().is_some_and(SelfTest::is_failure))
+    }
+
+    /// The adapters that could be opened and are not software.
+    pub(super) fn gpus(&self) -> impl Iterator<Item = &AdapterInfo> {
+        self.devices.iter().filter_map(|entry| match &entry.about {
+            About::Adapter { info, can: Some(_) } if info.kind != AdapterKind::Software => Some(info),
+            _ => None,
+        })
+    }
+
+    /// The listing as text.
+    pub(super) fn table(&self) -> String {
+        table(self)
+    }
 }
 
 fn cpu(name: &'static str) -> About {

@@ -3,11 +3,13 @@
 mod analysis;
 mod anchors;
 mod bench;
+mod completions;
 mod config;
 mod crops;
 mod data;
 mod detect;
 mod devices;
+mod doctor;
 mod eval;
 mod export;
 mod import;
@@ -25,7 +27,7 @@ mod train;
 use anyhow::Result;
 
 use crate::args::{Cli, Command};
-use crate::device;
+use crate::{console, device};
 
 /// The setting of the batch size of a command; `None` for those whose batch cannot be chosen.
 pub(crate) fn batch_size(command: &Command) -> Option<&'static str> {
@@ -43,6 +45,9 @@ pub(crate) fn batch_size(command: &Command) -> Option<&'static str> {
 /// If the command fails. A [`Usage`](crate::failure::Usage) error stands for a wrong command line.
 pub(crate) fn run(cli: Cli) -> Result<u8> {
     let Cli { common, command } = cli;
+    if common.quiet {
+        console::be_quiet();
+    }
     device::set_threads(common.threads)?;
     match command {
         Command::Train(args) => train::run(&args, &common),
@@ -60,6 +65,8 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Summary(args) => summary::run(&args, &common),
         Command::Lab(args) => lab::run(&args, &common),
         Command::Devices(args) => devices::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => completions::run(&args),
         Command::Replay(args) => replay::run(&args, &common),
     }
 }

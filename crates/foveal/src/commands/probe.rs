@@ -2,20 +2,11 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
-use foveal_train::{EpochStart, Outcome, Progress, RunConfig, RunDir, Start, StepRecord, train};
+use foveal_train::{EpochStart, Outcome, Progress, RunConfig, RunDir, Start, StepClock, StepRecord, StepTiming, train};
 
-/// Fewest steps before the clock starts. More follow if batches were loaded in advance.
-const WARM_UP: usize = 3;
-/// Seconds after the first step after which no further step is made before the clock starts.
-const WARM_UP_SECONDS: f64 = 10.0;
-/// Fewest steps that are timed.
-const FEWEST: u64 = 3;
-/// Most steps that are timed.
-const MOST: u64 = 200;
 /// Seconds after which no further step is timed.
 const SECONDS: f64 = 10.0;
 /// Learning rate of the timed steps. They cost the same with any rate, and with this one no configuration diverges in them.
@@ -55,6 +46,7 @@ pub(super) fn time(
     let settings = &mut config.train;
     (settings.lr, settings.epochs, settings.max_steps) = (LR, EPOCHS, 0);
     (settings.eval_every, settings.keep) = (0, 0);
+    (settings.time_limit, settings.patience, settings.tensorboard) = (0.0, 0, false);
     let stop = AtomicBool::new(false);
     let mut clock = Clock::new(&config, interrupted, &stop);
     let outcome = train(&config, device, &run, Start::New, &mut clock, &stop)?;
@@ -63,42 +55,26 @@ pub(super) fn time(
     }
     match (clock.timing(), outcome) {
         (Some(timing), Outcome::Interrupted { .. }) => Ok(Some(timing)),
-        _ => bail!("the training ended before {FEWEST} steps were timed"),
+        _ => bail!("the training ended before three steps were timed"),
     }
 }
 
-/// Measures the time between optimizer steps, and stops the training when that is known.
+/// Times optimizer steps, and stops the training when their duration is known.
 struct Clock<'a> {
     interrupted: &'a AtomicBool,
     stop: &'a AtomicBool,
-    /// Number of steps before the clock starts.
-    warm_up: u64,
     steps_per_epoch: usize,
-    /// When the training began.
-    begin: Instant,
-    /// The first step after which the device was waited for, and when.
-    first: Option<Instant>,
-    /// When the clock started, and after which step.
-    start: Option<(Instant, u64)>,
-    /// The seconds and the number of steps that are timed so far.
-    timed: (f64, u64),
+    steps: StepClock,
 }
 
 impl<'a> Clock<'a> {
     fn new(config: &RunConfig, interrupted: &'a AtomicBool, stop: &'a AtomicBool) -> Self {
-        // Batches that were loaded while the network was built cost no time; they are used up before the clock starts.
-        let loaded = config.data.queue + config.data.worker_count();
-        let warm_up = loaded.div_ceil(config.train.accumulate).max(WARM_UP) as u64;
-        let begin = Instant::now();
-        Self { interrupted, stop, warm_up, steps_per_epoch: 0, begin, first: None, start: None, timed: (0.0, 0) }
+        Self { interrupted, stop, steps_per_epoch: 0, steps: StepClock::new(config, SECONDS, 0) }
     }
 
     fn timing(&self) -> Option<Timing> {
-        let (seconds, steps) = self.timed;
-        let step_seconds = seconds / steps.max(1) as f64;
-        let start_seconds = self.first?.duration_since(self.begin).as_secs_f64();
-        let steps_per_epoch = self.steps_per_epoch;
-        (steps >= FEWEST).then_some(Timing { step_seconds, steps, steps_per_epoch, start_seconds })
+        let StepTiming { step_seconds, steps, start_seconds } = self.steps.timing()?;
+        Some(Timing { step_seconds, steps, steps_per_epoch: self.steps_per_epoch, start_seconds })
     }
 }
 
@@ -112,22 +88,8 @@ impl Progress for Clock<'_> {
             self.stop.store(true, Ordering::Relaxed);
         }
         // Without a line of the log, an accelerator may still be computing the step.
-        if read.is_none() {
-            return;
-        }
-        let now = Instant::now();
-        let first = *self.first.get_or_insert(now);
-        let waited = now.duration_since(first).as_secs_f64();
-        match self.start {
-            None if step >= self.warm_up || (step > 1 && waited >= WARM_UP_SECONDS) => self.start = Some((now, step)),
-            None => {}
-            Some((at, before)) => {
-                self.timed = (now.duration_since(at).as_secs_f64(), step - before);
-                let (seconds, steps) = self.timed;
-                if steps >= MOST || (steps >= FEWEST && seconds >= SECONDS) {
-                    self.stop.store(true, Ordering::Relaxed);
-                }
-            }
+        if read.is_some() && self.steps.finished(step) {
+            self.stop.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -149,20 +111,16 @@ mod tests {
         (config.data.queue, config.data.workers, config.train.accumulate) = (4, 2, 2);
         let (interrupted, stop) = (AtomicBool::new(false), AtomicBool::new(false));
         let mut clock = Clock::new(&config, &interrupted, &stop);
-        clock.epoch_start(&EpochStart { epoch: 1, epochs: EPOCHS, steps: 40, done: 0 });
-        for step in 1..=3 {
-            clock.step(step, Some(&record));
-        }
-        assert_eq!((clock.start.unwrap().1, clock.timing()), (3, None));
-        // An accelerator that is waited for in every second step.
-        let last = 3 + MOST;
-        for step in 4..=last {
+        clock.epoch_start(&EpochStart { epoch: 1, epochs: EPOCHS, steps: 40, done: 0, run_steps: 40 });
+        // Three steps use up what was loaded before, and 200 are timed, of which the device is waited for in every
+        // second one.
+        for step in 1..=203 {
             assert!(!stop.load(Ordering::Relaxed), "{step}");
-            clock.step(step, (step % 2 == last % 2).then_some(&record));
+            clock.step(step, (step % 2 == 1).then_some(&record));
         }
         let timing = clock.timing().unwrap();
         assert!(stop.load(Ordering::Relaxed) && timing.step_seconds >= 0.0);
-        assert_eq!((timing.steps, timing.steps_per_epoch), (MOST, 40));
+        assert_eq!((timing.steps, timing.steps_per_epoch), (200, 40));
 
         let stop = AtomicBool::new(false);
         let mut clock = Clock::new(&config, &interrupted, &stop);

@@ -34,6 +34,7 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     }
     let stop = interrupt::flag()?;
     let mut console = Console::new();
+    console.run_on_epoch(config.train.on_epoch.take());
     let run = folder(args, &config, &console)?;
     if args.auto_batch && args.resume {
         if run.has_state() {
@@ -43,6 +44,9 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
         }
     }
     let start = if args.resume { Start::Resume { allow_changes: args.allow_changes } } else { Start::New };
+    if args.resume {
+        console.read_evaluations(&run.metrics());
+    }
     console.line(&format!("run {}, device {}", run.root().display(), picked.name));
     if let Some(gpu) = &picked.gpu {
         console.line(&gpu.text());
@@ -52,11 +56,14 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
             drop(console);
             match (summary.best, &summary.evaluation) {
                 (Some(best), _) => {
-                    note!("best AP {:.3} after epoch {}: {}", best.ap, best.epoch, run.best().display());
+                    let by = &config.train.best_by;
+                    let value = by.shown(best.value.unwrap_or(best.ap));
+                    note!("best {} {value:.3} after epoch {}: {}", by, best.epoch, run.best().display());
                 }
                 (None, Some(_)) => note!(
-                    "warning: there is no best checkpoint, because AP is undefined without objects in the validation \
+                    "warning: there is no best checkpoint, because {} is undefined without objects in the validation \
                      set; the last one is {}",
+                    config.train.best_by,
                     run.last().display()
                 ),
                 (None, None) => {}

@@ -7,6 +7,7 @@ use foveal_base::{excerpt, names, text::read_text};
 use toml::{Table, Value};
 
 use super::layer::{self, Layer, Origin};
+use crate::console::note;
 
 /// The key of a configuration file that names the file below it.
 pub(crate) const EXTENDS: &str = "extends";
@@ -30,6 +31,7 @@ pub(crate) fn layers(path: &Path) -> Result<Vec<Layer>> {
             Some(above) => table.with_context(|| format!("{}: {EXTENDS}", above.display()))?,
             None => table?,
         };
+        drop_stored_command(&mut table, &path);
         next = base(&mut table, &path)?;
         layer::resolve_paths(&mut table, folder_of(&path));
         if chain.is_empty()
@@ -91,6 +93,23 @@ fn refuse_circle(chain: &[PathBuf], path: &Path) -> Result<()> {
         circle.join(" -> "),
         path.display()
     )
+}
+
+/// Removes the command of `train.on_epoch` from a configuration that a run has saved, with a warning. foveal never writes
+/// it there, so that someone else has, and a folder that was received from others must not start programs.
+fn drop_stored_command(table: &mut Table, path: &Path) {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let state = folder_of(path).join("state");
+    let stored = name.starts_with("config") && name.ends_with(".toml") && state.is_dir();
+    if let Some(train) = table.get_mut("train").and_then(Value::as_table_mut).filter(|_| stored)
+        && train.remove("on_epoch").is_some()
+    {
+        note!(
+            "warning: {}: train.on_epoch is left out, because this configuration belongs to a saved run; pass the command \
+             with --set",
+            path.display()
+        );
+    }
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -16,6 +16,8 @@ pub(super) fn known() -> Result<Json> {
         serde_json::to_value(RunConfig::default()).context("the configuration cannot be converted to JSON")?;
     // Users do not set this key, but configurations that come from checkpoints contain it.
     tree["model"]["class_channels"] = Json::Null;
+    // It has no default, and it is never written to a file.
+    tree["train"]["on_epoch"] = Json::Null;
     // serde leaves out paths without a default, but they are keys too.
     for key in PATH_KEYS {
         let mut place = &mut tree;

@@ -23,6 +23,9 @@ pub(crate) use schema::schema;
 pub(crate) const PATH_KEYS: [&str; 5] =
     ["data.train.annotations", "data.train.images", "data.val.annotations", "data.val.images", "model.weights"];
 
+/// The key of the command after an epoch. It has no default, and foveal never writes it to a file.
+pub(crate) const ON_EPOCH: &str = "train.on_epoch";
+
 /// A configuration, and the files that it was read from.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {

@@ -136,3 +136,31 @@ fn a_line_reads_from_the_device_once() {
         assert_eq!(sums, &expected);
     }
 }
+
+#[test]
+fn a_line_has_the_numbers_of_each_class_if_one_of_its_steps_is_due() {
+    // Two classes; the lines of four steps cover 1 to 4, 5 to 8, 9 to 12 and, as the end of an epoch, 13.
+    const CLASSES: usize = 2;
+    let counts = AnchorCounts::of(&[1, -1, -1], BreakdownLayout { level_anchors: [2, 1, 0, 0, 0] }, CLASSES);
+    let lines = |every: usize, channels: usize| {
+        let mut log = StepLog::new(4, None).with_classes_every(every, channels);
+        let mut found = Vec::new();
+        for number in 1..=13 {
+            let values = Tensor::zeros([BreakdownLayout::values(CLASSES)], &Device::flex());
+            let breakdown = Some(BatchBreakdown { counts: counts.clone(), values });
+            log.push(Step { scale: None, breakdown, ..step(number, 1.0, 1.0) });
+            if log.is_due() || number == 13 {
+                let Some(StepLine::Means(line)) = log.read().unwrap() else { panic!("no means") };
+                found.push(!line.breakdown.unwrap().classes.is_empty());
+            }
+        }
+        assert!(!log.epoch_breakdown().unwrap().classes.is_empty());
+        found
+    };
+    assert_eq!(lines(0, 100), [true; 4]);
+    assert_eq!(lines(1, 1000), [true; 4]);
+    assert_eq!(lines(6, 2), [false, true, true, false]);
+    // Two hundred channels: every second line of four steps. Three hundred: every third.
+    assert_eq!(lines(0, 200), [false, true, false, false]);
+    assert_eq!(lines(0, 300), [false, false, true, false]);
+}

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
-use foveal_train::{RunConfig, ScheduleKind};
+use foveal_train::RunConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -236,25 +236,11 @@ fn fingerprint(config: &RunConfig) -> Result<Value> {
     serde_json::to_value(&config).context("the configuration cannot be converted to JSON")
 }
 
-/// Gives a configuration a number of optimizer steps, and fits the whole schedule to them: milestones and the end of a
-/// cosine move with the length of the run, the last epochs without strong augmentation stay the same share of it, in whole
-/// epochs, and the warm-up is at most the same share as before. The network is evaluated only at the end, because a lab
-/// compares the last weights.
+/// Fits the whole schedule of a configuration to a number of optimizer steps. The network is evaluated only at the end,
+/// because a lab compares the last weights.
 fn fit(config: &mut RunConfig, steps: u64, steps_per_epoch: usize) {
-    let train = &mut config.train;
-    let epochs = steps as f64 / steps_per_epoch.max(1) as f64;
-    let ratio = epochs / train.epochs as f64;
-    train.milestones.iter_mut().for_each(|milestone| *milestone *= ratio);
-    if train.schedule == ScheduleKind::Cosine {
-        train.cosine_epochs = train.cosine_end() * ratio;
-    }
-    let warm_up = (train.warmup_steps as f64 * ratio).round() as usize;
-    train.warmup_steps = warm_up.min(train.warmup_steps);
-    let closing = &mut config.data.augment.close_epochs;
-    if *closing > 0 {
-        *closing = ((*closing as f64 * ratio).round() as usize).max(1);
-    }
-    (train.epochs, train.max_steps, train.eval_every) = (epochs.ceil() as usize, steps as usize, 0);
+    config.fit_to_steps(steps, steps_per_epoch, config.train.epochs as f64);
+    (config.train.eval_every, config.train.time_limit) = (0, 0.0);
 }
 
 #[cfg(test)]
@@ -262,42 +248,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_whole_schedule_is_fitted_to_the_steps() {
+    fn a_run_has_the_steps_of_its_arm_and_one_evaluation() {
         let mut config = RunConfig::default();
-        let train = &mut config.train;
-        (train.epochs, train.warmup_steps, train.eval_every) = (12, 100, 3);
-        config.data.augment.close_epochs = 2;
-        let train = &mut config.train;
-        train.milestones = vec![8.0, 11.0];
-        let same = |config: &RunConfig, factor: f64| {
-            let found = &config.train.milestones;
-            assert!((found[0] - 8.0 * factor).abs() < 1e-12 && (found[1] - 11.0 * factor).abs() < 1e-12, "{found:?}");
-        };
-        // A quarter of 12 epochs with 50 steps each.
-        let mut short = config.clone();
-        fit(&mut short, 150, 50);
-        same(&short, 0.25);
-        let train = &short.train;
-        assert_eq!((train.epochs, train.max_steps, train.warmup_steps, train.eval_every), (3, 150, 25, 0));
-        assert_eq!((train.cosine_epochs, short.data.augment.close_epochs), (0.0, 1));
-        // Twice as long: the warm-up does not grow.
-        let mut long = config.clone();
-        fit(&mut long, 1200, 50);
-        same(&long, 2.0);
-        assert_eq!((long.train.epochs, long.train.max_steps, long.train.warmup_steps), (24, 1200, 100));
-        assert_eq!(long.data.augment.close_epochs, 4);
-        long.data.augment.close_epochs = 0;
-        fit(&mut long, 600, 50);
-        assert_eq!(long.data.augment.close_epochs, 0);
-        // A part of an epoch. The cosine ends with the last step.
-        config.train.schedule = ScheduleKind::Cosine;
-        fit(&mut config, 170, 50);
-        let train = &config.train;
-        assert_eq!((train.epochs, train.max_steps), (4, 170));
-        assert!((train.cosine_epochs - 3.4).abs() < 1e-12);
-        let last = foveal_train::learning_rate(train, 50, 169, 169);
-        assert!(last > 0.0 && last < 1e-3 * train.base_lr(), "{last}");
-        config.validate().unwrap();
+        (config.train.epochs, config.train.eval_every) = (12, 3);
+        fit(&mut config, 150, 50);
+        assert_eq!((config.train.epochs, config.train.max_steps, config.train.eval_every), (3, 150, 0));
     }
 
     #[test]

@@ -65,7 +65,8 @@ const RECORD: &str = "outcome.json";
 /// File name of the detections of the last evaluation.
 const DETECTIONS: &str = "detections.json";
 /// File names of the settings and logs of a run.
-const RUN_FILES: [&str; 5] = ["config.toml", "weights.json", "skipped.json", "log.jsonl", "metrics.csv"];
+const RUN_FILES: [&str; 6] =
+    ["config.toml", "weights.json", "skipped.json", "log.jsonl", "metrics.csv", "events.out.tfevents.foveal"];
 
 impl Job {
     /// The files that this run writes beside its checkpoints.
