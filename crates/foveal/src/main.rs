@@ -15,6 +15,7 @@ mod inputs;
 mod loss_args;
 mod output;
 mod outputs;
+mod page;
 mod precision;
 mod progress;
 
