@@ -37,7 +37,7 @@ pub use memory::{
     AutoBatch, Bound, DeviceLimits, DoesNotFit, InferenceCheck, Room, TooLarge, TrainingMemory, auto_batch,
 };
 pub use run::{
-    Best, EpochEvent, EpochRecord, EpochStart, Evaluated, Evaluation, EvaluationEvent, EvaluationRecord,
+    Best, DETECTIONS, EpochEvent, EpochRecord, EpochStart, Evaluated, Evaluation, EvaluationEvent, EvaluationRecord,
     EvaluationReport, LogEnd, LogPosition, LossScaling, MeanLosses, NonFiniteEvent, NonFiniteRecord, OverflowEvent,
     OverflowRecord, Premises, Progress, RunDir, RunLog, Silent, StateMeta, StepRecord, TrainState,
 };

@@ -25,8 +25,8 @@ pub use records::{
     EpochEvent, EpochRecord, Evaluation, EvaluationEvent, EvaluationRecord, MeanLosses, NonFiniteEvent,
     NonFiniteRecord, OverflowEvent, OverflowRecord, StepRecord,
 };
-pub use rundir::RunDir;
 pub(crate) use rundir::remove_folder;
+pub use rundir::{DETECTIONS, RunDir};
 pub use scaling::LossScaling;
 pub(crate) use skipped::SkipList;
 pub use state::{Premises, StateMeta, TrainState};

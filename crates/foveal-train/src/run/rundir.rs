@@ -14,7 +14,10 @@ use crate::config::RunConfig;
 use crate::error::TrainError;
 
 /// Files that a run writes before its first training state.
-const EARLY_FILES: [&str; 5] = ["config.toml", "weights.json", "skipped.json", "log.jsonl", "metrics.csv"];
+const EARLY_FILES: [&str; 6] =
+    ["config.toml", "weights.json", "skipped.json", "log.jsonl", "metrics.csv", "environment.json"];
+/// The name of the results file with the detections of the last evaluation on the validation set.
+pub const DETECTIONS: &str = "val-detections.json";
 /// Folder of the checkpoints.
 const CHECKPOINTS: &str = "checkpoints";
 /// Folder of the training states and of the lock.
@@ -219,6 +222,11 @@ impl RunDir {
     /// Path of `state/evaluated.json`: the last evaluated epoch, and the best evaluation so far.
     pub fn evaluated(&self) -> PathBuf {
         self.root.join(STATE).join("evaluated.json")
+    }
+
+    /// Path of `val-detections.json`: the detections of the last evaluation, as a COCO results file.
+    pub fn detections(&self) -> PathBuf {
+        self.root.join(DETECTIONS)
     }
 
     /// Path of `blackbox/`: the batch, the weights and the statistics of the newest step whose loss or gradient norm was

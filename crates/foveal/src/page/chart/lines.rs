@@ -75,9 +75,8 @@ impl LineChart {
     fn description(&self, series: &[Series]) -> String {
         let mut out = format!("{}: {} over {}.", self.title, self.y.label, self.x.label);
         for series in series {
-            let mut finite = series.points.iter().filter(|[_, y]| y.is_finite());
-            if let Some([x, y]) = finite.next() {
-                let [to, last] = finite.next_back().unwrap_or(&[*x, *y]);
+            let finite: Vec<[f64; 2]> = series.points.iter().copied().filter(|[_, y]| y.is_finite()).collect();
+            if let (Some([x, y]), Some([to, last])) = (finite.first(), finite.last()) {
                 let (x, y, to, last) = (shown(*x), shown(*y), shown(*to), shown(*last));
                 let _ = write!(out, " {}: {y} at {x}, {last} at {to}.", series.name);
             }
