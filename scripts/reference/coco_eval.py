@@ -94,17 +94,22 @@ def cases():
     yield "no_objects", (lambda t, d: (dict(t, annotations=[]), d))(*make(8, range(1, 4), [1, 2], [1, 2], 3))
 
 
-result = []
-for name, (truth, detections) in cases():
-    per_image = max([0, *np.unique([(d["image_id"], d["category_id"]) for d in detections], axis=0, return_counts=True)[1]]) if detections else 0
-    assert name != "over_100" or per_image > 100, per_image
-    result.append({"name": name, "truth": truth, "detections": detections, "expected": measure(truth, detections)})
-OUT.parent.mkdir(parents=True, exist_ok=True)
-rows = lambda values: "[\n" + ",\n".join(json.dumps(v) for v in values) + "]"
-OUT.write_text("[" + ",\n".join(
-    f'{{"name": "{c["name"]}",\n"expected": {json.dumps(c["expected"])},\n"truth": {{' +
-    ",\n".join(f'"{k}": {rows(v)}' for k, v in c["truth"].items()) +
-    f'}},\n"detections": {rows(c["detections"])}}}' for c in result) + "]\n")
-for c in result:
-    print(c["name"], len(c["truth"]["annotations"]), len(c["detections"]), [round(c["expected"][k], 3) for k in KEYS])
-print(OUT.stat().st_size, "bytes")
+def main():
+    result = []
+    for name, (truth, detections) in cases():
+        per_image = max([0, *np.unique([(d["image_id"], d["category_id"]) for d in detections], axis=0, return_counts=True)[1]]) if detections else 0
+        assert name != "over_100" or per_image > 100, per_image
+        result.append({"name": name, "truth": truth, "detections": detections, "expected": measure(truth, detections)})
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    rows = lambda values: "[\n" + ",\n".join(json.dumps(v) for v in values) + "]"
+    OUT.write_text("[" + ",\n".join(
+        f'{{"name": "{c["name"]}",\n"expected": {json.dumps(c["expected"])},\n"truth": {{' +
+        ",\n".join(f'"{k}": {rows(v)}' for k, v in c["truth"].items()) +
+        f'}},\n"detections": {rows(c["detections"])}}}' for c in result) + "]\n")
+    for c in result:
+        print(c["name"], len(c["truth"]["annotations"]), len(c["detections"]), [round(c["expected"][k], 3) for k in KEYS])
+    print(OUT.stat().st_size, "bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -35,6 +35,10 @@ pub struct CheckpointMeta {
     pub preprocess: Preprocess,
     /// Score threshold, NMS threshold and limits with which predictions become detections.
     pub post: PostprocessConfig,
+    /// Score threshold of each class in class order, in 0..1: a detection of the class must have a higher score. They
+    /// hold in addition to `post.score_threshold`. Empty if only that holds. `foveal eval --thresholds` chooses them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_thresholds: Vec<f32>,
     /// Loss settings with which the weights were trained (`[loss]`, a serialised `foveal_criterion::LossConfig`), or
     /// `None` if they are unknown. Inference does not read them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,7 +78,27 @@ impl CheckpointMeta {
         post: PostprocessConfig,
     ) -> Self {
         let model = ModelConfig { weights: None, ..model };
-        Self { format: FORMAT_VERSION, model, categories, preprocess, post, loss: None, checksum: String::new() }
+        let (class_thresholds, loss, checksum) = (Vec::new(), None, String::new());
+        Self { format: FORMAT_VERSION, model, categories, preprocess, post, class_thresholds, loss, checksum }
+    }
+
+    /// Whether a detection of a class with this index reaches the threshold of the class, if there is one.
+    ///
+    /// # Panics
+    /// If there are thresholds, but none for the class.
+    pub fn reaches_class_threshold(&self, class: u32, score: f32) -> bool {
+        self.class_thresholds.is_empty() || score > self.class_thresholds[class as usize]
+    }
+
+    fn check_class_thresholds(&self) -> Result<(), String> {
+        let (found, expected) = (self.class_thresholds.len(), self.categories.len());
+        if found != 0 && found != expected {
+            return Err(format!("{found} values in class_thresholds for {expected} categories"));
+        }
+        match self.class_thresholds.iter().find(|threshold| !(0.0..=1.0).contains(*threshold)) {
+            Some(threshold) => Err(format!("{threshold} in class_thresholds, which must be from 0 to 1")),
+            None => Ok(()),
+        }
     }
 
     /// Writes a checkpoint with the current weights of `model` to `path`. The file is written under a temporary name,
@@ -127,6 +151,7 @@ impl Checkpoint {
             return Err(bad(format!("a non-finite value in tensor {name}")));
         }
         meta.preprocess.validate().map_err(|e| bad(e.within("preprocess").to_string()))?;
+        meta.check_class_thresholds().map_err(bad)?;
         let with_channel = meta.model.class_channels.as_ref().map_or(meta.categories.len(), |c| c.of_class.len());
         if with_channel != meta.categories.len() {
             return Err(bad(format!(

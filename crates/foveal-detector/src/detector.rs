@@ -102,7 +102,8 @@ impl Detector {
     }
 
     /// Detects the objects in several images, which the checkpoint's preprocessing has resized and which are padded to a
-    /// common size and run as one batch. `images` must not be empty.
+    /// common size and run as one batch. `images` must not be empty. Detections must have a higher score than
+    /// `post.score_threshold` and than the threshold of their class in `class_thresholds` of the checkpoint's metadata.
     ///
     /// # Shapes
     /// - result: one list of detections per image, each sorted by descending score, with boxes in pixels of the
@@ -117,6 +118,10 @@ impl Detector {
         let batch = self.precision.cast(batch);
         let named = |d: Detection| Prediction { category: meta.categories[d.class as usize].clone(), detection: d };
         let predicted = predict(model, &meta.model, batch, &frames, &meta.post)?;
-        Ok(predicted.detections.into_iter().map(|found| found.into_iter().map(named).collect()).collect())
+        // Suppression works within a class, so that it does not matter whether the thresholds are applied before it.
+        let kept = |found: Vec<Detection>| {
+            found.into_iter().filter(|d| meta.reaches_class_threshold(d.class, d.score)).map(named).collect()
+        };
+        Ok(predicted.detections.into_iter().map(kept).collect())
     }
 }

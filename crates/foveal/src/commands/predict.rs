@@ -21,7 +21,8 @@ use crate::identity::{drawn_names, image_ids};
 use crate::outputs::Files;
 use crate::{device, inputs, output, precision};
 
-/// Lowest score of detections that are drawn or listed, unless `--score-threshold` sets another.
+/// Lowest score of detections that are drawn or listed, unless `--score-threshold` sets another or the checkpoint has
+/// thresholds of single classes.
 const SHOWN_SCORE: f32 = 0.5;
 /// JPEG quality of drawn images, high enough for sharp text.
 const JPEG_QUALITY: u8 = 92;
@@ -74,7 +75,8 @@ pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
     if let Some(folder) = &args.draw {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
     }
-    let shown = args.score_threshold.unwrap_or(SHOWN_SCORE);
+    let own_thresholds = !detector.checkpoint.meta.class_thresholds.is_empty();
+    let shown = args.score_threshold.unwrap_or(if own_thresholds { 0.0 } else { SHOWN_SCORE });
     let options = Options {
         limit: config.data.image_limit(),
         batch_size: config.eval.batch_size,

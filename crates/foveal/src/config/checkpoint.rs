@@ -15,8 +15,12 @@ pub(crate) const OPEN_TO_INFERENCE: [&str; 2] = ["data.", "eval."];
 /// Prefixes of the keys that `--set` may change for `eval`; the checkpoint fixes all others.
 pub(crate) const OPEN_TO_EVAL: [&str; 5] = ["data.", "eval.", "loss.", "matcher.", "train.seed"];
 
+/// Key of the score threshold of all classes.
+const SCORE_THRESHOLD: &str = "eval.score_threshold";
+
 /// Loads a checkpoint and overrides its preprocessing and thresholds with the values of the command line. Returns the
-/// checkpoint and the resulting configuration.
+/// checkpoint and the resulting configuration. A score threshold of the command line replaces the checkpoint's thresholds
+/// of single classes.
 ///
 /// # Errors
 /// If the checkpoint cannot be read or a value is invalid; the error names the source of the value.
@@ -30,6 +34,9 @@ pub(crate) fn open(
     let config = resolve(path, &checkpoint.meta, sets, score_threshold)?;
     checkpoint.meta.preprocess = config.data.preprocess();
     checkpoint.meta.post = config.eval.post();
+    if score_threshold.is_some() || sets.iter().any(|set| set.trim_start().starts_with(SCORE_THRESHOLD)) {
+        checkpoint.meta.class_thresholds.clear();
+    }
     Ok((checkpoint, config))
 }
 
