@@ -18,6 +18,7 @@ mod outputs;
 mod page;
 mod precision;
 mod progress;
+mod report;
 
 use std::process::ExitCode;
 

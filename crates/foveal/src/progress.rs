@@ -1,6 +1,7 @@
 //! Progress on stderr: bars on a terminal, lines elsewhere. Neither ends a run when it cannot be written.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::console::{self, note};
 use crate::device::TUNING_IS_KEPT;
 use crate::failure;
+use crate::report::{Environment, Reporter, StartRecord};
 
 /// Time between two progress lines if stderr is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(20);
@@ -30,6 +32,28 @@ pub(crate) struct Console {
     status: String,
     last_line: Instant,
     tuning: Option<Tuning>,
+    records: Option<Records>,
+}
+
+/// What is written into the folder of a run beside the files of the training.
+struct Records {
+    root: PathBuf,
+    /// The start of this process, until it is written.
+    start: Option<StartRecord>,
+    reporter: Reporter,
+}
+
+impl Records {
+    /// Writes the start of this process into the folder, once. Returns what could not be done.
+    fn begin(&mut self) -> Vec<String> {
+        let written = self.start.take().map_or(Ok(()), |start| Environment::add(&self.root, start));
+        written.err().map(|error| format!("the start of the run is not recorded: {error:#}")).into_iter().collect()
+    }
+
+    /// Writes the report of the run. Returns what could not be done.
+    fn report(&mut self) -> Vec<String> {
+        self.reporter.write(&self.root).unwrap_or_else(|error| vec![format!("the report is not written: {error:#}")])
+    }
 }
 
 /// What the first step on a GPU is announced as.
@@ -94,6 +118,20 @@ impl Console {
             status: String::new(),
             last_line: Instant::now(),
             tuning: None,
+            records: None,
+        }
+    }
+
+    /// Records the start of this process and the reports of the run in a folder, when the training begins and after each
+    /// evaluation.
+    pub(crate) fn record_in(&mut self, root: PathBuf, start: StartRecord) {
+        self.records = Some(Records { root, start: Some(start), reporter: Reporter::default() });
+    }
+
+    /// Does something with the records of the run, if there are any, and shows what could not be done.
+    fn with_records(&mut self, work: fn(&mut Records) -> Vec<String>) {
+        for warning in self.records.as_mut().map_or_else(Vec::new, work) {
+            self.line(&format!("warning: {warning}"));
         }
     }
 
@@ -170,6 +208,7 @@ impl Progress for Console {
     }
 
     fn epoch_start(&mut self, start: &EpochStart) {
+        self.with_records(Records::begin);
         self.start(format!("epoch {}/{}", start.epoch, start.epochs), start.steps);
         self.done = start.done;
         if let Some(bar) = &self.bar {
@@ -226,6 +265,8 @@ impl Progress for Console {
             report.seconds,
             if report.best { ", best AP so far" } else { "" }
         );
+        self.with_records(Records::begin);
+        self.with_records(Records::report);
     }
 }
 

@@ -16,6 +16,7 @@ mod loss;
 mod predict;
 mod probe;
 mod replay;
+mod report;
 mod score;
 mod summary;
 mod train;
@@ -59,5 +60,6 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Lab(args) => lab::run(&args, &common),
         Command::Devices(args) => devices::run(&args),
         Command::Replay(args) => replay::run(&args, &common),
+        Command::Report(args) => report::run(&args),
     }
 }

@@ -47,7 +47,8 @@ fn shares(history: &History) -> Html {
     let of_loss = History::points(&history.steps, |line| line.positive_share);
     let of_gradient =
         History::points(&history.epochs, |line| line.ledger.as_ref().and_then(|ledger| ledger.positive_gradient_share));
-    let of_epoch = History::points(&history.epochs, |line| line.ledger.as_ref().and_then(|ledger| ledger.positive_share));
+    let of_epoch =
+        History::points(&history.epochs, |line| line.ledger.as_ref().and_then(|ledger| ledger.positive_share));
     let series = vec![
         Series::new("of the class loss", of_loss),
         Series::new("of its gradient, mean of an epoch", of_gradient),
@@ -59,9 +60,8 @@ fn shares(history: &History) -> Html {
 /// The share of each pyramid level in the class loss of an epoch.
 fn levels(history: &History) -> Html {
     let breakdowns = || history.epochs.iter().filter_map(|line| Some((line.step as f64, line.ledger.as_ref()?)));
-    let names: Vec<u32> = breakdowns().next().map_or_else(Vec::new, |(_, first)| {
-        first.levels.iter().map(|level| level.level).collect()
-    });
+    let names: Vec<u32> =
+        breakdowns().next().map_or_else(Vec::new, |(_, first)| first.levels.iter().map(|level| level.level).collect());
     let series = names.iter().map(|name| {
         let point = |(step, ledger): (f64, &super::history::Breakdown)| {
             let total: f64 = ledger.levels.iter().map(|level| level.positive_loss + level.negative_loss).sum();

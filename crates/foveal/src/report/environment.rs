@@ -64,7 +64,8 @@ impl Environment {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             bytes => {
                 let bytes = bytes.with_context(|| format!("cannot read {}", path.display()))?;
-                serde_json::from_slice(&bytes).with_context(|| format!("{}: expected the JSON of a run", path.display()))
+                serde_json::from_slice(&bytes)
+                    .with_context(|| format!("{}: expected the JSON of a run", path.display()))
             }
         }
     }
