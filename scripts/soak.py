@@ -15,6 +15,8 @@ from pathlib import Path
 
 # The fields of log.jsonl that are documented as timings: they differ between runs.
 TIMINGS = ("images_per_second", "data_wait", "seconds")
+# Files with times and the number of starts in them.
+TIMED_FILES = ("environment.json", "report.html")
 # The files of the folder state/ that depend on the last step alone.
 ENDS = ("state/last.safetensors", "state/evaluated.json")
 # Exit code of a training that was stopped by a signal and saved its state.
@@ -114,7 +116,7 @@ class Training:
         found += [f"{run / name} is missing" for name in sorted(theirs - ours)]
         for name in sorted(ours & theirs):
             # Which earlier state is kept depends on the time. A lock has no content that matters.
-            if "lock" in name or name.startswith("state/") and name not in ENDS:
+            if "lock" in name or name in TIMED_FILES or name.startswith("state/") and name not in ENDS:
                 continue
             content = timeless if name == "log.jsonl" else Path.read_bytes
             if content(run / name) != content(self.whole / name):
