@@ -15,6 +15,7 @@ mod loss;
 mod names;
 mod outputs;
 mod records;
+mod report;
 mod resume;
 mod round_trip;
 mod show;

@@ -130,7 +130,8 @@ impl Console {
 
     /// Does something with the records of the run, if there are any, and shows what could not be done.
     fn with_records(&mut self, work: fn(&mut Records) -> Vec<String>) {
-        for warning in self.records.as_mut().map_or_else(Vec::new, work) {
+        let warnings = self.records.as_mut().map_or_else(Vec::new, work);
+        for warning in warnings {
             self.line(&format!("warning: {warning}"));
         }
     }

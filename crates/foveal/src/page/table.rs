@@ -77,7 +77,7 @@ impl Table {
             .child(el("caption").text(&self.caption))
             .child(el("thead").child(el("tr").children(head)))
             .child(el("tbody").children(self.rows.iter().map(row)));
-        let frame = el("div").class("scroll").attr("tabindex", "0").attr("role", "region");
+        let frame = el("div").class("scroll").attr("tabindex", "0").attr("role", "group");
         frame.attr("aria-label", &self.caption).child(table).into()
     }
 }
@@ -94,7 +94,7 @@ pub(super) fn numbers(columns: Vec<String>, rows: Vec<Vec<String>>) -> Html {
     let head = columns.iter().map(|name| el("th").attr("scope", "col").text(name));
     let body = rows.iter().map(|row| el("tr").children(row.iter().map(|cell| el("td").class("n").text(cell))));
     let table = el("table").child(el("thead").child(el("tr").children(head))).child(el("tbody").children(body));
-    let frame = el("div").class("scroll").attr("tabindex", "0").attr("role", "region").attr("aria-label", "Numbers");
+    let frame = el("div").class("scroll").attr("tabindex", "0").attr("role", "group").attr("aria-label", "Numbers");
     el("details").child(el("summary").text("Numbers")).child(frame.child(table)).into()
 }
 

@@ -100,7 +100,8 @@ impl Reporter {
         let analysis = analysis.and_then(|made| made.map_err(|error| warn("the analysis", error)).ok());
         let gallery = evaluated.map_or_else(Html::new, |(val, found)| {
             let images = matches(val, found);
-            let lowest = f64::from(run.config.eval.score_threshold);
+            // Without the error of the conversion from f32.
+            let lowest = (f64::from(run.config.eval.score_threshold) * 1e4).round() / 1e4;
             // The slider has steps of 0.01.
             let shown = best_f1_score(&images).map_or(SHOWN_SCORE, |score| (score * 100.0).floor() / 100.0);
             gallery::gallery(val, &images, ScoreRange { lowest, shown: shown.max(lowest) })

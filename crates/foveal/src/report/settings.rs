@@ -38,7 +38,7 @@ fn value<'a>(keys: &'a [(String, String)], key: &str) -> Option<&'a str> {
 /// If the configuration cannot be converted to TOML, which would be a bug.
 pub(super) fn settings(config: &RunConfig) -> Result<Html> {
     let (own, defaults) = (keys(config)?, keys(&RunConfig::default())?);
-    let changed = own.iter().filter(|(key, own)| value(&defaults, key) != Some(own));
+    let changed = own.iter().filter(|(key, own)| value(&defaults, key) != Some(own.as_str()));
     let rows = changed.map(|(key, own)| {
         let default = value(&defaults, key).unwrap_or("not set");
         [key.as_str(), own, default].map(Cell::text).to_vec()
