@@ -108,24 +108,20 @@ fn histogram(title: &str, measure: &str, names: &[String], low: Option<f64>, mut
         values.iter_mut().flatten().for_each(|value| *value = value.min(*most));
     }
     // A count has an interval of its own where there are few of them.
-    let whole = low.is_none() && all.iter().all(|value| value.fract() == 0.0);
-    let bins = match all.last() {
-        Some(_) if whole => {
-            let most = values.iter().flatten().copied().fold(0.0, f64::max) as usize;
-            if most < BINS { most + 1 } else { BINS }
-        }
-        _ => BINS,
+    let most = values.iter().flatten().copied().fold(0.0, f64::max);
+    let is_count = low.is_none() && all.iter().all(|value| value.fract() == 0.0);
+    let bins = match is_count && most < BINS as f64 {
+        true => (0..=most as usize).map(|number| single(number as f64, &values)).collect(),
+        false => Bin::count(low.unwrap_or(0.0), BINS, &values),
     };
-    let mut bins = Bin::count(low.unwrap_or(0.0), bins, &values);
-    if whole && bins.len() < BINS {
-        let numbers = (0..bins.len()).map(|number| {
-            let count = |series: &Vec<f64>| series.iter().filter(|value| **value == number as f64).count();
-            Bin { from: number as f64 - 0.5, to: number as f64 + 0.5, counts: values.iter().map(count).collect() }
-        });
-        bins = numbers.collect();
-    }
     let (title, measure) = (title.to_owned(), measure.to_owned());
     Histogram { title, measure, counted: "number".to_owned(), series: names.to_vec(), bins }.html()
+}
+
+/// The interval of one whole number.
+fn single(number: f64, series: &[Vec<f64>]) -> Bin {
+    let count = |values: &Vec<f64>| values.iter().filter(|value| **value == number).count();
+    Bin { from: number - 0.5, to: number + 0.5, counts: series.iter().map(count).collect() }
 }
 
 /// How often each place of an image is in an object.
