@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::curves::over_steps;
-use super::history::{History, Line};
+use super::history::{History, Line, points};
 use super::run::Run;
 use super::settings::differences;
 use crate::page::{Axis, Cell, Html, Page, Section, Series, Table, el};
@@ -49,19 +49,17 @@ fn table(runs: &[Run]) -> Html {
 }
 
 fn curves(runs: &[Run]) -> Html {
-    let chart = |title: &str, axis: &str, points: fn(&History) -> Vec<[f64; 2]>| {
-        let series = runs.iter().map(|run| Series::new(&run.name, points(&run.history))).collect();
+    let chart = |title: &str, axis: &str, values: fn(&History) -> Vec<[f64; 2]>| {
+        let series = runs.iter().map(|run| Series::new(&run.name, values(&run.history))).collect();
         over_steps(title, Axis::over(axis, [0.0, 0.0]), series)
     };
     let charts = [
-        chart("AP on the validation set", "AP", |h| History::points(&h.evaluations, |line| line.metric("AP"))),
-        chart("AP50 on the validation set", "AP50", |h| History::points(&h.evaluations, |line| line.metric("AP50"))),
-        chart("Loss on the validation set", "loss", |h| {
-            History::points(&h.evaluations, |line| line.validation_loss("total"))
-        }),
-        chart("Loss of the training, mean of an epoch", "loss", |h| History::points(&h.epochs, |line| line.mean_loss)),
-        chart("Learning rate", "learning rate", |h| History::points(&h.steps, |line| line.lr)),
-        chart("Images per second", "images/s", |h| History::points(&h.steps, |line| line.images_per_second)),
+        chart("AP on the validation set", "AP", |h| points(&h.evaluations, |line| line.metric("AP"))),
+        chart("AP50 on the validation set", "AP50", |h| points(&h.evaluations, |line| line.metric("AP50"))),
+        chart("Loss on the validation set", "loss", |h| points(&h.evaluations, |line| line.validation_loss("total"))),
+        chart("Loss of the training, mean of an epoch", "loss", |h| points(&h.epochs, |line| line.mean_loss)),
+        chart("Learning rate", "learning rate", |h| points(&h.steps, |line| line.lr)),
+        chart("Images per second", "images/s", |h| points(&h.steps, |line| line.images_per_second)),
     ];
     el("div").class("charts").children(charts).into()
 }

@@ -2,7 +2,7 @@
 
 use crate::page::{Axis, Html, LineChart, Series, el};
 
-use super::history::{History, Line};
+use super::history::{History, Line, points};
 
 /// COCO's metrics of each evaluation that are drawn.
 const METRICS: [&str; 4] = ["AP", "AP50", "AP75", "AR100"];
@@ -12,7 +12,6 @@ const SIZES: [&str; 3] = ["APs", "APm", "APl"];
 /// The charts of the course of a run.
 pub(super) fn curves(history: &History) -> Html {
     let History { steps, epochs, evaluations, .. } = history;
-    let points = History::points;
     let losses = |title: &str, train: fn(&Line) -> Option<f64>, of_epoch: fn(&Line) -> Option<f64>, name: &str| {
         let validation = points(evaluations, |line| line.validation_loss(name));
         let series = vec![
@@ -44,11 +43,10 @@ pub(super) fn curves(history: &History) -> Html {
 
 /// The shares of positive pairs in the class loss and in its gradient.
 fn shares(history: &History) -> Html {
-    let of_loss = History::points(&history.steps, |line| line.positive_share);
+    let of_loss = points(&history.steps, |line| line.positive_share);
     let of_gradient =
-        History::points(&history.epochs, |line| line.ledger.as_ref().and_then(|ledger| ledger.positive_gradient_share));
-    let of_epoch =
-        History::points(&history.epochs, |line| line.ledger.as_ref().and_then(|ledger| ledger.positive_share));
+        points(&history.epochs, |line| line.ledger.as_ref().and_then(|ledger| ledger.positive_gradient_share));
+    let of_epoch = points(&history.epochs, |line| line.ledger.as_ref().and_then(|ledger| ledger.positive_share));
     let series = vec![
         Series::new("of the class loss", of_loss),
         Series::new("of its gradient, mean of an epoch", of_gradient),

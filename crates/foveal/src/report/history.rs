@@ -114,11 +114,11 @@ impl History {
         let last = |lines: &[Line]| lines.last().map_or(0, |line| line.step);
         last(&self.steps).max(last(&self.epochs)).max(last(&self.evaluations))
     }
+}
 
-    /// The points `[step, value]` of lines that have the value.
-    pub(super) fn points(lines: &[Line], value: impl Fn(&Line) -> Option<f64>) -> Vec<[f64; 2]> {
-        lines.iter().filter_map(|line| Some([line.step as f64, value(line)?])).collect()
-    }
+/// The points `[step, value]` of lines that have the value.
+pub(super) fn points(lines: &[Line], value: impl Fn(&Line) -> Option<f64>) -> Vec<[f64; 2]> {
+    lines.iter().filter_map(|line| Some([line.step as f64, value(line)?])).collect()
 }
 
 #[cfg(test)]
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!((history.non_finite, history.last_step()), (1, 4));
         let best = history.best().unwrap();
         assert_eq!((best.epoch, best.metric("APl"), best.validation_loss("total")), (1, None, Some(1.5)));
-        assert_eq!(History::points(&history.steps, |line| line.loss), [[1.0, 2.0]]);
-        assert!(History::points(&history.epochs, |line| line.mean_loss).is_empty());
+        assert_eq!(points(&history.steps, |line| line.loss), [[1.0, 2.0]]);
+        assert!(points(&history.epochs, |line| line.mean_loss).is_empty());
     }
 }

@@ -1,14 +1,14 @@
 //! Speed of the training and waiting for data.
 
 use super::curves::over_steps;
-use super::history::{History, Line};
+use super::history::{History, Line, points};
 use crate::page::{Axis, Cell, Html, Series, Table, el};
 
 /// The charts of the speed, and the time of each epoch.
 pub(super) fn speed(history: &History) -> Html {
-    let points = |value: fn(&Line) -> Option<f64>| History::points(&history.steps, value);
-    let images = vec![Series::new("images", points(|line| line.images_per_second))];
-    let wait = vec![Series::new("waiting", points(|line| line.data_wait))];
+    let of_steps = |value: fn(&Line) -> Option<f64>| points(&history.steps, value);
+    let images = vec![Series::new("images", of_steps(|line| line.images_per_second))];
+    let wait = vec![Series::new("waiting", of_steps(|line| line.data_wait))];
     let charts = [
         over_steps("Images per second", Axis::over("images/s", [0.0, 0.0]), images),
         over_steps("Share of the time that was spent waiting for data", Axis::over("fraction", [0.0, 1.0]), wait),

@@ -68,7 +68,7 @@ impl BarChart {
         let left_out = self.rows.len() - drawn.len();
         let more = (left_out > 0)
             .then(|| el("p").class("note").child(text(format!("{left_out} more rows are in the table."))));
-        let columns = std::iter::once(String::new()).chain(self.series.iter().cloned()).collect();
+        let columns = std::iter::once("name".to_owned()).chain(self.series.iter().cloned()).collect();
         let row = |Bars { name, values }: &Bars| {
             std::iter::once(name.clone()).chain(values.iter().map(|value| number(*value))).collect()
         };
