@@ -76,7 +76,7 @@ fn policy() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::page::text;
+    use crate::page::html::text;
 
     fn page(name: &str) -> String {
         let section = |id, body: Html| Section { id, title: "Classes", body };

@@ -14,7 +14,7 @@ mod speed;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use foveal_data::Dataset;
 use foveal_eval::{Analysis, Analyzer};
 
