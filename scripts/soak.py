@@ -17,6 +17,8 @@ from pathlib import Path
 TIMINGS = ("images_per_second", "data_wait", "seconds")
 # The file that TensorBoard reads.
 EVENTS = "events.out.tfevents.foveal"
+# Files with times and the number of starts in them.
+TIMED_FILES = ("environment.json", "report.html")
 # The files of the folder state/ that depend on the last step alone.
 ENDS = ("state/last.safetensors", "state/evaluated.json")
 # Exit code of a training that was stopped by a signal and saved its state.
@@ -116,7 +118,7 @@ class Training:
         found += [f"{run / name} is missing" for name in sorted(theirs - ours)]
         for name in sorted(ours & theirs):
             # Which earlier state is kept depends on the time. A lock has no content that matters.
-            if "lock" in name or name.startswith("state/") and name not in ENDS:
+            if "lock" in name or name in TIMED_FILES or name.startswith("state/") and name not in ENDS:
                 continue
             content = {"log.jsonl": timeless, EVENTS: timeless_events}.get(name, Path.read_bytes)
             if content(run / name) != content(self.whole / name):

@@ -17,6 +17,7 @@ mod loss;
 mod names;
 mod outputs;
 mod records;
+mod report;
 mod resume;
 mod round_trip;
 mod show;

@@ -17,7 +17,7 @@ fn train_eval_predict_score() {
     let place = Workplace::new();
     let trained = place.run(&["train", "tiny.toml", "--out", "run", "--set", "train.epochs=2"]).succeeds();
     assert!(trained.stdout.contains("Average Precision"), "{}", trained.stdout);
-    for file in ["config.toml", "log.jsonl", "metrics.csv", "checkpoints/best.safetensors", "state"] {
+    for file in ["config.toml", "log.jsonl", "metrics.csv", "checkpoints/best.safetensors", "state", "report.html"] {
         assert!(place.path("run").join(file).exists(), "{file}");
     }
 

@@ -41,10 +41,10 @@ pub use memory::{
     AutoBatch, Bound, DeviceLimits, DoesNotFit, InferenceCheck, Room, TooLarge, TrainingMemory, auto_batch,
 };
 pub use run::{
-    Best, DrawnDetection, EarlyStopEvent, EarlyStopRecord, EpochEvent, EpochRecord, EpochStart, Evaluated, Evaluation,
-    EvaluationEvent, EvaluationRecord, EvaluationReport, LogEnd, LogPosition, LossScaling, MeanLosses, NonFiniteEvent,
-    NonFiniteRecord, OverflowEvent, OverflowRecord, Picture, Premises, Progress, RunDir, RunLog, Silent, StateMeta,
-    StepRecord, TimeLimit, TimeLimitEvent, TimeLimitRecord, TrainState, Waiting,
+    Best, DETECTIONS, DrawnDetection, EarlyStopEvent, EarlyStopRecord, EpochEvent, EpochRecord, EpochStart, Evaluated,
+    Evaluation, EvaluationEvent, EvaluationRecord, EvaluationReport, LogEnd, LogPosition, LossScaling, MeanLosses,
+    NonFiniteEvent, NonFiniteRecord, OverflowEvent, OverflowRecord, Picture, Premises, Progress, RunDir, RunLog, Silent,
+    StateMeta, StepRecord, TimeLimit, TimeLimitEvent, TimeLimitRecord, TrainState, Waiting,
 };
 pub use step_clock::{StepClock, StepTiming};
 pub use train::{Outcome, Start, Summary, train};

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::Device;
+use foveal_coco::write_results;
 use foveal_data::{Batch, Loader, LoaderOptions, loader};
 use foveal_detector::{CheckpointMeta, image_tensor};
 
@@ -482,6 +483,10 @@ impl Trainer<'_> {
         self.lines.evaluation(&record, best);
         self.log_detections(&evaluation);
         self.tell_log_warnings();
+        // The detections are for reports and analysis; a run does not depend on them.
+        if let Err(error) = write_results(&self.run.detections(), &evaluation.detections) {
+            self.progress.message(&format!("warning: the detections of the evaluation are not kept: {error}"));
+        }
         self.progress.evaluation(&EvaluationReport {
             epoch,
             metrics: &evaluation.metrics,

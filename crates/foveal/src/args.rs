@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Lab(LabArgs),
     /// Run a training step with a NaN or infinite loss again and find the layer it came from
     Replay(ReplayArgs),
+    /// Write an HTML page about a run, or one that compares several runs
+    Report(ReportArgs),
     /// List the devices that foveal can compute on, with their limits, and test them
     Devices(DevicesArgs),
     /// Describe this machine and this build, test the devices, and say what would make training slow
@@ -138,6 +140,20 @@ pub(crate) struct TrainArgs {
     /// Train and evaluate on the first N training images only, to test whether they can be learned
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub overfit: Option<u32>,
+}
+
+/// Arguments of `foveal report`.
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    /// Run directories of `foveal train`; several are compared
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// HTML file to write
+    ///
+    /// The page needs no network and no other file. `foveal train` writes the report of its own run to report.html in the
+    /// run directory after each evaluation.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
 }
 
 /// Arguments of `foveal replay`.

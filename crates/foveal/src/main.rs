@@ -17,8 +17,10 @@ mod inputs;
 mod loss_args;
 mod output;
 mod outputs;
+mod page;
 mod precision;
 mod progress;
+mod report;
 
 use std::process::ExitCode;
 

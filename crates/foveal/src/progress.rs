@@ -3,11 +3,12 @@
 mod evaluations;
 mod on_epoch;
 mod picture;
+mod records;
 mod time_left;
 mod tuning;
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use foveal_train::{DrawnDetection, EpochStart, EvaluationReport, Picture, Progress, RgbImage, StepRecord};
@@ -16,7 +17,9 @@ use serde_json::Value;
 
 use crate::console::{self, is_quiet, note};
 use crate::failure;
+use crate::report::StartRecord;
 use evaluations::Evaluations;
+use records::Records;
 use time_left::TimeLeft;
 use tuning::Tuning;
 
@@ -39,6 +42,8 @@ pub(crate) struct Console {
     evaluations: Evaluations,
     /// The command of `train.on_epoch`.
     on_epoch: Option<String>,
+    /// What is written into the folder of the run beside the files of the training.
+    records: Option<Records>,
 }
 
 impl Console {
@@ -56,6 +61,7 @@ impl Console {
             time_left: TimeLeft::default(),
             evaluations: Evaluations::default(),
             on_epoch: None,
+            records: None,
         }
     }
 
@@ -67,6 +73,20 @@ impl Console {
     /// Takes over the earlier evaluations of a run that goes on, from its `metrics.csv`.
     pub(crate) fn read_evaluations(&mut self, metrics: &Path) {
         self.evaluations = Evaluations::read(metrics);
+    }
+
+    /// Records the start of this process and the reports of the run in a folder, when the training begins and after each
+    /// evaluation.
+    pub(crate) fn record_in(&mut self, root: PathBuf, start: StartRecord) {
+        self.records = Some(Records::new(root, start));
+    }
+
+    /// Does something with the records of the run, if there are any, and shows what could not be done.
+    fn with_records(&mut self, work: fn(&mut Records) -> Vec<String>) {
+        let warnings = self.records.as_mut().map_or_else(Vec::new, work);
+        for warning in warnings {
+            self.line(&format!("warning: {warning}"));
+        }
     }
 
     fn start(&mut self, prefix: String, steps: usize) {
@@ -142,6 +162,7 @@ impl Progress for Console {
     }
 
     fn epoch_start(&mut self, start: &EpochStart) {
+        self.with_records(Records::begin);
         self.time_left.epoch(start.run_steps);
         self.start(format!("epoch {}/{}", start.epoch, start.epochs), start.steps);
         self.done = start.done;
@@ -209,6 +230,8 @@ impl Progress for Console {
         for line in self.evaluations.table(report) {
             note!("{line}");
         }
+        self.with_records(Records::begin);
+        self.with_records(Records::report);
     }
 
     fn draw(&mut self, image: &RgbImage, detections: &[DrawnDetection]) -> Option<Picture> {

@@ -30,8 +30,8 @@ pub use records::{
     MeanLosses, NonFiniteEvent, NonFiniteRecord, OverflowEvent, OverflowRecord, StepRecord, TimeLimitEvent,
     TimeLimitRecord,
 };
-pub use rundir::RunDir;
 pub(crate) use rundir::remove_folder;
+pub use rundir::{DETECTIONS, RunDir};
 pub use scaling::LossScaling;
 pub(crate) use skipped::SkipList;
 pub use state::{Premises, StateMeta, TrainState};

@@ -14,9 +14,12 @@ use crate::config::RunConfig;
 use crate::error::TrainError;
 
 /// Files that a run writes before its first training state.
-const EARLY_FILES: [&str; 6] = ["config.toml", "weights.json", "skipped.json", "log.jsonl", "metrics.csv", EVENTS];
+const EARLY_FILES: [&str; 7] =
+    ["config.toml", "weights.json", "skipped.json", "log.jsonl", "metrics.csv", EVENTS, "environment.json"];
 /// The file that TensorBoard reads. It finds event files by `tfevents` in their names.
 const EVENTS: &str = "events.out.tfevents.foveal";
+/// The name of the results file with the detections of the last evaluation on the validation set.
+pub const DETECTIONS: &str = "val-detections.json";
 /// Folder of the checkpoints.
 const CHECKPOINTS: &str = "checkpoints";
 /// Folder of the training states and of the lock.
@@ -221,6 +224,11 @@ impl RunDir {
     /// Path of `state/evaluated.json`: the last evaluated epoch, and the best evaluation so far.
     pub fn evaluated(&self) -> PathBuf {
         self.root.join(STATE).join("evaluated.json")
+    }
+
+    /// Path of `val-detections.json`: the detections of the last evaluation, as a COCO results file.
+    pub fn detections(&self) -> PathBuf {
+        self.root.join(DETECTIONS)
     }
 
     /// Path of `blackbox/`: the batch, the weights and the statistics of the newest step whose loss or gradient norm was

@@ -20,6 +20,7 @@ mod loss;
 mod predict;
 mod probe;
 mod replay;
+mod report;
 mod score;
 mod summary;
 mod train;
@@ -68,5 +69,6 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Replay(args) => replay::run(&args, &common),
+        Command::Report(args) => report::run(&args),
     }
 }

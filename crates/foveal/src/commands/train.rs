@@ -11,6 +11,7 @@ use crate::args::{Common, TrainArgs};
 use crate::console::note;
 use crate::failure::{DONE, INTERRUPTED, Usage};
 use crate::progress::Console;
+use crate::report::StartRecord;
 use crate::{config, device, output};
 
 /// The folder of runs without `--out`.
@@ -51,6 +52,7 @@ pub(super) fn run(args: &TrainArgs, common: &Common) -> Result<u8> {
     if let Some(gpu) = &picked.gpu {
         console.line(&gpu.text());
     }
+    console.record_in(run.root().to_owned(), StartRecord::now(&picked.name));
     match train(&config, &picked.device, &run, start, &mut console, &stop) {
         Ok(Outcome::Finished(summary)) => {
             drop(console);
