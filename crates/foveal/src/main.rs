@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => failure::report(&error),
     });
-    ExitCode::from(code.unwrap_or_else(|_| failure::report_panic(batch_size)))
+    device::end_process(code.unwrap_or_else(|_| failure::report_panic(batch_size)))
 }
 
 /// Prints what clap has to say in place of a command: help and version to stdout, an error of the command line to

@@ -4,6 +4,7 @@ import json
 import shutil
 import struct
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 
 from place import ERRORS, Failed, Late, described, tail
 
@@ -87,15 +88,26 @@ def precision_set(precision):
 
 def compared(place, stage, case, measure):
     """Measures rows of values by step on each side, and appends the differences from the CPU."""
-    expected = None
-    for device, precision in sides(place):
+    def guarded(side):
+        try:
+            return measure(*side)
+        except ERRORS as error:
+            return error
+
+    # All sides at the same time: most of a side's time on a GPU is compiling and tuning on one core.
+    with ThreadPoolExecutor() as pool:
+        found = list(zip(sides(place), pool.map(guarded, sides(place))))
+    _, expected = found[0]
+    for (device, precision), rows in found:
         known = {"device": device, "precision": precision}
         try:
-            rows = measure(device, precision)
-            if expected is None:
-                expected = rows
+            if isinstance(rows, Exception):
+                raise rows
+            if rows is expected:
                 place.results.add(stage, case, ok=True, **known, values=rows)
                 continue
+            if isinstance(expected, Exception):
+                raise Failed("there is nothing to compare with")
             pairs, overflows = paired(rows, expected, precision)
             each = [difference(row, other) for row, other in pairs]
             first, most = LIMITS[precision]
@@ -104,8 +116,6 @@ def compared(place, stage, case, measure):
                               overflows=overflows, values=rows)
         except ERRORS as error:
             place.results.add(stage, case, ok=False, **known, error=described(error))
-            if expected is None:
-                return
 
 
 def paired(rows, expected, precision):

@@ -1,6 +1,6 @@
 """Measures foveal on a machine with a GPU, and torchvision beside it. Runs from the folder that pack made.
 
-    python3 run.py --out $OUT [--seconds 540] [--stages features,parity,...]
+    python3 run.py --out $OUT [--seconds 3600] [--stages features,parity,...]
 
 The folder needs neither a network nor Rust. Each result is appended to OUT/results.jsonl at once; a case that fails or
 misses its deadline is a line too, and the next one goes on. A later call with the same OUT appends to the same file.
@@ -22,11 +22,19 @@ from place import ERRORS, HERE, Place, described
 from stages import STAGES
 
 
+def shape(text):
+    size, batch = text.split("x")
+    return int(size), int(batch)
+
+
 def parse():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=Path, required=True, help="the folder for results.jsonl and logs")
-    p.add_argument("--seconds", type=float, default=540, help="seconds that all stages may take together")
+    p.add_argument("--seconds", type=float, default=3600, help="seconds that all stages may take together")
     p.add_argument("--stages", default=",".join(STAGES), help=f"the stages to run, of {', '.join(STAGES)}")
+    p.add_argument("--stage-seconds", type=float, help="seconds that each stage may take (default: by stage)")
+    p.add_argument("--shapes", type=shape, nargs="+", metavar="SIZExBATCH", help="the cases of train and infer, as 800x8")
+    p.add_argument("--hold", type=Path, help="a file: no turn is timed while it exists")
     p.add_argument("--device", default="vulkan", help="foveal's device")
     p.add_argument("--rival-device", default="cuda", help="PyTorch's device")
     p.add_argument("--precisions", default="f32,f16", help="foveal's precisions")
@@ -34,7 +42,7 @@ def parse():
     p.add_argument("--foveal", type=Path, help="another binary than that of the folder")
     p.add_argument("--work", type=Path, help="a folder for temporary files (default: a new one, which is removed)")
     p.add_argument("--rounds", type=int, default=3, help="timed turns of each configuration")
-    p.add_argument("--tune-seconds", type=float, default=180, help="deadline of a turn that may tune kernels")
+    p.add_argument("--tune-seconds", type=float, default=600, help="deadline of a turn that may tune kernels")
     p.add_argument("--turn-seconds", type=float, default=60, help="deadline of any other turn")
     p.add_argument("--quickstart-seconds", type=float, default=300, help="deadline of the quickstart")
     p.add_argument("--tiny", action="store_true",
@@ -76,7 +84,7 @@ def stages(options):
             place.results.add("run", name, ok=False, error="skipped: the time is used up")
             continue
         stage, seconds = STAGES[name]
-        place.budget.stage(options.seconds if options.tiny else seconds)
+        place.budget.stage(options.stage_seconds or (options.seconds if options.tiny else seconds))
         started = time.monotonic()
         try:
             stage(place)

@@ -82,11 +82,11 @@ class Worker:
 class Foveal(Worker):
     """`foveal bench --cases -`: all cases in one process, so that kernels are tuned once."""
 
-    def __init__(self, place, *arguments, settings=None):
+    def __init__(self, place, *arguments, settings=None, cwd=None):
         sets = [f"--set={key}={value}" for key, value in (settings or {}).items()]
         command = [place.foveal, "bench", "--cases", "-", "--json", "-", "--device", place.options.device, *sets,
                    *arguments]
-        super().__init__(place, command)
+        super().__init__(place, command, cwd)
 
     def measure(self, case, seconds):
         """The report of a case."""

@@ -32,6 +32,7 @@ impl Adapter {
     /// # Errors
     /// If the driver or Burn refuses it; the error names the adapter and the reason.
     pub(crate) fn open(&self) -> Result<Opened> {
+        super::OPENED_ADAPTER.store(true, std::sync::atomic::Ordering::Relaxed);
         let (kind, api) = (self.kind.clone(), self.api);
         // Some drivers make Burn panic instead of returning an error.
         let opened = catch_unwind(|| Device::wgpu_options().graphics_api(api).device_kind(kind).init_with_setup());

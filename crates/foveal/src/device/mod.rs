@@ -12,6 +12,9 @@ mod memory;
 mod selftest;
 mod tuning;
 
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::Result;
 use burn::tensor::Device;
 
@@ -23,6 +26,23 @@ pub(crate) use gpu::{Adapter, Opened, adapters};
 pub(crate) use memory::main_memory;
 pub(crate) use selftest::{SelfTest, self_test};
 pub(crate) use tuning::{TUNING_IS_KEPT, keep_tuning};
+
+/// Whether this process has opened an adapter of a graphics API.
+static OPENED_ADAPTER: AtomicBool = AtomicBool::new(false);
+
+/// Ends the process with `code`. After an adapter was opened, on Unix, the exit handlers of libraries are skipped: those
+/// of NVIDIA's Vulkan driver can crash while a thread of Burn still releases the device
+/// (<https://github.com/gfx-rs/wgpu/issues/8365>), and a command that succeeded would end with a segmentation fault.
+pub(crate) fn end_process(code: u8) -> ExitCode {
+    #[cfg(unix)]
+    if OPENED_ADAPTER.load(Ordering::Relaxed) {
+        use std::io::Write as _;
+        // Output that could not be written was reported by the command.
+        drop(std::io::stdout().flush());
+        signal_hook::low_level::exit(code.into());
+    }
+    ExitCode::from(code)
+}
 
 /// A device and its name.
 pub(crate) struct Picked {
