@@ -19,7 +19,7 @@ const fn examples(command: &'static str, first: [&'static str; 2], second: [&'st
 }
 
 /// The examples of all commands and subcommands, and of the program itself.
-const ALL: [Examples; 29] = [
+const ALL: [Examples; 30] = [
     examples(
         "init",
         ["foveal init --train train.json --images images", "Hold out a fifth of the images, and write mine.toml"],
@@ -43,6 +43,11 @@ const ALL: [Examples; 29] = [
             "foveal eval best.safetensors --annotations test.json --images test --json metrics.json",
             "Evaluate on another data set, and write the metrics as JSON",
         ],
+    ),
+    examples(
+        "report",
+        ["foveal report runs/mine -o report.html", "Write the page of a run, for example after a change of its files"],
+        ["foveal report runs/first runs/second -o comparison.html", "Compare two runs on one page"],
     ),
     examples(
         "score",
