@@ -14,7 +14,7 @@ use foveal_train::{Evaluation, Evaluator, MeanLosses, RunConfig};
 use serde_json::json;
 
 use super::analysis::{Other, Report, analyse, save_thresholds, size_bands};
-use super::interrupt;
+use super::{crops, interrupt};
 use crate::args::{Common, EvalArgs};
 use crate::config::checkpoint::{OPEN_TO_EVAL, apply_checkpoint, refuse_closed};
 use crate::config::{self, Origin};
@@ -43,7 +43,9 @@ pub(super) fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     let config = configuration(args, common, &checkpoint, run.as_deref())?;
     let inputs = Files::new().read("checkpoint", [&args.checkpoint]).read("configuration", &run).read_config(&config);
     let inputs = inputs.read("file to compare with", other.as_ref().map(Other::path));
-    inputs.write("--json", &args.json).write("--coco", &args.coco).write("--save", &asked.save).check()?;
+    let crops = crops::files(asked.crops.as_deref());
+    let inputs = inputs.write("--json", &args.json).write("--coco", &args.coco).write("--save", &asked.save);
+    inputs.write("--crops", &crops).check()?;
     let stop = interrupt::flag()?;
     let evaluate = |path: &Path, checkpoint: &Checkpoint, config: &RunConfig| {
         evaluate(path, checkpoint, config, &picked.device, precision, &stop)
