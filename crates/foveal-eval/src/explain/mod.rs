@@ -99,6 +99,18 @@ impl Explanation {
         self.causes.sort_by(|a, b| b.strength.total_cmp(&a.strength));
     }
 
+    /// Limits the strength of a cause that turned out to follow from another one, and ranks the causes again, if others
+    /// were found.
+    pub fn weaken(&mut self, cause: &str, limit: f64) {
+        if self.causes.iter().all(|check| check.cause == cause) {
+            return;
+        }
+        for check in self.checked.iter_mut().filter(|check| check.cause == cause) {
+            check.strength = check.strength.min(limit);
+        }
+        self.add([]);
+    }
+
     /// The causes as a numbered list, and what the other checks measured.
     pub fn list(&self) -> String {
         text::list(self)
