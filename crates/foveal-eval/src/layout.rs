@@ -18,10 +18,6 @@ enum Order {
     SizeSwapped,
     RowCorners,
     AxisCorners,
-    /// Corners were subtracted from a size that was one already.
-    Twice,
-    /// Half of the size was subtracted from a corner that was one already.
-    Moved,
 }
 
 /// A layout of the four numbers of a box.
@@ -45,7 +41,7 @@ impl Layout {
     pub(crate) const COCO: Self = pixels(Order::Coco);
 
     /// All layouts except COCO's.
-    pub(crate) const OTHERS: [Self; 20] = [
+    pub(crate) const OTHERS: [Self; 18] = [
         pixels(Order::Corners),
         pixels(Order::Center),
         pixels(Order::RowsFirst),
@@ -55,8 +51,6 @@ impl Layout {
         pixels(Order::RowCorners),
         pixels(Order::SizeSwapped),
         pixels(Order::AxisCorners),
-        pixels(Order::Twice),
-        pixels(Order::Moved),
         parts(Order::RowsFirst, 1),
         parts(Order::RowCorners, 1),
         parts(Order::Coco, 100),
@@ -84,8 +78,6 @@ impl Layout {
             Order::SizeSwapped => "[x, y, height, width]",
             Order::RowCorners => "[y1, x1, y2, x2]",
             Order::AxisCorners => "[x1, x2, y1, y2]",
-            Order::Twice => "[x, y, width - x, height - y], sizes from which the corner was subtracted",
-            Order::Moved => "[x - width / 2, y - height / 2, width, height], corners that were taken for centers",
         };
         match self.whole {
             0 => order.to_owned(),
@@ -113,8 +105,6 @@ impl Layout {
             Order::SizeSwapped => [a, b, d, c],
             Order::RowCorners => [b, a, d - b, c - a],
             Order::AxisCorners => [a, c, b - a, d - c],
-            Order::Twice => [a, b, c + a, d + b],
-            Order::Moved => [a + c / 2.0, b + d / 2.0, c, d],
         };
         if self.whole == 0 {
             return [x, y, width, height];

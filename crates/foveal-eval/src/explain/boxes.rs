@@ -23,7 +23,8 @@ const CAUSES: [(&str, &str); 9] = [
     ("box_fractions", "Multiply by the width and height of the image: bbox must be in pixels of the original image"),
     (
         "annotation_layout",
-        "Check the boxes of the annotation file: they must be [x, y, width, height] in pixels of the original image",
+        "Check the boxes of the annotation file: they must be [x, y, width, height] in pixels of the original image. The \
+         opposite mistake in the detections looks the same",
     ),
     ("mirrored_boxes", "Check whether the images are mirrored before detection and the boxes are not mirrored back"),
     (
