@@ -101,12 +101,8 @@ fn search(context: &mut Context, checks: &mut Vec<Check>, class: Class) -> Resul
     let Some((cause, advice, Some((found, reading)))) = chosen else { return Ok(false) };
     if class == Class::Any {
         // AP50 can only be compared once the classes are right too, which is checked after this.
-        let measured = format!(
-            "{}. If classes are ignored and {}, {} are",
-            context.start(),
-            reading.condition,
-            percent(found)
-        );
+        let measured =
+            format!("{}. If classes are ignored and {}, {} are", context.start(), reading.condition, percent(found));
         context.correct(&reading, "With corrected boxes, ")?;
         checks.push(Check::found(cause, TESTED * found, measured, advice));
         return Ok(true);

@@ -84,7 +84,8 @@ fn confused(context: &mut Context, checks: &mut Vec<Check>) -> Result<(), EvalEr
                       numbered anew";
         checks.push(context.accept("category_ids_shifted", found, &reading, advice, CORRECTED)?);
     } else if context.is_gain(share) {
-        let advice = "Use the list of classes of the annotations, in the same order, in training and for the detections";
+        let advice =
+            "Use the list of classes of the annotations, in the same order, in training and for the detections";
         checks.push(context.accept("category_ids_permuted", share, &permutation, advice, CORRECTED)?);
     } else {
         let mut pairs: Vec<(usize, i64, i64)> =
@@ -150,11 +151,8 @@ fn assign(counts: &Counts) -> HashMap<i64, i64> {
 /// The readings of category ids by a rule: a number added to all, or positions in a list of the categories.
 fn rules(context: &Context, counts: &Counts) -> Vec<Reading> {
     let detected: BTreeSet<i64> = context.detections.iter().map(|d| d.category_id).collect();
-    let reading = |condition: String, map: HashMap<i64, i64>| Reading {
-        condition,
-        categories: Some(map),
-        ..Reading::default()
-    };
+    let reading =
+        |condition: String, map: HashMap<i64, i64>| Reading { condition, categories: Some(map), ..Reading::default() };
     let mut steps: BTreeMap<i64, usize> = BTreeMap::new();
     for ((object, found), count) in counts {
         *steps.entry(object.wrapping_sub(*found)).or_default() += count;
@@ -223,10 +221,7 @@ fn missing(context: &Context) -> Check {
         .map(|c| foveal_base::printable(&c.name).into_owned())
         .collect();
     let examples = if named.is_empty() { String::new() } else { format!(" ({})", named.join(", ")) };
-    let measured = format!(
-        "{} categories with {count} of {all} objects have no detection{examples}",
-        without.len()
-    );
+    let measured = format!("{} categories with {count} of {all} objects have no detection{examples}", without.len());
     let share = count as f64 / all.max(1) as f64;
     if share < MISSING {
         return Check::nothing("classes_without_detections", measured);

@@ -40,8 +40,7 @@ pub(super) struct Context {
 
 impl Context {
     pub(super) fn new(truth: CocoDataset, detections: Vec<CocoDetection>) -> Result<Self, EvalError> {
-        let with_objects: HashSet<i64> =
-            truth.annotations.iter().filter(|a| !a.iscrowd).map(|a| a.image_id).collect();
+        let with_objects: HashSet<i64> = truth.annotations.iter().filter(|a| !a.iscrowd).map(|a| a.image_id).collect();
         let count = truth.images.iter().filter(|image| with_objects.contains(&image.id)).count();
         let every = count.div_ceil(SAMPLE).max(1);
         let chosen: HashSet<i64> = truth
@@ -56,8 +55,7 @@ impl Context {
             annotations: truth.annotations.iter().filter(|a| chosen.contains(&a.image_id)).cloned().collect(),
             categories: truth.categories.clone(),
         };
-        let sampled: Vec<CocoDetection> =
-            detections.iter().filter(|d| chosen.contains(&d.image_id)).copied().collect();
+        let sampled: Vec<CocoDetection> = detections.iter().filter(|d| chosen.contains(&d.image_id)).copied().collect();
         let found = found(&sample, &sampled, Class::Same);
         let ap50 = average_precision(&truth, &detections)?;
         Ok(Self { truth, detections, sample, sampled, found, ap50, corrected: "" })

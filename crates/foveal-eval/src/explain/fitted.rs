@@ -55,9 +55,7 @@ impl Resizing {
             Self::Fixed => [s[0] / width, s[1] / height],
             Self::LongSide | Self::Letterbox => s.map(|s| s / width.max(height)),
             Self::ShortSide => s.map(|s| s / width.min(height)),
-            Self::LimitedShortSide => {
-                s.map(|s| (s / width.min(height)).min(s * LONG_LIMIT / width.max(height)))
-            }
+            Self::LimitedShortSide => s.map(|s| (s / width.min(height)).min(s * LONG_LIMIT / width.max(height))),
         }
     }
 
@@ -131,9 +129,10 @@ fn peaks(points: &[([f64; 2], f64)], bin: f64) -> Vec<[f64; 2]> {
     }
     let near = |at: [i64; 2]| {
         let axis = |axis: usize| {
-            let close = points.iter().map(|(point, _)| point).filter(|point| {
-                (0..2).all(|i| (point[i] - at[i] as f64 * bin).abs() <= 1.5 * bin)
-            });
+            let close = points
+                .iter()
+                .map(|(point, _)| point)
+                .filter(|point| (0..2).all(|i| (point[i] - at[i] as f64 * bin).abs() <= 1.5 * bin));
             median(close.map(|point| point[axis]).collect()).unwrap_or(at[axis] as f64 * bin)
         };
         [axis(0), axis(1)]
@@ -199,7 +198,8 @@ fn fit(resizing: Resizing, scale: [f64; 2], (shift, side): ([f64; 2], f64)) -> O
     }
     let [x, y] = scale;
     let one = x == y;
-    let moved = if still { String::new() } else { format!("moved by ({:.0}, {:.0}) pixels and ", -shift[0], -shift[1]) };
+    let moved =
+        if still { String::new() } else { format!("moved by ({:.0}, {:.0}) pixels and ", -shift[0], -shift[1]) };
     let condition = match resizing {
         Resizing::Factor if same => format!("all boxes are moved by ({:.0}, {:.0}) pixels", -shift[0], -shift[1]),
         Resizing::Factor if one => format!("the boxes are {moved}divided by {x:.3}"),

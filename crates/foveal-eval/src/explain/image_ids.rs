@@ -43,7 +43,11 @@ pub(super) fn check(context: &mut Context, checks: &mut Vec<Check>) -> Result<()
                 numbered(context),
                 "Write the id of the image in the annotation file as image_id, not its position or file name",
             ),
-            ("image_ids_reversed", vec![reversed(context)], "Check the order in which images and detections are paired"),
+            (
+                "image_ids_reversed",
+                vec![reversed(context)],
+                "Check the order in which images and detections are paired",
+            ),
         ];
         for (cause, readings, advice) in kinds {
             let best = if explained { None } else { context.best(readings, Class::Same) };
@@ -97,7 +101,8 @@ fn unknown(context: &Context) -> Check {
     if share < UNKNOWN {
         return Check::nothing("image_ids_unknown", measured);
     }
-    let advice = "Check that the detections belong to these annotations, and that image_id is the id of the image in them";
+    let advice =
+        "Check that the detections belong to these annotations, and that image_id is the id of the image in them";
     Check::found("image_ids_unknown", 0.95 * share, measured, advice)
 }
 
@@ -178,9 +183,11 @@ fn numbered(context: &Context) -> Vec<Reading> {
     let by_name: Vec<i64> = named.iter().map(|(_, id)| *id).collect();
     let detected = detected_ids(context);
     let mut readings = Vec::new();
-    for (order, name) in
-        [(in_file, "in the annotation file"), (sorted, "in the order of the ids"), (by_name, "in the order of the names")]
-    {
+    for (order, name) in [
+        (in_file, "in the annotation file"),
+        (sorted, "in the order of the ids"),
+        (by_name, "in the order of the names"),
+    ] {
         for base in [0, 1] {
             let map = order.iter().zip(base..).map(|(&id, at)| (at, id)).collect();
             readings.push(reading(format!("image_id is the position of the image {name}, from {base}"), map));

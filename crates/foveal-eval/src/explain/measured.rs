@@ -106,14 +106,9 @@ pub(super) fn average_precision(truth: &CocoDataset, detections: &[CocoDetection
 }
 
 /// AP at IoU thresholds, by COCO's rules, of the detections on images that the annotations list; -1 if it is undefined.
-fn average_precisions(
-    truth: &CocoDataset,
-    detections: &[CocoDetection],
-    ious: &[f64],
-) -> Result<Vec<f64>, EvalError> {
+fn average_precisions(truth: &CocoDataset, detections: &[CocoDetection], ious: &[f64]) -> Result<Vec<f64>, EvalError> {
     let known: HashSet<i64> = truth.images.iter().map(|image| image.id).collect();
-    let detections: Vec<CocoDetection> =
-        detections.iter().filter(|d| known.contains(&d.image_id)).copied().collect();
+    let detections: Vec<CocoDetection> = detections.iter().filter(|d| known.contains(&d.image_id)).copied().collect();
     if detections.is_empty() {
         return Ok(vec![0.0; ious.len()]);
     }

@@ -88,8 +88,11 @@ fn order(context: &mut Context, checks: &mut Vec<Check>) -> Result<(), EvalError
     context.detections.iter().for_each(|d| *counts.entry(d.score.to_bits()).or_default() += 1);
     let all = context.detections.len();
     let (bits, most) = counts.iter().max_by_key(|(bits, count)| (**count, **bits)).map_or((0, 0), |(b, c)| (*b, *c));
-    let measured =
-        format!("{most} of {all} detections have the score {:.4}, the most frequent of {}", f64::from_bits(bits), counts.len());
+    let measured = format!(
+        "{most} of {all} detections have the score {:.4}, the most frequent of {}",
+        f64::from_bits(bits),
+        counts.len()
+    );
     let share = most as f64 / all.max(1) as f64;
     let found = share_found(&images(&context.truth, &context.detections), Best::All, FITS, Class::Same);
     let lost = (found - context.ap50.max(0.0)).max(0.0);
@@ -100,7 +103,8 @@ fn order(context: &mut Context, checks: &mut Vec<Check>) -> Result<(), EvalError
     } else {
         Check::nothing("scores_equal", measured)
     });
-    let reading = Reading { condition: "the order of the scores is reversed".to_owned(), reversed: true, ..Reading::default() };
+    let reading =
+        Reading { condition: "the order of the scores is reversed".to_owned(), reversed: true, ..Reading::default() };
     let ap50 = context.ap50_under(&reading)?;
     let measured = format!(
         "{}AP50 is {:.3}, and {ap50:.3} if the order of the scores is reversed",
@@ -193,7 +197,8 @@ fn threshold(counts: &Counts) -> Check {
     }
     // Without low scores, detections were dropped; with them, the detector has none to give.
     let cut = if (0.0..0.15).contains(&lowest) { 0.5 } else { 1.0 };
-    let advice = "Keep detections of low scores for an evaluation: AP needs them (eval.score_threshold, 0.05 by default)";
+    let advice =
+        "Keep detections of low scores for an evaluation: AP needs them (eval.score_threshold, 0.05 by default)";
     Check::found("score_threshold", TESTED * missed * right.max(0.5) * cut, measured, advice)
 }
 

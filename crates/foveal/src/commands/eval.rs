@@ -168,11 +168,8 @@ fn emit_metrics(args: &EvalArgs, evaluation: &Evaluation, unreadable: usize, rep
     }
     let without = if left_out > 0 { format!(", without {left_out} that cannot be read") } else { String::new() };
     // The table of the analysis has the columns of the plain one and more.
-    let metrics_text = if args.analysis.wanted() {
-        evaluation.metrics.summary()
-    } else {
-        format!("{}\n", evaluation.metrics.table())
-    };
+    let metrics_text =
+        if args.analysis.wanted() { evaluation.metrics.summary() } else { format!("{}\n", evaluation.metrics.table()) };
     let table = format!(
         "{metrics_text} losses: class {class:.4}, box {boxes:.4}, total {total:.4}\n images: {}{without}\n{}",
         evaluation.images, report.text

@@ -56,7 +56,8 @@ pub(super) fn compare(expected: &[CategoryInfo], truth: CocoDataset) -> (Check, 
         annotation.category_id = matches.get(&annotation.category_id)?.id;
         Some(annotation)
     });
-    let categories = expected.iter().map(|c| Category { id: c.id, name: c.name.clone(), supercategory: None }).collect();
+    let categories =
+        expected.iter().map(|c| Category { id: c.id, name: c.name.clone(), supercategory: None }).collect();
     let truth = CocoDataset { annotations: annotations.collect(), categories, images: truth.images };
     (check, truth)
 }

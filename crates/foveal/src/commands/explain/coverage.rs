@@ -31,7 +31,8 @@ fn tiny(dataset: &Dataset, config: &RunConfig, objects: usize) -> Check {
     let mut small = 0;
     for record in dataset.records() {
         let (width, height) = prepare.target_size(record.width, record.height);
-        let factor = (f64::from(width) * f64::from(height) / (f64::from(record.width) * f64::from(record.height))).sqrt();
+        let factor =
+            (f64::from(width) * f64::from(height) / (f64::from(record.width) * f64::from(record.height))).sqrt();
         let side = |area: f32| f64::from(area).sqrt() * factor;
         small += record.objects.iter().filter(|object| side(object.bbox.area()) < TINY).count();
     }

@@ -80,18 +80,29 @@ fn learning_rate(config: &RunConfig, history: &History) -> Check {
         OptimizerKind::AdamW => TINY_ADAMW,
     };
     if base < tiny {
-        return Check::found(CAUSE, CERTAIN, measured, "The network hardly learns. Raise train.lr (0.01 for SGD, 0.0001 for \
-                            AdamW, for 16 images with train.scale_lr)");
+        return Check::found(
+            CAUSE,
+            CERTAIN,
+            measured,
+            "The network hardly learns. Raise train.lr (0.01 for SGD, 0.0001 for \
+                            AdamW, for 16 images with train.scale_lr)",
+        );
     }
     if most < WARM * base {
         let strength = if most < tiny { CERTAIN } else { 0.85 };
         let advice = "The warm-up is longer than the run: shorten train.warmup_steps, or train longer";
-        return Check::found(CAUSE, strength, format!("{measured}; train.warmup_steps is {}", train.warmup_steps), advice);
+        return Check::found(
+            CAUSE,
+            strength,
+            format!("{measured}; train.warmup_steps is {}", train.warmup_steps),
+            advice,
+        );
     }
     let shrunk = logged.iter().filter(|lr| **lr < 0.001 * base).count();
     if logged.len() >= FEWEST_LINES && 10 * shrunk > 7 * logged.len() {
         let measured = format!("{measured}; it was below a thousandth of that in {shrunk} lines");
-        let advice = "The learning rate decreases too early: check train.schedule, train.milestones and train.cosine_epochs";
+        let advice =
+            "The learning rate decreases too early: check train.schedule, train.milestones and train.cosine_epochs";
         return Check::found(CAUSE, 0.8, measured, advice);
     }
     Check::nothing(CAUSE, measured)
@@ -114,7 +125,12 @@ fn frozen(config: &RunConfig) -> Check {
         return Check::found("frozen_layers", strength, measured, advice);
     }
     if !pretrained && (model.freeze_stages >= 2 || train.backbone_lr < 1e-3) {
-        return Check::found("frozen_layers", 0.7, format!("{measured}: layers with random weights are not trained"), advice);
+        return Check::found(
+            "frozen_layers",
+            0.7,
+            format!("{measured}: layers with random weights are not trained"),
+            advice,
+        );
     }
     Check::nothing("frozen_layers", measured)
 }
@@ -168,7 +184,8 @@ fn gradients(config: &RunConfig, history: &History) -> Check {
         train.weight_decay
     );
     if middle < NO_GRADIENT {
-        let advice = "No loss reaches the network: check the annotations of the training set and the weights of the losses";
+        let advice =
+            "No loss reaches the network: check the annotations of the training set and the weights of the losses";
         return Check::found("gradients", SURE, measured, advice);
     }
     let sgd = train.optimizer == OptimizerKind::Sgd;
@@ -177,7 +194,8 @@ fn gradients(config: &RunConfig, history: &History) -> Check {
         return Check::found("gradients", 0.85, measured, advice);
     }
     if train.weight_decay > 0.3 {
-        let advice = "The weight decay removes what is learned: set train.weight_decay to 0.0001 with SGD, 0.05 with AdamW";
+        let advice =
+            "The weight decay removes what is learned: set train.weight_decay to 0.0001 with SGD, 0.05 with AdamW";
         return Check::found("gradients", 0.85, measured, advice);
     }
     Check::nothing("gradients", measured)
@@ -199,7 +217,8 @@ fn positives(history: &History) -> Check {
         return Check::found(CAUSE, SURE, measured, advice);
     }
     if objects > 0.0 && without > 0.25 * objects {
-        let advice = "Fit the anchors and the matcher to the objects: `foveal anchors coverage` shows how well they fit";
+        let advice =
+            "Fit the anchors and the matcher to the objects: `foveal anchors coverage` shows how well they fit";
         return Check::found(CAUSE, 0.9 * without / objects, measured, advice);
     }
     Check::nothing(CAUSE, measured)
@@ -242,7 +261,8 @@ fn course(history: &History) -> Check {
         return Check::found("loss_diverged", 0.95, measured, advice);
     }
     if last > NOT_FALLING * first {
-        let advice = "The training does not learn: try another train.lr, and `foveal train --overfit 8`, which must succeed";
+        let advice =
+            "The training does not learn: try another train.lr, and `foveal train --overfit 8`, which must succeed";
         return Check::found(CAUSE, 0.65, measured, advice);
     }
     Check::nothing(CAUSE, measured)

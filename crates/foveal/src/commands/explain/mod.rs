@@ -151,11 +151,7 @@ pub(super) fn of_evaluation(
 ///
 /// # Errors
 /// If the detections of the run cannot be evaluated.
-pub(super) fn without_evaluation(
-    config: &RunConfig,
-    run: Option<&RunFolder>,
-    check: Check,
-) -> Result<Explanation> {
+pub(super) fn without_evaluation(config: &RunConfig, run: Option<&RunFolder>, check: Check) -> Result<Explanation> {
     let mut explanation = Explanation::new(None, vec![check]);
     let truth = config.data.val.annotations.as_deref().and_then(|path| CocoDataset::read(path).ok());
     let detections = run.map(RunFolder::detections).unwrap_or_default();

@@ -106,13 +106,9 @@ fn suspects(config: &RunConfig, meta: &CheckpointMeta, few: bool) -> Vec<Suspect
         );
     }
     if eval.pre_nms < usual.pre_nms / 10 {
-        add(
-            "pre_nms",
-            true,
-            format!("eval.pre_nms is {}", eval.pre_nms),
-            "Set eval.pre_nms to 1000",
-            &|config| config.eval.pre_nms = usual.pre_nms,
-        );
+        add("pre_nms", true, format!("eval.pre_nms is {}", eval.pre_nms), "Set eval.pre_nms to 1000", &|config| {
+            config.eval.pre_nms = usual.pre_nms
+        });
     }
     let prepare = &meta.preprocess;
     if config.data.preprocess() != *prepare {
