@@ -39,14 +39,14 @@ pub(super) fn check(context: &mut Context, checks: &mut Vec<Check>) -> Result<()
                 "Write the id of the image in the annotation file as image_id of each detection",
             ),
             (
-                "image_ids_numbered",
-                numbered(context),
-                "Write the id of the image in the annotation file as image_id, not its position or file name",
-            ),
-            (
                 "image_ids_reversed",
                 vec![reversed(context)],
                 "Check the order in which images and detections are paired",
+            ),
+            (
+                "image_ids_numbered",
+                numbered(context),
+                "Write the id of the image in the annotation file as image_id, not its position or file name",
             ),
         ];
         for (cause, readings, advice) in kinds {
