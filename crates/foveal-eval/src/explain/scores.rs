@@ -58,6 +58,7 @@ pub(super) fn check(context: &mut Context, checks: &mut Vec<Check>) -> Result<()
     checks.extend(many);
     checks.push(loose(&each, explained));
     checks.push(mixed(context, &counts, explained));
+    checks.push(unrelated(context, &counts, checks.iter().any(|check| check.strength > 0.0)));
     Ok(())
 }
 
@@ -230,11 +231,28 @@ fn mixed(context: &Context, counts: &Counts, explained: bool) -> Check {
         counts.detections as f64 / counts.objects.max(1) as f64,
         counts.highest
     );
-    if ap50 > 0.4 || counts.found_same < 0.25 || ap50 > 0.5 * counts.found_same {
+    if ap50 > 0.5 || counts.found_same < 0.25 || ap50 > 0.6 * counts.found_same {
         return Check::nothing("scores_do_not_separate", measured);
     }
     let advice = "False alarms have higher scores than objects. This is normal early in training; later check the class loss \
                   and whether the annotations have all objects";
     let strength = (if explained { 0.3 } else { 1.0 }) * HINT * (counts.found_same - ap50).max(0.1);
     Check::found("scores_do_not_separate", strength, measured, advice)
+}
+
+/// The check of detections that fit no objects, whatever they are read as.
+fn unrelated(context: &Context, counts: &Counts, explained: bool) -> Check {
+    let ap50 = context.ap50.max(0.0);
+    let measured = format!(
+        "AP50 is {ap50:.3}, {} of the objects are found, and the highest score is {:.3}",
+        percent(counts.found_same),
+        counts.highest
+    );
+    if explained || ap50 >= 0.1 {
+        return Check::nothing("unrelated_detections", measured);
+    }
+    let advice = "No other reading of boxes, ids or scores explains this. A low AP is normal early in training; later, check \
+                  with `foveal train --overfit 8` whether the model can learn a few images, and whether images and \
+                  annotations belong together";
+    Check::found("unrelated_detections", 0.5 * HINT, measured, advice)
 }

@@ -12,6 +12,8 @@ const SAMPLE: usize = 200;
 const LOOSE: f32 = 0.4;
 /// Side of an object in pixels of the resized image below which it is hard to detect.
 const TINY: f64 = 8.0;
+/// Ratio of the median sizes of objects from which those of two sets differ.
+const ALIKE: f32 = 1.8;
 /// Fraction of the objects from which a defect is a cause.
 const MANY: f64 = 0.25;
 
@@ -22,8 +24,42 @@ pub(super) fn checks(dataset: &Dataset, config: &RunConfig, run: Option<&RunFold
         return Vec::new();
     }
     let mut checks = vec![tiny(dataset, config, objects), anchors(dataset, config)];
-    checks.extend(run.and_then(|run| untrained(dataset, run.config.as_ref()?, objects)));
+    if let Some(train) = run.and_then(|run| training(run.config.as_ref()?)) {
+        checks.push(untrained(dataset, &train, objects));
+        checks.push(other_sizes(dataset, &train));
+    }
     checks
+}
+
+/// The annotations of the training set; `None` if they cannot be read.
+fn training(config: &RunConfig) -> Option<Dataset> {
+    let path = config.data.train.annotations.as_deref().filter(|_| config.data.source == Source::Coco)?;
+    Some(config.data.inspect_annotations(path).ok()?.dataset)
+}
+
+/// The check of objects of other sizes in the training set.
+fn other_sizes(dataset: &Dataset, train: &Dataset) -> Check {
+    let side = |data: &Dataset| {
+        let sides = data.records().iter().flat_map(|record| {
+            let area = record.width as f32 * record.height as f32;
+            record.objects.iter().map(move |object| (object.bbox.area() / area).sqrt())
+        });
+        let mut sides: Vec<f32> = sides.collect();
+        sides.sort_by(f32::total_cmp);
+        sides.get(sides.len() / 2).copied().unwrap_or(0.0)
+    };
+    let (trained, evaluated) = (side(train), side(dataset));
+    let measured = format!(
+        "The median side of an object is {:.1} % of that of its image in the training set and {:.1} % in the validation set",
+        100.0 * trained,
+        100.0 * evaluated
+    );
+    if trained <= 0.0 || (evaluated / trained).ln().abs() < ALIKE.ln() {
+        return Check::nothing("other_sizes", measured);
+    }
+    let advice =
+        "Check the boxes of both annotation files, such as the layout of bbox, and whether the images are alike";
+    Check::found("other_sizes", 0.62, measured, advice)
 }
 
 fn tiny(dataset: &Dataset, config: &RunConfig, objects: usize) -> Check {
@@ -70,10 +106,8 @@ fn anchors(dataset: &Dataset, config: &RunConfig) -> Check {
     Check::found("anchors", 0.9 * (1.0 - covered).max(without), measured, advice)
 }
 
-/// The check of classes without training objects; `None` if the training annotations cannot be read.
-fn untrained(dataset: &Dataset, config: &RunConfig, objects: usize) -> Option<Check> {
-    let path = config.data.train.annotations.as_deref().filter(|_| config.data.source == Source::Coco)?;
-    let train = config.data.inspect_annotations(path).ok()?.dataset;
+/// The check of classes without training objects.
+fn untrained(dataset: &Dataset, train: &Dataset, objects: usize) -> Check {
     let trained = train.objects_by_class();
     let labels = dataset.label_map();
     let names = labels.categories().iter().zip(dataset.objects_by_class());
@@ -95,8 +129,8 @@ fn untrained(dataset: &Dataset, config: &RunConfig, objects: usize) -> Option<Ch
     );
     let share = count as f64 / objects as f64;
     if share < MANY {
-        return Some(Check::nothing("classes_not_trained", measured));
+        return Check::nothing("classes_not_trained", measured);
     }
     let advice = "Check the names of the categories and the objects of the training annotations";
-    Some(Check::found("classes_not_trained", 0.95 * share, measured, advice))
+    Check::found("classes_not_trained", 0.95 * share, measured, advice)
 }

@@ -11,6 +11,11 @@ use crate::report::history::{History, Line};
 /// Learning rates below which nothing is learned, with SGD and with AdamW.
 const TINY_SGD: f64 = 1e-5;
 const TINY_ADAMW: f64 = 1e-7;
+/// Multiples of these from which a learning rate is very high, and below which it is low.
+const HIGH: f64 = 2e4;
+const LOW: f64 = 10.0;
+/// Initial scores of a new class head that are usual.
+const USUAL_PRIOR: std::ops::RangeInclusive<f64> = 1e-5..=0.3;
 /// Fraction of `train.lr` that the highest learning rate must reach.
 const WARM: f64 = 0.2;
 /// Norm of all gradients below which they are taken for zero.
@@ -98,6 +103,17 @@ fn learning_rate(config: &RunConfig, history: &History) -> Check {
             advice,
         );
     }
+    if base >= HIGH * tiny {
+        let advice = "The learning rate is very high: 0.01 for SGD and 0.0001 for AdamW are usual, for 16 images with \
+                      train.scale_lr";
+        return Check::found(CAUSE, if base >= 10.0 * HIGH * tiny { 0.9 } else { 0.66 }, measured, advice);
+    }
+    if base < LOW * tiny {
+        let (first, last) = quarters(&values(&history.steps, |line| line.loss));
+        let advice = "The learning rate is very low: 0.01 for SGD and 0.0001 for AdamW are usual, for 16 images with \
+                      train.scale_lr";
+        return Check::found(CAUSE, if last > 0.8 * first { 0.7 } else { 0.3 }, measured, advice);
+    }
     let shrunk = logged.iter().filter(|lr| **lr < 0.001 * base).count();
     if logged.len() >= FEWEST_LINES && 10 * shrunk > 7 * logged.len() {
         let measured = format!("{measured}; it was below a thousandth of that in {shrunk} lines");
@@ -146,9 +162,9 @@ fn losses(config: &RunConfig) -> Check {
         ClassWeights::Rule(_) => [1.0; 2],
     };
     let measured = format!(
-        "loss.box_weight is {}, loss.alpha from {alpha_low} to {alpha_high}, loss.gamma up to {gamma}, and loss.class_weights \
-         from {} to {}",
-        loss.box_weight, weights[0], weights[1]
+        "loss.box_weight is {}, loss.alpha from {alpha_low} to {alpha_high}, loss.gamma up to {gamma}, loss.class_weights \
+         from {} to {}, and model.head.prior is {}",
+        loss.box_weight, weights[0], weights[1], config.model.head.prior
     );
     let found = |strength, advice: &'static str| Check::found("loss_weights", strength, measured.clone(), advice);
     if loss.box_weight < NO_WEIGHT {
@@ -166,6 +182,9 @@ fn losses(config: &RunConfig) -> Check {
     }
     if weights[0] < NO_WEIGHT * weights[1] {
         return found(0.8, "Some classes hardly count in the class loss: set loss.class_weights to numbers near 1");
+    }
+    if !USUAL_PRIOR.contains(&config.model.head.prior) {
+        return found(0.62, "The initial scores are far from usual: set model.head.prior to 0.01");
     }
     Check::nothing("loss_weights", measured)
 }
