@@ -55,6 +55,17 @@ const slide = (page, value) =>
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }, String(value));
 
+/** Every image that is shown is decoded and as wide as its card. */
+async function testImages(page) {
+  const wrong = await page.evaluate(async () => {
+    const images = [...document.querySelectorAll(".cards > li:not([hidden]) img")];
+    await Promise.all(images.map((image) => image.decode()));
+    const fills = (image) => image.getBoundingClientRect().width > 0.9 * image.closest("li").getBoundingClientRect().width;
+    return images.filter((image) => image.naturalWidth === 0 || !fills(image)).length;
+  });
+  expect(wrong === 0, `all images are shown as wide as their cards (${wrong} are not)`);
+}
+
 async function testGallery(page) {
   if (!(await page.$("#gallery-grid input.score"))) return console.log("     the page has no gallery with a slider");
   await slide(page, 0);
@@ -174,6 +185,7 @@ async function test(browser, file) {
     const { context, page, seen } = await open(browser, file, options);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
     expect(wide <= 0, `${kind}: nothing is wider than the window (${wide} px)`);
+    await testImages(page);
     await page.screenshot({ path: path.join(process.env.SHOTS, `${name}-${kind}.png`), fullPage: true });
     if (kind === "light") {
       await testTabs(page);

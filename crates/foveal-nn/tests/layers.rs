@@ -161,6 +161,7 @@ fn the_number_of_threads_changes_no_bit() {
 
 #[test]
 fn a_layer_is_its_function() {
+    let _guard = fused_kernels();
     let device = Device::flex();
     for groups in [1, 3] {
         let options = ConvOptions { stride: 2, padding: 1, groups };

@@ -106,16 +106,16 @@ impl Grid {
         let [width, height] = card.size;
         let count = |test: fn(&MarkKind, f64) -> bool| card.marks.iter().filter(|mark| test(&mark.kind, shown)).count();
         let objects = count(|kind, _| matches!(kind, MarkKind::Object { .. }));
-        let mut said = format!("{objects} objects");
+        let mut said = counted(objects, "object");
         if self.score.is_some() {
-            said += &format!(", {} missed, {} false alarms", count(is_missed), count(is_false_alarm));
+            said += &format!(", {} missed, {}", count(is_missed), counted(count(is_false_alarm), "false alarm"));
         }
         let image = el("img")
             .attr("src", format!("data:image/jpeg;base64,{}", STANDARD.encode(&card.jpeg)))
             .attr("alt", format!("{}: {said}", card.name))
             .attr("width", width)
             .attr("height", height)
-            .attr("loading", "lazy");
+            .attr("decoding", "async");
         let size = width.max(height) as f32 / 24.0;
         let marks = card.marks.iter().map(|mark| self.mark(mark, size, shown));
         let boxes = el("svg")
@@ -166,6 +166,11 @@ fn short(score: f64) -> String {
     format!("{score:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// A number of things, in words: `1 object`, `2 objects`.
+fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Whether a mark is an object that no detection from this score on found.
 fn is_missed(kind: &MarkKind, score: f64) -> bool {
     matches!(kind, MarkKind::Object { found } if found.is_none_or(|found| found < score))
@@ -201,7 +206,7 @@ mod tests {
     #[test]
     fn objects_and_detections_have_their_state_at_the_first_score() {
         let html = grid(Some(ScoreRange { lowest: 0.05, shown: 0.5 }));
-        assert!(html.contains("3 objects, 2 missed, 1 false alarms"), "{html}");
+        assert!(html.contains("3 objects, 2 missed, 1 false alarm"), "{html}");
         for (class, count) in [("o", 1), ("o bad", 2), ("i", 1), ("d", 1), ("d bad", 1), ("d off", 2)] {
             assert_eq!(html.matches(&format!("<g class=\"{class}\"")).count(), count, "{class}: {html}");
         }

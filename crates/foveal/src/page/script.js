@@ -25,6 +25,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     body.append(...[...body.rows].sort(compare));
   }));
 }
+const counted = (number, thing) => `${number} ${thing}${number === 1 ? "" : "s"}`;
 /* Grids of images: the slider hides detections below its score, and an object is missed if no detection that is left
    found it. */
 for (const gallery of document.querySelectorAll(".gallery")) {
@@ -64,8 +65,8 @@ for (const gallery of document.querySelectorAll(".gallery")) {
       }
       card.missed = missed;
       card.falseAlarms = falseAlarms;
-      const errors = slider ? `, ${missed} missed, ${falseAlarms} false alarms` : "";
-      card.said.textContent = `${objects} objects${errors}`;
+      const errors = slider ? `, ${missed} missed, ${counted(falseAlarms, "false alarm")}` : "";
+      card.said.textContent = counted(objects, "object") + errors;
       card.image.alt = `${card.name}: ${card.said.textContent}`;
       card.item.hidden = (wanted !== "" && !any) || Boolean(only && only.checked && missed + falseAlarms === 0);
       if (!card.item.hidden) {
@@ -75,7 +76,7 @@ for (const gallery of document.querySelectorAll(".gallery")) {
       }
     }
     if (slider) gallery.querySelector("output").textContent = score.toFixed(2);
-    const errors = slider ? `: ${allMissed} objects missed, ${allFalse} false alarms` : "";
+    const errors = slider ? `: ${counted(allMissed, "object")} missed, ${counted(allFalse, "false alarm")}` : "";
     gallery.querySelector(".status").textContent = `${images} of ${cards.length} images${errors}`;
   };
   const sort = () => {

@@ -210,9 +210,9 @@ mod tests {
         let detections: Vec<CocoDetection> = dataset
             .records()
             .iter()
-            .flat_map(|record| {
+            .filter_map(|record| record.objects.first().map(|object| (record, &object.bbox)))
+            .flat_map(|(record, object)| {
                 let category_id = dataset.label_map().category(0).id;
-                let object = &record.objects[0].bbox;
                 let many = (0..60).map(move |n| (n, bbox_to_xywh(&object.flip_horizontal(record.width as f32))));
                 many.map(move |(n, bbox)| CocoDetection {
                     image_id: record.image_id,

@@ -7,8 +7,8 @@ use crate::page::html::{Element, Html, el};
 /// Size of a chart in units of the image.
 pub(super) const WIDTH: f64 = 480.0;
 pub(super) const HEIGHT: f64 = 270.0;
-const LEFT: f64 = 58.0;
-const RIGHT: f64 = 14.0;
+const LEFT: f64 = 68.0;
+const RIGHT: f64 = 20.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 46.0;
 

@@ -11,6 +11,8 @@ const SIDE: f64 = 480.0;
 /// Width of the names of the rows, and height of the names of the columns.
 const NAMES: f64 = 110.0;
 const HEADS: f64 = 84.0;
+/// Width that the turned name of the last column takes beyond its column.
+const TAIL: f64 = 48.0;
 /// Largest number of rows and columns of a matrix whose cells have their numbers in them.
 const NUMBERED: usize = 12;
 /// Largest number of rows and columns with names.
@@ -41,8 +43,8 @@ impl HeatMap {
             return Html::new();
         }
         let named = self.names.as_ref().filter(|_| rows.max(columns) <= NAMED);
-        let (left, top) = if named.is_some() { (NAMES, HEADS) } else { (0.0, 0.0) };
-        let size = ((SIDE - left) / columns as f64).min(60.0);
+        let (left, top, tail) = if named.is_some() { (NAMES, HEADS, TAIL) } else { (0.0, 0.0, 0.0) };
+        let size = ((SIDE - left - tail) / columns as f64).min(60.0);
         let [row_axis, column_axis] = &self.axes;
         let description = format!("{}: rows are {row_axis}, columns are {column_axis}.", self.title);
         let mut image = svg(SIDE, top + size * rows as f64, &description);

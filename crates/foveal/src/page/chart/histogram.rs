@@ -108,7 +108,7 @@ mod tests {
         };
         let html = histogram.html();
         let html = html.as_str();
-        assert!(html.contains("y=\"10\" width=\"203\" height=\"214\""), "{html}");
-        assert!(html.contains("y=\"117\" width=\"203\" height=\"107\""), "{html}");
+        assert!(html.contains("y=\"10\" width=\"195\" height=\"214\""), "{html}");
+        assert!(html.contains("y=\"117\" width=\"195\" height=\"107\""), "{html}");
     }
 }

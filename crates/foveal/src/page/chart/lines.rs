@@ -133,8 +133,8 @@ mod tests {
         let series = Series::new("<b>", vec![[0.0, 1.0], [1.0, f64::NAN], [2.0, 0.0], [3.0, 0.5]]);
         let html = chart(vec![series]).html();
         let html = html.as_str();
-        // The plot is 408 units wide from 58, and 214 high from 10.
-        assert!(html.contains("d=\"M58 10M330 224L466 117\""), "{html}");
+        // The plot is 392 units wide from 68, and 214 high from 10.
+        assert!(html.contains("d=\"M68 10M329.3 224L460 117\""), "{html}");
         assert!(html.contains("&lt;b&gt;") && !html.contains("<b>"), "{html}");
         assert_eq!(html.matches("<circle").count(), 3);
     }
