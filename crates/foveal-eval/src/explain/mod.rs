@@ -17,6 +17,7 @@ mod scores;
 mod text;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use foveal_coco::{CocoDataset, CocoDetection};
 use serde::Serialize;
@@ -92,11 +93,14 @@ impl Explanation {
         explanation
     }
 
-    /// Adds more checks and ranks the causes again. Of equal strengths, the check that was made first comes first.
+    /// Adds more checks and ranks the causes again. Of equal strengths, the check that was made first comes first; of
+    /// several checks of one cause, the strongest counts.
     pub fn add(&mut self, checked: impl IntoIterator<Item = Check>) {
         self.checked.extend(checked);
         self.causes = self.checked.iter().filter(|check| check.strength > 0.0).cloned().collect();
         self.causes.sort_by(|a, b| b.strength.total_cmp(&a.strength));
+        let mut seen = HashSet::new();
+        self.causes.retain(|check| seen.insert(check.cause));
     }
 
     /// Limits the strength of a cause that turned out to follow from another one, and ranks the causes again, if others
