@@ -7,6 +7,7 @@ mod configuration;
 mod data;
 mod devices;
 mod exchange;
+mod explain;
 mod export;
 mod images;
 mod init;

@@ -5,10 +5,14 @@
 //!
 //! [`Analyzer`] says where detections are right and wrong: by class, size of the objects and number of objects in an
 //! image, with the kinds of errors, the confusion matrix, calibration, curves, likely label errors and intervals.
+//! [`explain()`] finds the likely causes of low metrics.
 
 mod analysis;
 mod engine;
 mod error;
+mod explain;
+mod image_boxes;
+mod layout;
 mod metrics;
 mod near_zero;
 mod resample;
@@ -22,6 +26,7 @@ pub use analysis::{
 };
 pub use engine::{ScoreTimes, Scored, ScoredFiles, evaluate, score, score_files};
 pub use error::EvalError;
+pub use explain::{ApAtIou, CERTAIN, Check, Explanation, Measured, explain};
 pub use metrics::{CategoryMetrics, Metrics};
 pub use near_zero::near_zero;
 pub use resample::{ClassValues, Matched, Resampled};

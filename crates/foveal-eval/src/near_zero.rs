@@ -1,28 +1,24 @@
 //! The likely reason for metrics near zero, found by testing common misreadings of boxes, classes and images.
 
-mod layout;
-
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use foveal_boxes::{BBox, iou};
-use foveal_coco::{Annotation, CocoDataset, CocoDetection, Image, xywh_to_bbox};
-use layout::Layout;
+use foveal_coco::{Annotation, CocoDataset, CocoDetection, xywh_to_bbox};
+
+use crate::image_boxes::{Class, FITS, ImageBoxes, images, object_count, percent};
+use crate::layout::Layout;
 
 /// AP50 below which misreadings are tested. It is above [`NEAR_ZERO`], because some misread detections are right by
 /// chance.
 const LOW: f64 = 0.1;
 /// AP50 below which a message is returned even if no misreading explains it.
 const NEAR_ZERO: f64 = 0.02;
-/// Number of detections per image that count, as in COCO's metrics.
-const LIMIT: usize = 100;
 /// Fraction of the objects that must be found under a reading of the detections for it to be reported.
 const ENOUGH: f64 = 0.25;
 /// Ratio of the objects found under a reading to those found by the unchanged detections from which the reading is
 /// reported.
 const TIMES: f64 = 3.0;
-/// IoU from which a detection fits an object, as in AP50.
-const FITS: f32 = 0.5;
 /// IoU from which a detection overlaps an object, without necessarily fitting it.
 const TOUCHES: f32 = 0.1;
 /// Fraction of the images with objects that must have detections. Below it, the detections are taken for those of other
@@ -53,9 +49,9 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
         );
     }
     let images = images(truth, detections);
-    let objects: usize = images.iter().map(|p| p.objects.len()).sum();
+    let objects = object_count(&images);
     let found = |layout, iou, class| fraction_found(&images, layout, iou, class);
-    let as_they_are = found(Layout::Coco, FITS, Class::Same);
+    let as_they_are = found(Layout::COCO, FITS, Class::Same);
     let start = format!(
         "AP50 is {ap50:.4}: {} of {objects} objects have a detection of their class with an IoU of at least {FITS}",
         percent(as_they_are)
@@ -89,7 +85,7 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
             percent(scaled)
         ));
     }
-    let any_class = found(Layout::Coco, FITS, Class::Any);
+    let any_class = found(Layout::COCO, FITS, Class::Any);
     if better(any_class) {
         return Some(format!(
             "{start}. If classes are ignored, {} of the objects have a detection with an IoU of at least {FITS}. {}",
@@ -105,7 +101,7 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
             "{start}, but false positives have higher scores. The scores do not separate objects from background yet"
         ));
     }
-    let touched = found(Layout::Coco, TOUCHES, Class::Same);
+    let touched = found(Layout::COCO, TOUCHES, Class::Same);
     if better(touched) {
         return Some(format!(
             "{start}. {} of the objects have a detection of their class with an IoU of at least {TOUCHES}: the objects are \
@@ -121,46 +117,6 @@ pub fn near_zero(truth: &CocoDataset, detections: &[CocoDetection], ap50: f64) -
     ))
 }
 
-/// An image that has objects, with its detections.
-struct ImageBoxes<'a> {
-    image: &'a Image,
-    /// The objects of the image, without crowd regions.
-    objects: Vec<&'a Annotation>,
-    /// The detections with the highest scores, at most [`LIMIT`], in descending order of score.
-    detections: Vec<&'a CocoDetection>,
-}
-
-fn images<'a>(truth: &'a CocoDataset, detections: &'a [CocoDetection]) -> Vec<ImageBoxes<'a>> {
-    let mut by_id: HashMap<i64, ImageBoxes<'a>> = truth
-        .images
-        .iter()
-        .map(|image| (image.id, ImageBoxes { image, objects: Vec::new(), detections: Vec::new() }))
-        .collect();
-    for object in truth.annotations.iter().filter(|a| !a.iscrowd) {
-        if let Some(entry) = by_id.get_mut(&object.image_id) {
-            entry.objects.push(object);
-        }
-    }
-    for detection in detections {
-        if let Some(entry) = by_id.get_mut(&detection.image_id) {
-            entry.detections.push(detection);
-        }
-    }
-    let mut images: Vec<ImageBoxes> = by_id.into_values().filter(|p| !p.objects.is_empty()).collect();
-    for entry in &mut images {
-        entry.detections.sort_by(|a, b| b.score.total_cmp(&a.score));
-        entry.detections.truncate(LIMIT);
-    }
-    images
-}
-
-/// The detections that count for an object: those of its class, or all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
-    Same,
-    Any,
-}
-
 /// The detection with the highest IoU with an object, and the IoU.
 fn best<'a>(
     entry: &ImageBoxes<'a>,
@@ -173,7 +129,7 @@ fn best<'a>(
         .detections
         .iter()
         .zip(boxes)
-        .filter(|(d, _)| class == Class::Any || d.category_id == object.category_id)
+        .filter(|(d, _)| class.fits(d, object))
         .map(|(d, b)| (*d, iou(b, &place)))
         .max_by(|a, b| a.1.total_cmp(&b.1))
 }
@@ -199,7 +155,7 @@ fn each_found(
 
 /// The fraction of the objects that have a detection with an IoU of at least `threshold`.
 fn fraction_found(images: &[ImageBoxes], layout: Layout, threshold: f32, class: Class) -> f64 {
-    let objects: usize = images.iter().map(|p| p.objects.len()).sum();
+    let objects = object_count(images);
     let mut found = 0usize;
     each_found(images, layout, threshold, class, |_, _| found += 1);
     found as f64 / objects.max(1) as f64
@@ -208,7 +164,7 @@ fn fraction_found(images: &[ImageBoxes], layout: Layout, threshold: f32, class: 
 /// The fraction of the objects that are found after the boxes of the best detections are divided by a common factor,
 /// and the median of the factor. The fraction is 0 if the factors of the boxes differ too much.
 fn rescaled(images: &[ImageBoxes]) -> (f64, f64) {
-    let objects: usize = images.iter().map(|p| p.objects.len()).sum();
+    let objects = object_count(images);
     let mut factors = Vec::new();
     for entry in images {
         // Only the best detections are used, since among many some would fit by chance.
@@ -234,7 +190,7 @@ fn rescaled(images: &[ImageBoxes]) -> (f64, f64) {
 /// Describes for the user how the classes of detections and objects differ.
 fn confused_classes(truth: &CocoDataset, images: &[ImageBoxes]) -> String {
     let (mut shifts, mut pairs) = (BTreeMap::<i64, usize>::new(), BTreeMap::<(i64, i64), usize>::new());
-    each_found(images, Layout::Coco, FITS, Class::Any, |object, detection| {
+    each_found(images, Layout::COCO, FITS, Class::Any, |object, detection| {
         *shifts.entry(detection.category_id.wrapping_sub(object.category_id)).or_default() += 1;
         if detection.category_id != object.category_id {
             *pairs.entry((object.category_id, detection.category_id)).or_default() += 1;
@@ -264,8 +220,4 @@ fn confused_classes(truth: &CocoDataset, images: &[ImageBoxes]) -> String {
         "The most frequent confusions are: {}. Check that both lists of classes are in the same order",
         shown.join(", ")
     )
-}
-
-fn percent(part: f64) -> String {
-    format!("{:.0} %", 100.0 * part)
 }

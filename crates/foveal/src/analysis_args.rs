@@ -13,6 +13,10 @@ pub(crate) struct AnalysisArgs {
     /// options below imply it
     #[arg(long)]
     pub analyse: bool,
+    /// Say why the metrics are low: a ranked list of likely causes, with what each check measured. It also explains what
+    /// is an error otherwise, such as other categories
+    #[arg(long)]
+    pub explain: bool,
     /// Sort the table of classes by a column
     #[arg(long, value_enum, value_name = "COLUMN")]
     pub sort: Option<SortColumn>,

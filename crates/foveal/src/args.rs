@@ -179,7 +179,7 @@ pub(crate) enum InferencePrecision {
 /// Arguments of `foveal eval`.
 #[derive(Args, Debug)]
 pub(crate) struct EvalArgs {
-    /// Checkpoint (.safetensors)
+    /// Checkpoint (.safetensors), or a run directory, of which the best checkpoint is taken
     pub checkpoint: PathBuf,
     /// COCO annotations [default: the validation set of the checkpoint's run]
     #[arg(long, value_name = "FILE", requires = "images")]

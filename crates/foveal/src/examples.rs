@@ -38,7 +38,7 @@ const ALL: [Examples; 30] = [
     ),
     examples(
         "eval",
-        ["foveal eval runs/mine/checkpoints/best.safetensors", "Evaluate on the validation set of the run"],
+        ["foveal eval runs/mine --explain", "Evaluate the best checkpoint of a run, and say why its metrics are low"],
         [
             "foveal eval best.safetensors --annotations test.json --images test --json metrics.json",
             "Evaluate on another data set, and write the metrics as JSON",
@@ -52,7 +52,10 @@ const ALL: [Examples; 30] = [
     examples(
         "score",
         ["foveal score --annotations val.json --detections results.json", "Print the COCO metrics of a results file"],
-        ["foveal score --annotations val.json --detections results.json --json -", "Print them as JSON"],
+        [
+            "foveal score --annotations val.json --detections results.json --explain",
+            "Say why they are low, such as other ids or boxes of resized images",
+        ],
     ),
     examples(
         "predict",

@@ -44,9 +44,7 @@ impl Other {
             let checkpoint = path.extension().is_some_and(|extension| extension == "safetensors");
             return Ok(if checkpoint { Self::Checkpoint(path.to_owned()) } else { Self::Results(path.to_owned()) });
         }
-        let found = ["best", "last"].map(|name| path.join(format!("checkpoints/{name}.safetensors")));
-        let found = found.into_iter().find(|checkpoint| checkpoint.is_file());
-        let found = found.with_context(|| {
+        let found = checkpoint_of_run(path).with_context(|| {
             format!(
                 "--compare {}: expected a run directory, found no checkpoints/best.safetensors in it",
                 path.display()
@@ -61,6 +59,12 @@ impl Other {
             Self::Results(path) | Self::Checkpoint(path) => path,
         }
     }
+}
+
+/// The best checkpoint of a run directory, or the last one if none is the best; `None` if there is neither.
+pub(super) fn checkpoint_of_run(folder: &Path) -> Option<PathBuf> {
+    let found = ["best", "last"].map(|name| folder.join(format!("checkpoints/{name}.safetensors")));
+    found.into_iter().find(|checkpoint| checkpoint.is_file())
 }
 
 /// The size bands of `--size-bands`.

@@ -3,19 +3,21 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use foveal_coco::{CategoryInfo, CocoDetection, LabelMap, read_results, write_results};
 use foveal_data::{Dataset, Source};
 use foveal_detector::{Checkpoint, ComputePrecision};
-use foveal_train::{Evaluation, Evaluator, MeanLosses, RunConfig};
+use foveal_eval::{Check, Explanation};
+use foveal_train::{Evaluation, Evaluator, MeanLosses, RunConfig, Silent};
 use serde_json::json;
 
-use super::analysis::{Other, Report, analyse, save_thresholds, size_bands};
+use super::analysis::{Other, Report, analyse, checkpoint_of_run, save_thresholds, size_bands};
+use super::explain::{self, RunFolder, Subject};
 use super::{crops, interrupt};
-use crate::args::{Common, EvalArgs};
+use crate::args::{AnalysisArgs, Common, EvalArgs};
 use crate::config::checkpoint::{OPEN_TO_EVAL, apply_checkpoint, refuse_closed};
 use crate::config::{self, Origin};
 use crate::console::note;
@@ -27,21 +29,31 @@ use crate::{device, output, precision};
 /// The name of the folder of checkpoints in a run directory.
 const CHECKPOINTS: &str = "checkpoints";
 
-/// Evaluates a checkpoint, prints COCO metrics and losses, and says where the detections are right and wrong.
+/// Evaluates a checkpoint, prints COCO metrics and losses, and says where the detections are right and wrong, and why.
 ///
 /// # Errors
-/// If the checkpoint or the data cannot be read, they have different categories, or a file cannot be written.
+/// If the checkpoint or the data cannot be read, they have different categories, or a file cannot be written. With
+/// `--explain`, an evaluation that fails is a cause instead.
 pub(super) fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     refuse_closed(&common.set, &OPEN_TO_EVAL)?;
     let asked = &args.analysis;
     size_bands(asked)?;
     let other = asked.compare.as_deref().map(Other::of).transpose()?;
+    let path = match checkpoint(&args.checkpoint)? {
+        Some(path) => path,
+        None if asked.explain => return explain_unsaved(args),
+        None => bail!(
+            "{}: expected a checkpoint or a run directory, found a folder without checkpoints/best.safetensors and \
+             checkpoints/last.safetensors",
+            args.checkpoint.display()
+        ),
+    };
     let picked = device::pick(&common.device)?;
     let precision = precision::supported(args.precision, &picked.device)?;
-    let checkpoint = Checkpoint::load(&args.checkpoint, &picked.device)?;
-    let run = run_config(&args.checkpoint);
-    let config = configuration(args, common, &checkpoint, run.as_deref())?;
-    let inputs = Files::new().read("checkpoint", [&args.checkpoint]).read("configuration", &run).read_config(&config);
+    let checkpoint = Checkpoint::load(&path, &picked.device)?;
+    let run = run_config(&path);
+    let config = configuration(args, common, &path, &checkpoint, run.as_deref())?;
+    let inputs = Files::new().read("checkpoint", [&path]).read("configuration", &run).read_config(&config);
     let inputs = inputs.read("file to compare with", other.as_ref().map(Other::path));
     let crops = crops::files(asked.crops.as_deref());
     let inputs = inputs.write("--json", &args.json).write("--coco", &args.coco).write("--save", &asked.save);
@@ -50,8 +62,25 @@ pub(super) fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     let evaluate = |path: &Path, checkpoint: &Checkpoint, config: &RunConfig| {
         evaluate(path, checkpoint, config, &picked.device, precision, &stop)
     };
-    let Some(evaluated) = evaluate(&args.checkpoint, &checkpoint, &config)? else {
-        return Ok(INTERRUPTED);
+    let folder = run.as_deref().filter(|_| asked.explain).and_then(RunFolder::read);
+    let mut failure = None;
+    let evaluated = match evaluate(&path, &checkpoint, &config) {
+        Err(error) if asked.explain => {
+            let again = |config: &RunConfig| evaluate(&path, &checkpoint, config);
+            let Some(rescued) = explain::rescue(&error, &config, &checkpoint.meta, again)? else {
+                return Ok(INTERRUPTED);
+            };
+            let Some(evaluated) = rescued.evaluated else {
+                let explanation = explain::without_evaluation(&config, folder.as_ref(), rescued.check)?;
+                return emit_explanation(args.json.as_deref(), &explanation);
+            };
+            failure = Some(rescued.check);
+            evaluated
+        }
+        evaluated => match evaluated? {
+            Some(evaluated) => evaluated,
+            None => return Ok(INTERRUPTED),
+        },
     };
     let Evaluated { evaluation, dataset, unreadable } = evaluated;
     let mut left_out_images: HashSet<i64> = evaluation.left_out_images.iter().copied().collect();
@@ -74,19 +103,63 @@ pub(super) fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
         output::create_parent(path)?;
         write_results(path, &evaluation.detections)?;
     }
-    let mut report = Report::default();
-    if asked.wanted() {
-        let on_images = |detections: &[CocoDetection]| -> Vec<CocoDetection> {
-            detections.iter().filter(|found| !left_out_images.contains(&found.image_id)).copied().collect()
-        };
-        let other = other.as_deref().map(on_images);
-        let truth = dataset.coco_without(&left_out_images);
-        report = analyse(asked, &truth, &on_images(&evaluation.detections), other.as_deref())?;
-    }
+    let mut report = analysis_of(asked, &evaluation, &dataset, &left_out_images, other.as_deref())?;
     report.write_crops(asked, &dataset)?;
-    if let (Some(path), Some(thresholds)) = (&asked.save, &report.thresholds) {
-        save_thresholds(&args.checkpoint, thresholds, path)?;
+    if let (Some(save), Some(thresholds)) = (&asked.save, &report.thresholds) {
+        save_thresholds(&path, thresholds, save)?;
     }
+    if asked.explain {
+        let left_out = evaluation.left_out_images.iter().copied().collect();
+        let subject = Subject {
+            evaluation: &evaluation,
+            dataset: &dataset,
+            truth: &dataset.coco_without(&left_out),
+            config: &config,
+            meta: &checkpoint.meta,
+            run: folder.as_ref(),
+        };
+        let mut explanation = explain::of_evaluation(&subject, |config| {
+            let evaluator = Evaluator::new(config, &checkpoint.meta.model, Arc::clone(&dataset), &picked.device);
+            Ok(evaluator.with_precision(precision).run(&checkpoint.model, &mut Silent, &stop)?)
+        })?;
+        explanation.add(failure);
+        if stop.load(Ordering::Relaxed) {
+            return Ok(INTERRUPTED);
+        }
+        let (json, text) = explain::output(&explanation)?;
+        report.json.insert("explain".to_owned(), json);
+        report.text += &text;
+    }
+    emit_metrics(args, &evaluation, unreadable, report)?;
+    Ok(DONE)
+}
+
+/// The analysis that the options ask for, on the images that both sets of detections have.
+///
+/// # Errors
+/// If a value is wrong, or the detections do not fit the ground truth.
+fn analysis_of(
+    asked: &AnalysisArgs,
+    evaluation: &Evaluation,
+    dataset: &Dataset,
+    left_out: &HashSet<i64>,
+    other: Option<&[CocoDetection]>,
+) -> Result<Report> {
+    if !asked.wanted() {
+        return Ok(Report::default());
+    }
+    let on_images = |detections: &[CocoDetection]| -> Vec<CocoDetection> {
+        detections.iter().filter(|found| !left_out.contains(&found.image_id)).copied().collect()
+    };
+    let other = other.map(on_images);
+    analyse(asked, &dataset.coco_without(left_out), &on_images(&evaluation.detections), other.as_deref())
+}
+
+/// Prints and writes the metrics with the analysis.
+///
+/// # Errors
+/// If a file or stdout cannot be written.
+fn emit_metrics(args: &EvalArgs, evaluation: &Evaluation, unreadable: usize, report: Report) -> Result<()> {
     let MeanLosses { class, boxes, total } = evaluation.losses;
     let mut metrics = evaluation.metrics.to_json();
     metrics["losses"] = json!({"class": class, "box": boxes, "total": total});
@@ -98,17 +171,58 @@ pub(super) fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     let without = if left_out > 0 { format!(", without {left_out} that cannot be read") } else { String::new() };
     // The table of the analysis has the columns of the plain one and more.
     let metrics_text =
-        if asked.wanted() { evaluation.metrics.summary() } else { format!("{}\n", evaluation.metrics.table()) };
+        if args.analysis.wanted() { evaluation.metrics.summary() } else { format!("{}\n", evaluation.metrics.table()) };
     let table = format!(
         "{metrics_text} losses: class {class:.4}, box {boxes:.4}, total {total:.4}\n images: {}{without}\n{}",
         evaluation.images, report.text
     );
-    output::emit(args.json.as_deref(), &metrics, &table)?;
+    output::emit(args.json.as_deref(), &metrics, &table)
+}
+
+/// The checkpoint that a path names: the file, or that of a run directory; `None` if a folder has none.
+fn checkpoint(path: &Path) -> Result<Option<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(Some(path.to_owned()));
+    }
+    Ok(checkpoint_of_run(path))
+}
+
+/// Explains a run that has not saved a checkpoint.
+///
+/// # Errors
+/// If the folder is not that of a run.
+fn explain_unsaved(args: &EvalArgs) -> Result<u8> {
+    let settings = args.checkpoint.join("config.toml");
+    if !settings.is_file() {
+        bail!(
+            "{}: expected a checkpoint or a run directory, found a folder without config.toml and checkpoints",
+            args.checkpoint.display()
+        );
+    }
+    let config = config::load(Some(&settings), &[])?;
+    Files::new().read("configuration", [&settings]).write("--json", &args.json).check()?;
+    let check = Check::found(
+        "no_checkpoint",
+        0.5,
+        "The run has saved no checkpoint",
+        "Train until the end of the first epoch, or look at how the run ended",
+    );
+    let explanation = explain::without_evaluation(&config, RunFolder::read(&settings).as_ref(), check)?;
+    emit_explanation(args.json.as_deref(), &explanation)
+}
+
+/// Prints and writes an explanation without metrics.
+///
+/// # Errors
+/// If a file or stdout cannot be written.
+fn emit_explanation(json: Option<&Path>, explanation: &Explanation) -> Result<u8> {
+    let (value, text) = explain::output(explanation)?;
+    output::emit(json, &json!({"explain": value}), &text)?;
     Ok(DONE)
 }
 
 /// An evaluated checkpoint.
-struct Evaluated {
+pub(super) struct Evaluated {
     evaluation: Evaluation,
     dataset: Arc<Dataset>,
     /// Number of images that the check of the data set left out.
@@ -197,7 +311,13 @@ fn run_config(checkpoint: &Path) -> Option<PathBuf> {
 /// The configuration of the checkpoint's run, else the defaults; overridden by the values of the checkpoint, then by the
 /// command line. If the command line names the data, a configuration of the run that cannot be used is left out with a
 /// warning: it would only give settings such as the matcher and the batch size.
-fn configuration(args: &EvalArgs, common: &Common, checkpoint: &Checkpoint, run: Option<&Path>) -> Result<RunConfig> {
+fn configuration(
+    args: &EvalArgs,
+    common: &Common,
+    path: &Path,
+    checkpoint: &Checkpoint,
+    run: Option<&Path>,
+) -> Result<RunConfig> {
     let mut base = match run.map(|path| config::load(Some(path), &[])) {
         Some(Err(error)) if args.annotations.is_some() => {
             note!("warning: {error:#}; evaluating with the checkpoint's settings and the defaults");
@@ -216,10 +336,10 @@ fn configuration(args: &EvalArgs, common: &Common, checkpoint: &Checkpoint, run:
     if run.is_none() && !names_data {
         bail!(
             "{} is not in a run directory, so its validation set is unknown: pass --annotations and --images",
-            args.checkpoint.display()
+            path.display()
         );
     }
-    let layer = config::layer_of(&base, Origin::Checkpoint(args.checkpoint.clone()))?;
+    let layer = config::layer_of(&base, Origin::Checkpoint(path.to_owned()))?;
     config::with_sets(vec![layer], &common.set).context("cannot evaluate")
 }
 

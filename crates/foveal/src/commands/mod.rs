@@ -11,6 +11,7 @@ mod detect;
 mod devices;
 mod doctor;
 mod eval;
+mod explain;
 mod export;
 mod import;
 mod init;

@@ -1,20 +1,23 @@
 //! `foveal score`: computes the COCO metrics of a results file.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Result, bail};
-use foveal_coco::{CocoDetection, read_results};
-use foveal_eval::{ScoredFiles, score_files};
+use foveal_coco::{Annotation, CocoDataset, CocoDetection, read_results};
+use foveal_eval::{EvalError, ScoreTimes, ScoredFiles, score, score_files};
 
 use super::analysis::{Other, Report, analyse, save_thresholds, size_bands};
-use super::{crops, eval};
+use super::{crops, eval, explain};
 use crate::args::{Common, ScoreArgs};
 use crate::console::note;
 use crate::failure::{DONE, INTERRUPTED, Usage};
 use crate::output;
 use crate::outputs::Files;
 
-/// Computes and prints the COCO metrics of a results file, and says where the detections are right and wrong.
+/// Computes and prints the COCO metrics of a results file, and says where the detections are right and wrong, and why.
 ///
 /// # Errors
 /// If a file cannot be read or written, or the results do not match the annotations.
@@ -33,8 +36,11 @@ pub(super) fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
         inputs.read("file to compare with", other.as_ref().map(Other::path)).read("checkpoint", &args.checkpoint);
     let (inputs, crops) = (inputs.read_images(&args.images), crops::files(asked.crops.as_deref()));
     inputs.write("--json", &args.json).write("--save", &asked.save).write("--crops", &crops).check()?;
-    let ScoredFiles { scored, times, ground_truth, detections } = score_files(&args.annotations, &args.detections)?;
-    for note in scored.notes.iter().chain(&scored.near_zero) {
+    let scored = if asked.explain { score_known(args) } else { score_files(&args.annotations, &args.detections) };
+    let ScoredFiles { scored, times, ground_truth, detections } = scored?;
+    // The explanation has more than the warning.
+    let near_zero = scored.near_zero.iter().filter(|_| !asked.explain);
+    for note in scored.notes.iter().chain(near_zero) {
         note!("warning: {note}");
     }
     if !scored.metrics.is_defined() {
@@ -53,7 +59,8 @@ pub(super) fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
     };
     let mut report = Report::default();
     if asked.wanted() {
-        report = analyse(asked, &ground_truth, &detections, other.as_deref())?;
+        let known = on_known_images(&ground_truth, &detections);
+        report = analyse(asked, &finite(&ground_truth), &known, other.as_deref())?;
     }
     if let (Some(_), Some(images)) = (&asked.crops, &args.images) {
         report.write_crops(asked, &eval::data_set(&args.annotations, images)?)?;
@@ -61,14 +68,60 @@ pub(super) fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
     if let (Some(path), Some(checkpoint), Some(thresholds)) = (&asked.save, &args.checkpoint, &report.thresholds) {
         save_thresholds(checkpoint, thresholds, path)?;
     }
+    if asked.explain {
+        let (json, text) = explain::output(&foveal_eval::explain(&ground_truth, &detections)?)?;
+        report.json.insert("explain".to_owned(), json);
+        report.text += &text;
+    }
     let mut json = scored.metrics.to_json();
     if let Some(json) = json.as_object_mut() {
         json.extend(report.json);
     }
     // The table of the analysis has the columns of the plain one and more.
-    let table = if asked.wanted() { scored.metrics.summary() + &report.text } else { scored.metrics.table() };
+    let metrics = if asked.wanted() { scored.metrics.summary() } else { scored.metrics.table() };
+    let table = metrics + &report.text;
     output::emit(args.json.as_deref(), &json, &table)?;
     Ok(DONE)
+}
+
+/// Scores the detections on images that the annotation file lists. Those on others, and annotations whose numbers are not
+/// finite, are left out with a warning: they are explained.
+///
+/// # Errors
+/// If a file cannot be read, or the detections cannot be evaluated.
+fn score_known(args: &ScoreArgs) -> Result<ScoredFiles, EvalError> {
+    let started = Instant::now();
+    let ground_truth = CocoDataset::read(&args.annotations)?;
+    let detections = read_results(&args.detections)?;
+    let read = started.elapsed();
+    let known = on_known_images(&ground_truth, &detections);
+    if known.len() < detections.len() {
+        note!(
+            "warning: {} of {} detections are on images that the annotations do not list, and are left out of the metrics",
+            detections.len() - known.len(),
+            detections.len()
+        );
+    }
+    let scored = score(&finite(&ground_truth), &known)?;
+    let times = ScoreTimes { read, evaluate: started.elapsed() - read };
+    Ok(ScoredFiles { scored, times, ground_truth, detections })
+}
+
+/// The detections on images that the annotations list.
+fn on_known_images(truth: &CocoDataset, detections: &[CocoDetection]) -> Vec<CocoDetection> {
+    let known: HashSet<i64> = truth.images.iter().map(|image| image.id).collect();
+    detections.iter().filter(|found| known.contains(&found.image_id)).copied().collect()
+}
+
+/// The annotations whose numbers are finite.
+fn finite(truth: &CocoDataset) -> Cow<'_, CocoDataset> {
+    let is_finite = |a: &Annotation| a.area.is_finite() && a.bbox.iter().all(|v| v.is_finite());
+    if truth.annotations.iter().all(is_finite) {
+        return Cow::Borrowed(truth);
+    }
+    let mut truth = truth.clone();
+    truth.annotations.retain(is_finite);
+    Cow::Owned(truth)
 }
 
 /// The detections of a checkpoint on the images of the annotation file; `None` if the evaluation was interrupted.

@@ -10,67 +10,70 @@ use serde_json::Value;
 
 /// The lines of `log.jsonl`, by what they are about.
 #[derive(Clone, Debug, Default)]
-pub(super) struct History {
-    pub(super) steps: Vec<Line>,
-    pub(super) epochs: Vec<Line>,
-    pub(super) evaluations: Vec<Line>,
+pub(crate) struct History {
+    pub(crate) steps: Vec<Line>,
+    pub(crate) epochs: Vec<Line>,
+    pub(crate) evaluations: Vec<Line>,
     /// Number of steps that were left out or rewound because their losses were not finite.
-    pub(super) non_finite: usize,
+    pub(crate) non_finite: usize,
+    /// Whether the run ended by itself before its planned end, for lack of gains or of time.
+    pub(crate) ended_by_itself: bool,
 }
 
 /// A line of `log.jsonl`. Keys that a line does not have, and values that are null, are `None`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Line {
+pub(crate) struct Line {
     event: Option<String>,
-    pub(super) step: u64,
-    pub(super) epoch: usize,
-    pub(super) lr: Option<f64>,
-    pub(super) last_lr: Option<f64>,
-    pub(super) loss: Option<f64>,
-    pub(super) class_loss: Option<f64>,
-    pub(super) box_loss: Option<f64>,
-    pub(super) positive_share: Option<f64>,
-    pub(super) grad_norm: Option<f64>,
-    pub(super) images_per_second: Option<f64>,
-    pub(super) data_wait: Option<f64>,
-    pub(super) mean_loss: Option<f64>,
-    pub(super) mean_class_loss: Option<f64>,
-    pub(super) mean_box_loss: Option<f64>,
-    pub(super) seconds: Option<f64>,
-    pub(super) objects: Option<f64>,
-    pub(super) objects_without_anchor: Option<f64>,
-    pub(super) ledger: Option<Breakdown>,
+    pub(crate) step: u64,
+    pub(crate) epoch: usize,
+    pub(crate) lr: Option<f64>,
+    pub(crate) last_lr: Option<f64>,
+    pub(crate) loss: Option<f64>,
+    pub(crate) class_loss: Option<f64>,
+    pub(crate) box_loss: Option<f64>,
+    pub(crate) positives: Option<f64>,
+    pub(crate) positive_share: Option<f64>,
+    pub(crate) grad_norm: Option<f64>,
+    pub(crate) images_per_second: Option<f64>,
+    pub(crate) data_wait: Option<f64>,
+    pub(crate) mean_loss: Option<f64>,
+    pub(crate) mean_class_loss: Option<f64>,
+    pub(crate) mean_box_loss: Option<f64>,
+    pub(crate) seconds: Option<f64>,
+    pub(crate) objects: Option<f64>,
+    pub(crate) objects_without_anchor: Option<f64>,
+    pub(crate) ledger: Option<Breakdown>,
     losses: Value,
-    pub(super) metrics: Value,
+    pub(crate) metrics: Value,
 }
 
 /// The breakdown of the class loss in a line.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Breakdown {
-    pub(super) positive_share: Option<f64>,
-    pub(super) positive_gradient_share: Option<f64>,
-    pub(super) levels: Vec<Level>,
+pub(crate) struct Breakdown {
+    pub(crate) positive_share: Option<f64>,
+    pub(crate) positive_gradient_share: Option<f64>,
+    pub(crate) levels: Vec<Level>,
 }
 
 /// The part of a pyramid level in the breakdown.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Level {
-    pub(super) level: u32,
-    pub(super) positive_loss: f64,
-    pub(super) negative_loss: f64,
+pub(crate) struct Level {
+    pub(crate) level: u32,
+    pub(crate) positive_loss: f64,
+    pub(crate) negative_loss: f64,
 }
 
 impl Line {
     /// A loss of an evaluation: `class`, `box` or `total`.
-    pub(super) fn validation_loss(&self, name: &str) -> Option<f64> {
+    pub(crate) fn validation_loss(&self, name: &str) -> Option<f64> {
         self.losses.get(name)?.as_f64()
     }
 
     /// A metric of an evaluation, such as `AP`; `None` if it is undefined.
-    pub(super) fn metric(&self, name: &str) -> Option<f64> {
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
         self.metrics.get(name)?.as_f64().filter(|value| *value >= 0.0)
     }
 }
@@ -80,7 +83,7 @@ impl History {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut history = Self::default();
         for line in BufReader::new(file).split(b'\n') {
@@ -98,26 +101,27 @@ impl History {
             Some("epoch") => self.epochs.push(line),
             Some("evaluation") => self.evaluations.push(line),
             Some("skip" | "rewind") => self.non_finite += 1,
+            Some("early_stop" | "time_limit") => self.ended_by_itself = true,
             Some(_) => {}
         }
     }
 
     /// The evaluation with the highest AP; the first of equal ones.
-    pub(super) fn best(&self) -> Option<&Line> {
+    pub(crate) fn best(&self) -> Option<&Line> {
         let ap = |line: &&Line| line.metric("AP").unwrap_or(-1.0);
         let defined = self.evaluations.iter().filter(|line| line.metric("AP").is_some());
         defined.rev().max_by(|a, b| ap(a).total_cmp(&ap(b)))
     }
 
     /// The number of the last step in the log.
-    pub(super) fn last_step(&self) -> u64 {
+    pub(crate) fn last_step(&self) -> u64 {
         let last = |lines: &[Line]| lines.last().map_or(0, |line| line.step);
         last(&self.steps).max(last(&self.epochs)).max(last(&self.evaluations))
     }
 }
 
 /// The points `[step, value]` of lines that have the value.
-pub(super) fn points(lines: &[Line], value: impl Fn(&Line) -> Option<f64>) -> Vec<[f64; 2]> {
+pub(crate) fn points(lines: &[Line], value: impl Fn(&Line) -> Option<f64>) -> Vec<[f64; 2]> {
     lines.iter().filter_map(|line| Some([line.step as f64, value(line)?])).collect()
 }
 

@@ -6,7 +6,7 @@ mod curves;
 mod data;
 mod environment;
 mod gallery;
-mod history;
+pub(crate) mod history;
 mod matching;
 mod run;
 mod settings;
