@@ -53,6 +53,10 @@ fn score_says_where_detections_are_wrong_and_compares_them() {
     let cropped = place.run(&[&score[..], &crops].concat()).succeeds().json();
     assert_eq!(cropped["label_errors"][0]["crop"], "no_object-001.jpg");
     assert!(image::open(place.path("crops/never_found-001.jpg")).unwrap().width() > 48);
+    // A crop never replaces an image of the data set.
+    std::fs::copy(place.path("crops/never_found-001.jpg"), place.path("images/never_found-001.jpg")).unwrap();
+    let onto = ["--label-errors", "--crops", "images", "--images", "images"];
+    place.run(&[&score[..], &onto].concat()).fails(2, &["--crops", "never_found-001.jpg"]);
     let metric = &full["intervals"]["metrics"]["AP"];
     assert!((metric["value"].as_f64().unwrap() - plain["AP"].as_f64().unwrap()).abs() < 1e-12, "{metric}");
     assert!(metric["low"].as_f64() < metric["high"].as_f64(), "{metric}");

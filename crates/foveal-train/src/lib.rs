@@ -43,8 +43,8 @@ pub use memory::{
 pub use run::{
     Best, DETECTIONS, DrawnDetection, EarlyStopEvent, EarlyStopRecord, EpochEvent, EpochRecord, EpochStart, Evaluated,
     Evaluation, EvaluationEvent, EvaluationRecord, EvaluationReport, LogEnd, LogPosition, LossScaling, MeanLosses,
-    NonFiniteEvent, NonFiniteRecord, OverflowEvent, OverflowRecord, Picture, Premises, Progress, RunDir, RunLog, Silent,
-    StateMeta, StepRecord, TimeLimit, TimeLimitEvent, TimeLimitRecord, TrainState, Waiting,
+    NonFiniteEvent, NonFiniteRecord, OverflowEvent, OverflowRecord, Picture, Premises, Progress, RunDir, RunLog,
+    Silent, StateMeta, StepRecord, TimeLimit, TimeLimitEvent, TimeLimitRecord, TrainState, Waiting,
 };
 pub use step_clock::{StepClock, StepTiming};
 pub use train::{Outcome, Start, Summary, train};

@@ -139,11 +139,10 @@ fn classify(scene: &Scene) -> Parts {
         if !found.hit {
             let (kind, object) = kind_of(scene, index);
             point.error = Some(kind);
-            if let Some(object) = object.filter(|&object| !scene.objects[object].used) {
-                if finders[object].is_none() {
-                    finders[object] = Some(index);
-                    point.corrected = Some(scene.objects[object].class);
-                }
+            let is_free = |object: &usize| !scene.objects[*object].used && finders[*object].is_none();
+            if let Some(object) = object.filter(is_free) {
+                finders[object] = Some(index);
+                point.corrected = Some(scene.objects[object].class);
             }
         }
         points.push(point);

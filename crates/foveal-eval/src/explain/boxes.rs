@@ -41,6 +41,9 @@ const CAUSES: [(&str, &str); 9] = [
     ),
 ];
 
+/// A cause, its advice, and the best reading of its kind with the fraction of the objects that it finds.
+type Tested = (&'static str, &'static str, Option<(f64, Reading)>);
+
 /// Checks the boxes, and corrects them in the context if a reading finds many more objects.
 ///
 /// # Errors
@@ -88,7 +91,7 @@ fn search(context: &mut Context, checks: &mut Vec<Check>, class: Class) -> Resul
     for Fitted { cause, reading } in fitted::readings(&context.sample, &context.sampled, class) {
         add(cause, reading);
     }
-    let mut best: Vec<(&str, &str, Option<(f64, Reading)>)> = CAUSES
+    let mut best: Vec<Tested> = CAUSES
         .iter()
         .map(|&(cause, advice)| (cause, advice, context.best(kinds.remove(cause).unwrap_or_default(), class)))
         .collect();

@@ -50,7 +50,7 @@ impl BestBy {
         }
     }
 
-    /// A value that [`BestBy::value`] returned, as users know it.
+    /// A value by which evaluations are compared, as users know it: a loss is compared by its negative.
     pub fn shown(&self, value: f64) -> f64 {
         if *self == Self::Loss { -value } else { value }
     }

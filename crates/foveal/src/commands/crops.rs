@@ -1,7 +1,7 @@
 //! Crops of the images at annotations that are probably wrong.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use foveal_boxes::BBox;
@@ -23,6 +23,19 @@ const SMALLEST_MARGIN: f32 = 24.0;
 /// JPEG quality of the crops.
 const JPEG_QUALITY: u8 = 92;
 
+/// All files that crops may be written to.
+pub(super) fn files(folder: Option<&Path>) -> Vec<PathBuf> {
+    let kinds = [LabelErrorKind::NoObject, LabelErrorKind::NeverFound, LabelErrorKind::OtherClass];
+    let of_folder = |folder: &Path| -> Vec<PathBuf> {
+        kinds.iter().flat_map(|kind| (1..=CROPS).map(|number| folder.join(file_name(*kind, number)))).collect()
+    };
+    folder.map_or_else(Vec::new, of_folder)
+}
+
+fn file_name(kind: LabelErrorKind, number: usize) -> String {
+    format!("{}-{number:03}.jpg", kind_name(kind))
+}
+
 /// Writes crops of the first likely label errors of each kind into a folder. Returns the file name of the crop of each
 /// error; `None` for errors without one. An image that cannot be read is left out with a warning.
 ///
@@ -33,8 +46,7 @@ pub(super) fn write(errors: &[LabelError], dataset: &Dataset, folder: &Path) -> 
     let images: HashMap<i64, usize> = dataset.records().iter().map(|record| record.image_id).zip(0..).collect();
     let mut counts: HashMap<&'static str, usize> = HashMap::new();
     let mut one = |error: &LabelError| -> Result<Option<String>> {
-        let kind = kind_name(error.kind);
-        let count = counts.entry(kind).or_insert(0);
+        let count = counts.entry(kind_name(error.kind)).or_insert(0);
         let Some(&index) = images.get(&error.image_id).filter(|_| *count < CROPS) else { return Ok(None) };
         let image = match dataset.load(index) {
             Ok(image) => image,
@@ -44,7 +56,7 @@ pub(super) fn write(errors: &[LabelError], dataset: &Dataset, folder: &Path) -> 
             }
         };
         *count += 1;
-        let name = format!("{kind}-{:03}.jpg", *count);
+        let name = file_name(error.kind, *count);
         save(&folder.join(&name), &image, error, dataset.label_map())?;
         Ok(Some(name))
     };

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::analysis::{Other, Report, analyse, checkpoint_of_run, save_thresholds, size_bands};
 use super::explain::{self, RunFolder, Subject};
-use super::interrupt;
+use super::{crops, interrupt};
 use crate::args::{AnalysisArgs, Common, EvalArgs};
 use crate::config::checkpoint::{OPEN_TO_EVAL, apply_checkpoint, refuse_closed};
 use crate::config::{self, Origin};
@@ -55,7 +55,9 @@ pub(super) fn run(args: &EvalArgs, common: &Common) -> Result<u8> {
     let config = configuration(args, common, &path, &checkpoint, run.as_deref())?;
     let inputs = Files::new().read("checkpoint", [&path]).read("configuration", &run).read_config(&config);
     let inputs = inputs.read("file to compare with", other.as_ref().map(Other::path));
-    inputs.write("--json", &args.json).write("--coco", &args.coco).write("--save", &asked.save).check()?;
+    let crops = crops::files(asked.crops.as_deref());
+    let inputs = inputs.write("--json", &args.json).write("--coco", &args.coco).write("--save", &asked.save);
+    inputs.write("--crops", &crops).check()?;
     let stop = interrupt::flag()?;
     let evaluate = |path: &Path, checkpoint: &Checkpoint, config: &RunConfig| {
         evaluate(path, checkpoint, config, &picked.device, precision, &stop)

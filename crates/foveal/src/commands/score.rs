@@ -10,7 +10,7 @@ use foveal_coco::{Annotation, CocoDataset, CocoDetection, read_results};
 use foveal_eval::{EvalError, ScoreTimes, ScoredFiles, score, score_files};
 
 use super::analysis::{Other, Report, analyse, save_thresholds, size_bands};
-use super::{eval, explain};
+use super::{crops, eval, explain};
 use crate::args::{Common, ScoreArgs};
 use crate::console::note;
 use crate::failure::{DONE, INTERRUPTED, Usage};
@@ -34,7 +34,8 @@ pub(super) fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
     let inputs = Files::new().read("annotation file", [&args.annotations]).read("results file", [&args.detections]);
     let inputs =
         inputs.read("file to compare with", other.as_ref().map(Other::path)).read("checkpoint", &args.checkpoint);
-    inputs.write("--json", &args.json).write("--save", &asked.save).check()?;
+    let (inputs, crops) = (inputs.read_images(&args.images), crops::files(asked.crops.as_deref()));
+    inputs.write("--json", &args.json).write("--save", &asked.save).write("--crops", &crops).check()?;
     let scored = if asked.explain { score_known(args) } else { score_files(&args.annotations, &args.detections) };
     let ScoredFiles { scored, times, ground_truth, detections } = scored?;
     // The explanation has more than the warning.

@@ -105,14 +105,15 @@ impl Grid {
     fn card(&self, index: usize, card: &Card, shown: f64) -> Element {
         let [width, height] = card.size;
         let count = |test: fn(&MarkKind, f64) -> bool| card.marks.iter().filter(|mark| test(&mark.kind, shown)).count();
-        let objects = count(|kind, _| matches!(kind, MarkKind::Object { .. }));
-        let mut said = counted(objects, "object");
-        if self.score.is_some() {
-            said += &format!(", {} missed, {}", count(is_missed), counted(count(is_false_alarm), "false alarm"));
-        }
+        let said = self.score.map(|_| {
+            let objects = counted(count(|kind, _| matches!(kind, MarkKind::Object { .. })), "object");
+            let alarms = counted(count(is_false_alarm), "false alarm");
+            format!("{objects}, {} missed, {alarms}", count(is_missed))
+        });
+        let alt = said.as_ref().map_or_else(|| card.name.clone(), |said| format!("{}: {said}", card.name));
         let image = el("img")
             .attr("src", format!("data:image/jpeg;base64,{}", STANDARD.encode(&card.jpeg)))
-            .attr("alt", format!("{}: {said}", card.name))
+            .attr("alt", alt)
             .attr("width", width)
             .attr("height", height)
             .attr("decoding", "async");
@@ -124,8 +125,11 @@ impl Grid {
             .attr("font-size", format!("{size:.0}"))
             .children(marks);
         let open = el("button").attr("type", "button").class("open").child(image).child(boxes);
-        let caption = el("p").child(el("span").class("name").text(&card.name)).text(" ");
-        el("li").attr("data-i", index).child(open).child(caption.child(el("span").class("said").text(said)))
+        let mut caption = el("p").child(el("span").class("name").text(&card.name));
+        if let Some(said) = said {
+            caption = caption.text(" ").child(el("span").class("said").text(said));
+        }
+        el("li").attr("data-i", index).child(open).child(caption)
     }
 
     fn mark(&self, mark: &Mark, size: f32, shown: f64) -> Element {

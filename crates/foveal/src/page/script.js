@@ -65,9 +65,10 @@ for (const gallery of document.querySelectorAll(".gallery")) {
       }
       card.missed = missed;
       card.falseAlarms = falseAlarms;
-      const errors = slider ? `, ${missed} missed, ${counted(falseAlarms, "false alarm")}` : "";
-      card.said.textContent = counted(objects, "object") + errors;
-      card.image.alt = `${card.name}: ${card.said.textContent}`;
+      if (slider) {
+        card.said.textContent = `${counted(objects, "object")}, ${missed} missed, ${counted(falseAlarms, "false alarm")}`;
+        card.image.alt = `${card.name}: ${card.said.textContent}`;
+      }
       card.item.hidden = (wanted !== "" && !any) || Boolean(only && only.checked && missed + falseAlarms === 0);
       if (!card.item.hidden) {
         images += 1;

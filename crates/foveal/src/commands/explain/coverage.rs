@@ -4,7 +4,7 @@ use foveal_data::{Dataset, SetCoverage, Source};
 use foveal_eval::Check;
 use foveal_train::RunConfig;
 
-use super::RunFolder;
+use super::{RunFolder, images};
 
 /// Number of images whose anchors are examined.
 const SAMPLE: usize = 200;
@@ -24,9 +24,11 @@ pub(super) fn checks(dataset: &Dataset, config: &RunConfig, run: Option<&RunFold
         return Vec::new();
     }
     let mut checks = vec![tiny(dataset, config, objects), anchors(dataset, config)];
-    if let Some(train) = run.and_then(|run| training(run.config.as_ref()?)) {
+    let trained = run.and_then(|run| run.config.as_ref());
+    if let Some((trained, train)) = trained.and_then(|trained| Some((trained, training(trained)?))) {
         checks.push(untrained(dataset, &train, objects));
         checks.push(other_sizes(dataset, &train));
+        checks.push(images::shared(dataset, config, &train, trained));
     }
     checks
 }

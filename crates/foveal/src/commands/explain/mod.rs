@@ -3,6 +3,7 @@
 mod categories;
 mod coverage;
 mod history;
+mod images;
 mod settings;
 
 use std::path::{Path, PathBuf};

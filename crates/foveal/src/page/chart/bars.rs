@@ -10,7 +10,7 @@ use crate::page::table::numbers;
 
 const WIDTH: f64 = 480.0;
 /// Width of the names and of the numbers beside the bars.
-const NAMES: f64 = 130.0;
+const NAMES: f64 = 150.0;
 const NUMBERS: f64 = 64.0;
 /// Height of a bar, and the gap between rows.
 const BAR: f64 = 15.0;
@@ -91,8 +91,8 @@ mod tests {
     #[test]
     fn bars_are_as_long_as_their_values() {
         let html = chart(3);
-        // The longest bar has 480 - 130 - 64 units.
-        for width in ["width=\"0\"", "width=\"143\"", "width=\"286\""] {
+        // The longest bar has 480 - 150 - 64 units.
+        for width in ["width=\"0\"", "width=\"133\"", "width=\"266\""] {
             assert!(html.contains(width), "{width}: {html}");
         }
         assert!(html.contains("&lt;i&gt;2") && !html.contains("<i>"));
