@@ -125,7 +125,7 @@ fn wrong_values_are_refused() {
     let place = Workplace::new();
     place.write("results.json", results(&place, 0.0, 1.0));
     let score = ["score", "--annotations", "val.json", "--detections", "results.json"];
-    let refused = |options: &[&str], words: &[&str]| _ = place.run(&[&score[..], options].concat()).fails(2, words);
+    let refused = |options: &[&str], words: &[&str]| place.run(&[&score[..], options].concat()).fails(2, words);
     refused(&["--size-bands", "32,16"], &["--size-bands", "ascending"]);
     refused(&["--thresholds", "precision=2"], &["precision=P", "precision=2"]);
     refused(&["--thresholds", "best-f1", "--save", "x.safetensors"], &["--save", "--checkpoint"]);
