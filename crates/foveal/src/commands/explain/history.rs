@@ -12,7 +12,7 @@ use crate::report::history::{History, Line};
 const TINY_SGD: f64 = 1e-5;
 const TINY_ADAMW: f64 = 1e-7;
 /// Multiples of these from which a learning rate is very high, and below which it is low.
-const HIGH: f64 = 2e4;
+const HIGH: f64 = 5e4;
 const LOW: f64 = 10.0;
 /// Initial scores of a new class head that are usual.
 const USUAL_PRIOR: std::ops::RangeInclusive<f64> = 1e-5..=0.3;

@@ -20,10 +20,8 @@ use super::eval::Evaluated;
 use crate::config;
 use crate::report::history::History;
 
-/// AP50 from which weak hints are no causes.
+/// AP50 from which the settings and the course of a run are no causes, unless they are certain.
 const GOOD: f64 = 0.5;
-/// Strength below which a cause of a run is a weak hint.
-const WEAK: f64 = 0.5;
 /// Strength of a missing detection where the run is known: it follows from another cause.
 const SYMPTOM: f64 = 0.1;
 
@@ -168,11 +166,11 @@ pub(super) fn without_evaluation(config: &RunConfig, run: Option<&RunFolder>, ch
     Ok(explanation)
 }
 
-/// Adds the checks of a run. Weak hints are left out where the metrics are good.
+/// Adds the checks of a run. Where the metrics are good, only certain causes are.
 fn add_run(explanation: &mut Explanation, run: &RunFolder, ap50: Option<f64>) {
     let mut checks = run.checks();
     if ap50.is_some_and(|ap50| ap50 >= GOOD) {
-        for check in checks.iter_mut().filter(|check| check.strength < WEAK) {
+        for check in checks.iter_mut().filter(|check| check.strength < CERTAIN) {
             *check = Check::nothing(check.cause, check.measured.clone());
         }
     }
