@@ -2,15 +2,14 @@
 //!
 //! A log that cannot be written or read is reported, but never ends a run or prevents a resume.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
-use foveal_base::write_atomically;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::RunDir;
+use super::appended::AppendedFile;
 use super::events::{self, EventFile, Histogram, Kept, Picture};
 use super::metrics::MetricsFile;
 use super::records::{EpochRecord, EvaluationRecord, StepLine};
@@ -19,7 +18,7 @@ use super::records::{EpochRecord, EvaluationRecord, StepLine};
 /// the event file, which TensorBoard reads.
 #[derive(Debug)]
 pub struct RunLog {
-    log: LineFile,
+    log: AppendedFile,
     metrics: MetricsFile,
     /// The event file; `None` if the run writes none (`train.tensorboard`).
     events: Option<EventFile>,
@@ -59,7 +58,7 @@ impl RunLog {
             let old = read(&dir.events()).unwrap_or_else(|error| warn(&dir.events(), error));
             EventFile::new(dir.events(), &old, &kept_events(&kept, end))
         });
-        let mut log = Self { log: LineFile::new(path, &kept), metrics, events, warnings, failing: false };
+        let mut log = Self { log: AppendedFile::new(path, lines_of(&kept)), metrics, events, warnings, failing: false };
         log.write();
         log
     }
@@ -72,7 +71,7 @@ impl RunLog {
     pub fn line(&mut self, record: &impl Serialize) {
         let mut line = serde_json::to_string(record).expect("plain data is JSON");
         line.push('\n');
-        self.log.unwritten.extend_from_slice(line.as_bytes());
+        self.log.extend(line.as_bytes());
         self.write();
     }
 
@@ -124,7 +123,7 @@ impl RunLog {
     /// training state is saved, which must not be newer than the log.
     pub fn sync(&mut self) {
         self.write();
-        if let Some(file) = &self.log.file {
+        if let Some(file) = self.log.file() {
             // A file system without this operation has the lines in its own time.
             let _ = file.sync_data();
         }
@@ -150,56 +149,9 @@ impl RunLog {
     }
 }
 
-/// A file of lines, which grows at its end.
-#[derive(Debug)]
-struct LineFile {
-    path: PathBuf,
-    /// The open file; `None` before its first content was written.
-    file: Option<File>,
-    /// Length of the file in bytes, without a line that was written in part.
-    length: u64,
-    /// Lines that are not in the file yet.
-    unwritten: Vec<u8>,
-    /// Whether the file is written anew, with `unwritten` as its whole content.
-    renew: bool,
-}
-
-impl LineFile {
-    /// A file at `path` that is replaced by `lines` at the next write.
-    fn new(path: PathBuf, lines: &[&[u8]]) -> Self {
-        let unwritten = lines.iter().flat_map(|line| line.iter().copied().chain([b'\n'])).collect();
-        Self { path, file: None, length: 0, unwritten, renew: true }
-    }
-
-    /// Writes the lines that are not in the file yet. After an error the file ends with a whole line.
-    fn write(&mut self) -> io::Result<()> {
-        let error =
-            |path: &Path, e: io::Error| io::Error::new(e.kind(), format!("cannot write {}: {e}", path.display()));
-        if self.renew {
-            write_atomically(&self.path, &self.unwritten).map_err(io::Error::other)?;
-            (self.renew, self.length) = (false, self.unwritten.len() as u64);
-            self.unwritten.clear();
-        }
-        if self.file.is_none() {
-            self.file = Some(File::options().append(true).open(&self.path).map_err(|e| error(&self.path, e))?);
-        }
-        let Some(file) = &mut self.file else { return Ok(()) };
-        if self.unwritten.is_empty() {
-            return Ok(());
-        }
-        match file.write_all(&self.unwritten) {
-            Ok(()) => {
-                self.length += self.unwritten.len() as u64;
-                self.unwritten.clear();
-                Ok(())
-            }
-            Err(e) => {
-                // If the part of a line cannot be removed, it is left out when the run is resumed.
-                let _ = file.set_len(self.length);
-                Err(error(&self.path, e))
-            }
-        }
-    }
+/// The text of lines, each with its line break.
+fn lines_of(lines: &[&[u8]]) -> Vec<u8> {
+    lines.iter().flat_map(|line| line.iter().copied().chain([b'\n'])).collect()
 }
 
 /// The content of a file; empty where the file does not exist, or is a pipe or a device, which would have no end.

@@ -1,5 +1,6 @@
 //! The run folder and its files (log, metrics, training state, checkpoints), and progress reports during a run.
 
+mod appended;
 mod changes;
 mod evaluated;
 mod events;

@@ -7,17 +7,17 @@ mod message;
 mod record;
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use foveal_base::write_atomically;
 use prost::Message;
 
 pub(crate) use message::Histogram;
 use message::{Content, Data, Event, Image, Summary, SummaryValue};
 use record::{framed, records};
+
+use super::appended::AppendedFile;
 
 /// Version of the format, which TensorBoard expects in the first event of a file.
 const FILE_VERSION: &str = "brain.Event:2";
@@ -64,15 +64,7 @@ impl Kept {
 
 /// An event file, which grows at its end.
 #[derive(Debug)]
-pub(super) struct EventFile {
-    path: PathBuf,
-    /// The open file; `None` before its first content was written.
-    file: Option<File>,
-    /// Length of the file in bytes, without a record that was written in part.
-    length: u64,
-    /// Records that are not in the file yet.
-    unwritten: Vec<u8>,
-}
+pub(super) struct EventFile(AppendedFile);
 
 impl EventFile {
     /// The event file at `path`, with those events of an earlier process that `kept` has, in their order. A record that
@@ -85,7 +77,7 @@ impl EventFile {
                 unwritten.extend(framed(data));
             }
         }
-        Self { path, file: None, length: 0, unwritten }
+        Self(AppendedFile::new(path, unwritten))
     }
 
     /// Adds numbers of the group `group` after `step` optimizer steps; those that are not finite are left out.
@@ -118,32 +110,12 @@ impl EventFile {
         let values = values.into_iter().map(|(tag, data)| SummaryValue { tag, data: Some(data) }).collect();
         let content = Some(Content::Summary(Summary { values }));
         let event = Event { wall_time: now(), step: step as i64, content };
-        self.unwritten.extend(framed(&event.encode_to_vec()));
+        self.0.extend(&framed(&event.encode_to_vec()));
     }
 
     /// Writes the records that are not in the file yet. After an error the file ends with a whole record.
     pub(super) fn write(&mut self) -> io::Result<()> {
-        let error =
-            |path: &Path, e: io::Error| io::Error::new(e.kind(), format!("cannot write {}: {e}", path.display()));
-        let Some(file) = &mut self.file else {
-            write_atomically(&self.path, &self.unwritten).map_err(io::Error::other)?;
-            self.length = self.unwritten.len() as u64;
-            self.unwritten.clear();
-            self.file = Some(File::options().append(true).open(&self.path).map_err(|e| error(&self.path, e))?);
-            return Ok(());
-        };
-        match file.write_all(&self.unwritten) {
-            Ok(()) => {
-                self.length += self.unwritten.len() as u64;
-                self.unwritten.clear();
-                Ok(())
-            }
-            Err(e) => {
-                // What is left of a record is left out when the run is resumed.
-                let _ = file.set_len(self.length);
-                Err(error(&self.path, e))
-            }
-        }
+        self.0.write()
     }
 }
 
@@ -154,6 +126,8 @@ fn now() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// The tags of a file's events with their steps, without the version.
