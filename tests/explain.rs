@@ -66,6 +66,38 @@ fn a_misspelt_class_and_missing_objects_are_named() {
     assert!(causes(&found)[0] == "no_objects" && found["AP"] == -1.0, "{found}");
 }
 
+/// The file names of the validation images become those of the training images, which have other objects.
+#[test]
+fn a_validation_set_that_reads_the_training_images_is_named() {
+    let place = Workplace::new();
+    place.train();
+    let names: Vec<Value> =
+        place.json("train.json")["images"].as_array().unwrap().iter().map(|i| i["file_name"].clone()).collect();
+    change(&place, |truth| {
+        for (image, name) in truth["images"].as_array_mut().unwrap().iter_mut().zip(&names) {
+            image["file_name"] = name.clone();
+        }
+        for object in truth["annotations"].as_array_mut().unwrap() {
+            object["bbox"] = json!([2, 2, 9, 9]);
+        }
+    });
+    let found = explained(&place);
+    assert_eq!(causes(&found)[0], "images_of_training", "{found}");
+    let measured = found["explain"]["causes"][0]["measured"].as_str().unwrap();
+    let expected = "6 of 6 validation images are files of the training set, 6 of them with other objects";
+    assert_eq!(measured, expected);
+
+    // Files of the same names in a folder of their own are other images, and the training set itself has its own objects.
+    std::fs::create_dir(place.path("val")).unwrap();
+    for name in names.iter().map(|name| name.as_str().unwrap()) {
+        std::fs::copy(place.path("images").join(name), place.path("val").join(name)).unwrap();
+    }
+    for set in ["data.val.images=val", "data.val.annotations=train.json"] {
+        let found = place.run(&["eval", "run", "--explain", "--json", "-", "--set", set]).succeeds().json();
+        assert!(!causes(&found).contains(&"images_of_training"), "{set}: {found}");
+    }
+}
+
 #[test]
 fn a_high_score_threshold_is_named() {
     let place = Workplace::new();

@@ -33,7 +33,8 @@ fn a_command_gets_each_epoch_and_is_never_taken_from_a_run() {
     // Nothing in the folder of the run has the command, and one that somebody has put there is not run.
     let text = std::fs::read_to_string(place.path("run/config.toml")).unwrap();
     assert!(!text.contains("on_epoch"), "{text}");
-    for file in ["state/last.safetensors", "checkpoints/last.safetensors", "checkpoints/best.safetensors"] {
+    let files = ["state/last.safetensors", "checkpoints/last.safetensors", "checkpoints/best.safetensors"];
+    for file in files.into_iter().chain(["environment.json", "report.html"]) {
         let bytes = std::fs::read(place.path("run").join(file)).unwrap();
         assert!(!String::from_utf8_lossy(&bytes).contains("epochs.jsonl"), "{file}");
     }
@@ -43,6 +44,14 @@ fn a_command_gets_each_epoch_and_is_never_taken_from_a_run() {
     let run = place.run(&resume).succeeds();
     assert!(run.stderr.contains("config.toml: train.on_epoch is left out"), "{}", run.stderr);
     assert!(!place.path("planted").exists() && lines(&place, "epochs.jsonl").len() == 2);
+
+    // The same of a file that the configuration extends, and in a folder without the training state.
+    place.write("run/base.toml", "[train]\non_epoch = \"touch planted\"\n");
+    place.write("run/config.toml", format!("extends = \"base.toml\"\n{text}"));
+    std::fs::remove_dir_all(place.path("run/state")).unwrap();
+    let run = place.run(&["train", "run/config.toml", "--out", "again"]).succeeds();
+    assert!(run.stderr.contains("base.toml: train.on_epoch is left out"), "{}", run.stderr);
+    assert!(!place.path("planted").exists());
 
     // A command that fails does not end a run.
     let run = place.run(&["train", "tiny.toml", "--out", "other", "--set", "train.on_epoch=exit 3"]).succeeds();

@@ -7,6 +7,7 @@ mod chart;
 mod commands;
 mod config;
 mod console;
+mod data_args;
 mod device;
 mod draw;
 mod examples;
@@ -21,6 +22,7 @@ mod page;
 mod precision;
 mod progress;
 mod report;
+mod resamples;
 
 use std::process::ExitCode;
 

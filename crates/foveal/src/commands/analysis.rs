@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use foveal_coco::{CocoDataset, CocoDetection};
-use foveal_data::{Dataset, Stream};
+use foveal_data::Dataset;
 use foveal_detector::{Checkpoint, CheckpointMeta};
 use foveal_eval::{
     Analyzer, CONFIDENCE, ClassColumn, LabelError, OperatingPoint, SizeBand, ThresholdRule, columns, evaluate,
@@ -18,11 +18,8 @@ use crate::analysis_args::AnalysisArgs;
 use crate::console::note;
 use crate::failure::Usage;
 use crate::output;
+use crate::resamples::{COMPARED, draw};
 
-/// Number of resamples for a comparison, unless `--intervals` sets another.
-const COMPARED_RESAMPLES: u32 = 1000;
-/// Key of the random stream that draws images.
-const IMAGES: u64 = 31;
 /// Decimal places of the curves in JSON.
 const CURVE_DIGITS: i32 = 6;
 
@@ -121,16 +118,8 @@ pub(super) fn analyse(
     } else {
         json.remove("label_errors");
     }
-    let count = args.intervals.or(other.map(|_| COMPARED_RESAMPLES));
+    let count = args.intervals.or(other.map(|_| COMPARED));
     if let Some(count) = count {
-        let draw = |images: usize| {
-            move |sample: usize| {
-                let mut random = Stream::new(&[IMAGES, sample as u64]);
-                let mut counts = vec![0; images];
-                (0..images).for_each(|_| counts[random.below(images)] += 1);
-                counts
-            }
-        };
         let head = |what: &str| format!("{what}, {:.0} % interval of {count} resamples", 100.0 * CONFIDENCE);
         let resamples = analyzer.resamples(count as usize, draw(analyzer.images()));
         let intervals = resamples.intervals();

@@ -12,6 +12,9 @@ use crate::console::note;
 /// The key of a configuration file that names the file below it.
 pub(crate) const EXTENDS: &str = "extends";
 
+/// Files and folders of which a folder of a run has at least one.
+const OF_A_RUN: [&str; 4] = ["checkpoints", "environment.json", "log.jsonl", "state"];
+
 /// Reads a configuration file and the files that it extends. Returns a layer for each, the lowest first.
 ///
 /// The key `extends` at the top of a file names another configuration file, whose values hold where the file sets none.
@@ -23,6 +26,7 @@ pub(crate) const EXTENDS: &str = "extends";
 pub(crate) fn layers(path: &Path) -> Result<Vec<Layer>> {
     let mut layers: Vec<Layer> = Vec::new();
     let mut chain: Vec<PathBuf> = Vec::new();
+    let stored = is_stored(path);
     let mut next = Some(path.to_owned());
     while let Some(path) = next {
         refuse_circle(&chain, &path)?;
@@ -31,7 +35,9 @@ pub(crate) fn layers(path: &Path) -> Result<Vec<Layer>> {
             Some(above) => table.with_context(|| format!("{}: {EXTENDS}", above.display()))?,
             None => table?,
         };
-        drop_stored_command(&mut table, &path);
+        if stored {
+            drop_command(&mut table, &path);
+        }
         next = base(&mut table, &path)?;
         layer::resolve_paths(&mut table, folder_of(&path));
         if chain.is_empty()
@@ -95,13 +101,18 @@ fn refuse_circle(chain: &[PathBuf], path: &Path) -> Result<()> {
     )
 }
 
-/// Removes the command of `train.on_epoch` from a configuration that a run has saved, with a warning. foveal never writes
-/// it there, so that someone else has, and a folder that was received from others must not start programs.
-fn drop_stored_command(table: &mut Table, path: &Path) {
+/// Whether a file is the configuration that a run has saved in its folder.
+fn is_stored(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let state = folder_of(path).join("state");
-    let stored = name.starts_with("config") && name.ends_with(".toml") && state.is_dir();
-    if let Some(train) = table.get_mut("train").and_then(Value::as_table_mut).filter(|_| stored)
+    let is_there = |file: &&str| folder_of(path).join(file).exists();
+    name.starts_with("config") && name.ends_with(".toml") && OF_A_RUN.iter().any(|file| is_there(&file))
+}
+
+/// Removes the command of `train.on_epoch` from the configuration of a saved run, or from a file that it extends, with a
+/// warning. foveal never writes it there, so that someone else has, and a folder that was received from others must not
+/// start programs.
+fn drop_command(table: &mut Table, path: &Path) {
+    if let Some(train) = table.get_mut("train").and_then(Value::as_table_mut)
         && train.remove("on_epoch").is_some()
     {
         note!(

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::curves::over_steps;
 use super::history::{History, Line, points};
+use super::paired;
 use super::run::Run;
 use super::settings::differences;
 use crate::page::{Axis, Cell, Html, Page, Section, Series, Table, el};
@@ -11,20 +12,23 @@ use crate::page::{Axis, Cell, Html, Page, Section, Series, Table, el};
 /// COCO's metrics in the table of runs.
 const METRICS: [&str; 6] = ["AP", "AP50", "AP75", "APs", "APm", "APl"];
 
-/// The page that compares runs.
+/// The page that compares runs, and what is missing from it.
 ///
 /// # Errors
 /// If a configuration cannot be converted to TOML, which would be a bug.
-pub(super) fn page(runs: &[Run]) -> Result<Page> {
+pub(super) fn page(runs: &[Run]) -> Result<(Page, Vec<String>)> {
+    let (differences_of_metrics, warnings) = paired::differences(runs);
     let section = |id, title, body| Section { id, title, body };
     let sections = vec![
         section("runs", "Runs", table(runs)),
+        section("differences", "Differences", differences_of_metrics),
         section("curves", "Course of the training", curves(runs)),
         section("classes", "Classes", classes(runs)),
         section("configuration", "Configuration", differences(runs)?),
     ];
-    let lead = el("p").class("note").text(format!("{} runs are compared.", runs.len())).into();
-    Ok(Page { title: "Comparison of runs".to_owned(), lead, sections })
+    let sentences = [format!("{} runs are compared.", runs.len())].into_iter().chain(warnings.iter().cloned());
+    let lead = sentences.map(|text| el("p").class("note").text(text)).collect();
+    Ok((Page { title: "Comparison of runs".to_owned(), lead, sections }, warnings))
 }
 
 /// A row for each run, with the evaluation that has the highest AP.

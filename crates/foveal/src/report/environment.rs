@@ -6,10 +6,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::config::ON_EPOCH;
 use crate::output;
 
 /// The name of the file in the run's folder.
 const FILE: &str = "environment.json";
+/// What stands for a value that is not kept.
+const LEFT_OUT: &str = "(left out)";
 
 /// The content of `environment.json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -24,7 +27,8 @@ pub(crate) struct Environment {
 pub(crate) struct StartRecord {
     /// Time of the start, in seconds since the beginning of 1970, UTC.
     pub(crate) unix_time: u64,
-    /// The command line, with the name of the program.
+    /// The command line, with the name of the program and without the command of `train.on_epoch`, which can contain a
+    /// password.
     pub(crate) command: Vec<String>,
     /// The working directory.
     pub(crate) folder: PathBuf,
@@ -43,13 +47,22 @@ impl StartRecord {
     pub(crate) fn now(device: &str) -> Self {
         Self {
             unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
-            command: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+            command: std::env::args_os().map(|argument| without_command(&argument.to_string_lossy())).collect(),
             folder: std::env::current_dir().unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             device: device.to_owned(),
             threads: rayon::current_num_threads(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         }
+    }
+}
+
+/// An argument, in which the value of `train.on_epoch` is replaced.
+fn without_command(argument: &str) -> String {
+    match argument.split_once('=') {
+        Some(("--set", rest)) => format!("--set={}", without_command(rest)),
+        Some((key, value)) if key == ON_EPOCH || value.contains("on_epoch") => format!("{key}={LEFT_OUT}"),
+        _ => argument.to_owned(),
     }
 }
 
@@ -108,6 +121,20 @@ mod tests {
         assert_eq!(date(951_782_399), "2000-02-28 23:59:59 UTC");
         assert_eq!(date(951_782_400), "2000-02-29 00:00:00 UTC");
         assert_eq!(date(1_767_225_600), "2026-01-01 00:00:00 UTC");
+    }
+
+    #[test]
+    fn commands_are_not_kept() {
+        let kept = [
+            ("train.on_epoch=curl -H 'Token: x=y'", "train.on_epoch=(left out)"),
+            ("--set=train.on_epoch=a", "--set=train.on_epoch=(left out)"),
+            ("train={on_epoch=\"a\"}", "train=(left out)"),
+            ("--set=train.lr=1", "--set=train.lr=1"),
+            ("run", "run"),
+        ];
+        for (argument, expected) in kept {
+            assert_eq!(without_command(argument), expected);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod environment;
 mod gallery;
 pub(crate) mod history;
 mod matching;
+mod paired;
 mod run;
 mod settings;
 mod speed;
@@ -53,7 +54,10 @@ pub(crate) fn report(roots: &[PathBuf]) -> Result<Report> {
     let runs: Vec<Run> = roots.iter().map(|root| Run::read(root)).collect::<Result<_>>()?;
     match &runs[..] {
         [run] => Reporter::default().report(run),
-        runs => Ok(Report { html: compare::page(runs)?.html(), warnings: Vec::new() }),
+        runs => {
+            let (page, warnings) = compare::page(runs)?;
+            Ok(Report { html: page.html(), warnings })
+        }
     }
 }
 

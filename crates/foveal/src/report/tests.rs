@@ -130,10 +130,44 @@ fn the_report_is_written_into_the_folder_of_the_run() {
 fn several_runs_are_compared() {
     let dir = tempfile::tempdir().unwrap();
     let roots = [("a", 2), ("b<u>", 3)].map(|(name, epochs)| run(dir.path(), name, epochs));
-    let Report { html, .. } = report(&roots).unwrap();
+    let Report { html, warnings } = report(&roots).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
     assert!(section(&html, "runs").contains("b&lt;u&gt;") && !html.contains("<u>"));
     let differences = section(&html, "configuration");
     assert!(differences.contains("train.epochs") && !differences.contains("train.batch_size"), "{differences}");
     assert_eq!(html.matches("<script").count(), 1);
     assert!(section(&html, "curves").matches("<svg").count() >= 4);
+    // Both runs have the same detections.
+    let paired = section(&html, "differences");
+    assert!(
+        paired.contains("of 1000 resamples") && paired.matches("<td class=\"n\" data-v=\"0\">0.000</td>").count() >= 9
+    );
+}
+
+#[test]
+fn differences_have_intervals_where_runs_share_their_validation_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let roots = ["a", "b", "c"].map(|name| run(dir.path(), name, 2));
+    // Run b finds nothing, so that its AP is 0 in every resample. Run c has another object.
+    fs::write(roots[1].join(DETECTIONS), "[]").unwrap();
+    let file = roots[2].join("annotations.json");
+    let changed = fs::read_to_string(&file).unwrap().replacen("[4,4,20,20]", "[5,4,20,20]", 1);
+    fs::write(&file, changed).unwrap();
+    let Report { html, warnings } = report(&roots).unwrap();
+    assert!(warnings.len() == 1 && warnings[0].contains("/c: its validation set has other"), "{warnings:?}");
+    assert!(html.contains("its validation set has other images, objects or classes"));
+    let first = crate::report::run::Run::read(&roots[0]).unwrap();
+    let val = first.validation().unwrap();
+    let found = first.detections.unwrap();
+    let analyzer = foveal_eval::Analyzer::new(val.coco(), &found, &[]).unwrap();
+    let own = analyzer.resamples(1000, crate::resamples::draw(4)).intervals()[0];
+    let row = section(&html, "differences").split("<tr>").find(|row| row.contains(">AP<")).unwrap();
+    for number in [Some(0.0), own.value.map(|ap| -ap), own.high.map(|ap| -ap), own.low.map(|ap| -ap)] {
+        let text = format!(">{:.3}<", number.unwrap());
+        assert!(row.contains(&text), "{text}: {row}");
+    }
+    fs::remove_file(roots[0].join(DETECTIONS)).unwrap();
+    let Report { html, warnings } = report(&roots).unwrap();
+    assert!(warnings.len() == 1 && warnings[0].contains("/a: found no val-detections.json"), "{warnings:?}");
+    assert!(!html.contains("<section id=\"differences\""));
 }

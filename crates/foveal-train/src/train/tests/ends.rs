@@ -133,6 +133,8 @@ fn limited(minutes: f64) -> RunConfig {
     let mut config = tiny();
     (config.train.epochs, config.train.eval_every, config.train.time_limit) = (100_000, 0, minutes);
     config.train.schedule = crate::ScheduleKind::Cosine;
+    // The number of steps is not known. With the rate of `tiny`, the loss of some long runs becomes infinite.
+    config.train.lr = 1e-3;
     config
 }
 

@@ -166,7 +166,7 @@ pub(super) fn without_evaluation(config: &RunConfig, run: Option<&RunFolder>, ch
     Ok(explanation)
 }
 
-/// Adds the checks of a run. Where the metrics are good, only certain causes are.
+/// Adds the checks of a run. Where the metrics are good, only causes of strength [`CERTAIN`] remain.
 fn add_run(explanation: &mut Explanation, run: &RunFolder, ap50: Option<f64>) {
     let mut checks = run.checks();
     if ap50.is_some_and(|ap50| ap50 >= GOOD) {

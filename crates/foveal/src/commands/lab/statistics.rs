@@ -5,10 +5,10 @@ use foveal_eval::{Matched, Resampled};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::resamples;
+
 /// Fraction of the resamples that an interval contains.
 pub(super) const CONFIDENCE: f64 = 0.95;
-/// Key of the random stream that draws images.
-const IMAGES: u64 = 31;
 /// Key of the random stream that draws seeds.
 const SEEDS: u64 = 32;
 
@@ -83,10 +83,9 @@ impl Resamples {
         let on = |counts: &[u32], matched: &Matched| Point::of(&matched.metrics(counts), rare);
         let once = vec![1; images];
         let whole: Vec<Point> = finished.iter().map(|matched| on(&once, matched)).collect();
+        let of_images = resamples::draw(images);
         let draw = |sample: usize| {
-            let mut random = Stream::new(&[IMAGES, sample as u64]);
-            let mut counts = vec![0; images];
-            (0..images).for_each(|_| counts[random.below(images)] += 1);
+            let counts = of_images(sample);
             let mut random = Stream::new(&[SEEDS, sample as u64]);
             let chosen: Vec<usize> = (0..seeds.len()).map(|_| random.below(seeds.len())).collect();
             let of_seeds: Vec<Option<Point>> = (0..seeds.len())
