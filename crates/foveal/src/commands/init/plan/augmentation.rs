@@ -37,6 +37,12 @@ const LONG_RUN: usize = 20_000;
 const SMALL_SIDE: f64 = 12.0;
 /// Smallest factor of the scale jitter for small objects.
 const LEAST_FACTOR: f64 = 0.8;
+/// Images that a run from random weights sees below which sizes stay as they are.
+/// - On the generated long tail, 3,600 images give an AP of .51 without jitter and of .48 with the narrow range (means of
+///   three seeds).
+/// - On generated small objects, 3,000 images give .61 without jitter and .57 with factors of 0.8 to 1.4 (one seed).
+const SHORT_RUN: usize = 6_000;
+const NONE: [f64; 2] = [1.0, 1.0];
 
 /// How often images are used in an epoch.
 #[derive(Clone, Copy, Debug)]
@@ -168,6 +174,14 @@ fn scale_jitter(facts: &Facts, input: &Input, images_seen: usize) -> ([f64; 2], 
     let measured = format!(
         "The 90th percentile of the sides of a class is {spread:.1} times the 10th percentile (median of all classes)"
     );
+    if facts.weights.is_none() && images_seen < SHORT_RUN {
+        let reason = format!(
+            "Sizes are not changed, because a run of {images_seen} images from random weights is too short to learn more \
+             sizes than those of the data (from {SHORT_RUN} images on, the range would be at least {LEAST_FACTOR} to {})",
+            NARROW[1]
+        );
+        return (NONE, format!("{reason}."));
+    }
     let ([low, high], meaning) = match (spread >= WIDE_SPREAD, images_seen >= LONG_RUN) {
         (true, true) => (WIDE, "sizes vary widely, as in images taken from many distances".to_owned()),
         (true, false) => {

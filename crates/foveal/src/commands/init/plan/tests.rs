@@ -176,11 +176,15 @@ fn long_tails_are_repeated() {
     facts.epochs = Some(6);
     let plan = decide(&facts);
     assert_eq!((plan.epochs, plan.steps), (6, 6 * 94));
-    // 4500 images are too few for the wide range.
-    assert_eq!(value(&plan, "data.augment.scale_jitter").to_string(), "[0.7, 1.4]");
+    // 4500 images are too few for other sizes, and 12,000 for the wide range.
+    assert_eq!(value(&plan, "data.augment.scale_jitter").to_string(), "[1.0, 1.0]");
     assert!(reason(&plan, "data.augment.scale_jitter").contains("4500 images"));
     assert_eq!(value(&plan, "train.ema").as_float(), Some(0.98));
     assert_eq!(value(&plan, "train.lr").as_float(), Some(2e-3));
+    facts.epochs = Some(16);
+    let plan = decide(&facts);
+    assert_eq!(value(&plan, "data.augment.scale_jitter").to_string(), "[0.7, 1.4]");
+    assert!(reason(&plan, "data.augment.scale_jitter").contains("12000 images"));
 }
 
 #[test]
