@@ -45,7 +45,7 @@ fn a_command_gets_each_epoch_and_is_never_taken_from_a_run() {
     assert!(run.stderr.contains("config.toml: train.on_epoch is left out"), "{}", run.stderr);
     assert!(!place.path("planted").exists() && lines(&place, "epochs.jsonl").len() == 2);
 
-    // The same of a file that the configuration extends, and in a folder without the training state.
+    // A command in a file that the stored configuration extends is not run, even in a folder without the training state.
     place.write("run/base.toml", "[train]\non_epoch = \"touch planted\"\n");
     place.write("run/config.toml", format!("extends = \"base.toml\"\n{text}"));
     std::fs::remove_dir_all(place.path("run/state")).unwrap();

@@ -104,8 +104,8 @@ fn refuse_circle(chain: &[PathBuf], path: &Path) -> Result<()> {
 /// Whether a file is the configuration that a run has saved in its folder.
 fn is_stored(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let is_there = |file: &str| folder_of(path).join(file).exists();
-    name.starts_with("config") && name.ends_with(".toml") && OF_A_RUN.iter().any(|file| is_there(file))
+    let of_a_run = || OF_A_RUN.iter().any(|file| folder_of(path).join(file).exists());
+    name.starts_with("config") && name.ends_with(".toml") && of_a_run()
 }
 
 /// Removes the command of `train.on_epoch` from the configuration of a saved run, or from a file that it extends, with a

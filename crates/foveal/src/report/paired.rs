@@ -19,8 +19,8 @@ pub(super) fn differences(runs: &[Run]) -> (Html, Vec<String>) {
     let mut warn = |run: &Run, error: anyhow::Error| {
         notes.push(format!("the comparison is without intervals for {}: {error:#}", run.root.display()));
     };
-    let (val, resamples) = match evaluated(first).and_then(|(val, found)| Ok((resamples(val.coco(), found)?, val))) {
-        Ok((resamples, val)) => (val, resamples),
+    let (of_first, val) = match evaluated(first).and_then(|(val, found)| Ok((resamples(val.coco(), found)?, val))) {
+        Ok(found) => found,
         Err(error) => {
             warn(first, error);
             return (Html::new(), notes);
@@ -29,7 +29,7 @@ pub(super) fn differences(runs: &[Run]) -> (Html, Vec<String>) {
     let mut rows = Vec::new();
     for run in others {
         match compared(run, first, val.coco()) {
-            Ok(of_run) => rows.extend(rows_of(run, &of_run, &resamples)),
+            Ok(of_run) => rows.extend(rows_of(run, &of_run, &of_first)),
             Err(error) => warn(run, error),
         }
     }
