@@ -322,7 +322,8 @@ pub struct TimeLimitRecord {
     pub epochs: f64,
     /// Seconds that the run had taken so far, in all of its processes.
     pub seconds: f64,
-    /// Mean duration of a step in seconds, including the loading of its images.
+    /// Mean duration of a step in seconds, including the loading of its images, when steps were last timed. 0 if the limit
+    /// was reached before three steps were timed.
     pub step_seconds: f64,
     /// Expected duration of an evaluation in seconds.
     pub evaluation_seconds: f64,

@@ -38,6 +38,8 @@ pub(super) struct TimeKeeper {
     /// Seconds that earlier processes had taken.
     before: f64,
     clock: StepClock,
+    /// Duration in seconds of a step when steps were last timed; 0 before that.
+    step: f64,
     /// Duration in seconds of the last whole evaluation, else what a few images let expect; `None` before that.
     evaluation: Option<f64>,
     /// Seconds that the last state and checkpoints are expected to take.
@@ -109,6 +111,7 @@ impl TimeKeeper {
             begin,
             before: limit.seconds,
             clock: StepClock::new(config, seconds, done),
+            step: 0.0,
             evaluation: None,
             closing: CLOSING * saving.as_secs_f64(),
             compared: false,
@@ -159,7 +162,8 @@ impl Trainer<'_> {
         }
         let Some(timing) = time.clock.timing() else {
             if late {
-                self.limit_to(step, epoch, 0.0, 0.0);
+                let (seconds, evaluation) = (time.step, time.evaluation.unwrap_or_default());
+                self.limit_to(step, epoch, seconds, evaluation);
             }
             return Ok(());
         };
@@ -173,6 +177,7 @@ impl Trainer<'_> {
         let evaluation = time.evaluation.unwrap_or_default();
         let (used, closing, compared) = (time.seconds(), time.closing, time.compared);
         time.compared = true;
+        time.step = timing.step_seconds;
         time.clock.restart(step);
 
         let (steps_per_epoch, eval_every) = (self.steps_per_epoch as u64, self.config.train.eval_every as u64);
