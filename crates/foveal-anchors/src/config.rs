@@ -136,7 +136,12 @@ impl AnchorConfig {
     ///
     /// # Panics
     /// If there are more than [`LEVELS`] grids.
-    pub(crate) fn center_grids(&self, padded_height: usize, padded_width: usize, grids: &[GridSize]) -> Vec<AnchorGrid> {
+    pub(crate) fn center_grids(
+        &self,
+        padded_height: usize,
+        padded_width: usize,
+        grids: &[GridSize],
+    ) -> Vec<AnchorGrid> {
         let center_grid = |(level, grid): (usize, &GridSize)| {
             let (stride_y, stride_x) = match self.rounding {
                 Rounding::Exact => (STRIDES[level], STRIDES[level]),

@@ -44,7 +44,9 @@ impl AnchorGrid {
 
     /// The centre `[x, y]` of the location that is nearest to a point, in pixels of the padded image.
     pub(crate) fn nearest_center(&self, [x, y]: [f32; 2]) -> [f32; 2] {
-        let nearest = |at: f32, stride: usize, count: usize| ((at / stride as f32).round().max(0.0) as usize).min(count.saturating_sub(1));
+        let nearest = |at: f32, stride: usize, count: usize| {
+            ((at / stride as f32).round().max(0.0) as usize).min(count.saturating_sub(1))
+        };
         self.center(nearest(y, self.stride_y, self.size.height), nearest(x, self.stride_x, self.size.width))
     }
 }

@@ -11,11 +11,11 @@ use foveal_data::{DataConfig, SetConfig, SetCoverage, SetFitOptions, fit_set};
 #[ignore = "needs data outside the repository"]
 fn more_blood_cells_are_covered() {
     let root = PathBuf::from(std::env::var("FOVEAL_SHARED").expect("FOVEAL_SHARED names a folder")).join("data/bccd");
-    let train =
-        SetConfig { annotations: Some(root.join("annotations/train.json")), images: Some(root.join("images")) };
+    let train = SetConfig { annotations: Some(root.join("annotations/train.json")), images: Some(root.join("images")) };
     let data = DataConfig { train, min_size: 320, max_size: 427, ..DataConfig::default() };
     let dataset = data.open_train().unwrap().dataset;
-    let anchors = FitOptions { sizes: true, ratios: true, scales: true, scale_count: None, ratio_count: None, iou: 0.5 };
+    let anchors =
+        FitOptions { sizes: true, ratios: true, scales: true, scale_count: None, ratio_count: None, iou: 0.5 };
     let options = SetFitOptions { anchors, max_pixels: None, seed: 0 };
     let one = AnchorConfig { scales: 1, ratios: vec![1.0], ..AnchorConfig::default() };
     for present in [AnchorConfig::default(), one] {

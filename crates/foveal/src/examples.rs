@@ -166,7 +166,10 @@ const ALL: [Examples; 31] = [
     ),
     examples(
         "anchors fit",
-        ["foveal anchors fit mine.toml -o fitted.toml", "Fit the anchors, and write a configuration that extends mine.toml"],
+        [
+            "foveal anchors fit mine.toml -o fitted.toml",
+            "Fit the anchors, and write a configuration that extends mine.toml",
+        ],
         [
             "foveal anchors fit mine.toml --what input,sizes --max-pixels 1.5",
             "Also choose a size of the images with at most 1.5 times the pixels",

@@ -93,7 +93,8 @@ impl Objective {
                         && o.config.ratios[ratio] == config.ratios[ratio]
                 });
                 let column = same.map(|o| Rc::clone(&o.columns[level * ratios + ratio]));
-                columns.push(column.unwrap_or_else(|| self.objects.iter().map(|o| o.best_iou(level, of_ratio)).collect()));
+                columns
+                    .push(column.unwrap_or_else(|| self.objects.iter().map(|o| o.best_iou(level, of_ratio)).collect()));
             }
         }
         let mut best = vec![0.0f32; self.objects.len()];

@@ -115,8 +115,7 @@ mod tests {
     fn more_small_objects_are_covered() {
         let (dataset, data, anchors) = small_objects();
         let found = fit_set(&dataset, &data, &anchors, &ALL);
-        let coverage =
-            |anchors| crate::SetCoverage::new(&dataset, &data, anchors, &MatcherConfig::default()).all;
+        let coverage = |anchors| crate::SetCoverage::new(&dataset, &data, anchors, &MatcherConfig::default()).all;
         let (before, after) = (coverage(&anchors), coverage(&found.fit.anchors));
         // The scores are those that all anchors over the images give.
         assert_eq!((before.objects, before.covered), (found.before.objects, found.before.covered));

@@ -1,10 +1,8 @@
 //! `foveal anchors fit`: fits anchors, and the size of the network's input, to the training set.
 
-use std::path::Path;
-
 use anyhow::{Result, bail};
 use foveal_anchors::{AnchorConfig, FitOptions, FitScore};
-use foveal_data::{DataConfig, Opened, SetCoverage, SetFit, SetFitOptions, fit_set};
+use foveal_data::{DataConfig, Opened, SetCoverage, SetFitOptions, fit_set};
 use foveal_train::RunConfig;
 use serde_json::{Map, Value, json};
 
@@ -40,7 +38,8 @@ pub(super) fn run(args: &FitArgs, common: &Common) -> Result<u8> {
     }
     warn_of_other_sizes(&config.data);
     let found = fit_set(&dataset, &config.data, &config.model.anchors, &options);
-    let coverage = |data: &DataConfig, anchors: &AnchorConfig| SetCoverage::new(&dataset, data, anchors, &config.matcher);
+    let coverage =
+        |data: &DataConfig, anchors: &AnchorConfig| SetCoverage::new(&dataset, data, anchors, &config.matcher);
     let before = coverage(&config.data, &config.model.anchors);
     let same = found.data == config.data && found.fit.anchors == config.model.anchors;
     let after = if same { before.clone() } else { coverage(&found.data, &found.fit.anchors) };
@@ -52,8 +51,7 @@ pub(super) fn run(args: &FitArgs, common: &Common) -> Result<u8> {
             before.all.without_anchor
         );
     }
-    let fragment =
-        fragment::text(args, &common.set, &config.data, &found)?;
+    let fragment = fragment::text(args, &common.set, &config.data, &found)?;
     let groups = |coverage| named(coverage, dataset.label_map());
     let mut text = tables::result(&config, &options, &found);
     text += &tables::coverage(&groups(&before), &groups(&after));
@@ -155,7 +153,9 @@ fn other_sizes(data: &DataConfig) -> Option<&'static str> {
 /// Warns if training images have other sizes than those that anchors are fitted to.
 fn warn_of_other_sizes(data: &DataConfig) {
     if let Some(key) = other_sizes(data) {
-        note!("warning: the anchors are fitted to images without augmentation; {key} gives training images other sizes");
+        note!(
+            "warning: the anchors are fitted to images without augmentation; {key} gives training images other sizes"
+        );
     }
 }
 

@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn sections_are_valid_toml() {
-        let fitted = AnchorConfig { base_sizes: vec![0.5, 10.0, 1e6, 1e6, 1e6], ratios: vec![0.001], ..AnchorConfig::default() };
+        let fitted =
+            AnchorConfig { base_sizes: vec![0.5, 10.0, 1e6, 1e6, 1e6], ratios: vec![0.001], ..AnchorConfig::default() };
         let table: toml::Table = toml::from_str(&anchors(&fitted)).unwrap();
         let back: AnchorConfig = table["model"]["anchors"].clone().try_into().unwrap();
         assert_eq!(back, fitted);

@@ -58,10 +58,8 @@ fn changes(data: &DataConfig, anchors: &AnchorConfig, found: &SetFit) -> Vec<[St
             add("fixed_size".to_owned(), format!("{before:?}"), format!("{after:?}"), pixels);
         }
         _ => {
-            let sizes = [
-                ("min_size", data.min_size, found.data.min_size),
-                ("max_size", data.max_size, found.data.max_size),
-            ];
+            let sizes =
+                [("min_size", data.min_size, found.data.min_size), ("max_size", data.max_size, found.data.max_size)];
             for (key, before, after) in sizes {
                 add(key.to_owned(), before.to_string(), after.to_string(), pixels.clone());
             }
