@@ -1,6 +1,7 @@
 //! End-to-end tests, which run the real binary.
 
 mod analysis;
+mod anchors;
 mod bad_input;
 mod blackbox;
 mod configuration;

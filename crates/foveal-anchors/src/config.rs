@@ -131,6 +131,27 @@ impl AnchorConfig {
         self.ratios.iter().flat_map(|&ratio| sizes.iter().map(move |&size| anchor(ratio, size))).collect()
     }
 
+    /// The grids of the anchors' centres over a padded image of the given height and width in pixels. The result has the
+    /// shape of `grids`, the sizes of the feature maps: `[levels]`.
+    ///
+    /// # Panics
+    /// If there are more than [`LEVELS`] grids.
+    pub(crate) fn center_grids(
+        &self,
+        padded_height: usize,
+        padded_width: usize,
+        grids: &[GridSize],
+    ) -> Vec<AnchorGrid> {
+        let center_grid = |(level, grid): (usize, &GridSize)| {
+            let (stride_y, stride_x) = match self.rounding {
+                Rounding::Exact => (STRIDES[level], STRIDES[level]),
+                Rounding::Torchvision => (padded_height / grid.height, padded_width / grid.width),
+            };
+            AnchorGrid { size: *grid, stride_y, stride_x }
+        };
+        grids.iter().enumerate().map(center_grid).collect()
+    }
+
     /// Computes the boxes of all anchors over a padded image of the given height and width in pixels.
     ///
     /// The anchors of the location in column `x` and row `y` are centred on the pixel `(x * stride, y * stride)`: the
@@ -145,14 +166,11 @@ impl AnchorConfig {
         assert_eq!(grids.len(), self.base_sizes.len(), "expected one grid for each base size");
         let total: usize = grids.iter().map(GridSize::positions).sum();
         let mut boxes = Vec::with_capacity(total * self.anchors_per_location());
-        let (mut level_offsets, mut centers) = (vec![0], Vec::with_capacity(grids.len()));
+        let mut level_offsets = vec![0];
+        let center_grids = self.center_grids(padded_height, padded_width, grids);
         for (level, grid) in grids.iter().enumerate() {
             let base = self.base_anchors(level);
-            let (stride_y, stride_x) = match self.rounding {
-                Rounding::Exact => (STRIDES[level], STRIDES[level]),
-                Rounding::Torchvision => (padded_height / grid.height, padded_width / grid.width),
-            };
-            let center_grid = AnchorGrid { size: *grid, stride_y, stride_x };
+            let center_grid = center_grids[level];
             for y in 0..grid.height {
                 for x in 0..grid.width {
                     let [dx, dy] = center_grid.center(y, x);
@@ -160,9 +178,8 @@ impl AnchorConfig {
                 }
             }
             level_offsets.push(boxes.len());
-            centers.push(center_grid);
         }
-        Anchors { boxes, level_offsets, anchors_per_location: self.anchors_per_location(), grids: centers }
+        Anchors { boxes, level_offsets, anchors_per_location: self.anchors_per_location(), grids: center_grids }
     }
 }
 

@@ -3,6 +3,7 @@
 use foveal_boxes::{BBox, iou};
 use serde::{Deserialize, Serialize};
 
+use crate::matcher::tiles::{TILE, disjoint, tile_boxes};
 use crate::{Anchors, Match, MatcherConfig};
 
 /// COCO's size range of an object by the area of its box: below 32x32 pixels, from there to below 96x96 pixels, and
@@ -81,8 +82,7 @@ pub struct CoverageSummary {
 pub const POSITIVE_IOU: f32 = 0.5;
 
 /// Measures how well the anchors of one image cover its objects, and counts the anchors that `matcher` assigns to each.
-/// All boxes are in pixels of the padded image. The cost is proportional to the number of anchors times the number of
-/// objects.
+/// All boxes are in pixels of the padded image. Each object is compared with the anchors of the tiles that it overlaps.
 pub fn coverage(anchors: &Anchors, objects: &[BBox], matcher: &MatcherConfig) -> Coverage {
     let mut matched = vec![0; objects.len()];
     // Crowd regions change no anchor that is assigned to an object.
@@ -91,14 +91,19 @@ pub fn coverage(anchors: &Anchors, objects: &[BBox], matcher: &MatcherConfig) ->
             matched[object as usize] += 1;
         }
     }
+    let tile_boxes = tile_boxes(&anchors.boxes);
     let of = |(object, matched): (&BBox, usize)| {
         let mut found = ObjectCoverage { object: *object, best_iou: 0.0, best_anchor: None, positives: 0, matched };
-        for (index, anchor) in anchors.boxes.iter().enumerate() {
-            let iou = iou(object, anchor);
-            if iou > found.best_iou {
-                (found.best_iou, found.best_anchor) = (iou, Some(index));
+        // Anchors that do not overlap the object change nothing. Most tiles have no others.
+        let tiles = anchors.boxes.chunks(TILE).zip(&tile_boxes).enumerate();
+        for (tile, (anchors, _)) in tiles.filter(|(_, (_, tile_box))| !disjoint(tile_box, object)) {
+            for (i, anchor) in anchors.iter().enumerate() {
+                let iou = iou(object, anchor);
+                if iou > found.best_iou {
+                    (found.best_iou, found.best_anchor) = (iou, Some(tile * TILE + i));
+                }
+                found.positives += usize::from(iou >= POSITIVE_IOU);
             }
-            found.positives += usize::from(iou >= POSITIVE_IOU);
         }
         found
     };

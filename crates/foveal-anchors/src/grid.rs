@@ -41,6 +41,14 @@ impl AnchorGrid {
     pub fn center(&self, row: usize, column: usize) -> [f32; 2] {
         [(column * self.stride_x) as f32, (row * self.stride_y) as f32]
     }
+
+    /// The centre `[x, y]` of the location that is nearest to a point, in pixels of the padded image.
+    pub(crate) fn nearest_center(&self, [x, y]: [f32; 2]) -> [f32; 2] {
+        let nearest = |at: f32, stride: usize, count: usize| {
+            ((at / stride as f32).round().max(0.0) as usize).min(count.saturating_sub(1))
+        };
+        self.center(nearest(y, self.stride_y, self.size.height), nearest(x, self.stride_x, self.size.width))
+    }
 }
 
 /// The sizes of the feature maps P3 to P7 for a padded image of the given height and width in pixels.
@@ -64,5 +72,13 @@ mod tests {
         let sizes = grid_sizes(800, 320).map(|g| (g.height, g.width));
         assert_eq!(sizes, [(100, 40), (50, 20), (25, 10), (13, 5), (7, 3)]);
         assert_eq!(grid_sizes(32, 32).map(|g| g.height), [4, 2, 1, 1, 1]);
+    }
+
+    #[test]
+    fn the_nearest_centre_is_on_the_grid() {
+        let grid = AnchorGrid { size: GridSize { height: 3, width: 5 }, stride_y: 10, stride_x: 8 };
+        assert_eq!(grid.nearest_center([13.0, 14.0]), [16.0, 10.0]);
+        assert_eq!(grid.nearest_center([-9.0, 500.0]), [0.0, 20.0]);
+        assert_eq!(grid.nearest_center([f32::INFINITY, f32::NAN]), [32.0, 0.0]);
     }
 }

@@ -8,6 +8,7 @@ pub(crate) use crate::analysis_args::AnalysisArgs;
 pub(crate) use crate::data_args::{
     CheckArgs, ConvertCommand, DataCommand, DataSetArgs, DifficultArg, OnErrorArg, ShowArgs,
 };
+pub(crate) use crate::fit_args::{FitArg, FitArgs};
 pub(crate) use crate::init_args::InitArgs;
 pub(crate) use crate::loss_args::{LossCommand, PriorArgs, ShareArgs, SuggestArgs};
 
@@ -441,6 +442,8 @@ pub(crate) enum AnchorsCommand {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Fit the sizes, ratios and scales of the anchors, or the size of the input, to the training set
+    Fit(FitArgs),
 }
 
 /// Arguments of `foveal lab`.

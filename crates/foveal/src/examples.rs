@@ -19,7 +19,7 @@ const fn examples(command: &'static str, first: [&'static str; 2], second: [&'st
 }
 
 /// The examples of all commands and subcommands, and of the program itself.
-const ALL: [Examples; 30] = [
+const ALL: [Examples; 31] = [
     examples(
         "init",
         ["foveal init --train train.json --images images", "Hold out a fifth of the images, and write mine.toml"],
@@ -162,6 +162,17 @@ const ALL: [Examples; 30] = [
         [
             "foveal anchors coverage mine.toml --split val --set model.anchors.scales=2",
             "Measure two anchor sizes for each level on the validation set",
+        ],
+    ),
+    examples(
+        "anchors fit",
+        [
+            "foveal anchors fit mine.toml -o fitted.toml",
+            "Fit the anchors, and write a configuration that extends mine.toml",
+        ],
+        [
+            "foveal anchors fit mine.toml --what input,sizes --max-pixels 1.5",
+            "Also choose a size of the images with at most 1.5 times the pixels",
         ],
     ),
     examples(

@@ -12,6 +12,7 @@ mod device;
 mod draw;
 mod examples;
 mod failure;
+mod fit_args;
 mod identity;
 mod init_args;
 mod inputs;

@@ -5,7 +5,7 @@ mod config;
 mod crowds;
 mod iou_rule;
 mod nearest;
-mod tiles;
+pub(crate) mod tiles;
 
 pub use config::{MatcherConfig, MatcherKind};
 

@@ -3,10 +3,10 @@
 use foveal_boxes::BBox;
 
 /// Number of consecutive anchors of a tile.
-pub(super) const TILE: usize = 64;
+pub(crate) const TILE: usize = 64;
 
 /// The smallest box around each [`TILE`] consecutive anchors.
-pub(super) fn tile_boxes(anchors: &[BBox]) -> Vec<BBox> {
+pub(crate) fn tile_boxes(anchors: &[BBox]) -> Vec<BBox> {
     anchors.chunks(TILE).map(enclosing_box).collect()
 }
 
@@ -17,6 +17,6 @@ fn enclosing_box(boxes: &[BBox]) -> BBox {
 }
 
 /// Whether the intersection of two boxes has no area.
-pub(super) fn disjoint(a: &BBox, b: &BBox) -> bool {
+pub(crate) fn disjoint(a: &BBox, b: &BBox) -> bool {
     a.x2 <= b.x1 || a.x1 >= b.x2 || a.y2 <= b.y1 || a.y1 >= b.y2
 }

@@ -1,4 +1,8 @@
-//! `foveal anchors`: measures how well anchors fit a data set.
+//! `foveal anchors`: measures how well anchors fit a data set, and fits them to it.
+
+mod fit;
+mod fragment;
+mod tables;
 
 use std::path::Path;
 
@@ -23,6 +27,7 @@ use crate::outputs::Files;
 pub(super) fn run(command: AnchorsCommand, common: &Common) -> Result<u8> {
     match command {
         AnchorsCommand::Coverage { config, split, json } => report(&config, split, json.as_deref(), common),
+        AnchorsCommand::Fit(args) => fit::run(&args, common),
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod data;
 mod facts;
-mod paths;
+pub(super) mod paths;
 mod plan;
 mod settings;
 mod timing;

@@ -12,7 +12,7 @@ const MOST_UP: usize = 3;
 ///
 /// # Errors
 /// If the current folder is unknown, or the path cannot be written as text.
-pub(super) fn in_config(path: &Path, folder: &Path) -> Result<String> {
+pub(crate) fn in_config(path: &Path, folder: &Path) -> Result<String> {
     let absolute = |path: &Path| std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()));
     let (target, base) = (absolute(path)?, absolute(folder)?);
     let written = match target.strip_prefix(&base) {
