@@ -179,7 +179,7 @@ impl CocoFile {
         match meaning(raw) {
             Ok(record) => {
                 if let Some(kept) = &mut self.others {
-                    kept.records[slot].push(others);
+                    kept.records[slot].push(others.compact());
                 }
                 self.places[slot].push(Spot { index: place.index, line: place.line });
                 Some(record)

@@ -68,6 +68,12 @@ impl Members {
         removed
     }
 
+    /// The same members in no more memory than their text needs.
+    pub(crate) fn compact(mut self) -> Self {
+        self.text.shrink_to_fit();
+        self
+    }
+
     /// Writes the key of a member, whose value must follow.
     fn begin(&mut self, key: &str) {
         if !self.text.is_empty() {

@@ -6,7 +6,10 @@ use std::fmt;
 
 use serde::{
     Deserialize,
-    de::{DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor},
+    de::{
+        DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+        value::StrDeserializer,
+    },
 };
 
 use crate::{
@@ -96,7 +99,8 @@ impl RawVisitor {
     fn next_field<'de, A: MapAccess<'de>>(&self, map: &mut A, others: &mut Members) -> Result<Option<Field>, A::Error> {
         let Some(list) = self.keep else { return map.next_key() };
         while let Some(key) = map.next_key::<String>()? {
-            let field = Field::deserialize(key.as_str().into_deserializer())?;
+            let name: StrDeserializer<'_, A::Error> = key.as_str().into_deserializer();
+            let field = Field::deserialize(name)?;
             if Field::of(list).contains(&field) {
                 return Ok(Some(field));
             }
