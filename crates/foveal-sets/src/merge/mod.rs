@@ -107,9 +107,12 @@ pub fn merge(inputs: Vec<SetFile>, options: &MergeOptions) -> Result<Merged, Set
                 seen.left_out += 1;
                 continue;
             }
-            if (again || is_shared) && !seen.objects.insert(Object::of(record)) && again {
-                seen.twice += 1;
-                continue;
+            if again || is_shared {
+                let file = *seen.objects.entry(Object::of(record)).or_insert(index);
+                if file < index {
+                    seen.twice += 1;
+                    continue;
+                }
             }
             let old = record.id;
             record.id = ids.take(old);
@@ -141,8 +144,8 @@ impl Object {
 struct Seen {
     /// The id in the output of each image, by its file and its id there.
     images: HashMap<(usize, i64), i64>,
-    /// Objects of images that several files have.
-    objects: HashSet<Object>,
+    /// Objects of images that several files have, with the first file that has them.
+    objects: HashMap<Object, usize>,
     /// Number of objects that were left out because an earlier file has their image.
     left_out: usize,
     /// Number of objects that were left out because an earlier file has them.

@@ -43,8 +43,7 @@ pub fn remap(set: SetFile, changes: &Remap) -> Result<Remapped, SetsError> {
     // The categories of each new name, in the order of the file.
     let mut joined: HashMap<&str, Vec<&Whole<Category>>> = HashMap::new();
     for category in &dataset.categories {
-        let target = targets.get(&category.record.id).map_or(Some(category.record.name.as_str()), |new| new.as_deref());
-        if let Some(name) = target.filter(|_| targets.contains_key(&category.record.id)) {
+        if let Some(Some(name)) = targets.get(&category.record.id) {
             joined.entry(name).or_default().push(category);
         }
     }
