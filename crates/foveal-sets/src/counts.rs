@@ -6,6 +6,7 @@ use std::fmt;
 use foveal_coco::WholeDataset;
 use serde::Serialize;
 
+use crate::SetFile;
 use crate::table::Table;
 
 /// The number of objects of a class.
@@ -62,11 +63,28 @@ impl SetCounts {
     }
 }
 
+/// The counts of an input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InputCounts {
+    /// The path of the file.
+    pub file: String,
+    /// The counts of its content.
+    #[serde(flatten)]
+    pub counts: SetCounts,
+}
+
+impl InputCounts {
+    /// Counts a data set.
+    pub fn of(set: &SetFile) -> Self {
+        Self { file: set.path.display().to_string(), counts: SetCounts::of(&set.dataset) }
+    }
+}
+
 /// What a change of data sets did: counts before and after it, and what it left out or decided.
 #[derive(Clone, Debug, Serialize)]
 pub struct ChangeReport {
-    /// The names of the inputs, with their counts.
-    pub inputs: Vec<(String, SetCounts)>,
+    /// The counts of the inputs.
+    pub inputs: Vec<InputCounts>,
     /// The counts of the output.
     pub output: SetCounts,
     /// What was decided, one sentence each.
@@ -79,9 +97,9 @@ impl fmt::Display for ChangeReport {
     /// A table with a column for each input and one for the output: the images, the crowd regions, and the objects of
     /// each class. A class that a file does not have has `-` in its column.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.inputs.iter().map(|(name, _)| name.clone());
+        let names = self.inputs.iter().map(|input| input.file.clone());
         let headings: Vec<String> = std::iter::once(String::new()).chain(names).chain(["output".to_owned()]).collect();
-        let all: Vec<&SetCounts> = self.inputs.iter().map(|(_, counts)| counts).chain([&self.output]).collect();
+        let all: Vec<&SetCounts> = self.inputs.iter().map(|input| &input.counts).chain([&self.output]).collect();
         let mut table = Table::new(headings);
         let mut line = |name: &str, of: fn(&SetCounts) -> usize| {
             table.row(std::iter::once(name.to_owned()).chain(all.iter().map(|counts| of(counts).to_string())));
@@ -134,7 +152,7 @@ mod tests {
         assert_eq!((counts.images, counts.empty_images, counts.objects, counts.crowds), (3, 2, 2, 1));
         assert_eq!(counts.classes.iter().map(|class| class.objects).collect::<Vec<_>>(), [2, 0]);
         let report = ChangeReport {
-            inputs: vec![("x.json".to_owned(), counts)],
+            inputs: vec![InputCounts { file: "x.json".to_owned(), counts }],
             output: SetCounts::default(),
             notes: Vec::new(),
             warnings: Vec::new(),

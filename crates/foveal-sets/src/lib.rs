@@ -21,7 +21,7 @@ mod subset;
 mod table;
 mod tile;
 
-pub use counts::{ChangeReport, Counted, SetCounts};
+pub use counts::{ChangeReport, Counted, InputCounts, SetCounts};
 pub use error::SetsError;
 pub use merge::{FileNames, MergeOptions, Merged, SameImage, merge};
 pub use remap::{Remap, Remapped, remap};

@@ -6,7 +6,7 @@ use foveal_base::Stream;
 use foveal_coco::{Annotation, Whole, WholeDataset};
 use glob::{MatchOptions, Pattern};
 
-use crate::{ChangeReport, SetCounts, SetFile, SetsError, names};
+use crate::{ChangeReport, InputCounts, SetCounts, SetFile, SetsError, names};
 
 /// Key that separates the random stream of this selection from those of other parts of the program.
 const SUBSET: u64 = 29;
@@ -62,8 +62,8 @@ pub struct Subset {
 /// that no image has, and if fewer images are left than [`SubsetOptions::count`]; [`SetsError::Nothing`] if no image is
 /// left.
 pub fn subset(set: SetFile, options: &SubsetOptions) -> Result<Subset, SetsError> {
+    let before = InputCounts::of(&set);
     let SetFile { path, mut dataset, warnings } = set;
-    let before = SetCounts::of(&dataset);
     let mut notes = Vec::new();
     for name in &options.classes {
         if !dataset.categories.iter().any(|category| category.record.name == *name) {
@@ -98,11 +98,10 @@ pub fn subset(set: SetFile, options: &SubsetOptions) -> Result<Subset, SetsError
     let images: HashSet<i64> = dataset.images.iter().map(|image| image.record.id).collect();
     dataset.annotations.retain(|annotation| images.contains(&annotation.record.image_id));
     if dataset.images.is_empty() {
-        let message = format!("expected at least one of {} images to pass the selection, found none", before.images);
+        let message = format!("expected at least one of {} images to pass the selection, found none", before.counts.images);
         return Err(SetsError::Nothing { path, message });
     }
-    let inputs = vec![("input".to_owned(), before)];
-    let report = ChangeReport { inputs, output: SetCounts::of(&dataset), notes, warnings };
+    let report = ChangeReport { inputs: vec![before], output: SetCounts::of(&dataset), notes, warnings };
     Ok(Subset { dataset, report })
 }
 

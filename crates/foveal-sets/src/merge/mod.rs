@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use foveal_coco::{Annotation, Members, WholeDataset};
 
 use crate::fresh::Ids;
-use crate::{ChangeReport, SetCounts, SetFile, SetsError};
+use crate::{ChangeReport, InputCounts, SetCounts, SetFile, SetsError};
 
 pub use file_names::FileNames;
 
@@ -67,7 +67,7 @@ pub struct Merged {
 /// the files.
 pub fn merge(inputs: Vec<SetFile>, options: &MergeOptions) -> Result<Merged, SetsError> {
     let (names, folder) = file_names::changed(&inputs, &options.names)?;
-    let counts = inputs.iter().map(|set| (set.path.display().to_string(), SetCounts::of(&set.dataset))).collect();
+    let counts = inputs.iter().map(InputCounts::of).collect();
     let mut notes = Vec::new();
     let mut warnings: Vec<String> = inputs.iter().flat_map(|set| set.warnings.clone()).collect();
     let same = same_images(&inputs, &names, options.same_image)?;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use foveal_coco::{Category, Whole, WholeDataset};
 
-use crate::{ChangeReport, SetCounts, SetFile, SetsError, names};
+use crate::{ChangeReport, InputCounts, SetCounts, SetFile, SetsError, names};
 
 pub use changes::Remap;
 
@@ -35,8 +35,8 @@ pub struct Remapped {
 /// - [`SetsError::Change`] if a class that is not changed itself has the new name of another one
 /// - [`SetsError::Nothing`] if no class is left
 pub fn remap(set: SetFile, changes: &Remap) -> Result<Remapped, SetsError> {
+    let before = InputCounts::of(&set);
     let SetFile { path, mut dataset, warnings } = set;
-    let before = SetCounts::of(&dataset);
     let targets = targets(&path, &dataset, changes)?;
     let mut notes = Vec::new();
 
@@ -90,7 +90,7 @@ pub fn remap(set: SetFile, changes: &Remap) -> Result<Remapped, SetsError> {
         None => true,
     });
     let report =
-        ChangeReport { inputs: vec![("input".to_owned(), before)], output: SetCounts::of(&dataset), notes, warnings };
+        ChangeReport { inputs: vec![before], output: SetCounts::of(&dataset), notes, warnings };
     Ok(Remapped { dataset, report })
 }
 

@@ -25,6 +25,25 @@ pub enum Grouping {
     Key(String),
 }
 
+impl Grouping {
+    /// The grouping by a regular expression, such as `^(.*)_[0-9]+`.
+    ///
+    /// # Errors
+    /// [`SetsError::Option`] if the text is no regular expression.
+    pub fn pattern(text: &str) -> Result<Self, SetsError> {
+        Regex::new(text).map(Self::Pattern).map_err(|error| {
+            // The first lines of the message show the expression with a mark under the place.
+            let reason = error.to_string();
+            let reason = reason.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_owned();
+            SetsError::Option {
+                option: "--group",
+                expected: "a regular expression for file names, such as '^(.*)_[0-9]+'".to_owned(),
+                found: format!("{text:?}: {reason}"),
+            }
+        })
+    }
+}
+
 /// The groups of a data set.
 #[derive(Debug)]
 pub(super) struct Groups {

@@ -3,6 +3,7 @@
 mod assign;
 mod groups;
 mod improve;
+mod parts;
 mod problem;
 mod report;
 mod search;
@@ -15,16 +16,8 @@ use crate::{SetFile, SetsError};
 use problem::Problem;
 
 pub use groups::Grouping;
+pub use parts::PartShare;
 pub use report::{SplitClass, SplitPart, SplitReport};
-
-/// A part of a division and the share of the data set that it should have.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PartShare {
-    /// The name of the part, such as `train`.
-    pub name: String,
-    /// The share of the images and of the objects of each class, above 0 and at most 1.
-    pub share: f64,
-}
 
 /// How a data set is divided.
 #[derive(Clone, Debug)]

@@ -54,10 +54,12 @@ fn area([x1, y1, x2, y2]: &[f64; 4]) -> f64 {
 mod tests {
     use super::*;
     use crate::TileFormat;
+    use foveal_image::ImageLimit;
 
     fn options(min_area: f64, cut: CutRule) -> TileOptions {
         let (size, overlap, empty, quality, seed) = (10, 0.0, 1.0, 90, 0);
-        TileOptions { size, overlap, min_area, cut, empty, format: TileFormat::Same, quality, seed }
+        let (format, limit) = (TileFormat::Same, ImageLimit::default());
+        TileOptions { size, overlap, min_area, cut, empty, format, quality, limit, seed }
     }
 
     fn object(bbox: [f64; 4], iscrowd: bool) -> Annotation {

@@ -12,9 +12,10 @@ use std::path::Path;
 
 use foveal_base::Stream;
 use foveal_coco::{Annotation, Image, Whole, WholeDataset};
+use foveal_image::ImageLimit;
 use serde_json::json;
 
-use crate::{ChangeReport, SetCounts, SetFile, SetsError};
+use crate::{ChangeReport, InputCounts, SetCounts, SetFile, SetsError};
 use cut::Cut;
 use grid::{Window, windows};
 use source::Source;
@@ -54,6 +55,8 @@ pub struct TileOptions {
     pub format: TileFormat,
     /// Quality of tiles in JPEG format, from 1 to 100.
     pub quality: u8,
+    /// Limit on the memory that an image may need.
+    pub limit: ImageLimit,
     /// Seed of the choice of the tiles without objects.
     pub seed: u64,
 }
@@ -89,13 +92,13 @@ pub struct Tiled {
 /// - [`SetsError::Nothing`] if there would be no tile
 /// - [`SetsError::Write`] or [`SetsError::Io`] for a tile that cannot be written
 pub fn tile(set: SetFile, images: &Path, out: &Path, options: &TileOptions) -> Result<Tiled, SetsError> {
+    let before = InputCounts::of(&set);
     let SetFile { path, dataset, mut warnings } = set;
-    let before = SetCounts::of(&dataset);
-    let sources = source::find(&dataset.images, images, options.format, &mut warnings)?;
+    let sources = source::find(&dataset.images, images, options, &mut warnings)?;
     let mut plan = plan(&dataset, &sources, options);
     let notes = choose_empty(&mut plan, options);
     if plan.iter().all(|tiles| tiles.is_empty()) {
-        let message = format!("expected at least one tile, found none of {} images", before.images);
+        let message = format!("expected at least one tile, found none of {} images", before.counts.images);
         return Err(SetsError::Nothing { path, message });
     }
     write::write(&sources, &plan, out, options)?;
@@ -103,7 +106,7 @@ pub fn tile(set: SetFile, images: &Path, out: &Path, options: &TileOptions) -> R
     warnings.extend(cuts.warnings());
     let notes = notes.into_iter().chain(cuts.notes(options)).collect();
     let report =
-        ChangeReport { inputs: vec![("input".to_owned(), before)], output: SetCounts::of(&dataset), notes, warnings };
+        ChangeReport { inputs: vec![before], output: SetCounts::of(&dataset), notes, warnings };
     Ok(Tiled { dataset, report })
 }
 

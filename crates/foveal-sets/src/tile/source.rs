@@ -5,11 +5,11 @@ use std::path::{Component, Path, PathBuf};
 
 use foveal_base::names::{Folder, Found, list};
 use foveal_coco::{Image, Whole};
-use foveal_image::{FileSize, Format, ImageError, ImageLimit};
+use foveal_image::{FileSize, Format, ImageError};
 use rayon::prelude::*;
 
 use super::grid::Window;
-use super::write::TileFormat;
+use super::TileOptions;
 use crate::SetsError;
 
 /// An image file that is cut.
@@ -45,14 +45,14 @@ impl Source {
 pub(super) fn find(
     images: &[Whole<Image>],
     folder: &Path,
-    format: TileFormat,
+    options: &TileOptions,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Source>, SetsError> {
     let mut names = Folder::new(folder);
     let mut paths = Vec::with_capacity(images.len());
     for image in images {
         let record = &image.record;
-        if !is_inside(&record.file_name) {
+        if !is_inside(&plain(&record.file_name)) {
             return Err(SetsError::Name { image_id: record.id, name: record.file_name.clone() });
         }
         let as_is = folder.join(&record.file_name);
@@ -63,7 +63,7 @@ pub(super) fn find(
             Found::Missing(None) => (as_is, String::new()),
         });
     }
-    let open = |(image, (path, hint)): (&Whole<Image>, &(PathBuf, String))| open(&image.record, path, hint, format);
+    let open = |(image, (path, hint)): (&Whole<Image>, &(PathBuf, String))| open(&image.record, path, hint, options);
     let mut sources: Vec<Source> = images.par_iter().zip(&paths).map(open).collect::<Result<_, SetsError>>()?;
     let stored = sources.iter().filter(|source| source.stored).count();
     if stored > 0 {
@@ -76,14 +76,14 @@ pub(super) fn find(
     Ok(sources)
 }
 
-fn open(image: &Image, path: &Path, hint: &str, format: TileFormat) -> Result<Source, SetsError> {
+fn open(image: &Image, path: &Path, hint: &str, options: &TileOptions) -> Result<Source, SetsError> {
     let (image_id, error) = (image.id, |source: ImageError| SetsError::Image {
         image_id: image.id,
         source,
         hint: hint.to_owned(),
     });
     let FileSize { width, height, stored_width, stored_height, bytes } =
-        ImageLimit::default().file_size(path).map_err(error)?;
+        options.limit.file_size(path).map_err(error)?;
     let own = Format::of_file(path).map_err(error)?.unwrap_or(Format::Png);
     let said = (image.width, image.height);
     let is_said = said.0 > 0 && said.1 > 0;
@@ -92,8 +92,9 @@ fn open(image: &Image, path: &Path, hint: &str, format: TileFormat) -> Result<So
         let path = path.to_owned();
         return Err(SetsError::Size { image_id, path, expected: said, found: (width, height) });
     }
-    let format = format.of(own);
-    let (stem, ending) = parts(&image.file_name);
+    let format = options.format.of(own);
+    let name = plain(&image.file_name);
+    let (stem, ending) = parts(&name);
     // The ending of the image stays if it is one of its format.
     let ending = if format == own && !ending.is_empty() { ending } else { super::write::ending(format) };
     Ok(Source {
@@ -108,11 +109,16 @@ fn open(image: &Image, path: &Path, hint: &str, format: TileFormat) -> Result<So
     })
 }
 
+/// A file name with the separators of other systems replaced, as they are when a file is looked up.
+fn plain(name: &str) -> String {
+    name.replace('\\', "/")
+}
+
 /// Whether a file name leads to a place in the folder that it is relative to, also on other systems.
 fn is_inside(name: &str) -> bool {
     let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
     let has_name = Path::new(name).file_name().is_some();
-    has_name && !name.contains(['\\', '\0']) && Path::new(name).components().all(is_plain)
+    has_name && !name.contains('\0') && Path::new(name).components().all(is_plain)
 }
 
 /// A file name without its ending, and the ending with its dot.

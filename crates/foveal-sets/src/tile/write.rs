@@ -76,7 +76,7 @@ pub(super) fn write(
     let budget = ByteBudget::new(DECODED_BYTES);
     sources.par_iter().zip(plan).filter(|(_, tiles)| !tiles.is_empty()).try_for_each(|(source, tiles)| {
         budget.with(source.bytes, || {
-            let image = decode(source)?;
+            let image = decode(source, options.limit)?;
             tiles.iter().try_for_each(|tile| {
                 let path = out.join(source.tile_name(&tile.window));
                 let bytes = encode(&image, &tile.window, source.format, options.quality);
@@ -91,9 +91,8 @@ pub(super) fn write(
     })
 }
 
-fn decode(source: &Source) -> Result<RgbImage, SetsError> {
+fn decode(source: &Source, limit: ImageLimit) -> Result<RgbImage, SetsError> {
     let error = |error: ImageError| SetsError::Image { image_id: source.image_id, source: error, hint: String::new() };
-    let limit = ImageLimit::default();
     let image = if source.stored { limit.load_stored(&source.path) } else { limit.load_rgb(&source.path) };
     let image = image.map_err(error)?;
     if image.dimensions() != source.size {
