@@ -70,8 +70,8 @@ pub struct Tiled {
     pub report: ChangeReport,
 }
 
-/// Cuts the images of a data set to tiles, and writes these into the folder `out`, which must exist. `images` is the
-/// folder of the images.
+/// Cuts the images of a data set to tiles, and writes these into the folder `out`, which is created if needed. `images` is
+/// the folder of the images.
 ///
 /// # Tiles
 /// Tiles have the same size and start at the top left corner. The last one of a row or column is shifted inwards so that

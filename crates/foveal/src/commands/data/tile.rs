@@ -1,6 +1,6 @@
 //! `foveal data tile`: cuts images to tiles.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use foveal_image::ImageLimit;
 use foveal_sets::{CutRule, TileFormat, TileOptions, tile};
 
@@ -45,7 +45,6 @@ pub(super) fn run(args: &TileArgs, common: &Common) -> Result<u8> {
         seed: args.seed,
     };
     let set = open(&args.file, &args.change)?;
-    std::fs::create_dir_all(&images).with_context(|| format!("cannot create the folder {}", images.display()))?;
     let tiled = tile(set, &args.images, &images, &options).map_err(of_sets)?;
     finish(&annotations, &tiled.dataset, &tiled.report, &args.change)
 }
