@@ -7,8 +7,8 @@ use foveal_coco::{CocoFile, Finding, WholeDataset};
 
 use crate::SetsError;
 
-/// A data set that was read from a file. The ids of its images, annotations and categories are unique, and the image and
-/// the category of each annotation are in it.
+/// A data set that was read from a file. The ids of its images, annotations and categories are unique, and the image
+/// and the category of each annotation are in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SetFile {
     /// The path of the file, for messages.
@@ -22,13 +22,13 @@ pub struct SetFile {
 impl SetFile {
     /// Reads a COCO annotation file with everything that it contains.
     ///
-    /// Records without a meaning, ids that two records share, and annotations whose image or category is not in the file
-    /// are an error, or are left out with a warning if `skip` is true. Missing names and sizes of images and missing or
-    /// empty boxes are no error: they are copied as they are.
+    /// Records without a meaning, ids that two records share, and annotations whose image or category is not in the
+    /// file are an error, or are left out with a warning if `skip` is true. Missing names and sizes of images and
+    /// missing or empty boxes are no error: they are copied as they are.
     ///
     /// # Errors
-    /// [`SetsError::Coco`] if the file cannot be read or is not a COCO file; [`SetsError::Record`] with the first record
-    /// that cannot be used if `skip` is false.
+    /// [`SetsError::Coco`] if the file cannot be read or is not a COCO file; [`SetsError::Record`] with the first
+    /// record that cannot be used if `skip` is false.
     pub fn open(path: &Path, skip: bool) -> Result<Self, SetsError> {
         let file = CocoFile::read_whole(path)?;
         let bad = file.bad.described.iter().map(|bad| (bad.message.clone(), bad.place));

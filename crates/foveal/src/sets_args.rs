@@ -24,8 +24,8 @@ pub(crate) enum SetsCommand {
 /// Options of all these commands.
 #[derive(Args, Debug)]
 pub(crate) struct ChangeArgs {
-    /// What to do about records that have no meaning, share an id, or belong to no image or class of the file: end with an
-    /// error, or leave them out
+    /// What to do about records that have no meaning, share an id, or belong to no image or class of the file: end with
+    /// an error, or leave them out
     #[arg(long, value_name = "RULE", default_value = "fail")]
     pub on_error: OnErrorArg,
     /// Write the counts as JSON to FILE; - writes to stdout
@@ -41,8 +41,8 @@ pub(crate) struct PartsArgs {
     /// Names of the parts and their shares, which add up to 1
     #[arg(long, value_name = "NAME=SHARE,...", value_delimiter = ',', default_value = "train=0.8,val=0.2")]
     pub parts: Vec<String>,
-    /// Keep images together whose file names agree in what a regular expression matches, or its groups in parentheses if
-    /// it has some, such as '^(.*)_[0-9]+' for the frames of a video
+    /// Keep images together whose file names agree in what a regular expression matches, or its groups in parentheses
+    /// if it has some, such as '^(.*)_[0-9]+' for the frames of a video
     #[arg(long, value_name = "REGEX", conflicts_with = "group_by")]
     pub group: Option<String>,
     /// Keep images together whose records have the same value of this key, such as video_id
@@ -169,8 +169,8 @@ pub(crate) struct RemapArgs {
     /// Drop a class and its objects, which are background then (repeatable)
     #[arg(long, value_name = "NAME")]
     pub drop: Vec<String>,
-    /// File with changes: a table with the columns old,new, or a JSON object {"old": "new"}; an empty name or null drops
-    /// the class
+    /// File with changes: a table with the columns old,new, or a JSON object {"old": "new"}; an empty name or null
+    /// drops the class
     #[arg(long, value_name = "FILE")]
     pub map: Option<PathBuf>,
     /// Overwrite an existing file

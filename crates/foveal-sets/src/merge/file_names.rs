@@ -20,8 +20,8 @@ pub enum FileNames {
 /// The new file names of the images of each file, and the folder that they are relative to if it is known.
 ///
 /// # Errors
-/// [`SetsError::Option`] if the number of folders or prefixes is not that of the files; [`SetsError::Io`] if the current
-/// folder cannot be found out.
+/// [`SetsError::Option`] if the number of folders or prefixes is not that of the files; [`SetsError::Io`] if the
+/// current folder cannot be found out.
 pub(super) fn changed(
     inputs: &[SetFile],
     rule: &FileNames,

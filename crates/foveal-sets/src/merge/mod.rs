@@ -63,8 +63,8 @@ pub struct Merged {
 ///
 /// # Errors
 /// [`SetsError::SameImage`] or [`SetsError::Sizes`] for images that several files contain; [`SetsError::Io`] if the
-/// folder of images cannot be named absolutely; [`SetsError::Option`] if the number of folders or prefixes is not that of
-/// the files.
+/// folder of images cannot be named absolutely; [`SetsError::Option`] if the number of folders or prefixes is not that
+/// of the files.
 pub fn merge(inputs: Vec<SetFile>, options: &MergeOptions) -> Result<Merged, SetsError> {
     let (names, folder) = file_names::changed(&inputs, &options.names)?;
     let counts = inputs.iter().map(InputCounts::of).collect();

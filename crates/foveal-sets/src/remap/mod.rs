@@ -26,9 +26,9 @@ pub struct Remapped {
 /// Changes the classes of a data set. All changes are applied at once to the classes of the input, so that `a=b` and
 /// `b=a` exchange two names.
 ///
-/// A renamed class keeps its id, its place in the list and its other members. Classes that become one have the record of
-/// the one that has their new name already, or else of the first of them in the file. The objects and crowd regions of a
-/// dropped class are left out, so that they are background; images stay.
+/// A renamed class keeps its id, its place in the list and its other members. Classes that become one have the record
+/// of the one that has their new name already, or else of the first of them in the file. The objects and crowd regions
+/// of a dropped class are left out, so that they are background; images stay.
 ///
 /// # Errors
 /// - [`SetsError::UnknownClass`] for a change of a class that the data set does not have

@@ -4,10 +4,11 @@ use foveal_base::Stream;
 
 use super::problem::Problem;
 
-/// Deals out the groups as in Sechidis et al., "On the stratification of multi-label data" (ECML 2011), algorithm 1: the
-/// label with the fewest groups left comes first, and each of its groups goes to the part that lacks most of the label,
-/// then most images. The groups of a label come in the order of their counts, largest first, and in a random order where
-/// these are equal. As soon as a label has no more groups left than there are parts without it, these parts get them.
+/// Deals out the groups as in Sechidis et al., "On the stratification of multi-label data" (ECML 2011), algorithm 1:
+/// the label with the fewest groups left comes first, and each of its groups goes to the part that lacks most of the
+/// label, then most images. The groups of a label come in the order of their counts, largest first, and in a random
+/// order where these are equal. As soon as a label has no more groups left than there are parts without it, these parts
+/// get them.
 ///
 /// Returns the part of each group.
 pub(super) fn deal_out(problem: &Problem, stream: &mut Stream) -> Vec<usize> {

@@ -57,8 +57,8 @@ pub struct Split {
 /// part. Crowd regions do not count as objects.
 ///
 /// # The method
-/// If there are at most 65,536 divisions, all are compared. Otherwise the groups are dealt out rarest class first, as in
-/// Sechidis et al., "On the stratification of multi-label data" (ECML 2011), with the counts of objects in place of
+/// If there are at most 65,536 divisions, all are compared. Otherwise the groups are dealt out rarest class first, as
+/// in Sechidis et al., "On the stratification of multi-label data" (ECML 2011), with the counts of objects in place of
 /// labels, and then moved and exchanged as long as that is better. Small data sets get several such attempts.
 ///
 /// # Errors

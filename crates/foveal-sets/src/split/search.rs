@@ -89,7 +89,8 @@ fn kick(division: &mut Division<'_>, stream: &mut Stream) {
     division.refresh();
 }
 
-/// A random pair of a part and a label that it lacks; without such a pair, the part and the label of the largest excess.
+/// A random pair of a part and a label that it lacks; without such a pair, the part and the label of the largest
+/// excess.
 fn worst(division: &Division<'_>, stream: &mut Stream) -> Option<(usize, usize)> {
     let problem = division.problem;
     let pairs = || (0..problem.shares.len()).flat_map(|part| (0..problem.labels.len()).map(move |label| (part, label)));

@@ -44,8 +44,8 @@ pub struct TileOptions {
     pub size: u32,
     /// Share of a tile that the next one covers again, from 0 to below 1.
     pub overlap: f64,
-    /// Smallest share of the area of an object that has to be on a tile, for the object to be one of the tile, from 0 to
-    /// 1. The part of a box outside the image does not count.
+    /// Smallest share of the area of an object that has to be on a tile, for the object to be one of the tile, from 0
+    /// to 1. The part of a box outside the image does not count.
     pub min_area: f64,
     /// What becomes of objects of which less is left.
     pub cut: CutRule,
@@ -70,20 +70,20 @@ pub struct Tiled {
     pub report: ChangeReport,
 }
 
-/// Cuts the images of a data set to tiles, and writes these into the folder `out`, which is created if needed. `images` is
-/// the folder of the images.
+/// Cuts the images of a data set to tiles, and writes these into the folder `out`, which is created if needed. `images`
+/// is the folder of the images.
 ///
 /// # Tiles
-/// Tiles have the same size and start at the top left corner. The last one of a row or column is shifted inwards so that
-/// it ends at the edge of the image. A tile is named after its image and its top left corner: `street_x512_y0.jpg`; the
-/// folders in the names of the images remain. The pixels are those that training uses: the EXIF orientation is applied,
-/// unless the size in the annotation file says that boxes refer to the pixels as stored.
+/// Tiles have the same size and start at the top left corner. The last one of a row or column is shifted inwards so
+/// that it ends at the edge of the image. A tile is named after its image and its top left corner:
+/// `street_x512_y0.jpg`; the folders in the names of the images remain. The pixels are those that training uses: the
+/// EXIF orientation is applied, unless the size in the annotation file says that boxes refer to the pixels as stored.
 ///
 /// # Objects
-/// A box is cut at the edges of the tile. If the share of its area that is left is at least [`TileOptions::min_area`], it
-/// is an object of the tile; if less is left, [`TileOptions::cut`] decides. Crowd regions stay crowd regions. `area` is
-/// multiplied by the share. Segmentations and keypoints are left out; all other members are kept. The record of a tile
-/// has the member `tile` with the id of the image and the corner.
+/// A box is cut at the edges of the tile. If the share of its area that is left is at least [`TileOptions::min_area`],
+/// it is an object of the tile; if less is left, [`TileOptions::cut`] decides. Crowd regions stay crowd regions. `area`
+/// is multiplied by the share. Segmentations and keypoints are left out; all other members are kept. The record of a
+/// tile has the member `tile` with the id of the image and the corner.
 ///
 /// # Errors
 /// - [`SetsError::Image`] for an image that cannot be read

@@ -11,8 +11,8 @@ use crate::sets_args::RemapArgs;
 /// Writes the data set with its new classes and prints their counts.
 ///
 /// # Errors
-/// [`Usage`] for a change that cannot be read, or if there is none; another error if the data set cannot be read, a class
-/// does not exist, or the output exists and `--force` is not given, or cannot be written.
+/// [`Usage`] for a change that cannot be read, or if there is none; another error if the data set cannot be read, a
+/// class does not exist, or the output exists and `--force` is not given, or cannot be written.
 pub(super) fn run(args: &RemapArgs) -> Result<u8> {
     let mut changes = Remap::new();
     args.rename.iter().try_for_each(|text| changes.rename(text)).map_err(of_sets)?;

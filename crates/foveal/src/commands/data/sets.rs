@@ -16,8 +16,8 @@ use crate::sets_args::{ChangeArgs, SetsCommand};
 /// Runs one of the commands and returns its exit code.
 ///
 /// # Errors
-/// [`Usage`] for a value of an option that cannot be used; another error if a file cannot be read or written, exists and
-/// may not be overwritten, or contains what the command cannot change.
+/// [`Usage`] for a value of an option that cannot be used; another error if a file cannot be read or written, exists
+/// and may not be overwritten, or contains what the command cannot change.
 pub(super) fn run(command: SetsCommand, common: &Common) -> Result<u8> {
     match command {
         SetsCommand::Split(args) => split::run(&args),

@@ -12,8 +12,8 @@ use crate::sets_args::{LeftOverArg, SubsetArgs};
 /// Writes the selection and prints its counts.
 ///
 /// # Errors
-/// [`Usage`] for a pattern, an id or a count that cannot be used; another error if the data set cannot be read, nothing is
-/// selected, or the output exists and `--force` is not given, or cannot be written.
+/// [`Usage`] for a pattern, an id or a count that cannot be used; another error if the data set cannot be read, nothing
+/// is selected, or the output exists and `--force` is not given, or cannot be written.
 pub(super) fn run(args: &SubsetArgs) -> Result<u8> {
     Files::new()
         .read("annotation file", [&args.file])
