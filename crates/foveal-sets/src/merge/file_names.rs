@@ -26,7 +26,7 @@ pub(super) fn changed(
     inputs: &[SetFile],
     rule: &FileNames,
 ) -> Result<(Vec<Vec<String>>, Option<PathBuf>), SetsError> {
-    let count = |option, what, found: usize| {
+    let count = |option: &'static str, what: &str, found: usize| {
         if found == inputs.len() {
             return Ok(());
         }

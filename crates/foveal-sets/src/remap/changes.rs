@@ -80,7 +80,7 @@ impl Remap {
     ///
     /// # Errors
     /// [`SetsError::Option`] if the name is empty or the class has another change already.
-    pub fn drop(&mut self, name: &str) -> Result<(), SetsError> {
+    pub fn drop_class(&mut self, name: &str) -> Result<(), SetsError> {
         self.add("--drop", name, None)
     }
 

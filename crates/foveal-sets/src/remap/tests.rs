@@ -71,7 +71,7 @@ fn the_text_of_options_is_read() {
     let mut remap = Remap::new();
     remap.rename("a=x y").unwrap();
     remap.join("b,c=z").unwrap();
-    remap.drop("d=e").unwrap();
+    remap.drop_class("d=e").unwrap();
     let all: Vec<_> = remap.iter().cloned().collect();
     let expected = [("a", Some("x y")), ("b", Some("z")), ("c", Some("z")), ("d=e", None)];
     assert_eq!(all, expected.map(|(old, new)| (old.to_owned(), new.map(str::to_owned))));

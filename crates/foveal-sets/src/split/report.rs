@@ -140,7 +140,7 @@ impl fmt::Display for SplitReport {
             }
             table.row(cells);
         };
-        let of = |count: fn(&SplitPart) -> i64| self.parts.iter().map(count).collect();
+        let of = |count: fn(&SplitPart) -> i64| -> Vec<i64> { self.parts.iter().map(count).collect() };
         line("images".to_owned(), self.groups.to_string(), of(|part| part.images));
         line("images without objects".to_owned(), String::new(), of(|part| part.empty_images));
         line("objects".to_owned(), String::new(), of(|part| part.objects));

@@ -14,8 +14,8 @@ const ALL: usize = 1 << 16;
 const FEW: usize = ALL.ilog2() as usize;
 /// Number of first divisions of a small set.
 const STARTS: u64 = 8;
-/// Number of attempts to leave a local optimum.
-const KICKS: usize = 300;
+/// Number of attempts in a row to leave a local optimum in vain, after which the search ends.
+const ATTEMPTS: usize = 100;
 /// Number of groups that an attempt moves at most.
 const MOVED: usize = 3;
 /// Work that the search may do, which takes some seconds.
@@ -41,7 +41,8 @@ pub(super) fn local(problem: &Problem, seed: u64) -> Division<'_> {
     let mut budget = Budget::new(BUDGET);
     let small = problem.groups.len() <= SMALL;
     let mut best: Option<Division<'_>> = None;
-    for start in 0..if small { STARTS } else { 1 } {
+    let starts = if small { STARTS } else { 1 };
+    for start in 0..starts {
         let mut stream = Stream::new(&[seed, SPLIT, start]);
         let mut division = Division::new(problem, deal_out(problem, &mut stream));
         improve(&mut division, &mut stream, &mut budget);
@@ -51,7 +52,8 @@ pub(super) fn local(problem: &Problem, seed: u64) -> Division<'_> {
     }
     let mut best = best.expect("there is at least one start");
     let mut stream = Stream::new(&[seed, SPLIT, u64::MAX]);
-    for _ in 0..KICKS {
+    let mut in_vain = 0;
+    while in_vain < ATTEMPTS {
         let is_good = best.cost.missing == 0 && best.cost.excess == 0.0;
         if budget.is_spent() || best.cost.squares == 0.0 || (is_good && !small) {
             break;
@@ -59,8 +61,10 @@ pub(super) fn local(problem: &Problem, seed: u64) -> Division<'_> {
         let mut division = best.clone();
         kick(&mut division, &mut stream);
         improve(&mut division, &mut stream, &mut budget);
+        in_vain += 1;
         if division.cost.is_better_than(&best.cost) {
             best = division;
+            in_vain = 0;
         }
     }
     best
@@ -93,7 +97,8 @@ fn kick(division: &mut Division<'_>, stream: &mut Stream) {
 /// excess.
 fn worst(division: &Division<'_>, stream: &mut Stream) -> Option<(usize, usize)> {
     let problem = division.problem;
-    let pairs = || (0..problem.shares.len()).flat_map(|part| (0..problem.labels.len()).map(move |label| (part, label)));
+    let (parts, labels) = (problem.shares.len(), problem.labels.len());
+    let pairs = || (0..parts).flat_map(move |part| (0..labels).map(move |label| (part, label)));
     if division.cost.missing > 0 {
         let lacks = |(part, label): &(usize, usize)| {
             problem.labels[*label].required && division.counts[*part][*label] == 0

@@ -126,6 +126,10 @@ proptest! {
             prop_assert!((cost.excess - anew.excess).abs() < 1e-12 && (cost.squares - anew.squares).abs() < 1e-11);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn common_classes_are_near_and_no_class_is_missing(

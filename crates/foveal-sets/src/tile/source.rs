@@ -77,11 +77,8 @@ pub(super) fn find(
 }
 
 fn open(image: &Image, path: &Path, hint: &str, options: &TileOptions) -> Result<Source, SetsError> {
-    let (image_id, error) = (image.id, |source: ImageError| SetsError::Image {
-        image_id: image.id,
-        source,
-        hint: hint.to_owned(),
-    });
+    let image_id = image.id;
+    let error = |source: ImageError| SetsError::Image { image_id, source, hint: hint.to_owned() };
     let FileSize { width, height, stored_width, stored_height, bytes } =
         options.limit.file_size(path).map_err(error)?;
     let own = Format::of_file(path).map_err(error)?.unwrap_or(Format::Png);

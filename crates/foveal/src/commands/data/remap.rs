@@ -17,7 +17,7 @@ pub(super) fn run(args: &RemapArgs) -> Result<u8> {
     let mut changes = Remap::new();
     args.rename.iter().try_for_each(|text| changes.rename(text)).map_err(of_sets)?;
     args.join.iter().try_for_each(|text| changes.join(text)).map_err(of_sets)?;
-    args.drop.iter().try_for_each(|name| changes.drop(name)).map_err(of_sets)?;
+    args.drop.iter().try_for_each(|name| changes.drop_class(name)).map_err(of_sets)?;
     Files::new()
         .read("annotation file", [&args.file])
         .read("list of changes", &args.map)
