@@ -1,6 +1,6 @@
 //! The members of a JSON object that have no field of their own, kept as text.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -95,6 +95,12 @@ fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
+/// Appends what a value is shown as.
+fn append(text: &mut String, value: impl fmt::Display) {
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{value}");
+}
+
 /// Appends a value to a text as compact JSON, without keeping it.
 struct Copied<'a>(&'a mut String);
 
@@ -124,17 +130,17 @@ impl<'de> Visitor<'de> for Copied<'_> {
     }
 
     fn visit_i64<E>(self, v: i64) -> Result<(), E> {
-        *self.0 += &v.to_string();
+        append(self.0, v);
         Ok(())
     }
 
     fn visit_u64<E>(self, v: u64) -> Result<(), E> {
-        *self.0 += &v.to_string();
+        append(self.0, v);
         Ok(())
     }
 
     fn visit_f64<E>(self, v: f64) -> Result<(), E> {
-        *self.0 += &Value::from(v).to_string();
+        append(self.0, Value::from(v));
         Ok(())
     }
 

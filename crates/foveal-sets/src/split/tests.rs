@@ -233,3 +233,26 @@ fn a_set_of_the_size_of_coco_is_divided_in_seconds() {
     println!("{:.1} s, {cost:?}", started.elapsed().as_secs_f64());
     assert!(cost.missing == 0 && cost.excess == 0.0);
 }
+
+#[test]
+fn rare_classes_of_a_large_set_have_the_nearest_number_of_objects() {
+    // 3000 images with an object of class 0; class c is on each image whose number is a multiple of 10 c^2.
+    let load = |image: usize| {
+        let has = |class: &usize| *class == 0 || image % (10 * class * class) == 0;
+        let mut load: Vec<(usize, i64)> = (0..15).filter(has).map(|class| (class, 1)).collect();
+        load.push((15, 1));
+        load
+    };
+    for (seed, share) in [(0, 0.2), (1, 0.35), (2, 0.05)] {
+        let problem = Problem::of(15, (0..3000).map(load).collect(), vec![1.0 - share, share]);
+        let division = Division::new(&problem, search(&problem, seed));
+        assert_eq!(division.cost.missing, 0);
+        for (class, label) in problem.labels[..15].iter().enumerate() {
+            let nearest = (1..label.total).map(|n| problem.deviation(1, class, n).abs()).fold(1.0, f64::min);
+            let found = problem.deviation(1, class, division.counts[1][class]).abs();
+            // Common classes yield to rare ones by a few objects.
+            let more = if label.common { 5.0 / label.total as f64 } else { 0.0 };
+            assert!(found <= nearest + more + 1e-9, "class {class}: {found} {nearest}");
+        }
+    }
+}
