@@ -82,7 +82,7 @@ pub fn subset(set: SetFile, options: &SubsetOptions) -> Result<Subset, SetsError
         dataset.annotations.retain(|annotation| ids.contains(&annotation.record.category_id));
         let left_out = all - dataset.annotations.len();
         if left_out > 0 {
-            notes.push(format!("{left_out} objects of other classes were left out, so that they are background"));
+            notes.push(format!("objects of other classes, left out, so that they are background: {left_out}"));
         }
     }
     select_sizes(&mut dataset, options, &mut notes);
@@ -161,8 +161,8 @@ fn select_sizes(dataset: &mut WholeDataset, options: &SubsetOptions, notes: &mut
     dataset.annotations.retain_mut(&mut keep);
     if other > 0 {
         notes.push(match options.other_sizes {
-            OtherSizes::Drop => format!("{other} objects of other sizes were left out, so that they are background"),
-            OtherSizes::Crowd => format!("{other} objects of other sizes became crowd regions, which are ignored"),
+            OtherSizes::Drop => format!("objects of other sizes, left out, so that they are background: {other}"),
+            OtherSizes::Crowd => format!("objects of other sizes, now crowd regions, which are ignored: {other}"),
         });
     }
 }
@@ -244,7 +244,7 @@ mod tests {
         let dogs = by(SubsetOptions { classes: vec!["dog".to_owned()], ..Default::default() });
         assert_eq!((dogs.dataset.images.len(), dogs.dataset.annotations.len()), (10, 5));
         assert_eq!(dogs.dataset.categories.len(), 1);
-        assert!(dogs.report.notes[0].contains("10 objects of other classes"), "{:?}", dogs.report.notes);
+        assert!(dogs.report.notes[0].ends_with("are background: 10"), "{:?}", dogs.report.notes);
         let with = by(SubsetOptions { classes: vec!["dog".to_owned()], with_objects: true, ..Default::default() });
         assert_eq!(ids(&with), [2, 4, 6, 8, 10]);
         let sizes = SubsetOptions { min_size: Some(4.0), max_size: Some(8.0), ..Default::default() };

@@ -65,7 +65,7 @@ pub(super) fn joined(
             list.push(category);
         }
         if renumbered > 0 {
-            notes.push(format!("{file}: {renumbered} classes got new ids, because earlier files have theirs"));
+            notes.push(format!("{file}: classes with new ids, because earlier files have theirs: {renumbered}"));
         }
         of_file.push(new_ids);
     }

@@ -214,20 +214,18 @@ fn describe(shared: usize, seen: &Seen, renumbered: [usize; 2], rule: SameImage,
     if shared > 0 {
         notes.push(match rule {
             SameImage::First => format!(
-                "{shared} images are in several files; they have the objects of the first file, and {} objects of later \
-                 files were left out",
+                "images in several files: {shared}; objects of later files on them, which were left out: {}",
                 seen.left_out
             ),
             _ => format!(
-                "{shared} images are in several files; they have the objects of all files, of which {} were there \
-                 before",
+                "images in several files: {shared}; objects on them that an earlier file has too, which are there once: {}",
                 seen.twice
             ),
         });
     }
     for (count, what) in renumbered.into_iter().zip(["images", "annotations"]) {
         if count > 0 {
-            notes.push(format!("{count} {what} got new ids, because earlier files have theirs"));
+            notes.push(format!("{what} with new ids, because earlier files have theirs: {count}"));
         }
     }
 }

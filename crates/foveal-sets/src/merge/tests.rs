@@ -70,7 +70,7 @@ fn ids_classes_and_licences_are_reconciled() {
     assert_eq!(merged.dataset.images[3].others.get("license"), Some(json!(3)));
     let ChangeReport { notes, warnings, output, .. } = &merged.report;
     assert!(warnings.iter().any(|text| text.contains("\"dog\"") && text.contains("--join-alike")), "{warnings:?}");
-    assert!(notes.iter().any(|text| text.starts_with("1 images got new ids")), "{notes:?}");
+    assert!(notes.iter().any(|text| text.starts_with("images with new ids") && text.ends_with(": 1")), "{notes:?}");
     assert_eq!((output.images, output.objects), (4, 5));
 }
 

@@ -164,7 +164,7 @@ fn choose_empty(plan: &mut [Vec<Tile>], options: &TileOptions) -> Option<String>
             !left_out.contains(&(image, at - 1))
         });
     }
-    Some(format!("{kept} of {count} tiles without objects were kept"))
+    Some(format!("tiles without objects: {count}, of which {kept} are kept"))
 }
 
 /// The data set of the tiles, and what was cut.
@@ -222,12 +222,12 @@ impl Cuts {
     fn notes(&self, options: &TileOptions) -> Vec<String> {
         let mut notes = Vec::new();
         if self.cut > 0 {
-            notes.push(format!("{} objects of tiles were cut at an edge", self.cut));
+            notes.push(format!("objects of tiles that are cut at an edge: {}", self.cut));
         }
         if self.ignored > 0 {
             notes.push(format!(
-                "{} parts of objects became crowd regions, because less than {} of the object is on the tile",
-                self.ignored, options.min_area
+                "parts of objects that are crowd regions, because less than {} of the object is on the tile: {}",
+                options.min_area, self.ignored
             ));
         }
         notes
@@ -236,13 +236,13 @@ impl Cuts {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.outlines > 0 {
-            let text = "segmentations and keypoints are not kept";
-            warnings.push(format!("{text}: {} annotations had some, and have boxes only", self.outlines));
+            let text = "segmentations and keypoints are not kept; annotations that had some, and have boxes only";
+            warnings.push(format!("{text}: {}", self.outlines));
         }
         if self.lost > 0 {
             warnings.push(format!(
-                "{} annotations are not an object of any tile: they have no box inside the image, too little of them is on \
-                 each tile, or their tiles were left out",
+                "annotations that are an object of no tile, because they have no box inside the image, too little of them is \
+                 on each tile, or their tiles were left out: {}",
                 self.lost
             ));
         }
