@@ -86,7 +86,8 @@ fn split_keeps_videos_together_and_every_member() {
     assert_eq!((&classes[2]["groups"], &report["groups"], &report["seed"]), (&json!(1), &json!(60), &json!(3)));
     assert_eq!(report["parts"][1]["file"], "one/val.json");
 
-    let by_key = place.run(&["data", "split", "all.json", "--group-by", "video_id", "--seed", "3", "--out", "key"]).succeeds();
+    let by_key =
+        place.run(&["data", "split", "all.json", "--group-by", "video_id", "--seed", "3", "--out", "key"]).succeeds();
     assert!(by_key.stdout.contains("class rare") && by_key.stderr.contains("warning: the part"), "{}", by_key.stderr);
     assert_eq!(place.json("key/train.json"), train);
 }
@@ -107,7 +108,9 @@ fn split_refuses_what_it_cannot_divide() {
     place.run(&["data", "split", "parts/train.json", "--out", "parts", "--force"]).fails(2, &["--out", "input"]);
     let bad = place.changed(|set| set["annotations"][3]["image_id"] = json!(999));
     place.write("bad.json", bad);
-    place.run(&["data", "split", "bad.json", "--out", "bad"]).fails(1, &["bad.json", "line 1", "999", "--on-error skip"]);
+    place
+        .run(&["data", "split", "bad.json", "--out", "bad"])
+        .fails(1, &["bad.json", "line 1", "999", "--on-error skip"]);
     let skipped = place.run(&["data", "split", "bad.json", "--out", "bad", "--on-error", "skip"]).succeeds();
     assert!(skipped.stderr.contains("1 record was left out"), "{}", skipped.stderr);
 }
@@ -125,14 +128,16 @@ fn merging_the_parts_gives_the_set_again() {
     }
     assert_eq!((&merged["info"], &merged["licenses"]), (&videos()["info"], &videos()["licenses"]));
     place.run(&merge).fails(1, &["merged.json", "exists", "--force"]);
-    place.run(&["data", "merge", "a.json", "all.json", "--out", "x.json"]).fails(
-        1,
-        &["a.json", "all.json", "more images", "--same-image", "--prefix"],
-    );
-    let both = ["data", "merge", "a.json", "all.json", "--same-image", "both-objects", "--out", "x.json", "--json", "-"];
+    place
+        .run(&["data", "merge", "a.json", "all.json", "--out", "x.json"])
+        .fails(1, &["a.json", "all.json", "more images", "--same-image", "--prefix"]);
+    let both =
+        ["data", "merge", "a.json", "all.json", "--same-image", "both-objects", "--out", "x.json", "--json", "-"];
     let report = place.run(&both).succeeds().json();
     assert_eq!(report["output"]["objects"], report["inputs"][1]["objects"]);
-    place.run(&["data", "merge", "a.json", "b.json", "--prefix", "a/", "--out", "y.json"]).fails(2, &["--prefix", "2 texts"]);
+    place
+        .run(&["data", "merge", "a.json", "b.json", "--prefix", "a/", "--out", "y.json"])
+        .fails(2, &["--prefix", "2 texts"]);
 }
 
 #[test]
@@ -153,7 +158,8 @@ fn merged_file_names_lead_to_the_images() {
     // Every image is found, and no other defect.
     place.run(&["data", "check", "--annotations", "merged.json", "--images", "."]).succeeds();
     let merged = place.json("merged.json");
-    let names: Vec<&str> = merged["categories"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        merged["categories"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["červená", "青", "Cervena"]);
     assert_eq!(merged["images"][7]["file_name"], "other/photos/2.png");
 }
@@ -174,7 +180,8 @@ fn subset_and_remap_change_classes() {
     place.run(&["data", "subset", "all.json", "--out", "x.json", "--count", "9999"]).fails(2, &["--count", "9999"]);
     place.run(&["data", "subset", "all.json", "--out", "x.json", "--files", "[a"]).fails(2, &["--files", "[a"]);
 
-    let there = ["data", "remap", "all.json", "--rename", "rare=common", "--rename", "common=rare", "--out", "there.json"];
+    let there =
+        ["data", "remap", "all.json", "--rename", "rare=common", "--rename", "common=rare", "--out", "there.json"];
     place.run(&there).succeeds();
     assert_eq!(place.json("there.json")["categories"][0], json!({"id": 2, "name": "rare", "supercategory": "all"}));
     place.write("back.csv", "old,new\nrare,common\ncommon,rare\n");
@@ -186,8 +193,12 @@ fn subset_and_remap_change_classes() {
     assert_eq!((thing["categories"].as_array().unwrap().len(), &thing["categories"][0]["id"]), (1, &json!(5)));
     assert_eq!(thing["images"], videos()["images"]);
     place.run(&["data", "remap", "all.json", "--out", "x.json"]).fails(2, &["--rename", "found none"]);
-    place.run(&["data", "remap", "all.json", "--drop", "Singel", "--out", "x.json"]).fails(1, &["Singel", "\"single\""]);
-    place.run(&["data", "remap", "all.json", "--rename", "rare=single", "--out", "x.json"]).fails(1, &["--join rare,single"]);
+    place
+        .run(&["data", "remap", "all.json", "--drop", "Singel", "--out", "x.json"])
+        .fails(1, &["Singel", "\"single\""]);
+    place
+        .run(&["data", "remap", "all.json", "--rename", "rare=single", "--out", "x.json"])
+        .fails(1, &["--join rare,single"]);
     place.write("bad.csv", "a,b,c\n");
     place.run(&["data", "remap", "all.json", "--map", "bad.csv", "--out", "x.json"]).fails(1, &["bad.csv", "line 1"]);
     assert!(!place.path("x.json").exists());
@@ -196,7 +207,8 @@ fn subset_and_remap_change_classes() {
 #[test]
 fn tiles_are_a_data_set_of_their_own() {
     let place = Workplace::new();
-    let tile = ["data", "tile", "train.json", "--images", "images", "--size", "40", "--overlap", "0.25", "--out", "tiles"];
+    let tile =
+        ["data", "tile", "train.json", "--images", "images", "--size", "40", "--overlap", "0.25", "--out", "tiles"];
     let report = place.run(&[&tile[..], &["--json", "-"]].concat()).succeeds().json();
     // Images of 64 pixels have tiles at 0 and 24, with the step 30 shifted inwards.
     assert_eq!(report["output"]["images"], 6 * 4);
@@ -214,5 +226,7 @@ fn tiles_are_a_data_set_of_their_own() {
     std::fs::remove_file(place.path("images/2.png")).unwrap();
     let missing = ["data", "tile", "train.json", "--images", "images", "--size", "40", "--out", "none"];
     place.run(&missing).fails(1, &["image 2", "2.png"]);
-    place.run(&["data", "tile", "train.json", "--images", "images", "--size", "9", "--out", "none"]).fails(2, &["--size"]);
+    place
+        .run(&["data", "tile", "train.json", "--images", "images", "--size", "9", "--out", "none"])
+        .fails(2, &["--size"]);
 }

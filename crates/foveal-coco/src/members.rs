@@ -210,7 +210,8 @@ mod tests {
 
     #[test]
     fn values_are_copied_as_they_are() {
-        let text = r#"{"x":[[],{},[1,-2,18446744073709551615,0.1,1e300],{"k":"é\n\"","l":[true,false,null]}],"y":-0.0}"#;
+        let text =
+            r#"{"x":[[],{},[1,-2,18446744073709551615,0.1,1e300],{"k":"é\n\"","l":[true,false,null]}],"y":-0.0}"#;
         let mut out = String::new();
         let mut parser = serde_json::Deserializer::from_str(text);
         Copied(&mut out).deserialize(&mut parser).unwrap();

@@ -44,7 +44,8 @@ impl CocoFile {
     /// with [`CocoFile::read_whole`].
     pub fn into_whole(self) -> WholeDataset {
         let CocoDataset { images, annotations, categories } = self.dataset;
-        let OtherMembers { records: [of_images, of_annotations, of_categories], file } = self.others.unwrap_or_default();
+        let OtherMembers { records: [of_images, of_annotations, of_categories], file } =
+            self.others.unwrap_or_default();
         WholeDataset {
             images: joined(images, of_images),
             annotations: joined(annotations, of_annotations),

@@ -158,6 +158,8 @@ mod tests {
             warnings: Vec::new(),
         };
         let text = report.to_string();
-        assert!(text.contains("x.json") && text.lines().any(|line| line.split_whitespace().eq(["class", "a", "2", "-"])));
+        assert!(
+            text.contains("x.json") && text.lines().any(|line| line.split_whitespace().eq(["class", "a", "2", "-"]))
+        );
     }
 }

@@ -40,7 +40,8 @@ pub(crate) fn unknown(path: &Path, name: &str, categories: &[Whole<Category>]) -
 /// The first names of a list, for a message.
 pub(crate) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.collect();
-    let shown: Vec<String> = names.iter().take(LISTED).map(|name| printable(&first_chars(name, SHOWN)).into()).collect();
+    let shown: Vec<String> =
+        names.iter().take(LISTED).map(|name| printable(&first_chars(name, SHOWN)).into()).collect();
     match names.len() {
         0 => "none".to_owned(),
         count if count > LISTED => format!("{} and {} more", shown.join(", "), count - LISTED),

@@ -69,9 +69,7 @@ fn leave_out(dataset: &mut WholeDataset) {
     dataset.categories.retain(|category| categories.insert(category.record.id));
     dataset.annotations.retain(|annotation| {
         let record = &annotation.record;
-        images.contains(&record.image_id)
-            && categories.contains(&record.category_id)
-            && annotations.insert(record.id)
+        images.contains(&record.image_id) && categories.contains(&record.category_id) && annotations.insert(record.id)
     });
 }
 

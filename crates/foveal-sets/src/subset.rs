@@ -98,7 +98,8 @@ pub fn subset(set: SetFile, options: &SubsetOptions) -> Result<Subset, SetsError
     let images: HashSet<i64> = dataset.images.iter().map(|image| image.record.id).collect();
     dataset.annotations.retain(|annotation| images.contains(&annotation.record.image_id));
     if dataset.images.is_empty() {
-        let message = format!("expected at least one of {} images to pass the selection, found none", before.counts.images);
+        let message =
+            format!("expected at least one of {} images to pass the selection, found none", before.counts.images);
         return Err(SetsError::Nothing { path, message });
     }
     let report = ChangeReport { inputs: vec![before], output: SetCounts::of(&dataset), notes, warnings };
@@ -260,7 +261,10 @@ mod tests {
     fn what_selects_nothing_is_named() {
         let text = |options: SubsetOptions| subset(set(), &options).unwrap_err().to_string();
         let class = text(SubsetOptions { classes: vec!["Dog s".to_owned()], ..Default::default() });
-        assert!(class.contains("a.json") && class.contains("did you mean \"dog\"") && class.contains("cat, dog"), "{class}");
+        assert!(
+            class.contains("a.json") && class.contains("did you mean \"dog\"") && class.contains("cat, dog"),
+            "{class}"
+        );
         assert!(text(SubsetOptions { ids: vec![1, 99], ..Default::default() }).contains("99"));
         let files = text(SubsetOptions { files: vec![Pattern::new("x*").unwrap()], ..Default::default() });
         assert!(files.contains("x*") && files.contains("cam1/1.jpg"), "{files}");

@@ -22,10 +22,7 @@ pub enum FileNames {
 /// # Errors
 /// [`SetsError::Option`] if the number of folders or prefixes is not that of the files; [`SetsError::Io`] if the
 /// current folder cannot be found out.
-pub(super) fn changed(
-    inputs: &[SetFile],
-    rule: &FileNames,
-) -> Result<(Vec<Vec<String>>, Option<PathBuf>), SetsError> {
+pub(super) fn changed(inputs: &[SetFile], rule: &FileNames) -> Result<(Vec<Vec<String>>, Option<PathBuf>), SetsError> {
     let count = |option: &'static str, what: &str, found: usize| {
         if found == inputs.len() {
             return Ok(());

@@ -55,12 +55,8 @@ fn ids_classes_and_licences_are_reconciled() {
     let images: Vec<(i64, &str)> =
         merged.dataset.images.iter().map(|i| (i.record.id, i.record.file_name.as_str())).collect();
     assert_eq!(images, [(1, "1.jpg"), (2, "2.jpg"), (10, "other.jpg"), (9, "9.jpg")]);
-    let objects: Vec<[i64; 3]> = merged
-        .dataset
-        .annotations
-        .iter()
-        .map(|a| [a.record.id, a.record.image_id, a.record.category_id])
-        .collect();
+    let objects: Vec<[i64; 3]> =
+        merged.dataset.annotations.iter().map(|a| [a.record.id, a.record.image_id, a.record.category_id]).collect();
     assert_eq!(objects, [[1, 1, 1], [2, 2, 2], [9, 10, 6], [7, 10, 1], [8, 9, 4]]);
     assert_eq!(merged.dataset.annotations[4].others.get("segmentation"), Some(json!([[3.0, 1.0]])));
     // The licence 1 of the second file is another one than that of the first, and its licence 2 is the first one's 1.

@@ -38,7 +38,11 @@ impl Remap {
     pub fn add(&mut self, option: &'static str, old: &str, new: Option<&str>) -> Result<(), SetsError> {
         if old.is_empty() || new == Some("") {
             let expected = "names of classes that are not empty".to_owned();
-            return Err(SetsError::Option { option, expected, found: format!("{old:?}={:?}", new.unwrap_or_default()) });
+            return Err(SetsError::Option {
+                option,
+                expected,
+                found: format!("{old:?}={:?}", new.unwrap_or_default()),
+            });
         }
         let change = (old.to_owned(), new.map(str::to_owned));
         let Some(at) = self.known.get(old) else {

@@ -54,10 +54,8 @@ pub fn remap(set: SetFile, changes: &Remap) -> Result<Remapped, SetsError> {
             (*name, named.unwrap_or(&all[0]).record.id)
         })
         .collect();
-    let new_id: HashMap<i64, Option<i64>> = targets
-        .iter()
-        .map(|(id, new)| (*id, new.as_ref().map(|name| kept[name.as_str()])))
-        .collect();
+    let new_id: HashMap<i64, Option<i64>> =
+        targets.iter().map(|(id, new)| (*id, new.as_ref().map(|name| kept[name.as_str()]))).collect();
     let mut categories = Vec::with_capacity(dataset.categories.len());
     for category in &dataset.categories {
         let Category { id, name, .. } = &category.record;
@@ -89,8 +87,7 @@ pub fn remap(set: SetFile, changes: &Remap) -> Result<Remapped, SetsError> {
         }
         None => true,
     });
-    let report =
-        ChangeReport { inputs: vec![before], output: SetCounts::of(&dataset), notes, warnings };
+    let report = ChangeReport { inputs: vec![before], output: SetCounts::of(&dataset), notes, warnings };
     Ok(Remapped { dataset, report })
 }
 

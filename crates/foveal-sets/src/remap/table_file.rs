@@ -15,8 +15,11 @@ type Change = (String, Option<String>);
 /// # Errors
 /// [`SetsError::Io`] if the file cannot be read; [`SetsError::Change`] if it has another form.
 pub(super) fn read(path: &Path) -> Result<Vec<Change>, SetsError> {
-    let text =
-        read_text(path).map_err(|source| SetsError::Io { what: "read the list of changes", path: path.to_owned(), source })?;
+    let text = read_text(path).map_err(|source| SetsError::Io {
+        what: "read the list of changes",
+        path: path.to_owned(),
+        source,
+    })?;
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let changes = if is_json { from_json(&text) } else { from_table(&text) };
     changes.map_err(|message| SetsError::Change { path: path.to_owned(), message })
@@ -36,8 +39,9 @@ fn from_json(text: &str) -> Result<Vec<Change>, String> {
 fn from_table(text: &str) -> Result<Vec<Change>, String> {
     let mut changes = Vec::new();
     for (line, fields) in records(text)? {
-        let [old, new] = <[String; 2]>::try_from(fields)
-            .map_err(|fields| format!("line {line}: expected two columns, the old and the new name, found {}", fields.len()))?;
+        let [old, new] = <[String; 2]>::try_from(fields).map_err(|fields| {
+            format!("line {line}: expected two columns, the old and the new name, found {}", fields.len())
+        })?;
         if changes.is_empty() && line == 1 && old.eq_ignore_ascii_case("old") && new.eq_ignore_ascii_case("new") {
             continue;
         }
@@ -63,7 +67,9 @@ fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
                 } else {
                     is_quoted = false;
                     if letters.peek().is_some_and(|next| !matches!(next, ',' | '\n' | '\r')) {
-                        return Err(format!("line {line}: expected a comma or the end of the line after a quoted name"));
+                        return Err(format!(
+                            "line {line}: expected a comma or the end of the line after a quoted name"
+                        ));
                     }
                 }
             }
@@ -72,7 +78,9 @@ fn records(text: &str) -> Result<Vec<(usize, Vec<String>)>, String> {
                 field.push(other);
             }
             None if is_quoted => {
-                return Err(format!("line {first_line}: expected a quote at the end of a name, found the end of the file"));
+                return Err(format!(
+                    "line {first_line}: expected a quote at the end of a name, found the end of the file"
+                ));
             }
             Some('"') if field.is_empty() => is_quoted = true,
             Some(',') => fields.push(std::mem::take(&mut field)),

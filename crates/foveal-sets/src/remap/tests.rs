@@ -53,7 +53,10 @@ fn joined_classes_have_the_record_of_the_one_with_their_name() {
     let joined = by(&[("a", Some("c")), ("c", Some("c"))]);
     assert_eq!(classes(&joined), [("b", 20, 2), ("c", 30, 4)]);
     let category = &joined.dataset.categories[1];
-    assert_eq!((&category.record.supercategory, category.others.get("keypoints")), (&Some("s2".into()), Some(json!([2]))));
+    assert_eq!(
+        (&category.record.supercategory, category.others.get("keypoints")),
+        (&Some("s2".into()), Some(json!([2])))
+    );
     let new = by(&[("c", Some("x")), ("a", Some("x"))]);
     assert_eq!(classes(&new), [("x", 10, 4), ("b", 20, 2)]);
     // The joined class has the name of one that is renamed itself.
@@ -75,7 +78,9 @@ fn the_text_of_options_is_read() {
     let all: Vec<_> = remap.iter().cloned().collect();
     let expected = [("a", Some("x y")), ("b", Some("z")), ("c", Some("z")), ("d=e", None)];
     assert_eq!(all, expected.map(|(old, new)| (old.to_owned(), new.map(str::to_owned))));
-    for (text, word) in [("ab", "OLD=NEW"), ("a=b=c", "--map"), ("=b", "empty"), ("a=", "empty"), ("a=other", "one change")] {
+    for (text, word) in
+        [("ab", "OLD=NEW"), ("a=b=c", "--map"), ("=b", "empty"), ("a=", "empty"), ("a=other", "one change")]
+    {
         let message = remap.rename(text).unwrap_err().to_string();
         assert!(message.contains("--rename") && message.contains(word), "{text}: {message}");
     }

@@ -135,7 +135,8 @@ impl fmt::Display for SplitReport {
             let total: i64 = counts.iter().sum();
             let mut cells = vec![name, total.to_string(), groups];
             for count in counts {
-                let share = if total > 0 { format!("{:.1} %", 100.0 * count as f64 / total as f64) } else { "-".into() };
+                let share =
+                    if total > 0 { format!("{:.1} %", 100.0 * count as f64 / total as f64) } else { "-".into() };
                 cells.extend([count.to_string(), share]);
             }
             table.row(cells);

@@ -78,8 +78,9 @@ fn kick(division: &mut Division<'_>, stream: &mut Stream) {
     if let Some((part, label)) = worst(division, stream) {
         let has = |group: &usize| problem.groups[*group].iter().any(|(other, _)| *other == label);
         let surplus = problem.deviation(part, label, division.counts[part][label]) > 0.0;
-        let groups: Vec<usize> =
-            (0..problem.groups.len()).filter(|group| has(group) && (division.part[*group] == part) == surplus).collect();
+        let groups: Vec<usize> = (0..problem.groups.len())
+            .filter(|group| has(group) && (division.part[*group] == part) == surplus)
+            .collect();
         if !groups.is_empty() {
             let group = groups[stream.below(groups.len())];
             let to = if surplus { (part + 1 + stream.below(parts - 1)) % parts } else { part };
@@ -100,9 +101,8 @@ fn worst(division: &Division<'_>, stream: &mut Stream) -> Option<(usize, usize)>
     let (parts, labels) = (problem.shares.len(), problem.labels.len());
     let pairs = || (0..parts).flat_map(move |part| (0..labels).map(move |label| (part, label)));
     if division.cost.missing > 0 {
-        let lacks = |(part, label): &(usize, usize)| {
-            problem.labels[*label].required && division.counts[*part][*label] == 0
-        };
+        let lacks =
+            |(part, label): &(usize, usize)| problem.labels[*label].required && division.counts[*part][*label] == 0;
         let all: Vec<(usize, usize)> = pairs().filter(lacks).collect();
         return Some(all[stream.below(all.len())]);
     }

@@ -86,7 +86,9 @@ mod tests {
         let window = Window { x: 0, y: 0, width: 10, height: 10 };
         let at = |bbox, iscrowd| cut(&object(bbox, iscrowd), (40, 10), &window, &options(0.9, CutRule::Drop));
         assert!(at([9.0, 0.0, 30.0, 10.0], true).unwrap().iscrowd);
-        for bbox in [[12.0, 0.0, 5.0, 5.0], [10.0, 0.0, 5.0, 5.0], [0.0, 0.0, 0.0, 5.0], [f64::NAN; 4], [5.0, 5.0, -2.0, 2.0]] {
+        for bbox in
+            [[12.0, 0.0, 5.0, 5.0], [10.0, 0.0, 5.0, 5.0], [0.0, 0.0, 0.0, 5.0], [f64::NAN; 4], [5.0, 5.0, -2.0, 2.0]]
+        {
             assert_eq!(at(bbox, false), None, "{bbox:?}");
         }
     }

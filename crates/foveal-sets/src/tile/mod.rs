@@ -105,8 +105,7 @@ pub fn tile(set: SetFile, images: &Path, out: &Path, options: &TileOptions) -> R
     let (dataset, cuts) = assembled(dataset, &sources, plan);
     warnings.extend(cuts.warnings());
     let notes = notes.into_iter().chain(cuts.notes(options)).collect();
-    let report =
-        ChangeReport { inputs: vec![before], output: SetCounts::of(&dataset), notes, warnings };
+    let report = ChangeReport { inputs: vec![before], output: SetCounts::of(&dataset), notes, warnings };
     Ok(Tiled { dataset, report })
 }
 

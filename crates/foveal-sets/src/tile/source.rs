@@ -8,8 +8,8 @@ use foveal_coco::{Image, Whole};
 use foveal_image::{FileSize, Format, ImageError};
 use rayon::prelude::*;
 
-use super::grid::Window;
 use super::TileOptions;
+use super::grid::Window;
 use crate::SetsError;
 
 /// An image file that is cut.

@@ -34,8 +34,7 @@ fn set(folder: &Path, images: &[(&str, u32, u32, &[[f64; 4]])]) -> SetFile {
         for bbox in *boxes {
             let annotation_id = dataset.annotations.len() as i64 + 100;
             let (area, category_id) = (bbox[2] * bbox[3] / 2.0, 3);
-            let record =
-                Annotation { id: annotation_id, image_id: id, category_id, bbox: *bbox, area, iscrowd: false };
+            let record = Annotation { id: annotation_id, image_id: id, category_id, bbox: *bbox, area, iscrowd: false };
             let others = json!({"segmentation": [[1, 2]], "keypoints": [], "attributes": {"k": 1}});
             dataset.annotations.push(Whole { record, others: Members::new(others.as_object().unwrap()) });
         }
@@ -53,8 +52,12 @@ fn tiles_have_the_pixels_and_objects_of_their_place() {
     assert_eq!(
         names,
         [
-            "day/a_x0_y0.png", "day/a_x40_y0.png", "day/a_x60_y0.png",
-            "day/a_x0_y10.png", "day/a_x40_y10.png", "day/a_x60_y10.png",
+            "day/a_x0_y0.png",
+            "day/a_x40_y0.png",
+            "day/a_x60_y0.png",
+            "day/a_x0_y10.png",
+            "day/a_x40_y10.png",
+            "day/a_x60_y10.png",
         ]
     );
     for image in &dataset.images {
@@ -94,12 +97,20 @@ fn small_parts_become_crowd_regions_and_empty_tiles_are_chosen() {
     assert_eq!((all.report.output.images, all.report.output.objects, all.report.output.crowds), (10, 1, 1));
     let dropped = cut("2", &TileOptions { cut: CutRule::Drop, empty: 1.0 / 3.0, ..options(40) });
     assert_eq!((dropped.report.output.images, dropped.report.output.crowds), (1 + 3, 0));
-    assert!(dropped.report.notes.iter().any(|note| note.contains("9, of which 3 are kept")), "{:?}", dropped.report.notes);
+    assert!(
+        dropped.report.notes.iter().any(|note| note.contains("9, of which 3 are kept")),
+        "{:?}",
+        dropped.report.notes
+    );
     let again = |seed| cut("3", &TileOptions { empty: 0.5, seed, ..options(40) }).dataset;
     assert_eq!(again(1), again(1));
     assert!((2..9).any(|seed| again(seed) != again(1)));
     let few = cut("4", &TileOptions { min_area: 0.9, empty: 0.2, ..options(40) });
-    assert!(few.report.warnings.iter().any(|text| text.starts_with("annotations that are an object of no tile")), "{:?}", few.report);
+    assert!(
+        few.report.warnings.iter().any(|text| text.starts_with("annotations that are an object of no tile")),
+        "{:?}",
+        few.report
+    );
 }
 
 #[test]

@@ -22,7 +22,8 @@ pub(super) fn run(args: &SubsetArgs) -> Result<u8> {
         .check()?;
     check_new(std::slice::from_ref(&args.out), args.force)?;
     let pattern = |text: &String| {
-        let wrong = |error| Usage(format!("--files: expected a glob pattern such as 'day/*.jpg', found {text:?}: {error}"));
+        let wrong =
+            |error| Usage(format!("--files: expected a glob pattern such as 'day/*.jpg', found {text:?}: {error}"));
         Pattern::new(text).map_err(wrong)
     };
     let options = SubsetOptions {
