@@ -238,7 +238,7 @@ fn a_set_of_the_size_of_coco_is_divided_in_seconds() {
 fn rare_classes_of_a_large_set_have_the_nearest_number_of_objects() {
     // 3000 images with an object of class 0; class c is on each image whose number is a multiple of 10 c^2.
     let load = |image: usize| {
-        let has = |class: &usize| *class == 0 || image % (10 * class * class) == 0;
+        let has = |class: &usize| *class == 0 || image.is_multiple_of(10 * class * class);
         let mut load: Vec<(usize, i64)> = (0..15).filter(has).map(|class| (class, 1)).collect();
         load.push((15, 1));
         load
