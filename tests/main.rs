@@ -22,6 +22,7 @@ mod records;
 mod report;
 mod resume;
 mod round_trip;
+mod sets;
 mod show;
 mod side_channels;
 mod summary;

@@ -10,6 +10,7 @@ use crate::{
     meaning::{self, ImageFields},
     raw::{ListSeed, Raw},
     source,
+    whole::OtherMembers,
 };
 
 /// Number of bad records of a file that are described; the others are only counted. A file of bad records alone would
@@ -26,6 +27,8 @@ pub struct CocoFile {
     pub bad: BadRecords,
     /// Places of the records of `dataset`, in its order.
     places: [Vec<Spot>; 3],
+    /// What the records of `dataset` have no fields for, if it was asked for.
+    pub(crate) others: Option<OtherMembers>,
 }
 
 /// Index and line of a record in a file.
@@ -88,6 +91,8 @@ fn slot(list: List) -> Option<usize> {
 enum Needed {
     /// `images`, `annotations` and `categories`.
     All,
+    /// `images`, `annotations` and `categories`, and all that the file contains beside the fields of their records.
+    Whole,
     /// The ids and names of `images`. The other lists may be absent.
     Names,
 }
@@ -101,6 +106,16 @@ impl CocoFile {
     /// - [`CocoError::MissingSection`] if `images`, `annotations` or `categories` is absent.
     pub fn read(path: &Path) -> Result<Self, CocoError> {
         parse(source::open(path)?, path, Needed::All)
+    }
+
+    /// Reads a COCO annotation file with all that it contains: [`CocoFile::into_whole`] then gives the members of the
+    /// records that no command of training needs, such as `segmentation`, too. They take about as much memory as their
+    /// text.
+    ///
+    /// # Errors
+    /// The errors of [`CocoFile::read`].
+    pub fn read_whole(path: &Path) -> Result<Self, CocoError> {
+        parse(source::open(path)?, path, Needed::Whole)
     }
 
     /// Reads the ids and file names of the images of a COCO annotation file. The lists `annotations` and `categories`
@@ -151,10 +166,21 @@ impl CocoFile {
         findings
     }
 
-    fn take<T>(&mut self, place: Place, column: u64, ids: [Option<i64>; 2], read: Result<T, String>) -> Option<T> {
+    fn take<T>(
+        &mut self,
+        raw: Raw,
+        place: Place,
+        column: u64,
+        meaning: impl FnOnce(Raw) -> Result<T, String>,
+    ) -> Option<T> {
+        let ids = meaning::ids(&raw);
+        let (raw, others) = raw.without_others();
         let slot = slot(place.list).expect("a list of an annotation file");
-        match read {
+        match meaning(raw) {
             Ok(record) => {
+                if let Some(kept) = &mut self.others {
+                    kept.records[slot].push(others.compact());
+                }
                 self.places[slot].push(Spot { index: place.index, line: place.line });
                 Some(record)
             }
@@ -167,21 +193,26 @@ impl CocoFile {
         }
     }
 
+    /// Empties a list, because the file has another one under the same key.
+    fn forget(&mut self, slot: usize) {
+        self.places[slot].clear();
+        if let Some(kept) = &mut self.others {
+            kept.records[slot].clear();
+        }
+    }
+
     fn add_image(&mut self, raw: Raw, place: Place, column: u64, fields: ImageFields) {
-        let ids = meaning::ids(&raw);
-        let image: Option<Image> = self.take(place, column, ids, meaning::image(raw, fields));
+        let image: Option<Image> = self.take(raw, place, column, |raw| meaning::image(raw, fields));
         self.dataset.images.extend(image);
     }
 
     fn add_annotation(&mut self, raw: Raw, place: Place, column: u64) {
-        let ids = meaning::ids(&raw);
-        let annotation: Option<Annotation> = self.take(place, column, ids, meaning::annotation(raw));
+        let annotation: Option<Annotation> = self.take(raw, place, column, meaning::annotation);
         self.dataset.annotations.extend(annotation);
     }
 
     fn add_category(&mut self, raw: Raw, place: Place, column: u64) {
-        let ids = meaning::ids(&raw);
-        let category: Option<Category> = self.take(place, column, ids, meaning::category(raw));
+        let category: Option<Category> = self.take(raw, place, column, meaning::category);
         self.dataset.categories.extend(category);
     }
 }
@@ -205,9 +236,11 @@ pub(crate) fn bad_record(first: &BadRecord, count: usize, path: &Path) -> CocoEr
 fn parse<'a>(source: Box<dyn Read + 'a>, path: &Path, needed: Needed) -> Result<CocoFile, CocoError> {
     let Sections { file, present } = json::parse(source, path, |progress| SectionsSeed { progress, needed })?;
     for (section, present) in [List::Images, List::Annotations, List::Categories].into_iter().zip(present) {
-        if !present && (needed == Needed::All || section == List::Images) {
+        if !present && (needed != Needed::Names || section == List::Images) {
             let expected = match needed {
-                Needed::All => "a COCO annotation file must contain the lists `images`, `annotations` and `categories`",
+                Needed::All | Needed::Whole => {
+                    "a COCO annotation file must contain the lists `images`, `annotations` and `categories`"
+                }
                 Needed::Names => "a COCO file with image ids must contain the list `images`",
             };
             return Err(CocoError::MissingSection { path: path.to_owned(), section: section.key(), expected });
@@ -245,34 +278,38 @@ impl<'de> Visitor<'de> for SectionsSeed {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sections, A::Error> {
-        let mut file = CocoFile::default();
+        let keep = self.needed == Needed::Whole;
+        let mut file = CocoFile { others: keep.then(OtherMembers::default), ..CocoFile::default() };
         let mut present = [false; 3];
         let progress = &*self.progress;
         while let Some(key) = map.next_key::<String>()? {
-            let all = self.needed == Needed::All;
+            let all = self.needed != Needed::Names;
             match key.as_str() {
                 "images" => {
                     let fields = if all { ImageFields::All } else { ImageFields::Names };
                     file.dataset.images.clear();
-                    file.places[0].clear();
+                    file.forget(0);
                     let take = |raw, place, column| file.add_image(raw, place, column, fields);
-                    present[0] = map.next_value_seed(ListSeed { list: List::Images, progress, take })?;
+                    present[0] = map.next_value_seed(ListSeed { list: List::Images, progress, keep, take })?;
                 }
                 "annotations" if all => {
                     file.dataset.annotations.clear();
-                    file.places[1].clear();
+                    file.forget(1);
                     let take = |raw, place, column| file.add_annotation(raw, place, column);
-                    present[1] = map.next_value_seed(ListSeed { list: List::Annotations, progress, take })?;
+                    present[1] = map.next_value_seed(ListSeed { list: List::Annotations, progress, keep, take })?;
                 }
                 "categories" if all => {
                     file.dataset.categories.clear();
-                    file.places[2].clear();
+                    file.forget(2);
                     let take = |raw, place, column| file.add_category(raw, place, column);
-                    present[2] = map.next_value_seed(ListSeed { list: List::Categories, progress, take })?;
+                    present[2] = map.next_value_seed(ListSeed { list: List::Categories, progress, keep, take })?;
                 }
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+                other => match &mut file.others {
+                    Some(kept) => kept.file.read(other, &mut map)?,
+                    None => {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                },
             }
         }
         Ok(Sections { file, present })

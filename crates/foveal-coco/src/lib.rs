@@ -9,7 +9,8 @@
 //! flags of several types, gzip, UTF-16, a byte order mark, Python's `NaN`). A record is read as the text goes by, and
 //! one that has no meaning does not prevent the use of the others: [`CocoFile`] lists it as a [`BadRecord`] with its
 //! place. Defects of records that can be read, which a training run can skip, are its findings. [`Classes`] decides
-//! which categories are classes.
+//! which categories are classes. [`CocoFile::read_whole`] also keeps what the records have no fields for, for commands
+//! that write files again ([`WholeDataset`]).
 
 mod classes;
 mod coco_file;
@@ -19,12 +20,14 @@ mod finding;
 mod json;
 mod label_map;
 mod meaning;
+mod members;
 mod names;
 mod raw;
 mod record;
 mod results;
 mod scalar;
 mod source;
+mod whole;
 mod xywh;
 
 pub use classes::{Classes, DroppedCategory};
@@ -35,7 +38,9 @@ pub use finding::Finding;
 pub use json::{List, Place};
 pub use label_map::{CategoryInfo, LabelMap};
 pub use meaning::BadRecord;
+pub use members::Members;
 pub use names::coco_names;
 pub use record::{Annotation, Category, CocoDetection, Image};
 pub use results::{read_results, results_from_bytes, write_results};
+pub use whole::{Whole, WholeDataset};
 pub use xywh::{bbox_to_xywh, xywh_to_bbox};

@@ -6,10 +6,14 @@ use std::fmt;
 
 use serde::{
     Deserialize,
-    de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{
+        DeserializeSeed, Deserializer, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+        value::StrDeserializer,
+    },
 };
 
 use crate::{
+    Members,
     json::{List, Place, Progress},
     scalar::{Numbers, Scalar},
 };
@@ -29,6 +33,8 @@ pub(crate) struct RawRecord {
     pub(crate) name: Scalar,
     pub(crate) supercategory: Scalar,
     pub(crate) score: Scalar,
+    /// All other members, if they are kept.
+    pub(crate) others: Members,
 }
 
 /// A record, or the value that was found instead of an object.
@@ -38,8 +44,19 @@ pub(crate) enum Raw {
     Other(Scalar),
 }
 
-/// The keys of [`RawRecord`]; all others, such as `segmentation`, are skipped unread.
-#[derive(Deserialize)]
+impl Raw {
+    /// Takes the members off that the record has no fields for.
+    pub(crate) fn without_others(mut self) -> (Self, Members) {
+        let others = match &mut self {
+            Raw::Record(record) => std::mem::take(&mut record.others),
+            Raw::Other(_) => Members::default(),
+        };
+        (self, others)
+    }
+}
+
+/// The keys of [`RawRecord`]; all others, such as `segmentation`, are skipped unread unless they are kept.
+#[derive(Deserialize, Clone, Copy, PartialEq)]
 #[serde(field_identifier, rename_all = "snake_case")]
 enum Field {
     Id,
@@ -58,13 +75,48 @@ enum Field {
     Unused,
 }
 
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(RawVisitor)
+impl Field {
+    /// The keys of the records of a list. In other lists they are keys without a meaning.
+    fn of(list: List) -> &'static [Field] {
+        match list {
+            List::Images => &[Field::Id, Field::FileName, Field::Width, Field::Height],
+            List::Annotations => {
+                &[Field::Id, Field::ImageId, Field::CategoryId, Field::Bbox, Field::Area, Field::Iscrowd]
+            }
+            List::Categories => &[Field::Id, Field::Name, Field::Supercategory],
+            List::Detections => &[Field::ImageId, Field::CategoryId, Field::Bbox, Field::Score],
+        }
     }
 }
 
-struct RawVisitor;
+/// Reads a record. With a list, the members that the records of this list have no fields for are kept.
+struct RawVisitor {
+    keep: Option<List>,
+}
+
+impl RawVisitor {
+    /// The next key that is a field. Other members before it are added to `others` if they are kept.
+    fn next_field<'de, A: MapAccess<'de>>(&self, map: &mut A, others: &mut Members) -> Result<Option<Field>, A::Error> {
+        let Some(list) = self.keep else { return map.next_key() };
+        while let Some(key) = map.next_key::<String>()? {
+            let name: StrDeserializer<'_, A::Error> = key.as_str().into_deserializer();
+            let field = Field::deserialize(name)?;
+            if Field::of(list).contains(&field) {
+                return Ok(Some(field));
+            }
+            others.read(&key, map)?;
+        }
+        Ok(None)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
 
 impl<'de> Visitor<'de> for RawVisitor {
     type Value = Raw;
@@ -75,7 +127,7 @@ impl<'de> Visitor<'de> for RawVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
         let mut record = Box::<RawRecord>::default();
-        while let Some(field) = map.next_key::<Field>()? {
+        while let Some(field) = self.next_field(&mut map, &mut record.others)? {
             let slot = match field {
                 Field::Id => &mut record.id,
                 Field::FileName => &mut record.file_name,
@@ -137,6 +189,8 @@ impl<'de> Visitor<'de> for RawVisitor {
 pub(crate) struct ListSeed<'a, F> {
     pub(crate) list: List,
     pub(crate) progress: &'a Progress,
+    /// Whether members that have no fields are kept.
+    pub(crate) keep: bool,
     pub(crate) take: F,
 }
 
@@ -167,8 +221,9 @@ impl<'de, F: FnMut(Raw, Place, u64)> Visitor<'de> for ListSeed<'_, F> {
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<bool, A::Error> {
         let mut index = 0;
+        let keep = self.keep.then_some(self.list);
         // The parser has read the first byte of an element when it is asked for, so that the line is that of its start.
-        while let Some((raw, line)) = seq.next_element_seed(Element(self.progress))? {
+        while let Some((raw, line)) = seq.next_element_seed(Element { progress: self.progress, keep })? {
             let line = u32::try_from(line).unwrap_or(u32::MAX);
             (self.take)(raw, Place { list: self.list, index, line }, self.progress.column());
             index = index.checked_add(1).ok_or_else(|| A::Error::custom("a list has more than 4294967295 records"))?;
@@ -178,13 +233,16 @@ impl<'de, F: FnMut(Raw, Place, u64)> Visitor<'de> for ListSeed<'_, F> {
 }
 
 /// One record and the line of its start.
-struct Element<'a>(&'a Progress);
+struct Element<'a> {
+    progress: &'a Progress,
+    keep: Option<List>,
+}
 
 impl<'de> DeserializeSeed<'de> for Element<'_> {
     type Value = (Raw, u64);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(Raw, u64), D::Error> {
-        let line = self.0.line();
-        Ok((Raw::deserialize(deserializer)?, line))
+        let line = self.progress.line();
+        Ok((RawVisitor { keep: self.keep }.deserialize(deserializer)?, line))
     }
 }

@@ -43,7 +43,7 @@ impl<'de> DeserializeSeed<'de> for ResultsSeed {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Results, D::Error> {
         let mut results = Results::default();
         let take = |raw, place, column| results.add(raw, place, column);
-        ListSeed { list: List::Detections, progress: &self.0, take }.deserialize(deserializer)?;
+        ListSeed { list: List::Detections, progress: &self.0, keep: false, take }.deserialize(deserializer)?;
         Ok(results)
     }
 }

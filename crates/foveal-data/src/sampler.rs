@@ -16,8 +16,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::random::Stream;
-use crate::{DataConfig, Dataset};
+use crate::{DataConfig, Dataset, Stream};
 
 /// Keys that separate the random streams of shuffling and rounding from those of the samples.
 const SHUFFLE: u64 = 11;

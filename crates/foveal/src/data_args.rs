@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::args::SplitArg;
+use crate::sets_args::SetsCommand;
 
 /// Subcommands of `foveal data`.
 #[derive(Subcommand, Debug)]
@@ -24,6 +25,8 @@ pub(crate) enum DataCommand {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    #[command(flatten)]
+    Sets(SetsCommand),
 }
 
 /// Arguments of `foveal data check` and `foveal data stats`.

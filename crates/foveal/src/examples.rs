@@ -19,7 +19,7 @@ const fn examples(command: &'static str, first: [&'static str; 2], second: [&'st
 }
 
 /// The examples of all commands and subcommands, and of the program itself.
-const ALL: [Examples; 31] = [
+const ALL: [Examples; 36] = [
     examples(
         "init",
         ["foveal init --train train.json --images images", "Hold out a fifth of the images, and write mine.toml"],
@@ -155,6 +155,49 @@ const ALL: [Examples; 31] = [
         "data shapes",
         ["foveal data shapes --out shapes", "Write the generated data set as a COCO folder"],
         ["foveal data shapes --out shapes --set data.shapes.count=100", "Write one with 100 images"],
+    ),
+    examples(
+        "data split",
+        ["foveal data split all.json --out parts", "Write parts/train.json and parts/val.json with 80 and 20 percent"],
+        [
+            "foveal data split all.json --parts train=0.7,val=0.15,test=0.15 --group '^(.*)_[0-9]+' --out parts",
+            "Write three parts, and keep the frames of a video together",
+        ],
+    ),
+    examples(
+        "data merge",
+        ["foveal data merge a.json b.json --images a,b --out all.json", "Join two data sets with folders of their own"],
+        [
+            "foveal data merge cats.json dogs.json --same-image both-objects --out pets.json",
+            "Join two sets of annotations of the same images",
+        ],
+    ),
+    examples(
+        "data subset",
+        [
+            "foveal data subset all.json --classes cat,dog --with-objects --out pets.json",
+            "Select two classes and the images that have them",
+        ],
+        ["foveal data subset all.json --count 500 --seed 1 --out small.json", "Select 500 random images"],
+    ),
+    examples(
+        "data remap",
+        [
+            "foveal data remap all.json --join car,van=vehicle --drop boat --out vehicles.json",
+            "Make one class of two, and drop another one",
+        ],
+        ["foveal data remap all.json --map names.csv --out renamed.json", "Rename the classes that a table lists"],
+    ),
+    examples(
+        "data tile",
+        [
+            "foveal data tile all.json --images images --size 640 --out tiles",
+            "Cut the images to tiles of 640 pixels that overlap by a fifth",
+        ],
+        [
+            "foveal data tile all.json --images images --size 1024 --empty 0.1 --format png --out tiles",
+            "Keep a tenth of the tiles without objects, and write PNG files",
+        ],
     ),
     examples(
         "anchors coverage",

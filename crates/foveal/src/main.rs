@@ -24,6 +24,7 @@ mod precision;
 mod progress;
 mod report;
 mod resamples;
+mod sets_args;
 
 use std::process::ExitCode;
 

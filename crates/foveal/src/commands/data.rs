@@ -1,6 +1,12 @@
 //! `foveal data`: checks, describes, shows, converts and generates data sets.
 
+mod merge;
+mod remap;
+mod sets;
 mod show;
+mod split;
+mod subset;
+mod tile;
 
 use std::path::Path;
 
@@ -39,6 +45,7 @@ pub(super) fn run(command: DataCommand, common: &Common) -> Result<u8> {
             voc(&voc_dir, &out, &VocOptions { split: Some(split), classes, difficult, on_error })
         }
         DataCommand::Shapes { out } => shapes(&out, common),
+        DataCommand::Sets(command) => sets::run(command, common),
     }
 }
 
