@@ -8,12 +8,30 @@ use crate::{FormatError, OnError};
 /// Number of defects that an error lists.
 const LISTED: usize = 20;
 
+/// Where an object is in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A line, from 1.
+    Line(u64),
+    /// An entry of a list of a JSON file, from 0.
+    Entry(&'static str, usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Entry(list, index) => write!(f, "{list}[{index}]"),
+        }
+    }
+}
+
 /// A file or an object that cannot be converted.
 #[derive(Debug)]
 pub(crate) struct Defect {
     pub path: PathBuf,
-    /// Line of the object, from 1.
-    pub line: Option<u64>,
+    /// Where the object is in the file.
+    pub place: Option<Place>,
     /// What was expected and what was found.
     pub reason: String,
 }
@@ -21,20 +39,25 @@ pub(crate) struct Defect {
 impl Defect {
     /// The defect of a whole file.
     pub(crate) fn of(path: &Path, reason: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), line: None, reason: reason.into() }
+        Self { path: path.to_owned(), place: None, reason: reason.into() }
     }
 
     /// The defect of a line of a file.
     pub(crate) fn at(path: &Path, line: u64, reason: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), line: Some(line), reason: reason.into() }
+        Self::within(path, Place::Line(line), reason)
+    }
+
+    /// The defect of an object of a file.
+    pub(crate) fn within(path: &Path, place: Place, reason: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), place: Some(place), reason: reason.into() }
     }
 }
 
 impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.path.display())?;
-        if let Some(line) = self.line {
-            write!(f, ", line {line}")?;
+        if let Some(place) = self.place {
+            write!(f, ", {place}")?;
         }
         write!(f, ": {}", self.reason)
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use foveal_coco::{Annotation, Category, CocoDataset, Image};
 
-use crate::defect::{Defect, Defects};
+use crate::defect::{Defect, Defects, Place};
 use crate::notes::{Kind, Notes};
 use crate::{Converted, FormatError, OnError};
 
@@ -29,8 +29,7 @@ pub(crate) struct DraftObject {
     /// Left, top, right and bottom edge in pixels.
     pub corners: [f64; 4],
     pub crowd: bool,
-    /// Line of the object in its file, from 1.
-    pub line: u64,
+    pub place: Place,
 }
 
 /// The classes of a data set.
@@ -145,18 +144,18 @@ impl Draft {
             let name = &self.names[object.label as usize];
             let Some(category_id) = by_label[object.label as usize] else {
                 let reason = format!("found an object of class {name:?}, expected one of {known}");
-                self.defects.add(Defect::at(&image.from, object.line, reason));
+                self.defects.add(Defect::within(&image.from, object.place, reason));
                 continue;
             };
             let [x1, y1, x2, y2] = object.corners;
             let bbox = [x1, y1, x2 - x1, y2 - y1];
             if bbox[2] <= 0.0 || bbox[3] <= 0.0 {
                 let what = format!("{name:?} [{x1}, {y1}, {x2}, {y2}]");
-                self.notes.at(Kind::NoArea, &image.from, object.line, &what);
+                self.notes.at(Kind::NoArea, &image.from, object.place, &what);
                 continue;
             }
             if object.crowd {
-                self.notes.at(Kind::Crowd, &image.from, object.line, &format!("{name:?}"));
+                self.notes.at(Kind::Crowd, &image.from, object.place, &format!("{name:?}"));
             }
             dataset.annotations.push(Annotation {
                 id: dataset.annotations.len() as i64 + 1,

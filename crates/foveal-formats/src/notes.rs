@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::defect::Defect;
+use crate::defect::{Defect, Place};
 use crate::tally::Tally;
 
 /// The kinds of what a conversion leaves out or decides, in the order of their sentences.
@@ -102,9 +102,9 @@ impl Notes {
         self.tallies.entry(kind).or_default().add(instance);
     }
 
-    /// Counts an object or a file in a file, named by the line of its start.
-    pub(crate) fn at(&mut self, kind: Kind, path: &Path, line: u64, what: &str) {
-        self.add(kind, || format!("{}, line {line}: {what}", path.display()));
+    /// Counts an object of a file.
+    pub(crate) fn at(&mut self, kind: Kind, path: &Path, place: Place, what: &str) {
+        self.add(kind, || format!("{}, {place}: {what}", path.display()));
     }
 
     /// Counts a field of an object for which the other format has none.

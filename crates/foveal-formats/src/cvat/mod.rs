@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use foveal_base::text::read_data_text;
 use roxmltree::{Document, Node};
 
-use crate::defect::Defect;
+use crate::defect::{Defect, Place};
 use crate::draft::{ClassList, Draft, DraftImage, DraftObject};
 use crate::images::{Images, Way, size};
 use crate::lines::Lines;
@@ -148,18 +148,14 @@ impl Reader<'_> {
         };
         let mut objects = Vec::new();
         for child in node.children().filter(Node::is_element) {
-            let Some(label) = child.attribute("label").filter(|label| !label.is_empty()) else {
-                self.defect(child, format!("a <{}> has no `label`, expected a class", child.tag_name().name()));
-                continue;
-            };
-            objects.extend(self.object(child, label));
+            objects.extend(self.object(child, child.attribute("label").unwrap_or_default()));
         }
         self.draft.images.push(DraftImage { name, size, from: self.file.to_owned(), objects });
     }
 
     /// The object of a shape, unless the shape has no box or cannot be read.
     fn object(&mut self, node: Node<'_, '_>, label: &str) -> Option<DraftObject> {
-        let line = self.line(node);
+        let place = Place::Line(self.line(node));
         let shape = match Shape::read(node) {
             Ok(shape) => shape,
             Err(reason) => {
@@ -169,9 +165,13 @@ impl Reader<'_> {
         };
         let name = format!("<{}> {label:?}", node.tag_name().name());
         if let Some(kind) = shape.note() {
-            self.draft.notes.at(kind, self.file, line, &name);
+            self.draft.notes.at(kind, self.file, place, &name);
         }
         let corners = shape.corners()?;
+        if label.is_empty() {
+            self.defect(node, format!("a <{}> has no `label`, expected a class", node.tag_name().name()));
+            return None;
+        }
         if node.attribute("occluded") == Some("1") {
             self.draft.notes.field("occluded");
         }
@@ -181,6 +181,6 @@ impl Reader<'_> {
         for attribute in node.children().filter(|child| child.has_tag_name("attribute")) {
             self.draft.notes.field(attribute.attribute("name").unwrap_or("attribute"));
         }
-        Some(DraftObject { label: self.draft.label(label), corners, crowd: false, line })
+        Some(DraftObject { label: self.draft.label(label), corners, crowd: false, place })
     }
 }

@@ -7,7 +7,7 @@ use roxmltree::Node;
 
 use super::{CvatOptions, Reader};
 use crate::FormatError;
-use crate::defect::Defect;
+use crate::defect::{Defect, Place};
 use crate::draft::{DraftImage, DraftObject};
 use crate::images::{entries_below, is_image_name, size};
 use crate::notes::Kind;
@@ -64,13 +64,13 @@ pub(super) fn read(
         }
     }
     for (frame, objects) in objects {
-        let line = objects.first().map_or(1, |object| object.line);
+        let place = objects.first().map_or(Place::Line(1), |object| object.place);
         let reason = format!(
             "found no image of frame {frame} in {}, expected a name that ends in its number, such as \
              frame_{frame:06}.png",
             folder.display()
         );
-        reader.draft.defects.add(Defect::at(reader.file, line, reason));
+        reader.draft.defects.add(Defect::within(reader.file, place, reason));
     }
     Ok(())
 }
@@ -89,8 +89,8 @@ fn read_track(reader: &mut Reader<'_>, track: Node<'_, '_>, objects: &mut BTreeM
             continue;
         };
         if shape.attribute("outside") == Some("1") {
-            let line = reader.line(shape);
-            reader.draft.notes.at(Kind::Outside, reader.file, line, &format!("{label:?}"));
+            let place = Place::Line(reader.line(shape));
+            reader.draft.notes.at(Kind::Outside, reader.file, place, &format!("{label:?}"));
             continue;
         }
         if let Some(object) = reader.object(shape, label) {
