@@ -1,6 +1,6 @@
 //! The annotations of an export: images with their objects, and the names of the classes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use foveal_coco::Category;
@@ -143,11 +143,6 @@ impl Source {
             placed,
             notes: self.notes.sentences(),
         }
-    }
-
-    /// The names of images as they are in the file, each once.
-    pub(super) fn names(&self) -> HashSet<&str> {
-        self.pictures.iter().map(|picture| picture.name.as_str()).collect()
     }
 }
 

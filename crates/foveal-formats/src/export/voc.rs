@@ -71,8 +71,12 @@ pub(super) fn class_names(classes: &[String]) -> Result<Vec<String>, String> {
 
 /// The annotation file of an image.
 fn text(picture: &Picture, names: &[String]) -> Result<String, String> {
-    if picture.name.contains(['\n', '\r']) {
-        return Err(format!("the name {:?} has a line break, expected none, because the list has one name a line", picture.name));
+    let stem = tree::stem(&picture.name);
+    if stem.contains(['\n', '\r']) || stem.trim() != stem {
+        return Err(format!(
+            "the name {:?} has a line break or a space at its end, expected none, because the list has one name a line",
+            picture.name
+        ));
     }
     let name = picture.name.rsplit('/').next().unwrap_or_default();
     let name = escaped(name).map_err(|c| reason("the name", name, c))?;

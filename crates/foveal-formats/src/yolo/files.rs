@@ -83,8 +83,12 @@ impl Files {
                 continue;
             }
             let plain = name.strip_prefix("./").unwrap_or(&name);
-            let mut candidates = vec![parent.join(plain)];
-            candidates.extend(config.candidates(plain));
+            // Lists for Darknet, such as those of CVAT, have paths relative to the folder that contains `data`.
+            let mut candidates = Vec::new();
+            for name in [Some(plain), plain.strip_prefix("data/")].into_iter().flatten() {
+                candidates.push(parent.join(name));
+                candidates.extend(config.candidates(name));
+            }
             match candidates.iter().find(|path| path.is_file()) {
                 Some(image) => self.images.push((image.clone(), label_of(image))),
                 None => defects.add(Defect::at(
