@@ -110,7 +110,7 @@ fn cvat_for_images_of_a_project() {
         ]
     );
     notes(&converted, &["shapes that have no box", "polygons", "1 `occluded`, 2 `ringed`"]);
-    assert!(converted.notes[0].contains(": 2 (first: ") && converted.notes[0].contains("line 62: <polyline> \"cage\""));
+    assert!(converted.notes[0].contains(": 2 (first: ") && converted.notes[0].contains("line 61: <polyline> \"cage\""));
     let subset = CvatOptions { subset: Some("Test".to_owned()), ..CvatOptions::default() };
     let test = convert_cvat(&fixture("cvat/images.xml"), &subset).unwrap();
     assert_eq!(objects(&test.dataset), ["p0.jpg: parrot 0.00 0.00 10.00 10.00"]);
@@ -137,7 +137,7 @@ fn cvat_for_video_needs_the_frames() {
     notes(&converted, &["shapes that have no box", "outside their frame, left out: 1", "background: 2", "1 `occluded`"]);
     std::fs::remove_file(place.path("frames/frame_000010.png")).unwrap();
     let error = convert_cvat(&file, &options).unwrap_err().to_string();
-    assert!(error.contains("line 42") && error.contains("found no image of frame 10"), "{error}");
+    assert!(error.contains("line 47") && error.contains("found no image of frame 10"), "{error}");
 }
 
 #[test]
