@@ -4,6 +4,7 @@ mod analysis;
 mod bad_input;
 mod blackbox;
 mod configuration;
+mod convert;
 mod data;
 mod devices;
 mod exchange;

@@ -63,8 +63,8 @@ impl fmt::Display for Defect {
     }
 }
 
-/// The defects of a conversion. Only the first ones are kept; a large file of bad lines would else need more memory than
-/// the file itself.
+/// The defects of a conversion. Only the first ones are kept; a large file of bad lines would else need more memory
+/// than the file itself.
 #[derive(Debug, Default)]
 pub(crate) struct Defects {
     first: Vec<Defect>,

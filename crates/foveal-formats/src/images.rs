@@ -49,8 +49,8 @@ pub(crate) fn entries_below(folder: &Path, is_entry: impl Fn(&Path) -> bool) -> 
     Ok(found)
 }
 
-/// The name of a file in a folder, with `/` between its parts: `None` if the name is no relative path, or if it leaves the
-/// folder.
+/// The name of a file in a folder, with `/` between its parts: `None` if the name is no relative path, or if it leaves
+/// the folder.
 pub(crate) fn inside(name: &str) -> Option<String> {
     let drive = cfg!(windows) && name.as_bytes().get(1) == Some(&b':');
     if drive || name.starts_with(['/', '\\']) || name.contains('\0') {

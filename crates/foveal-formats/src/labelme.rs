@@ -48,9 +48,9 @@ struct File {
 /// Converts a folder of LabelMe annotations to COCO: all JSON files in it and in its subfolders.
 ///
 /// Rectangles become boxes between their corners; polygons, circles, masks and oriented rectangles become the upright
-/// boxes around them. Points and lines have no box and are left out. The image of a file is its `imagePath`, relative to
-/// the file or to [`LabelmeOptions::images`], else the image of the file's name. The size of an image comes from the JSON
-/// file, or from the image file if it has none; the embedded image (`imageData`) is not kept.
+/// boxes around them. Points and lines have no box and are left out. The image of a file is its `imagePath`, relative
+/// to the file or to [`LabelmeOptions::images`], else the image of the file's name. The size of an image comes from the
+/// JSON file, or from the image file if it has none; the embedded image (`imageData`) is not kept.
 ///
 /// # Errors
 /// - [`FormatError::Io`] for a folder that cannot be read

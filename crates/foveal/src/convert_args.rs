@@ -17,8 +17,8 @@ pub(crate) enum ConvertCommand {
     Labelme(LabelmeArgs),
     /// Convert a CSV file with one box in each row
     ///
-    /// Without names of columns: path,x1,y1,x2,y2,class, where empty numbers are an image without objects. Names of columns
-    /// can be in any order, such as filename,width,height,class,xmin,ymin,xmax,ymax.
+    /// Without names of columns: path,x1,y1,x2,y2,class, where empty numbers are an image without objects. Names of
+    /// columns can be in any order, such as filename,width,height,class,xmin,ymin,xmax,ymax.
     Csv(CsvArgs),
     /// Convert a CSV file with the boxes of Open Images
     Openimages(OpenImagesArgs),

@@ -36,7 +36,8 @@ enum Shape {
 }
 
 impl Extras {
-    /// Reads the fields of a file. `None` for a file in another form, such as a gzipped one, whose boxes alone are read.
+    /// Reads the fields of a file. `None` for a file in another form, such as a gzipped one, whose boxes alone are
+    /// read.
     pub(super) fn of(path: &Path) -> Option<Self> {
         serde_json::from_str(&read_data_text(path).ok()?).ok()
     }

@@ -27,15 +27,15 @@ pub struct CocoOptions {
 /// Makes a plain COCO file of a COCO file that another program wrote.
 ///
 /// With [`CocoOptions::images`], the file names become those of the files in that folder: folders, percent-encoding,
-/// addresses and the prefixes of uploads (`c374a449-a.jpg`) are removed as far as the files say so. Missing sizes are read
-/// from the files. The category that stands for the project in exports of Roboflow (supercategory `none`, without
+/// addresses and the prefixes of uploads (`c374a449-a.jpg`) are removed as far as the files say so. Missing sizes are
+/// read from the files. The category that stands for the project in exports of Roboflow (supercategory `none`, without
 /// objects, the supercategory of others) is left out. Ids are kept, except those of annotations that are used twice.
 ///
 /// # Errors
 /// - [`FormatError::Coco`] if the file cannot be read or is no COCO annotation file
 /// - [`FormatError::Convert`] for a file without images or categories, or with two categories of one id or one name
-/// - [`FormatError::Convert`] with all defects if [`CocoOptions::on_error`] is `Fail` and there are records that cannot be
-///   read, images that are missing, or annotations of unknown images or categories
+/// - [`FormatError::Convert`] with all defects if [`CocoOptions::on_error`] is `Fail` and there are records that cannot
+///   be read, images that are missing, or annotations of unknown images or categories
 pub fn convert_coco(file: &Path, options: &CocoOptions) -> Result<Converted, FormatError> {
     let mut read = Loaded::read(file)?;
     if let Some(folder) = &options.images {
@@ -68,7 +68,8 @@ impl Loaded {
     /// Reads a COCO file.
     ///
     /// # Errors
-    /// [`FormatError::Coco`] if the file cannot be read, [`FormatError::Convert`] if two categories share an id or a name.
+    /// [`FormatError::Coco`] if the file cannot be read, [`FormatError::Convert`] if two categories share an id or a
+    /// name.
     pub(crate) fn read(path: &Path) -> Result<Self, FormatError> {
         let file = CocoFile::read(path)?;
         let mut loaded = Self { dataset: CocoDataset::default(), notes: Notes::default(), defects: Defects::default() };

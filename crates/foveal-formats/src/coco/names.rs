@@ -1,5 +1,5 @@
-//! File names of images as labelling programs write them: with folders, percent-encoding, addresses, and the prefixes of
-//! uploads.
+//! File names of images as labelling programs write them: with folders, percent-encoding, addresses, and the prefixes
+//! of uploads.
 
 use std::path::Path;
 

@@ -36,7 +36,10 @@ pub fn export_csv(file: &Path, out: &Path, names: bool, options: &ExportOptions)
             writer.write_record(&row).map_err(failed)?;
         }
     }
-    let bytes = writer.into_inner().map_err(|error| failed(error.into_error().into()))?;
+    let bytes = writer.into_inner().map_err(|error| {
+        let reason = format!("cannot be written: {}", error.error());
+        FormatError::convert(out, reason)
+    })?;
     tree::write(out, &bytes)?;
     Ok(source.exported(0))
 }

@@ -9,8 +9,8 @@ use super::{ExportOptions, Exported, tree};
 use crate::FormatError;
 use crate::defect::Defect;
 
-/// Exports COCO annotations to an XML file of CVAT ("CVAT for images 1.1"), which CVAT can upload to a task with the same
-/// images. Crowd regions are left out.
+/// Exports COCO annotations to an XML file of CVAT ("CVAT for images 1.1"), which CVAT can upload to a task with the
+/// same images. Crowd regions are left out.
 ///
 /// # Errors
 /// - the errors of reading the annotations

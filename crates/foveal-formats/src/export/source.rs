@@ -106,8 +106,8 @@ impl Source {
         Ok(Self { pictures, classes, notes, defects })
     }
 
-    /// Removes the images whose files would have the same name, apart from what `key` makes equal; all but the first are
-    /// defects.
+    /// Removes the images whose files would have the same name, apart from what `key` makes equal; all but the first
+    /// are defects.
     pub(super) fn once(&mut self, file: &Path, key: impl Fn(&str) -> String) {
         let mut seen: HashMap<String, String> = HashMap::new();
         let defects = &mut self.defects;

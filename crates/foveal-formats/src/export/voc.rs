@@ -10,12 +10,12 @@ use crate::defect::Defect;
 use crate::images::inside;
 use crate::notes::Kind;
 
-/// Exports COCO annotations to a Pascal VOC folder: `Annotations/NAME.xml`, `ImageSets/Main/SPLIT.txt`, and the images in
-/// `JPEGImages` if [`ExportOptions::images`] gives their folder.
+/// Exports COCO annotations to a Pascal VOC folder: `Annotations/NAME.xml`, `ImageSets/Main/SPLIT.txt`, and the images
+/// in `JPEGImages` if [`ExportOptions::images`] gives their folder.
 ///
 /// `xmin`, `ymin`, `xmax` and `ymax` are the edges of the box in pixels from the left and upper edge of the image, with
-/// decimals where the edge is not at a whole number; [`convert_voc`](crate::convert_voc) reads them so. Crowd regions are
-/// marked difficult.
+/// decimals where the edge is not at a whole number; [`convert_voc`](crate::convert_voc) reads them so. Crowd regions
+/// are marked difficult.
 ///
 /// # Errors
 /// - the errors of reading the annotations

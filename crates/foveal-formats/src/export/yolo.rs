@@ -17,9 +17,9 @@ const SPLITS: [&str; 3] = ["train", "val", "test"];
 /// Exports COCO annotations to a YOLO data set: `labels/SPLIT/NAME.txt`, data.yaml, and the images in `images/SPLIT` if
 /// [`ExportOptions::images`] gives their folder.
 ///
-/// A label is `class cx cy w h` with eight decimals, as fractions of the image. Boxes are clipped to their image, because
-/// programs refuse fractions outside the range from 0 to 1. Crowd regions are left out. Other splits can be written into
-/// the same folder if their classes are the same.
+/// A label is `class cx cy w h` with eight decimals, as fractions of the image. Boxes are clipped to their image,
+/// because programs refuse fractions outside the range from 0 to 1. Crowd regions are left out. Other splits can be
+/// written into the same folder if their classes are the same.
 ///
 /// # Errors
 /// - the errors of reading the annotations
@@ -108,4 +108,10 @@ fn config_text(path: &Path, split: &str, classes: &[String]) -> Result<String, F
     let names: Vec<String> =
         classes.iter().enumerate().map(|(class, name)| format!("  {class}: {}\n", quoted(name))).collect();
     Ok(format!("{}\nnc: {}\nnames:\n{}", splits.concat(), classes.len(), names.concat()))
+}
+
+/// A key of data.yaml, without quotes if it is a plain name.
+fn key(name: &str) -> String {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if plain { name.to_owned() } else { quoted(name) }
 }

@@ -19,8 +19,8 @@ const EXPECTED: &str = "a CSV file with one box in each row";
 /// Options of [`convert_csv`].
 #[derive(Clone, Debug, Default)]
 pub struct CsvOptions {
-    /// The folder of the images. `None` is the folder of the CSV file, in which images are only looked up if the file has
-    /// no columns for their sizes.
+    /// The folder of the images. `None` is the folder of the CSV file, in which images are only looked up if the file
+    /// has no columns for their sizes.
     pub images: Option<PathBuf>,
     /// Names of the categories, which get the ids 1, 2, ... in this order. `None` takes all names that occur, sorted.
     pub classes: Option<Vec<String>>,
@@ -31,13 +31,13 @@ pub struct CsvOptions {
 /// Converts a CSV file with one box in each row to COCO.
 ///
 /// Without names of columns, a row is `path,x1,y1,x2,y2,class` in pixels, as torchvision's and keras-retinanet's tools
-/// have it; a row with empty numbers is an image without objects. Names of columns in the first row can be in any order,
-/// such as TensorFlow's `filename,width,height,class,xmin,ymin,xmax,ymax`. Fields can be quoted, so that names can contain
-/// commas and quotes. Names of classes are taken as they are, with the spaces around them.
+/// have it; a row with empty numbers is an image without objects. Names of columns in the first row can be in any
+/// order, such as TensorFlow's `filename,width,height,class,xmin,ymin,xmax,ymax`. Fields can be quoted, so that names
+/// can contain commas and quotes. Names of classes are taken as they are, with the spaces around them.
 ///
 /// # Errors
-/// - [`FormatError::Io`] or [`FormatError::Convert`] for a file that cannot be read, has other columns or a quote that is
-///   not closed, for coordinates that are fractions, and for a file without images
+/// - [`FormatError::Io`] or [`FormatError::Convert`] for a file that cannot be read, has other columns or a quote that
+///   is not closed, for coordinates that are fractions, and for a file without images
 /// - [`FormatError::Convert`] with all defects if [`CsvOptions::on_error`] is `Fail` and there are rows that cannot be
 ///   read, images that are missing, or classes that are not in [`CsvOptions::classes`]
 pub fn convert_csv(file: &Path, options: &CsvOptions) -> Result<Converted, FormatError> {

@@ -25,8 +25,8 @@ const SLACK: f64 = 1e-3;
 pub struct OpenImagesOptions {
     /// The folder of the images, whose names are the image ids.
     pub images: PathBuf,
-    /// The file of class descriptions (`LabelName,DisplayName`). Without it, the names of the categories are labels such
-    /// as `/m/01g317`.
+    /// The file of class descriptions (`LabelName,DisplayName`). Without it, the names of the categories are labels
+    /// such as `/m/01g317`.
     pub class_descriptions: Option<PathBuf>,
     /// Names of the categories, which get the ids 1, 2, ... in this order. `None` takes all names that occur, sorted.
     pub classes: Option<Vec<String>>,
@@ -43,8 +43,8 @@ pub struct OpenImagesOptions {
 /// # Errors
 /// - [`FormatError::Io`] or [`FormatError::Convert`] for a file that cannot be read or has other columns, and for a
 ///   file without images
-/// - [`FormatError::Convert`] with all defects if [`OpenImagesOptions::on_error`] is `Fail` and there are rows that cannot
-///   be read, images that are missing, labels that have no description, or two labels with one name
+/// - [`FormatError::Convert`] with all defects if [`OpenImagesOptions::on_error`] is `Fail` and there are rows that
+///   cannot be read, images that are missing, labels that have no description, or two labels with one name
 pub fn convert_open_images(file: &Path, options: &OpenImagesOptions) -> Result<Converted, FormatError> {
     let descriptions = options.class_descriptions.as_deref().map(descriptions).transpose()?;
     let mut table = Table::open(file)?;
@@ -128,7 +128,7 @@ impl Reader<'_> {
         }
         let name = match &self.descriptions {
             None => label,
-            Some(names) => names.get(label).ok_or_else(|| {
+            Some(names) => names.get(label).map(String::as_str).ok_or_else(|| {
                 format!("found the label {label:?}, expected one that is in the file of class descriptions")
             })?,
         };

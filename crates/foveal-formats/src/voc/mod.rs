@@ -46,8 +46,8 @@ pub struct VocOptions {
 
 /// Converts a Pascal VOC folder (`Annotations/*.xml`, `ImageSets/Main/*.txt`, `JPEGImages/`) to COCO.
 ///
-/// The image of an annotation file is the one with the same name: `Annotations/7.xml` belongs to `JPEGImages/7.jpg`. The
-/// `<filename>` in the file counts only if there is no such image, or if several differ in their extensions.
+/// The image of an annotation file is the one with the same name: `Annotations/7.xml` belongs to `JPEGImages/7.jpg`.
+/// The `<filename>` in the file counts only if there is no such image, or if several differ in their extensions.
 ///
 /// Boxes become `[xmin, ymin, xmax - xmin, ymax - ymin]` in pixels. Boxes without area are left out. Objects that are
 /// marked difficult become what [`VocOptions::difficult`] says. COCO has no fields for `truncated`, `occluded`, `pose`
@@ -57,8 +57,8 @@ pub struct VocOptions {
 /// # Errors
 /// - [`FormatError::Io`] for a folder or list that cannot be read
 /// - [`FormatError::Convert`] for a folder without images or classes, and for an ambiguous name
-/// - [`FormatError::Convert`] with all defects if [`VocOptions::on_error`] is `fail` and there are files or objects that
-///   cannot be read, images that are missing, or classes that are not in [`VocOptions::classes`]
+/// - [`FormatError::Convert`] with all defects if [`VocOptions::on_error`] is `fail` and there are files or objects
+///   that cannot be read, images that are missing, or classes that are not in [`VocOptions::classes`]
 pub fn convert_voc(folder: &Path, options: &VocOptions) -> Result<Converted, FormatError> {
     let mut files = Files::new(folder);
     let mut notes = Notes::default();

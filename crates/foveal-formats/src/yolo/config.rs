@@ -46,11 +46,10 @@ impl Config {
         let keypoints = match root.get("kpt_shape") {
             None => None,
             Some(shape) => {
-                let numbers = match &shape.value {
+                let numbers: Option<Vec<usize>> = match &shape.value {
                     Value::List(items) => items.iter().map(|item| item.text()?.parse().ok()).collect(),
                     _ => None,
                 };
-                let numbers: Option<Vec<usize>> = numbers;
                 let product = numbers.filter(|numbers| numbers.len() == 2).and_then(|n| n[0].checked_mul(n[1]));
                 let reason = || at(shape.line, format!("`kpt_shape` is {}, expected two numbers", shape.found()));
                 Some(product.ok_or_else(reason)?)
@@ -81,10 +80,35 @@ impl Config {
             None | Some((_, Value::Null)) => Ok(None),
             Some((_, Value::Text(text))) => Ok(Some(vec![text.clone()])),
             Some((_, Value::List(items))) => {
-                items.iter().map(|item| item.text().map(str::to_owned).ok_or_else(|| wrong(item))).collect()
+                let texts = items.iter().map(|item| item.text().map(str::to_owned).ok_or_else(|| wrong(item)));
+                texts.collect::<Result<Vec<String>, FormatError>>().map(Some)
             }
             Some((node, Value::Map(_))) => Err(wrong(node)),
         }
+    }
+
+    /// The other splits of a file that an export wrote, whose values are `images/NAME`.
+    ///
+    /// # Errors
+    /// [`FormatError::Convert`] with the line of a key that an export does not write.
+    pub(crate) fn exported_splits(&self) -> Result<Vec<String>, FormatError> {
+        let Value::Map(entries) = &self.root.value else { return Ok(Vec::new()) };
+        let mut splits = Vec::new();
+        for (key, value) in entries {
+            match (key.text(), value.text()) {
+                (Some("names" | "nc"), _) => {}
+                (Some(key), Some(value)) if value == format!("images/{key}") => splits.push(key.to_owned()),
+                _ => {
+                    let reason = format!(
+                        "line {}: found the key {}, expected a file that to-yolo has written; write into another folder",
+                        key.line,
+                        key.found()
+                    );
+                    return Err(FormatError::convert(&self.path, reason));
+                }
+            }
+        }
+        Ok(splits)
     }
 
     /// The names of the splits that the file has.
@@ -93,8 +117,8 @@ impl Config {
         known.into_iter().filter(|key| self.root.get(key).is_some_and(|node| node.value != Value::Null)).collect()
     }
 
-    /// The paths that an entry of a split can mean, in the order in which they are tried: relative to the key `path`, to
-    /// the file, and without the `../` that Roboflow writes.
+    /// The paths that an entry of a split can mean, in the order in which they are tried: relative to the key `path`,
+    /// to the file, and without the `../` that Roboflow writes.
     pub(crate) fn candidates(&self, entry: &str) -> Vec<PathBuf> {
         let entry = entry.replace('\\', "/");
         let parent = match self.path.parent() {

@@ -43,13 +43,14 @@ pub struct YoloOptions {
 /// Converts a YOLO data set to COCO. `from` is data.yaml, or a folder that contains it, or a folder with the folders
 /// `images` and `labels`.
 ///
-/// The box of a label is `[(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]` in pixels; the size of the
-/// image comes from the header of its file, after its EXIF orientation is applied. Polygons and oriented boxes become the
-/// upright boxes around them. An image without a label file has no objects. The category of class `i` has the id `i + 1`.
+/// The box of a label is `[(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]` in pixels; the size of
+/// the image comes from the header of its file, after its EXIF orientation is applied. Polygons and oriented boxes
+/// become the upright boxes around them. An image without a label file has no objects. The category of class `i` has
+/// the id `i + 1`.
 ///
 /// # Errors
-/// - [`FormatError::Io`] or [`FormatError::Convert`] for a file or folder that cannot be read, data.yaml without names or
-///   without the split, or a data set without images
+/// - [`FormatError::Io`] or [`FormatError::Convert`] for a file or folder that cannot be read, data.yaml without names
+///   or without the split, or a data set without images
 /// - [`FormatError::Convert`] with all defects if [`YoloOptions::on_error`] is `Fail` and there are lines that are no
 ///   labels, images whose size cannot be read, or label files without an image
 pub fn convert_yolo(from: &Path, options: &YoloOptions) -> Result<Converted, FormatError> {
