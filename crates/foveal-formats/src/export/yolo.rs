@@ -85,7 +85,7 @@ fn line(object: &Object, (width, height): (u32, u32)) -> String {
 
 /// The text of data.yaml, with the splits that the existing file has.
 fn config_text(path: &Path, split: &str, classes: &[String]) -> Result<String, FormatError> {
-    let mut splits: Vec<(String, String)> = Vec::new();
+    let mut splits = Vec::new();
     if path.exists() {
         let config = Config::read(path)?;
         if config.names != classes {
@@ -96,15 +96,13 @@ fn config_text(path: &Path, split: &str, classes: &[String]) -> Result<String, F
             );
             return Err(FormatError::convert(path, reason));
         }
-        for known in SPLITS.iter().filter(|known| **known != split) {
-            if let Some([entry]) = config.split(known)?.as_deref() {
-                splits.push(((*known).to_owned(), entry.clone()));
-            }
-        }
+        splits = config.exported_splits()?;
+        splits.retain(|known| known != split);
     }
-    splits.push((split.to_owned(), format!("images/{split}")));
-    splits.sort_by_key(|(name, _)| SPLITS.iter().position(|known| known == name).unwrap_or(SPLITS.len()));
-    let splits: Vec<String> = splits.iter().map(|(name, entry)| format!("{name}: {}\n", quoted(entry))).collect();
+    splits.push(split.to_owned());
+    splits.sort_by_key(|name| SPLITS.iter().position(|known| known == name).unwrap_or(SPLITS.len()));
+    let splits: Vec<String> =
+        splits.iter().map(|name| format!("{}: {}\n", key(name), quoted(&format!("images/{name}")))).collect();
     let names: Vec<String> =
         classes.iter().enumerate().map(|(class, name)| format!("  {class}: {}\n", quoted(name))).collect();
     Ok(format!("{}\nnc: {}\nnames:\n{}", splits.concat(), classes.len(), names.concat()))
