@@ -13,6 +13,8 @@ use crate::yolo::yaml::quoted;
 
 /// Names of the splits in data.yaml, in the order in which they are written.
 const SPLITS: [&str; 3] = ["train", "val", "test"];
+/// Keys of data.yaml that are no splits.
+const KEYS: [&str; 3] = ["names", "nc", "path"];
 
 /// Exports COCO annotations to a YOLO data set: `labels/SPLIT/NAME.txt`, data.yaml, and the images in `images/SPLIT` if
 /// [`ExportOptions::images`] gives their folder.
@@ -28,7 +30,7 @@ const SPLITS: [&str; 3] = ["train", "val", "test"];
 ///   size, names that leave the folder, or two images with the same label file
 /// - [`FormatError::Io`] or [`FormatError::Write`] if a file cannot be written
 pub fn export_yolo(file: &Path, out: &Path, split: &str, options: &ExportOptions) -> Result<Exported, FormatError> {
-    if inside(split).as_deref() != Some(split) || split.contains('/') {
+    if inside(split).as_deref() != Some(split) || split.contains('/') || KEYS.contains(&split) {
         return Err(FormatError::convert(file, format!("the split is {split:?}, expected a name such as train")));
     }
     let mut source = Source::read(file, options, false)?;
