@@ -41,8 +41,11 @@ fn conversions_there_and_back() {
     to("to-voc", "voc");
     to("to-cvat", "a.xml");
     to("to-csv", "a.csv");
-    for arguments in [&["yolo", "yolo"][..], &["voc", "voc"], &["cvat", "a.xml"], &["csv", "a.csv", "--images", "photos"]] {
-        let run = place.run(&[&["data", "convert"], arguments, &["--out", "back.json", "--json", "-"]].concat()).succeeds();
+    for arguments in
+        [&["yolo", "yolo"][..], &["voc", "voc"], &["cvat", "a.xml"], &["csv", "a.csv", "--images", "photos"]]
+    {
+        let run =
+            place.run(&[&["data", "convert"], arguments, &["--out", "back.json", "--json", "-"]].concat()).succeeds();
         let crowds = i32::from(arguments[0] == "voc");
         let summary = run.json();
         assert_eq!((&summary["images"], &summary["objects"]), (&json!(2), &json!(3 + crowds)), "{summary}");
@@ -53,7 +56,8 @@ fn conversions_there_and_back() {
         let back = place.json("back.json");
         let objects: Vec<_> = back["annotations"].as_array().unwrap().iter().map(|a| &a["bbox"]).collect();
         assert!(objects.contains(&&json!([1.5, 2.25, 30.0, 20.0])), "{arguments:?}: {objects:?}");
-        let names: Vec<_> = back["categories"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+        let names: Vec<_> =
+            back["categories"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["a \"b\", c", "青"], "{arguments:?}");
     }
     place.run(&["data", "convert", "to-yolo", "set.json", "--out", "yolo"]).fails(1, &["labels/train", "not empty"]);

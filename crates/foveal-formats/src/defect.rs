@@ -95,10 +95,8 @@ impl Defects {
         }
         let what = if count == 1 { "file or object" } else { "files or objects" };
         let them = if count == 1 { "it" } else { "them" };
-        let reason = format!(
-            "{count} {what} cannot be converted:{}\npass --on-error skip to leave {them} out",
-            lines.concat()
-        );
+        let reason =
+            format!("{count} {what} cannot be converted:{}\npass --on-error skip to leave {them} out", lines.concat());
         Err(FormatError::convert(from, reason))
     }
 }

@@ -187,7 +187,12 @@ impl Reader<'_> {
             };
             self.draft.notes.fields(key, usize::from(set));
         }
-        let object = DraftObject { label: self.draft.label(&label), corners, crowd: false, place: Place::Entry("shapes", index) };
+        let object = DraftObject {
+            label: self.draft.label(&label),
+            corners,
+            crowd: false,
+            place: Place::Entry("shapes", index),
+        };
         Ok(Some(object))
     }
 

@@ -156,12 +156,24 @@ fn names_and_records_that_cannot_be_written_are_named() {
     };
     // The damage, the formats that cannot write it (YOLO, VOC, CVAT, CSV), and words of the error.
     let cases: [(fn(&mut Value), [bool; 4], &[&str]); 6] = [
-        (|c| c["images"][1]["file_name"] = "../b.png".into(), [true; 4], &["image 8", "\"../b.png\"", "stays in a folder"]),
+        (
+            |c| c["images"][1]["file_name"] = "../b.png".into(),
+            [true; 4],
+            &["image 8", "\"../b.png\"", "stays in a folder"],
+        ),
         (|c| c["images"][1]["file_name"] = "/b.png".into(), [true; 4], &["image 8", "\"/b.png\""]),
         (|c| c["images"][1]["width"] = 0.into(), [true; 4], &["image 8", "no width and height", "--images"]),
-        (|c| c["images"][1]["file_name"] = "cam/a.jpg".into(), [true, true, false, false], &["image 8", "same annotation file"]),
+        (
+            |c| c["images"][1]["file_name"] = "cam/a.jpg".into(),
+            [true, true, false, false],
+            &["image 8", "same annotation file"],
+        ),
         (|c| c["annotations"][0]["category_id"] = 9.into(), [true; 4], &["coco.json, line 1", "category 9"]),
-        (|c| c["images"][1]["file_name"] = "b\u{1}.png".into(), [false, true, true, false], &["image 8", "XML does not allow"]),
+        (
+            |c| c["images"][1]["file_name"] = "b\u{1}.png".into(),
+            [false, true, true, false],
+            &["image 8", "XML does not allow"],
+        ),
     ];
     for (edit, refused, words) in cases {
         for (result, refused) in export(edit, OnError::Fail).into_iter().zip(refused) {

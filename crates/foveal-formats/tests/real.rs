@@ -76,7 +76,10 @@ fn yolo_of_roboflow() {
             "two.png: label a 15.00 7.50 10.00 5.00",
         ]
     );
-    notes(&converted, &["without a label file, converted as images without objects: 1 (first: three.png)", "background: 1"]);
+    notes(
+        &converted,
+        &["without a label file, converted as images without objects: 1 (first: three.png)", "background: 1"],
+    );
     assert!(converted.images.unwrap().ends_with("train/images"));
     let split = YoloOptions { split: Some("val".to_owned()), ..YoloOptions::default() };
     let error = convert_yolo(&place.path("yolo"), &split).unwrap_err().to_string();
@@ -134,7 +137,10 @@ fn cvat_for_video_needs_the_frames() {
     assert_eq!(objects(&converted.dataset), ["frame_000010.png: tall man 3.00 4.00 7.00 11.00"]);
     let names: Vec<&str> = converted.dataset.categories.iter().map(|category| category.name.as_str()).collect();
     assert_eq!(names, ["van", "tall man", "limbs"]);
-    notes(&converted, &["shapes that have no box", "outside their frame, left out: 1", "background: 2", "1 `occluded`"]);
+    notes(
+        &converted,
+        &["shapes that have no box", "outside their frame, left out: 1", "background: 2", "1 `occluded`"],
+    );
     std::fs::remove_file(place.path("frames/frame_000010.png")).unwrap();
     let error = convert_cvat(&file, &options).unwrap_err().to_string();
     assert!(error.contains("line 47") && error.contains("found no image of frame 10"), "{error}");

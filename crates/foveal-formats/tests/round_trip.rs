@@ -19,21 +19,67 @@ const TOLERANCE: f64 = 0.0011;
 
 /// Names of files without their extension that writers and readers often get wrong.
 const STEMS: [&str; 12] = [
-    "plain", "with space", "caf\u{e9}", "a,b", "it's", "q\"q", "100%", "v1.2.3", "sub/\u{434}\u{43e}\u{43c}",
-    "sub/deep/1", "\u{732b}", "semi;colon",
+    "plain",
+    "with space",
+    "caf\u{e9}",
+    "a,b",
+    "it's",
+    "q\"q",
+    "100%",
+    "v1.2.3",
+    "sub/\u{434}\u{43e}\u{43c}",
+    "sub/deep/1",
+    "\u{732b}",
+    "semi;colon",
 ];
 
 /// Names of classes that writers and readers often get wrong. Pascal VOC's readers remove spaces around a name.
 const CLASSES: [&str; 36] = [
-    "日本語", "a b", "a,b", "\"quoted\"", "it's", "a: b # c", "- x", "[x]", "{y}", "007", "yes", "null", "~", "1.5", "a\\b",
-    "<&>", "tab\tname", "line\nbreak", "👩\u{200d}🚀", "e\u{301}", "\u{e9}", "#", "%20", "''", "*a", "&b", "!c", "@d", "`e", "?",
-    ":", "NaN", "]]>", "class", "next\u{85}line", "a  b",
+    "日本語",
+    "a b",
+    "a,b",
+    "\"quoted\"",
+    "it's",
+    "a: b # c",
+    "- x",
+    "[x]",
+    "{y}",
+    "007",
+    "yes",
+    "null",
+    "~",
+    "1.5",
+    "a\\b",
+    "<&>",
+    "tab\tname",
+    "line\nbreak",
+    "👩\u{200d}🚀",
+    "e\u{301}",
+    "\u{e9}",
+    "#",
+    "%20",
+    "''",
+    "*a",
+    "&b",
+    "!c",
+    "@d",
+    "`e",
+    "?",
+    ":",
+    "NaN",
+    "]]>",
+    "class",
+    "next\u{85}line",
+    "a  b",
 ];
 
 /// A data set to convert: the images in `images` and their annotations in `coco.json`.
 fn set(place: &Place, classes: &[String], images: &[(&str, (u32, u32), Vec<(usize, [f64; 4])>)]) -> CocoDataset {
     let mut dataset = CocoDataset {
-        categories: (1..).zip(classes).map(|(id, name)| Category { id, name: name.clone(), supercategory: None }).collect(),
+        categories: (1..)
+            .zip(classes)
+            .map(|(id, name)| Category { id, name: name.clone(), supercategory: None })
+            .collect(),
         ..CocoDataset::default()
     };
     for (id, (stem, (width, height), boxes)) in (1..).zip(images) {
@@ -72,7 +118,8 @@ fn same(before: &CocoDataset, after: &CocoDataset, format: &str) {
     assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>(), "{format}");
     for (image, expected) in &before {
         let found = &after[image];
-        let names = |objects: &[(&str, [f64; 4])]| objects.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
+        let names =
+            |objects: &[(&str, [f64; 4])]| objects.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
         assert_eq!(names(expected), names(found), "{format}: {image}");
         for ((_, a), (_, b)) in expected.iter().zip(found) {
             let edges = |[x, y, w, h]: [f64; 4]| [x, y, x + w, y + h];
@@ -103,7 +150,10 @@ fn check(place: &Place, dataset: &CocoDataset) {
 
     let cvat = place.path("cvat.xml");
     export_cvat(&coco, &cvat, &ExportOptions::default()).unwrap();
-    check("CVAT", convert_cvat(&cvat, &CvatOptions { images: Some(images.clone()), ..CvatOptions::default() }).unwrap());
+    check(
+        "CVAT",
+        convert_cvat(&cvat, &CvatOptions { images: Some(images.clone()), ..CvatOptions::default() }).unwrap(),
+    );
     check("CVAT", convert_cvat(&cvat, &CvatOptions::default()).unwrap());
 
     let csv = place.path("boxes.csv");

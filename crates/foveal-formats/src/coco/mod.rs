@@ -178,12 +178,14 @@ impl Loaded {
         for category in &self.dataset.categories {
             let (id, name) = (category.id, &category.name);
             if let Some(first) = ids.insert(id, name) {
-                let reason = format!("the category id {id} is used twice, by {first:?} and {name:?}; expected other ids");
+                let reason =
+                    format!("the category id {id} is used twice, by {first:?} and {name:?}; expected other ids");
                 return Err(FormatError::convert(path, reason));
             }
             if let Some(first) = names.insert(name, id) {
-                let reason =
-                    format!("the category name {name:?} is used twice, by the ids {first} and {id}; expected other names");
+                let reason = format!(
+                    "the category name {name:?} is used twice, by the ids {first} and {id}; expected other names"
+                );
                 return Err(FormatError::convert(path, reason));
             }
         }

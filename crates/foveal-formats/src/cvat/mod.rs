@@ -50,8 +50,8 @@ pub struct CvatOptions {
 ///   be read, labels that are not declared, or images without a size
 pub fn convert_cvat(file: &Path, options: &CvatOptions) -> Result<Converted, FormatError> {
     let text = read_data_text(file).map_err(|error| FormatError::convert(file, format!("cannot be read: {error}")))?;
-    let document = Document::parse(&text)
-        .map_err(|error| FormatError::convert(file, format!("{error}; expected {EXPECTED}")))?;
+    let document =
+        Document::parse(&text).map_err(|error| FormatError::convert(file, format!("{error}; expected {EXPECTED}")))?;
     let root = document.root_element();
     if !root.has_tag_name("annotations") {
         let found = root.tag_name().name();

@@ -67,8 +67,7 @@ impl Shape {
             Self::Box([x1, y1, x2, y2], rotation) => {
                 let (sin, cos) = rotation.to_radians().sin_cos();
                 let [cx, cy, rx, ry] = [(x1 + x2) / 2.0, (y1 + y2) / 2.0, (x2 - x1) / 2.0, (y2 - y1) / 2.0];
-                let [dx, dy] =
-                    [(rx * cos).abs() + (ry * sin).abs(), (rx * sin).abs() + (ry * cos).abs()];
+                let [dx, dy] = [(rx * cos).abs() + (ry * sin).abs(), (rx * sin).abs() + (ry * cos).abs()];
                 // A box of negative size stays one, so that it is left out.
                 if rx <= 0.0 || ry <= 0.0 {
                     return Some([*x1, *y1, *x2, *y2]);

@@ -38,7 +38,9 @@ pub fn export_cvat(file: &Path, out: &Path, options: &ExportOptions) -> Result<E
     source.check(file, options)?;
     let labels: Vec<String> = names
         .iter()
-        .map(|name| format!("        <label>\n          <name>{name}</name>\n          <attributes/>\n        </label>\n"))
+        .map(|name| {
+            format!("        <label>\n          <name>{name}</name>\n          <attributes/>\n        </label>\n")
+        })
         .collect();
     let text = format!(
         "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<annotations>\n  <version>1.1</version>\n  <meta>\n    <task>\n      \

@@ -101,7 +101,10 @@ impl Source {
         let classes: Vec<String> = categories.iter().map(|category| category.name.clone()).collect();
         if dataset.images.is_empty() || classes.is_empty() {
             let what = if dataset.images.is_empty() { "images" } else { "categories" };
-            return Err(FormatError::convert(file, format!("found no {what}, expected a COCO annotation file with some")));
+            return Err(FormatError::convert(
+                file,
+                format!("found no {what}, expected a COCO annotation file with some"),
+            ));
         }
         Ok(Self { pictures, classes, notes, defects })
     }

@@ -80,8 +80,7 @@ fn clip(object: &mut Object, (width, height): (u32, u32), notes: &mut Notes, nam
 fn line(object: &Object, (width, height): (u32, u32)) -> String {
     let [x1, y1, x2, y2] = object.corners;
     let [width, height] = [f64::from(width), f64::from(height)];
-    let [cx, cy, w, h] =
-        [(x1 + x2) / 2.0 / width, (y1 + y2) / 2.0 / height, (x2 - x1) / width, (y2 - y1) / height];
+    let [cx, cy, w, h] = [(x1 + x2) / 2.0 / width, (y1 + y2) / 2.0 / height, (x2 - x1) / width, (y2 - y1) / height];
     format!("{} {cx:.8} {cy:.8} {w:.8} {h:.8}\n", object.class)
 }
 

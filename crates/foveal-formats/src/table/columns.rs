@@ -4,8 +4,18 @@ use csv::StringRecord;
 
 /// Names of the column of the image's file, without the characters that are no letters or digits.
 const PATH: [&str; 12] = [
-    "filename", "file", "path", "filepath", "image", "imagepath", "imagename", "imagefile", "imagefilename", "img",
-    "imgpath", "imageid",
+    "filename",
+    "file",
+    "path",
+    "filepath",
+    "image",
+    "imagepath",
+    "imagename",
+    "imagefile",
+    "imagefilename",
+    "img",
+    "imgpath",
+    "imageid",
 ];
 const CLASS: [&str; 9] =
     ["class", "label", "classname", "labelname", "category", "categoryname", "objectclass", "object", "classlabel"];
@@ -120,8 +130,7 @@ impl Columns {
         let free = |names: &[&str]| find(row, names).filter(|index| !numbers.contains(index));
         let size = free(&IMAGE_WIDTH).zip(free(&IMAGE_HEIGHT)).map(|(width, height)| [column(width), column(height)]);
         let crowd = find(row, &CROWD);
-        let flags: Vec<(usize, String)> =
-            FLAGS.iter().filter_map(|name| find(row, &[name])).map(column).collect();
+        let flags: Vec<(usize, String)> = FLAGS.iter().filter_map(|name| find(row, &[name])).map(column).collect();
         let mut used = vec![path, class];
         used.extend(numbers);
         used.extend(size.iter().flatten().map(|(index, _)| *index));
@@ -135,7 +144,19 @@ impl Columns {
 /// Whether a field is the name of a column that is used.
 fn is_known(field: &str) -> bool {
     let all: [&[&str]; 14] = [
-        &PATH, &CLASS, &LEFT, &TOP, &RIGHT, &BOTTOM, &X, &Y, &BOX_WIDTH, &BOX_HEIGHT, &IMAGE_WIDTH, &IMAGE_HEIGHT, &CROWD,
+        &PATH,
+        &CLASS,
+        &LEFT,
+        &TOP,
+        &RIGHT,
+        &BOTTOM,
+        &X,
+        &Y,
+        &BOX_WIDTH,
+        &BOX_HEIGHT,
+        &IMAGE_WIDTH,
+        &IMAGE_HEIGHT,
+        &CROWD,
         &FLAGS,
     ];
     let folded = fold(field);
@@ -167,12 +188,24 @@ mod tests {
 
     #[test]
     fn names_in_any_order_and_spelling() {
-        let tensorflow = of(&["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"]).unwrap().unwrap();
+        let tensorflow =
+            of(&["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"]).unwrap().unwrap();
         assert_eq!((tensorflow.path, tensorflow.class, tensorflow.form), (0, 3, Form::Corners));
         assert_eq!(tensorflow.numbers.map(|(index, _)| index), [4, 5, 6, 7]);
         assert_eq!(tensorflow.size.unwrap().map(|(index, _)| index), [1, 2]);
-        let sides = of(&["Label", "bbox_x", "bbox_y", "bbox_width", "bbox_height", "Image_Name", "image_width",
-            "image_height", "annotator"]).unwrap().unwrap();
+        let sides = of(&[
+            "Label",
+            "bbox_x",
+            "bbox_y",
+            "bbox_width",
+            "bbox_height",
+            "Image_Name",
+            "image_width",
+            "image_height",
+            "annotator",
+        ])
+        .unwrap()
+        .unwrap();
         assert_eq!((sides.path, sides.class, sides.form), (5, 0, Form::Sides));
         assert_eq!(sides.numbers.map(|(index, _)| index), [1, 2, 3, 4]);
         assert_eq!((sides.size.unwrap().map(|(index, _)| index), sides.others), ([6, 7], vec!["annotator".to_owned()]));

@@ -1,8 +1,8 @@
 //! Tables of comma-separated values (RFC 4180), read row by row.
 
+mod columns;
 pub(crate) mod csv_file;
 pub(crate) mod open_images;
-mod columns;
 mod quotes;
 
 use std::fs::File;
@@ -47,7 +47,8 @@ impl Table {
         })?;
         if !more {
             if let Some(line) = self.reader.get_ref().unclosed() {
-                let reason = format!("line {line}: a field begins with a quote that is never closed; expected a second \"");
+                let reason =
+                    format!("line {line}: a field begins with a quote that is never closed; expected a second \"");
                 return Err(FormatError::convert(&self.path, reason));
             }
             return Ok(None);

@@ -82,8 +82,7 @@ impl Notes {
             (&self.by_file_name, "files without an image of their name, converted with the image of their <filename>"),
             (&self.repeated, "lines of the list that repeat an earlier name, left out"),
         ];
-        let mut sentences: Vec<String> =
-            tallies.into_iter().filter_map(|(tally, what)| tally.sentence(what)).collect();
+        let mut sentences: Vec<String> = tallies.into_iter().filter_map(|(tally, what)| tally.sentence(what)).collect();
         let flags = [
             (self.truncated, "`truncated`"),
             (self.occluded, "`occluded`"),

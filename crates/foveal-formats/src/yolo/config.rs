@@ -33,9 +33,13 @@ impl Config {
         let root = yaml::parse(&text).map_err(|(line, reason)| at(line, reason))?;
         if !matches!(root.value, Value::Map(_)) {
             let found = root.found();
-            return Err(at(root.line, format!("expected a map with the keys `train`, `val` and `names`, found {found}")));
+            return Err(at(
+                root.line,
+                format!("expected a map with the keys `train`, `val` and `names`, found {found}"),
+            ));
         }
-        let names = root.get("names").ok_or_else(|| at(root.line, "expected the key `names`, found none".to_owned()))?;
+        let names =
+            root.get("names").ok_or_else(|| at(root.line, "expected the key `names`, found none".to_owned()))?;
         let names = class_names(names).map_err(|(line, reason)| at(line, reason))?;
         if let Some(count) = root.get("nc")
             && count.text().and_then(|text| text.parse::<usize>().ok()) != Some(names.len())
@@ -164,8 +168,9 @@ fn class_names(node: &Node) -> Result<Vec<String>, (u64, String)> {
             named.sort();
             for (expected, (index, name)) in (0..).zip(&named) {
                 if *index != expected {
-                    let reason =
-                        format!("`names` has the index {index} ({name:?}), expected {expected}: the indices are 0, 1, ...");
+                    let reason = format!(
+                        "`names` has the index {index} ({name:?}), expected {expected}: the indices are 0, 1, ..."
+                    );
                     return Err((node.line, reason));
                 }
             }

@@ -62,11 +62,10 @@ pub fn convert_yolo(from: &Path, options: &YoloOptions) -> Result<Converted, For
         }
         (_, folders) => {
             if let Some(split) = &options.split {
-                let reason = format!("the split {split:?} needs data.yaml; found {}", if folders {
-                    "the folders of --images and --labels"
-                } else {
-                    "none"
-                });
+                let reason = format!(
+                    "the split {split:?} needs data.yaml; found {}",
+                    if folders { "the folders of --images and --labels" } else { "none" }
+                );
                 return Err(FormatError::convert(from, reason));
             }
             let images = options.images.clone().unwrap_or_else(|| from.join("images"));
@@ -123,7 +122,12 @@ fn add(
                 }
                 let mut corners = read.corners;
                 corners.iter_mut().zip(scale).for_each(|(edge, side)| *edge *= side);
-                objects.push(DraftObject { label: draft.label(class), corners, crowd: false, place: Place::Line(line) });
+                objects.push(DraftObject {
+                    label: draft.label(class),
+                    corners,
+                    crowd: false,
+                    place: Place::Line(line),
+                });
             }
             Err(reason) => draft.defects.add(Defect::at(label, line, reason)),
         }

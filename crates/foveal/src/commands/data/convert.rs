@@ -12,8 +12,8 @@ use serde_json::json;
 
 use crate::console::note;
 use crate::convert_args::{
-    CocoArgs, ConvertCommand, CsvArgs, CvatArgs, DifficultArg, ExportArgs, FileArgs, ImportArgs, LabelmeArgs, OnErrorArg,
-    OpenImagesArgs, ToCsvArgs, TreeArgs, VocArgs, YoloArgs,
+    CocoArgs, ConvertCommand, CsvArgs, CvatArgs, DifficultArg, ExportArgs, FileArgs, ImportArgs, LabelmeArgs,
+    OnErrorArg, OpenImagesArgs, ToCsvArgs, TreeArgs, VocArgs, YoloArgs,
 };
 use crate::failure::DONE;
 use crate::output;
