@@ -107,9 +107,9 @@ impl Draft {
         }
         let by_label: Vec<Option<i64>> = self.names.iter().map(|name| ids.get(name.as_str()).copied()).collect();
         let known = known(&classes);
-        let mut dataset = CocoDataset::default();
-        dataset.categories =
+        let categories =
             (1..).zip(&classes).map(|(id, name)| Category { id, name: name.clone(), supercategory: None }).collect();
+        let mut dataset = CocoDataset { categories, ..CocoDataset::default() };
         let mut seen: HashMap<String, PathBuf> = HashMap::with_capacity(self.images.len());
         for image in std::mem::take(&mut self.images) {
             if let Some(first) = seen.insert(image.name.clone(), image.from.clone()) {

@@ -96,7 +96,7 @@ fn yolo_segments_of_ultralytics_with_a_list() {
     assert_eq!(names, ["sky", "sea", "sand"]);
     assert_eq!(
         objects(&converted.dataset),
-        ["1.png: sand 10.00 5.00 30.00 20.00", "1.png: sea 20.00 7.50 20.00 30.00"]
+        ["images/train/1.png: sand 10.00 5.00 30.00 20.00", "images/train/1.png: sea 20.00 7.50 20.00 30.00"]
     );
     notes(&converted, &["polygons, converted to the boxes around them: 2"]);
 }

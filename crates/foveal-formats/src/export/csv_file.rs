@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use csv::WriterBuilder;
-
 use super::source::{Picture, Source, decimal};
 use super::{ExportOptions, Exported, tree};
 use crate::FormatError;
+use crate::table::row::line;
 
 /// The columns of a file with names, as TensorFlow's tools have them.
 const NAMED: [&str; 8] = ["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"];
@@ -26,21 +25,16 @@ pub fn export_csv(file: &Path, out: &Path, names: bool, options: &ExportOptions)
     let mut source = Source::read(file, options, false)?;
     source.once(file, str::to_owned);
     source.check(file, options)?;
-    let mut writer = WriterBuilder::new().flexible(true).from_writer(Vec::new());
-    let failed = |error: csv::Error| FormatError::convert(out, format!("cannot be written: {error}"));
+    let mut text = String::new();
     if names {
-        writer.write_record(NAMED).map_err(failed)?;
+        text += &line(&NAMED);
     }
     for picture in &source.pictures {
         for row in rows(picture, &source.classes, names) {
-            writer.write_record(&row).map_err(failed)?;
+            text += &line(&row);
         }
     }
-    let bytes = writer.into_inner().map_err(|error| {
-        let reason = format!("cannot be written: {}", error.error());
-        FormatError::convert(out, reason)
-    })?;
-    tree::write(out, &bytes)?;
+    tree::write(out, text.as_bytes())?;
     Ok(source.exported(0))
 }
 

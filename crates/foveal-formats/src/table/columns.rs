@@ -1,6 +1,6 @@
 //! The columns of a table of boxes, by the names in its first row.
 
-use csv::StringRecord;
+use super::row::Row;
 
 /// Names of the column of the image's file, without the characters that are no letters or digits.
 const PATH: [&str; 12] = [
@@ -81,7 +81,7 @@ impl Columns {
     ///
     /// # Errors
     /// What was expected and what was found, if the row is neither names nor data.
-    pub(super) fn of(row: &StringRecord) -> Result<Option<Self>, String> {
+    pub(super) fn of(row: &Row) -> Result<Option<Self>, String> {
         let blank = |field: &str| field.trim().is_empty();
         let numeric = |field: &str| field.trim().parse::<f64>().is_ok();
         let inner: Vec<&str> = row.iter().skip(1).take(4).collect();
@@ -98,7 +98,7 @@ impl Columns {
         Self::named(row).map(Some)
     }
 
-    fn named(row: &StringRecord) -> Result<Self, String> {
+    fn named(row: &Row) -> Result<Self, String> {
         let missing = |what: &str, names: &[&str]| {
             format!("found the columns {}, expected one for {what} ({})", excerpt(row), names.join(", "))
         };
@@ -164,7 +164,7 @@ fn is_known(field: &str) -> bool {
 }
 
 /// The first of the names that a row has, as the index of its column.
-fn find(row: &StringRecord, names: &[&str]) -> Option<usize> {
+fn find(row: &Row, names: &[&str]) -> Option<usize> {
     let folded: Vec<String> = row.iter().map(fold).collect();
     names.iter().find_map(|name| folded.iter().position(|found| found == name))
 }
@@ -174,16 +174,17 @@ fn fold(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-fn excerpt(row: &StringRecord) -> String {
+fn excerpt(row: &Row) -> String {
     foveal_base::first_chars(row.iter().collect::<Vec<_>>().join(","), 120)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::row::{Rows, line};
     use super::*;
 
     fn of(row: &[&str]) -> Result<Option<Columns>, String> {
-        Columns::of(&StringRecord::from(row.to_vec()))
+        Columns::of(&Row::from(row.to_vec()))
     }
 
     #[test]

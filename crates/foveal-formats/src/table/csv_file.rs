@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use csv::StringRecord;
+use super::row::Row;
 
 use super::columns::{Columns, Form};
 use super::{Table, is_set, number};
@@ -44,9 +44,9 @@ pub fn convert_csv(file: &Path, options: &CsvOptions) -> Result<Converted, Forma
     let mut table = Table::open(file)?;
     let (columns, first) = match table.next()? {
         None => return Err(FormatError::convert(file, format!("the file is empty, expected {EXPECTED}"))),
-        Some((line, row)) => match Columns::of(row) {
+        Some((line, row)) => match Columns::of(&row) {
             Ok(Some(columns)) => (columns, None),
-            Ok(None) => (Columns::unnamed(), Some((line, row.clone()))),
+            Ok(None) => (Columns::unnamed(), Some((line, row))),
             Err(reason) => return Err(FormatError::convert(file, format!("line {line}: {reason}"))),
         },
     };
@@ -67,7 +67,7 @@ pub fn convert_csv(file: &Path, options: &CsvOptions) -> Result<Converted, Forma
         reader.row(line, &row);
     }
     while let Some((line, row)) = table.next()? {
-        reader.row(line, row);
+        reader.row(line, &row);
     }
     if !reader.above_one && reader.draft.images.iter().any(|image| !image.objects.is_empty()) {
         let reason = "all coordinates are from 0 to 1, so that they look like fractions of the images; expected pixels";
@@ -92,13 +92,13 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn row(&mut self, line: u64, row: &StringRecord) {
+    fn row(&mut self, line: u64, row: &Row) {
         if let Err(reason) = self.read(line, row) {
             self.draft.defects.add(Defect::at(self.file, line, reason));
         }
     }
 
-    fn read(&mut self, line: u64, row: &StringRecord) -> Result<(), String> {
+    fn read(&mut self, line: u64, row: &Row) -> Result<(), String> {
         let columns = &self.columns;
         if row.len() != columns.count {
             return Err(format!("found {} fields, expected {}", row.len(), columns.count));
@@ -139,7 +139,7 @@ impl Reader<'_> {
     }
 
     /// The index of the image of a row; `None` if it cannot be used, which the first of its rows has said.
-    fn image(&mut self, path: &str, row: &StringRecord) -> Result<Option<usize>, String> {
+    fn image(&mut self, path: &str, row: &Row) -> Result<Option<usize>, String> {
         let size_of_row = self.size_of_row(row);
         if let Some(known) = self.rows.get(path) {
             if let (Some(index), Some(size)) = (*known, size_of_row?)
@@ -161,7 +161,7 @@ impl Reader<'_> {
         Ok(index)
     }
 
-    fn size_of_row(&self, row: &StringRecord) -> Result<Option<(u32, u32)>, String> {
+    fn size_of_row(&self, row: &Row) -> Result<Option<(u32, u32)>, String> {
         let Some([width, height]) = &self.columns.size else { return Ok(None) };
         let side = |(index, name): &(usize, String)| {
             let field = row[*index].trim();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use csv::StringRecord;
+use super::row::Row;
 
 use super::{Table, is_set, number};
 use crate::defect::{Defect, Place};
@@ -51,7 +51,7 @@ pub fn convert_open_images(file: &Path, options: &OpenImagesOptions) -> Result<C
     let columns = match table.next()? {
         None => return Err(FormatError::convert(file, format!("the file is empty, expected {EXPECTED}"))),
         Some((line, row)) => {
-            Columns::of(row).map_err(|reason| FormatError::convert(file, format!("line {line}: {reason}")))?
+            Columns::of(&row).map_err(|reason| FormatError::convert(file, format!("line {line}: {reason}")))?
         }
     };
     let images = Images::new(&options.images);
@@ -65,7 +65,7 @@ pub fn convert_open_images(file: &Path, options: &OpenImagesOptions) -> Result<C
         rows: HashMap::new(),
     };
     while let Some((line, row)) = table.next()? {
-        if let Err(reason) = reader.row(line, row) {
+        if let Err(reason) = reader.row(line, &row) {
             reader.draft.defects.add(Defect::at(file, line, reason));
         }
     }
@@ -85,7 +85,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(row: &StringRecord) -> Result<Self, String> {
+    fn of(row: &Row) -> Result<Self, String> {
         let find = |name: &str| row.iter().position(|found| found.trim().eq_ignore_ascii_case(name));
         let mut needed = [0; 6];
         for (slot, name) in needed.iter_mut().zip(NEEDED) {
@@ -111,7 +111,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn row(&mut self, line: u64, row: &StringRecord) -> Result<(), String> {
+    fn row(&mut self, line: u64, row: &Row) -> Result<(), String> {
         let Columns { needed: [id, label, ..], count, group, flags, .. } = self.columns;
         if row.len() != count {
             return Err(format!("found {} fields, expected {count}", row.len()));
