@@ -138,6 +138,9 @@ fn cvat_and_csv() {
     assert!(text.starts_with("cam/a.png,10,5,30,15,\"cat, ") && text.ends_with("b.png,,,,,\n"), "{text}");
 }
 
+/// A damage, the formats that cannot write it (YOLO, Pascal VOC, CVAT, CSV), and words of the error.
+type Case = (fn(&mut Value), [bool; 4], &'static [&'static str]);
+
 #[test]
 fn names_and_records_that_cannot_be_written_are_named() {
     let export = |edit: fn(&mut Value), on_error| {
@@ -154,8 +157,7 @@ fn names_and_records_that_cannot_be_written_are_named() {
         assert!(!place.path("../b.txt").exists() && !place.path("b.txt").exists());
         results.map(|result| result.map(|exported| exported.notes.join("; ")).map_err(|error| error.to_string()))
     };
-    // The damage, the formats that cannot write it (YOLO, VOC, CVAT, CSV), and words of the error.
-    let cases: [(fn(&mut Value), [bool; 4], &[&str]); 6] = [
+    let cases: [Case; 6] = [
         (
             |c| c["images"][1]["file_name"] = "../b.png".into(),
             [true; 4],

@@ -73,8 +73,11 @@ const CLASSES: [&str; 36] = [
     "a  b",
 ];
 
+/// An image to convert: its name without extension, its size, and the class and box of each object.
+type Picture<'a> = (&'a str, (u32, u32), Vec<(usize, [f64; 4])>);
+
 /// A data set to convert: the images in `images` and their annotations in `coco.json`.
-fn set(place: &Place, classes: &[String], images: &[(&str, (u32, u32), Vec<(usize, [f64; 4])>)]) -> CocoDataset {
+fn set(place: &Place, classes: &[String], images: &[Picture<'_>]) -> CocoDataset {
     let mut dataset = CocoDataset {
         categories: (1..)
             .zip(classes)
@@ -246,7 +249,7 @@ proptest! {
                 (*stem, size, boxes.into_iter().map(|(class, fractions)| (class, inside(size, fractions))).collect())
             })
             .collect();
-        let mut images: Vec<(&str, (u32, u32), Vec<(usize, [f64; 4])>)> = images;
+        let mut images: Vec<Picture<'_>> = images;
         // A set without any object has no classes in the formats that do not list them, and tiny boxes look like fractions.
         images.push(("zz", (50, 40), vec![(0, [1.0, 2.0, 30.0, 20.0])]));
         let place = Place::new();

@@ -184,7 +184,9 @@ mod tests {
     use super::*;
 
     fn of(row: &[&str]) -> Result<Option<Columns>, String> {
-        Columns::of(&Row::from(row.to_vec()))
+        let text = line(row);
+        let (_, row) = Rows::new(text.as_bytes()).next().unwrap().unwrap();
+        Columns::of(&row)
     }
 
     #[test]
