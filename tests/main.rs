@@ -5,6 +5,7 @@ mod anchors;
 mod bad_input;
 mod blackbox;
 mod configuration;
+mod convert;
 mod data;
 mod devices;
 mod exchange;

@@ -1,4 +1,4 @@
-//! Errors of opening, checking, loading, converting and writing data sets.
+//! Errors of opening, checking, loading and writing data sets.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use foveal_image::ImageError;
 
 use crate::CheckReport;
 
-/// An error of opening, loading, converting or writing a data set.
+/// An error of opening, loading or writing a data set.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A path that the configuration must set is missing.
@@ -125,14 +125,6 @@ pub enum DataError {
         /// The file that the image was to be written to.
         path: PathBuf,
         /// The reason that the encoder gives.
-        reason: String,
-    },
-    /// A data set in another format cannot be converted to COCO.
-    #[error("{}: {reason}", path.display())]
-    Convert {
-        /// Path of the file or folder.
-        path: PathBuf,
-        /// What was expected and what was found.
         reason: String,
     },
 }

@@ -1,5 +1,5 @@
 //! Data sets from a configuration to batches: opening and checking a set, augmentation, target assignment, loading in
-//! worker threads, the generated `shapes` data set, and a converter from Pascal VOC.
+//! worker threads, and the generated `shapes` data set.
 //!
 //! ```text
 //! DataConfig::open_train -> Opened { dataset, report }
@@ -36,7 +36,6 @@ mod stats;
 mod symmetry;
 mod transforms;
 mod unusable;
-mod voc;
 
 pub use augment::PlacedObjects;
 pub use config::{AugmentConfig, ColorJitter, DataConfig, OnError, SetConfig, Source};
@@ -61,4 +60,3 @@ pub use transforms::{
     Affine, Blur, CopyPaste, Erasing, Filling, Gamma, Grey, Hsv, Jpeg, LargeScaleJitter, Mixup, Mosaic, Noise,
     QuarterTurns, RandomCrop, Transform, TransformCost, TransformCosts, TransformTime, TransformTimes, ZoomOut,
 };
-pub use voc::{Converted, Difficult, VocOptions, convert_voc};

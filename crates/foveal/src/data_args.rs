@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use crate::args::SplitArg;
 use crate::sets_args::SetsCommand;
+use crate::convert_args::ConvertCommand;
 
 /// Subcommands of `foveal data`.
 #[derive(Subcommand, Debug)]
@@ -16,7 +17,7 @@ pub(crate) enum DataCommand {
     Stats(DataSetArgs),
     /// Draw training samples as the network gets them, with their boxes, as a contact sheet
     Show(ShowArgs),
-    /// Convert annotations of other formats to COCO's JSON format
+    /// Convert annotations of other formats to COCO's JSON format, and COCO's to others
     #[command(subcommand)]
     Convert(ConvertCommand),
     /// Write the generated `shapes` data set as a COCO folder
@@ -97,49 +98,4 @@ pub(crate) struct CheckArgs {
     /// Check only the headers and the structure of the image files
     #[arg(long, overrides_with = "decode")]
     pub no_decode: bool,
-}
-
-/// Subcommands of `foveal data convert`.
-#[derive(Subcommand, Debug)]
-pub(crate) enum ConvertCommand {
-    /// Convert Pascal VOC annotations
-    Voc {
-        /// Folder that contains Annotations and ImageSets
-        voc_dir: PathBuf,
-        /// Image list in ImageSets/Main, without .txt
-        #[arg(long, value_name = "NAME")]
-        split: String,
-        /// COCO annotations to write
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
-        /// Classes in the order of their ids [default: all that occur, sorted by name]
-        #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
-        classes: Vec<String>,
-        /// What becomes of objects marked difficult: crowd regions (ignored), ordinary objects, or left out
-        #[arg(long, value_name = "RULE", default_value = "crowd")]
-        difficult: DifficultArg,
-        /// What to do about files and objects that cannot be converted: end with an error, or leave them out
-        #[arg(long, value_name = "RULE", default_value = "fail")]
-        on_error: OnErrorArg,
-    },
-}
-
-/// What `foveal data convert voc` makes of objects marked difficult.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DifficultArg {
-    /// Crowd regions, which neither training nor evaluation counts
-    Crowd,
-    /// Ordinary objects
-    Object,
-    /// Left out
-    Drop,
-}
-
-/// What happens to files and objects that cannot be converted.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OnErrorArg {
-    /// End with an error that names them
-    Fail,
-    /// Leave them out with a warning
-    Skip,
 }

@@ -19,7 +19,7 @@ const fn examples(command: &'static str, first: [&'static str; 2], second: [&'st
 }
 
 /// The examples of all commands and subcommands, and of the program itself.
-const ALL: [Examples; 36] = [
+const ALL: [Examples; 46] = [
     examples(
         "init",
         ["foveal init --train train.json --images images", "Hold out a fifth of the images, and write mine.toml"],
@@ -147,8 +147,94 @@ const ALL: [Examples; 36] = [
             "Convert a list of images with their annotations",
         ],
         [
-            "foveal data convert voc VOC2007 --split test --classes cat,dog --out test.json",
-            "Convert the objects of two classes",
+            "foveal data convert voc VOC2007 --classes cat,dog --out all.json",
+            "Convert all annotation files, with two classes in this order",
+        ],
+    ),
+    examples(
+        "data convert yolo",
+        ["foveal data convert yolo data.yaml --split val --out val.json", "Convert a split of data.yaml"],
+        [
+            "foveal data convert yolo . --images photos --labels labels --classes cat,dog --out all.json",
+            "Convert two folders without data.yaml",
+        ],
+    ),
+    examples(
+        "data convert cvat",
+        ["foveal data convert cvat annotations.xml --images images --out all.json", "Convert annotations of images"],
+        [
+            "foveal data convert cvat video.xml --images frames --out frames.json",
+            "Convert a video whose frames were extracted to frames/frame_000000.png, ...",
+        ],
+    ),
+    examples(
+        "data convert labelme",
+        ["foveal data convert labelme photos --out all.json", "Convert a folder with images and JSON files"],
+        [
+            "foveal data convert labelme json --images photos --on-error skip --out all.json",
+            "Leave out files and shapes that cannot be converted",
+        ],
+    ),
+    examples(
+        "data convert csv",
+        ["foveal data convert csv boxes.csv --images photos --out all.json", "Convert a table of boxes"],
+        [
+            "foveal data convert csv boxes.csv --images photos --classes cat,dog --out all.json --json -",
+            "Give the order of the classes, and print what was left out as JSON",
+        ],
+    ),
+    examples(
+        "data convert openimages",
+        [
+            "foveal data convert openimages validation-annotations-bbox.csv --images val --out val.json",
+            "Convert boxes, with labels such as /m/01g317 as names",
+        ],
+        [
+            "foveal data convert openimages boxes.csv --images val --class-descriptions classes.csv --out val.json",
+            "Convert boxes with the names of the labels",
+        ],
+    ),
+    examples(
+        "data convert coco",
+        [
+            "foveal data convert coco result.json --images images --out train.json",
+            "Fit the file names of Label Studio's export to the images",
+        ],
+        [
+            "foveal data convert coco train/_annotations.coco.json --out train.json",
+            "Leave out the category that stands for the project of Roboflow",
+        ],
+    ),
+    examples(
+        "data convert to-yolo",
+        [
+            "foveal data convert to-yolo train.json --images images --out yolo",
+            "Write labels and data.yaml, and link the images",
+        ],
+        ["foveal data convert to-yolo val.json --images images --split val --out yolo", "Add the validation set"],
+    ),
+    examples(
+        "data convert to-voc",
+        ["foveal data convert to-voc train.json --images images --out voc", "Write a Pascal VOC folder"],
+        [
+            "foveal data convert to-voc train.json --images images --copy --split trainval --out voc",
+            "Copy the images and name the list of images",
+        ],
+    ),
+    examples(
+        "data convert to-cvat",
+        ["foveal data convert to-cvat train.json --out annotations.xml", "Write a file that CVAT can upload"],
+        [
+            "foveal data convert to-cvat train.json --images images --on-error skip --out annotations.xml",
+            "Leave out images that are not in the folder",
+        ],
+    ),
+    examples(
+        "data convert to-csv",
+        ["foveal data convert to-csv train.json --out boxes.csv", "Write a table with names of columns"],
+        [
+            "foveal data convert to-csv train.json --no-header --out boxes.csv",
+            "Write path,x1,y1,x2,y2,class as keras-retinanet reads it",
         ],
     ),
     examples(

@@ -7,6 +7,7 @@ mod chart;
 mod commands;
 mod config;
 mod console;
+mod convert_args;
 mod data_args;
 mod device;
 mod draw;

@@ -65,6 +65,12 @@ impl<'a> Files<'a> {
         self
     }
 
+    /// Adds folders in which all files are inputs, those in their subfolders too.
+    pub(crate) fn read_everything(mut self, what: &'a str, folders: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+        self.folders.extend(folders.into_iter().map(|path| Folder { what, path, counts: |_| true }));
+        self
+    }
+
     /// Adds folders in which all images are inputs, those in their subfolders too.
     pub(crate) fn read_images(mut self, folders: impl IntoIterator<Item = &'a PathBuf>) -> Self {
         self.folders.extend(folders.into_iter().map(|path| Folder { what: "image", path, counts: is_image }));

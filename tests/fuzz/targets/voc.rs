@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use foveal_data::{VocOptions, convert_voc};
+use foveal_formats::{VocOptions, convert_voc};
 use foveal_fuzz::{check_message, folder};
 use libfuzzer_sys::fuzz_target;
 

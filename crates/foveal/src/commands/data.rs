@@ -1,5 +1,6 @@
 //! `foveal data`: checks, describes, shows, converts and generates data sets.
 
+mod convert;
 mod merge;
 mod remap;
 mod sets;
@@ -11,11 +12,11 @@ mod tile;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use foveal_data::{Difficult, OnError, Opened, Source, Stats, VocOptions, convert_voc, write_shapes};
+use foveal_data::{Opened, Source, Stats, write_shapes};
 use foveal_train::RunConfig;
 use serde_json::{Map, Value};
 
-use crate::args::{CheckArgs, Common, ConvertCommand, DataCommand, DataSetArgs, DifficultArg, OnErrorArg, SplitArg};
+use crate::args::{CheckArgs, Common, DataCommand, DataSetArgs, SplitArg};
 use crate::config::{self, Loaded};
 use crate::console::note;
 use crate::failure::{DONE, FAILED};
@@ -31,19 +32,7 @@ pub(super) fn run(command: DataCommand, common: &Common) -> Result<u8> {
         DataCommand::Check(args) => check(&args, common),
         DataCommand::Stats(args) => stats(&args, common),
         DataCommand::Show(args) => show::run(&args, common),
-        DataCommand::Convert(ConvertCommand::Voc { voc_dir, split, out, classes, difficult, on_error }) => {
-            let difficult = match difficult {
-                DifficultArg::Crowd => Difficult::Crowd,
-                DifficultArg::Object => Difficult::Object,
-                DifficultArg::Drop => Difficult::Drop,
-            };
-            let on_error = match on_error {
-                OnErrorArg::Fail => OnError::Fail,
-                OnErrorArg::Skip => OnError::Skip,
-            };
-            let classes = (!classes.is_empty()).then_some(classes);
-            voc(&voc_dir, &out, &VocOptions { split: Some(split), classes, difficult, on_error })
-        }
+        DataCommand::Convert(command) => convert::run(&command),
         DataCommand::Shapes { out } => shapes(&out, common),
         DataCommand::Sets(command) => sets::run(command, common),
     }
@@ -121,26 +110,6 @@ fn open(args: &DataSetArgs, common: &Common) -> Result<Vec<(&'static str, Opened
 /// Whether the configuration has a validation set. Configurations that are used only with `--overfit` need none.
 fn names_val(config: &RunConfig) -> bool {
     config.data.source != Source::Coco || config.data.val.annotations.is_some()
-}
-
-fn voc(folder: &Path, out: &Path, options: &VocOptions) -> Result<u8> {
-    let inputs = ["Annotations", "ImageSets", "JPEGImages"].map(|name| folder.join(name));
-    Files::new().read_folders("file of the data set", &inputs).write("--out", [out]).check()?;
-    let converted = convert_voc(folder, options)?;
-    for note in &converted.notes {
-        note!("warning: {note}");
-    }
-    output::create_parent(out)?;
-    let dataset = &converted.dataset;
-    dataset.write(out)?;
-    note!(
-        "{}: {} images, {} objects, {} categories",
-        out.display(),
-        dataset.images.len(),
-        dataset.annotations.len(),
-        dataset.categories.len()
-    );
-    Ok(DONE)
 }
 
 fn shapes(out: &Path, common: &Common) -> Result<u8> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use foveal_data::{Converted, Difficult, OnError, VocOptions, convert_voc};
+use foveal_formats::{Converted, Difficult, OnError, VocOptions, convert_voc};
 use image::RgbImage;
 
 fn xml(name: &str, objects: &[(&str, [i32; 4])]) -> String {

@@ -1,10 +1,11 @@
 //! Annotation files of Pascal VOC.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use foveal_base::text::read_data_text;
 use roxmltree::{Document, Node};
+
+use crate::defect::Defect;
 
 /// The contents of an annotation file.
 pub(super) struct VocFile {
@@ -32,32 +33,12 @@ pub(super) struct VocObject {
     pub parts: usize,
 }
 
-/// A file or an object that cannot be converted.
-#[derive(Debug)]
-pub(super) struct Defect {
-    pub path: PathBuf,
-    /// Line of the object, from 1.
-    pub line: Option<u32>,
-    /// What was expected and what was found.
-    pub reason: String,
-}
-
-impl fmt::Display for Defect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.path.display())?;
-        if let Some(line) = self.line {
-            write!(f, ", line {line}")?;
-        }
-        write!(f, ": {}", self.reason)
-    }
-}
-
 /// Reads an annotation file.
 ///
 /// # Errors
 /// The defect of a file that cannot be read or is not XML.
 pub(super) fn read(path: &Path) -> Result<VocFile, Defect> {
-    let wrong = |reason: String| Defect { path: path.to_owned(), line: None, reason };
+    let wrong = |reason: String| Defect::of(path, reason);
     let text = read_data_text(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let document = Document::parse(&text).map_err(|error| wrong(error.to_string()))?;
     let root = document.root_element();
@@ -67,7 +48,7 @@ pub(super) fn read(path: &Path) -> Result<VocFile, Defect> {
     });
     let objects = root.children().filter(|n| n.has_tag_name("object")).map(|node| {
         let line = document.text_pos_at(node.range().start).row;
-        object(node, line).map_err(|reason| Defect { path: path.to_owned(), line: Some(line), reason })
+        object(node, line).map_err(|reason| Defect::at(path, line.into(), reason))
     });
     Ok(VocFile { file_name: child(root, "filename"), size, objects: objects.collect() })
 }

@@ -1,4 +1,4 @@
-//! Conversion of Pascal VOC annotations to COCO.
+//! Import of Pascal VOC annotations.
 
 mod files;
 mod notes;
@@ -10,13 +10,11 @@ use std::path::{Path, PathBuf};
 use foveal_coco::{Annotation, Category, CocoDataset, Image};
 use foveal_image::oriented_size;
 
-use crate::{DataError, OnError};
+use crate::defect::{Defect, Defects};
+use crate::{Converted, FormatError, OnError};
 use files::{Files, Source};
 use notes::Notes;
-use xml::{Defect, VocFile, VocObject};
-
-/// Number of defects that an error lists.
-const LISTED: usize = 20;
+use xml::{VocFile, VocObject};
 
 /// What becomes of objects that are marked `difficult`. Pascal VOC counts them neither as objects nor as background.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,19 +44,10 @@ pub struct VocOptions {
     pub on_error: OnError,
 }
 
-/// The result of [`convert_voc`]: a data set in COCO format.
-#[derive(Clone, Debug)]
-pub struct Converted {
-    /// The data set. [`CocoDataset::write`] writes it to a file.
-    pub dataset: CocoDataset,
-    /// What was left out or decided, one sentence for each kind with its count and the first instance.
-    pub notes: Vec<String>,
-}
-
 /// Converts a Pascal VOC folder (`Annotations/*.xml`, `ImageSets/Main/*.txt`, `JPEGImages/`) to COCO.
 ///
-/// The image of an annotation file is the one with the same name: `Annotations/7.xml` belongs to `JPEGImages/7.jpg`. The
-/// `<filename>` in the file counts only if there is no such image, or if several differ in their extensions.
+/// The image of an annotation file is the one with the same name: `Annotations/7.xml` belongs to `JPEGImages/7.jpg`.
+/// The `<filename>` in the file counts only if there is no such image, or if several differ in their extensions.
 ///
 /// Boxes become `[xmin, ymin, xmax - xmin, ymax - ymin]` in pixels. Boxes without area are left out. Objects that are
 /// marked difficult become what [`VocOptions::difficult`] says. COCO has no fields for `truncated`, `occluded`, `pose`
@@ -66,11 +55,11 @@ pub struct Converted {
 /// or from the image file if the XML file has none. File names are relative to `JPEGImages`.
 ///
 /// # Errors
-/// - [`DataError::Io`] for a folder or list that cannot be read
-/// - [`DataError::Convert`] for a folder without images or classes, and for an ambiguous name
-/// - [`DataError::Convert`] with all defects if [`VocOptions::on_error`] is `fail` and there are files or objects that
-///   cannot be read, images that are missing, or classes that are not in [`VocOptions::classes`]
-pub fn convert_voc(folder: &Path, options: &VocOptions) -> Result<Converted, DataError> {
+/// - [`FormatError::Io`] for a folder or list that cannot be read
+/// - [`FormatError::Convert`] for a folder without images or classes, and for an ambiguous name
+/// - [`FormatError::Convert`] with all defects if [`VocOptions::on_error`] is `fail` and there are files or objects
+///   that cannot be read, images that are missing, or classes that are not in [`VocOptions::classes`]
+pub fn convert_voc(folder: &Path, options: &VocOptions) -> Result<Converted, FormatError> {
     let mut files = Files::new(folder);
     let mut notes = Notes::default();
     let stems = match &options.split {
@@ -83,7 +72,7 @@ pub fn convert_voc(folder: &Path, options: &VocOptions) -> Result<Converted, Dat
     };
     if stems.is_empty() || classes.is_empty() {
         let what = if stems.is_empty() { "annotated images" } else { "classes" };
-        return Err(DataError::Convert {
+        return Err(FormatError::Convert {
             path: folder.to_owned(),
             reason: format!("found no {what}, expected a Pascal VOC folder"),
         });
@@ -95,7 +84,7 @@ pub fn convert_voc(folder: &Path, options: &VocOptions) -> Result<Converted, Dat
         dataset: CocoDataset::default(),
         ids: (1..).zip(&classes).map(|(id, name)| (name.clone(), id)).collect(),
         owners: BTreeMap::new(),
-        defects: Vec::new(),
+        defects: Defects::default(),
     };
     let categories = (1..).zip(&classes).map(|(id, name)| Category { id, name: name.clone(), supercategory: None });
     converter.dataset.categories = categories.collect();
@@ -106,7 +95,7 @@ pub fn convert_voc(folder: &Path, options: &VocOptions) -> Result<Converted, Dat
 }
 
 /// The names of all classes in the annotation files, sorted. Files that cannot be read have none.
-fn all_classes(files: &mut Files) -> Result<Vec<String>, DataError> {
+fn all_classes(files: &mut Files) -> Result<Vec<String>, FormatError> {
     let mut names = BTreeSet::new();
     for stem in files.all()? {
         if let Ok(file) = files.annotation(&stem).and_then(|path| xml::read(&path)) {
@@ -126,29 +115,29 @@ struct Converter {
     ids: BTreeMap<String, i64>,
     /// The annotation file of each image that was converted.
     owners: BTreeMap<PathBuf, PathBuf>,
-    defects: Vec<Defect>,
+    defects: Defects,
 }
 
 impl Converter {
     /// Converts the annotation file of one image. What cannot be converted becomes a defect.
-    fn add(&mut self, stem: &str) -> Result<(), DataError> {
+    fn add(&mut self, stem: &str) -> Result<(), FormatError> {
         let result = self.files.annotation(stem).and_then(|path| Ok((xml::read(&path)?, path)));
         let (voc, path) = match result {
             Ok(read) => read,
             Err(defect) => {
-                self.defects.push(defect);
+                self.defects.add(defect);
                 return Ok(());
             }
         };
         let image = match self.files.image(stem, &path, voc.file_name.as_deref())? {
             Ok(image) => image,
             Err(defect) => {
-                self.defects.push(defect);
+                self.defects.add(defect);
                 return Ok(());
             }
         };
         if let Some(first) = self.owners.insert(image.path.clone(), path.clone()) {
-            return Err(DataError::Convert {
+            return Err(FormatError::Convert {
                 path: image.path,
                 reason: format!(
                     "{} and {} both belong to this image, expected one annotation file for each image",
@@ -169,7 +158,7 @@ impl Converter {
         let (width, height) = match size {
             Ok(size) => size,
             Err(error) => {
-                self.defects.push(Defect { path, line: None, reason: error.to_string() });
+                self.defects.add(Defect::of(&path, error.to_string()));
                 return Ok(());
             }
         };
@@ -184,7 +173,7 @@ impl Converter {
             let object = match object {
                 Ok(object) => object,
                 Err(defect) => {
-                    self.defects.push(defect);
+                    self.defects.add(defect);
                     continue;
                 }
             };
@@ -192,7 +181,7 @@ impl Converter {
                 let known: Vec<&str> = self.dataset.categories.iter().map(|c| c.name.as_str()).collect();
                 let reason =
                     format!("found an object of class {:?}, expected one of {}", object.name, known.join(", "));
-                self.defects.push(Defect { path: path.to_owned(), line: Some(object.line), reason });
+                self.defects.add(Defect::at(path, object.line.into(), reason));
                 continue;
             };
             let VocObject { corners: [x1, y1, x2, y2], .. } = object;
@@ -216,27 +205,14 @@ impl Converter {
         }
     }
 
-    fn finish(mut self, folder: &Path, on_error: OnError) -> Result<Converted, DataError> {
-        if let (Some(first), OnError::Skip) = (self.defects.first(), on_error) {
-            self.notes.left_out(self.defects.len(), first);
-            self.defects.clear();
+    fn finish(mut self, folder: &Path, on_error: OnError) -> Result<Converted, FormatError> {
+        if let Some((count, first)) = self.defects.finish(folder, on_error)? {
+            self.notes.left_out(count, &first);
         }
-        if self.defects.is_empty() {
-            return Ok(Converted { dataset: self.dataset, notes: self.notes.sentences(self.difficult) });
-        }
-        let count = self.defects.len();
-        let mut lines: Vec<String> = self.defects.iter().take(LISTED).map(|defect| format!("\n  {defect}")).collect();
-        if count > LISTED {
-            lines.push(format!("\n  … and {} more", count - LISTED));
-        }
-        let what = if count == 1 { "file or object" } else { "files or objects" };
-        Err(DataError::Convert {
-            path: folder.to_owned(),
-            reason: format!(
-                "{count} {what} cannot be converted:{}\npass --on-error skip to leave {} out",
-                lines.concat(),
-                if count == 1 { "it" } else { "them" }
-            ),
+        Ok(Converted {
+            dataset: self.dataset,
+            notes: self.notes.sentences(self.difficult),
+            images: Some(folder.join("JPEGImages")),
         })
     }
 }

@@ -7,11 +7,9 @@ use foveal_base::names::{Folder, Found, folded, list};
 use foveal_base::text::read_data_text;
 
 use super::notes::Notes;
-use super::xml::Defect;
-use crate::DataError;
-
-/// File name extensions of the images that foveal reads.
-const ENDINGS: [&str; 6] = ["jpg", "jpeg", "jfif", "png", "bmp", "webp"];
+use crate::FormatError;
+use crate::defect::Defect;
+use crate::images::{ENDINGS, entries_below};
 
 /// The files of a Pascal VOC folder.
 pub(super) struct Files {
@@ -47,16 +45,14 @@ impl Files {
         }
     }
 
-    /// The names of all annotation files without extension, sorted.
-    pub(super) fn all(&self) -> Result<Vec<String>, DataError> {
+    /// The names of all annotation files without extension, sorted. Those in subfolders begin with the folder.
+    pub(super) fn all(&self) -> Result<Vec<String>, FormatError> {
         let annotations = self.folder.join("Annotations");
-        let error = |source| DataError::Io { path: annotations.clone(), source };
         let mut stems = Vec::new();
-        for entry in std::fs::read_dir(&annotations).map_err(error)? {
-            let path = entry.map_err(error)?.path();
-            if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("xml")) {
-                stems.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
-            }
+        let is_annotation = |path: &Path| path.extension().is_some_and(|e| e.eq_ignore_ascii_case("xml"));
+        for path in entries_below(&annotations, is_annotation)? {
+            let stem = path.with_extension("");
+            stems.push(stem.strip_prefix(&annotations).unwrap_or(&stem).to_string_lossy().into_owned());
         }
         stems.sort();
         Ok(stems)
@@ -66,9 +62,9 @@ impl Files {
     ///
     /// A line is a name, which may have spaces, or a name and a flag (-1, 0 or 1), which VOC uses in lists for one
     /// class. The annotation files decide which of both a line is.
-    pub(super) fn split(&mut self, split: &str, notes: &mut Notes) -> Result<Vec<String>, DataError> {
+    pub(super) fn split(&mut self, split: &str, notes: &mut Notes) -> Result<Vec<String>, FormatError> {
         let path = self.folder.join("ImageSets/Main").join(format!("{split}.txt"));
-        let text = read_data_text(&path).map_err(|source| DataError::Io { path: path.clone(), source })?;
+        let text = read_data_text(&path).map_err(|source| FormatError::Io { path: path.clone(), source })?;
         let mut stems = Vec::new();
         let mut seen = HashSet::new();
         for (number, line) in text.lines().enumerate() {
@@ -89,7 +85,7 @@ impl Files {
                             one.display(),
                             other.display()
                         );
-                        return Err(DataError::Convert { path, reason });
+                        return Err(FormatError::Convert { path, reason });
                     }
                     (Ok(_), Err(_)) => {}
                     (Err(_), _) => stem = name,
@@ -118,19 +114,19 @@ impl Files {
                 format!("the annotation file does not exist{near}")
             }
         };
-        Err(Defect { path: self.folder.join("Annotations").join(name), line: None, reason })
+        Err(Defect::of(&self.folder.join("Annotations").join(name), reason))
     }
 
     /// The image of the annotation file `xml` with the name `stem`, whose `<filename>` is `inside`.
     ///
     /// # Errors
-    /// [`DataError::Convert`] if several images could be meant. The inner error is the defect if there is no image.
+    /// [`FormatError::Convert`] if several images could be meant. The inner error is the defect if there is no image.
     pub(super) fn image(
         &mut self,
         stem: &str,
         xml: &Path,
         inside: Option<&str>,
-    ) -> Result<Result<ImageFile, Defect>, DataError> {
+    ) -> Result<Result<ImageFile, Defect>, FormatError> {
         let base = inside.and_then(|name| name.rsplit(['/', '\\']).next()).filter(|name| !name.is_empty());
         let mut own = self.with_stem(stem);
         if own.len() > 1
@@ -146,7 +142,7 @@ impl Files {
                 Ok(Ok(self.found(path.clone(), source)))
             }
             [] => Ok(self.by_file_name(stem, xml, base)),
-            several => Err(DataError::Convert {
+            several => Err(FormatError::Convert {
                 path: xml.to_owned(),
                 reason: format!(
                     "{} have the name of this file, and its <filename> names none of them; expected one image",
@@ -187,7 +183,7 @@ impl Files {
             }
             Some((base, Found::Missing(_))) => format!("{missing}, and no image {base}, which is its <filename>"),
         };
-        Err(Defect { path: xml.to_owned(), line: None, reason })
+        Err(Defect::of(xml, reason))
     }
 
     fn images_folder(&self) -> PathBuf {

@@ -3,23 +3,9 @@
 use std::path::Path;
 
 use super::Difficult;
-use super::xml::{Defect, VocObject};
-
-/// A count and the first instance of what was counted.
-#[derive(Default)]
-struct Tally {
-    count: usize,
-    first: String,
-}
-
-impl Tally {
-    fn add(&mut self, instance: impl FnOnce() -> String) {
-        if self.count == 0 {
-            self.first = instance();
-        }
-        self.count += 1;
-    }
-}
+use super::xml::VocObject;
+use crate::defect::Defect;
+use crate::tally::Tally;
 
 /// Counts of a conversion.
 #[derive(Default)]
@@ -96,9 +82,7 @@ impl Notes {
             (&self.by_file_name, "files without an image of their name, converted with the image of their <filename>"),
             (&self.repeated, "lines of the list that repeat an earlier name, left out"),
         ];
-        let tallies = tallies.into_iter().filter(|(tally, _)| tally.count > 0);
-        let mut sentences: Vec<String> =
-            tallies.map(|(Tally { count, first }, what)| format!("{what}: {count} (first: {first})")).collect();
+        let mut sentences: Vec<String> = tallies.into_iter().filter_map(|(tally, what)| tally.sentence(what)).collect();
         let flags = [
             (self.truncated, "`truncated`"),
             (self.occluded, "`occluded`"),
