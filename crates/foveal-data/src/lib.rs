@@ -10,6 +10,7 @@
 //! of threads or on time.
 
 mod augment;
+mod cache;
 mod check;
 mod color;
 mod config;
@@ -18,6 +19,7 @@ mod coverage;
 mod dataset;
 mod decode;
 mod error;
+mod grouping;
 mod holdout;
 mod labels;
 mod loader;
@@ -39,13 +41,15 @@ mod unusable;
 mod voc;
 
 pub use augment::PlacedObjects;
+pub use cache::{CacheConfig, CacheCounts, CacheKind, ImageCache};
 pub use config::{AugmentConfig, ColorJitter, DataConfig, OnError, SetConfig, Source};
 pub use counts::{ClassCounts, TargetCounts};
 pub use coverage::SetCoverage;
 pub use dataset::{Dataset, Object, Opened, Record};
 pub use error::DataError;
+pub use grouping::epoch_batches;
 pub use holdout::Holdout;
-pub use loader::{Batch, ImageInfo, Loader, LoaderOptions, loader};
+pub use loader::{Batch, ImageInfo, Loader, LoaderOptions, cached_loader, loader};
 pub use object_counts::ObjectCounts;
 pub use percentile::percentiles;
 pub use random::Stream;
