@@ -76,6 +76,8 @@ struct Room {
     used: u64,
     /// Bytes that were added since the size of the folder was measured.
     unmeasured: u64,
+    /// Bytes of the images that threads are adding.
+    unwritten: u64,
 }
 
 /// What a cache has for a key.
@@ -111,7 +113,7 @@ impl ImageCache {
         Ok(Some(Arc::new(Self {
             store,
             limit: settings.limit_bytes(),
-            room: Mutex::new(Room { used, unmeasured: 0 }),
+            room: Mutex::new(Room { used, ..Room::default() }),
             open: AtomicBool::new(true),
             counts: Counts::default(),
             notes: Mutex::default(),
@@ -164,7 +166,8 @@ impl ImageCache {
             self.tell_of_damage();
         }
         let image = make()?;
-        let is_added = self.open.load(Ordering::Relaxed) && self.add(key, &image, is_damaged);
+        let may_add = is_damaged || self.open.load(Ordering::Relaxed);
+        let is_added = may_add && self.add(key, &image, is_damaged);
         let count = if is_added { &self.counts.added } else { &self.counts.left_out };
         count.fetch_add(1, Ordering::Relaxed);
         Ok(image)
@@ -174,24 +177,26 @@ impl ImageCache {
     fn add(&self, key: Key, image: &RgbImage, replaces: bool) -> bool {
         let header = if matches!(self.store, Store::Disk(_)) { disk::HEADER } else { 0 };
         let bytes = (header + image.as_raw().len()) as u64;
-        if !self.reserve(if replaces { 0 } else { bytes }) {
+        if !replaces && !self.reserve(bytes) {
             return false;
         }
-        match &self.store {
+        let written = match &self.store {
             Store::Memory(images) => {
                 // Two threads can have decoded the same image.
                 if lock(images).insert(key, Arc::new(image.clone())).is_some() {
                     lock(&self.room).used -= bytes;
                 }
+                Ok(())
             }
-            Store::Disk(folder) => {
-                if let Err(error) = folder.put(&key, image) {
-                    self.close(format!("warning: data.cache: {error}; no more images are added to the cache"));
-                    return false;
-                }
-            }
+            Store::Disk(folder) => folder.put(&key, image),
+        };
+        if !replaces {
+            lock(&self.room).unwritten -= bytes;
         }
-        true
+        if let Err(error) = &written {
+            self.close(format!("warning: data.cache: {error}; no more images are added to the cache"));
+        }
+        written.is_ok()
     }
 
     /// Takes room for this number of bytes. Returns whether there was enough; if not, no more images are added.
@@ -201,7 +206,7 @@ impl ImageCache {
             && room.unmeasured > self.limit / PARTS
         {
             // A folder that cannot be read keeps the size that is known.
-            room.used = folder.bytes().unwrap_or(room.used);
+            room.used = folder.bytes().map_or(room.used, |measured| measured + room.unwritten);
             room.unmeasured = 0;
         }
         if room.used + bytes > self.limit {
@@ -213,7 +218,9 @@ impl ImageCache {
             ));
             return false;
         }
-        (room.used, room.unmeasured) = (room.used + bytes, room.unmeasured + bytes);
+        room.used += bytes;
+        room.unmeasured += bytes;
+        room.unwritten += bytes;
         true
     }
 
