@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use foveal_image::padded_length;
+use foveal_image::{Preprocess, padded_length};
 
 use crate::augment::{Geometry, Size};
 use crate::sampler::epoch_order;
@@ -27,8 +27,10 @@ struct Shape {
 
 impl Shape {
     /// The shape of an image that is resized as in training, without the random part of the augmentation.
-    fn of(config: &DataConfig, image: Size) -> Self {
-        let Size { width, height } = Geometry::plain(&config.preprocess(), image).canvas;
+    fn of(preprocess: &Preprocess,         let preprocess = config.preprocess();
+        let shapes: Vec<Shape> = dataset.records().iter().map(|record| Shape::of(&preprocess, record)).collect();) -> Self {
+        let image = Size { width: record.width, height: record.height };
+        let Size { width, height } = Geometry::plain(preprocess, image).canvas;
         Self { height: padded_length(height as usize), width: padded_length(width as usize) }
     }
 }
