@@ -27,8 +27,7 @@ struct Shape {
 
 impl Shape {
     /// The shape of an image that is resized as in training, without the random part of the augmentation.
-    fn of(preprocess: &Preprocess,         let preprocess = config.preprocess();
-        let shapes: Vec<Shape> = dataset.records().iter().map(|record| Shape::of(&preprocess, record)).collect();) -> Self {
+    fn of(preprocess: &Preprocess, record: &Record) -> Self {
         let image = Size { width: record.width, height: record.height };
         let Size { width, height } = Geometry::plain(preprocess, image).canvas;
         Self { height: padded_length(height as usize), width: padded_length(width as usize) }
@@ -69,8 +68,8 @@ pub fn epoch_batches(
 ) -> Vec<Vec<usize>> {
     let order = epoch_order(dataset, config, seed, epoch);
     if config.group_by_aspect && batch_size > 1 {
-        let shape = |record: &Record| Shape::of(config, Size { width: record.width, height: record.height });
-        let shapes: Vec<Shape> = dataset.records().iter().map(shape).collect();
+        let preprocess = config.preprocess();
+        let shapes: Vec<Shape> = dataset.records().iter().map(|record| Shape::of(&preprocess, record)).collect();
         if order.iter().any(|image| shapes[*image] != shapes[order[0]]) {
             return grouped(&order, batch_size, &shapes, &mut Stream::new(&[seed, epoch, GROUP]));
         }
