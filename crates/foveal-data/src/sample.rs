@@ -10,7 +10,8 @@ use crate::cache::{self, ImageCache, Stage};
 use crate::labels::Labels;
 use crate::transforms::{Context, Frame, ObjectIndex, TransformTime, Working};
 use crate::{
-    AugmentConfig, ColorJitter, DataConfig, DataError, Dataset, LoaderOptions, OnError, Skipped, Stream, Transform, color,
+    AugmentConfig, ColorJitter, DataConfig, DataError, Dataset, LoaderOptions, OnError, Skipped, Stream, Transform,
+    color,
 };
 
 /// Makes samples of the images of a data set.

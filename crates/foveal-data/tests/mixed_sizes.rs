@@ -81,7 +81,9 @@ impl Folder {
 /// Writes an image of random pixels.
 fn draw(path: &Path, [width, height]: [u32; 2], seed: u64) {
     let mut random = Stream::new(&[seed]);
-    RgbImage::from_fn(width, height, |_, _| image::Rgb(std::array::from_fn(|_| random.bits() as u8))).save(path).unwrap();
+    RgbImage::from_fn(width, height, |_, _| image::Rgb(std::array::from_fn(|_| random.bits() as u8)))
+        .save(path)
+        .unwrap();
 }
 
 fn open(config: &DataConfig) -> Arc<Dataset> {
@@ -105,7 +107,13 @@ fn all(data: &Arc<Dataset>, config: &DataConfig, options: LoaderOptions, epoch: 
     loader(Arc::clone(data), config, options, epoch).map(Result::unwrap).collect()
 }
 
-fn with_cache(data: &Arc<Dataset>, config: &DataConfig, training: bool, epoch: u64, cache: &Arc<ImageCache>) -> Vec<Batch> {
+fn with_cache(
+    data: &Arc<Dataset>,
+    config: &DataConfig,
+    training: bool,
+    epoch: u64,
+    cache: &Arc<ImageCache>,
+) -> Vec<Batch> {
     let cache = Some(Arc::clone(cache));
     cached_loader(Arc::clone(data), config, options(training), epoch, cache).map(Result::unwrap).collect()
 }
@@ -176,13 +184,20 @@ fn a_cache_changes_no_batch() {
             let data = open(&config);
             let cache = ImageCache::open(&config).unwrap().unwrap();
             for epoch in [0, 1, 2, 1] {
-                assert_equal(&with_cache(&data, &config, true, epoch, &cache), &all(&data, &config, options(true), epoch));
+                assert_equal(
+                    &with_cache(&data, &config, true, epoch, &cache),
+                    &all(&data, &config, options(true), epoch),
+                );
             }
             for _ in 0..2 {
                 assert_equal(&with_cache(&data, &config, false, 0, &cache), &all(&data, &config, options(false), 0));
             }
             let CacheCounts { found, added, left_out, damaged } = cache.counts();
-            assert!(found > 0 && added >= IMAGES as u64 && (left_out, damaged) == (0, 0), "{name} {:?}", cache.counts());
+            assert!(
+                found > 0 && added >= IMAGES as u64 && (left_out, damaged) == (0, 0),
+                "{name} {:?}",
+                cache.counts()
+            );
             assert_eq!(cache.notes(), Vec::<String>::new());
             if kind == CacheKind::Disk {
                 // Another run finds all images.
@@ -245,7 +260,10 @@ fn damaged_files_are_replaced() {
     fs::write(&entries[8], &whole[9]).unwrap();
     let (counts, notes) = load();
     assert_eq!((counts.damaged, counts.added, counts.found), (9, 9, IMAGES as u64 - 9));
-    assert!(notes.len() == 1 && notes[0].starts_with("warning: data.cache: ") && notes[0].contains("damaged"), "{notes:?}");
+    assert!(
+        notes.len() == 1 && notes[0].starts_with("warning: data.cache: ") && notes[0].contains("damaged"),
+        "{notes:?}"
+    );
     let restored: Vec<Vec<u8>> = folder.entries().iter().map(|path| fs::read(path).unwrap()).collect();
     assert!(restored == whole);
     assert_eq!(load().0, CacheCounts { found: IMAGES as u64, ..CacheCounts::default() });
@@ -275,7 +293,10 @@ fn the_limit_is_kept() {
         let CacheCounts { found, added, left_out, .. } = cache.counts();
         assert!(added < IMAGES as u64 && found == added && left_out > 0, "{:?}", cache.counts());
         let notes = cache.notes();
-        assert!(notes.len() == 1 && notes[0].contains("1 MiB") && notes[0].contains("data.cache.limit_mb"), "{notes:?}");
+        assert!(
+            notes.len() == 1 && notes[0].contains("1 MiB") && notes[0].contains("data.cache.limit_mb"),
+            "{notes:?}"
+        );
         assert_eq!(cache.notes(), Vec::<String>::new());
     }
     let bytes: u64 = folder.entries().iter().map(|path| fs::metadata(path).unwrap().len()).sum();

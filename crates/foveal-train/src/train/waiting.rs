@@ -60,9 +60,8 @@ impl Loading {
             remedies.push(format!("more loading threads (data.workers; now {workers}, with {cores} processor cores)"));
         }
         if decodes {
-            remedies.push(
-                "data.cache.kind = \"memory\" or \"disk\", with which an image is decoded only once".to_owned(),
-            );
+            remedies
+                .push("data.cache.kind = \"memory\" or \"disk\", with which an image is decoded only once".to_owned());
         }
         if reduction >= LARGE {
             remedies.push(format!(
