@@ -53,13 +53,26 @@ pub fn write_atomically_with(
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), WriteError> {
     let written = destination(path).and_then(|found| match found {
-        Destination::File(target) => replace(&target, fill),
+        Destination::File(target) => replace(&target, fill, true),
         // Opened for appending, so that a regular file behind a descriptor keeps what it contains.
         Destination::Stream(stream) => buffered(File::options().append(true).open(stream)?, fill).map(drop),
         Destination::Stdout => buffered(io::stdout(), fill)?.flush(),
         Destination::Stderr => buffered(io::stderr(), fill)?.flush(),
     });
     written.map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+/// Writes `bytes` to the file `path`: another process sees either the old content or the complete new content. A file or a
+/// link of this name is replaced.
+///
+/// Nothing is synced to the disk, which makes many small files fast. A power failure can leave a file without its content,
+/// so that this is for files that can be made again and have a checksum.
+///
+/// # Errors
+/// [`WriteError`] if the folder does not exist or the file cannot be written. The temporary file is then removed, and
+/// the old content remains.
+pub fn replace_unsynced(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    replace(path, |out| out.write_all(bytes), false).map_err(|source| WriteError { path: path.to_owned(), source })
 }
 
 /// Syncs a folder to the disk, so that files which were created, renamed or removed in it are so after a power failure.
@@ -114,8 +127,8 @@ pub fn sweep(folder: &Path) -> Result<usize, WriteError> {
     Ok(removed)
 }
 
-/// Replaces or creates a regular file by a rename.
-fn replace(target: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+/// Replaces or creates a regular file by a rename. If `sync` is set, the file and its folder are synced to the disk.
+fn replace(target: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>, sync: bool) -> io::Result<()> {
     let folder = folder_of(target);
     let name = target.file_name().unwrap_or_default();
     // `create_new` fails if the name exists, even as a link, and another name is tried then.
@@ -128,9 +141,12 @@ fn replace(target: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
         // The new file is as private as the old one. File systems without permissions refuse this, and need it not.
         let _ = temporary.as_file().set_permissions(old.permissions());
     }
-    buffered(temporary.as_file(), fill)?.sync_all()?;
+    let written = buffered(temporary.as_file(), fill)?;
+    if sync {
+        written.sync_all()?;
+    }
     temporary.persist(target)?;
-    sync_folder(folder)
+    if sync { sync_folder(folder) } else { Ok(()) }
 }
 
 /// Fills a writer through a buffer, and returns it.
@@ -187,6 +203,18 @@ mod tests {
         write_atomically(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(names(dir.path()), ["a.txt"]);
+    }
+
+    #[test]
+    fn files_that_are_not_synced_are_replaced_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        for content in [&b"old"[..], b"new"] {
+            replace_unsynced(&path, content).unwrap();
+            assert_eq!((fs::read(&path).unwrap(), names(dir.path())), (content.to_vec(), vec!["a".to_owned()]));
+        }
+        let text = replace_unsynced(&dir.path().join("none/a"), b"").unwrap_err().to_string();
+        assert!(text.contains("none"), "{text}");
     }
 
     #[test]

@@ -42,6 +42,11 @@ impl From<(u32, u32)> for Size {
 }
 
 impl Size {
+    /// Number of pixels.
+    pub(crate) fn pixels(self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+
     /// The box of a whole image of this size.
     pub(crate) fn bbox(self) -> BBox {
         BBox::new(0.0, 0.0, self.width as f32, self.height as f32)

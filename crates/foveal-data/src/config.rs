@@ -7,7 +7,7 @@ use foveal_image::{IMAGENET_MEAN, IMAGENET_STD, ImageLimit, MAX_IMAGE_BYTES, MAX
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Sampler, ShapesConfig, Transform};
+use crate::{CacheConfig, Sampler, ShapesConfig, Transform};
 
 /// The kind of data set (`data.source`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -232,6 +232,12 @@ pub struct DataConfig {
     /// Threshold of `sampler`: a class is rare if the fraction of the training images that contain it is below this
     /// value, and frequent otherwise. Above 0 and at most 1. Default: 0.001.
     pub repeat_threshold: f64,
+    /// Whether a batch has images of like shape, so that little of it is padding: those of a window of 64 batches are
+    /// sorted by the ratio of their sides, cut into batches, and the batches are shuffled. Each image is used as often as
+    /// without grouping, and the batches are still a function of the seed and the epoch. Default: false.
+    pub group_by_aspect: bool,
+    /// Keeps decoded and resized images in memory or on disk. Default: off.
+    pub cache: CacheConfig,
     /// Augmentation of the training images. Default: horizontal flips with a probability of 0.5.
     pub augment: AugmentConfig,
 }
@@ -274,6 +280,8 @@ impl Default for DataConfig {
             filter_empty: false,
             sampler: Sampler::default(),
             repeat_threshold: REPEAT_THRESHOLD,
+            group_by_aspect: false,
+            cache: CacheConfig::default(),
             augment: AugmentConfig::default(),
         }
     }
@@ -324,6 +332,7 @@ impl DataConfig {
         let fraction = self.repeat_threshold > 0.0 && self.repeat_threshold <= 1.0;
         let expected = "a fraction of the images above 0 and up to 1";
         check::that(fraction, "repeat_threshold", expected, &self.repeat_threshold)?;
+        self.cache.validate(self.source).map_err(|e| e.within("cache"))?;
         match self.source {
             Source::Shapes => self.shapes.validate().map_err(|e| e.within("shapes")),
             Source::Coco => Ok(()),

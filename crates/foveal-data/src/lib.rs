@@ -10,6 +10,7 @@
 //! of threads or on time.
 
 mod augment;
+mod cache;
 mod check;
 mod color;
 mod config;
@@ -19,6 +20,7 @@ mod dataset;
 mod decode;
 mod error;
 mod fit;
+mod grouping;
 mod holdout;
 mod labels;
 mod loader;
@@ -38,6 +40,7 @@ mod transforms;
 mod unusable;
 
 pub use augment::PlacedObjects;
+pub use cache::{CacheConfig, CacheCounts, CacheKind, ImageCache};
 pub use config::{AugmentConfig, ColorJitter, DataConfig, OnError, SetConfig, Source};
 pub use counts::{ClassCounts, TargetCounts};
 pub use coverage::SetCoverage;
@@ -45,8 +48,9 @@ pub use dataset::{Dataset, Object, Opened, Record};
 pub use error::DataError;
 pub use fit::{SetFit, SetFitOptions, fit_set};
 pub use foveal_base::Stream;
+pub use grouping::epoch_batches;
 pub use holdout::Holdout;
-pub use loader::{Batch, ImageInfo, Loader, LoaderOptions, loader};
+pub use loader::{Batch, ImageInfo, Loader, LoaderOptions, cached_loader, loader};
 pub use object_counts::ObjectCounts;
 pub use percentile::percentiles;
 pub use report::{CheckReport, Findings, Problem, Skipped};

@@ -11,10 +11,10 @@ use foveal_anchors::{AnchorConfig, Anchors, ImageTargets, MatchedImage, MatcherC
 use foveal_image::{ImageBatch, ImageFrame};
 
 use crate::augment::PlacedObjects;
+use crate::grouping::epoch_batches;
 use crate::sample::{Sample, SampleMaker};
-use crate::sampler::epoch_order;
 use crate::transforms::{REPLACEMENTS, unloadable};
-use crate::{DataConfig, DataError, Dataset, ObjectCounts, OnError, Skipped, Stream, TransformTime};
+use crate::{DataConfig, DataError, Dataset, ImageCache, ObjectCounts, OnError, Skipped, Stream, TransformTime};
 
 /// Number of padded image sizes whose anchors are cached. The anchors of one size of 800 pixels take about 3 MB.
 const CACHED_SIZES: usize = 16;
@@ -99,17 +99,33 @@ pub struct Loader {
 /// # Panics
 /// If the batch size is 0, or if a threshold of the sampler is not positive.
 pub fn loader(dataset: Arc<Dataset>, config: &DataConfig, options: LoaderOptions, epoch: u64) -> Loader {
-    assert!(options.batch_size > 0, "the batch size must be at least 1");
-    let order: Vec<usize> = if options.training {
-        epoch_order(&dataset, config, options.seed, epoch)
+    cached_loader(dataset, config, options, epoch, None)
+}
+
+/// Starts the loading threads of one epoch as [`loader`] does, with a cache of decoded and resized images
+/// ([`ImageCache::open`]), which the loaders of a run share. The batches are the same with and without it.
+///
+/// # Panics
+/// If the batch size is 0, or if a threshold of the sampler is not positive.
+pub fn cached_loader(
+    dataset: Arc<Dataset>,
+    config: &DataConfig,
+    options: LoaderOptions,
+    epoch: u64,
+    cache: Option<Arc<ImageCache>>,
+) -> Loader {
+    let LoaderOptions { batch_size, seed, .. } = options;
+    assert!(batch_size > 0, "the batch size must be at least 1");
+    let mut batches = if options.training {
+        epoch_batches(&dataset, config, batch_size, seed, epoch)
     } else {
-        (0..dataset.len()).collect()
+        let order: Vec<usize> = (0..dataset.len()).collect();
+        order.chunks(batch_size).map(<[usize]>::to_vec).collect()
     };
-    let batches: Vec<Vec<usize>> =
-        order.chunks(options.batch_size).map(<[usize]>::to_vec).skip(options.first).collect();
+    batches.drain(..options.first.min(batches.len()));
     let workers = config.worker_count().min(batches.len());
     let shared = Arc::new(Shared {
-        maker: SampleMaker::new(&dataset, config, &options, epoch),
+        maker: SampleMaker::new(&dataset, config, &options, epoch, cache),
         ahead: workers + config.queue,
         dataset,
         batches,

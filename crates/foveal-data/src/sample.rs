@@ -1,13 +1,18 @@
 //! One image of a batch: loaded, augmented and resized, with its objects.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use foveal_image::{Preprocess, Staged};
+use foveal_image::{Preprocess, ResizeMode, Staged};
 
-use crate::augment::{Geometry, PlacedObjects};
+use crate::augment::{Geometry, PlacedObjects, Size};
+use crate::cache::{self, ImageCache, Stage};
 use crate::labels::Labels;
 use crate::transforms::{Context, Frame, ObjectIndex, TransformTime, Working};
-use crate::{AugmentConfig, DataConfig, DataError, Dataset, LoaderOptions, OnError, Skipped, Stream, Transform, color};
+use crate::{
+    AugmentConfig, ColorJitter, DataConfig, DataError, Dataset, LoaderOptions, OnError, Skipped, Stream, Transform,
+    color,
+};
 
 /// Makes samples of the images of a data set.
 #[derive(Clone, Debug)]
@@ -24,6 +29,10 @@ pub(crate) struct SampleMaker {
     pub seed: u64,
     /// Number of the epoch; each epoch has other random values.
     pub epoch: u64,
+    /// The cache of decoded and resized images.
+    cache: Option<Arc<ImageCache>>,
+    /// Whether images are flipped and resized before anything else, to a size that does not depend on random values.
+    resizes_first: bool,
 }
 
 /// The augmentation of an epoch.
@@ -57,7 +66,13 @@ const TRANSFORM: u64 = 3;
 
 impl SampleMaker {
     /// Creates the maker of an epoch's samples. Images are augmented only in training. `epoch` counts from 0.
-    pub(crate) fn new(dataset: &Dataset, config: &DataConfig, options: &LoaderOptions, epoch: u64) -> Self {
+    pub(crate) fn new(
+        dataset: &Dataset,
+        config: &DataConfig,
+        options: &LoaderOptions,
+        epoch: u64,
+        cache: Option<Arc<ImageCache>>,
+    ) -> Self {
         let preprocess = config.preprocess();
         let pastes = config.augment.transforms.iter().any(|t| matches!(t, Transform::CopyPaste(_)));
         let augment = options.training.then(|| Augmentation {
@@ -67,7 +82,10 @@ impl SampleMaker {
             objects: if pastes { ObjectIndex::new(dataset.records()) } else { ObjectIndex::default() },
         });
         let LoaderOptions { seed, .. } = *options;
-        Self { preprocess, augment, min_box: config.min_box, on_error: config.on_error, seed, epoch }
+        let resizes_first = preprocess.resize == ResizeMode::Antialias
+            && augment.as_ref().is_none_or(|augmentation| only_flips(&augmentation.config));
+        let (min_box, on_error) = (config.min_box, config.on_error);
+        Self { preprocess, augment, min_box, on_error, seed, epoch, cache, resizes_first }
     }
 
     /// Loads, augments and resizes image `index` and its objects. Other images that a transform needs and that cannot be
@@ -82,13 +100,17 @@ impl SampleMaker {
         index: usize,
         skipped: &mut Vec<Skipped>,
     ) -> Result<Sample, DataError> {
-        let image = dataset.load(index)?;
+        if let Some(sample) = self.resized(dataset, index)? {
+            return Ok(sample);
+        }
+        let image = cache::load(self.cache.as_deref(), dataset, index)?;
         let mut working = Working { image, labels: Labels::from(dataset.record(index)), sized: false };
         let mut times = Vec::new();
         let geometry = match &self.augment {
             None => Geometry::plain(&self.preprocess, working.size()),
             Some(augmentation) => {
-                let mut context = Context::new(dataset, &augmentation.frame, &augmentation.objects, self.on_error);
+                let mut context = Context::new(dataset, &augmentation.frame, &augmentation.objects, self.on_error)
+                    .with_cache(self.cache.as_deref());
                 let transformed = self.transform(&mut working, augmentation, &mut context, index, &mut times);
                 skipped.append(&mut context.skipped);
                 transformed?;
@@ -102,6 +124,38 @@ impl SampleMaker {
             placed: geometry.place(size, &working.labels, self.min_box),
             times,
         })
+    }
+
+    /// The sample of an image that is first of all resized, to at most half of its pixels, so that the cache keeps it in that
+    /// size. `None` for other images, and without a cache.
+    ///
+    /// # Errors
+    /// The error of [`Dataset::load`] if the image cannot be loaded.
+    fn resized(&self, dataset: &Dataset, index: usize) -> Result<Option<Sample>, DataError> {
+        let Some(cache) = self.cache.as_deref().filter(|_| self.resizes_first) else { return Ok(None) };
+        let record = dataset.record(index);
+        let size = Size { width: record.width, height: record.height };
+        let geometry = match &self.augment {
+            None => Geometry::plain(&self.preprocess, size),
+            Some(augmentation) => self.geometry(size, &augmentation.config, index),
+        };
+        if 2 * geometry.resized.pixels() > size.pixels() {
+            return Ok(None);
+        }
+        let stage =
+            Stage::Resized { size: geometry.resized, flips: [geometry.flip_horizontal, geometry.flip_vertical] };
+        let image = cache.get_or_make(dataset, index, (stage, geometry.resized), || {
+            match geometry.apply(dataset.load(index)?, &self.preprocess) {
+                Staged::Bytes { image, .. } => Ok(image),
+                Staged::Prepared(_) => unreachable!("the pixels of an antialiased image are bytes"),
+            }
+        })?;
+        Ok(Some(Sample {
+            index,
+            image: Staged::Bytes { image, original_width: size.width, original_height: size.height },
+            placed: geometry.place(size, &Labels::from(record), self.min_box),
+            times: Vec::new(),
+        }))
     }
 
     /// The random stream of a part of the augmentation of image `index`.
@@ -133,10 +187,22 @@ impl SampleMaker {
     /// Changes the colours and chooses the geometry.
     fn jitter(&self, working: &mut Working, augment: &AugmentConfig, index: usize) -> Geometry {
         color::jitter(&mut working.image, &augment.color_jitter, &mut self.stream(index, &[COLOR]));
-        let (size, mut random) = (working.size(), self.stream(index, &[GEOMETRY]));
         if working.sized {
-            return Geometry::random_flips(size, augment, &mut random);
+            return Geometry::random_flips(working.size(), augment, &mut self.stream(index, &[GEOMETRY]));
         }
-        Geometry::random(&self.preprocess, size, augment, &mut random)
+        self.geometry(working.size(), augment, index)
     }
+
+    /// The random geometry of an image of this size.
+    fn geometry(&self, size: Size, augment: &AugmentConfig, index: usize) -> Geometry {
+        Geometry::random(&self.preprocess, size, augment, &mut self.stream(index, &[GEOMETRY]))
+    }
+}
+
+/// Whether flips are all that changes images at random.
+fn only_flips(augment: &AugmentConfig) -> bool {
+    augment.transforms.is_empty()
+        && augment.min_sizes.is_empty()
+        && augment.scale_jitter == [1.0, 1.0]
+        && augment.color_jitter == ColorJitter::default()
 }

@@ -10,7 +10,7 @@ use burn::tensor::Device;
 use foveal_anchors::MatcherConfig;
 use foveal_coco::{CocoDetection, bbox_to_xywh};
 use foveal_criterion::{LossConfig, Normalizer, NormalizerKind};
-use foveal_data::{Batch, DataConfig, Dataset, ImageInfo, Loader, LoaderOptions, Skipped, loader};
+use foveal_data::{Batch, DataConfig, Dataset, ImageCache, ImageInfo, Loader, LoaderOptions, Skipped, cached_loader};
 use foveal_detector::{
     ComputePrecision, Detection, ImageFrame, ModelConfig, NonFiniteOutput, RetinaNet, image_tensor, postprocess_with,
 };
@@ -32,6 +32,7 @@ pub struct Evaluator {
     matcher: MatcherConfig,
     device: Device,
     precision: ComputePrecision,
+    cache: Option<Arc<ImageCache>>,
 }
 
 impl Evaluator {
@@ -48,6 +49,7 @@ impl Evaluator {
             matcher: config.matcher,
             device: device.clone().without_autodiff(),
             precision: ComputePrecision::F32,
+            cache: None,
         }
     }
 
@@ -56,6 +58,12 @@ impl Evaluator {
     #[must_use]
     pub fn with_precision(self, precision: ComputePrecision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// The same evaluator with a cache of decoded and resized images.
+    #[must_use]
+    pub(crate) fn with_cache(self, cache: Option<Arc<ImageCache>>) -> Self {
+        Self { cache, ..self }
     }
 
     /// Evaluates `network`, which must not have autodiff (`Module::valid`), on the whole data set. Returns `None` if
@@ -158,7 +166,7 @@ impl Evaluator {
             first: 0,
             epochs: None,
         };
-        loader(Arc::clone(&self.dataset), &self.data, options, 0)
+        cached_loader(Arc::clone(&self.dataset), &self.data, options, 0, self.cache.clone())
     }
 
     /// Adds the losses and detections of a batch, which has at least one image, to `into`.

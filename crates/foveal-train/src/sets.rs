@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use foveal_coco::CategoryInfo;
-use foveal_data::{CheckReport, DataConfig, Dataset};
+use foveal_data::{CheckReport, DataConfig, Dataset, ImageCache};
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
@@ -17,13 +17,15 @@ pub(crate) struct Sets {
     pub val: Arc<Dataset>,
     /// Images and boxes that were left out of the sets.
     pub skipped: SkipList,
+    /// The cache of their decoded and resized images (`data.cache`).
+    pub cache: Option<Arc<ImageCache>>,
 }
 
 impl Sets {
     /// Opens and checks both sets, reports a summary of each, and writes what is left out to `skipped.json`.
     ///
     /// # Errors
-    /// [`TrainError::Data`] when a set cannot be opened, [`TrainError::Empty`] when one has no usable image,
+    /// [`TrainError::Data`] when a set or the cache cannot be opened, [`TrainError::Empty`] when one has no usable image,
     /// [`TrainError::TooManySkipped`] when more images are left out than `data.max_skipped` allows,
     /// [`TrainError::Write`] when `skipped.json` cannot be written.
     pub(crate) fn open(config: &RunConfig, run: &RunDir, progress: &mut dyn Progress) -> Result<Self, TrainError> {
@@ -47,7 +49,8 @@ impl Sets {
                 return Err(TrainError::Empty { set });
             }
         }
-        Ok(Self { train, val, skipped })
+        let cache = ImageCache::open(&config.data)?;
+        Ok(Self { train, val, skipped, cache })
     }
 
     /// Number of objects of each class in the training set.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use foveal_coco::write_results;
-use foveal_data::{Batch, Loader, LoaderOptions, loader};
+use foveal_data::{Batch, Loader, LoaderOptions, cached_loader};
 use foveal_detector::{CheckpointMeta, image_tensor};
 
 use crate::config::RunConfig;
@@ -36,6 +36,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 mod time;
+mod waiting;
 
 pub(crate) use setup::{check_precision, log_every};
 
@@ -144,6 +145,8 @@ struct Trainer<'a> {
     time: Option<TimeKeeper>,
     /// The log lines of the epoch in progress.
     lines: EpochLines,
+    /// Whether this call has said that the run waits for its images.
+    told_of_waiting: bool,
     /// When the training state was saved last.
     saved: Instant,
     /// The step at which it was saved.
@@ -221,7 +224,8 @@ impl Trainer<'_> {
             first,
             epochs: Some(self.config.train.epochs),
         };
-        loader(Arc::clone(&self.sets.train), &self.config.data, options, epoch as u64 - 1)
+        let cache = self.sets.cache.clone();
+        cached_loader(Arc::clone(&self.sets.train), &self.config.data, options, epoch as u64 - 1, cache)
     }
 
     /// One pass over the training set, or the rest of it when a run is resumed inside an epoch, then checkpoint and
@@ -296,6 +300,7 @@ impl Trainer<'_> {
         }
         self.progress.epoch_end();
         let (means, counts) = (self.step_log.epoch_means(), self.step_log.epoch_objects());
+        let seconds = started.elapsed().as_secs_f64();
         let record = EpochRecord {
             event: EpochEvent::Epoch,
             epoch,
@@ -306,13 +311,15 @@ impl Trainer<'_> {
             lr: means.lr,
             objects: counts.objects,
             objects_without_anchor: counts.without_anchor,
-            seconds: started.elapsed().as_secs_f64(),
+            seconds,
+            data_wait: (self.step_log.epoch_waited() / seconds.max(f64::MIN_POSITIVE)).min(1.0),
             breakdown: self.step_log.epoch_breakdown(),
             loss_scale: self.step_log.scaling().map(|scaling| scaling.scale),
             skipped_steps: self.step_log.epoch_skipped(),
         };
         self.log.epoch(&record);
         self.lines.epoch(&record);
+        self.tell_of_loading(&record);
         self.tell_log_warnings();
         self.sets.skipped.write()?;
 

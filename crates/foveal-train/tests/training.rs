@@ -89,6 +89,70 @@ fn the_same_seed_gives_the_same_run_and_another_does_not() {
     assert_ne!(steps(&a), steps(&c));
 }
 
+/// Writes the generated set as images of 64x96 and 96x64 pixels in turn, and returns a configuration with it.
+fn mixed_shapes(folder: &Path) -> RunConfig {
+    let mut config = tiny();
+    config.data.shapes.size = [64, 96];
+    foveal_data::write_shapes(&config.data.shapes, folder).unwrap();
+    for split in ["train", "val"] {
+        let (annotations, images) =
+            (folder.join(format!("annotations/{split}.json")), folder.join("images").join(split));
+        let mut set: serde_json::Value = serde_json::from_slice(&std::fs::read(&annotations).unwrap()).unwrap();
+        let is_turned = |id: &serde_json::Value| id.as_i64().unwrap() % 2 == 0;
+        for image in set["images"].as_array_mut().unwrap().iter_mut().filter(|image| is_turned(&image["id"])) {
+            (image["width"], image["height"]) = (64.into(), 96.into());
+            let path = images.join(image["file_name"].as_str().unwrap());
+            let flat = foveal_image::load_rgb(&path).unwrap();
+            foveal_image::RgbImage::from_fn(64, 96, |x, y| *flat.get_pixel(y, x)).save(&path).unwrap();
+        }
+        for object in set["annotations"].as_array_mut().unwrap().iter_mut().filter(|o| is_turned(&o["image_id"])) {
+            let bbox = object["bbox"].as_array().unwrap();
+            object["bbox"] = [1, 0, 3, 2].map(|place| bbox[place].clone()).to_vec().into();
+        }
+        std::fs::write(&annotations, set.to_string()).unwrap();
+        let paths = foveal_data::SetConfig { annotations: Some(annotations), images: Some(images) };
+        *(if split == "train" { &mut config.data.train } else { &mut config.data.val }) = paths;
+    }
+    config.data.source = foveal_data::Source::Coco;
+    (config.data.min_size, config.data.max_size, config.data.group_by_aspect) = (32, 96, true);
+    config
+}
+
+#[test]
+fn a_cache_and_a_resume_change_no_run_with_batches_of_like_shape() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = mixed_shapes(&dir.path().join("set"));
+    let root = |name: &str| dir.path().join(name);
+    let whole = root("whole");
+    run_to_end(&config, &whole, false);
+    config.data.cache.kind = foveal_data::CacheKind::Disk;
+    config.data.cache.dir = Some(root("cache"));
+    config.data.workers = 2;
+    // The first run fills the cache, the second one reads it.
+    for stop_at_step in [3, 6] {
+        let parts = root(&format!("parts-{stop_at_step}"));
+        let mut listener = Listener { stop_at_step: Some(stop_at_step), ..Listener::default() };
+        let outcome = listen(&config, &parts, &mut listener, false);
+        assert!(matches!(outcome, Outcome::Interrupted { .. }), "{outcome:?}");
+        run_to_end(&config, &parts, true);
+        assert_eq!(steps(&whole), steps(&parts));
+        assert_eq!(bytes(&whole, "checkpoints/last.safetensors"), bytes(&parts, "checkpoints/last.safetensors"));
+        assert_eq!(bytes(&whole, "metrics.csv"), bytes(&parts, "metrics.csv"));
+    }
+    assert!(std::fs::read_dir(root("cache")).unwrap().count() >= 8);
+    // Lines about epochs have the share of the time that was waited.
+    let text = std::fs::read_to_string(whole.join("log.jsonl")).unwrap();
+    let epochs: Vec<EpochRecord> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert_eq!(epochs.len(), 3);
+    assert!(epochs.iter().all(|epoch| epoch.data_wait > 0.0 && epoch.data_wait <= 1.0));
+    // Another order of the images must be allowed.
+    config.data.group_by_aspect = false;
+    config.train.epochs += 1;
+    let run = RunDir::resume(&whole).unwrap();
+    let changed = train(&config, &Device::flex(), &run, RESUME, &mut Silent, &AtomicBool::new(false)).unwrap_err();
+    assert!(changed.to_string().contains("data.group_by_aspect was true and is false"), "{changed}");
+}
+
 struct Case {
     name: &'static str,
     optimizer: OptimizerKind,

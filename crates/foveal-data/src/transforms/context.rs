@@ -7,6 +7,7 @@ use super::collage::{fitted, scaled};
 use super::copy_paste::ObjectIndex;
 use super::{Transform, Working};
 use crate::augment::Size;
+use crate::cache::{self, ImageCache};
 use crate::labels::Labels;
 use crate::{AugmentConfig, DataError, Dataset, OnError, Problem, Skipped, Stream};
 
@@ -19,6 +20,8 @@ pub(crate) struct Context<'a> {
     frame: &'a Frame,
     objects: &'a ObjectIndex,
     on_error: OnError,
+    /// The cache that other images are loaded from.
+    cache: Option<&'a ImageCache>,
     /// The other images that could not be loaded, with `data.on_error = "skip"`.
     pub skipped: Vec<Skipped>,
 }
@@ -90,7 +93,12 @@ impl Frame {
 impl<'a> Context<'a> {
     /// The surroundings of the transforms of one image.
     pub(crate) fn new(dataset: &'a Dataset, frame: &'a Frame, objects: &'a ObjectIndex, on_error: OnError) -> Self {
-        Self { dataset, frame, objects, on_error, skipped: Vec::new() }
+        Self { dataset, frame, objects, on_error, cache: None, skipped: Vec::new() }
+    }
+
+    /// The same surroundings with a cache of decoded images.
+    pub(crate) fn with_cache(self, cache: Option<&'a ImageCache>) -> Self {
+        Self { cache, ..self }
     }
 
     /// The objects of the data set by class; empty unless a transform of the list needs them.
@@ -110,7 +118,7 @@ impl<'a> Context<'a> {
     /// The error of [`Dataset::load`] if the image cannot be loaded and `data.on_error` is `fail`.
     pub(crate) fn load(&mut self, index: usize) -> Result<Option<Working>, DataError> {
         let record = self.dataset.record(index);
-        match self.dataset.load(index) {
+        match cache::load(self.cache, self.dataset, index) {
             Ok(image) => Ok(Some(Working { image, labels: Labels::from(record), sized: false })),
             Err(error) if self.on_error == OnError::Fail => Err(error),
             Err(error) => {

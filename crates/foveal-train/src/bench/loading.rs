@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use foveal_data::{LoaderOptions, TransformCosts, TransformTimes, loader};
+use foveal_data::{ImageCache, LoaderOptions, TransformCosts, TransformTimes, cached_loader};
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
@@ -12,7 +12,8 @@ use crate::error::TrainError;
 const PASS_IMAGES: usize = 1024;
 
 /// Loads the training set in several passes of at most [`PASS_IMAGES`] images and returns the speed of each pass after
-/// the warm-up in images per second, with the times of the transforms in these passes.
+/// the warm-up in images per second, with the times of the transforms in these passes. The cache of `data.cache` is
+/// filled by the first passes.
 ///
 /// # Errors
 /// [`TrainError::Data`] when the set or an image cannot be loaded, [`TrainError::Empty`] when no image can be used.
@@ -23,6 +24,7 @@ pub(super) fn images_per_second(config: &RunConfig) -> Result<(Vec<f64>, Transfo
     }
     let bench = &config.bench;
     let mut rates = Vec::with_capacity(bench.steps);
+    let cache = ImageCache::open(&config.data)?;
     let mut times = TransformTimes::new(&config.data.augment);
     for epoch in 0..bench.warmup + bench.steps {
         let options = LoaderOptions {
@@ -35,7 +37,7 @@ pub(super) fn images_per_second(config: &RunConfig) -> Result<(Vec<f64>, Transfo
             epochs: None,
         };
         let (mut images, started) = (0, Instant::now());
-        for batch in loader(Arc::clone(&set), &config.data, options, epoch as u64) {
+        for batch in cached_loader(Arc::clone(&set), &config.data, options, epoch as u64, cache.clone()) {
             let batch = batch?;
             images += batch.info.len();
             if epoch >= bench.warmup {

@@ -24,8 +24,9 @@ enum Effect {
 
 /// Settings that change neither the images that a run trains on nor, except for rounding, the weights. A key stands for
 /// its whole section. The file of `model.weights` is read only when a run begins.
-const HARMLESS: [&str; 27] = [
+const HARMLESS: [&str; 28] = [
     "bench",
+    "data.cache",
     "data.max_image_bytes",
     "data.max_skipped",
     "data.on_error",
@@ -280,7 +281,7 @@ mod tests {
     #[test]
     fn what_changes_the_training_must_be_allowed() {
         type Edit = fn(&mut RunConfig, &mut Premises);
-        let edits: [(&str, Edit); 14] = [
+        let edits: [(&str, Edit); 16] = [
             ("train.lr", |c, _| c.train.lr = 0.5),
             ("train.batch_size", |c, _| c.train.batch_size = 3),
             ("train.accumulate", |c, _| c.train.accumulate = 2),
@@ -291,6 +292,8 @@ mod tests {
             ("matcher.kind", |c, _| c.matcher.kind = foveal_anchors::MatcherKind::Atss),
             ("matcher.candidates", |c, _| c.matcher.candidates = 5),
             ("data.mean", |c, _| c.data.mean = [0.1; 3]),
+            ("data.sampler", |c, _| c.data.sampler = foveal_data::Sampler::Oversample),
+            ("data.group_by_aspect", |c, _| c.data.group_by_aspect = true),
             ("data.augment.flip_vertical", |c, _| c.data.augment.flip_vertical = 0.5),
             ("data.train.images", |c, _| c.data.train.images = Some("x".into())),
             ("data.train (SHA-256 of its annotations)", |_, p| p.training_set = "c".to_owned()),
@@ -315,6 +318,7 @@ mod tests {
     #[test]
     fn epochs_matter_to_a_cosine_and_to_closing_epochs_and_other_settings_are_told() {
         assert!(resumed(|c, _| c.train.epochs += 1, false).is_ok());
+        assert!(resumed(|c, _| c.data.cache.kind = foveal_data::CacheKind::Memory, false).is_ok());
         assert!(resumed(|c, _| c.train.cosine_epochs = 1.5, false).is_ok());
         let mut cosine = tiny();
         cosine.train.schedule = ScheduleKind::Cosine;

@@ -221,6 +221,7 @@ mod tests {
             objects: 40,
             objects_without_anchor: 3,
             seconds: 2.0,
+            data_wait: 0.25,
             breakdown: None,
             loss_scale: None,
             skipped_steps: None,

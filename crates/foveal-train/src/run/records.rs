@@ -186,6 +186,10 @@ pub struct EpochRecord {
     pub objects_without_anchor: usize,
     /// Duration of the epoch's steps in seconds, without evaluation. It is a timing and differs between runs.
     pub seconds: f64,
+    /// Fraction of these seconds that was spent waiting for images, from 0 to 1. It is a timing and differs between runs. 0
+    /// when read from logs of earlier versions, which did not write it.
+    #[serde(default)]
+    pub data_wait: f64,
     /// Breakdown of the class loss over the steps of the epoch that have one, with a histogram of the negatives'
     /// losses; `ledger` in JSON.
     #[serde(default, rename = "ledger", skip_serializing_if = "Option::is_none")]

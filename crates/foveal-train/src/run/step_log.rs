@@ -96,6 +96,8 @@ pub(crate) struct StepLog {
     since: Instant,
     /// Seconds spent waiting for images since then.
     waited: f64,
+    /// Seconds spent waiting for images in the epoch, or since the run was resumed in it.
+    epoch_waited: f64,
     /// The step that ended the run, because its loss or gradient norm is not finite.
     bad: Option<BadStep>,
     /// The loss scale of the last step that was read, and how many were left out; `None` without a loss scale.
@@ -110,7 +112,8 @@ impl StepLog {
     /// without, the first such step ends the run.
     pub(crate) fn new(every: usize, scaling: Option<LossScaling>) -> Self {
         let (pending, read) = (Vec::new(), LogPosition::default());
-        Self { every, pending, read, since: Instant::now(), waited: 0.0, bad: None, scaling, classes_every: 0 }
+        let (since, waited, epoch_waited) = (Instant::now(), 0.0, 0.0);
+        Self { every, pending, read, since, waited, epoch_waited, bad: None, scaling, classes_every: 0 }
     }
 
     /// The same log with the numbers of each class only in the lines of every `steps`th step. With 0 they are in every line
@@ -148,6 +151,12 @@ impl StepLog {
     /// Adds time in seconds that was spent waiting for images.
     pub(crate) fn add_waiting_time(&mut self, seconds: f64) {
         self.waited += seconds;
+        self.epoch_waited += seconds;
+    }
+
+    /// Seconds spent waiting for images in the epoch, or since the run was resumed in it.
+    pub(crate) fn epoch_waited(&self) -> f64 {
+        self.epoch_waited
     }
 
     pub(crate) fn push(&mut self, step: Step) {

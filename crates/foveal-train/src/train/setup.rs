@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use foveal_backbone::STAGES;
 use foveal_base::SettingError;
 use foveal_data::{AugmentConfig, epoch_len};
-use foveal_detector::{CheckpointMeta, ComputePrecision};
+use foveal_detector::{CheckpointMeta, ComputePrecision, ModelConfig};
 
 use super::device::fits_on_device;
 use super::finished::EpochLines;
@@ -48,8 +48,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self, TrainError> {
         let begin = Instant::now();
         config.validate()?;
-        let precision = config.train.precision;
-        check_precision(precision, device)?;
+        check_precision(config.train.precision, device)?;
         let device = device.clone().without_autodiff().autodiff();
         device.seed(config.train.seed);
 
@@ -112,7 +111,7 @@ impl<'a> Trainer<'a> {
         let (categories, preprocess) = (sets.categories().to_vec(), config.data.preprocess());
         let mut checkpoint = CheckpointMeta::new(model.clone(), categories, preprocess, config.eval.post());
         checkpoint.loss = Some(serde_json::to_value(&config.loss).expect("plain data is JSON"));
-        let evaluator = Evaluator::new(&config, model, Arc::clone(&sets.val), &device).with_precision(precision);
+        let evaluator = evaluator(&config, model, &sets, &device);
         Ok(Self {
             step_log: StepLog::new(log_every(&config, &device), session.meta.loss_scaling)
                 .with_classes_every(config.train.log_classes_every, channels),
@@ -136,6 +135,7 @@ impl<'a> Trainer<'a> {
             steps_per_epoch,
             time,
             lines: EpochLines::default(),
+            told_of_waiting: false,
         })
     }
 }
@@ -152,6 +152,12 @@ fn premises(config: &RunConfig, sets: &Sets, device: &Device) -> Premises {
         device: format!("{:?}", device.clone().without_autodiff()),
         threads: rayon::current_num_threads(),
     }
+}
+
+/// The evaluator of the validation set.
+fn evaluator(config: &RunConfig, model: &ModelConfig, sets: &Sets, device: &Device) -> Evaluator {
+    let evaluator = Evaluator::new(config, model, Arc::clone(&sets.val), device);
+    evaluator.with_precision(config.train.precision).with_cache(sets.cache.clone())
 }
 
 /// Number of steps in a log line. In host memory losses can be read in every step, because no device is waited for.

@@ -20,8 +20,14 @@ pub(crate) use layer::{Layer, Origin};
 pub(crate) use schema::schema;
 
 /// The keys whose values are paths. Relative paths in a configuration file are relative to the folder of the file.
-pub(crate) const PATH_KEYS: [&str; 5] =
-    ["data.train.annotations", "data.train.images", "data.val.annotations", "data.val.images", "model.weights"];
+pub(crate) const PATH_KEYS: [&str; 6] = [
+    "data.train.annotations",
+    "data.train.images",
+    "data.val.annotations",
+    "data.val.images",
+    "data.cache.dir",
+    "model.weights",
+];
 
 /// The key of the command after an epoch. It has no default, and foveal never writes it to a file.
 pub(crate) const ON_EPOCH: &str = "train.on_epoch";

@@ -18,11 +18,13 @@ pub(super) fn speed(history: &History) -> Html {
             Cell::count(line.epoch),
             Cell::Number(Some(line.step as f64), 0),
             Cell::Number(line.seconds, 1),
+            Cell::Number(line.data_wait.map(|share| 100.0 * share), 0),
             Cell::Number(line.objects, 0),
             Cell::Number(line.objects_without_anchor, 0),
         ]
     });
-    let columns = ["epoch", "last step", "seconds", "objects", "without anchor"].map(str::to_owned).to_vec();
+    let columns = ["epoch", "last step", "seconds", "waiting for data, %", "objects", "without anchor"];
+    let columns = columns.map(str::to_owned).to_vec();
     let caption = "Time of the steps of each epoch, and its objects after augmentation".to_owned();
     let table = Table { caption, columns, rows: rows.collect() };
     let table = (!table.rows.is_empty()).then(|| table.html(true));

@@ -40,7 +40,8 @@ impl Given {
             flatten(&Layer::from_set(set)?.table, "", &mut values);
         }
         for (key, _) in &values {
-            if PATH_KEYS.contains(&key.as_str()) || key == "data.source" {
+            let is_given_by_option = PATH_KEYS.contains(&key.as_str()) && key != "data.cache.dir";
+            if is_given_by_option || key == "data.source" {
                 let options = "--train, --images, --val, --val-images or --weights";
                 return Err(Usage(format!("--set {key}: foveal init takes paths by {options}")).into());
             }

@@ -110,6 +110,9 @@ impl Input {
             facts.data.aspect[1]
         );
         settings.push(Setting::new("data.max_size", i64::from(*max_size), reason));
+        let reason = "Batches are made of images of like shape, so that little of them is padding. If all images have one \
+                      shape, nothing changes.";
+        settings.push(Setting::new("data.group_by_aspect", true, reason));
         if after < STRIDE {
             warnings.push(format!(
                 "a tenth of the objects of the class {name} are smaller than {after:.1} px after resizing to {size} px, \

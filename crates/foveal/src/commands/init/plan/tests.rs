@@ -82,6 +82,7 @@ fn pretrained_weights_on_a_cpu_get_the_recipe_of_bccd() {
     assert_eq!(value(&plan, "data.augment.flip_vertical").as_float(), Some(0.5));
     assert_eq!(value(&plan, "data.augment.scale_jitter").to_string(), "[0.7, 1.4]");
     assert_eq!(value(&plan, "data.sampler").as_str(), Some("uniform"));
+    assert_eq!(value(&plan, "data.group_by_aspect").as_bool(), Some(true));
     assert!(reason(&plan, "data.min_size").contains("Platelets") && reason(&plan, "data.min_size").contains("32 px"));
     assert!(reason(&plan, "model.backbone").contains("80 of its 100 tensors"));
     assert_eq!(plan.warnings, Vec::<String>::new());
