@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use foveal_coco::CategoryInfo;
-use foveal_data::{CheckReport, DataConfig, Dataset};
+use foveal_data::{CheckReport, DataConfig, Dataset, part_uses};
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
@@ -30,6 +30,7 @@ impl Sets {
         let opened = config.data.open_train()?;
         let mut skipped = SkipList::new(run.skipped());
         report_set("training", &opened.report, &config.data, &mut skipped, progress)?;
+        part_uses(&opened.dataset, &config.data).iter().for_each(|used| progress.message(&format!("training set {used}")));
         let (train, val) = if config.train.overfit > 0 {
             let subset = Arc::new(opened.dataset.subset(config.train.overfit));
             progress.message(&format!(
