@@ -104,7 +104,8 @@ fn classes_of(args: &ScoreArgs, common: &Common) -> Result<(DataConfig, Vec<Path
     }
     let run = args.detections.with_file_name("config.toml");
     let of_run = args.detections.file_name().is_some_and(|name| name == DETECTIONS) && run.is_file();
-    if of_run && config::load(Some(&run), &[])?.data.maps_classes() {
+    // A configuration that cannot be read has no say here.
+    if of_run && config::load(Some(&run), &[]).is_ok_and(|config| config.data.maps_classes()) {
         return Err(Usage(format!(
             "--detections {}: the category ids are those of the classes of its run, which data.classes or \
              data.more_train gives other ids than the annotations have; pass --config {}",
