@@ -21,6 +21,7 @@ mod records;
 mod report;
 mod resume;
 mod round_trip;
+mod several_sets;
 mod show;
 mod side_channels;
 mod summary;

@@ -222,6 +222,21 @@ mod tests {
     }
 
     #[test]
+    fn a_share_is_a_limit() {
+        // The first two images have 4 of 10 uses; a third of the uses is 3 beside the 6 of the others.
+        let mut uses = [1.0, 3.0, 2.0, 4.0];
+        limit_share(&mut uses, &[true, true, false, false], 1.0 / 3.0);
+        assert!((uses[0] - 0.75).abs() < 1e-12 && (uses[1] - 2.25).abs() < 1e-12, "{uses:?}");
+        assert_eq!(uses[2..], [2.0, 4.0]);
+        // They have less, or there is nothing else.
+        for (limited, share) in [([true, false, false, false], 0.5), ([true; 4], 0.1)] {
+            let mut uses = [1.0, 3.0, 2.0, 4.0];
+            limit_share(&mut uses, &limited, share);
+            assert_eq!(uses, [1.0, 3.0, 2.0, 4.0]);
+        }
+    }
+
+    #[test]
     fn copies_are_the_factors_on_average() {
         let (order, repeats) = ([3, 0, 2, 1], [1.0, 2.5, 0.25, 1.25]);
         let mut counts = [0; 4];
