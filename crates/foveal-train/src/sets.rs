@@ -30,7 +30,6 @@ impl Sets {
         let opened = config.data.open_train()?;
         let mut skipped = SkipList::new(run.skipped());
         report_set("training", &opened.report, &config.data, &mut skipped, progress)?;
-        part_uses(&opened.dataset, &config.data).iter().for_each(|used| progress.message(&format!("training set {used}")));
         let (train, val) = if config.train.overfit > 0 {
             let subset = Arc::new(opened.dataset.subset(config.train.overfit));
             progress.message(&format!(
@@ -47,6 +46,9 @@ impl Sets {
             if dataset.is_empty() {
                 return Err(TrainError::Empty { set });
             }
+        }
+        for used in part_uses(&train, &config.data) {
+            progress.message(&format!("training set {used}"));
         }
         Ok(Self { train, val, skipped })
     }
