@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use foveal_coco::{Annotation, CocoDataset, CocoDetection, read_results};
 use foveal_data::DataConfig;
-use foveal_eval::{ScoreTimes, ScoredFiles, score, score_files};
+use foveal_eval::{EvalError, ScoreTimes, ScoredFiles, score, score_files};
 use foveal_train::DETECTIONS;
 
 use super::analysis::{Other, Report, analyse, save_thresholds, size_bands};
@@ -143,7 +143,11 @@ fn score_mapped(args: &ScoreArgs, classes: &DataConfig) -> Result<ScoredFiles> {
     let ground_truth = truth(args, classes)?;
     let detections = read_results(&args.detections)?;
     let read = started.elapsed();
-    let scored = score(&ground_truth, &detections)?;
+    let scored = score(&ground_truth, &detections).map_err(|source| EvalError::Pair {
+        annotations: args.annotations.clone(),
+        detections: args.detections.clone(),
+        source: Box::new(source),
+    })?;
     let times = ScoreTimes { read, evaluate: started.elapsed() - read };
     Ok(ScoredFiles { scored, times, ground_truth, detections })
 }
