@@ -85,7 +85,7 @@ impl ClassMap {
             match self.classes.get(&annotation.category_id) {
                 Some((_, Some(class))) => annotation.category_id = *class,
                 Some((name, None)) => {
-                    *dropped.entry((annotation.category_id, name)).or_default() += 1;
+                    *dropped.entry((annotation.category_id, name.as_str())).or_default() += 1;
                     if self.dropped == DroppedObjects::Ignored {
                         ignored.insert(annotation.id);
                         annotation.iscrowd = true;
