@@ -48,9 +48,7 @@ fn losses(place: &Workplace, run: &str) -> Vec<Value> {
 #[test]
 fn a_run_on_several_sets_is_resumed_evaluated_and_scored_with_its_classes() {
     let place = place();
-    let train = |run: &str, more: &[&str]| {
-        place.run(&[&["train", "several.toml", "--out", run], more].concat())
-    };
+    let train = |run: &str, more: &[&str]| place.run(&[&["train", "several.toml", "--out", run], more].concat());
     let whole = train("whole", &["--set", "train.epochs=2"]).succeeds();
     // 6 images, 6 with the weight 1.5 and 2 background images.
     for part in ["data.train", "data.more_train[0]", "9 in an epoch", "data.backgrounds[0]", "2 in an epoch"] {
@@ -97,18 +95,16 @@ fn an_evaluation_knows_the_classes_of_a_validation_set_by_name() {
     let place = place();
     // The ids of the validation set are those of more.json.
     let val = place.json("val.json");
-    let swapped = val.to_string().replace("\"category_id\":3,", "\"category_id\":1070,").replace(
-        "\"category_id\":70,",
-        "\"category_id\":3,",
-    );
+    let swapped = val
+        .to_string()
+        .replace("\"category_id\":3,", "\"category_id\":1070,")
+        .replace("\"category_id\":70,", "\"category_id\":3,");
     let swapped = swapped.replace("\"category_id\":1070,", "\"category_id\":70,");
     let mut swapped: Value = serde_json::from_str(&swapped).unwrap();
     swapped["categories"] = json!([{"id": 3, "name": "青"}, {"id": 70, "name": "červená"}]);
     place.write("swapped.json", swapped.to_string());
     place.run(&["train", "several.toml", "--out", "run"]).succeeds();
-    let eval = |options: &[&str]| {
-        place.run(&[&["eval", "run", "--json", "-"], options].concat()).succeeds().json()
-    };
+    let eval = |options: &[&str]| place.run(&[&["eval", "run", "--json", "-"], options].concat()).succeeds().json();
     let other = eval(&["--annotations", "swapped.json", "--images", "images"]);
     assert_eq!(eval(&[]), other);
     // A class that no training set has.

@@ -24,7 +24,8 @@ fn set(prefix: &str, categories: &[(i64, &str)], images: &[&[i64]]) -> Value {
         list.push(json!({"id": id, "file_name": format!("{prefix}{id}.png"), "width": 32, "height": 24}));
         for (column, category) in objects.iter().enumerate() {
             let bbox = [1 + 10 * column, 2, 8, 9];
-            annotations.push(json!({"id": annotations.len() + 1, "image_id": id, "category_id": category, "bbox": bbox}));
+            annotations
+                .push(json!({"id": annotations.len() + 1, "image_id": id, "category_id": category, "bbox": bbox}));
         }
     }
     let categories: Vec<Value> = categories.iter().map(|(id, name)| json!({"id": id, "name": name})).collect();

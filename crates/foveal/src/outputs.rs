@@ -73,8 +73,7 @@ impl<'a> Files<'a> {
 
     /// Adds the annotation files and the weight file that a configuration names.
     pub(crate) fn read_named(self, config: &'a RunConfig) -> Self {
-        self.read("annotation file", config.data.annotation_files())
-            .read("weight file", &config.model.weights)
+        self.read("annotation file", config.data.annotation_files()).read("weight file", &config.model.weights)
     }
 
     /// Adds all files that a configuration names: annotations, weights, and the images of all sets.

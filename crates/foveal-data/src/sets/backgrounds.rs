@@ -49,7 +49,8 @@ impl DataConfig {
             }
         }
         report.count_records(&records);
-        let image = |r: &Record| Image { id: r.image_id, file_name: r.file_name.clone(), width: r.width, height: r.height };
+        let image =
+            |r: &Record| Image { id: r.image_id, file_name: r.file_name.clone(), width: r.width, height: r.height };
         let categories = labels.categories().iter();
         let category = |c: &foveal_coco::CategoryInfo| Category { id: c.id, name: c.name.clone(), supercategory: None };
         let coco = CocoDataset {

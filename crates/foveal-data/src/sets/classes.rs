@@ -104,8 +104,7 @@ impl ClassMap {
             let becomes = if self.dropped == DroppedObjects::Ignored { "ignored" } else { "background" };
             report.add_many(Problem::DroppedClass, count, format!("category {id} {name:?}: {count}, {becomes}"));
         }
-        let category =
-            |info: &CategoryInfo| Category { id: info.id, name: info.name.clone(), supercategory: None };
+        let category = |info: &CategoryInfo| Category { id: info.id, name: info.name.clone(), supercategory: None };
         coco.categories = labels.categories().iter().map(category).collect();
         ignored
     }

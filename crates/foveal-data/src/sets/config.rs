@@ -100,9 +100,10 @@ impl ClassesConfig {
         let keep = self.keep.iter().map(|name| ("keep".to_owned(), name.as_str()));
         let drop = self.drop.iter().map(|name| ("drop".to_owned(), name.as_str()));
         let rename = self.rename.keys().map(|name| ("rename".to_owned(), name.as_str()));
-        let join = self.join.iter().flat_map(|(new, members)| {
-            members.iter().map(move |name| (format!("join.{new}"), name.as_str()))
-        });
+        let join = self
+            .join
+            .iter()
+            .flat_map(|(new, members)| members.iter().map(move |name| (format!("join.{new}"), name.as_str())));
         keep.chain(drop).chain(rename).chain(join)
     }
 

@@ -98,7 +98,8 @@ impl Names {
                 (Some(name), None) if !unused.contains(&category.id) => {
                     let near = nearest(name, by_name.keys().copied());
                     let near = near.map_or_else(String::new, |near| format!("; the most similar class is {near:?}"));
-                    let becomes = if name == category.name { String::new() } else { format!(", which becomes {name:?}") };
+                    let becomes =
+                        if name == category.name { String::new() } else { format!(", which becomes {name:?}") };
                     return Err(DataError::ClassName {
                         path: file.to_owned(),
                         id: category.id,

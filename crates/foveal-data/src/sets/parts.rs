@@ -90,8 +90,7 @@ pub struct PartUse {
 /// If `config.repeat_threshold` is not positive and the sampler is not [`Sampler::Uniform`](crate::Sampler::Uniform).
 pub fn part_uses(dataset: &Dataset, config: &DataConfig) -> Vec<PartUse> {
     let list = dataset.parts().iter();
-    let mut all: Vec<PartUse> =
-        list.map(|part| PartUse { part: part.clone(), images: 0, per_epoch: 0.0 }).collect();
+    let mut all: Vec<PartUse> = list.map(|part| PartUse { part: part.clone(), images: 0, per_epoch: 0.0 }).collect();
     if all.is_empty() {
         return all;
     }

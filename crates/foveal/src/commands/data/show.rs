@@ -8,8 +8,7 @@ use foveal_anchors::ImageTargets;
 use foveal_base::printable;
 use foveal_boxes::BBox;
 use foveal_data::{
-    Batch, Dataset, ImageInfo, LoaderOptions, Opened, PlacedObjects, TransformCosts, TransformTimes, loader,
-    part_uses,
+    Batch, Dataset, ImageInfo, LoaderOptions, Opened, PlacedObjects, TransformCosts, TransformTimes, loader, part_uses,
 };
 use foveal_image::RgbImage;
 use foveal_train::RunConfig;

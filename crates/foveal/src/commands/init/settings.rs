@@ -40,10 +40,14 @@ impl Given {
             flatten(&Layer::from_set(set)?.table, "", &mut values);
         }
         for (key, _) in &values {
-            let of_one_set = key == "data.source" || PATH_LISTS.contains(&key.as_str()) || key.starts_with("data.classes");
+            let of_one_set =
+                key == "data.source" || PATH_LISTS.contains(&key.as_str()) || key.starts_with("data.classes");
             if PATH_KEYS.contains(&key.as_str()) || of_one_set {
                 let options = "--train, --images, --val, --val-images or --weights";
-                return Err(Usage(format!("--set {key}: foveal init takes one training set and its paths by {options}")).into());
+                return Err(Usage(format!(
+                    "--set {key}: foveal init takes one training set and its paths by {options}"
+                ))
+                .into());
             }
         }
         let config = config::with_sets(Vec::new(), &common.set)?;
