@@ -24,6 +24,7 @@ mod report;
 mod resume;
 mod round_trip;
 mod sets;
+mod several_sets;
 mod show;
 mod side_channels;
 mod summary;

@@ -11,36 +11,42 @@ use rayon::prelude::*;
 
 use crate::dataset::{Dataset, ImageSource, Object, Opened, Record};
 use crate::located::{Located, locate};
+use crate::sets::{Categories, Parts, ignore_all_classes};
 use crate::shapes::Split;
 use crate::unusable::Annotated;
 use crate::{CheckReport, DataConfig, DataError, Problem};
 
 impl DataConfig {
-    /// Checks a data set and leaves out the images and boxes that cannot be used, whatever `on_error` is. The classes
-    /// are those of `labels`, or the categories of the data set if `labels` is `None`. The report says if nothing is
-    /// left of a set of this kind.
+    /// Checks a data set and leaves out the images and boxes that cannot be used, whatever `on_error` is. The report says
+    /// if nothing is left of a set of this kind.
     pub(crate) fn check(
         &self,
         file: CocoFile,
         path: &Path,
         images: Images<'_>,
         split: Split,
-        labels: Option<&LabelMap>,
+        categories: Categories<'_>,
     ) -> Result<Opened, DataError> {
         let mut report = CheckReport { set: path.display().to_string(), ..CheckReport::default() };
-        let own = classes(&file.dataset, path, labels)?;
+        let mut own = classes(&file.dataset, path, categories.known())?;
+        own.unused_roots.retain(|category| categories.keep(category));
         report_categories(&own, &mut report);
-        let labels = match labels {
-            None => own.labels,
-            Some(labels) => {
+        let labels = match &categories {
+            Categories::Own => own.labels,
+            Categories::Of(labels) => {
                 check_categories(&own.labels, labels, path)?;
-                labels.clone()
+                (*labels).clone()
             }
+            Categories::Mapped(labels, _) => (*labels).clone(),
         };
         report_bad_records(&file, &mut report);
-        let refused = report_findings(&file, &mut report);
+        let mut refused = report_findings(&file, &mut report);
         let annotated = Annotated::of(&file.dataset, file.bad.count(List::Annotations));
         let mut coco = file.dataset;
+        let ignored = match &categories {
+            Categories::Mapped(labels, map) => map.apply(&mut coco, labels, &mut refused, &mut report),
+            Categories::Own | Categories::Of(_) => HashSet::new(),
+        };
         let mut seen = HashSet::new();
         coco.images.retain(|image| !image.file_name.is_empty() && seen.insert(image.id));
 
@@ -84,6 +90,7 @@ impl DataConfig {
         let outside = report.skipped.iter().filter(|s| s.problem == Problem::OutsideBox);
         let outside: HashSet<i64> = outside.filter_map(|s| s.annotation_id).collect();
         coco.annotations.retain(|annotation| !outside.contains(&annotation.id));
+        ignore_all_classes(&mut coco, &labels, &ignored);
         // A category that is no class, or that the file lists twice, is no category of an evaluation either.
         let mut seen = HashSet::new();
         coco.categories.retain(|category| labels.class_of(category.id).is_some() && seen.insert(category.id));
@@ -95,7 +102,7 @@ impl DataConfig {
         }
         report.count_records(&records);
         annotated.judge(split, &coco, &mut report);
-        Ok(Opened { dataset: Dataset { records, sources, labels, coco, limit }, report })
+        Ok(Opened { dataset: Dataset { records, sources, labels, coco, limit, parts: Parts::default() }, report })
     }
 
     /// Adds a box to the record of its image as an object or a crowd region. The box is clipped to the image; it is

@@ -7,7 +7,7 @@ use foveal_image::{IMAGENET_MEAN, IMAGENET_STD, ImageLimit, MAX_IMAGE_BYTES, MAX
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{CacheConfig, Sampler, ShapesConfig, Transform};
+use crate::{CacheConfig, ClassesConfig, MoreSet, Sampler, ShapesConfig, Transform};
 
 /// The kind of data set (`data.source`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -182,6 +182,17 @@ pub struct DataConfig {
     pub train: SetConfig,
     /// The files of the validation set, for `source = "coco"`.
     pub val: SetConfig,
+    /// Further training sets, for `source = "coco"`: tables with `annotations`, `images` and `weight`. Their classes are
+    /// found by name. Default: empty.
+    pub more_train: Vec<MoreSet>,
+    /// Which classes of all sets are used, and under which names, for `source = "coco"`.
+    pub classes: ClassesConfig,
+    /// Folders of training images without objects, with their subfolders, for `source = "coco"`. `filter_empty` does not
+    /// leave them out. Default: empty.
+    pub backgrounds: Vec<PathBuf>,
+    /// Largest share that the images of `backgrounds` have in an epoch, above 0 and below 1. If they are more, each epoch
+    /// has a random part of them. Default: not set, which uses each once in an epoch.
+    pub backgrounds_share: Option<f64>,
     /// The generated training and validation sets, for `source = "shapes"`.
     pub shapes: ShapesConfig,
     /// Length in pixels that the shorter side of an image is resized to, from 1 to 16384. Default: 800.
@@ -263,6 +274,10 @@ impl Default for DataConfig {
             source: Source::default(),
             train: SetConfig::default(),
             val: SetConfig::default(),
+            more_train: Vec::new(),
+            classes: ClassesConfig::default(),
+            backgrounds: Vec::new(),
+            backgrounds_share: None,
             shapes: ShapesConfig::default(),
             min_size: 800,
             max_size: 1333,
@@ -333,6 +348,12 @@ impl DataConfig {
         let expected = "a fraction of the images above 0 and up to 1";
         check::that(fraction, "repeat_threshold", expected, &self.repeat_threshold)?;
         self.cache.validate(self.source).map_err(|e| e.within("cache"))?;
+        for (number, set) in self.more_train.iter().enumerate() {
+            set.validate().map_err(|e| e.within(&format!("more_train[{number}]")))?;
+        }
+        self.classes.validate().map_err(|e| e.within("classes"))?;
+        let share = self.backgrounds_share.is_none_or(|share| share > 0.0 && share < 1.0);
+        check::that(share, "backgrounds_share", "a fraction above 0 and below 1", &self.backgrounds_share)?;
         match self.source {
             Source::Shapes => self.shapes.validate().map_err(|e| e.within("shapes")),
             Source::Coco => Ok(()),

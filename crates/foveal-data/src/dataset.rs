@@ -9,6 +9,7 @@ use foveal_coco::{CocoDataset, LabelMap};
 use foveal_image::{ImageLimit, RgbImage};
 use sha2::{Digest, Sha256};
 
+use crate::sets::Parts;
 use crate::shapes::ShapeImages;
 use crate::{CheckReport, DataError};
 
@@ -27,7 +28,8 @@ pub struct Object {
 /// The annotation of one image: its file, size, objects and crowd regions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// The COCO id of the image.
+    /// The COCO id of the image. In a training set that was joined from several, it can differ from the id in the
+    /// annotation file, which [`Dataset::origin`] has.
     pub image_id: i64,
     /// The file name as in the annotation file, relative to the image folder.
     pub file_name: String,
@@ -52,7 +54,8 @@ pub(crate) enum ImageSource {
     Shape { set: Arc<ShapeImages>, index: usize },
 }
 
-/// A checked data set. The images are in the order of the annotation file, and their indices are from 0 to `len() - 1`.
+/// A checked data set. The images are in the order of the annotation file, and their indices are from 0 to `len() - 1`. In
+/// a training set that was joined from several, the images of the sets follow each other.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     /// Annotation of each image: `[images]`.
@@ -65,6 +68,8 @@ pub struct Dataset {
     pub(crate) coco: CocoDataset,
     /// The limit on the memory that an image may need.
     pub(crate) limit: ImageLimit,
+    /// The sets that the data set was joined from.
+    pub(crate) parts: Parts,
 }
 
 /// An opened data set together with the result of its checks.
@@ -141,15 +146,17 @@ impl Dataset {
     /// If `index` is not below [`Dataset::len`].
     pub fn load(&self, index: usize) -> Result<RgbImage, DataError> {
         let record = &self.records[index];
+        // Messages have the id of the annotation file.
+        let image_id = self.file_id(index);
         match &self.sources[index] {
             ImageSource::Shape { set, index } => Ok(set.image(*index)),
-            ImageSource::Unknown => Err(DataError::NoImages { image_id: record.image_id }),
+            ImageSource::Unknown => Err(DataError::NoImages { image_id }),
             ImageSource::File { path, stored } => {
                 let image = if *stored { self.limit.load_stored(path) } else { self.limit.load_rgb(path) };
-                let image = image.map_err(|source| DataError::Image { image_id: record.image_id, source })?;
+                let image = image.map_err(|source| DataError::Image { image_id, source })?;
                 if image.dimensions() != (record.width, record.height) {
                     return Err(DataError::Size {
-                        image_id: record.image_id,
+                        image_id,
                         path: path.clone(),
                         found: format!("{}x{}", image.width(), image.height()),
                         expected: format!("{}x{}", record.width, record.height),
@@ -218,6 +225,7 @@ impl Dataset {
         let others = self.coco.images.iter().map(|i| i.id).filter(|id| !ids.contains(id)).collect();
         let coco = self.coco_without(&others);
         let sources = indices.iter().map(|&i| self.sources[i].clone()).collect();
-        Dataset { records, sources, labels: self.labels.clone(), coco, limit: self.limit }
+        let parts = self.parts.select(indices);
+        Dataset { records, sources, labels: self.labels.clone(), coco, limit: self.limit, parts }
     }
 }

@@ -32,7 +32,7 @@ impl Opened {
             match error {
                 None => whole.push(index),
                 Some(error) => {
-                    let image_id = data.record(index).image_id;
+                    let image_id = data.file_id(index);
                     self.report.skip(image_id, None, Problem::BrokenImage, error.to_string());
                 }
             }

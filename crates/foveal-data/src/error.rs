@@ -15,7 +15,7 @@ pub enum DataError {
     #[error("`{key}` is not set: expected {expected}")]
     Missing {
         /// The full configuration key, for example `data.train.images`.
-        key: &'static str,
+        key: String,
         /// What the key must be set to.
         expected: &'static str,
     },
@@ -48,6 +48,45 @@ pub enum DataError {
         /// What the training set has instead: the name of this id, the id of this name, or neither.
         expected: String,
     },
+    /// The name of a category is none of the classes, or almost the name of one. Only with several training sets or
+    /// `data.classes`.
+    #[error("{}: category {id} is named {name:?}: {reason}", path.display())]
+    ClassName {
+        /// Path of the annotation file.
+        path: PathBuf,
+        /// The id of the category in the annotation file.
+        id: i64,
+        /// The name of the category in the annotation file.
+        name: String,
+        /// What was expected, with the other annotation files.
+        reason: String,
+    },
+    /// `data.classes` names a class that no training set has.
+    #[error("`{key}`: expected the name of a class of the training sets ({files}), found {name:?}{near}")]
+    UnknownClass {
+        /// The full configuration key, for example `data.classes.keep`.
+        key: String,
+        /// The unknown name.
+        name: String,
+        /// The annotation files of the training sets.
+        files: String,
+        /// The end of the message: the class that is most similar, if one is similar.
+        near: String,
+    },
+    /// `data.classes` drops every class of the training sets.
+    #[error("data.classes: expected at least one class of {files} to be kept, found none")]
+    NoClasses {
+        /// The annotation files.
+        files: String,
+    },
+    /// A folder of background images contains no image.
+    #[error("`{key}`: expected a folder with JPEG, PNG, WebP or BMP images, found none in {} and its subfolders", path.display())]
+    NoBackgrounds {
+        /// The full configuration key, for example `data.backgrounds[0]`.
+        key: String,
+        /// The path of the folder.
+        path: PathBuf,
+    },
     /// The checks found images or boxes that cannot be used, and `data.on_error` is `fail`.
     #[error("{0}\nset data.on_error = \"skip\" to leave these images and boxes out")]
     Check(Box<CheckReport>),
@@ -59,7 +98,7 @@ pub enum DataError {
     #[error("`{key}`: expected an existing folder, found {}{}", path.display(), or_near(path))]
     NoFolder {
         /// The full configuration key, for example `data.train.images`.
-        key: &'static str,
+        key: String,
         /// The path that the key is set to.
         path: PathBuf,
     },

@@ -67,6 +67,8 @@ pub enum Problem {
     /// A category of the supercategory `none`, which is the root of an export of Roboflow, has no objects. It is a
     /// class nevertheless.
     UnusedRoot,
+    /// An object is of a class that `data.classes` drops. It is background or ignored.
+    DroppedClass,
 }
 
 impl Problem {
@@ -104,6 +106,7 @@ impl Problem {
             Problem::OtherName => "images whose file has a similar name: read",
             Problem::DoubledCategory => "categories without objects and with the name of another category: no classes",
             Problem::UnusedRoot => "root category (supercategory \"none\") without objects: it is a class",
+            Problem::DroppedClass => "objects of classes that data.classes drops",
         }
     }
 }
@@ -120,7 +123,10 @@ pub struct Findings {
 /// An image or annotation that was left out of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Skipped {
-    /// The COCO id of the image; 0 if the record of the annotation file has none that can be read.
+    /// Path of the annotation file or folder of the image, if the data set was joined from several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
+    /// The id of the image in its annotation file; 0 if the record of the annotation file has none that can be read.
     pub image_id: i64,
     /// The id of the annotation; `None` if the whole image was left out, or if the id cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,7 +140,7 @@ pub struct Skipped {
 /// The result of the checks of one data set. `Display` writes it in several lines.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CheckReport {
-    /// Path of the annotation file, or the name of a generated data set.
+    /// Path of the annotation file, or the name of a generated data set. The paths of all sets if several were joined.
     pub set: String,
     /// Number of images that can be used.
     pub images: usize,
@@ -201,6 +207,29 @@ impl CheckReport {
         text
     }
 
+    /// Adds the report of another set. Examples and reasons begin with the name of their set. `first` says whether this
+    /// report is still empty.
+    pub(crate) fn join(&mut self, other: CheckReport, first: bool) {
+        let CheckReport { set, images, empty_images, objects, crowds, decoded, findings, skipped } = other;
+        self.set = if first { set.clone() } else { format!("{}, {set}", self.set) };
+        self.images += images;
+        self.empty_images += empty_images;
+        self.objects += objects;
+        self.crowds += crowds;
+        self.decoded = decoded && (first || self.decoded);
+        for (problem, found) in findings {
+            let own = self.findings.entry(problem).or_default();
+            own.count += found.count;
+            let left = SHOWN - own.examples.len();
+            own.examples.extend(found.examples.iter().take(left).map(|text| in_set(&set, text)));
+        }
+        self.skipped.extend(skipped.into_iter().map(|skipped| Skipped {
+            reason: in_set(&set, &skipped.reason),
+            set: Some(set.clone()),
+            ..skipped
+        }));
+    }
+
     /// Counts the images, objects and crowd regions that can be used.
     pub(crate) fn count_records(&mut self, records: &[Record]) {
         self.images = records.len();
@@ -234,8 +263,13 @@ impl CheckReport {
     /// Counts a defect and lists the image or annotation as left out.
     pub(crate) fn skip(&mut self, image_id: i64, annotation_id: Option<i64>, problem: Problem, reason: String) {
         self.add(problem, &reason);
-        self.skipped.push(Skipped { image_id, annotation_id, problem, reason });
+        self.skipped.push(Skipped { set: None, image_id, annotation_id, problem, reason });
     }
+}
+
+/// A description of a defect that begins with its set.
+fn in_set(set: &str, text: &str) -> String {
+    if text.starts_with(set) { text.to_owned() } else { format!("{set}: {text}") }
 }
 
 impl fmt::Display for CheckReport {

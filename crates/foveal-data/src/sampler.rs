@@ -10,8 +10,13 @@
 //! | `oversample` | `max(1, t / f(c))`: classes with a fraction below the threshold are repeated up to it |
 //! | `undersample` | `min(1, t / f(c))`: classes with a fraction above the threshold are reduced to it |
 //!
+//! The sets of `data.more_train` have weights, which the repeat factors of their images are multiplied by. Images of
+//! `data.backgrounds` have the repeat factor 1 and do not count in `f(c)`; `data.backgrounds_share` gives them all the
+//! weight with which they have this share of an epoch, if they would have more.
+//!
 //! Images without objects are used once per epoch; with `undersample` they count as a class of their own. A fractional
-//! repeat factor `r` is reached on average over the epochs: each epoch has `floor(r)` or `floor(r) + 1` copies.
+//! repeat factor `r` is reached on average over the epochs: each epoch has `floor(r)` or `floor(r) + 1` copies. The number
+//! of images of each set in an epoch differs from its mean by less than 1.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,23 +64,29 @@ impl Sampler {
 
 /// Returns how often each image of a data set is used in an epoch on average: the largest repeat factor of its classes
 /// ([`Sampler::class_repeat_factor`]). Images without objects get 1, or with [`Sampler::Undersample`] the repeat factor
-/// of a class of their own.
+/// of a class of their own. Images of `data.backgrounds` always get 1 and do not count in the fractions of the classes.
 ///
 /// # Panics
 /// If the threshold is not positive.
 pub fn image_repeat_factors(dataset: &Dataset, sampler: Sampler, threshold: f64) -> Vec<f64> {
     assert!(threshold > 0.0, "the repeat threshold must be positive, found {threshold}");
-    let images: Vec<Vec<usize>> = dataset
-        .records()
+    let is_counted = |index: &usize| !dataset.is_from_backgrounds(*index);
+    let counted: Vec<usize> = (0..dataset.len()).filter(is_counted).collect();
+    let images: Vec<Vec<usize>> = counted
         .iter()
-        .map(|record| {
+        .map(|&index| {
+            let record = dataset.record(index);
             let mut classes: Vec<usize> = record.objects.iter().map(|o| o.class as usize).collect();
             classes.sort_unstable();
             classes.dedup();
             classes
         })
         .collect();
-    factors(&images, dataset.label_map().len(), sampler, threshold)
+    let mut all = vec![1.0; dataset.len()];
+    for (index, factor) in counted.into_iter().zip(factors(&images, dataset.label_map().len(), sampler, threshold)) {
+        all[index] = factor;
+    }
+    all
 }
 
 /// The repeat factor of each image. `images` has the classes of each image, without duplicates.
@@ -95,36 +106,68 @@ fn factors(images: &[Vec<usize>], classes: usize, sampler: Sampler, threshold: f
 }
 
 /// Returns the indices of the training images of an epoch, in random order. Indices can be repeated or missing,
-/// depending on `config.sampler`. The result is a function of the seed and the epoch. Every epoch has [`epoch_len`]
-/// images.
+/// depending on `config.sampler` and the weights of sets. The result is a function of the seed and the epoch. Every epoch
+/// has [`epoch_len`] images.
 ///
 /// # Panics
 /// If `config.repeat_threshold` is not positive and the sampler is not [`Sampler::Uniform`].
 pub fn epoch_order(dataset: &Dataset, config: &DataConfig, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..dataset.len()).collect();
-    if config.sampler != Sampler::Uniform && !order.is_empty() {
+    if let Some(uses) = uses(dataset, config).filter(|_| !order.is_empty()) {
         // The order is also shuffled before rounding, so that the copies of neighbouring images are independent.
         Stream::new(&[seed, epoch, ROUNDING]).shuffle(&mut order);
-        let repeats = image_repeat_factors(dataset, config.sampler, config.repeat_threshold);
+        // The images of a set are neighbours, so that it has its share of every epoch.
+        order.sort_by_key(|&index| dataset.part_index(index));
         let start = f64::from(Stream::new(&[seed, epoch, ROUNDING, 1]).uniform());
-        order = copies(&order, &repeats, start);
+        order = copies(&order, &uses, start);
     }
     Stream::new(&[seed, epoch, SHUFFLE]).shuffle(&mut order);
     order
 }
 
 /// Returns the number of images of an epoch, with repetitions: the number of images of the data set for
-/// [`Sampler::Uniform`], otherwise the rounded sum of the repeat factors of the images, at least 1. An empty data set
-/// has 0.
+/// [`Sampler::Uniform`] and sets of equal weight, otherwise the rounded sum of the repeat factors of the images, each
+/// multiplied by the weight of its set, at least 1. An empty data set has 0.
 ///
 /// # Panics
 /// If `config.repeat_threshold` is not positive and the sampler is not [`Sampler::Uniform`].
 pub fn epoch_len(dataset: &Dataset, config: &DataConfig) -> usize {
-    match config.sampler {
-        Sampler::Uniform => dataset.len(),
-        _ if dataset.is_empty() => 0,
-        sampler => rounded_sum(&image_repeat_factors(dataset, sampler, config.repeat_threshold)),
+    match uses(dataset, config) {
+        Some(uses) if !uses.is_empty() => rounded_sum(&uses),
+        _ => dataset.len(),
     }
+}
+
+/// How often each image is used in an epoch on average: its repeat factor times the weight of its set. `None` if each is
+/// used once.
+pub(crate) fn uses(dataset: &Dataset, config: &DataConfig) -> Option<Vec<f64>> {
+    let origins = || (0..dataset.len()).map(|index| dataset.origin(index).map(|(part, _)| part));
+    let weighted = dataset.parts().iter().any(|part| part.weight != 1.0);
+    let backgrounds = origins().flatten().filter(|part| part.backgrounds).count();
+    let share = config.backgrounds_share.filter(|_| backgrounds > 0);
+    if config.sampler == Sampler::Uniform && !weighted && share.is_none() {
+        return None;
+    }
+    let mut uses = image_repeat_factors(dataset, config.sampler, config.repeat_threshold);
+    for (uses, part) in uses.iter_mut().zip(origins()) {
+        *uses *= part.map_or(1.0, |part| part.weight);
+    }
+    if let Some(share) = share {
+        let is_background: Vec<bool> = origins().map(|part| part.is_some_and(|part| part.backgrounds)).collect();
+        limit_share(&mut uses, &is_background, share);
+    }
+    Some(uses)
+}
+
+/// Lowers the uses of some images so that they have at most the fraction `share` of all uses.
+fn limit_share(uses: &mut [f64], limited: &[bool], share: f64) {
+    let sum = |uses: &[f64], of: bool| -> f64 {
+        uses.iter().zip(limited).filter(|(_, limited)| **limited == of).map(|(uses, _)| uses).sum()
+    };
+    let most = share / (1.0 - share) * sum(uses, false);
+    // Without other images there is nothing to have a share of.
+    let factor = if most > 0.0 { (most / sum(uses, true)).min(1.0) } else { 1.0 };
+    uses.iter_mut().zip(limited).filter(|(_, limited)| **limited).for_each(|(uses, _)| *uses *= factor);
 }
 
 /// The rounded sum of the repeat factors, at least 1.
@@ -175,6 +218,21 @@ mod tests {
         let factors = factors(&many, 2, Sampler::RepeatFactor, 0.001);
         assert_eq!(factors[0], 1.0);
         assert!((factors[9999] - 10f64.sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_share_is_a_limit() {
+        // The first two images have 4 of 10 uses; a third of the uses is 3 beside the 6 of the others.
+        let mut uses = [1.0, 3.0, 2.0, 4.0];
+        limit_share(&mut uses, &[true, true, false, false], 1.0 / 3.0);
+        assert!((uses[0] - 0.75).abs() < 1e-12 && (uses[1] - 2.25).abs() < 1e-12, "{uses:?}");
+        assert_eq!(uses[2..], [2.0, 4.0]);
+        // They have less, or there is nothing else.
+        for (limited, share) in [([true, false, false, false], 0.5), ([true; 4], 0.1)] {
+            let mut uses = [1.0, 3.0, 2.0, 4.0];
+            limit_share(&mut uses, &limited, share);
+            assert_eq!(uses, [1.0, 3.0, 2.0, 4.0]);
+        }
     }
 
     #[test]

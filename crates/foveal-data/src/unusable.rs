@@ -71,6 +71,7 @@ impl Annotated {
             Problem::MissingImage,
             Problem::BrokenImage,
             Problem::SizeMismatch,
+            Problem::DroppedClass,
         ]
         .into_iter()
         .filter(|problem| report.count(*problem) > 0)

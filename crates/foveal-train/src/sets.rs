@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use foveal_coco::CategoryInfo;
-use foveal_data::{CheckReport, DataConfig, Dataset, ImageCache};
+use foveal_data::{CheckReport, DataConfig, Dataset, ImageCache, part_uses};
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
@@ -48,6 +48,9 @@ impl Sets {
             if dataset.is_empty() {
                 return Err(TrainError::Empty { set });
             }
+        }
+        for used in part_uses(&train, &config.data) {
+            progress.message(&format!("training set {used}"));
         }
         let cache = ImageCache::open(&config.data)?;
         Ok(Self { train, val, skipped, cache })

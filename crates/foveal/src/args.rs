@@ -212,6 +212,9 @@ pub(crate) struct ScoreArgs {
     /// COCO results: a JSON list of detections with image_id, category_id, bbox and score
     #[arg(long, value_name = "FILE")]
     pub detections: PathBuf,
+    /// Configuration or config.toml of a run: the annotations get its classes (data.classes, data.more_train)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Write the metrics as JSON to FILE; - writes to stdout
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

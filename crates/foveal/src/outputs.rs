@@ -79,15 +79,12 @@ impl<'a> Files<'a> {
 
     /// Adds the annotation files and the weight file that a configuration names.
     pub(crate) fn read_named(self, config: &'a RunConfig) -> Self {
-        let sets = [&config.data.train, &config.data.val];
-        self.read("annotation file", sets.iter().filter_map(|set| set.annotations.as_ref()))
-            .read("weight file", &config.model.weights)
+        self.read("annotation file", config.data.annotation_files()).read("weight file", &config.model.weights)
     }
 
-    /// Adds all files that a configuration names: annotations, weights, and the images of both sets.
+    /// Adds all files that a configuration names: annotations, weights, and the images of all sets.
     pub(crate) fn read_config(self, config: &'a RunConfig) -> Self {
-        let sets = [&config.data.train, &config.data.val];
-        self.read_named(config).read_images(sets.into_iter().filter_map(|set| set.images.as_ref()))
+        self.read_named(config).read_images(config.data.image_folders())
     }
 
     /// Adds outputs; `option` is how the command line names them, such as `--json`. `-` stands for stdout.

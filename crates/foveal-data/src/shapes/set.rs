@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::{Kind, Scene, ShapesConfig, Split};
 use crate::dataset::{Dataset, ImageSource, Object, Opened, Record};
+use crate::sets::Parts;
 use crate::{CheckReport, DataError};
 
 /// Number of bytes of drawn images that are kept in memory. The other images are drawn each time they are used.
@@ -85,7 +86,7 @@ pub fn open(config: &ShapesConfig, split: Split) -> Opened {
     let labels = LabelMap::from_categories(&coco.categories).expect("kinds have distinct names");
     let sources = (0..records.len()).map(|index| ImageSource::Shape { set: Arc::clone(&images), index }).collect();
     let limit = ImageLimit::default();
-    Opened { dataset: Dataset { records, sources, labels, coco, limit }, report }
+    Opened { dataset: Dataset { records, sources, labels, coco, limit, parts: Parts::default() }, report }
 }
 
 /// Writes both splits of the generated data set as a COCO folder: `annotations/{train,val}.json` and

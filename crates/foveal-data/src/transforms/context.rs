@@ -147,7 +147,8 @@ impl<'a> Context<'a> {
 /// The entry of an image that could not be loaded in the list of what was left out.
 pub(crate) fn unloadable(dataset: &Dataset, index: usize, error: &DataError) -> Skipped {
     Skipped {
-        image_id: dataset.record(index).image_id,
+        set: dataset.origin(index).map(|(part, _)| part.path.clone()),
+        image_id: dataset.file_id(index),
         annotation_id: None,
         problem: Problem::BrokenImage,
         reason: error.to_string(),

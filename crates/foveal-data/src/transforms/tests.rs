@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::dataset::ImageSource;
 use crate::labels::{Labels, MIN_VISIBLE_FRACTION};
+use crate::sets::Parts;
 use crate::{AugmentConfig, Dataset, Object, OnError, Record};
 
 /// Sizes of the images and the rectangles in them, which are the objects, of classes 0, 1, 2 and so on.
@@ -53,7 +54,7 @@ fn rectangles() -> &'static Rectangles {
         let category = |id: usize| CategoryInfo { id: id as i64, name: format!("c{id}") };
         let labels = LabelMap::new((0..IMAGES.len()).map(category).collect()).unwrap();
         let coco = CocoDataset { images: Vec::new(), annotations: Vec::new(), categories: Vec::new() };
-        let dataset = Dataset { records, sources, labels, coco, limit: ImageLimit::default() };
+        let dataset = Dataset { records, sources, labels, coco, limit: ImageLimit::default(), parts: Parts::default() };
         Rectangles { dataset, _folder: folder }
     })
 }

@@ -235,6 +235,10 @@ mod tests {
         }
     }
 
+    fn more_set(weight: f64) -> foveal_data::MoreSet {
+        foveal_data::MoreSet { annotations: "x".into(), images: "y".into(), weight }
+    }
+
     /// The result of a resume with the change: `Ok` if it goes on, and otherwise the error's text.
     fn resumed(change: impl FnOnce(&mut RunConfig, &mut Premises), allow: bool) -> Result<(), TrainError> {
         let (old, mut config) = (tiny(), tiny());
@@ -281,7 +285,7 @@ mod tests {
     #[test]
     fn what_changes_the_training_must_be_allowed() {
         type Edit = fn(&mut RunConfig, &mut Premises);
-        let edits: [(&str, Edit); 16] = [
+        let edits: [(&str, Edit); 21] = [
             ("train.lr", |c, _| c.train.lr = 0.5),
             ("train.batch_size", |c, _| c.train.batch_size = 3),
             ("train.accumulate", |c, _| c.train.accumulate = 2),
@@ -296,6 +300,11 @@ mod tests {
             ("data.group_by_aspect", |c, _| c.data.group_by_aspect = true),
             ("data.augment.flip_vertical", |c, _| c.data.augment.flip_vertical = 0.5),
             ("data.train.images", |c, _| c.data.train.images = Some("x".into())),
+            ("data.more_train", |c, _| c.data.more_train.push(more_set(1.0))),
+            ("data.backgrounds", |c, _| c.data.backgrounds.push("x".into())),
+            ("data.backgrounds_share", |c, _| c.data.backgrounds_share = Some(0.5)),
+            ("data.classes.drop", |c, _| c.data.classes.drop.push("cat".to_owned())),
+            ("data.classes.rename.cat", |c, _| drop(c.data.classes.rename.insert("cat".to_owned(), "pet".to_owned()))),
             ("data.train (SHA-256 of its annotations)", |_, p| p.training_set = "c".to_owned()),
             ("data.val (SHA-256 of its annotations)", |_, p| p.validation_set = "c".to_owned()),
         ];

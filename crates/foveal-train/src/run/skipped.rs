@@ -12,13 +12,20 @@ use crate::error::TrainError;
 /// Key of the list of images that passed the checks but failed to load.
 const LOADING: &str = "loading";
 
+/// The set of a joined training set and the id in it that an image is known by.
+type Key = (Option<String>, i64);
+
+fn key(skipped: &Skipped) -> Key {
+    (skipped.set.clone(), skipped.image_id)
+}
+
 /// Images and boxes left out so far: `training` and `validation` by the checks, `loading` by failures to load.
 #[derive(Debug)]
 pub(crate) struct SkipList {
     path: PathBuf,
     sets: BTreeMap<&'static str, Vec<Skipped>>,
     /// The images that were left out of each set, by the checks or while loading.
-    images: BTreeMap<&'static str, HashSet<i64>>,
+    images: BTreeMap<&'static str, HashSet<Key>>,
     /// Number of images of each set, with those that the checks left out.
     sizes: BTreeMap<&'static str, usize>,
     /// Number of entries of the file.
@@ -43,7 +50,7 @@ impl SkipList {
         images: usize,
         data: &DataConfig,
     ) -> Result<(), TrainError> {
-        let left_out: HashSet<i64> = skipped.iter().filter(|s| s.is_unreadable_image()).map(|s| s.image_id).collect();
+        let left_out: HashSet<Key> = skipped.iter().filter(|s| s.is_unreadable_image()).map(key).collect();
         self.sizes.insert(set, images + left_out.len());
         self.images.insert(set, left_out);
         self.sets.insert(set, skipped.to_vec());
@@ -67,7 +74,7 @@ impl SkipList {
         let list = self.sets.entry(LOADING).or_default();
         let before = list.len();
         for skipped in skipped {
-            if known.insert(skipped.image_id) {
+            if known.insert(key(&skipped)) {
                 progress
                     .message(&format!("warning: image left out, because it could not be loaded: {}", skipped.reason));
                 list.push(skipped);
@@ -91,7 +98,7 @@ impl SkipList {
         if skipped <= limit {
             return Ok(());
         }
-        let of_set = |s: &&Skipped| s.is_unreadable_image() && self.images[set].contains(&s.image_id);
+        let of_set = |s: &&Skipped| s.is_unreadable_image() && self.images[set].contains(&key(s));
         let lists = [set, LOADING].into_iter().filter_map(|list| self.sets.get(list));
         let first = lists.flatten().find(of_set).map(|s| s.reason.clone()).unwrap_or_default();
         Err(TrainError::TooManySkipped { set, skipped, images, limit, first })

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use foveal_coco::{CategoryInfo, CocoDetection, LabelMap, read_results, write_results};
-use foveal_data::{Dataset, Source};
+use foveal_data::{DataConfig, Dataset, Source};
 use foveal_detector::{Checkpoint, ComputePrecision};
 use foveal_eval::{Check, Explanation};
 use foveal_train::{Evaluation, Evaluator, MeanLosses, RunConfig, Silent};
@@ -255,17 +255,23 @@ fn evaluate(
     Ok(evaluation.map(|evaluation| Evaluated { evaluation, dataset, unreadable }))
 }
 
-/// The images of a folder with their annotations.
+/// The images of a folder with their annotations, whose classes are those of `classes`.
 ///
 /// # Errors
 /// If the annotations or the images cannot be used.
-pub(super) fn data_set(annotations: &Path, images: &Path) -> Result<Dataset> {
-    Ok(on_data(annotations, images).data.open_val_with(None)?.dataset)
+pub(super) fn data_set(annotations: &Path, images: &Path, classes: &DataConfig) -> Result<Dataset> {
+    Ok(on_data(annotations, images, classes).data.open_val()?.dataset)
 }
 
-/// The default configuration with these data as validation set.
-fn on_data(annotations: &Path, images: &Path) -> RunConfig {
+/// The default configuration with these data as validation set, and with the training sets and `data.classes` of `classes`
+/// if these give other classes to the annotations.
+fn on_data(annotations: &Path, images: &Path, classes: &DataConfig) -> RunConfig {
     let mut base = RunConfig::default();
+    if classes.maps_classes() {
+        base.data.train = classes.train.clone();
+        base.data.more_train = classes.more_train.clone();
+        base.data.classes = classes.classes.clone();
+    }
     base.data.source = Source::Coco;
     base.data.val.annotations = Some(annotations.to_owned());
     base.data.val.images = Some(images.to_owned());
@@ -279,14 +285,14 @@ fn on_data(annotations: &Path, images: &Path) -> RunConfig {
 /// If the checkpoint or the data cannot be read, or they have different categories.
 pub(super) fn detections_on(
     path: &Path,
-    annotations: &Path,
-    images: &Path,
+    (annotations, images): (&Path, &Path),
+    classes: &DataConfig,
     common: &Common,
 ) -> Result<Option<Vec<CocoDetection>>> {
     refuse_closed(&common.set, &OPEN_TO_EVAL)?;
     let picked = device::pick(&common.device)?;
     let checkpoint = Checkpoint::load(path, &picked.device)?;
-    let config = of_other(&on_data(annotations, images), &checkpoint, path, common)?;
+    let config = of_other(&on_data(annotations, images, classes), &checkpoint, path, common)?;
     let stop = interrupt::flag()?;
     let evaluated = evaluate(path, &checkpoint, &config, &picked.device, ComputePrecision::F32, &stop)?;
     Ok(evaluated.map(|evaluated| evaluated.evaluation.detections))

@@ -2,16 +2,19 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use foveal_coco::{Annotation, CocoDataset, CocoDetection, read_results};
+use foveal_data::DataConfig;
 use foveal_eval::{EvalError, ScoreTimes, ScoredFiles, score, score_files};
+use foveal_train::DETECTIONS;
 
 use super::analysis::{Other, Report, analyse, save_thresholds, size_bands};
 use super::{crops, eval, explain};
 use crate::args::{Common, ScoreArgs};
+use crate::config::{self, Loaded};
 use crate::console::note;
 use crate::failure::{DONE, INTERRUPTED, Usage};
 use crate::output;
@@ -31,13 +34,18 @@ pub(super) fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
         return Err(Usage("--crops: expected --images too, the folder of the images".to_owned()).into());
     }
     let other = asked.compare.as_deref().map(Other::of).transpose()?;
+    let (classes, files) = classes_of(args, common)?;
     let inputs = Files::new().read("annotation file", [&args.annotations]).read("results file", [&args.detections]);
+    let inputs = inputs.read("configuration", &files).read("annotation file", classes.annotation_files());
     let inputs =
         inputs.read("file to compare with", other.as_ref().map(Other::path)).read("checkpoint", &args.checkpoint);
     let (inputs, crops) = (inputs.read_images(&args.images), crops::files(asked.crops.as_deref()));
     inputs.write("--json", &args.json).write("--save", &asked.save).write("--crops", &crops).check()?;
-    let scored = if asked.explain { score_known(args) } else { score_files(&args.annotations, &args.detections) };
-    let ScoredFiles { scored, times, ground_truth, detections } = scored?;
+    let ScoredFiles { scored, times, ground_truth, detections } = match (asked.explain, classes.maps_classes()) {
+        (true, _) => score_known(args, &classes)?,
+        (false, true) => score_mapped(args, &classes)?,
+        (false, false) => score_files(&args.annotations, &args.detections)?,
+    };
     // The explanation has more than the warning.
     let near_zero = scored.near_zero.iter().filter(|_| !asked.explain);
     for note in scored.notes.iter().chain(near_zero) {
@@ -52,7 +60,7 @@ pub(super) fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
     let other = match &other {
         None => None,
         Some(Other::Results(path)) => Some(read_results(path)?),
-        Some(Other::Checkpoint(path)) => match of_checkpoint(path, args, common)? {
+        Some(Other::Checkpoint(path)) => match of_checkpoint(path, args, &classes, common)? {
             Some(detections) => Some(detections),
             None => return Ok(INTERRUPTED),
         },
@@ -63,7 +71,7 @@ pub(super) fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
         report = analyse(asked, &finite(&ground_truth), &known, other.as_deref())?;
     }
     if let (Some(_), Some(images)) = (&asked.crops, &args.images) {
-        report.write_crops(asked, &eval::data_set(&args.annotations, images)?)?;
+        report.write_crops(asked, &eval::data_set(&args.annotations, images, &classes)?)?;
     }
     if let (Some(path), Some(checkpoint), Some(thresholds)) = (&asked.save, &args.checkpoint, &report.thresholds) {
         save_thresholds(checkpoint, thresholds, path)?;
@@ -84,14 +92,74 @@ pub(super) fn run(args: &ScoreArgs, common: &Common) -> Result<u8> {
     Ok(DONE)
 }
 
+/// The `data` section of `--config`, whose classes the annotations get, and its files.
+///
+/// # Errors
+/// [`Usage`] without the option if the detections are those of a run with other classes than its annotation files;
+/// another error if a configuration cannot be used.
+fn classes_of(args: &ScoreArgs, common: &Common) -> Result<(DataConfig, Vec<PathBuf>)> {
+    if let Some(path) = &args.config {
+        let Loaded { config, files } = config::open(Some(path), &common.set)?;
+        return Ok((config.data, files));
+    }
+    let run = args.detections.with_file_name("config.toml");
+    let of_run = args.detections.file_name().is_some_and(|name| name == DETECTIONS) && run.is_file();
+    // A configuration that cannot be read has no say here.
+    if of_run && config::load(Some(&run), &[]).is_ok_and(|config| config.data.maps_classes()) {
+        return Err(Usage(format!(
+            "--detections {}: the category ids are those of the classes of its run, which data.classes or \
+             data.more_train gives other ids than the annotations have; pass --config {}",
+            args.detections.display(),
+            run.display()
+        ))
+        .into());
+    }
+    Ok((DataConfig::default(), Vec::new()))
+}
+
+/// The annotations, with the classes of a configuration.
+///
+/// # Errors
+/// If a file cannot be read, or the classes of the training are not known.
+fn truth(args: &ScoreArgs, classes: &DataConfig) -> Result<CocoDataset> {
+    if !classes.maps_classes() {
+        return Ok(CocoDataset::read(&args.annotations)?);
+    }
+    match classes.training_labels()? {
+        Some(labels) => Ok(classes.mapped_annotations(&args.annotations, &labels)?),
+        None => bail!(
+            "the ids of the classes are unknown, because the file of data.train.annotations does not exist; expected \
+             the training set of the configuration"
+        ),
+    }
+}
+
+/// Scores the detections against the annotations with the classes of a configuration.
+///
+/// # Errors
+/// If a file cannot be read, or the detections cannot be evaluated.
+fn score_mapped(args: &ScoreArgs, classes: &DataConfig) -> Result<ScoredFiles> {
+    let started = Instant::now();
+    let ground_truth = truth(args, classes)?;
+    let detections = read_results(&args.detections)?;
+    let read = started.elapsed();
+    let scored = score(&ground_truth, &detections).map_err(|source| EvalError::Pair {
+        annotations: args.annotations.clone(),
+        detections: args.detections.clone(),
+        source: Box::new(source),
+    })?;
+    let times = ScoreTimes { read, evaluate: started.elapsed() - read };
+    Ok(ScoredFiles { scored, times, ground_truth, detections })
+}
+
 /// Scores the detections on images that the annotation file lists. Those on others, and annotations whose numbers are not
 /// finite, are left out with a warning: they are explained.
 ///
 /// # Errors
 /// If a file cannot be read, or the detections cannot be evaluated.
-fn score_known(args: &ScoreArgs) -> Result<ScoredFiles, EvalError> {
+fn score_known(args: &ScoreArgs, classes: &DataConfig) -> Result<ScoredFiles> {
     let started = Instant::now();
-    let ground_truth = CocoDataset::read(&args.annotations)?;
+    let ground_truth = truth(args, classes)?;
     let detections = read_results(&args.detections)?;
     let read = started.elapsed();
     let known = on_known_images(&ground_truth, &detections);
@@ -125,9 +193,14 @@ fn finite(truth: &CocoDataset) -> Cow<'_, CocoDataset> {
 }
 
 /// The detections of a checkpoint on the images of the annotation file; `None` if the evaluation was interrupted.
-fn of_checkpoint(path: &Path, args: &ScoreArgs, common: &Common) -> Result<Option<Vec<CocoDetection>>> {
+fn of_checkpoint(
+    path: &Path,
+    args: &ScoreArgs,
+    classes: &DataConfig,
+    common: &Common,
+) -> Result<Option<Vec<CocoDetection>>> {
     let Some(images) = &args.images else {
         bail!("--compare {}: expected --images too, the folder of the images", path.display());
     };
-    eval::detections_on(path, &args.annotations, images, common)
+    eval::detections_on(path, (&args.annotations, images), classes, common)
 }

@@ -161,6 +161,11 @@ fn network(args: &SummaryArgs, common: &Common) -> Result<(Loaded, usize, usize)
 
 /// The number of classes of a configuration's training set.
 fn classes_of(config: &RunConfig, file: &Path) -> Result<usize> {
+    if config.data.maps_classes()
+        && let Some(labels) = config.data.training_labels()?
+    {
+        return Ok(labels.len());
+    }
     let annotations = match (config.data.source, &config.data.train.annotations) {
         (Source::Shapes, _) => return Ok(config.data.shapes.classes),
         (Source::Coco, Some(path)) => path,

@@ -5,7 +5,7 @@ use foveal_train::RunConfig;
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
-use super::PATH_KEYS;
+use super::{NAME_KEYS, PATH_KEYS};
 
 /// The tree of all keys with their default values; `null` for a key without a default.
 ///
@@ -20,12 +20,18 @@ pub(super) fn known() -> Result<Json> {
     tree["train"]["on_epoch"] = Json::Null;
     // serde leaves out paths without a default, but they are keys too.
     for key in PATH_KEYS {
-        let mut place = &mut tree;
-        for part in key.split('.') {
-            place = &mut place[part];
-        }
+        at(&mut tree, key);
+    }
+    // Their keys are names of classes.
+    for key in NAME_KEYS {
+        *at(&mut tree, key) = Json::Null;
     }
     Ok(tree)
+}
+
+/// The value of a key of the tree, which is null if the tree does not have it.
+fn at<'a>(tree: &'a mut Json, key: &str) -> &'a mut Json {
+    key.split('.').fold(tree, |place, part| &mut place[part])
 }
 
 /// Checks that all keys of a table exist.

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use toml::{Table, Value};
 
 use super::file::EXTENDS;
-use super::{PATH_KEYS, absolute};
+use super::{PATH_KEYS, PATH_LISTS, absolute};
 use crate::failure::Usage;
 
 /// The source of configuration values, for error messages.
@@ -115,9 +115,26 @@ fn get_mut<'a>(table: &'a mut Table, path: &str) -> Option<&'a mut Value> {
 
 /// Makes the relative paths of a table absolute; they are relative to `folder`.
 pub(super) fn resolve_paths(table: &mut Table, folder: &Path) {
+    let resolve = |path: &mut String| *path = absolute(&folder.join(&*path)).to_string_lossy().into_owned();
     for key in PATH_KEYS {
         if let Some(Value::String(path)) = get_mut(table, key) {
-            *path = absolute(&folder.join(&*path)).to_string_lossy().into_owned();
+            resolve(path);
+        }
+    }
+    for key in PATH_LISTS {
+        let Some(Value::Array(entries)) = get_mut(table, key) else { continue };
+        for entry in entries {
+            match entry {
+                Value::String(path) => resolve(path),
+                Value::Table(set) => {
+                    for path in ["annotations", "images"] {
+                        if let Some(Value::String(path)) = set.get_mut(path) {
+                            resolve(path);
+                        }
+                    }
+                }
+                _ => {}
+            }
         }
     }
 }

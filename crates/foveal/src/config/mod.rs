@@ -29,6 +29,12 @@ pub(crate) const PATH_KEYS: [&str; 6] = [
     "model.weights",
 ];
 
+/// The keys whose values are lists of paths, and those whose values are lists of tables with paths.
+pub(crate) const PATH_LISTS: [&str; 2] = ["data.backgrounds", "data.more_train"];
+
+/// The keys of free names: their values are tables whose keys are names of classes.
+const NAME_KEYS: [&str; 2] = ["data.classes.rename", "data.classes.join"];
+
 /// The key of the command after an epoch. It has no default, and foveal never writes it to a file.
 pub(crate) const ON_EPOCH: &str = "train.on_epoch";
 
@@ -134,6 +140,8 @@ fn resolve(layers: &[Layer]) -> Result<RunConfig> {
 
 /// The source of a key's value: the last layer that contains the key, or `defaults`.
 fn origin_of(layers: &[Layer], path: &str) -> String {
+    // An entry of a list is from the layer of the list.
+    let path = path.split('[').next().unwrap_or(path);
     layers
         .iter()
         .rev()

@@ -145,6 +145,10 @@ mod tests {
             "train.milestones = []",
             "model.weights = \"resnet50.pth\"",
             "extends = \"base.toml\"",
+            "data.more_train = [{ annotations = \"a\", images = \"b\", weight = 2.0 }]",
+            "data.classes = { keep = [\"a\"], rename = { b = \"c\" }, join = { d = [\"e\"] }, dropped = \"ignored\" }",
+            "data.backgrounds = [\"street\"]",
+            "data.backgrounds_share = 0.1",
             "data.augment.transforms = [{ kind = \"mosaic\", scale = [0.5, 1.0] }, { kind = \"grey\" }]",
         ] {
             assert!(fits(&schema, &toml(right)), "{right}");
@@ -156,6 +160,10 @@ mod tests {
             "loss.alpha = \"a\"",
             "loss.class_weights = \"ohem\"",
             "data.fixed_size = [512]",
+            "data.more_train = [{ annotation = \"a\" }]",
+            "data.classes.kept = [\"a\"]",
+            "data.classes.dropped = \"crowd\"",
+            "data.backgrounds = \"street\"",
             "train.epochs = \"three\"",
             "model.backbone = \"resnet19\"",
             "extends = [\"a.toml\", \"b.toml\"]",

@@ -1,6 +1,6 @@
 //! Statistics of the data sets of a run, with charts.
 
-use foveal_data::{Dataset, Record, SetCoverage, Stats};
+use foveal_data::{Dataset, PartUse, Record, SetCoverage, Stats, part_uses};
 use foveal_train::RunConfig;
 
 use crate::page::{BarChart, Bars, Bin, Cell, HeatMap, Histogram, Html, Table, el};
@@ -34,7 +34,23 @@ pub(super) fn statistics(config: &RunConfig, train: &Dataset, val: Option<&Datas
         histogram("Objects in an image", "objects", &names, None, sets.iter().map(|(_, set)| objects(set)).collect()),
         positions(train),
     ];
-    summary(&sets).with(el("div").class("charts").children(charts))
+    summary(&sets).with(parts(config, train)).with(el("div").class("charts").children(charts))
+}
+
+/// The sets that the training set was joined from; nothing if it is one.
+fn parts(config: &RunConfig, train: &Dataset) -> Html {
+    let uses = part_uses(train, &config.data);
+    if uses.is_empty() {
+        return Html::new();
+    }
+    let rows = uses.iter().map(|PartUse { part, images, per_epoch }| {
+        let kind = if part.backgrounds { "background images" } else { "annotated" };
+        let numbers = [Cell::count(*images), Cell::Number(Some(part.weight), 2), Cell::Number(Some(*per_epoch), 1)];
+        [part.key.as_str(), &part.path, kind].map(Cell::text).into_iter().chain(numbers).collect()
+    });
+    let columns = ["set", "file", "kind", "images", "weight", "images in an epoch"].map(str::to_owned).to_vec();
+    let caption = "The sets that the training set is made of.".to_owned();
+    Table { caption, columns, rows: rows.collect() }.html(false)
 }
 
 fn summary(sets: &[(&str, &Dataset)]) -> Html {

@@ -71,7 +71,7 @@ impl Run {
     pub(super) fn training(&self) -> Result<Dataset> {
         let data = &self.config.data;
         let opened = match (data.source, &data.train.annotations) {
-            (Source::Coco, Some(path)) => data.inspect_annotations(path)?,
+            (Source::Coco, Some(_)) => data.inspect_train_annotations()?,
             _ => data.open_train()?,
         };
         Ok(match self.config.train.overfit {

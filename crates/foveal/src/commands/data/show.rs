@@ -8,7 +8,7 @@ use foveal_anchors::ImageTargets;
 use foveal_base::printable;
 use foveal_boxes::BBox;
 use foveal_data::{
-    Batch, Dataset, ImageInfo, LoaderOptions, Opened, PlacedObjects, TransformCosts, TransformTimes, loader,
+    Batch, Dataset, ImageInfo, LoaderOptions, Opened, PlacedObjects, TransformCosts, TransformTimes, loader, part_uses,
 };
 use foveal_image::RgbImage;
 use foveal_train::RunConfig;
@@ -62,6 +62,7 @@ pub(super) fn run(args: &ShowArgs, common: &Common) -> Result<u8> {
     if !report.is_clean() {
         note!("warning: {}: {}", report.set, report.summary());
     }
+    part_uses(&dataset, &config.data).iter().for_each(|used| note!("{used}"));
     let dataset = Arc::new(dataset);
     let (shown, costs) = load(args, &config, &dataset)?;
     if shown.is_empty() {
@@ -166,10 +167,19 @@ fn table(shown: &[Shown], dataset: &Dataset, costs: &TransformCosts) -> String {
             " {:>12}  {size:>9}  {padded:>9}  {objects:>7}  {ignored:>7}  {:>9}  {}\n",
             info.image_id,
             targets.positives.len(),
-            printable(&dataset.record(info.index).file_name)
+            printable(&named(dataset, info.index))
         );
     }
     table + &costs.to_string()
+}
+
+/// The name of an image, with its set where the data set was joined from several.
+fn named(dataset: &Dataset, index: usize) -> String {
+    let name = &dataset.record(index).file_name;
+    match dataset.origin(index) {
+        None => name.clone(),
+        Some((part, _)) => format!("{name} ({})", part.key),
+    }
 }
 
 fn as_json(args: &ShowArgs, config: &RunConfig, shown: &[Shown], dataset: &Dataset, costs: &TransformCosts) -> Value {
@@ -180,7 +190,7 @@ fn as_json(args: &ShowArgs, config: &RunConfig, shown: &[Shown], dataset: &Datas
             let category = &categories[*class as usize];
             json!({"bbox": xywh(bbox), "category_id": category.id, "category": category.name})
         };
-        json!({
+        let mut value = json!({
             "image_id": info.image_id,
             "file": dataset.record(info.index).file_name,
             "height": info.frame.height,
@@ -190,7 +200,11 @@ fn as_json(args: &ShowArgs, config: &RunConfig, shown: &[Shown], dataset: &Datas
             "objects": placed.boxes.iter().zip(&placed.classes).map(object).collect::<Vec<_>>(),
             "ignored": placed.crowds.iter().map(xywh).collect::<Vec<_>>(),
             "positives": targets.positives.iter().map(|p| xywh(&p.anchor_box)).collect::<Vec<_>>(),
-        })
+        });
+        if let Some((part, _)) = dataset.origin(info.index) {
+            value["set"] = part.path.as_str().into();
+        }
+        value
     };
     json!({
         "set": if args.val { "val" } else { "train" },

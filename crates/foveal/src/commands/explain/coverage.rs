@@ -35,8 +35,8 @@ pub(super) fn checks(dataset: &Dataset, config: &RunConfig, run: Option<&RunFold
 
 /// The annotations of the training set; `None` if they cannot be read.
 fn training(config: &RunConfig) -> Option<Dataset> {
-    let path = config.data.train.annotations.as_deref().filter(|_| config.data.source == Source::Coco)?;
-    Some(config.data.inspect_annotations(path).ok()?.dataset)
+    config.data.train.annotations.as_ref().filter(|_| config.data.source == Source::Coco)?;
+    Some(config.data.inspect_train_annotations().ok()?.dataset)
 }
 
 /// The check of objects of other sizes in the training set.

@@ -17,9 +17,11 @@ const SAME: f32 = 1.0;
 pub(super) fn shared(dataset: &Dataset, config: &RunConfig, train: &Dataset, trained: &RunConfig) -> Check {
     let val_folder = config.data.val.images.clone().unwrap_or_default();
     let train_folder = trained.data.train.images.clone().unwrap_or_default();
+    let folder = |index: usize| trained_folder(train, index, trained).unwrap_or(&train_folder);
     let path = |folder: &Path, record: &Record| std::fs::canonicalize(folder.join(&record.file_name)).ok();
+    let records = train.records().iter().enumerate();
     let of_training: HashMap<PathBuf, &Record> =
-        train.records().iter().filter_map(|record| Some((path(&train_folder, record)?, record))).collect();
+        records.filter_map(|(index, record)| Some((path(folder(index), record)?, record))).collect();
     let (mut shared, mut different) = (0, 0);
     for record in dataset.records() {
         if let Some(other) = path(&val_folder, record).and_then(|path| of_training.get(&path)) {
@@ -38,6 +40,16 @@ pub(super) fn shared(dataset: &Dataset, config: &RunConfig, train: &Dataset, tra
     let advice = "The folder or the annotations of one set belong to the other: check data.val.images, \
                   data.val.annotations, data.train.images and data.train.annotations";
     Check::found("images_of_training", 0.95 * share, measured, advice)
+}
+
+/// The folder of a training image that is from a further set or a folder of background images.
+fn trained_folder<'a>(train: &Dataset, index: usize, trained: &'a RunConfig) -> Option<&'a PathBuf> {
+    let (part, _) = train.origin(index)?;
+    let number = || part.key.split(['[', ']']).nth(1)?.parse::<usize>().ok();
+    match part.backgrounds {
+        true => trained.data.backgrounds.get(number()?),
+        false => trained.data.more_train.get(number()?).map(|set| &set.images),
+    }
 }
 
 /// Whether two records have the same boxes, in any order.

@@ -152,7 +152,7 @@ pub(super) fn of_evaluation(
 /// If the detections of the run cannot be evaluated.
 pub(super) fn without_evaluation(config: &RunConfig, run: Option<&RunFolder>, check: Check) -> Result<Explanation> {
     let mut explanation = Explanation::new(None, vec![check]);
-    let truth = config.data.val.annotations.as_deref().and_then(|path| CocoDataset::read(path).ok());
+    let truth = config.data.val.annotations.as_deref().and_then(|path| annotations(config, path));
     let detections = run.map(RunFolder::detections).unwrap_or_default();
     if let Some(truth) = truth {
         let mut found = foveal_eval::explain(&truth, &detections)?;
@@ -164,6 +164,15 @@ pub(super) fn without_evaluation(config: &RunConfig, run: Option<&RunFolder>, ch
         add_run(&mut explanation, run, None);
     }
     Ok(explanation)
+}
+
+/// The content of an annotation file, with the classes of the training; `None` if it cannot be read.
+fn annotations(config: &RunConfig, path: &Path) -> Option<CocoDataset> {
+    if config.data.maps_classes() {
+        let labels = config.data.training_labels().ok()??;
+        return config.data.mapped_annotations(path, &labels).ok();
+    }
+    CocoDataset::read(path).ok()
 }
 
 /// Adds the checks of a run. Where the metrics are good, only causes of strength [`CERTAIN`] remain.

@@ -13,7 +13,7 @@ use super::data::Sets;
 use super::plan::{Plan, Setting};
 use super::{Parts, paths};
 use crate::args::{Common, InitArgs};
-use crate::config::{self, Layer, Origin, PATH_KEYS};
+use crate::config::{self, Layer, Origin, PATH_KEYS, PATH_LISTS};
 use crate::failure::Usage;
 
 /// Keys of a checkpoint's network that a new configuration does not take over.
@@ -41,9 +41,14 @@ impl Given {
         }
         for (key, _) in &values {
             let is_given_by_option = PATH_KEYS.contains(&key.as_str()) && key != "data.cache.dir";
-            if is_given_by_option || key == "data.source" {
+            let of_one_set =
+                key == "data.source" || PATH_LISTS.contains(&key.as_str()) || key.starts_with("data.classes");
+            if is_given_by_option || of_one_set {
                 let options = "--train, --images, --val, --val-images or --weights";
-                return Err(Usage(format!("--set {key}: foveal init takes paths by {options}")).into());
+                return Err(Usage(format!(
+                    "--set {key}: foveal init takes one training set and its paths by {options}"
+                ))
+                .into());
             }
         }
         let config = config::with_sets(Vec::new(), &common.set)?;

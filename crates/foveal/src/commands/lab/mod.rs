@@ -112,6 +112,11 @@ impl Lab {
         for &seed in &seeds {
             for arm in &set.arms {
                 let config = arm.resolve(&layers, &common.set, folder, seed)?;
+                if config.data.more_train != base.data.more_train
+                    && config.data.training_labels()? != base.data.training_labels()?
+                {
+                    bail!("arm {} changes the classes by data.more_train, but all arms must share them", arm.name);
+                }
                 if let Some(key) = other_validation(&base, &config) {
                     bail!("arm {} changes {key}, but all arms must share one validation set", arm.name);
                 }
@@ -275,6 +280,7 @@ fn other_validation(base: &RunConfig, arm: &RunConfig) -> Option<&'static str> {
     let different = [
         ("data.source", base.data.source != arm.data.source),
         ("data.val", base.data.val != arm.data.val),
+        ("data.classes", base.data.classes != arm.data.classes),
         ("data.shapes", base.data.shapes != arm.data.shapes),
         ("train.overfit", arm.train.overfit > 0),
     ];

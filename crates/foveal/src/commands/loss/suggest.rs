@@ -89,6 +89,9 @@ fn open(config: &RunConfig, file: Option<&Path>, split: SplitArg) -> Result<Open
         (Some(file), _) => file,
         (None, Source::Shapes) if split == SplitArg::Train => return Ok(config.data.open_train()?),
         (None, Source::Shapes) => return Ok(config.data.open_val()?),
+        (None, Source::Coco) if split == SplitArg::Train && set.annotations.is_some() => {
+            return Ok(config.data.open_train_annotations()?);
+        }
         (None, Source::Coco) => match &set.annotations {
             Some(path) => path,
             None => bail!("the configuration does not set {key}; pass a file with --annotations"),
