@@ -16,7 +16,7 @@ const FEW: usize = ALL.ilog2() as usize;
 const STARTS: u64 = 8;
 /// Number of attempts in a row to leave a local optimum in vain, after which the search ends.
 const ATTEMPTS: usize = 100;
-/// Number of groups that an attempt moves at most.
+/// Number of groups that the first attempt moves at most at random. Later ones move more, up to half of all.
 const MOVED: usize = 3;
 /// Work that the search may do, which takes some seconds.
 const BUDGET: u64 = 400_000_000;
@@ -59,7 +59,8 @@ pub(super) fn local(problem: &Problem, seed: u64) -> Division<'_> {
             break;
         }
         let mut division = best.clone();
-        kick(&mut division, &mut stream);
+        let more = problem.groups.len() / 2 * in_vain / ATTEMPTS;
+        kick(&mut division, MOVED + if small { more } else { 0 }, &mut stream);
         improve(&mut division, &mut stream, &mut budget);
         in_vain += 1;
         if division.cost.is_better_than(&best.cost) {
@@ -71,8 +72,8 @@ pub(super) fn local(problem: &Problem, seed: u64) -> Division<'_> {
 }
 
 /// Moves some groups, so that a local search from there can find another optimum: a group with a label to a part that
-/// lacks it, or a group with the common class of the largest excess, and random groups.
-fn kick(division: &mut Division<'_>, stream: &mut Stream) {
+/// lacks it, or a group with the common class of the largest excess, and up to `most` random groups.
+fn kick(division: &mut Division<'_>, most: usize, stream: &mut Stream) {
     let problem = division.problem;
     let parts = problem.shares.len();
     if let Some((part, label)) = worst(division, stream) {
@@ -87,7 +88,7 @@ fn kick(division: &mut Division<'_>, stream: &mut Stream) {
             division.move_group(group, to, division.cost);
         }
     }
-    for _ in 0..1 + stream.below(MOVED) {
+    for _ in 0..1 + stream.below(most) {
         let (group, to) = (stream.below(problem.groups.len()), stream.below(parts));
         division.move_group(group, to, division.cost);
     }
