@@ -164,7 +164,7 @@ const ALL: [Examples; 46] = [
         ["foveal data convert cvat annotations.xml --images images --out all.json", "Convert annotations of images"],
         [
             "foveal data convert cvat video.xml --images frames --out frames.json",
-            "Convert a video whose frames were extracted to frames/frame_000000.png, ...",
+            "Convert a video whose frames are frame_000000.png and so on in this folder",
         ],
     ),
     examples(
