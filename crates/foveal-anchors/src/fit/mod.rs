@@ -248,7 +248,7 @@ mod tests {
         let fit = fit(&objects, &objects, &present, &ALL);
         assert_eq!(fit.before, FitScore::of(&objects, &present, 0.5));
         assert_eq!(fit.after, FitScore::of(&objects, &fit.anchors, 0.5));
-        assert!(fit.after.share() > fit.before.share() + 0.3, "{fit:?}");
+        assert!(fit.after.share() > fit.before.share() + 0.2, "{fit:?}");
         assert!(fit.anchors.base_sizes[0] < 20.0 && fit.anchors.ratios.iter().any(|r| *r < 0.5), "{fit:?}");
         // No object needs the upper levels, so they keep their sizes.
         assert_eq!(fit.anchors.base_sizes[3..], [256.0, 512.0]);
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn only_the_selected_values_change() {
-        let objects: Vec<FitObject> = objects(18.0, 6.0).collect();
+        let objects: Vec<FitObject> = objects(18.0, 6.0).chain(objects(100.0, 25.0)).collect();
         let present = AnchorConfig::default();
         let of = |options: FitOptions| fit(&objects, &objects, &present, &options).anchors;
         let sizes = of(FitOptions { ratios: false, scales: false, ..ALL });

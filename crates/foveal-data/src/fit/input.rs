@@ -126,7 +126,10 @@ mod tests {
     fn fixed_sizes_and_limits_are_kept_in_their_form() {
         let fixed = DataConfig { fixed_size: Some([300, 600]), ..DataConfig::default() };
         for [height, width] in &sides(&fixed, 1.5)[1..] {
-            assert!(height % 32 == 0 && width % 32 == 0 && width.abs_diff(2 * height) <= 32, "{height} {width}");
+            assert!(
+                height.is_multiple_of(32) && width.is_multiple_of(32) && width.abs_diff(2 * height) <= 32,
+                "{height} {width}"
+            );
         }
         let open = DataConfig { min_size: 320, max_size: 100_000, ..DataConfig::default() };
         assert!(sides(&open, 1.5).iter().all(|[_, max]| *max == 100_000));

@@ -133,7 +133,7 @@ mod tests {
         let none = FitOptions { sizes: false, ratios: false, scales: false, ..ALL.anchors };
         let options = SetFitOptions { anchors: none, max_pixels: Some(2.0), ..ALL };
         let found = fit_set(&dataset, &data, &anchors, &options);
-        assert!(found.data.min_size > 384 && found.data.min_size % 32 == 0, "{found:?}");
+        assert!(found.data.min_size > 384 && found.data.min_size.is_multiple_of(32), "{found:?}");
         assert!(found.pixels > 1.0 && found.pixels <= 2.0 && found.after.share() > found.before.share(), "{found:?}");
         assert_eq!(found.fit.anchors, anchors);
         // Without more pixels nothing is gained.

@@ -127,6 +127,9 @@ pub(super) fn remarks(config: &RunConfig, found: &SetFit) -> String {
                  follows, and how much the boxes have to be\ncorrected. An object that no centre lies in gets no anchor, \
                  whatever the sizes.\n";
     }
+    if found.after.share() > found.before.share() && found.after.mean_best_iou < found.before.mean_best_iou {
+        text += "The mean of the best IoUs is lower than before: it only decides between anchors that cover as many objects.\n";
+    }
     let [old, new] = [&config.model.anchors, &found.fit.anchors].map(AnchorConfig::anchors_per_location);
     if old != new {
         let _ = writeln!(
