@@ -74,7 +74,8 @@ fn a_run_on_several_sets_is_resumed_evaluated_and_scored_with_its_classes() {
         keys(&evaluated["per_category"]).into_iter().map(|id| (id, &evaluated["per_category"][id]["name"])).collect();
     assert_eq!(classes, [("3", &json!("červená")), ("70", &json!("blue"))]);
     let log = lines(&place.path("run/log.jsonl"));
-    let last = log.iter().rev().find(|line| line.get("AP").is_some()).expect("an evaluation in the log");
+    let last = log.iter().rev().find(|line| line.get("metrics").is_some()).expect("an evaluation in the log");
+    let last = &last["metrics"];
     let score = ["score", "--annotations", "val.json", "--detections", "run/val-detections.json", "--json", "-"];
     place.run(&score).fails(2, &["run/config.toml", "--config", "data.classes"]);
     let scored = place.run(&[&score[..], &["--config", "run/config.toml"]].concat()).succeeds().json();

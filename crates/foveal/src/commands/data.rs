@@ -114,7 +114,7 @@ fn open(args: &DataSetArgs, common: &Common, together: bool) -> Result<Vec<(Stri
 fn name_of(part: &Part) -> String {
     match part.key.as_str() {
         "data.shapes" => "train".to_owned(),
-        key => key.trim_start_matches("data.").to_owned(),
+        key => key.strip_prefix("data.").unwrap_or(key).to_owned(),
     }
 }
 
