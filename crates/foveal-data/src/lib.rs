@@ -9,6 +9,7 @@
 //! Every random value is a function of the seed, the epoch and the index of the image. It does not depend on the number
 //! of threads or on time.
 
+mod audit;
 mod augment;
 mod check;
 mod color;
@@ -25,6 +26,7 @@ mod located;
 mod object_counts;
 mod open;
 mod percentile;
+mod problem;
 mod random;
 mod report;
 mod resized;
@@ -38,6 +40,7 @@ mod transforms;
 mod unusable;
 mod voc;
 
+pub use audit::{AuditSet, Case, Look, Spot, audit};
 pub use augment::PlacedObjects;
 pub use config::{AugmentConfig, ColorJitter, DataConfig, OnError, SetConfig, Source};
 pub use counts::{ClassCounts, TargetCounts};
@@ -49,7 +52,8 @@ pub use loader::{Batch, ImageInfo, Loader, LoaderOptions, loader};
 pub use object_counts::ObjectCounts;
 pub use percentile::percentiles;
 pub use random::Stream;
-pub use report::{CheckReport, Findings, Problem, Skipped};
+pub use problem::Problem;
+pub use report::{CheckReport, Findings, Skipped};
 pub use resized::ResizedStats;
 pub use same::same_images;
 pub use sampler::{Sampler, epoch_len, epoch_order, image_repeat_factors};

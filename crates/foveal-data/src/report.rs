@@ -6,107 +6,10 @@ use std::fmt;
 use foveal_base::printable;
 use serde::Serialize;
 
-use crate::Record;
+use crate::{Problem, Record};
 
 /// Number of examples that a report keeps for each kind of defect.
 const SHOWN: usize = 5;
-
-/// A kind of defect of a data set. In JSON it is written in snake case, for example `missing_image`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Problem {
-    /// The image file does not exist.
-    MissingImage,
-    /// The image file cannot be decoded, is truncated, or needs more memory than `data.max_image_bytes`.
-    BrokenImage,
-    /// The size of an image in the annotation file differs from the size of the image file.
-    SizeMismatch,
-    /// Two images of the annotation file have the same id. The first is used.
-    DuplicateImage,
-    /// An image of the annotation file has no file name.
-    NoFileName,
-    /// Two annotations have the same id. The first is used.
-    DuplicateAnnotation,
-    /// An annotation refers to an image that is not in the annotation file.
-    UnknownImage,
-    /// An annotation refers to a category that is not in the annotation file.
-    UnknownCategory,
-    /// A box has a coordinate that is not a finite number.
-    NotFinite,
-    /// A box has a width or height of 0 or less.
-    EmptyBox,
-    /// A box lies completely outside its image.
-    OutsideBox,
-    /// A record of `images` is not an object, or one of its fields has no meaning. Its annotations are left out too.
-    ImageRecord,
-    /// A record of `annotations` is not an object, or one of its fields has no meaning, such as a box of three numbers.
-    AnnotationRecord,
-    /// A record of `categories` is not an object, or one of its fields has no meaning.
-    CategoryRecord,
-    /// The annotation file does not give the size of an image, and the image files are not read.
-    SizeUnknown,
-    /// All boxes lie within 0 to 1, so that they look like fractions of the image. The data set cannot be used.
-    Fractions,
-    /// No object of the data set can be used, so that the data set cannot be used either.
-    NoObjects,
-    /// The annotation file has another defect.
-    Other,
-    /// A box extends beyond the edge of its image by more than half a pixel. It is clipped and used.
-    ClippedBox,
-    /// The width or height of an object is below `data.min_box`. The object is dropped.
-    SmallBox,
-    /// The boxes of an image refer to its pixels as stored, without the EXIF orientation. The image is used without the
-    /// EXIF orientation.
-    StoredOrientation,
-    /// The annotation file does not give the size of an image. The size of the image file is used.
-    NoSize,
-    /// The name of an image differs from that of its file in case, composed letters, separators or percent-encoding.
-    OtherName,
-    /// A category without objects has the name of another category. It is no class.
-    DoubledCategory,
-    /// A category of the supercategory `none`, which is the root of an export of Roboflow, has no objects. It is a
-    /// class nevertheless.
-    UnusedRoot,
-}
-
-impl Problem {
-    /// Returns whether a defect of this kind stops a run with `data.on_error = "fail"`. The others are corrected and
-    /// only reported.
-    pub fn is_error(self) -> bool {
-        self < Problem::ClippedBox
-    }
-
-    /// The plural noun that follows a count in a report.
-    pub(crate) fn describe(self) -> &'static str {
-        match self {
-            Problem::MissingImage => "images not found",
-            Problem::BrokenImage => "images that cannot be decoded",
-            Problem::SizeMismatch => "images whose size differs from the annotation file",
-            Problem::DuplicateImage => "image ids that are used more than once",
-            Problem::NoFileName => "images without a file name",
-            Problem::DuplicateAnnotation => "annotation ids that are used more than once",
-            Problem::UnknownImage => "annotations of images that are not in the file",
-            Problem::UnknownCategory => "annotations of categories that are not in the file",
-            Problem::NotFinite => "boxes with a coordinate that is not a finite number",
-            Problem::EmptyBox => "boxes without area",
-            Problem::OutsideBox => "boxes completely outside their image",
-            Problem::ImageRecord => "records of `images` that cannot be read",
-            Problem::AnnotationRecord => "records of `annotations` that cannot be read",
-            Problem::CategoryRecord => "records of `categories` that cannot be read",
-            Problem::SizeUnknown => "images without a size, whose files are not read here",
-            Problem::Fractions => "boxes within 0 to 1, which look like fractions of the image: expected pixels",
-            Problem::NoObjects => "data set without a usable object",
-            Problem::Other => "other defects of the annotation file",
-            Problem::ClippedBox => "boxes that extend beyond the edge of their image: clipped",
-            Problem::SmallBox => "objects smaller than data.min_box: dropped",
-            Problem::StoredOrientation => "images whose boxes ignore the EXIF orientation: loaded without it",
-            Problem::NoSize => "images without a size in the annotation file: size read from the image file",
-            Problem::OtherName => "images whose file has a similar name: read",
-            Problem::DoubledCategory => "categories without objects and with the name of another category: no classes",
-            Problem::UnusedRoot => "root category (supercategory \"none\") without objects: it is a class",
-        }
-    }
-}
 
 /// The defects of one kind in a [`CheckReport`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
