@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use crate::analysis_args::AnalysisArgs;
 pub(crate) use crate::data_args::{
-    CheckArgs, ConvertCommand, DataCommand, DataSetArgs, DifficultArg, OnErrorArg, ShowArgs,
+    CheckArgs, ConvertCommand, DataCommand, DataSetArgs, DifficultArg, OnErrorArg, ShowArgs, StatsArgs,
 };
 pub(crate) use crate::init_args::InitArgs;
 pub(crate) use crate::loss_args::{LossCommand, PriorArgs, ShareArgs, SuggestArgs};

@@ -10,6 +10,7 @@
 
 mod boxes;
 mod cases;
+mod categories;
 mod classes;
 mod corners;
 mod images;
