@@ -15,5 +15,5 @@ pub(crate) use chart::{Axis, BarChart, Bars, Bin, HeatMap, Histogram, LineChart,
 pub(crate) use document::{Page, Section};
 pub(crate) use grid::{Card, Grid, Mark, MarkKind, ScoreRange};
 pub(crate) use html::{Html, el};
-pub(crate) use picture::{around, crop, jpeg};
+pub(crate) use picture::{around, crop, jpeg, jpeg_of_side};
 pub(crate) use table::{Cell, Table, facts};

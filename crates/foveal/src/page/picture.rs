@@ -15,20 +15,30 @@ const AROUND_SHARE: f32 = 0.75;
 /// The image as a JPEG file of at most `bytes`, or of the smallest size that is tried; `None` if it cannot be encoded.
 pub(crate) fn jpeg(image: &RgbImage, bytes: usize) -> Option<Vec<u8>> {
     let longest = image.width().max(image.height());
-    let mut out = Vec::new();
-    for side in SIDES {
-        out.clear();
-        let encoder = JpegEncoder::new_with_quality(&mut out, JPEG_QUALITY);
-        if longest > side {
-            let scaled = |length: u32| (u64::from(length) * u64::from(side) / u64::from(longest)).max(1) as u32;
-            let small = imageops::thumbnail(image, scaled(image.width()), scaled(image.height()));
-            small.write_with_encoder(encoder).ok()?;
-        } else {
-            image.write_with_encoder(encoder).ok()?;
-        }
-        if out.len() <= bytes {
+    let mut last = None;
+    // Sizes above that of the image give the same file.
+    for side in SIDES.into_iter().enumerate().filter(|(n, side)| *n == 0 || *side < longest).map(|(_, side)| side) {
+        let file = jpeg_of_side(image, side)?;
+        let fits = file.len() <= bytes;
+        last = Some(file);
+        if fits {
             break;
         }
+    }
+    last
+}
+
+/// The image as a JPEG file whose longest side is at most `side` pixels; `None` if it cannot be encoded.
+pub(crate) fn jpeg_of_side(image: &RgbImage, side: u32) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let longest = image.width().max(image.height());
+    let encoder = JpegEncoder::new_with_quality(&mut out, JPEG_QUALITY);
+    if longest > side {
+        let scaled = |length: u32| (u64::from(length) * u64::from(side) / u64::from(longest)).max(1) as u32;
+        let small = imageops::thumbnail(image, scaled(image.width()), scaled(image.height()));
+        small.write_with_encoder(encoder).ok()?;
+    } else {
+        image.write_with_encoder(encoder).ok()?;
     }
     Some(out)
 }

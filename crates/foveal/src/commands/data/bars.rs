@@ -1,8 +1,9 @@
 //! Charts of horizontal bars for a terminal.
 
 use foveal_base::{first_chars, printable};
+use unicode_width::UnicodeWidthStr;
 
-/// Largest number of characters of a name.
+/// Largest number of characters of a names.iter().map(|name| name.width()).max().
 const NAME: usize = 24;
 /// Largest number of rows of a chart; what the others have is in the table.
 const ROWS: usize = 40;
@@ -32,7 +33,7 @@ pub(super) fn chart(title: &str, rows: &[(String, usize)], style: Style) -> Stri
     let room = style.width.saturating_sub(widest + digits + 5).max(LEAST);
     let mut text = format!("{title}\n");
     for (name, (_, value)) in names.iter().zip(drawn) {
-        let space = " ".repeat(widest - name.chars().count());
+        let space = " ".repeat(widest - name.width());
         let bar = bar(*value as f64 / most.max(1) as f64, room);
         let bar = if style.color && !bar.is_empty() { format!("{}{bar}{}", COLOR[0], COLOR[1]) } else { bar };
         text += format!("  {space}{name} {value:>digits$} {bar}").trim_end();
@@ -86,7 +87,7 @@ mod tests {
         let rows: Vec<(String, usize)> = vec![("a\u{1b}[2J".to_owned(), 4), ("青".to_owned(), 8), ("c".repeat(90), 0)];
         let style = Style { width: 60, color: false };
         let text = chart("objects", &rows, style);
-        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
+        assert!(text.lines().all(|line| line.width() <= 60), "{text}");
         assert!(text.lines().nth(2).unwrap().ends_with(&"█".repeat(20)) && !text.contains('\u{1b}'), "{text}");
         let colored = chart("objects", &rows, Style { color: true, ..style });
         assert_eq!(colored.matches('\u{1b}').count(), 4, "{colored}");
