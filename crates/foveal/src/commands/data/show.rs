@@ -112,7 +112,7 @@ fn format_of(args: &ShowArgs) -> Result<Format, Usage> {
     }
     match ImageFormat::from_path(path) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => Ok(Format::Sheet(format)),
-        _ => Err(Usage(format!("--output {}: expected a file name that ends in .png, .jpg or .html", path.display()))),
+        _ => Err(Usage(format!("--output {}: expected a file name that ends in .png or .jpg, or .html for a page", path.display()))),
     }
 }
 
