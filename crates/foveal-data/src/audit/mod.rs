@@ -79,9 +79,9 @@ impl Annotations {
         let data = &opened.dataset;
         let index_of: HashMap<i64, usize> = data.records().iter().enumerate().map(|(i, r)| (r.image_id, i)).collect();
         let mut of_image = vec![Vec::new(); data.len()];
-        for (annotation, record) in data.coco().annotations.iter().zip(0..) {
-            if let Some(&index) = index_of.get(&record.image_id) {
-                of_image[index].push(annotation);
+        for (number, annotation) in (0..).zip(&data.coco().annotations) {
+            if let Some(&index) = index_of.get(&annotation.image_id) {
+                of_image[index].push(number);
             }
         }
         Self(of_image)

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Width and height of the images in pixels.
-pub const SIDE: u32 = 160;
+pub(crate) const SIDE: u32 = 160;
 
 /// The clean set: images whose objects have similar sizes, so that outliers are far from them.
 fn base() -> &'static Path {
@@ -35,7 +35,7 @@ fn base() -> &'static Path {
 }
 
 /// A folder with a training and a validation set.
-pub struct Place {
+pub(crate) struct Place {
     dir: TempDir,
     /// The content of the annotation files, which [`Place::check`] writes.
     pub train: Value,
@@ -44,13 +44,13 @@ pub struct Place {
 
 /// What was found in the training and the validation set.
 #[derive(Debug)]
-pub struct Found {
+pub(crate) struct Found {
     pub reports: Vec<CheckReport>,
     pub cases: Vec<Case>,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         for set in ["train", "val"] {
             std::fs::create_dir(dir.path().join(set)).unwrap();
@@ -67,25 +67,25 @@ impl Place {
     }
 
     /// The path of an image, such as `train/000000.png`.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn image(&self, name: &str) -> RgbImage {
+    pub(crate) fn image(&self, name: &str) -> RgbImage {
         image::open(self.path(name)).unwrap().to_rgb8()
     }
 
     /// Writes an image in the format of its name.
-    pub fn save(&self, name: &str, image: &RgbImage) {
+    pub(crate) fn save(&self, name: &str, image: &RgbImage) {
         image.save(self.path(name)).unwrap();
     }
 
-    pub fn copy(&self, from: &str, to: &str) {
+    pub(crate) fn copy(&self, from: &str, to: &str) {
         std::fs::copy(self.path(from), self.path(to)).unwrap();
     }
 
     /// Adds an object to the training set, and returns its id in words.
-    pub fn add(&mut self, image: i64, category: i64, bbox: [f64; 4]) -> String {
+    pub(crate) fn add(&mut self, image: i64, category: i64, bbox: [f64; 4]) -> String {
         let annotations = self.train["annotations"].as_array_mut().unwrap();
         let id = 9001 + annotations.len();
         annotations.push(json!({
@@ -95,14 +95,14 @@ impl Place {
     }
 
     /// The id, category and box of an object of the training set.
-    pub fn object(&self, index: usize) -> (i64, i64, [f64; 4]) {
+    pub(crate) fn object(&self, index: usize) -> (i64, i64, [f64; 4]) {
         let object = &self.train["annotations"][index];
         let bbox = [0, 1, 2, 3].map(|k: usize| object["bbox"][k].as_f64().unwrap());
         (object["image_id"].as_i64().unwrap(), object["category_id"].as_i64().unwrap(), bbox)
     }
 
     /// The configuration of both sets, after their annotations were written.
-    pub fn config(&self) -> DataConfig {
+    pub(crate) fn config(&self) -> DataConfig {
         let set = |name: &str, value: &Value| {
             let path = self.path(&format!("{name}.json"));
             std::fs::write(&path, value.to_string()).unwrap();
@@ -112,7 +112,7 @@ impl Place {
     }
 
     /// Checks both sets, decodes their images, and audits them.
-    pub fn check(&self) -> Result<Found, DataError> {
+    pub(crate) fn check(&self) -> Result<Found, DataError> {
         let config = self.config();
         let train = config.inspect_train()?;
         let val = config.inspect_val_of_any_categories(Some(train.dataset.label_map()))?;
@@ -120,14 +120,14 @@ impl Place {
     }
 
     /// Checks and audits the annotations of the training set alone.
-    pub fn check_unread(&self) -> Result<Found, DataError> {
+    pub(crate) fn check_unread(&self) -> Result<Found, DataError> {
         self.config();
         check(vec![DataConfig::default().inspect_annotations(&self.path("train.json"))?], false)
     }
 }
 
 /// Audits opened sets, with their images if `decode` is true.
-pub fn check(mut sets: Vec<Opened>, decode: bool) -> Result<Found, DataError> {
+pub(crate) fn check(mut sets: Vec<Opened>, decode: bool) -> Result<Found, DataError> {
     let mut audited = Vec::new();
     for opened in &mut sets {
         let looks = if decode { opened.decode_with(Look::of) } else { Vec::new() };

@@ -8,7 +8,7 @@ use crate::place::{Place, SIDE};
 
 /// Where a fault is found.
 #[derive(Clone, Copy)]
-pub enum Expected {
+pub(crate) enum Expected {
     /// In the report of the training set.
     Train(Problem),
     /// In the report of the validation set.
@@ -20,13 +20,13 @@ pub enum Expected {
 }
 
 impl Expected {
-    pub fn is_unread(self) -> bool {
+    pub(crate) fn is_unread(self) -> bool {
         matches!(self, Self::Unread(_))
     }
 }
 
 /// A fault.
-pub struct Plant {
+pub(crate) struct Plant {
     pub name: &'static str,
     pub expected: Expected,
     /// What may be found besides.
@@ -49,7 +49,7 @@ use Expected::{Refused, Train, Unread, Val};
 
 /// All faults, in the order of the documentation: files, records, boxes, classes, copies, suspicious boxes and images.
 #[rustfmt::skip]
-pub const PLANTS: &[Plant] = &[
+pub(crate) const PLANTS: &[Plant] = &[
     plant("a missing file", Train(MissingImage), missing_file),
     plant("a truncated file", Train(BrokenImage), truncated_file),
     plant("damaged pixels", Train(BrokenImage), damaged_pixels),

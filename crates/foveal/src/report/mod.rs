@@ -96,7 +96,7 @@ impl Reporter {
                 statistics: {
                     let val = val.as_ref().map(|val| ("validation", val));
                     let sets: Vec<_> = [("training", &train)].into_iter().chain(val).collect();
-                    data::statistics(Some(&run.config), &sets)
+                    statistics(Some(&run.config), &sets)
                 },
                 coverage: data::coverage(&run.config, &train),
             });
