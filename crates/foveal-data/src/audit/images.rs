@@ -8,9 +8,11 @@ use super::{Annotations, AuditSet};
 use crate::same::{groups, same_files};
 use crate::{DataError, Opened, Problem, Record};
 
-/// Largest share of the images of a set that differ from the others: without annotations, or without colours. Where more
-/// do, it is on purpose.
-const FEW: f64 = 0.2;
+/// Largest share of the images of a set that have no annotations, if that is suspicious. Where more have none, background
+/// images were added on purpose.
+const FEW_EMPTY: f64 = 0.01;
+/// Largest share of the images of a set that have no colours, if that is suspicious.
+const FEW_GREY: f64 = 0.2;
 /// Number of images of a group that are named.
 const NAMED: usize = 4;
 
@@ -55,12 +57,12 @@ pub(super) fn empty(set: usize, opened: &Opened, by_image: &Annotations, cases: 
             empty.push(image);
         }
     }
-    unlike(set, opened, Problem::EmptyImage, &empty, data.len(), cases);
+    unlike(set, opened, Problem::EmptyImage, &empty, FEW_EMPTY * data.len() as f64, cases);
 }
 
 /// Finds images of a single colour, and images without colours where few have none.
 pub(super) fn colours(set: usize, audited: &AuditSet<'_>, cases: &mut Cases) {
-    let (mut grey, mut looked) = (Vec::new(), 0);
+    let (mut grey, mut looked) = (Vec::new(), 0_usize);
     for (image, look) in audited.looks.iter().enumerate() {
         let Some(look) = look else { continue };
         looked += 1;
@@ -72,12 +74,12 @@ pub(super) fn colours(set: usize, audited: &AuditSet<'_>, cases: &mut Cases) {
             grey.push(image);
         }
     }
-    unlike(set, audited.opened, Problem::GreyImage, &grey, looked, cases);
+    unlike(set, audited.opened, Problem::GreyImage, &grey, FEW_GREY * looked as f64, cases);
 }
 
-/// Adds images that differ from the others of a set, if they are few.
-fn unlike(set: usize, opened: &Opened, problem: Problem, images: &[usize], all: usize, cases: &mut Cases) {
-    if images.len() as f64 <= FEW * all as f64 {
+/// Adds images that differ from the others of a set, if they are at most `few`.
+fn unlike(set: usize, opened: &Opened, problem: Problem, images: &[usize], few: f64, cases: &mut Cases) {
+    if images.len() as f64 <= few {
         for &image in images {
             let Record { image_id, file_name, .. } = opened.dataset.record(image);
             let name = || format!("image {image_id}, {file_name}");

@@ -179,7 +179,7 @@ fn other_name(place: &mut Place) -> Vec<String> {
 fn image_id_twice(place: &mut Place) -> Vec<String> {
     let again = json!({"id": 1, "file_name": "000001.png", "width": SIDE, "height": SIDE});
     place.train["images"].as_array_mut().unwrap().push(again);
-    words(["image 1"])
+    words(["image id 1 "])
 }
 
 fn no_name(place: &mut Place) -> Vec<String> {
@@ -190,7 +190,7 @@ fn no_name(place: &mut Place) -> Vec<String> {
 fn object_id_twice(place: &mut Place) -> Vec<String> {
     let id = place.train["annotations"][0]["id"].clone();
     place.train["annotations"][1]["id"] = id;
-    words(["annotation 1"])
+    words(["annotation id 1 "])
 }
 
 fn unknown_image(place: &mut Place) -> Vec<String> {
@@ -417,7 +417,7 @@ fn corners_of_one(place: &mut Place) -> Vec<String> {
     let objects: Vec<(i64, i64, [f64; 4])> =
         (0..place.train["annotations"].as_array().unwrap().len()).map(|index| place.object(index)).collect();
     let leaves = |[x, y, w, h]: [f64; 4]| 2.0 * x + w > 161.0 || 2.0 * y + h > 161.0;
-    let image = (1..=40).find(|image| {
+    let image = (1..=120).find(|image| {
         let own: Vec<_> = objects.iter().filter(|(of, ..)| of == image).collect();
         own.len() >= 3 && 2 * own.iter().filter(|(.., bbox)| leaves(*bbox)).count() >= own.len()
     });
@@ -456,7 +456,14 @@ fn all_dropped(place: &mut Place) -> Vec<String> {
     words(["image 3,"])
 }
 
+/// The set has images without annotations on purpose. They get objects, all but one.
 fn empty_image(place: &mut Place) -> Vec<String> {
-    retain(&mut place.train, |object| object["image_id"] != 3);
-    words(["image 3,"])
+    let objects = place.train["annotations"].as_array().unwrap();
+    let used: Vec<i64> = objects.iter().map(|object| object["image_id"].as_i64().unwrap()).collect();
+    let mut empty = (1..=120).filter(|image| !used.contains(image));
+    let left = empty.next().unwrap();
+    for image in empty {
+        place.add(image, 1, [60.0, 60.0, 28.0, 28.0]);
+    }
+    vec![format!("image {left},")]
 }
