@@ -97,7 +97,7 @@ mod tests {
     fn files_are_the_same_by_all_their_bytes() {
         let dir = tempfile::tempdir().unwrap();
         let mut long = vec![7; 3 * SAMPLE as usize];
-        let mut write = |name: &str, bytes: &[u8]| {
+        let write = |name: &str, bytes: &[u8]| {
             let path = dir.path().join(name);
             std::fs::write(&path, bytes).unwrap();
             path

@@ -10,7 +10,7 @@ use crate::{DataError, Opened, Problem, Record};
 
 /// Largest share of the images of a set that have no annotations, if that is suspicious. Where more have none, background
 /// images were added on purpose.
-const FEW_EMPTY: f64 = 0.01;
+const FEW_EMPTY: f64 = 0.005;
 /// Largest share of the images of a set that have no colours, if that is suspicious.
 const FEW_GREY: f64 = 0.2;
 /// Number of images of a group that are named.
@@ -39,8 +39,7 @@ pub(super) fn empty(set: usize, opened: &Opened, by_image: &Annotations, cases: 
     if opened.report.is_unusable() {
         return;
     }
-    let of_annotations =
-        [AnnotationRecord, DuplicateAnnotation, EmptyBox, NotFinite, OutsideBox, UnknownCategory];
+    let of_annotations = [AnnotationRecord, DuplicateAnnotation, EmptyBox, NotFinite, OutsideBox, UnknownCategory];
     let skipped = opened.report.skipped.iter().filter(|skipped| of_annotations.contains(&skipped.problem));
     let damaged: HashSet<i64> = skipped.map(|skipped| skipped.image_id).collect();
     let data = &opened.dataset;

@@ -13,13 +13,15 @@ const SINGLE: u8 = 6;
 const GREY: u8 = 8;
 
 /// What a decoded image looks like.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Look {
     /// The difference hash (dHash) of 64 bits: of 9x8 cells of mean brightness, whether each is darker than its right
     /// neighbour. Compression and resizing change few bits.
     pub(super) hash: u64,
     /// Mean brightness of 16x16 cells: `[rows * columns]`.
     pub(super) cells: [u8; SIDE * SIDE],
+    /// Mean of each channel.
+    pub(super) means: [f32; 3],
     /// Whether all pixels have nearly the same colour.
     pub(super) single: bool,
     /// Whether no pixel has a colour.
@@ -31,22 +33,25 @@ impl Look {
     pub fn of(image: &RgbImage) -> Self {
         let mut grey = true;
         let (mut low, mut high) = ([255; 3], [0; 3]);
+        let mut sums = [0_u64; 3];
         let mut brightness = Vec::with_capacity(image.width() as usize * image.height() as usize);
         for pixel in image.pixels() {
             let [red, green, blue] = pixel.0;
             for (channel, value) in pixel.0.into_iter().enumerate() {
                 low[channel] = value.min(low[channel]);
                 high[channel] = value.max(high[channel]);
+                sums[channel] += u64::from(value);
             }
             grey &= red.max(green).max(blue) - red.min(green).min(blue) <= GREY;
             // The weights of ITU-R BT.601 in 256ths.
             brightness.push(((77 * u32::from(red) + 150 * u32::from(green) + 29 * u32::from(blue)) >> 8) as u8);
         }
         let size = [image.width(), image.height()].map(|side| side as usize);
+        let mean = sums.map(|sum| sum as f32 / brightness.len().max(1) as f32);
         let cells = means(&brightness, size, [SIDE; 2]);
         let cells = std::array::from_fn(|cell| (cells[cell] / 256) as u8);
         let single = low.iter().zip(&high).all(|(low, high)| high.saturating_sub(*low) <= SINGLE);
-        Self { hash: hash(&means(&brightness, size, HASHED)), cells, single, grey }
+        Self { hash: hash(&means(&brightness, size, HASHED)), cells, means: mean, single, grey }
     }
 }
 

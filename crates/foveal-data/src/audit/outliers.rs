@@ -55,7 +55,8 @@ pub(super) fn outliers(set: usize, opened: &Opened, by_image: &Annotations, case
                     cases.add(set, problem, || {
                         let name = named(*image, opened, annotation);
                         let typical = middle.exp();
-                        let text = format!("{name}: {what} {:.3}{unit}, median of the class {typical:.3}{unit}", values[kind]);
+                        let text =
+                            format!("{name}: {what} {:.3}{unit}, median of the class {typical:.3}{unit}", values[kind]);
                         (text, vec![spot(set, *image, opened, [*annotation])])
                     });
                 }

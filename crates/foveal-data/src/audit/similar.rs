@@ -18,9 +18,13 @@ const DISTANCE: u32 = 6;
 const PARTS: usize = 4;
 /// Bits of a part.
 const PART: usize = 16;
-/// Largest difference of the brightness of a cell between similar images, in levels of 0 to 255, after the difference of
-/// the means is subtracted. An object of a few percent of an image that moved changes a cell by more.
-const CELL: f32 = 20.0;
+/// Largest difference of the brightness of a cell between similar images, as a share of the range of the brightness of the
+/// cells, and in levels of 0 to 255, after the difference of the means is subtracted. An object of a few percent of an
+/// image that moved changes a cell by more.
+const CELL_SHARE: f32 = 0.1;
+const CELL: [f32; 2] = [4.0, 20.0];
+/// Largest difference of the mean of a channel, in levels of 0 to 255, after that of the mean brightness is subtracted.
+const COLOR: f32 = 12.0;
 /// Largest difference of the mean brightness, in levels of 0 to 255.
 const MEAN: f32 = 40.0;
 /// Smallest range of the brightness of the cells of an image that is compared, in levels of 0 to 255. Foggy and dark
@@ -61,8 +65,13 @@ pub(super) fn similar(sets: &[AuditSet<'_>], all: &[(usize, usize)], equal: &[Ve
 
 impl Look {
     fn is_comparable(&self) -> bool {
+        self.range() >= RANGE
+    }
+
+    /// The range of the brightness of the cells.
+    fn range(&self) -> u8 {
         let [low, high] = [self.cells.iter().min(), self.cells.iter().max()].map(|v| v.copied().unwrap_or(0));
-        high - low >= RANGE
+        high - low
     }
 
     fn is_similar(&self, other: &Self) -> bool {
@@ -71,7 +80,9 @@ impl Look {
         }
         let differences = || self.cells.iter().zip(&other.cells).map(|(a, b)| f32::from(*a) - f32::from(*b));
         let mean = differences().sum::<f32>() / (SIDE * SIDE) as f32;
-        mean.abs() <= MEAN && differences().all(|difference| (difference - mean).abs() <= CELL)
+        let cell = (CELL_SHARE * f32::from(self.range().min(other.range()))).clamp(CELL[0], CELL[1]);
+        let colors = self.means.iter().zip(&other.means).all(|(a, b)| (a - b - mean).abs() <= COLOR);
+        mean.abs() <= MEAN && colors && differences().all(|difference| (difference - mean).abs() <= cell)
     }
 }
 
@@ -127,7 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn look(hash: u64) -> Look {
-        Look { hash, cells: std::array::from_fn(|cell| cell as u8), single: false, grey: false }
+        Look { hash, cells: std::array::from_fn(|cell| cell as u8), means: [0.0; 3], single: false, grey: false }
     }
 
     proptest! {
@@ -159,8 +170,11 @@ mod tests {
         let plain = look(5);
         let mut other = look(5);
         other.cells = plain.cells.map(|cell| cell.saturating_add(10).min(250));
+        other.means = [8.0, 10.0, 12.0];
         assert!(plain.is_similar(&other));
-        other.cells = plain.cells;
+        other.means = [30.0, 10.0, 0.0];
+        assert!(!plain.is_similar(&other));
+        other = look(5);
         other.cells[100] += 25;
         assert!(!plain.is_similar(&other));
         let flat = Look { cells: [100; SIDE * SIDE], ..look(5) };

@@ -34,7 +34,8 @@ fn generated_sets_of_any_seed_are_clean() {
 fn generated_images_in_files_are_no_copies_of_each_other() {
     for (seed, texture, size) in [(1, 0.5, [96, 128]), (2, 0.0, [192, 192]), (3, 1.0, [64, 64]), (4, 0.2, [128, 96])] {
         let dir = tempfile::tempdir().unwrap();
-        let shapes = ShapesConfig { seed, texture, size, count: 150, val_count: 60, classes: 3, ..ShapesConfig::default() };
+        let shapes =
+            ShapesConfig { seed, texture, size, count: 150, val_count: 60, classes: 3, ..ShapesConfig::default() };
         write_shapes(&shapes, dir.path()).unwrap();
         let set = |name: &str| foveal_data::SetConfig {
             annotations: Some(dir.path().join(format!("annotations/{name}.json"))),

@@ -19,7 +19,7 @@ fn base() -> &'static Path {
     let dir = BASE.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
         let config = ShapesConfig {
-            count: 120,
+            count: 200,
             val_count: 24,
             size: [SIDE; 2],
             classes: 4,

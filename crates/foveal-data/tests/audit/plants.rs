@@ -417,7 +417,7 @@ fn corners_of_one(place: &mut Place) -> Vec<String> {
     let objects: Vec<(i64, i64, [f64; 4])> =
         (0..place.train["annotations"].as_array().unwrap().len()).map(|index| place.object(index)).collect();
     let leaves = |[x, y, w, h]: [f64; 4]| 2.0 * x + w > 161.0 || 2.0 * y + h > 161.0;
-    let image = (1..=120).find(|image| {
+    let image = (1..=200).find(|image| {
         let own: Vec<_> = objects.iter().filter(|(of, ..)| of == image).collect();
         own.len() >= 3 && 2 * own.iter().filter(|(.., bbox)| leaves(*bbox)).count() >= own.len()
     });
@@ -460,7 +460,7 @@ fn all_dropped(place: &mut Place) -> Vec<String> {
 fn empty_image(place: &mut Place) -> Vec<String> {
     let objects = place.train["annotations"].as_array().unwrap();
     let used: Vec<i64> = objects.iter().map(|object| object["image_id"].as_i64().unwrap()).collect();
-    let mut empty = (1..=120).filter(|image| !used.contains(image));
+    let mut empty = (1..=200).filter(|image| !used.contains(image));
     let left = empty.next().unwrap();
     for image in empty {
         place.add(image, 1, [60.0, 60.0, 28.0, 28.0]);

@@ -210,7 +210,10 @@ mod tests {
         let marks = kinds.into_iter().map(mark).collect();
         let card = Card { jpeg: vec![1, 2, 3], size: [100, 80], name: "<b>.jpg".to_owned(), marks };
         let classes = vec!["<script>alert(1)</script>".to_owned()];
-        Grid { id: "g".to_owned(), classes, score, filters: true, labels: false, cards: vec![card] }.html().as_str().to_owned()
+        Grid { id: "g".to_owned(), classes, score, filters: true, labels: false, cards: vec![card] }
+            .html()
+            .as_str()
+            .to_owned()
     }
 
     #[test]

@@ -58,7 +58,11 @@ fn bar(share: f64, room: usize) -> String {
 
 /// Counts values in intervals that begin at `starts`, in ascending order; the last has no end. What is below the first is
 /// counted in it. Each interval has a name, such as `8 to 16`.
-pub(super) fn counts(values: impl IntoIterator<Item = f32>, starts: &[f32], name: impl Fn(f32) -> String) -> Vec<(String, usize)> {
+pub(super) fn counts(
+    values: impl IntoIterator<Item = f32>,
+    starts: &[f32],
+    name: impl Fn(f32) -> String,
+) -> Vec<(String, usize)> {
     let mut counts = vec![0; starts.len()];
     for value in values {
         counts[starts.iter().rposition(|start| value >= *start).unwrap_or(0)] += 1;

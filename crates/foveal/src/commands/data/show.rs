@@ -112,7 +112,10 @@ fn format_of(args: &ShowArgs) -> Result<Format, Usage> {
     }
     match ImageFormat::from_path(path) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => Ok(Format::Sheet(format)),
-        _ => Err(Usage(format!("--output {}: expected a file name that ends in .png or .jpg, or .html for a page", path.display()))),
+        _ => Err(Usage(format!(
+            "--output {}: expected a file name that ends in .png or .jpg, or .html for a page",
+            path.display()
+        ))),
     }
 }
 
@@ -127,7 +130,9 @@ fn of_classes(dataset: Dataset, names: &[String]) -> Result<Dataset> {
         let Some(class) = categories.iter().position(|category| category.name == *name) else {
             let known: Vec<&str> = categories.iter().take(LISTED_CLASSES).map(|category| &*category.name).collect();
             let more = if categories.len() > known.len() { ", …" } else { "" };
-            return Err(Usage(format!("--class {name}: expected a class of the set: {}{more}", known.join(", "))).into());
+            return Err(
+                Usage(format!("--class {name}: expected a class of the set: {}{more}", known.join(", "))).into()
+            );
         };
         wanted.push(class as u32);
     }

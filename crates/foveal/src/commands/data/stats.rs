@@ -100,7 +100,8 @@ fn charts_of(name: &str, dataset: &Dataset, stats: &Stats, style: Style) -> Stri
         ("height / width of the objects", ratios),
         ("images by their number of objects", in_image),
     ];
-    let chart = |(title, rows): (&str, Vec<(String, usize)>)| format!("\n{}", chart(&format!("{name}: {title}"), &rows, style));
+    let chart =
+        |(title, rows): (&str, Vec<(String, usize)>)| format!("\n{}", chart(&format!("{name}: {title}"), &rows, style));
     charts.into_iter().map(chart).collect()
 }
 
@@ -121,7 +122,8 @@ mod tests {
             .map(|chart| {
                 let rows = chart.lines().filter(|line| line.starts_with("  "));
                 let number = |line: &str| {
-                    let words = line.split_whitespace().filter(|word| !word.contains(['█', '▏', '▎', '▍', '▌', '▋', '▊', '▉']));
+                    let words =
+                        line.split_whitespace().filter(|word| !word.contains(['█', '▏', '▎', '▍', '▌', '▋', '▊', '▉']));
                     words.last().and_then(|word| word.parse::<usize>().ok()).unwrap()
                 };
                 rows.map(number).sum()

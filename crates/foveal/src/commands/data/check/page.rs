@@ -26,7 +26,8 @@ pub(super) fn page(sets: &[(&'static str, Opened)], cases: &[Case]) -> String {
     let spots: BTreeMap<(usize, Problem), Vec<(&Case, &Spot)>> = by_kind
         .into_iter()
         .map(|(key, cases)| {
-            let spots = cases.into_iter().flat_map(|case| case.spots.iter().take(IMAGES_OF_CASE).map(move |s| (case, s)));
+            let spots =
+                cases.into_iter().flat_map(|case| case.spots.iter().take(IMAGES_OF_CASE).map(move |s| (case, s)));
             (key, spots.take(CROPS).collect())
         })
         .collect();
@@ -55,7 +56,8 @@ fn title(name: &str) -> &'static str {
 
 /// The numbers of the sets.
 fn lead(sets: &[(&'static str, Opened)]) -> Html {
-    let columns = ["set", "file", "images", "without objects", "objects", "crowd regions", "errors", "notes", "decoded"];
+    let columns =
+        ["set", "file", "images", "without objects", "objects", "crowd regions", "errors", "notes", "decoded"];
     let rows = sets.iter().map(|(name, opened)| {
         let report = &opened.report;
         let all: usize = report.findings.values().map(|found| found.count).sum();
@@ -104,7 +106,8 @@ fn card(sets: &[(&'static str, Opened)], case: &Case, spot: &Spot, bytes: usize)
     let dataset = &sets[spot.set].1.dataset;
     let image = dataset.load(spot.image).ok()?;
     let whole = BBox::new(0.0, 0.0, image.width() as f32, image.height() as f32);
-    let region = spot.boxes.iter().map(|(bbox, _)| *bbox).reduce(|a, b| hull(&a, &b)).map_or(whole, |bbox| around(&bbox));
+    let region =
+        spot.boxes.iter().map(|(bbox, _)| *bbox).reduce(|a, b| hull(&a, &b)).map_or(whole, |bbox| around(&bbox));
     let (part, [left, top]) = crop(&image, &region);
     let marks = spot.boxes.iter().map(|(bbox, class)| Mark {
         xywh: [bbox.x1 - left as f32, bbox.y1 - top as f32, bbox.width(), bbox.height()],
@@ -137,8 +140,16 @@ mod tests {
         config.shapes.size = [512, 512];
         let opened = config.open_train().unwrap();
         let kinds = [
-            Problem::CopiedImage, Problem::SimilarImage, Problem::RepeatedBox, Problem::TwoClasses, Problem::TinyBox,
-            Problem::CornerBox, Problem::SizeOutlier, Problem::AspectOutlier, Problem::EmptyImage, Problem::GreyImage,
+            Problem::CopiedImage,
+            Problem::SimilarImage,
+            Problem::RepeatedBox,
+            Problem::TwoClasses,
+            Problem::TinyBox,
+            Problem::CornerBox,
+            Problem::SizeOutlier,
+            Problem::AspectOutlier,
+            Problem::EmptyImage,
+            Problem::GreyImage,
         ];
         let mut sets = [("train", opened.clone()), ("val", opened)];
         let mut cases = Vec::new();
