@@ -40,7 +40,6 @@ fn generated_images_in_files_are_no_copies_of_each_other() {
         let set = |name: &str| foveal_data::SetConfig {
             annotations: Some(dir.path().join(format!("annotations/{name}.json"))),
             images: Some(dir.path().join("images").join(name)),
-            ..foveal_data::SetConfig::default()
         };
         let config = DataConfig { train: set("train"), val: set("val"), ..DataConfig::default() };
         let train = config.inspect_train().unwrap();

@@ -106,7 +106,7 @@ impl Place {
         let set = |name: &str, value: &Value| {
             let path = self.path(&format!("{name}.json"));
             std::fs::write(&path, value.to_string()).unwrap();
-            SetConfig { annotations: Some(path), images: Some(self.path(name)), ..SetConfig::default() }
+            SetConfig { annotations: Some(path), images: Some(self.path(name)) }
         };
         DataConfig { train: set("train", &self.train), val: set("val", &self.val), ..DataConfig::default() }
     }
