@@ -26,7 +26,7 @@ pub(super) struct Style {
 /// A chart with a title and a row for each name and number.
 pub(super) fn chart(title: &str, rows: &[(String, usize)], style: Style) -> String {
     let drawn = &rows[..rows.len().min(ROWS)];
-    let names: Vec<String> = drawn.iter().map(|(name, _)| first_chars(&printable(name), NAME).to_string()).collect();
+    let names: Vec<String> = drawn.iter().map(|(name, _)| first_chars(printable(name), NAME).to_string()).collect();
     let widest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let most = drawn.iter().map(|(_, value)| *value).max().unwrap_or(0);
     let digits = most.to_string().len();

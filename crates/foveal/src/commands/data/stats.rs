@@ -122,9 +122,9 @@ mod tests {
             .map(|chart| {
                 let rows = chart.lines().filter(|line| line.starts_with("  "));
                 let number = |line: &str| {
-                    let words =
+                    let mut words =
                         line.split_whitespace().filter(|word| !word.contains(['█', '▏', '▎', '▍', '▌', '▋', '▊', '▉']));
-                    words.last().and_then(|word| word.parse::<usize>().ok()).unwrap()
+                    words.next_back().and_then(|word| word.parse::<usize>().ok()).unwrap()
                 };
                 rows.map(number).sum()
             })
