@@ -1,5 +1,7 @@
 //! `foveal data` and `foveal anchors`.
 
+use serde_json::{Value, json};
+
 use crate::support::{IMAGES, Workplace, keys};
 
 #[test]
@@ -74,4 +76,70 @@ fn coverage_counts_every_object() {
     assert_ne!(other["all"]["mean_matched"], found["all"]["mean_matched"]);
     let lost = |group: &str| other[group]["without_anchor"].as_u64().unwrap();
     assert_eq!(lost("all"), lost("small") + lost("medium") + lost("large"));
+}
+
+#[test]
+fn what_is_suspicious_is_a_note_and_has_crops_on_the_page() {
+    let place = Workplace::new();
+    let twice = |v: &mut Value| {
+        v["categories"][0]["name"] = json!("<script>alert(1)</script>");
+        let mut again = v["annotations"][1].clone();
+        again["id"] = json!(99);
+        v["annotations"].as_array_mut().unwrap().push(again);
+    };
+    place.write("train.json", place.changed(twice));
+    place.write("val.json", place.changed(|v| v["categories"][0]["name"] = json!("<script>alert(1)</script>")));
+    let check = ["data", "check", "tiny.toml", "--html", "out/check.html"];
+    let found = place.run(&[&check[..], &["--json", "-"]].concat()).succeeds().json();
+    let repeated = &found["train"]["findings"]["repeated_box"];
+    assert_eq!(repeated["count"], 1, "{found}");
+    assert!(repeated["examples"][0].as_str().unwrap().contains("annotation 2 (青)"), "{repeated}");
+    // The validation set has the training images.
+    assert_eq!(found["val"]["findings"]["shared_image"]["count"], IMAGES);
+    let text = place.run(&check).succeeds().stdout;
+    assert!(text.contains("note: 1 objects with the box and the class of another one"), "{text}");
+    let page = std::fs::read_to_string(place.path("out/check.html")).unwrap();
+    assert!(page.contains("data:image/jpeg;base64,") && page.contains("annotation 99"), "{page}");
+    assert_eq!(page.matches("<script").count(), 1);
+    // Training starts all the same.
+    place.run(&["train", "tiny.toml", "--out", "run"]).succeeds();
+    place.run(&["data", "check", "tiny.toml", "--html", "check.txt"]).fails(2, &["--html check.txt", ".html"]);
+    place.run(&["data", "check", "tiny.toml", "--html", "a.html", "--json", "a.html"]).fails(2, &["--html", "--json"]);
+}
+
+#[test]
+fn other_categories_of_the_validation_set_are_an_error_among_others() {
+    let place = Workplace::new();
+    let shifted = std::fs::read_to_string(place.path("val.json")).unwrap();
+    let mut val: Value = serde_json::from_str(&shifted).unwrap();
+    for category in val["categories"].as_array_mut().unwrap() {
+        category["id"] = json!(category["id"].as_i64().unwrap() + 1);
+    }
+    for annotation in val["annotations"].as_array_mut().unwrap() {
+        annotation["category_id"] = json!(annotation["category_id"].as_i64().unwrap() + 1);
+    }
+    place.write("val.json", val.to_string());
+    let check = place.run(&["data", "check", "tiny.toml", "--json", "check.json"]);
+    assert_eq!(check.code, Some(1), "{}", check.stderr);
+    assert!(check.stdout.contains("whose categories differ"), "{}", check.stdout);
+    let found = place.json("check.json");
+    let example = &found["val"]["findings"]["other_categories"]["examples"][0];
+    assert!(example.as_str().unwrap().contains("category 4"), "{found}");
+    assert_eq!(found["val"]["objects"], 2 * IMAGES);
+    place.run(&["train", "tiny.toml", "--out", "run"]).fails(1, &["val.json", "category 4"]);
+}
+
+#[test]
+fn statistics_have_charts_on_a_page_and_only_the_table_in_a_pipe() {
+    let place = Workplace::new();
+    let stats = place.run(&["data", "stats", "tiny.toml", "--html", "stats.html"]).succeeds();
+    assert!(stats.stdout.contains("object side, px") && !stats.stdout.contains('█'), "{}", stats.stdout);
+    let page = std::fs::read_to_string(place.path("stats.html")).unwrap();
+    for title in ["Objects of each class", "after resizing", "Centres of the objects of the validation set"] {
+        assert!(page.contains(title), "{title}");
+    }
+    place.run(&["data", "stats", "--annotations", "train.json", "--html", "one.html"]).succeeds();
+    let page = std::fs::read_to_string(place.path("one.html")).unwrap();
+    assert!(page.contains("Centres of the objects of the set") && !page.contains("after resizing"));
+    place.run(&["data", "stats", "tiny.toml", "--html", "stats.json"]).fails(2, &["--html stats.json", ".html"]);
 }

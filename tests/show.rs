@@ -144,3 +144,50 @@ fn images_that_cannot_be_read_are_named() {
     let skipping = place.run(&[&command[..], &["--set", "data.on_error=skip"]].concat()).succeeds();
     assert!(skipping.stderr.contains("warning: image 2: "), "{}", skipping.stderr);
 }
+
+#[test]
+fn a_page_has_the_samples_with_their_classes() {
+    let place = Workplace::new();
+    let page = |options: &[&str]| {
+        place.run(&[&["data", "show", "tiny.toml", "-o", "out/page.html"], options].concat()).succeeds();
+        std::fs::read_to_string(place.path("out/page.html")).unwrap()
+    };
+    let html = page(&["--count", "4"]);
+    assert_eq!(html.matches("data:image/jpeg;base64,").count(), 4);
+    assert_eq!(html.matches("<g class=\"o\"").count(), 2 * 4);
+    assert!(html.contains("<option value=\"1\">青</option>"), "{html}");
+    // The boxes of the stored image are beside those of the sample.
+    let both = page(&["--count", "4", "--original"]);
+    assert_eq!((both.matches("<img").count(), both.matches("<g class=\"o\"").count()), (4, 4 * 4));
+    let refused = |options: &[&str], word: &str| {
+        place.run(&[&["data", "show", "tiny.toml", "-o", "page.html"], options].concat()).fails(2, &[word, ".png"]);
+    };
+    refused(&["--positives"], "--positives");
+    refused(&["--columns", "2"], "--columns");
+}
+
+#[test]
+fn the_stored_image_is_beside_the_sample_on_a_sheet() {
+    let place = Workplace::new();
+    let (one, found) = show(&place, &["--count", "1", "--side", "64", "--val"]);
+    let (both, again) = show(&place, &["--count", "1", "--side", "136", "--val", "--original"]);
+    assert_eq!(found, again);
+    // The sample has 64 pixels, as the image has, and 8 pixels are between them.
+    assert_eq!((one.width(), both.width()), (64 + 2 * GAP, 136 + 2 * GAP));
+}
+
+#[test]
+fn only_images_with_a_class_are_shown() {
+    let place = Workplace::new();
+    let one = |v: &mut Value| {
+        v["annotations"].as_array_mut().unwrap().retain(|a| a["category_id"] == 3 || a["image_id"] == 4);
+    };
+    place.write("train.json", place.changed(one));
+    let (_, found) = show(&place, &["--class", "青"]);
+    let ids: Vec<&Value> = found["images"].as_array().unwrap().iter().map(|image| &image["image_id"]).collect();
+    assert_eq!(ids, [&json!(4)]);
+    let (_, found) = show(&place, &["--class", "青", "--class", "červená"]);
+    assert_eq!(found["images"].as_array().unwrap().len(), IMAGES);
+    let command = ["data", "show", "tiny.toml", "-o", "sheet.png", "--class", "green"];
+    place.run(&command).fails(2, &["--class green", "červená, 青"]);
+}

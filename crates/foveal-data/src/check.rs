@@ -252,11 +252,33 @@ fn report_findings(file: &CocoFile, report: &mut CheckReport) -> HashSet<usize> 
     }
     let coco = &file.dataset;
     let categories: HashSet<i64> = coco.categories.iter().map(|c| c.id).collect();
+    if report.count(Problem::UnknownCategory) > 0 {
+        report_shift(coco, &categories, report);
+    }
     let unusable = |a: &Annotation| {
         let [_, _, width, height] = a.bbox;
         !a.bbox.iter().all(|v| v.is_finite()) || width <= 0.0 || height <= 0.0 || !categories.contains(&a.category_id)
     };
     coco.annotations.iter().enumerate().filter(|(_, a)| unusable(a)).map(|(index, _)| index).collect()
+}
+
+/// Notes if the category ids of all annotations are known after 1 is added or subtracted, as where one file counts
+/// categories from 0 and the other from 1.
+fn report_shift(coco: &CocoDataset, categories: &HashSet<i64>, report: &mut CheckReport) {
+    let used: HashSet<i64> = coco.annotations.iter().map(|a| a.category_id).collect();
+    let fits = |by: &i64| used.iter().all(|id| categories.contains(&(id.saturating_add(*by))));
+    if let (Some(by), true) = ([1, -1].into_iter().find(fits), used.len() > 1) {
+        let range = |ids: &HashSet<i64>| match (ids.iter().min(), ids.iter().max()) {
+            (Some(low), Some(high)) => format!("{low} to {high}"),
+            _ => "none".to_owned(),
+        };
+        let text = format!(
+            "the annotations have the category ids {}, the categories {}; with {by:+} every annotation has a category",
+            range(&used),
+            range(categories)
+        );
+        report.add(Problem::ShiftedCategories, text);
+    }
 }
 
 /// The size of an image in the orientation that its boxes refer to.

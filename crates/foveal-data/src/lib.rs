@@ -9,6 +9,7 @@
 //! Every random value is a function of the seed, the epoch and the index of the image. It does not depend on the number
 //! of threads or on time.
 
+mod audit;
 mod augment;
 mod cache;
 mod check;
@@ -28,6 +29,7 @@ mod located;
 mod object_counts;
 mod open;
 mod percentile;
+mod problem;
 mod report;
 mod resized;
 mod same;
@@ -40,6 +42,7 @@ mod symmetry;
 mod transforms;
 mod unusable;
 
+pub use audit::{AuditSet, Case, Look, Spot, audit};
 pub use augment::PlacedObjects;
 pub use cache::{CacheConfig, CacheCounts, CacheKind, ImageCache};
 pub use config::{AugmentConfig, ColorJitter, DataConfig, OnError, SetConfig, Source};
@@ -54,7 +57,8 @@ pub use holdout::Holdout;
 pub use loader::{Batch, ImageInfo, Loader, LoaderOptions, cached_loader, loader};
 pub use object_counts::ObjectCounts;
 pub use percentile::percentiles;
-pub use report::{CheckReport, Findings, Problem, Skipped};
+pub use problem::Problem;
+pub use report::{CheckReport, Findings, Skipped};
 pub use resized::ResizedStats;
 pub use same::same_images;
 pub use sampler::{Sampler, epoch_len, epoch_order, image_repeat_factors};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use crate::analysis_args::AnalysisArgs;
-pub(crate) use crate::data_args::{CheckArgs, DataCommand, DataSetArgs, ShowArgs};
+pub(crate) use crate::data_args::{CheckArgs, DataCommand, DataSetArgs, ShowArgs, StatsArgs};
 pub(crate) use crate::fit_args::{FitArg, FitArgs};
 pub(crate) use crate::init_args::InitArgs;
 pub(crate) use crate::loss_args::{LossCommand, PriorArgs, ShareArgs, SuggestArgs};

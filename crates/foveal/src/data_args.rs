@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::args::SplitArg;
-use crate::sets_args::SetsCommand;
 use crate::convert_args::ConvertCommand;
+use crate::sets_args::SetsCommand;
 
 /// Subcommands of `foveal data`.
 #[derive(Subcommand, Debug)]
@@ -14,7 +14,7 @@ pub(crate) enum DataCommand {
     /// Check data sets and list their problems
     Check(CheckArgs),
     /// Count images, objects and classes
-    Stats(DataSetArgs),
+    Stats(StatsArgs),
     /// Draw training samples as the network gets them, with their boxes, as a contact sheet
     Show(ShowArgs),
     /// Convert annotations of other formats to COCO's JSON format, and COCO's to others
@@ -30,7 +30,7 @@ pub(crate) enum DataCommand {
     Sets(SetsCommand),
 }
 
-/// Arguments of `foveal data check` and `foveal data stats`.
+/// The data sets of `foveal data check` and `foveal data stats`.
 #[derive(Args, Debug)]
 pub(crate) struct DataSetArgs {
     /// Configuration file (TOML)
@@ -55,10 +55,11 @@ pub(crate) struct DataSetArgs {
 pub(crate) struct ShowArgs {
     /// Configuration file (TOML)
     pub config: PathBuf,
-    /// Contact sheet to write (.png or .jpg)
+    /// Contact sheet (.png or .jpg) or page (.html) to write
     ///
     /// The images are those of the first batches of an epoch, augmented, resized and padded; only the normalisation is
-    /// undone, so that padding has the mean colour. Regions that training ignores are hatched.
+    /// undone, so that padding has the mean colour. Regions that training ignores are hatched. On a page, the boxes can be
+    /// shown for one class, and a click enlarges an image.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     /// Number of images
@@ -73,7 +74,13 @@ pub(crate) struct ShowArgs {
     /// Show the validation set, without augmentation and in its own order
     #[arg(long, conflicts_with = "epoch")]
     pub val: bool,
-    /// Also draw the positive anchors, with thin lines
+    /// Only images with an object of this class; may be given several times
+    #[arg(long = "class", value_name = "NAME")]
+    pub classes: Vec<String>,
+    /// Put each image as it is stored, with its boxes, beside the sample
+    #[arg(long)]
+    pub original: bool,
+    /// Also draw the positive anchors, with thin lines (on a contact sheet)
     #[arg(long)]
     pub positives: bool,
     /// Images per row [default: as many as give about as many rows as columns]
@@ -98,4 +105,17 @@ pub(crate) struct CheckArgs {
     /// Check only the headers and the structure of the image files
     #[arg(long, overrides_with = "decode")]
     pub no_decode: bool,
+    /// Also write a page with the findings and crops of the images (.html)
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// Arguments of `foveal data stats`.
+#[derive(Args, Debug)]
+pub(crate) struct StatsArgs {
+    #[command(flatten)]
+    pub set: DataSetArgs,
+    /// Also write a page with charts (.html)
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }

@@ -128,17 +128,26 @@ const ALL: [Examples; 46] = [
     examples(
         "data check",
         ["foveal data check mine.toml", "Check both data sets of a configuration"],
-        ["foveal data check --annotations train.json --images images", "Check one data set without a configuration"],
+        [
+            "foveal data check --annotations train.json --images images --html check.html",
+            "Check one data set, and write a page with crops",
+        ],
     ),
     examples(
         "data stats",
-        ["foveal data stats mine.toml", "Count images, objects and classes"],
+        [
+            "foveal data stats mine.toml --html stats.html",
+            "Count images, objects and classes, and write a page with charts",
+        ],
         ["foveal data stats --annotations train.json --json -", "Print the counts as JSON"],
     ),
     examples(
         "data show",
         ["foveal data show mine.toml -o sheet.png", "Draw 16 training samples as the network gets them"],
-        ["foveal data show mine.toml --val --count 9 -o val.jpg", "Draw nine validation images"],
+        [
+            "foveal data show mine.toml --original --class cat -o cats.html",
+            "Write a page with cats beside their stored images",
+        ],
     ),
     examples(
         "data convert voc",

@@ -14,11 +14,15 @@ use super::html::{Element, Html, el};
 #[derive(Clone, Debug)]
 pub(crate) struct Grid {
     /// Begins the ids of the controls, so that a page can have several grids.
-    pub id: &'static str,
+    pub id: String,
     /// Names of the classes, in class order.
     pub classes: Vec<String>,
     /// The score from which detections are shown at first, and the lowest of the slider; without it there is no slider.
     pub score: Option<ScoreRange>,
+    /// Whether there are controls. A grid with a score needs them.
+    pub filters: bool,
+    /// Whether the name of each box is shown also where the image is small.
+    pub labels: bool,
     pub cards: Vec<Card>,
 }
 
@@ -72,7 +76,9 @@ impl Grid {
         let shown = self.score.map_or(0.0, |score| score.shown);
         let cards = self.cards.iter().enumerate().map(|(index, card)| self.card(index, card, shown));
         let list = el("ul").class("cards").children(cards);
-        el("div").class("gallery").attr("id", self.id).child(self.controls()).child(list).into()
+        let class = if self.labels { "gallery labels" } else { "gallery" };
+        let controls = self.filters.then(|| self.controls());
+        el("div").class(class).attr("id", &self.id).children(controls).child(list).into()
     }
 
     fn controls(&self) -> Element {
@@ -204,7 +210,10 @@ mod tests {
         let marks = kinds.into_iter().map(mark).collect();
         let card = Card { jpeg: vec![1, 2, 3], size: [100, 80], name: "<b>.jpg".to_owned(), marks };
         let classes = vec!["<script>alert(1)</script>".to_owned()];
-        Grid { id: "g", classes, score, cards: vec![card] }.html().as_str().to_owned()
+        Grid { id: "g".to_owned(), classes, score, filters: true, labels: false, cards: vec![card] }
+            .html()
+            .as_str()
+            .to_owned()
     }
 
     #[test]

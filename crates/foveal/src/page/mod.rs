@@ -8,10 +8,12 @@ mod chart;
 mod document;
 mod grid;
 mod html;
+mod picture;
 mod table;
 
 pub(crate) use chart::{Axis, BarChart, Bars, Bin, HeatMap, Histogram, LineChart, Series};
 pub(crate) use document::{Page, Section};
 pub(crate) use grid::{Card, Grid, Mark, MarkKind, ScoreRange};
 pub(crate) use html::{Html, el};
+pub(crate) use picture::{around, crop, jpeg, jpeg_of_side};
 pub(crate) use table::{Cell, Table, facts};

@@ -41,6 +41,8 @@ for (const gallery of document.querySelectorAll(".gallery")) {
     marks: [...item.querySelectorAll("g")].map((mark) => ({
       mark,
       kind: mark.classList[0],
+      /* Without a slider, a mark keeps the state that it has in the page. */
+      bad: mark.classList.contains("bad"),
       class: mark.dataset.c,
       found: parseFloat(mark.dataset.f),
       score: parseFloat(mark.dataset.s),
@@ -49,13 +51,14 @@ for (const gallery of document.querySelectorAll(".gallery")) {
   }));
   const update = () => {
     const score = slider ? parseFloat(slider.value) : 0;
-    const wanted = select.value;
+    const wanted = select ? select.value : "";
     let [images, allMissed, allFalse] = [0, 0, 0];
     for (const card of cards) {
       let [objects, missed, falseAlarms, any] = [0, 0, 0, false];
-      for (const { mark, kind, class: own, found, score: scored, ok } of card.marks) {
+      for (const { mark, kind, bad: first, class: own, found, score: scored, ok } of card.marks) {
         const off = (wanted !== "" && own !== wanted) || (kind === "d" && scored < score);
-        const bad = !off && slider && (kind === "o" ? !(found >= score) : kind === "d" && !ok);
+        const wrong = kind === "o" ? !(found >= score) : kind === "d" && !ok;
+        const bad = !off && (slider ? wrong : first);
         mark.setAttribute("class", kind + (off ? " off" : "") + (bad ? " bad" : ""));
         if (off) continue;
         any = true;
@@ -78,7 +81,8 @@ for (const gallery of document.querySelectorAll(".gallery")) {
     }
     if (slider) gallery.querySelector("output").textContent = score.toFixed(2);
     const errors = slider ? `: ${counted(allMissed, "object")} missed, ${counted(allFalse, "false alarm")}` : "";
-    gallery.querySelector(".status").textContent = `${images} of ${cards.length} images${errors}`;
+    const status = gallery.querySelector(".status");
+    if (status) status.textContent = `${images} of ${cards.length} images${errors}`;
   };
   const sort = () => {
     const keys = {
@@ -113,6 +117,7 @@ dialog.append(close, frame, caption);
 document.body.append(dialog);
 for (const button of document.querySelectorAll(".cards .open")) {
   button.addEventListener("click", () => {
+    frame.className = button.closest(".labels") ? "frame labels" : "frame";
     frame.replaceChildren(...[...button.children].map((child) => child.cloneNode(true)));
     caption.textContent = button.querySelector("img").alt;
     dialog.showModal();

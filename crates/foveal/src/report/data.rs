@@ -1,4 +1,4 @@
-//! Statistics of the data sets of a run, with charts.
+//! Statistics of data sets, with charts: of the sets of a run, and for `foveal data stats`.
 
 use foveal_data::{Dataset, PartUse, Record, SetCoverage, Stats, part_uses};
 use foveal_train::RunConfig;
@@ -16,25 +16,28 @@ const RATIOS: [f64; 2] = [0.125, 8.0];
 /// Share of the values that a histogram of sides shows; the largest ones are counted in its last interval.
 const SHOWN_SHARE: f64 = 0.99;
 
-/// The statistics of the training set and, if it could be opened, of the validation set.
-pub(super) fn statistics(config: &RunConfig, train: &Dataset, val: Option<&Dataset>) -> Html {
-    let sets: Vec<(&str, &Dataset)> =
-        [("training", train)].into_iter().chain(val.map(|val| ("validation", val))).collect();
+/// The statistics of some data sets with their names, of which the first is usually the training set. With a
+/// configuration, they have the sizes of the objects after the images are resized.
+///
+/// # Panics
+/// If there is no set.
+pub(crate) fn statistics(config: Option<&RunConfig>, sets: &[(&str, &Dataset)]) -> Html {
     let names: Vec<String> = sets.iter().map(|(name, _)| (*name).to_owned()).collect();
     let charts = [
-        classes(&sets, &names),
-        sides(config, train),
+        classes(sets, &names),
+        sides(config, sets[0]),
         histogram(
             "Height over width of the objects (log 2)",
             "log2(height / width)",
             &names,
             Some(RATIOS[0].log2()),
-            ratios(&sets),
+            ratios(sets),
         ),
         histogram("Objects in an image", "objects", &names, None, sets.iter().map(|(_, set)| objects(set)).collect()),
-        positions(train),
     ];
-    summary(&sets).with(parts(config, train)).with(el("div").class("charts").children(charts))
+    let charts = charts.into_iter().chain(sets.iter().map(|set| positions(*set)));
+    let parts = config.map_or_else(Html::new, |config| parts(config, sets[0].1));
+    summary(sets).with(parts).with(el("div").class("charts").children(charts))
 }
 
 /// The sets that the training set was joined from; nothing if it is one.
@@ -81,25 +84,29 @@ fn classes(sets: &[(&str, &Dataset)], names: &[String]) -> Html {
     BarChart { title, measure, series: names.to_vec(), rows }.html()
 }
 
-/// The sides of the objects before and after the images are resized.
-fn sides(config: &RunConfig, set: &Dataset) -> Html {
-    let preprocess = config.data.preprocess();
+/// The sides of the objects before the images are resized and, with a configuration, after it.
+fn sides(config: Option<&RunConfig>, (name, set): (&str, &Dataset)) -> Html {
     let side = |record: &Record, scale: [f32; 2]| -> Vec<f64> {
         let sides = record.objects.iter().map(|object| object.bbox.scale(scale[0], scale[1]).area().sqrt());
         sides.map(f64::from).collect()
     };
     let before = set.records().iter().flat_map(|record| side(record, [1.0, 1.0]));
-    let after = set.records().iter().flat_map(|record| {
-        let (width, height) = preprocess.target_size(record.width, record.height);
-        side(record, [width as f32 / record.width as f32, height as f32 / record.height as f32])
+    let after = config.map(|config| -> Vec<f64> {
+        let preprocess = config.data.preprocess();
+        let resized = set.records().iter().flat_map(|record| {
+            let (width, height) = preprocess.target_size(record.width, record.height);
+            side(record, [width as f32 / record.width as f32, height as f32 / record.height as f32])
+        });
+        resized.collect()
     });
     let names = ["as annotated", "after resizing"].map(str::to_owned);
+    let values: Vec<Vec<f64>> = [before.collect()].into_iter().chain(after).collect();
     histogram(
-        "Sides of the objects",
+        &format!("Sides of the objects of the {}", set_name(name)),
         "square root of the area in pixels",
-        &names,
+        &names[..values.len()],
         None,
-        vec![before.collect(), after.collect()],
+        values,
     )
 }
 
@@ -140,8 +147,13 @@ fn single(number: f64, series: &[Vec<f64>]) -> Bin {
     Bin { from: number - 0.5, to: number + 0.5, counts: series.iter().map(count).collect() }
 }
 
+/// The name of a set in a title.
+fn set_name(name: &str) -> String {
+    if name == "set" { "set".to_owned() } else { format!("{name} set") }
+}
+
 /// How often each place of an image is in an object.
-fn positions(set: &Dataset) -> Html {
+fn positions((name, set): (&str, &Dataset)) -> Html {
     let mut values = vec![vec![0.0; CELLS]; CELLS];
     for record in set.records() {
         let cell =
@@ -152,7 +164,7 @@ fn positions(set: &Dataset) -> Html {
         }
     }
     let axes = ["top to bottom of the image".to_owned(), "left to right of the image".to_owned()];
-    let title = "Centres of the objects of the training set".to_owned();
+    let title = format!("Centres of the objects of the {}", set_name(name));
     HeatMap { title, axes, names: None, values, row_scales: None }.html()
 }
 

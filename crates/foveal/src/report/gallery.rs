@@ -3,13 +3,10 @@
 use foveal_boxes::BBox;
 use foveal_data::Dataset;
 use foveal_eval::{LabelError, LabelErrorKind};
-use foveal_image::RgbImage;
-use image::codecs::jpeg::JpegEncoder;
-use image::imageops;
 use rayon::prelude::*;
 
 use super::matching::{FOUND_IOU, ImageMatches};
-use crate::page::{Card, Grid, Html, Mark, MarkKind, ScoreRange, el};
+use crate::page::{Card, Grid, Html, Mark, MarkKind, ScoreRange, around, crop as part_of, el, jpeg};
 
 /// Largest number of images.
 const IMAGES: usize = 100;
@@ -21,16 +18,10 @@ const MARK_BYTES: usize = 190;
 const IMAGE_BYTES: [usize; 2] = [6_000, 26_000];
 /// Largest number of detections that are drawn on an image, the highest scores first.
 const DETECTIONS: usize = 60;
-/// Longest sides in pixels that are tried for an image, until it is small enough.
-const SIDES: [u32; 6] = [520, 420, 340, 260, 200, 140];
-const JPEG_QUALITY: u8 = 72;
 /// Largest number of crops of likely label errors.
 const CROPS: usize = 24;
 /// Bytes of a crop.
 const CROP_BYTES: usize = 9_000;
-/// Length in pixels that a crop at least has around its box, and share of the box's longer side.
-const AROUND: f32 = 24.0;
-const AROUND_SHARE: f32 = 0.75;
 
 /// The gallery: the images with most errors at the score `shown`. Images that cannot be read are left out and counted in
 /// the text.
@@ -70,7 +61,7 @@ pub(super) fn gallery(dataset: &Dataset, images: &[ImageMatches], range: ScoreRa
     if unreadable > 0 {
         note += &format!(" {unreadable} images could not be read.");
     }
-    let grid = Grid { id: "gallery-grid", classes, score: Some(range), cards };
+    let grid = Grid { id: "gallery-grid".to_owned(), classes, score: Some(range), filters: true, labels: false, cards };
     Html::from(el("p").class("note").text(note)).with(key()).with(grid.html())
 }
 
@@ -108,27 +99,6 @@ fn marks(dataset: &Dataset, index: usize, matches: &ImageMatches, range: ScoreRa
     crowds.chain(objects).chain(detections).collect()
 }
 
-/// The image as a JPEG file of at most `bytes`, or of the smallest size that is tried; `None` if it cannot be encoded.
-fn jpeg(image: &RgbImage, bytes: usize) -> Option<Vec<u8>> {
-    let longest = image.width().max(image.height());
-    let mut out = Vec::new();
-    for side in SIDES {
-        out.clear();
-        let encoder = JpegEncoder::new_with_quality(&mut out, JPEG_QUALITY);
-        if longest > side {
-            let scaled = |length: u32| (u64::from(length) * u64::from(side) / u64::from(longest)).max(1) as u32;
-            let small = imageops::thumbnail(image, scaled(image.width()), scaled(image.height()));
-            small.write_with_encoder(encoder).ok()?;
-        } else {
-            image.write_with_encoder(encoder).ok()?;
-        }
-        if out.len() <= bytes {
-            break;
-        }
-    }
-    Some(out)
-}
-
 /// Crops around likely label errors.
 pub(super) fn label_errors(dataset: &Dataset, errors: &[LabelError]) -> Html {
     if errors.is_empty() {
@@ -142,7 +112,7 @@ pub(super) fn label_errors(dataset: &Dataset, errors: &[LabelError]) -> Html {
          network can be wrong too.",
         errors.len()
     );
-    let grid = Grid { id: "label-grid", classes, score: None, cards };
+    let grid = Grid { id: "label-grid".to_owned(), classes, score: None, filters: true, labels: false, cards };
     Html::from(el("p").class("note").text(note)).with(grid.html())
 }
 
@@ -151,12 +121,7 @@ fn crop(dataset: &Dataset, error: &LabelError) -> Option<Card> {
     let index = dataset.records().iter().position(|record| record.image_id == error.image_id)?;
     let image = dataset.load(index).ok()?;
     let [x, y, width, height] = error.bbox.map(|value| value as f32);
-    let around = AROUND.max(AROUND_SHARE * width.max(height));
-    let region = BBox::new(x - around, y - around, x + width + around, y + height + around)
-        .clip(image.width() as f32, image.height() as f32);
-    let [left, top] = [region.x1, region.y1].map(|value| value.floor() as u32);
-    let size = [region.width(), region.height()].map(|value| (value.ceil() as u32).max(1));
-    let part = imageops::crop_imm(&image, left, top, size[0], size[1]).to_image();
+    let (part, [left, top]) = part_of(&image, &around(&BBox::new(x, y, x + width, y + height)));
     let name = |id: Option<i64>| {
         let class = id.and_then(|id| dataset.label_map().class_of(id));
         class.map_or("?", |class| dataset.label_map().category(class).name.as_str())
@@ -226,13 +191,5 @@ mod tests {
         assert_eq!(html.as_str().matches("<img").count(), 100);
         assert!(html.as_str().len() < 4_000_000, "{}", html.as_str().len());
         assert!(html.as_str().matches("<g class=\"d").count() > 3000);
-    }
-
-    #[test]
-    fn images_are_made_smaller_until_they_fit() {
-        let image = shapes(1).load(0).unwrap();
-        let [large, small] = [100_000, 4_000].map(|bytes| jpeg(&image, bytes).unwrap());
-        assert!(small.len() <= 4_000 && large.len() > small.len(), "{} {}", large.len(), small.len());
-        assert_eq!(image::load_from_memory(&large).unwrap().width(), image.width());
     }
 }

@@ -19,6 +19,7 @@ use anyhow::Result;
 use foveal_data::Dataset;
 use foveal_eval::{Analysis, Analyzer};
 
+pub(crate) use data::statistics;
 pub(crate) use environment::{Environment, StartRecord};
 
 use crate::output;
@@ -92,7 +93,11 @@ impl Reporter {
         let val = run.validation().map_err(|error| warn("the validation set", error)).ok();
         if self.data.is_none() {
             let sections = run.training().map(|train| DataSections {
-                statistics: data::statistics(&run.config, &train, val.as_ref()),
+                statistics: {
+                    let val = val.as_ref().map(|val| ("validation", val));
+                    let sets: Vec<_> = [("training", &train)].into_iter().chain(val).collect();
+                    statistics(Some(&run.config), &sets)
+                },
                 coverage: data::coverage(&run.config, &train),
             });
             self.data = sections.map_err(|error| warn("the statistics of the data", error)).ok();

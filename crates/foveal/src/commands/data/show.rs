@@ -1,5 +1,7 @@
 //! `foveal data show`: draws samples as the network gets them.
 
+mod view;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,15 +15,19 @@ use foveal_data::{
 use foveal_image::RgbImage;
 use foveal_train::RunConfig;
 use image::ImageFormat;
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
+use super::is_page;
 use crate::args::{Common, ShowArgs};
 use crate::config::{self, Loaded};
 use crate::console::note;
-use crate::draw::{Mark, Tile, sheet, sheet_size};
+use crate::draw::{Tile, sheet, sheet_size};
 use crate::failure::{DONE, Usage};
 use crate::output;
 use crate::outputs::Files;
+use crate::page::{Grid, Html, Page, Section, el};
+use view::View;
 
 /// Largest number of pixels of a sheet, whose memory is three bytes for each.
 const MAX_PIXELS: u64 = 1 << 28;
@@ -29,8 +35,10 @@ const MAX_PIXELS: u64 = 1 << 28;
 const MAX_SIDE: u64 = 65_535;
 /// Quality of sheets in JPEG format.
 const JPEG_QUALITY: u8 = 90;
+/// Number of classes that a message lists.
+const LISTED_CLASSES: usize = 20;
 
-/// An image of the sheet.
+/// An image of the sheet or page.
 struct Shown {
     info: ImageInfo,
     /// The pixels with their padding.
@@ -39,13 +47,21 @@ struct Shown {
     targets: ImageTargets,
 }
 
-/// Draws the sheet and prints what is on it.
+/// The kind of output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Sheet(ImageFormat),
+    Page,
+}
+
+/// Draws the sheet or page and prints what is on it.
 ///
 /// # Errors
-/// [`Usage`] if the name of the sheet has no known ending, the epoch is after the last one, or the sheet would be too
-/// large; another error if the configuration or the data cannot be used, or a file cannot be written.
+/// [`Usage`] if the name of the output has no known ending, the epoch is after the last one, no class has a given name,
+/// or the sheet would be too large; another error if the configuration or the data cannot be used, or a file cannot be
+/// written.
 pub(super) fn run(args: &ShowArgs, common: &Common) -> Result<u8> {
-    let format = format_of(&args.output)?;
+    let format = format_of(args)?;
     let Loaded { config, files } = config::open(Some(&args.config), &common.set)?;
     Files::new()
         .read("configuration", &files)
@@ -63,28 +79,97 @@ pub(super) fn run(args: &ShowArgs, common: &Common) -> Result<u8> {
         note!("warning: {}: {}", report.set, report.summary());
     }
     part_uses(&dataset, &config.data).iter().for_each(|used| note!("{used}"));
-    let dataset = Arc::new(dataset);
+    let dataset = Arc::new(of_classes(dataset, &args.classes)?);
     let (shown, costs) = load(args, &config, &dataset)?;
     if shown.is_empty() {
         bail!("{}: expected at least one image that can be loaded, found none", report.set);
     }
-    let columns = args.columns.map_or_else(|| (shown.len() as f64).sqrt().ceil() as usize, |n| n as usize);
-    let sizes: Vec<(u32, u32)> = shown.iter().map(|s| s.image.dimensions()).collect();
-    check_size(sheet_size(&sizes, columns, args.side))?;
     let table = table(&shown, &dataset, &costs);
     let value = as_json(args, &config, &shown, &dataset, &costs);
-    let tiles: Vec<Tile> = shown.into_iter().map(|s| tile(s, &dataset, args.positives)).collect();
-    save(&args.output, &sheet(&tiles, columns, args.side), format)?;
+    let views = views(args, shown, &dataset)?;
+    match format {
+        Format::Page => output::write_file(&args.output, page(args, views, &dataset).as_bytes())?,
+        Format::Sheet(format) => {
+            let columns = args.columns.map_or_else(|| (views.len() as f64).sqrt().ceil() as usize, |n| n as usize);
+            let sizes: Vec<(u32, u32)> = views.iter().map(View::size).collect();
+            check_size(sheet_size(&sizes, columns, args.side))?;
+            let tiles: Vec<Tile> = views.into_iter().map(|view| view.tile(&dataset)).collect();
+            save(&args.output, &sheet(&tiles, columns, args.side), format)?;
+        }
+    }
     output::emit(args.json.as_deref(), &value, &table)?;
     Ok(DONE)
 }
 
-/// The format of a sheet by the ending of its name.
-fn format_of(path: &Path) -> Result<ImageFormat, Usage> {
-    match ImageFormat::from_path(path) {
-        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => Ok(format),
-        _ => Err(Usage(format!("--output {}: expected a file name that ends in .png or .jpg", path.display()))),
+/// The kind of output by the ending of its name.
+fn format_of(args: &ShowArgs) -> Result<Format, Usage> {
+    let path = &args.output;
+    if is_page(path) {
+        let of_sheets = [("--positives", args.positives), ("--columns", args.columns.is_some())];
+        return match of_sheets.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Usage(format!("{option}: expected a contact sheet (.png or .jpg), found a page"))),
+            None => Ok(Format::Page),
+        };
     }
+    match ImageFormat::from_path(path) {
+        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => Ok(Format::Sheet(format)),
+        _ => Err(Usage(format!(
+            "--output {}: expected a file name that ends in .png or .jpg, or .html for a page",
+            path.display()
+        ))),
+    }
+}
+
+/// The images that have an object of one of the classes; all if no class is named.
+fn of_classes(dataset: Dataset, names: &[String]) -> Result<Dataset> {
+    if names.is_empty() {
+        return Ok(dataset);
+    }
+    let categories = dataset.label_map().categories();
+    let mut wanted = Vec::new();
+    for name in names {
+        let Some(class) = categories.iter().position(|category| category.name == *name) else {
+            let known: Vec<&str> = categories.iter().take(LISTED_CLASSES).map(|category| &*category.name).collect();
+            let more = if categories.len() > known.len() { ", …" } else { "" };
+            return Err(
+                Usage(format!("--class {name}: expected a class of the set: {}{more}", known.join(", "))).into()
+            );
+        };
+        wanted.push(class as u32);
+    }
+    let has = |index: &usize| dataset.record(*index).objects.iter().any(|object| wanted.contains(&object.class));
+    let kept: Vec<usize> = (0..dataset.len()).filter(has).collect();
+    if kept.is_empty() {
+        bail!("--class {}: expected an image with an object of the class, found none", names.join(", --class "));
+    }
+    Ok(dataset.select(&kept))
+}
+
+/// The samples, beside their stored images if they are wanted.
+fn views(args: &ShowArgs, shown: Vec<Shown>, dataset: &Dataset) -> Result<Vec<View>> {
+    let view = |shown: Shown| {
+        let index = shown.info.index;
+        let view = View::of(shown, dataset, args.positives);
+        Ok(if args.original { view.beside(&dataset.load(index)?, dataset.record(index)) } else { view })
+    };
+    shown.into_par_iter().map(view).collect()
+}
+
+/// The page with the samples.
+fn page(args: &ShowArgs, views: Vec<View>, dataset: &Dataset) -> String {
+    let cards = views.into_par_iter().filter_map(|view| view.card(args.side)).collect();
+    let classes = dataset.label_map().categories().iter().map(|category| category.name.clone()).collect();
+    let set = if args.val { "validation" } else { "training" };
+    let when = if args.val { String::new() } else { format!(" of epoch {}", args.epoch) };
+    let beside = if args.original { " Each is on the right of its stored image." } else { "" };
+    let note = format!(
+        "Samples of the {set} set{when}, as the network gets them.{beside} Ignored regions are dotted. A click on an image \
+         enlarges it."
+    );
+    let grid = Grid { id: "samples-grid".to_owned(), classes, score: None, filters: true, labels: true, cards };
+    let body = Html::from(el("p").class("note").text(note)).with(grid.html());
+    let sections = vec![Section { id: "samples", title: "Samples", body }];
+    Page { title: format!("Samples of the {set} set"), lead: Html::new(), sections }.html()
 }
 
 fn check_size((width, height): (u64, u64)) -> Result<(), Usage> {
@@ -123,24 +208,6 @@ fn load(args: &ShowArgs, config: &RunConfig, dataset: &Arc<Dataset>) -> Result<(
         }
     }
     Ok((shown, times.costs()))
-}
-
-fn tile(shown: Shown, dataset: &Dataset, positives: bool) -> Tile {
-    let Shown { info, image, placed, targets } = shown;
-    let categories = dataset.label_map().categories();
-    let mark = |(bbox, class): (&BBox, &u32)| Mark {
-        bbox: *bbox,
-        class: *class,
-        text: categories[*class as usize].name.clone(),
-    };
-    let anchors = targets.positives.iter().map(|positive| (positive.anchor_box, positive.class));
-    Tile {
-        image,
-        caption: format!("{} {}", info.image_id, dataset.record(info.index).file_name),
-        marks: placed.boxes.iter().zip(&placed.classes).map(mark).collect(),
-        hatched: placed.crowds,
-        thin: if positives { anchors.collect() } else { Vec::new() },
-    }
 }
 
 fn save(path: &Path, sheet: &RgbImage, format: ImageFormat) -> Result<()> {
