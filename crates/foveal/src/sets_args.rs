@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::args::OnErrorArg;
+use crate::convert_args::OnErrorArg;
 
 /// Subcommands of `foveal data` that write other COCO data sets.
 #[derive(Subcommand, Debug)]

@@ -22,8 +22,6 @@ use crate::args::{Common, DataCommand};
 use crate::config;
 use crate::console::note;
 use crate::failure::{DONE, Usage};
-use crate::output;
-use crate::outputs::Files;
 
 /// Runs a subcommand of `foveal data` and returns its exit code.
 ///

@@ -1,5 +1,7 @@
 //! The whole page: head, navigation, sections.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
@@ -25,8 +27,8 @@ pub(crate) struct Page {
 #[derive(Clone, Debug)]
 pub(crate) struct Section {
     /// The part of the page's address after `#`: letters and hyphens.
-    pub id: &'static str,
-    pub title: &'static str,
+    pub id: Cow<'static, str>,
+    pub title: Cow<'static, str>,
     pub body: Html,
 }
 
@@ -42,7 +44,7 @@ impl Page {
             .child(meta("color-scheme", "light dark"))
             .child(el("title").text(&self.title))
             .child(constant("style", STYLE));
-        let links = sections().map(|section| el("a").attr("href", format!("#{}", section.id)).text(section.title));
+        let links = sections().map(|section| el("a").attr("href", format!("#{}", section.id)).text(&section.title));
         let shown = sections().map(|Section { id, title, body }| {
             let heading = format!("{id}-title");
             el("section")
@@ -79,7 +81,7 @@ mod tests {
     use crate::page::html::text;
 
     fn page(name: &str) -> String {
-        let section = |id, body: Html| Section { id, title: "Classes", body };
+        let section = |id: &'static str, body: Html| Section { id: id.into(), title: "Classes".into(), body };
         let sections = vec![section("classes", text(name)), section("empty", Html::new())];
         Page { title: name.to_owned(), lead: Html::new(), sections }.html()
     }

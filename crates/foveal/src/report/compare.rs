@@ -18,7 +18,7 @@ const METRICS: [&str; 6] = ["AP", "AP50", "AP75", "APs", "APm", "APl"];
 /// If a configuration cannot be converted to TOML, which would be a bug.
 pub(super) fn page(runs: &[Run]) -> Result<(Page, Vec<String>)> {
     let (differences_of_metrics, warnings) = paired::differences(runs);
-    let section = |id, title, body| Section { id, title, body };
+    let section = |id: &'static str, title: &'static str, body| Section { id: id.into(), title: title.into(), body };
     let sections = vec![
         section("runs", "Runs", table(runs)),
         section("differences", "Differences", differences_of_metrics),

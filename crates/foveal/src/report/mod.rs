@@ -119,7 +119,8 @@ impl Reporter {
         let labels = labels.map_or_else(Html::new, |(val, made)| gallery::label_errors(val, &made.label_errors));
         let last = run.history.evaluations.last();
         let data = self.data.as_ref();
-        let section = |id, title, body| Section { id, title, body };
+        let section =
+            |id: &'static str, title: &'static str, body| Section { id: id.into(), title: title.into(), body };
         let sections = vec![
             section("curves", "Course of the training", curves::curves(&run.history)),
             section("classes", "Classes", analysis::classes(analysis.as_ref(), last)),

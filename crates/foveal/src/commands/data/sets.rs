@@ -7,8 +7,9 @@ use foveal_coco::WholeDataset;
 use foveal_sets::{ChangeReport, SetFile, SetsError};
 
 use super::{merge, remap, split, subset, tile};
-use crate::args::{Common, OnErrorArg};
+use crate::args::Common;
 use crate::console::note;
+use crate::convert_args::OnErrorArg;
 use crate::failure::{DONE, Usage};
 use crate::output;
 use crate::sets_args::{ChangeArgs, SetsCommand};

@@ -168,7 +168,7 @@ fn page(args: &ShowArgs, views: Vec<View>, dataset: &Dataset) -> String {
     );
     let grid = Grid { id: "samples-grid".to_owned(), classes, score: None, filters: true, labels: true, cards };
     let body = Html::from(el("p").class("note").text(note)).with(grid.html());
-    let sections = vec![Section { id: "samples", title: "Samples", body }];
+    let sections = vec![Section { id: "samples".into(), title: "Samples".into(), body }];
     Page { title: format!("Samples of the {set} set"), lead: Html::new(), sections }.html()
 }
 

@@ -50,7 +50,7 @@ pub(super) fn run(args: &StatsArgs, common: &Common) -> Result<u8> {
     let named: Vec<(&str, &Dataset)> = sets.iter().map(|(name, opened)| (title(name), &opened.dataset)).collect();
     if let Some(path) = &args.html {
         let body = report::statistics(config.as_ref(), &named);
-        let sections = vec![Section { id: "data", title: "Data", body }];
+        let sections = vec![Section { id: "data".into(), title: "Data".into(), body }];
         let page = Page { title: "Statistics of the data".to_owned(), lead: Html::new(), sections };
         output::write_file(path, page.html().as_bytes())?;
     }

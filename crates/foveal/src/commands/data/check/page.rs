@@ -35,8 +35,8 @@ pub(super) fn page(sets: &[(String, Opened)], cases: &[Case]) -> String {
     // Base64 needs four characters for three bytes.
     let bytes = (BYTES / crops * 3 / 4).min(CROP_BYTES);
     let section = |set: usize| Section {
-        id: sets[set].0,
-        title: title(sets[set].0),
+        id: section_id(&sets[set].0).into(),
+        title: title(&sets[set].0).into(),
         body: findings(sets, set, |problem| {
             let spots = spots.get(&(set, problem)).map_or(&[][..], Vec::as_slice);
             spots.par_iter().filter_map(|(case, spot)| card(sets, case, spot, bytes)).collect()
@@ -46,12 +46,19 @@ pub(super) fn page(sets: &[(String, Opened)], cases: &[Case]) -> String {
     Page { title: "Check of the data".to_owned(), lead: lead(sets), sections }.html()
 }
 
-fn title(name: &str) -> &str {
+/// The title of a set. Further training sets have the names of their keys.
+fn title(name: &str) -> String {
     match name {
-        "train" => "Training set",
-        "val" => "Validation set",
-        _ => "Data set",
+        "train" => "Training set".to_owned(),
+        "val" => "Validation set".to_owned(),
+        "set" => "Data set".to_owned(),
+        key => format!("Training set data.{key}"),
     }
+}
+
+/// The part of the page's address that leads to a set: its name without brackets and underscores.
+fn section_id(name: &str) -> String {
+    name.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }
 
 /// The numbers of the sets.
@@ -118,7 +125,7 @@ fn card(sets: &[(String, Opened)], case: &Case, spot: &Spot, bytes: usize) -> Op
     // The text of a case with one image names it already.
     let name = match case.spots.len() {
         1 => case.text.clone(),
-        _ => format!("{}, image {}, {}", title(sets[spot.set].0), record.image_id, record.file_name),
+        _ => format!("{}, image {}, {}", title(&sets[spot.set].0), record.image_id, record.file_name),
     };
     let size = [part.width(), part.height()];
     Some(Card { jpeg: jpeg(&part, bytes)?, size, name, marks: marks.collect() })
@@ -151,7 +158,7 @@ mod tests {
             Problem::EmptyImage,
             Problem::GreyImage,
         ];
-        let mut sets = [("train", opened.clone()), ("val", opened)];
+        let mut sets = [("train".to_owned(), opened.clone()), ("val".to_owned(), opened)];
         let mut cases = Vec::new();
         for (set, problem) in (0..2).flat_map(|set| kinds.map(|problem| (set, problem))) {
             sets[set].1.report.findings.entry(problem).or_default().count += 40;
