@@ -37,6 +37,7 @@ pub(crate) enum Kind {
     Clipped,
     Beyond,
     Trimmed,
+    ClassWithoutObjects,
     Supercategory,
     Area,
     Ids,
@@ -81,6 +82,7 @@ impl Kind {
             Self::Trimmed => {
                 "classes whose name begins or ends with a space, which readers of this format remove from it"
             }
+            Self::ClassWithoutObjects => "classes without objects, which the format has no list for, left out",
             Self::Supercategory => "supercategories, for which the format has no field, left out",
             Self::Area => "areas that are not those of the boxes, for which the format has no field, left out",
             Self::Ids => "ids of images, objects and categories that are not the running numbers from 1, left out",

@@ -190,3 +190,19 @@ fn names_and_records_that_cannot_be_written_are_named() {
         }
     }
 }
+
+#[test]
+fn classes_without_objects_are_noted_where_the_format_has_no_list_of_classes() {
+    let mut coco = coco();
+    coco["categories"].as_array_mut().unwrap().push(json!({"id": 9, "name": "wolf"}));
+    let place = place(&coco);
+    let (file, options) = (place.path("coco.json"), ExportOptions::default());
+    let found = [
+        export_csv(&file, &place.path("a.csv"), true, &options).unwrap().notes,
+        export_voc(&file, &place.path("voc"), "train", &options).unwrap().notes,
+        export_cvat(&file, &place.path("a.xml"), &options).unwrap().notes,
+        export_yolo(&file, &place.path("yolo"), "train", &options).unwrap().notes,
+    ];
+    let noted = found.map(|notes| notes.iter().any(|note| note.contains("left out: 1 (first: \"wolf\"")));
+    assert_eq!(noted, [true, true, false, false]);
+}

@@ -25,6 +25,7 @@ pub fn export_csv(file: &Path, out: &Path, names: bool, options: &ExportOptions)
     let mut source = Source::read(file, options, false)?;
     source.once(file, str::to_owned);
     source.check(file, options)?;
+    source.note_unused_classes();
     let mut text = String::new();
     if names {
         text += &line(&NAMED);

@@ -1,6 +1,6 @@
 //! The annotations of an export: images with their objects, and the names of the classes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use foveal_coco::Category;
@@ -107,6 +107,15 @@ impl Source {
             ));
         }
         Ok(Self { pictures, classes, notes, defects })
+    }
+
+    /// Notes the classes that no written object has, for formats that have no list of classes.
+    pub(super) fn note_unused_classes(&mut self) {
+        let used: HashSet<usize> =
+            self.pictures.iter().flat_map(|picture| &picture.objects).map(|object| object.class).collect();
+        for (class, name) in self.classes.iter().enumerate().filter(|(class, _)| !used.contains(class)) {
+            self.notes.add(Kind::ClassWithoutObjects, || format!("{name:?}, the class number {}", class + 1));
+        }
     }
 
     /// Removes the images whose files would have the same name, apart from what `key` makes equal; all but the first

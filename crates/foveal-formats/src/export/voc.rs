@@ -46,6 +46,7 @@ pub fn export_voc(file: &Path, out: &Path, split: &str, options: &ExportOptions)
         }
     });
     source.check(file, options)?;
+    source.note_unused_classes();
     let [annotations, images] = ["Annotations", "JPEGImages"].map(|folder| out.join(folder));
     tree::is_new(&annotations)?;
     tree::is_new(&images)?;
