@@ -155,8 +155,15 @@ async function testTabs(page) {
     backwards += !state.follows;
     hidden += !state.visible;
   }
+  // A page with few links and buttons has as many steps as it has of them.
+  const stops = await page.evaluate(
+    () =>
+      [...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")].filter(
+        (item) => !item.disabled && item.checkVisibility(),
+      ).length,
+  );
   expect(first.startsWith("Skip"), `the first Tab reaches the skip link (${first})`);
-  expect(steps > 10 && backwards === 0 && hidden === 0, `${steps} steps of Tab follow the page (${backwards} back, ${hidden} hidden)`);
+  expect(steps >= Math.min(11, stops) && backwards === 0 && hidden === 0, `${steps} steps of Tab follow the page (${backwards} back, ${hidden} hidden)`);
 }
 
 async function testRules(browser, file, scheme) {
