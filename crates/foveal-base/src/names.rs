@@ -1,4 +1,4 @@
-//! File names of other systems: the file that a name means if no file has exactly this name.
+//! Names in other spellings: the file that a name means if no file has exactly this name, and class names that are alike.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,6 +15,13 @@ use unicode_normalization::UnicodeNormalization;
 pub fn folded(name: &str) -> Vec<String> {
     let plain = percent_decode_str(name).decode_utf8().unwrap_or_else(|_| name.into());
     plain.split(['/', '\\']).filter(|part| !part.is_empty() && *part != ".").map(fold).collect()
+}
+
+/// Returns the name of a class without what differs between two spellings of it: case, Unicode form (NFKC), spaces,
+/// underscores and hyphens. Two class names are alike if the results are equal.
+pub fn folded_class(name: &str) -> String {
+    let lower = name.nfkd().collect::<String>().to_lowercase();
+    lower.nfkc().filter(|c| !c.is_whitespace() && !matches!(c, '_' | '-')).collect()
 }
 
 /// Lower case, then composed: the lower case of a composed letter may be decomposed.
@@ -165,6 +172,24 @@ pub fn list(paths: &[PathBuf]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spellings_of_one_class_name_are_alike() {
+        for (one, other) in [
+            ("Traffic Light", "traffic_light"),
+            ("traffic-light", "trafficlight"),
+            ("Caf\u{e9}", "cafe\u{301}"),
+            ("ﬁre", "FIRE"),
+            ("червоний ", "ЧЕРВОНИЙ"),
+        ] {
+            assert_eq!(folded_class(one), folded_class(other), "{one}");
+        }
+        // A class name is no path and not percent-encoded.
+        assert_ne!(folded_class("a/b"), folded_class("ab"));
+        assert_ne!(folded_class("a%20b"), folded_class("a b"));
+        assert_ne!(folded_class("cat"), folded_class("cats"));
+        assert_ne!(folded_class("café"), folded_class("cafe"));
+    }
 
     fn folder(names: &[&str]) -> (tempfile::TempDir, Folder) {
         let dir = tempfile::tempdir().unwrap();

@@ -1,10 +1,10 @@
-//! Names of classes: which are alike, and which was meant.
+//! Names of classes in messages: which was meant, and which there are.
 
 use std::path::Path;
 
+use foveal_base::names::folded_class;
 use foveal_base::{first_chars, printable};
 use foveal_coco::{Category, Whole};
-use unicode_normalization::UnicodeNormalization;
 
 use crate::SetsError;
 
@@ -13,16 +13,10 @@ const LISTED: usize = 20;
 /// Number of characters of a name in a message.
 const SHOWN: usize = 60;
 
-/// A name without what differs between two spellings of it: case, Unicode form, spaces, underscores and hyphens.
-pub(crate) fn folded(name: &str) -> String {
-    let plain = name.nfkd().collect::<String>().to_lowercase();
-    plain.nfkc().filter(|c| !c.is_whitespace() && !matches!(c, '_' | '-')).collect()
-}
-
 /// The name that is most similar to `name`, if there is one.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
-    let plain = folded(name);
-    let distance = |other: &&str| strsim::damerau_levenshtein(&plain, &folded(other));
+    let plain = folded_class(name);
+    let distance = |other: &&str| strsim::damerau_levenshtein(&plain, &folded_class(other));
     known.min_by_key(distance).map(str::to_owned)
 }
 
@@ -52,21 +46,6 @@ pub(crate) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spellings_of_one_name_are_alike() {
-        for (one, other) in [
-            ("Traffic Light", "traffic_light"),
-            ("traffic-light", "trafficlight"),
-            ("Caf\u{e9}", "cafe\u{301}"),
-            ("ﬁre", "FIRE"),
-            ("червоний ", "ЧЕРВОНИЙ"),
-        ] {
-            assert_eq!(folded(one), folded(other), "{one}");
-        }
-        assert_ne!(folded("cat"), folded("cats"));
-        assert_ne!(folded("café"), folded("cafe"));
-    }
 
     #[test]
     fn the_nearest_name_is_found() {

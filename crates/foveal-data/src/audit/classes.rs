@@ -2,17 +2,11 @@
 
 use std::collections::HashMap;
 
-use foveal_base::names::folded;
+use foveal_base::names::folded_class;
 use foveal_coco::CategoryInfo;
 
 use super::cases::Cases;
 use crate::{Opened, Problem};
-
-/// The name without what people mistake: case, spaces, hyphens, underscores, and how letters are composed.
-fn key(name: &str) -> String {
-    let plain = folded(name).concat();
-    plain.chars().filter(|c| !c.is_whitespace() && !matches!(c, '-' | '_')).collect()
-}
 
 /// Finds names that are nearly equal, empty, or have spaces around them.
 pub(super) fn names(set: usize, opened: &Opened, cases: &mut Cases) {
@@ -22,7 +16,7 @@ pub(super) fn names(set: usize, opened: &Opened, cases: &mut Cases) {
         if name.trim() != name || name.is_empty() {
             cases.add(set, Problem::UnclearClass, || (format!("category {id} {name:?}"), Vec::new()));
         }
-        let key = key(name);
+        let key = folded_class(name);
         match first.get(&key) {
             Some(other) if !key.is_empty() => cases.add(set, Problem::SimilarClass, || {
                 (format!("category {id} {name:?} and category {} {:?}", other.id, other.name), Vec::new())
@@ -77,15 +71,15 @@ pub(super) fn across([train, val]: [&Opened; 2], cases: &mut Cases) {
 
 #[cfg(test)]
 mod tests {
-    use super::key;
+    use super::folded_class;
 
     #[test]
     fn names_that_look_the_same_have_one_key() {
         for names in [["Traffic Light", "traffic_light"], ["t-shirt", "T shirt"], ["Caf\u{e9}", "cafe\u{301}"]] {
-            assert_eq!(key(names[0]), key(names[1]), "{names:?}");
+            assert_eq!(folded_class(names[0]), folded_class(names[1]), "{names:?}");
         }
         for names in [["cat", "cats"], ["car", "cat"], ["青", "赤"]] {
-            assert_ne!(key(names[0]), key(names[1]), "{names:?}");
+            assert_ne!(folded_class(names[0]), folded_class(names[1]), "{names:?}");
         }
     }
 }

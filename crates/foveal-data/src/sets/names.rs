@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use foveal_base::excerpt;
+use foveal_base::names::folded_class;
 use foveal_coco::{CategoryInfo, Classes, CocoError, LabelMap};
 
 use super::ids::UniqueIds;
@@ -37,8 +38,8 @@ impl Names {
     /// the first file, in the order of the files and of the ids in them.
     ///
     /// # Errors
-    /// [`DataError::ClassName`] if the name of a class differs from that of an earlier file in case, spaces, `-` or `_`
-    /// alone; [`DataError::NoClasses`] if no class is left.
+    /// [`DataError::ClassName`] if the name of a class differs from that of an earlier file in case, Unicode form, spaces,
+    /// `-` or `_` alone; [`DataError::NoClasses`] if no class is left.
     pub(crate) fn of(files: &[(PathBuf, Classes)], config: &ClassesConfig) -> Result<Self, DataError> {
         let mut found: Vec<Found<'_>> = Vec::new();
         let mut maps = Vec::with_capacity(files.len());
@@ -54,7 +55,9 @@ impl Names {
                 let id = match found.iter().find(|found| found.name == name) {
                     Some(found) => found.id,
                     None => {
-                        if let Some(other) = found.iter().find(|other| number > 0 && alike(other.name, name)) {
+                        if let Some(other) =
+                            found.iter().find(|other| number > 0 && folded_class(other.name) == folded_class(name))
+                        {
                             return Err(other.error(file, category));
                         }
                         let id = if number == 0 { category.id } else { ids.free() };
@@ -128,8 +131,8 @@ impl Found<'_> {
             id: category.id,
             name: category.name.clone(),
             reason: format!(
-                "{} has {known:?}{class}, which differs in case, spaces, - or _ alone; to make one class of both, set \
-                 data.classes.rename = {{ {:?} = {name:?} }}",
+                "{} has {known:?}{class}, which differs in case, Unicode form, spaces, - or _ alone; to make one class of \
+                 both, set data.classes.rename = {{ {:?} = {name:?} }}",
                 first.display(),
                 category.name
             ),
@@ -161,14 +164,6 @@ pub(crate) fn check_known(files: &[(PathBuf, Classes)], config: &ClassesConfig) 
 /// The paths of files in a message.
 fn listed(files: &[(PathBuf, Classes)]) -> String {
     excerpt(files.iter().map(|(path, _)| path.display().to_string()).collect::<Vec<_>>().join(", "))
-}
-
-/// Whether two names differ in case, spaces, `-` and `_` alone.
-fn alike(a: &str, b: &str) -> bool {
-    let plain = |name: &str| -> String {
-        name.chars().filter(|c| !c.is_whitespace() && !"-_".contains(*c)).flat_map(char::to_lowercase).collect()
-    };
-    plain(a) == plain(b)
 }
 
 /// The name that is most similar to `name`, if one is similar.

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
+use foveal_base::names::folded_class;
 use foveal_coco::{Category, Whole};
 
 use crate::SetFile;
 use crate::fresh::Ids;
-use crate::names::folded;
 
 /// The id in the output of each category of a file.
 pub(super) type ClassIds = HashMap<i64, i64>;
@@ -31,7 +31,7 @@ pub(super) fn joined(
         let mut renumbered = 0;
         for category in &set.dataset.categories {
             let Category { id, name, .. } = &category.record;
-            let alike = by_spelling.get(&folded(name)).copied();
+            let alike = by_spelling.get(&folded_class(name)).copied();
             let known = by_name.get(name).copied().or_else(|| alike.filter(|_| join_alike));
             if let Some(at) = known {
                 let kept = &list[at].record;
@@ -61,7 +61,7 @@ pub(super) fn joined(
             renumbered += usize::from(category.record.id != *id);
             new_ids.insert(*id, category.record.id);
             by_name.insert(name.clone(), list.len());
-            by_spelling.entry(folded(name)).or_insert(list.len());
+            by_spelling.entry(folded_class(name)).or_insert(list.len());
             list.push(category);
         }
         if renumbered > 0 {
