@@ -69,6 +69,34 @@ impl fmt::Display for Defect {
 pub(crate) struct Defects {
     first: Vec<Defect>,
     count: usize,
+    /// Number of images that are left out with objects.
+    images: usize,
+    /// Number of objects whose images are left out.
+    objects: usize,
+}
+
+/// The defects of a conversion that leaves them out.
+#[derive(Debug)]
+pub(crate) struct LeftOut {
+    count: usize,
+    first: Defect,
+    images: usize,
+    objects: usize,
+}
+
+impl LeftOut {
+    /// What was left out, as notes.
+    pub(crate) fn sentences(&self) -> Vec<String> {
+        let Self { count, first, images, objects } = self;
+        let mut sentences =
+            vec![format!("files and objects that cannot be converted, left out: {count} (first: {first})")];
+        if *images > 0 {
+            let plural = |count: usize| if count == 1 { "" } else { "s" };
+            sentences
+                .push(format!("{images} image{} left out with {objects} object{}", plural(*images), plural(*objects)));
+        }
+        sentences
+    }
 }
 
 impl Defects {
@@ -79,24 +107,40 @@ impl Defects {
         }
     }
 
-    /// Ends a conversion of `from`: the number of defects and the first one if they are left out, `None` if there are
-    /// none.
+    /// Adds the defect of an image that is left out with its objects.
+    pub(crate) fn add_image(&mut self, defect: Defect, objects: usize) {
+        self.add(defect);
+        self.lost([objects]);
+    }
+
+    /// Counts images that are left out by their numbers of objects.
+    pub(crate) fn lost(&mut self, objects: impl IntoIterator<Item = usize>) {
+        for objects in objects {
+            self.images += usize::from(objects > 0);
+            self.objects += objects;
+        }
+    }
+
+    /// Ends a conversion of `from`: the defects if they are left out, `None` if there are none.
     ///
     /// # Errors
-    /// [`FormatError::Convert`] with the first 20 defects if there are any and `on_error` is `Fail`.
-    pub(crate) fn finish(self, from: &Path, on_error: OnError) -> Result<Option<(usize, Defect)>, FormatError> {
-        let count = self.count;
+    /// [`FormatError::Listed`] with the first 20 defects if there are any and `on_error` is `Fail`.
+    pub(crate) fn finish(self, from: &Path, on_error: OnError) -> Result<Option<LeftOut>, FormatError> {
+        let Self { first, count, images, objects } = self;
         if count == 0 || on_error == OnError::Skip {
-            return Ok(self.first.into_iter().next().map(|first| (count, first)));
+            return Ok(first.into_iter().next().map(|first| LeftOut { count, first, images, objects }));
         }
-        let mut lines: Vec<String> = self.first.iter().map(|defect| format!("\n  {defect}")).collect();
+        let mut listed: Vec<String> = first.iter().map(Defect::to_string).collect();
         if count > LISTED {
-            lines.push(format!("\n  … and {} more", count - LISTED));
+            listed.push(format!("… and {} more", count - LISTED));
         }
         let what = if count == 1 { "file or object" } else { "files or objects" };
         let them = if count == 1 { "it" } else { "them" };
-        let reason =
-            format!("{count} {what} cannot be converted:{}\npass --on-error skip to leave {them} out", lines.concat());
-        Err(FormatError::convert(from, reason))
+        Err(FormatError::Listed {
+            path: from.to_owned(),
+            reason: format!("{count} {what} cannot be converted:"),
+            listed,
+            advice: Some(format!("pass --on-error skip to leave {them} out")),
+        })
     }
 }

@@ -78,8 +78,8 @@ impl Draft {
     /// article.
     ///
     /// # Errors
-    /// [`FormatError::Convert`] if there are no images or no classes, if a class is listed twice, or if there are
-    /// defects and `on_error` is `Fail`.
+    /// - [`FormatError::Listed`] if there are no images or no classes, or if there are defects and `on_error` is `Fail`
+    /// - [`FormatError::Convert`] if a class is listed twice
     pub(crate) fn finish(
         mut self,
         from: &Path,
@@ -118,7 +118,7 @@ impl Draft {
                     image.name,
                     first.display()
                 );
-                self.defects.add(Defect::of(&image.from, reason));
+                self.defects.add_image(Defect::of(&image.from, reason), image.objects.len());
                 continue;
             }
             self.add(&mut dataset, image, &by_label, &known);
@@ -126,8 +126,12 @@ impl Draft {
         self.notes.left_out(self.defects.finish(from, on_error)?);
         if dataset.images.is_empty() || classes.is_empty() {
             let what = if dataset.images.is_empty() { "annotated images" } else { "classes" };
-            let notes: Vec<String> = self.notes.sentences().iter().map(|note| format!("\n  {note}")).collect();
-            return Err(FormatError::convert(from, format!("found no {what}, expected {expected}{}", notes.concat())));
+            return Err(FormatError::Listed {
+                path: from.to_owned(),
+                reason: format!("found no {what}, expected {expected}"),
+                listed: self.notes.sentences(),
+                advice: None,
+            });
         }
         Ok(Converted { dataset, notes: self.notes.sentences(), images: None })
     }

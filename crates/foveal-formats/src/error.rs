@@ -1,8 +1,8 @@
 //! The errors of conversions.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use foveal_base::WriteError;
+use foveal_base::{WriteError, printable};
 use foveal_coco::CocoError;
 
 /// What a conversion does about files and objects that cannot be converted.
@@ -40,6 +40,31 @@ pub enum FormatError {
         /// What was expected and what was found.
         reason: String,
     },
+    /// The content of a file or folder cannot be converted, and the reason is a list. The message has a line for each
+    /// of its items; other line breaks, such as those in names of files, are shown as escapes.
+    #[error("{}", lines(path, reason, listed, advice.as_deref()))]
+    Listed {
+        /// Path of the file or folder.
+        path: PathBuf,
+        /// What was expected and what was found.
+        reason: String,
+        /// The files and objects that cannot be converted, or what else was found, with what was expected of each.
+        listed: Vec<String>,
+        /// What can be done about it.
+        advice: Option<String>,
+    },
+}
+
+/// The lines of an error that lists its reasons.
+fn lines(path: &Path, reason: &str, listed: &[String], advice: Option<&str>) -> String {
+    let mut text = printable(&format!("{}: {reason}", path.display())).into_owned();
+    for item in listed {
+        text += &format!("\n  {}", printable(item));
+    }
+    if let Some(advice) = advice {
+        text += &format!("\n{}", printable(advice));
+    }
+    text
 }
 
 impl FormatError {

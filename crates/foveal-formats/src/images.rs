@@ -1,7 +1,7 @@
 //! The files of a data set: walks through folders, images by the names of annotation files, and their sizes.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use foveal_base::names::{Folder, Found, list};
 use foveal_image::oriented_size;
@@ -147,6 +147,24 @@ impl Images {
     }
 }
 
+/// A path without `.` and without `..` after a folder, such as `set/images` for `set/lists/../images`, if it leads to the
+/// same file or folder; else the path as it is. Behind a symbolic link, `..` can lead elsewhere.
+pub(crate) fn plain(path: &Path) -> PathBuf {
+    let mut short = PathBuf::new();
+    for part in path.components() {
+        match (part, short.components().next_back()) {
+            (Component::ParentDir, Some(Component::Normal(_))) => drop(short.pop()),
+            (Component::CurDir, _) => {}
+            _ => short.push(part),
+        }
+    }
+    if short.as_os_str().is_empty() {
+        short.push(".");
+    }
+    let same = || Some(path.canonicalize().ok()? == short.canonicalize().ok()?);
+    if short.as_os_str() != path.as_os_str() && same() == Some(true) { short } else { path.to_owned() }
+}
+
 /// The size of an image file in pixels, after its EXIF orientation is applied.
 ///
 /// # Errors
@@ -176,6 +194,30 @@ mod tests {
         assert_eq!(images.with_stem("b").unwrap().name, "b.PNG");
         assert_eq!(images.with_stem("cam 1/a").unwrap().name, "cam 1/a.jpg");
         assert!(images.with_stem("c").unwrap_err().contains("found no image c"));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn paths_are_shortened_unless_they_would_lead_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for folder in ["a/b/c", "a/images", "images"] {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        std::os::unix::fs::symlink(at("a/b"), at("link")).unwrap();
+        for (path, short) in [
+            ("a/b/../images", "a/images"),
+            ("a/./b/c/../../../images/.", "images"),
+            ("a/images", "a/images"),
+            // The folder above the target of the link is `a`, the one above the link is not.
+            ("link/../images", "link/../images"),
+            ("link/c/../c", "link/c"),
+            ("none/../images", "none/../images"),
+        ] {
+            assert_eq!(plain(&at(path)).as_os_str(), at(short).as_os_str(), "{path}");
+        }
+        assert_eq!(plain(Path::new("../x")), Path::new("../x"));
+        assert_eq!(plain(Path::new("src/..")), Path::new("."));
     }
 
     #[test]

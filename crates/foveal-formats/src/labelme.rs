@@ -18,6 +18,9 @@ use crate::{Converted, FormatError, OnError};
 /// What a folder of LabelMe annotations should be, for messages.
 const EXPECTED: &str = "a folder with LabelMe's JSON files, one for each image";
 
+/// Types of shapes that have no box.
+const NO_BOX: [&str; 4] = ["point", "points", "line", "linestrip"];
+
 /// Options of [`convert_labelme`].
 #[derive(Clone, Debug, Default)]
 pub struct LabelmeOptions {
@@ -54,8 +57,8 @@ struct File {
 ///
 /// # Errors
 /// - [`FormatError::Io`] for a folder that cannot be read
-/// - [`FormatError::Convert`] for a folder without annotations
-/// - [`FormatError::Convert`] with all defects if [`LabelmeOptions::on_error`] is `Fail` and there are files or shapes
+/// - [`FormatError::Listed`] for a folder without annotations
+/// - [`FormatError::Listed`] with the first defects if [`LabelmeOptions::on_error`] is `Fail` and there are files or shapes
 ///   that cannot be read, images that are missing, or classes that are not in [`LabelmeOptions::classes`]
 pub fn convert_labelme(folder: &Path, options: &LabelmeOptions) -> Result<Converted, FormatError> {
     let root = options.images.as_deref().unwrap_or(folder);
@@ -86,11 +89,17 @@ impl Reader<'_> {
         let Some(shapes) = file.shapes else {
             return Err(wrong("has no `shapes`, expected a file of LabelMe".to_owned()));
         };
-        let (name, image) = self.image(path, file.image_path.as_deref()).map_err(wrong)?;
         let sides = [file.width, file.height].map(|side| side.filter(|side| *side > 0));
-        let size = match sides {
-            [Some(width), Some(height)] => (width, height),
-            _ => size(&image).map_err(wrong)?,
+        let image = self.image(path, file.image_path.as_deref()).and_then(|(name, image)| match sides {
+            [Some(width), Some(height)] => Ok((name, (width, height))),
+            _ => Ok((name, size(&image)?)),
+        });
+        let (name, size) = match image {
+            Ok(image) => image,
+            Err(reason) => {
+                self.draft.defects.add_image(wrong(reason), shapes.iter().filter(|shape| has_box(shape)).count());
+                return Ok(());
+            }
         };
         if file.image_data.is_some() {
             self.draft.notes.add(Kind::Embedded, || path.display().to_string());
@@ -154,7 +163,7 @@ impl Reader<'_> {
             "circle" => (2, Some(Kind::Circle)),
             "mask" => (2, Some(Kind::Mask)),
             "oriented_rectangle" | "rotation" => (4, Some(Kind::Rotated)),
-            "point" | "points" | "line" | "linestrip" => (0, Some(Kind::NoShapeBox)),
+            form if NO_BOX.contains(&form) => (0, Some(Kind::NoShapeBox)),
             _ => {
                 return Err(format!(
                     "`shape_type` is {form:?}, expected rectangle, polygon, circle, mask, oriented_rectangle, point, \
@@ -202,6 +211,11 @@ impl Reader<'_> {
             self.draft.notes.fields(name, flags.values().filter(|flag| **flag == Value::Bool(true)).count());
         }
     }
+}
+
+/// Whether a shape is of a type that has a box.
+fn has_box(shape: &Value) -> bool {
+    !shape.get("shape_type").and_then(Value::as_str).is_some_and(|form| NO_BOX.contains(&form))
 }
 
 fn points(shape: &Map<String, Value>) -> Result<Vec<[f64; 2]>, String> {

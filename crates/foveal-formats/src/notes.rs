@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::defect::{Defect, Place};
+use crate::defect::{LeftOut, Place};
 use crate::tally::Tally;
 
 /// The kinds of what a conversion leaves out or decides, in the order of their sentences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    LeftOut,
     NoArea,
     NoBox,
     NoShapeBox,
@@ -26,6 +25,7 @@ pub(crate) enum Kind {
     Spelling,
     Uploaded,
     Embedded,
+    NoImage,
     NoLabelFile,
     NoObjects,
     Root,
@@ -42,12 +42,13 @@ pub(crate) enum Kind {
     Area,
     Ids,
     Column,
+    Segmentation,
+    KeypointsField,
 }
 
 impl Kind {
     fn what(self) -> &'static str {
         match self {
-            Self::LeftOut => "files and objects that cannot be converted, left out",
             Self::NoArea => "objects whose box has no area, left out",
             Self::NoBox => "objects without a box, left out",
             Self::NoShapeBox => "shapes that have no box, such as points, lines, cuboids, skeletons and tags, left out",
@@ -69,6 +70,7 @@ impl Kind {
             Self::Spelling => "images that were found under another spelling of their name",
             Self::Uploaded => "images that were found without the prefix that an upload put before their name",
             Self::Embedded => "files with an embedded image (imageData), which is not kept",
+            Self::NoImage => "label files without an image, left out",
             Self::NoLabelFile => "images without a label file, converted as images without objects",
             Self::NoObjects => "images without objects, converted as background",
             Self::Root => "categories that stand for the project and have no objects, left out",
@@ -87,6 +89,8 @@ impl Kind {
             Self::Area => "areas that are not those of the boxes, for which the format has no field, left out",
             Self::Ids => "ids of images, objects and categories that are not the running numbers from 1, left out",
             Self::Column => "columns for which COCO has no field, left out",
+            Self::Segmentation => "segmentations (outlines and masks), which are not converted",
+            Self::KeypointsField => "objects with keypoints, which are not converted",
         }
     }
 }
@@ -94,6 +98,7 @@ impl Kind {
 /// The notes of a conversion.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
+    left_out: Vec<String>,
     tallies: BTreeMap<Kind, Tally>,
     fields: BTreeMap<String, usize>,
 }
@@ -107,6 +112,11 @@ impl Notes {
     /// Counts an object of a file.
     pub(crate) fn at(&mut self, kind: Kind, path: &Path, place: Place, what: &str) {
         self.add(kind, || format!("{}, {place}: {what}", path.display()));
+    }
+
+    /// Counts `count` of a kind; `first` names the first ones.
+    pub(crate) fn several(&mut self, kind: Kind, count: usize, first: String) {
+        self.tallies.insert(kind, Tally { count, first });
     }
 
     /// Counts a field of an object for which the other format has none.
@@ -127,19 +137,17 @@ impl Notes {
         }
     }
 
-    /// Notes the files and objects that were left out because they cannot be converted, and the first of them.
-    pub(crate) fn left_out(&mut self, found: Option<(usize, Defect)>) {
-        if let Some((count, first)) = found {
-            self.tallies.insert(Kind::LeftOut, Tally { count, first: first.to_string() });
-        }
+    /// Notes the files and objects that were left out because they cannot be converted.
+    pub(crate) fn left_out(&mut self, found: Option<LeftOut>) {
+        self.left_out = found.map_or_else(Vec::new, |found| found.sentences());
     }
 
-    /// One sentence for each kind that was counted.
+    /// One sentence for each kind that was counted, after those of what cannot be converted.
     pub(crate) fn sentences(&self) -> Vec<String> {
         /// Number of names of fields that are listed.
         const LISTED: usize = 20;
-        let mut sentences: Vec<String> =
-            self.tallies.iter().filter_map(|(kind, tally)| tally.sentence(kind.what())).collect();
+        let mut sentences = self.left_out.clone();
+        sentences.extend(self.tallies.iter().filter_map(|(kind, tally)| tally.sentence(kind.what())));
         if !self.fields.is_empty() {
             let listed = self.fields.iter().take(LISTED).map(|(name, count)| format!("{count} `{name}`"));
             let mut listed = listed.collect::<Vec<_>>().join(", ");

@@ -124,7 +124,7 @@ fn yolo_labels() {
             (Part(A, "0.2 0.2", "0.2 x"), &["a.txt, line 1", "found \"x\"", "expected a number"]),
             (Part(A, "0.5 0.5", "25 20"), &["a.txt, line 1", "found 25", "expected fractions"]),
             (Whole("yolo/images/train/a.png", b"no image"), &["a.txt", "a.png", "expected a JPEG, PNG"]),
-            (Gone("yolo/images/train/a.png"), &["a.txt: found no image of these labels"]),
+            (Whole(A, b"0 0.5 0.5 0.2 0.2 caf\xe9\n"), &["a.txt: cannot be read: line 1", "UTF-8", "0xe9"]),
             (Part(YAML, "names:", "classes:"), &["data.yaml: line 1", "`names`"]),
             (Part(YAML, "  1: dog", "  2: dog"), &["data.yaml: line ", "index 2 (\"dog\")", "expected 1"]),
             (Part(YAML, "train: images/train", "train: pictures"), &["data.yaml: `train`: found no pictures", "tried"]),

@@ -241,7 +241,7 @@ fn coco_of_label_studio() {
     );
     let ids: Vec<i64> = converted.dataset.images.iter().map(|image| image.id).collect();
     assert_eq!((ids, converted.dataset.annotations[1].area), (vec![0, 1], 16.0));
-    notes(&converted, &["last part of their path alone: 1", "the prefix that an upload put", "1 `segmentation`"]);
+    notes(&converted, &["last part of their path alone: 1", "the prefix that an upload put", "which are not converted: 1 (first: annotation 0 (image 0))"]);
 }
 
 #[test]

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::sync::Mutex;
 
-use foveal_train::{DeviceFault, FaultKind};
+use foveal_base::printable;
+use foveal_data::DataError;
+use foveal_formats::FormatError;
+use foveal_train::{DeviceFault, FaultKind, TrainError};
 
-use crate::console::note;
+use crate::console::{self, note};
 
 /// Exit code of a command that succeeded.
 pub(crate) const DONE: u8 = 0;
@@ -28,21 +31,42 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// Prints an error and its causes on one line of stderr, and returns the exit code.
+/// Prints an error and its causes on stderr, and returns the exit code. The message is one line, unless the error lists
+/// defects.
 ///
 /// A cause whose text is already part of the message is left out.
 pub(crate) fn report(error: &anyhow::Error) -> u8 {
+    console::lines(format!("error: {}", message(error)).split('\n'));
+    if error.is::<Usage>() { USAGE } else { FAILED }
+}
+
+/// The message of an error and its causes. Its line breaks are those between listed defects; those in names of files and
+/// other texts are shown as escapes.
+pub(crate) fn message(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
-        let cause = cause.to_string();
+        let shown = cause.to_string();
+        let cause = if is_list(cause) { shown } else { printable(&shown).into_owned() };
         if text.is_empty() {
             text = cause;
         } else if !text.contains(&cause) {
             text = format!("{text}: {cause}");
         }
     }
-    note!("error: {text}");
-    if error.is::<Usage>() { USAGE } else { FAILED }
+    text
+}
+
+/// Whether an error lists defects, one on each line. The texts of these errors contain no other line breaks.
+fn is_list(error: &(dyn std::error::Error + 'static)) -> bool {
+    let of_data = |error: &DataError| matches!(error, DataError::Check(_) | DataError::Unusable(_));
+    if let Some(error) = error.downcast_ref::<FormatError>() {
+        return matches!(error, FormatError::Listed { .. });
+    }
+    match error.downcast_ref::<TrainError>() {
+        Some(TrainError::Data(error)) => of_data(error),
+        Some(_) => false,
+        None => error.downcast_ref::<DataError>().is_some_and(of_data),
+    }
 }
 
 /// The messages of the panics of this process.

@@ -34,7 +34,7 @@ pub struct CocoOptions {
 /// # Errors
 /// - [`FormatError::Coco`] if the file cannot be read or is no COCO annotation file
 /// - [`FormatError::Convert`] for a file without images or categories, or with two categories of one id or one name
-/// - [`FormatError::Convert`] with all defects if [`CocoOptions::on_error`] is `Fail` and there are records that cannot
+/// - [`FormatError::Listed`] with the first defects if [`CocoOptions::on_error`] is `Fail` and there are records that cannot
 ///   be read, images that are missing, or annotations of unknown images or categories
 pub fn convert_coco(file: &Path, options: &CocoOptions) -> Result<Converted, FormatError> {
     let mut read = Loaded::read(file)?;
@@ -42,8 +42,9 @@ pub fn convert_coco(file: &Path, options: &CocoOptions) -> Result<Converted, For
         read.find_images(file, folder);
     }
     if let Some(extras) = extras::Extras::of(file) {
-        extras.count(&mut read.notes);
+        extras.count(&read.dataset.annotations, &mut read.notes);
     }
+    read.renumber();
     let Loaded { dataset, mut notes, defects } = read;
     notes.left_out(defects.finish(file, options.on_error)?);
     if dataset.images.is_empty() || dataset.categories.is_empty() {
@@ -65,7 +66,7 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Reads a COCO file.
+    /// Reads a COCO file. Annotations whose id was used before still have that id; [`Loaded::renumber`] changes it.
     ///
     /// # Errors
     /// [`FormatError::Coco`] if the file cannot be read, [`FormatError::Convert`] if two categories share an id or a
@@ -87,7 +88,6 @@ impl Loaded {
         loaded.dataset.annotations.retain(|_| !unused_annotations.contains(&index.next().unwrap_or_default()));
         loaded.leave_out_categories();
         loaded.categories_once(path)?;
-        loaded.renumber();
         Ok(loaded)
     }
 
@@ -112,6 +112,7 @@ impl Loaded {
         let nameless: HashSet<i64> =
             dataset.images.iter().filter(|image| image.file_name.is_empty()).map(|image| image.id).collect();
         let categories: HashSet<i64> = dataset.categories.iter().map(|category| category.id).collect();
+        let mut lost: HashMap<i64, usize> = HashMap::new();
         for (index, annotation) in dataset.annotations.iter().enumerate() {
             let (annotation_id, image_id, category_id) = (annotation.id, annotation.image_id, annotation.category_id);
             let bbox = annotation.bbox;
@@ -133,9 +134,12 @@ impl Loaded {
                 self.notes.at(Kind::NoArea, path, crate::defect::Place::Line(at), &what);
             } else if known.contains(&image_id) && !nameless.contains(&image_id) {
                 continue;
+            } else {
+                *lost.entry(image_id).or_default() += 1;
             }
             annotations.insert(index);
         }
+        self.defects.lost(lost.into_values());
         (images, annotations)
     }
 
@@ -193,7 +197,7 @@ impl Loaded {
     }
 
     /// Gives new ids to annotations whose id was used before.
-    fn renumber(&mut self) {
+    pub(crate) fn renumber(&mut self) {
         let mut next = self.dataset.annotations.iter().map(|annotation| annotation.id).max().unwrap_or(0);
         let mut seen = HashSet::with_capacity(self.dataset.annotations.len());
         for annotation in &mut self.dataset.annotations {
@@ -211,7 +215,7 @@ impl Loaded {
     /// Replaces the file names by those of the files in a folder, and reads the sizes that are missing.
     fn find_images(&mut self, file: &Path, folder: &Path) {
         let mut names = Names::new(folder);
-        let mut lost = HashSet::new();
+        let mut lost: HashMap<i64, usize> = HashMap::new();
         let mut owners: HashMap<PathBuf, i64> = HashMap::new();
         for image in &mut self.dataset.images {
             let id = image.id;
@@ -227,7 +231,7 @@ impl Loaded {
                     if let Some(first) = owners.insert(found.path.clone(), id) {
                         let reason = format!("the images {first} and {id} are both the file {}", found.path.display());
                         self.defects.add(Defect::of(file, reason));
-                        lost.insert(id);
+                        lost.insert(id, 0);
                         continue;
                     }
                     if let Some(kind) = kind {
@@ -237,11 +241,18 @@ impl Loaded {
                 }
                 Err(reason) => {
                     self.defects.add(Defect::of(file, format!("image {id}: {reason}")));
-                    lost.insert(id);
+                    lost.insert(id, 0);
                 }
             }
         }
-        self.dataset.images.retain(|image| !lost.contains(&image.id));
-        self.dataset.annotations.retain(|annotation| !lost.contains(&annotation.image_id));
+        self.dataset.images.retain(|image| !lost.contains_key(&image.id));
+        self.dataset.annotations.retain(|annotation| match lost.get_mut(&annotation.image_id) {
+            Some(objects) => {
+                *objects += 1;
+                false
+            }
+            None => true,
+        });
+        self.defects.lost(lost.into_values());
     }
 }

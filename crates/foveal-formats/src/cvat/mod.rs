@@ -46,7 +46,7 @@ pub struct CvatOptions {
 ///
 /// # Errors
 /// - [`FormatError::Convert`] if the file cannot be read or is not XML of CVAT, or if a video has no folder of images
-/// - [`FormatError::Convert`] with all defects if [`CvatOptions::on_error`] is `Fail` and there are objects that cannot
+/// - [`FormatError::Listed`] with the first defects if [`CvatOptions::on_error`] is `Fail` and there are objects that cannot
 ///   be read, labels that are not declared, or images without a size
 pub fn convert_cvat(file: &Path, options: &CvatOptions) -> Result<Converted, FormatError> {
     let text = read_data_text(file).map_err(|error| FormatError::convert(file, format!("cannot be read: {error}")))?;
@@ -89,6 +89,14 @@ impl Reader<'_> {
         self.draft.defects.add(Defect::at(self.file, line, reason));
     }
 
+    /// Leaves an image out with its objects.
+    fn lost(&mut self, image: Node<'_, '_>, reason: impl Into<String>) {
+        let defect = Defect::at(self.file, self.line(image), reason);
+        let corners = |node| Shape::read(node).ok()?.corners();
+        let objects = image.children().filter(Node::is_element).filter(|node| corners(*node).is_some()).count();
+        self.draft.defects.add_image(defect, objects);
+    }
+
     fn images(&mut self, root: Node<'_, '_>, options: &CvatOptions, mut images: Option<&mut Images>) {
         let nodes = || root.children().filter(|node| node.has_tag_name("image"));
         let subsets: BTreeSet<&str> = nodes().filter_map(|node| node.attribute("subset")).collect();
@@ -108,7 +116,7 @@ impl Reader<'_> {
 
     fn image(&mut self, node: Node<'_, '_>, subset: Option<&str>, images: Option<&mut Images>) {
         let Some(name) = node.attribute("name").filter(|name| !name.is_empty()) else {
-            return self.defect(node, "an <image> has no `name`, expected its file name");
+            return self.lost(node, "an <image> has no `name`, expected its file name");
         };
         let mut name = match subset {
             Some(subset) => format!("{subset}/{name}"),
@@ -126,7 +134,7 @@ impl Reader<'_> {
                     name = found.name;
                     path = Some(found.path);
                 }
-                Err(reason) => return self.defect(node, reason),
+                Err(reason) => return self.lost(node, reason),
             }
         }
         let side = |key: &str| -> Result<Option<u32>, String> {
@@ -144,7 +152,7 @@ impl Reader<'_> {
         };
         let size = match size {
             Ok(size) => size,
-            Err(reason) => return self.defect(node, reason),
+            Err(reason) => return self.lost(node, reason),
         };
         let mut objects = Vec::new();
         for child in node.children().filter(Node::is_element) {

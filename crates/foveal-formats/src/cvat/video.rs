@@ -60,7 +60,7 @@ pub(super) fn read(
             Ok(size) => {
                 reader.draft.images.push(DraftImage { name, size, from: reader.file.to_owned(), objects });
             }
-            Err(reason) => reader.draft.defects.add(Defect::of(path, reason)),
+            Err(reason) => reader.draft.defects.add_image(Defect::of(path, reason), objects.len()),
         }
     }
     for (frame, objects) in objects {
@@ -70,7 +70,7 @@ pub(super) fn read(
              frame_{frame:06}.png",
             folder.display()
         );
-        reader.draft.defects.add(Defect::within(reader.file, place, reason));
+        reader.draft.defects.add_image(Defect::within(reader.file, place, reason), objects.len());
     }
     Ok(())
 }

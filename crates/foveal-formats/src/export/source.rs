@@ -49,7 +49,9 @@ impl Source {
     /// # Errors
     /// The errors of the reader, and [`FormatError::Convert`] for a file without images or classes.
     pub(super) fn read(file: &Path, options: &ExportOptions, crowds: bool) -> Result<Self, FormatError> {
-        let Loaded { dataset, mut notes, mut defects } = Loaded::read(file)?;
+        let mut read = Loaded::read(file)?;
+        read.renumber();
+        let Loaded { dataset, mut notes, mut defects } = read;
         let mut categories: Vec<&Category> = dataset.categories.iter().collect();
         categories.sort_by_key(|category| category.id);
         for category in &categories {
@@ -95,7 +97,10 @@ impl Source {
                     let objects = objects.remove(&image.id).unwrap_or_default();
                     pictures.push(Picture { id: image.id, name, size, path, objects });
                 }
-                Err(reason) => defects.add(Defect::of(file, format!("image {}: {reason}", image.id))),
+                Err(reason) => {
+                    let lost = objects.get(&image.id).map_or(0, Vec::len);
+                    defects.add_image(Defect::of(file, format!("image {}: {reason}", image.id)), lost);
+                }
             }
         }
         let classes: Vec<String> = categories.iter().map(|category| category.name.clone()).collect();
@@ -130,7 +135,7 @@ impl Source {
                     "image {}: {:?} and {first:?} would have the same annotation file; expected other names",
                     picture.id, picture.name
                 );
-                defects.add(Defect::of(file, reason));
+                defects.add_image(Defect::of(file, reason), picture.objects.len());
                 false
             }
         });
@@ -139,7 +144,7 @@ impl Source {
     /// Ends the defects, before anything is written.
     ///
     /// # Errors
-    /// [`FormatError::Convert`] if there are defects and `on_error` is `Fail`.
+    /// [`FormatError::Listed`] if there are defects and `on_error` is `Fail`.
     pub(super) fn check(&mut self, file: &Path, options: &ExportOptions) -> Result<(), FormatError> {
         let found = std::mem::take(&mut self.defects).finish(file, options.on_error)?;
         self.notes.left_out(found);

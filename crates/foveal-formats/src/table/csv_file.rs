@@ -37,9 +37,10 @@ pub struct CsvOptions {
 ///
 /// # Errors
 /// - [`FormatError::Io`] or [`FormatError::Convert`] for a file that cannot be read, has other columns or a quote that
-///   is not closed, for coordinates that are fractions, and for a file without images
-/// - [`FormatError::Convert`] with all defects if [`CsvOptions::on_error`] is `Fail` and there are rows that cannot be
-///   read, images that are missing, or classes that are not in [`CsvOptions::classes`]
+///   is not closed, and for coordinates that are fractions
+/// - [`FormatError::Listed`] for a file without images
+/// - [`FormatError::Listed`] with the first defects if [`CsvOptions::on_error`] is `Fail` and there are rows that cannot
+///   be read, images that are missing, or classes that are not in [`CsvOptions::classes`]
 pub fn convert_csv(file: &Path, options: &CsvOptions) -> Result<Converted, FormatError> {
     let mut table = Table::open(file)?;
     let (columns, first) = match table.next()? {
@@ -59,7 +60,15 @@ pub fn convert_csv(file: &Path, options: &CsvOptions) -> Result<Converted, Forma
     };
     let look_up = options.images.is_some() || columns.size.is_none();
     let images = look_up.then(|| Images::new(&root));
-    let mut reader = Reader { file, columns, images, draft: Draft::default(), rows: HashMap::new(), above_one: false };
+    let mut reader = Reader {
+        file,
+        columns,
+        images,
+        draft: Draft::default(),
+        rows: HashMap::new(),
+        lost: HashMap::new(),
+        above_one: false,
+    };
     for column in &reader.columns.others {
         reader.draft.notes.add(Kind::Column, || column.clone());
     }
@@ -73,6 +82,7 @@ pub fn convert_csv(file: &Path, options: &CsvOptions) -> Result<Converted, Forma
         let reason = "all coordinates are from 0 to 1, so that they look like fractions of the images; expected pixels";
         return Err(FormatError::convert(file, reason));
     }
+    reader.draft.defects.lost(reader.lost.into_values());
     let classes = ClassList::of(options.classes.as_deref(), Vec::new());
     let converted = reader.draft.finish(file, EXPECTED, classes, options.on_error)?;
     Ok(Converted { images: look_up.then_some(root), ..converted })
@@ -87,6 +97,8 @@ struct Reader<'a> {
     draft: Draft,
     /// The index of each image by the path in its rows; `None` if it cannot be used.
     rows: HashMap<String, Option<usize>>,
+    /// The number of objects of each image that cannot be used, by the path in its rows.
+    lost: HashMap<String, usize>,
     /// Whether there is a coordinate above 1.
     above_one: bool,
 }
@@ -107,10 +119,15 @@ impl Reader<'_> {
         if path.trim().is_empty() {
             return Err("the path of the image is empty, expected a file name".to_owned());
         }
-        let Some(index) = self.image(&path, row)? else { return Ok(()) };
+        let index = self.image(&path, row);
         let columns = &self.columns;
+        let no_box = columns.numbers.iter().all(|(index, _)| row[*index].trim().is_empty());
+        if self.rows.get(&path).is_some_and(Option::is_none) {
+            *self.lost.entry(path).or_default() += usize::from(!no_box);
+        }
+        let Some(index) = index? else { return Ok(()) };
         let class = &row[columns.class];
-        if columns.numbers.iter().all(|(index, _)| row[*index].trim().is_empty()) {
+        if no_box {
             if class.trim().is_empty() {
                 return Ok(());
             }

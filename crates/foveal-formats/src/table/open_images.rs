@@ -41,9 +41,9 @@ pub struct OpenImagesOptions {
 /// `IsInside`, which are counted and left out, as are `Source` and `Confidence`.
 ///
 /// # Errors
-/// - [`FormatError::Io`] or [`FormatError::Convert`] for a file that cannot be read or has other columns, and for a
-///   file without images
-/// - [`FormatError::Convert`] with all defects if [`OpenImagesOptions::on_error`] is `Fail` and there are rows that
+/// - [`FormatError::Io`] or [`FormatError::Convert`] for a file that cannot be read or has other columns
+/// - [`FormatError::Listed`] for a file without images
+/// - [`FormatError::Listed`] with the first defects if [`OpenImagesOptions::on_error`] is `Fail` and there are rows that
 ///   cannot be read, images that are missing, labels that have no description, or two labels with one name
 pub fn convert_open_images(file: &Path, options: &OpenImagesOptions) -> Result<Converted, FormatError> {
     let descriptions = options.class_descriptions.as_deref().map(descriptions).transpose()?;
@@ -63,12 +63,14 @@ pub fn convert_open_images(file: &Path, options: &OpenImagesOptions) -> Result<C
         draft: Draft::default(),
         labels: HashMap::new(),
         rows: HashMap::new(),
+        lost: HashMap::new(),
     };
     while let Some((line, row)) = table.next()? {
         if let Err(reason) = reader.row(line, &row) {
             reader.draft.defects.add(Defect::at(file, line, reason));
         }
     }
+    reader.draft.defects.lost(reader.lost.into_values());
     let classes = ClassList::of(options.classes.as_deref(), Vec::new());
     let converted = reader.draft.finish(file, EXPECTED, classes, options.on_error)?;
     Ok(Converted { images: Some(options.images.clone()), ..converted })
@@ -108,6 +110,8 @@ struct Reader<'a> {
     labels: HashMap<String, String>,
     /// The index of each image by its id; `None` if it cannot be used.
     rows: HashMap<String, Option<usize>>,
+    /// The number of objects of each image that cannot be used, by its id.
+    lost: HashMap<String, usize>,
 }
 
 impl Reader<'_> {
@@ -117,7 +121,12 @@ impl Reader<'_> {
             return Err(format!("found {} fields, expected {count}", row.len()));
         }
         let label = row[label].trim();
-        let Some(index) = self.image(row[id].trim())? else { return Ok(()) };
+        let id = row[id].trim();
+        let index = self.image(id);
+        if self.rows.get(id).is_some_and(Option::is_none) {
+            *self.lost.entry(id.to_owned()).or_default() += 1;
+        }
+        let Some(index) = index? else { return Ok(()) };
         let mut fractions = [0.0; 4];
         for (value, slot) in fractions.iter_mut().zip(2..) {
             let (column, name) = (self.columns.needed[slot], NEEDED[slot]);

@@ -57,7 +57,7 @@ pub struct VocOptions {
 /// # Errors
 /// - [`FormatError::Io`] for a folder or list that cannot be read
 /// - [`FormatError::Convert`] for a folder without images or classes, and for an ambiguous name
-/// - [`FormatError::Convert`] with all defects if [`VocOptions::on_error`] is `fail` and there are files or objects
+/// - [`FormatError::Listed`] with the first defects if [`VocOptions::on_error`] is `fail` and there are files or objects
 ///   that cannot be read, images that are missing, or classes that are not in [`VocOptions::classes`]
 pub fn convert_voc(folder: &Path, options: &VocOptions) -> Result<Converted, FormatError> {
     let mut files = Files::new(folder);
@@ -132,7 +132,7 @@ impl Converter {
         let image = match self.files.image(stem, &path, voc.file_name.as_deref())? {
             Ok(image) => image,
             Err(defect) => {
-                self.defects.add(defect);
+                self.defects.add_image(defect, voc.objects.len());
                 return Ok(());
             }
         };
@@ -158,7 +158,7 @@ impl Converter {
         let (width, height) = match size {
             Ok(size) => size,
             Err(error) => {
-                self.defects.add(Defect::of(&path, error.to_string()));
+                self.defects.add_image(Defect::of(&path, error.to_string()), voc.objects.len());
                 return Ok(());
             }
         };
@@ -206,9 +206,7 @@ impl Converter {
     }
 
     fn finish(mut self, folder: &Path, on_error: OnError) -> Result<Converted, FormatError> {
-        if let Some((count, first)) = self.defects.finish(folder, on_error)? {
-            self.notes.left_out(count, &first);
-        }
+        self.notes.left_out(self.defects.finish(folder, on_error)?);
         Ok(Converted {
             dataset: self.dataset,
             notes: self.notes.sentences(self.difficult),

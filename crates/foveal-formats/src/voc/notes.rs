@@ -4,13 +4,13 @@ use std::path::Path;
 
 use super::Difficult;
 use super::xml::VocObject;
-use crate::defect::Defect;
+use crate::defect::LeftOut;
 use crate::tally::Tally;
 
 /// Counts of a conversion.
 #[derive(Default)]
 pub(super) struct Notes {
-    left_out: Tally,
+    left_out: Vec<String>,
     no_area: Tally,
     difficult: Tally,
     other_name: Tally,
@@ -24,8 +24,8 @@ pub(super) struct Notes {
 
 impl Notes {
     /// Files and objects that cannot be read.
-    pub(super) fn left_out(&mut self, count: usize, first: &Defect) {
-        self.left_out = Tally { count, first: first.to_string() };
+    pub(super) fn left_out(&mut self, found: Option<LeftOut>) {
+        self.left_out = found.map_or_else(Vec::new, |found| found.sentences());
     }
 
     /// An object whose box has no area.
@@ -72,7 +72,6 @@ impl Notes {
             Difficult::Drop => "objects marked difficult, left out",
         };
         let tallies = [
-            (&self.left_out, "files and objects that cannot be converted, left out"),
             (&self.no_area, "objects whose box has no area, left out"),
             (&self.difficult, difficult),
             (
@@ -82,7 +81,8 @@ impl Notes {
             (&self.by_file_name, "files without an image of their name, converted with the image of their <filename>"),
             (&self.repeated, "lines of the list that repeat an earlier name, left out"),
         ];
-        let mut sentences: Vec<String> = tallies.into_iter().filter_map(|(tally, what)| tally.sentence(what)).collect();
+        let mut sentences = self.left_out.clone();
+        sentences.extend(tallies.into_iter().filter_map(|(tally, what)| tally.sentence(what)));
         let flags = [
             (self.truncated, "`truncated`"),
             (self.occluded, "`occluded`"),

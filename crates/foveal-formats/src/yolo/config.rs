@@ -6,6 +6,7 @@ use foveal_base::text::read_data_text;
 
 use super::yaml::{self, Node, Value};
 use crate::FormatError;
+use crate::images::plain;
 
 /// Greatest number of classes of a map of names.
 const MAX_CLASSES: u64 = 1_000_000;
@@ -137,7 +138,7 @@ impl Config {
         let mut paths = Vec::new();
         for entry in [Some(entry.as_str()), entry.strip_prefix("../")].into_iter().flatten() {
             for root in &roots {
-                let path = root.join(entry);
+                let path = plain(&root.join(entry));
                 if !paths.contains(&path) {
                     paths.push(path);
                 }

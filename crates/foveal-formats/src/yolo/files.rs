@@ -9,6 +9,7 @@ use super::config::Config;
 use crate::FormatError;
 use crate::defect::{Defect, Defects};
 use crate::images::{entries_below, has_extension, is_image_name};
+use crate::notes::{Kind, Notes};
 
 /// Names of text files among the labels that are no labels.
 const NO_LABELS: [&str; 4] = ["classes.txt", "obj.names", "predefined_classes.txt", "readme.txt"];
@@ -101,19 +102,37 @@ impl Files {
         Ok(())
     }
 
-    /// The label files that belong to no image.
-    pub(super) fn orphans(&self) -> Result<Vec<PathBuf>, FormatError> {
+    /// Finds the label files that belong to no image. Programs for YOLO begin with the images and never read these
+    /// files, which remain when images are deleted. If they are more than half of the label files, the folder is
+    /// probably that of other images, and they are defects.
+    pub(super) fn find_orphans(&self, notes: &mut Notes, defects: &mut Defects) -> Result<(), FormatError> {
+        /// Number of files that the note names.
+        const NAMED: usize = 3;
         let used: BTreeSet<&Path> = self.images.iter().map(|(_, label)| label.as_path()).collect();
-        let mut orphans = Vec::new();
+        let (mut orphans, mut count) = (Vec::new(), 0);
         for folder in self.labels.iter().filter(|folder| folder.is_dir()) {
             for path in entries_below(folder, |path| has_extension(path, "txt"))? {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-                if !used.contains(path.as_path()) && !NO_LABELS.contains(&name.as_str()) {
+                if NO_LABELS.contains(&name.as_str()) {
+                    continue;
+                }
+                count += 1;
+                if !used.contains(path.as_path()) {
                     orphans.push(path);
                 }
             }
         }
-        Ok(orphans)
+        if orphans.len() * 2 > count {
+            let of = format!("{} of {count} label files have none", orphans.len());
+            for path in &orphans {
+                let reason = format!("found no image of these labels, expected one of the same name ({of})");
+                defects.add(Defect::of(path, reason));
+            }
+        } else if !orphans.is_empty() {
+            let named: Vec<String> = orphans.iter().take(NAMED).map(|path| path.display().to_string()).collect();
+            notes.several(Kind::NoImage, orphans.len(), named.join(", "));
+        }
+        Ok(())
     }
 }
 

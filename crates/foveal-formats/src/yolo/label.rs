@@ -3,8 +3,11 @@
 use crate::corners::around;
 use crate::notes::Kind;
 
-/// How far a fraction may be outside the range from 0 to 1, for numbers that were rounded.
-const SLACK: f64 = 1e-3;
+/// How far the centre and the size of a box may be outside the range from 0 to 1. Programs for labelling round, and let
+/// outlines end beyond the image; Ultralytics' check of labels allows 0.01. Pixels are far outside.
+const SLACK: f64 = 0.05;
+/// How far below 0 the size of a box may be, for numbers that were rounded. Such a box has no area.
+const ROUNDED: f64 = 1e-3;
 /// Numbers of a box: centre, width, height.
 const BOX: usize = 4;
 /// Numbers of the four corners of an oriented box.
@@ -25,7 +28,8 @@ pub(super) struct Label {
 
 impl Label {
     /// Reads a line: `class cx cy width height`, a class with the corners of a polygon or of an oriented box, or a box
-    /// with `keypoints` numbers behind it.
+    /// with `keypoints` numbers behind it. The centre and the size of the box have to be fractions of the image, those of
+    /// the box around a polygon too; its edges may be beyond the image.
     ///
     /// # Errors
     /// What was expected and what was found.
@@ -58,18 +62,30 @@ impl Label {
             }
         };
         let numbers = &numbers[..count];
-        if let Some(wrong) = numbers.iter().find(|number| **number > 1.0 + SLACK || **number < -SLACK) {
-            return Err(format!("found {wrong}, expected fractions of the image, from 0 to 1"));
-        }
-        let corners = if count == BOX {
+        let (corners, wrong) = if count == BOX {
             let [cx, cy, width, height] = [numbers[0], numbers[1], numbers[2], numbers[3]];
-            Some([cx - width / 2.0, cy - height / 2.0, cx + width / 2.0, cy + height / 2.0])
+            let corners = [cx - width / 2.0, cy - height / 2.0, cx + width / 2.0, cy + height / 2.0];
+            (corners, outside(&[cx, cy, width, height]))
         } else {
-            around(&numbers.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect::<Vec<_>>())
+            let points: Vec<[f64; 2]> = numbers.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect();
+            let corners = around(&points).ok_or("found no numbers behind the class")?;
+            let [x1, y1, x2, y2] = corners;
+            let outside = outside(&[(x1 + x2) / 2.0, (y1 + y2) / 2.0, x2 - x1, y2 - y1]);
+            let farthest = numbers.iter().copied().max_by(|a, b| (a - 0.5).abs().total_cmp(&(b - 0.5).abs()));
+            (corners, outside.and(farthest))
         };
-        let corners = corners.ok_or("found no numbers behind the class")?;
-        Ok(Self { class: class as usize, corners, note })
+        match wrong {
+            Some(wrong) => Err(format!("found {wrong}, expected fractions of the image, from 0 to 1")),
+            None => Ok(Self { class: class as usize, corners, note }),
+        }
     }
+}
+
+/// The first number of the centre and the size of a box that is no fraction of the image.
+fn outside(numbers: &[f64; BOX]) -> Option<f64> {
+    let least = [-SLACK, -SLACK, -ROUNDED, -ROUNDED];
+    let mut numbers = numbers.iter().zip(least);
+    numbers.find(|(number, least)| !(*least..=1.0 + SLACK).contains(*number)).map(|(number, _)| *number)
 }
 
 #[cfg(test)]
@@ -89,6 +105,22 @@ mod tests {
     }
 
     #[test]
+    fn polygons_may_reach_beyond_the_image_as_boxes_may() {
+        let read = |line: &str| Label::read(line, 3, None).unwrap();
+        // From -0.02 to 1.02 and from 0.9 to 1.1: the same box as a box and as polygons.
+        let expected = [-0.02, 0.9, 1.02, 1.1];
+        for line in ["0 0.5 1 1.04 0.2", "0 -.02 .9 1.02 1.1 .5 1", "0 -.02 .9 1.02 1.1 .5 1 .5 .95"] {
+            let corners = read(line).corners;
+            let close = corners.iter().zip(expected).all(|(found, edge)| (found - edge).abs() < 1e-12);
+            assert!(close, "{line}: {corners:?}");
+        }
+        for line in ["0 0.5 1 1.06 0.2", "0 -.03 .9 1.03 1.1 .5 1", "0 -.03 .9 1.03 1.1 .5 1 .5 .95"] {
+            let error = Label::read(line, 3, None).unwrap_err();
+            assert!(error.contains("expected fractions"), "{line}: {error}");
+        }
+    }
+
+    #[test]
     fn lines_that_are_no_labels() {
         for (line, words) in [
             ("cat 0.5 0.5 0.5 0.5", "the class is \"cat\""),
@@ -102,6 +134,9 @@ mod tests {
             ("0 0.5 0.5 NaN 0.5", "found \"NaN\""),
             ("0 320 240 64 48", "found 320, expected fractions"),
             ("0 0.5 0.5 -0.5 0.5", "found -0.5, expected fractions"),
+            ("0 0.5 0.5 -0.03 0.5", "found -0.03, expected fractions"),
+            ("0 3 4 5 4 5 6", "found 6, expected fractions"),
+            ("0 0 0 3 0 3 2 0 2", "found 3, expected fractions"),
         ] {
             let error = Label::read(line, 3, None).unwrap_err();
             assert!(error.contains(words), "{line}: {error}");

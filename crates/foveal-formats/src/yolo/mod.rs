@@ -45,14 +45,15 @@ pub struct YoloOptions {
 ///
 /// The box of a label is `[(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]` in pixels; the size of
 /// the image comes from the header of its file, after its EXIF orientation is applied. Polygons and oriented boxes
-/// become the upright boxes around them. An image without a label file has no objects. The category of class `i` has
-/// the id `i + 1`.
+/// become the upright boxes around them. An image without a label file has no objects, and a label file without an image
+/// is left out. The category of class `i` has the id `i + 1`.
 ///
 /// # Errors
-/// - [`FormatError::Io`] or [`FormatError::Convert`] for a file or folder that cannot be read, data.yaml without names
-///   or without the split, or a data set without images
-/// - [`FormatError::Convert`] with all defects if [`YoloOptions::on_error`] is `Fail` and there are lines that are no
-///   labels, images whose size cannot be read, or label files without an image
+/// - [`FormatError::Io`] or [`FormatError::Convert`] for a file or folder that cannot be read, or data.yaml without
+///   names or without the split
+/// - [`FormatError::Listed`] for a data set without images
+/// - [`FormatError::Listed`] with the first defects if [`YoloOptions::on_error`] is `Fail` and there are lines that are no
+///   labels, images whose size cannot be read, or no images of more than half of the label files
 pub fn convert_yolo(from: &Path, options: &YoloOptions) -> Result<Converted, FormatError> {
     let mut draft = Draft::default();
     let config = config_of(from, options)?;
@@ -79,19 +80,21 @@ pub fn convert_yolo(from: &Path, options: &YoloOptions) -> Result<Converted, For
         (None, Some(config)) => config.names,
         (None, None) => class_file(from, options)?,
     };
-    for orphan in files.orphans()? {
-        let reason = "found no image of these labels, expected one of the same name";
-        draft.defects.add(Defect::of(&orphan, reason));
-    }
+    files.find_orphans(&mut draft.notes, &mut draft.defects)?;
     for (image, label) in &files.images {
         let name = image.strip_prefix(&files.root).unwrap_or(image).to_string_lossy().into_owned();
         match size(image) {
             Ok(size) => add(&mut draft, name, size, label, &names, keypoints),
-            Err(reason) => draft.defects.add(Defect::of(label, reason)),
+            Err(reason) => draft.defects.add_image(Defect::of(label, reason), labels_in(label)),
         }
     }
     let converted = draft.finish(from, EXPECTED, ClassList::Given(names), options.on_error)?;
     Ok(Converted { images: Some(files.root), ..converted })
+}
+
+/// The number of labels in a file.
+fn labels_in(label: &Path) -> usize {
+    read_data_text(label).map_or(0, |text| text.lines().filter(|line| !line.trim().is_empty()).count())
 }
 
 /// Adds an image with the objects of its label file.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
+use foveal_base::printable;
 use foveal_detector::Checkpoint;
 use foveal_train::{BenchReport, bench};
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use serde_json::{Map, Value};
 use super::{BATCH_SIZE, fill, phases, precision_layer};
 use crate::args::BenchPhase;
 use crate::config::{self, Layer};
-use crate::console::note;
+use crate::console;
 use crate::device::Picked;
 use crate::failure::{self, Caught, DONE, FAILED};
 use crate::output;
@@ -95,7 +96,8 @@ impl Shared<'_> {
                 Ok(report) => Outcome::Report(Box::new(report)),
                 Err(error) => {
                     code = FAILED;
-                    note!("error: case {}: {error:#}", if case.name.is_empty() { line.trim() } else { &case.name });
+                    let name = printable(if case.name.is_empty() { line.trim() } else { &case.name });
+                    console::lines(format!("error: case {name}: {}", failure::message(&error)).split('\n'));
                     Outcome::Error(format!("{error:#}"))
                 }
             };
