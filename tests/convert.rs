@@ -97,6 +97,85 @@ fn other_imports_and_their_errors() {
     assert_eq!(boxes("plain.json"), boxes("set.json"));
 }
 
+/// The lines of an error on stderr.
+fn error_lines(place: &Workplace, arguments: &[&str]) -> Vec<String> {
+    let run = place.run(arguments);
+    assert_eq!(run.code, Some(1), "foveal {}\n{}", run.line, run.stderr);
+    let lines = run.stderr.lines().skip_while(|line| !line.starts_with("error: "));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn errors_list_each_file_in_its_line() {
+    let place = Workplace::new();
+    std::fs::create_dir(place.path("shapes")).unwrap();
+    let forged = "a\nerror: forged\u{1b}[2J.json";
+    place.write("shapes/1.json", "{}");
+    place.write(&format!("shapes/{forged}"), "{}");
+    let labelme = ["data", "convert", "labelme", "shapes", "--out", "a.json"];
+    for arguments in [&labelme[..], &[&labelme[..], &["--quiet"]].concat()] {
+        let lines = error_lines(&place, arguments);
+        assert_eq!(lines.len(), 4, "{lines:#?}");
+        assert_eq!(lines[0], "error: shapes: 2 files or objects cannot be converted:");
+        assert!(lines[1].starts_with("  shapes/1.json: has no `shapes`"), "{lines:#?}");
+        assert!(lines[2].starts_with(r"  shapes/a\nerror: forged\u{1b}[2J.json: "), "{lines:#?}");
+        assert_eq!(lines[3], "pass --on-error skip to leave them out");
+    }
+    // An export.
+    let missing = place.changed(|value| {
+        value["images"][0]["file_name"] = json!("one.png");
+        value["images"][1]["file_name"] = json!("two\n.png");
+    });
+    place.write("bad.json", missing);
+    let lines =
+        error_lines(&place, &["data", "convert", "to-csv", "bad.json", "--images", "images", "--out", "bad.csv"]);
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert!(lines[1].contains("one.png") && lines[2].contains(r"two\n.png"), "{lines:#?}");
+
+    // The report of the checks, in the errors of training and evaluating.
+    let bad = ["--set", "data.train.annotations=bad.json", "--set", "data.val.annotations=bad.json"];
+    let lines = error_lines(&place, &[&["train", "tiny.toml", "--out", "none"], &bad[..]].concat());
+    let starts = ["error: ", "  error: 2 images not found", "    ", "    ", "set data.on_error = \"skip\""];
+    let listed = |lines: &[String]| {
+        lines.len() == 5
+            && lines.iter().zip(starts).all(|(line, start)| line.starts_with(start))
+            && lines[0].contains("bad.json: 4 images")
+            && lines[3].contains(r"two\n.png")
+    };
+    assert!(listed(&lines), "{lines:#?}");
+    place.train();
+    let evaluate = ["eval", "run/checkpoints/last.safetensors", "--annotations", "bad.json", "--images", "images"];
+    let lines = error_lines(&place, &evaluate);
+    assert!(listed(&lines), "{lines:#?}");
+    // A data set of which nothing can be used.
+    place.write(
+        "none.json",
+        place.changed(|value| {
+            value["annotations"].as_array_mut().unwrap().iter_mut().for_each(|a| a["bbox"] = json!([0, 0, 0, 0]))
+        }),
+    );
+    let lines = error_lines(&place, &["train", "tiny.toml", "--set", "data.train.annotations=none.json"]);
+    assert!(lines.len() > 3 && lines.last().unwrap().starts_with("the data set cannot be used"), "{lines:#?}");
+    assert!(lines[1..].iter().all(|line| !line.contains("\\n")), "{lines:#?}");
+}
+
+#[test]
+fn the_folder_of_the_images_has_a_plain_name() {
+    let place = Workplace::new();
+    std::fs::create_dir(place.path("lists")).unwrap();
+    std::fs::create_dir(place.path("labels")).unwrap();
+    place.write("labels/1.txt", "0 0.5 0.5 0.5 0.5\n");
+    place.write("labels/spare.txt", "");
+    place.write("lists/data.yaml", "path: ../lists/..\ntrain: images\nnames: [cat]\n");
+    let run = place.run(&["data", "convert", "yolo", "lists/data.yaml", "--out", "a.json"]).succeeds();
+    assert_eq!(run.stderr.lines().last(), Some("the file names are relative to the folder of images images"));
+    assert!(
+        run.stderr.contains("warning: label files without an image, left out: 1 (first: labels/spare.txt)"),
+        "{}",
+        run.stderr
+    );
+}
+
 #[test]
 fn outputs_are_no_inputs() {
     let place = Workplace::new();

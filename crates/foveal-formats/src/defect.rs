@@ -92,8 +92,11 @@ impl LeftOut {
             vec![format!("files and objects that cannot be converted, left out: {count} (first: {first})")];
         if *images > 0 {
             let plural = |count: usize| if count == 1 { "" } else { "s" };
-            sentences
-                .push(format!("{images} image{} left out with {objects} object{}", plural(*images), plural(*objects)));
+            sentences.push(format!(
+                "{images} image{} left out with {objects} object{}",
+                plural(*images),
+                plural(*objects)
+            ));
         }
         sentences
     }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use foveal_coco::CocoDataset;
 use foveal_formats::{
-    CocoOptions, Converted, CsvOptions, CvatOptions, LabelmeOptions, OpenImagesOptions, VocOptions, YoloOptions,
-    convert_coco, convert_csv, convert_cvat, convert_labelme, convert_open_images, convert_voc, convert_yolo,
+    CocoOptions, Converted, CsvOptions, CvatOptions, LabelmeOptions, OnError, OpenImagesOptions, VocOptions,
+    YoloOptions, convert_coco, convert_csv, convert_cvat, convert_labelme, convert_open_images, convert_voc,
+    convert_yolo,
 };
 use support::Place;
 
@@ -241,7 +242,38 @@ fn coco_of_label_studio() {
     );
     let ids: Vec<i64> = converted.dataset.images.iter().map(|image| image.id).collect();
     assert_eq!((ids, converted.dataset.annotations[1].area), (vec![0, 1], 16.0));
-    notes(&converted, &["last part of their path alone: 1", "the prefix that an upload put", "which are not converted: 1 (first: annotation 0 (image 0))"]);
+    notes(
+        &converted,
+        &[
+            "last part of their path alone: 1",
+            "the prefix that an upload put",
+            "which are not converted: 1 (first: annotation 1 (image 1))",
+        ],
+    );
+}
+
+#[test]
+fn coco_of_label_studio_as_it_is_stored() {
+    let file = fixture("coco/da-fusion.json");
+    let converted = convert_coco(&file, &CocoOptions::default()).unwrap();
+    let before = CocoDataset::read(&file).unwrap();
+    let found = &converted.dataset;
+    assert_eq!((found.images.len(), found.annotations.len(), found.categories.len()), (11, 11, 8));
+    assert_eq!((&found.images, &found.annotations), (&before.images, &before.annotations));
+    assert_eq!(objects(found)[0], "images/36c114a4-D-45703-010_1.png: drape comm 2.17 1.81 117.83 70.48");
+    // Empty outlines are none.
+    notes(&converted, &[]);
+
+    // With the images under the names that they had before they were uploaded, as far as they are there.
+    let place = Place::new();
+    for image in &before.images[..9] {
+        let (_, name) = image.file_name.split_once('-').unwrap();
+        place.image(&format!("photos/{name}"), image.width, image.height);
+    }
+    let options = CocoOptions { images: Some(place.path("photos")), on_error: OnError::Skip };
+    let converted = convert_coco(&file, &options).unwrap();
+    assert_eq!(objects(&converted.dataset)[0], "D-45703-010_1.png: drape comm 2.17 1.81 117.83 70.48");
+    notes(&converted, &["left out: 2 (first: ", "2 images left out with 2 objects", "the prefix that an upload put"]);
 }
 
 #[test]
