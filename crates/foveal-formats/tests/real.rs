@@ -212,7 +212,7 @@ fn open_images() {
         images: place.path("val"),
         class_descriptions: Some(fixture("openimages/classes.csv")),
         classes: None,
-        on_error: foveal_formats::OnError::Fail,
+        on_error: OnError::Fail,
     };
     let converted = convert_open_images(&fixture("openimages/boxes.csv"), &options).unwrap();
     assert_eq!(
