@@ -147,8 +147,8 @@ impl Images {
     }
 }
 
-/// A path without `.` and without `..` after a folder, such as `set/images` for `set/lists/../images`, if it leads to the
-/// same file or folder; else the path as it is. Behind a symbolic link, `..` can lead elsewhere.
+/// A path without `.` and without `..` after a folder, such as `set/images` for `set/lists/../images`, if it leads to
+/// the same file or folder; else the path as it is. Behind a symbolic link, `..` can lead elsewhere.
 pub(crate) fn plain(path: &Path) -> PathBuf {
     let mut short = PathBuf::new();
     for part in path.components() {

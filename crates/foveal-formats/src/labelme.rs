@@ -58,8 +58,8 @@ struct File {
 /// # Errors
 /// - [`FormatError::Io`] for a folder that cannot be read
 /// - [`FormatError::Listed`] for a folder without annotations
-/// - [`FormatError::Listed`] with the first defects if [`LabelmeOptions::on_error`] is `Fail` and there are files or shapes
-///   that cannot be read, images that are missing, or classes that are not in [`LabelmeOptions::classes`]
+/// - [`FormatError::Listed`] with the first defects if [`LabelmeOptions::on_error`] is `Fail` and there are files or
+///   shapes that cannot be read, images that are missing, or classes that are not in [`LabelmeOptions::classes`]
 pub fn convert_labelme(folder: &Path, options: &LabelmeOptions) -> Result<Converted, FormatError> {
     let root = options.images.as_deref().unwrap_or(folder);
     let mut reader = Reader { draft: Draft::default(), folder, images: Images::new(root) };

@@ -90,7 +90,7 @@ impl Kind {
             Self::Ids => "ids of images, objects and categories that are not the running numbers from 1, left out",
             Self::Column => "columns for which COCO has no field, left out",
             Self::Segmentation => "segmentations (outlines and masks), which are not converted",
-            Self::KeypointsField => "objects with keypoints, which are not converted",
+            Self::KeypointsField => "keypoints of objects, which are not converted",
         }
     }
 }

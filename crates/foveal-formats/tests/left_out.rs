@@ -161,7 +161,7 @@ fn fields_are_counted_of_the_objects_that_are_kept() {
     let found = |words: &str| converted.notes.iter().any(|note| note.contains(words));
     // The object without area and the objects of the image that is left out have outlines too.
     assert!(found("outlines and masks), which are not converted: 2 (first: annotation 1 (image 1))"), "{converted:#?}");
-    assert!(found("keypoints, which are not converted: 2 (first: "), "{converted:#?}");
+    assert!(found("keypoints of objects, which are not converted: 2 (first: "), "{converted:#?}");
     assert!(found("for which COCO has no field, left out: 2 `attributes`"), "{converted:#?}");
     assert!(!found("`segmentation`"), "{converted:#?}");
     assert!(found("id was used before, converted with a new id: 1"), "{converted:#?}");

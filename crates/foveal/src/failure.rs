@@ -40,8 +40,8 @@ pub(crate) fn report(error: &anyhow::Error) -> u8 {
     if error.is::<Usage>() { USAGE } else { FAILED }
 }
 
-/// The message of an error and its causes. Its line breaks are those between listed defects; those in names of files and
-/// other texts are shown as escapes.
+/// The message of an error and its causes. Its line breaks are those between listed defects; those in names of files
+/// and other texts are shown as escapes.
 pub(crate) fn message(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {

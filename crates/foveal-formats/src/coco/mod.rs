@@ -34,8 +34,8 @@ pub struct CocoOptions {
 /// # Errors
 /// - [`FormatError::Coco`] if the file cannot be read or is no COCO annotation file
 /// - [`FormatError::Convert`] for a file without images or categories, or with two categories of one id or one name
-/// - [`FormatError::Listed`] with the first defects if [`CocoOptions::on_error`] is `Fail` and there are records that cannot
-///   be read, images that are missing, or annotations of unknown images or categories
+/// - [`FormatError::Listed`] with the first defects if [`CocoOptions::on_error`] is `Fail` and there are records that
+///   cannot be read, images that are missing, or annotations of unknown images or categories
 pub fn convert_coco(file: &Path, options: &CocoOptions) -> Result<Converted, FormatError> {
     let mut read = Loaded::read(file)?;
     if let Some(folder) = &options.images {

@@ -46,8 +46,8 @@ pub struct CvatOptions {
 ///
 /// # Errors
 /// - [`FormatError::Convert`] if the file cannot be read or is not XML of CVAT, or if a video has no folder of images
-/// - [`FormatError::Listed`] with the first defects if [`CvatOptions::on_error`] is `Fail` and there are objects that cannot
-///   be read, labels that are not declared, or images without a size
+/// - [`FormatError::Listed`] with the first defects if [`CvatOptions::on_error`] is `Fail` and there are objects that
+///   cannot be read, labels that are not declared, or images without a size
 pub fn convert_cvat(file: &Path, options: &CvatOptions) -> Result<Converted, FormatError> {
     let text = read_data_text(file).map_err(|error| FormatError::convert(file, format!("cannot be read: {error}")))?;
     let document =

@@ -18,8 +18,8 @@ const NAMED: [&str; 8] = ["filename", "width", "height", "class", "xmin", "ymin"
 ///
 /// # Errors
 /// - the errors of reading the annotations
-/// - [`FormatError::Listed`] with the first defects if [`ExportOptions::on_error`] is `Fail` and there are images without a
-///   size or with a name that leaves the folder
+/// - [`FormatError::Listed`] with the first defects if [`ExportOptions::on_error`] is `Fail` and there are images
+///   without a size or with a name that leaves the folder
 /// - [`FormatError::Write`] if the file cannot be written
 pub fn export_csv(file: &Path, out: &Path, names: bool, options: &ExportOptions) -> Result<Exported, FormatError> {
     let mut source = Source::read(file, options, false)?;

@@ -14,8 +14,8 @@ use crate::defect::Defect;
 ///
 /// # Errors
 /// - the errors of reading the annotations
-/// - [`FormatError::Listed`] with the first defects if [`ExportOptions::on_error`] is `Fail` and there are images without a
-///   size, or names that XML cannot contain
+/// - [`FormatError::Listed`] with the first defects if [`ExportOptions::on_error`] is `Fail` and there are images
+///   without a size, or names that XML cannot contain
 /// - [`FormatError::Write`] if the file cannot be written
 pub fn export_cvat(file: &Path, out: &Path, options: &ExportOptions) -> Result<Exported, FormatError> {
     let mut source = Source::read(file, options, false)?;

@@ -20,8 +20,9 @@ use crate::notes::Kind;
 /// # Errors
 /// - the errors of reading the annotations
 /// - [`FormatError::Convert`] if one of the folders `Annotations` and `JPEGImages` is not empty
-/// - [`FormatError::Listed`] with the first defects if [`ExportOptions::on_error`] is `Fail` and there are images without a
-///   size, names that leave the folder or that XML cannot contain, or two images with the same annotation file
+/// - [`FormatError::Listed`] with the first defects if [`ExportOptions::on_error`] is `Fail` and there are images
+///   without a size, names that leave the folder or that XML cannot contain, or two images with the same annotation
+///   file
 /// - [`FormatError::Io`] or [`FormatError::Write`] if a file cannot be written
 pub fn export_voc(file: &Path, out: &Path, split: &str, options: &ExportOptions) -> Result<Exported, FormatError> {
     if inside(split).as_deref() != Some(split) || split.contains('/') {

@@ -26,8 +26,8 @@ const KEYS: [&str; 3] = ["names", "nc", "path"];
 /// # Errors
 /// - the errors of reading the annotations
 /// - [`FormatError::Convert`] if the folder of the split is not empty, or if data.yaml has other classes
-/// - [`FormatError::Listed`] with the first defects if [`ExportOptions::on_error`] is `Fail` and there are images without a
-///   size, names that leave the folder, or two images with the same label file
+/// - [`FormatError::Listed`] with the first defects if [`ExportOptions::on_error`] is `Fail` and there are images
+///   without a size, names that leave the folder, or two images with the same label file
 /// - [`FormatError::Io`] or [`FormatError::Write`] if a file cannot be written
 pub fn export_yolo(file: &Path, out: &Path, split: &str, options: &ExportOptions) -> Result<Exported, FormatError> {
     if inside(split).as_deref() != Some(split) || split.contains('/') || KEYS.contains(&split) {

@@ -39,8 +39,8 @@ pub struct CsvOptions {
 /// - [`FormatError::Io`] or [`FormatError::Convert`] for a file that cannot be read, has other columns or a quote that
 ///   is not closed, and for coordinates that are fractions
 /// - [`FormatError::Listed`] for a file without images
-/// - [`FormatError::Listed`] with the first defects if [`CsvOptions::on_error`] is `Fail` and there are rows that cannot
-///   be read, images that are missing, or classes that are not in [`CsvOptions::classes`]
+/// - [`FormatError::Listed`] with the first defects if [`CsvOptions::on_error`] is `Fail` and there are rows that
+///   cannot be read, images that are missing, or classes that are not in [`CsvOptions::classes`]
 pub fn convert_csv(file: &Path, options: &CsvOptions) -> Result<Converted, FormatError> {
     let mut table = Table::open(file)?;
     let (columns, first) = match table.next()? {

@@ -43,8 +43,8 @@ pub struct OpenImagesOptions {
 /// # Errors
 /// - [`FormatError::Io`] or [`FormatError::Convert`] for a file that cannot be read or has other columns
 /// - [`FormatError::Listed`] for a file without images
-/// - [`FormatError::Listed`] with the first defects if [`OpenImagesOptions::on_error`] is `Fail` and there are rows that
-///   cannot be read, images that are missing, labels that have no description, or two labels with one name
+/// - [`FormatError::Listed`] with the first defects if [`OpenImagesOptions::on_error`] is `Fail` and there are rows
+///   that cannot be read, images that are missing, labels that have no description, or two labels with one name
 pub fn convert_open_images(file: &Path, options: &OpenImagesOptions) -> Result<Converted, FormatError> {
     let descriptions = options.class_descriptions.as_deref().map(descriptions).transpose()?;
     let mut table = Table::open(file)?;

@@ -57,8 +57,8 @@ pub struct VocOptions {
 /// # Errors
 /// - [`FormatError::Io`] for a folder or list that cannot be read
 /// - [`FormatError::Convert`] for a folder without images or classes, and for an ambiguous name
-/// - [`FormatError::Listed`] with the first defects if [`VocOptions::on_error`] is `fail` and there are files or objects
-///   that cannot be read, images that are missing, or classes that are not in [`VocOptions::classes`]
+/// - [`FormatError::Listed`] with the first defects if [`VocOptions::on_error`] is `fail` and there are files or
+///   objects that cannot be read, images that are missing, or classes that are not in [`VocOptions::classes`]
 pub fn convert_voc(folder: &Path, options: &VocOptions) -> Result<Converted, FormatError> {
     let mut files = Files::new(folder);
     let mut notes = Notes::default();

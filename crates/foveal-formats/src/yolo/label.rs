@@ -4,7 +4,7 @@ use crate::corners::around;
 use crate::notes::Kind;
 
 /// How far the centre and the size of a box may be outside the range from 0 to 1. Programs for labelling round, and let
-/// outlines end beyond the image; Ultralytics' check of labels allows 0.01. Pixels are far outside.
+/// outlines end beyond the image; newer versions of Ultralytics' check of labels allow 0.01. Pixels are far outside.
 const SLACK: f64 = 0.05;
 /// How far below 0 the size of a box may be, for numbers that were rounded. Such a box has no area.
 const ROUNDED: f64 = 1e-3;
@@ -28,8 +28,8 @@ pub(super) struct Label {
 
 impl Label {
     /// Reads a line: `class cx cy width height`, a class with the corners of a polygon or of an oriented box, or a box
-    /// with `keypoints` numbers behind it. The centre and the size of the box have to be fractions of the image, those of
-    /// the box around a polygon too; its edges may be beyond the image.
+    /// with `keypoints` numbers behind it. The centre and the size of the box have to be fractions of the image, those
+    /// of the box around a polygon too; its edges may be beyond the image.
     ///
     /// # Errors
     /// What was expected and what was found.

@@ -45,15 +45,15 @@ pub struct YoloOptions {
 ///
 /// The box of a label is `[(cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height]` in pixels; the size of
 /// the image comes from the header of its file, after its EXIF orientation is applied. Polygons and oriented boxes
-/// become the upright boxes around them. An image without a label file has no objects, and a label file without an image
-/// is left out. The category of class `i` has the id `i + 1`.
+/// become the upright boxes around them. An image without a label file has no objects, and a label file without an
+/// image is left out. The category of class `i` has the id `i + 1`.
 ///
 /// # Errors
 /// - [`FormatError::Io`] or [`FormatError::Convert`] for a file or folder that cannot be read, or data.yaml without
 ///   names or without the split
 /// - [`FormatError::Listed`] for a data set without images
-/// - [`FormatError::Listed`] with the first defects if [`YoloOptions::on_error`] is `Fail` and there are lines that are no
-///   labels, images whose size cannot be read, or no images of more than half of the label files
+/// - [`FormatError::Listed`] with the first defects if [`YoloOptions::on_error`] is `Fail` and there are lines that are
+///   no labels, images whose size cannot be read, or no images of more than half of the label files
 pub fn convert_yolo(from: &Path, options: &YoloOptions) -> Result<Converted, FormatError> {
     let mut draft = Draft::default();
     let config = config_of(from, options)?;
