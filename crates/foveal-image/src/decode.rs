@@ -127,7 +127,7 @@ pub(crate) fn file_size(path: &Path, limit: ImageLimit) -> Result<FileSize, Imag
     }
     let mut header = Vec::new();
     reader.take(layout.header_bytes).read_to_end(&mut header).map_err(error)?;
-    header_size(Cursor::new(header), format, layout, path, limit)
+    header_size(Cursor::new(header.as_slice()), format, layout, path, limit)
 }
 
 fn header_size(

@@ -1,6 +1,6 @@
 //! Resizing and normalisation of one image.
 
-use fast_image_resize as fir;
+use fast_image_resize::{self as fir, pixels::U8x3};
 use foveal_base::{SettingError, check};
 use image::RgbImage;
 use schemars::JsonSchema;
@@ -258,15 +258,18 @@ pub fn resize_region(img: &RgbImage, region: [f64; 4], width: u32, height: u32) 
         region_width > 0.0 && region_height > 0.0 && width > 0 && height > 0,
         "cannot resize from or to a side of 0 pixels"
     );
-    let source = fir::images::ImageRef::new(img.width(), img.height(), img.as_raw(), fir::PixelType::U8x3)
+    // Images whose pixel type is known when compiling: `Resizer::resize` contains the code for all 13 types.
+    let source = fir::images::TypedImageRef::<U8x3>::from_buffer(img.width(), img.height(), img.as_raw())
         .expect("an RgbImage has width * height * 3 bytes");
-    let mut target = fir::images::Image::new(width, height, fir::PixelType::U8x3);
+    let mut resized = RgbImage::new(width, height);
+    let mut target = fir::images::TypedImage::<U8x3>::from_buffer(width, height, &mut resized)
+        .expect("an RgbImage has width * height * 3 bytes");
     let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear)).crop(
         left,
         top,
         region_width,
         region_height,
     );
-    fir::Resizer::new().resize(&source, &mut target, &options).expect("the region lies in the image");
-    RgbImage::from_raw(width, height, target.into_vec()).expect("width * height * 3 bytes")
+    fir::Resizer::new().resize_typed(&source, &mut target, &options).expect("the region lies in the image");
+    resized
 }

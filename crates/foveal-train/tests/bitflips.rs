@@ -36,7 +36,7 @@ impl Random {
 fn trained() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("run");
-    let mut config: RunConfig = toml::from_str(include_str!("tiny.toml")).unwrap();
+    let mut config = RunConfig::from_toml(include_str!("tiny.toml")).unwrap();
     (config.model.base_width, config.model.fpn_channels) = (4, 8);
     (config.train.epochs, config.train.ema, config.train.optimizer) = (1, 0.9, OptimizerKind::AdamW);
     let run = RunDir::create(&root).unwrap();

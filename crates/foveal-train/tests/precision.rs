@@ -12,7 +12,7 @@ use foveal_train::{
 use serde_json::Value;
 
 fn tiny() -> RunConfig {
-    toml::from_str(include_str!("tiny.toml")).unwrap()
+    RunConfig::from_toml(include_str!("tiny.toml")).unwrap()
 }
 
 fn half(mut config: RunConfig) -> RunConfig {
@@ -194,7 +194,7 @@ fn a_run_may_go_on_in_another_precision() {
 #[ignore = "trains the quickstart six times, which takes about an hour"]
 fn the_quickstart_reaches_the_ap_of_single_precision() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/quickstart.toml");
-    let quickstart: RunConfig = toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let quickstart = RunConfig::from_toml(&std::fs::read_to_string(path).unwrap()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let ap = |precision: ComputePrecision, seed: u64| {
         let mut config = quickstart.clone();

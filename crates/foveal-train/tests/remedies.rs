@@ -11,7 +11,7 @@ const STEPS: usize = 200;
 fn tiny(changes: &str) -> RunConfig {
     let mut table: toml::Table = toml::from_str(include_str!("tiny.toml")).unwrap();
     merge(&mut table, toml::from_str(changes).unwrap());
-    let mut config: RunConfig = table.try_into().unwrap();
+    let mut config = RunConfig::from_toml(&table.to_string()).unwrap();
     let data = &mut config.data;
     (data.shapes.count, data.shapes.imbalance) = (STEPS, 10.0);
     let t = &mut config.train;

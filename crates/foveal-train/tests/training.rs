@@ -14,7 +14,7 @@ use foveal_train::{
 use foveal_weights::named_tensors;
 
 fn tiny() -> RunConfig {
-    toml::from_str(include_str!("tiny.toml")).unwrap()
+    RunConfig::from_toml(include_str!("tiny.toml")).unwrap()
 }
 
 const RESUME: Start = Start::Resume { allow_changes: false };
@@ -216,6 +216,7 @@ fn a_run_resumed_inside_an_epoch_has_the_same_mosaics() {
     let mut config = tiny();
     run_to_end(&config, &plain, false);
     let transforms = r#"
+        [data.augment]
         transforms = [
             { kind = "copy_paste", probability = 0.7 },
             { kind = "mosaic", probability = 0.7 },
@@ -224,7 +225,7 @@ fn a_run_resumed_inside_an_epoch_has_the_same_mosaics() {
         ]
         close_epochs = 1
     "#;
-    config.data.augment = toml::from_str(transforms).unwrap();
+    config.data.augment = RunConfig::from_toml(transforms).unwrap().data.augment;
     run_to_end(&config, &whole, false);
     assert_ne!(steps(&plain), steps(&whole));
     // Stopped in the first epoch, and in the last one, which has no mosaics.

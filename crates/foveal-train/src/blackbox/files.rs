@@ -91,7 +91,7 @@ impl BlackBox {
         })?;
         let path = folder.join(CONFIG);
         let text = read_data_text(&path).map_err(TrainError::io(&path))?;
-        let config: RunConfig = toml::from_str(&text)
+        let config = RunConfig::from_toml(&text)
             .map_err(|e| bad(&path, format!("expected the configuration of the run, found {}", excerpt(e))))?;
         config.validate()?;
         let path = folder.join(WEIGHTS);

@@ -60,6 +60,16 @@ impl Default for RunConfig {
 }
 
 impl RunConfig {
+    /// Reads a configuration from TOML without checking its values ([`validate`](Self::validate)). Keys that are missing
+    /// get their defaults. Unlike `toml::from_str`, it is compiled once, in this crate, and not in each crate that calls
+    /// it.
+    ///
+    /// # Errors
+    /// Those of `toml::from_str`: invalid TOML, an unknown key, or a value of another type.
+    pub fn from_toml(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+
     /// Checks that all values are in their ranges and do not contradict each other.
     ///
     /// # Errors

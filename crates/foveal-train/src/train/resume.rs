@@ -92,7 +92,7 @@ fn unrecorded(
 ) -> Result<Premises, TrainError> {
     let path = run.config();
     let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
-    let config: RunConfig = toml::from_str(&text).map_err(|e| TrainError::State {
+    let config = RunConfig::from_toml(&text).map_err(|e| TrainError::State {
         path: path.clone(),
         found: format!("expected the configuration of the saved run, found something else ({})", excerpt(e)),
     })?;

@@ -176,8 +176,8 @@ impl Job {
     fn same_config(&self) -> Result<()> {
         let path = self.folder.join("config.toml");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let found: RunConfig =
-            toml::from_str(&text).with_context(|| format!("{}: not a valid configuration", path.display()))?;
+        let found =
+            RunConfig::from_toml(&text).with_context(|| format!("{}: not a valid configuration", path.display()))?;
         let [found, wanted] = [&found, &self.config].map(serde_json::to_value);
         match difference("", &found?, &wanted?) {
             None => Ok(()),
