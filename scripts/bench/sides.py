@@ -1,5 +1,6 @@
 """Runs the sides of a comparison as processes."""
 
+import contextlib
 import json
 import os
 import resource
@@ -86,7 +87,8 @@ class Worker:
         return answer
 
     def close(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
     def __enter__(self):
