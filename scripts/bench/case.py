@@ -1,6 +1,7 @@
 """What a case consists of, and what all cases share."""
 
 import hashlib
+import sys
 from dataclasses import dataclass, field
 
 from rivals import RIVALS, TORCHVISION
@@ -60,7 +61,7 @@ class Place:
             except Failed as error:
                 worker.close()
                 self.notes.append(f"{name} failed and is not counted: {str(error).splitlines()[0]}.")
-                print(f"compare: {name} failed and is not counted: {error}")
+                print(f"compare: {name} failed and is not counted: {error}", file=sys.stderr)
                 continue
             self.stack.callback(worker.close)
             found[name] = turn
