@@ -1,4 +1,5 @@
 //! Selection of the processor's best instruction set at run time, and calls of generic code compiled for it.
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Instruction sets for which the kernels are compiled. The best one that the processor supports is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +31,54 @@ pub fn instruction_set() -> &'static str {
     }
 }
 
-/// The best instruction set that this processor supports.
-pub(crate) fn isa() -> Isa {
-    #[cfg(test)]
-    if PORTABLE.load(std::sync::atomic::Ordering::Relaxed) {
-        return Isa::Portable;
+/// The instruction set that [`force_instruction_set`] asked for: its place in [`ISAS`] plus one, or 0 for the best one.
+static FORCED: AtomicUsize = AtomicUsize::new(0);
+
+/// All instruction sets of this architecture with their names for [`force_instruction_set`].
+const ISAS: &[(&str, Isa)] = &[
+    ("portable", Isa::Portable),
+    #[cfg(target_arch = "x86_64")]
+    ("avx2", Isa::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    ("avx512", Isa::Avx512),
+    #[cfg(target_arch = "aarch64")]
+    ("neon", Isa::Neon),
+];
+
+/// Makes the fused CPU kernels of the whole process use the instruction set `name` (`portable`, `avx2`, `avx512` or
+/// `neon`) instead of the best one. Intended for measurements and tests; call it before the first operation.
+///
+/// # Errors
+/// If the name is unknown, or this processor lacks the instruction set. The text names the sets that it has.
+pub fn force_instruction_set(name: &str) -> Result<(), String> {
+    let has = |isa: &Isa| *isa == Isa::Portable || rank(*isa) <= rank(best_isa());
+    match ISAS.iter().position(|(known, isa)| *known == name && has(isa)) {
+        Some(place) => {
+            FORCED.store(place + 1, Ordering::Relaxed);
+            Ok(())
+        }
+        None => {
+            let known: Vec<&str> = ISAS.iter().filter(|(_, isa)| has(isa)).map(|(name, _)| *name).collect();
+            Err(format!("found the instruction set {name:?}, expected one of this processor: {}", known.join(", ")))
+        }
     }
+}
+
+/// The place of an instruction set in [`ISAS`]: a processor that has one has all before it.
+fn rank(isa: Isa) -> usize {
+    ISAS.iter().position(|(_, other)| *other == isa).expect("all instruction sets are listed")
+}
+
+/// The instruction set that the kernels use: the best one of this processor, unless another one was asked for.
+pub(crate) fn isa() -> Isa {
+    match FORCED.load(Ordering::Relaxed) {
+        0 => best_isa(),
+        place => ISAS[place - 1].1,
+    }
+}
+
+/// The best instruction set that this processor supports.
+fn best_isa() -> Isa {
     #[cfg(target_arch = "x86_64")]
     return best(Features::detected());
     #[cfg(target_arch = "aarch64")]
@@ -88,10 +131,6 @@ fn best(features: Features) -> Isa {
     }
 }
 
-/// Whether [`isa`] returns the portable code whatever the processor supports.
-#[cfg(test)]
-static PORTABLE: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
-
 /// Guard that fixes the instruction set for one test: while it lives, no other test can change it.
 #[cfg(test)]
 pub(crate) struct Held(#[allow(dead_code)] std::sync::MutexGuard<'static, ()>);
@@ -99,17 +138,23 @@ pub(crate) struct Held(#[allow(dead_code)] std::sync::MutexGuard<'static, ()>);
 #[cfg(test)]
 impl Drop for Held {
     fn drop(&mut self) {
-        PORTABLE.store(false, std::sync::atomic::Ordering::Relaxed);
+        FORCED.store(0, Ordering::Relaxed);
     }
 }
 
-/// Makes the whole process use the portable code, or this processor's best instruction set, until the guard is dropped.
+/// Makes the whole process use an instruction set until the guard is dropped.
 #[cfg(test)]
-pub(crate) fn hold(portable: bool) -> Held {
+pub(crate) fn hold(isa: Isa) -> Held {
     static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let held = Held(LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-    PORTABLE.store(portable, std::sync::atomic::Ordering::Relaxed);
+    FORCED.store(rank(isa) + 1, Ordering::Relaxed);
     held
+}
+
+/// All instruction sets that this processor supports.
+#[cfg(test)]
+pub(crate) fn all() -> Vec<Isa> {
+    ISAS.iter().map(|(_, isa)| *isa).filter(|isa| rank(*isa) <= rank(best_isa())).collect()
 }
 
 /// Defines `$name`, which calls the generic function `$generic::<Lanes, VECTORS, WIDE>` compiled for the best

@@ -8,8 +8,8 @@ pub(crate) mod lanes;
 use std::marker::PhantomData;
 
 use super::parallel::SharedMut;
-pub use isa::instruction_set;
 use isa::on_best_isa;
+pub use isa::{force_instruction_set, instruction_set};
 use lanes::Lanes;
 
 /// Number of rows of a panel of the left operand, which is stored as `[depth, ROWS]`.
@@ -243,11 +243,13 @@ mod tests {
     /// once.
     #[test]
     fn products_equal_their_definition() {
-        let _isa = isa::hold(false);
         for rows in [1, 5, 6, 7, 12, 17, 24, 31] {
             for (columns, depth) in [(1, 3), (16, 1), (33, 40), (64, 7)] {
                 let size = Size { rows, columns, depth };
-                check("best", size, multiply);
+                for isa in isa::all() {
+                    let _isa = isa::hold(isa);
+                    check(&format!("{isa:?}"), size, multiply);
+                }
                 check("4 lanes", size, multiply_on::<[f32; 4], 4, 6>);
                 check("8 lanes", size, multiply_on::<[f32; 8], 2, 6>);
                 check("16 lanes, tall", size, multiply_on::<[f32; 16], 1, 12>);

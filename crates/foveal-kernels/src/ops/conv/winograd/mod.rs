@@ -92,13 +92,16 @@ mod tests {
             });
             let (output_stride, input_stride) = (inputs * 9, 9);
             let weights = Weights { values: &w, outputs, inputs, output_stride, input_stride, turned: false };
-            for portable in [false, true] {
-                let _isa = isa::hold(portable);
+            for isa in isa::all() {
+                let _isa = isa::hold(isa);
                 let errors = [
                     error(&convolve(&x, weights, SliceEpilogue::default(), &maps), &y),
                     error(&weight_grad(&x, &dy, inputs, outputs, &maps), &dw),
                 ];
-                assert!(errors.iter().all(|e| *e < TOLERANCE), "{inputs} to {outputs} on {sizes:?}: {errors:?}");
+                assert!(
+                    errors.iter().all(|e| *e < TOLERANCE),
+                    "{isa:?}, {inputs} to {outputs} on {sizes:?}: {errors:?}"
+                );
             }
         }
     }
