@@ -31,7 +31,7 @@ extern crate self as foveal_kernels;
 #[path = "../tests/common/mod.rs"]
 mod test_common;
 
-pub use cpu::matmul::instruction_set;
+pub use cpu::matmul::{force_instruction_set, instruction_set};
 pub use cpu::route::{is_gpu, reference, set_reference, takes_maps};
 #[cfg(feature = "wgpu")]
 pub use gpu::{kernel_language, test_adapter};

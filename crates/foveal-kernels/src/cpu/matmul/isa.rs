@@ -1,4 +1,5 @@
 //! Selection of the processor's best instruction set at run time, and calls of generic code compiled for it.
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Instruction sets for which the kernels are compiled. The best one that the processor supports is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +31,76 @@ pub fn instruction_set() -> &'static str {
     }
 }
 
-/// The best instruction set that this processor supports.
-pub(crate) fn isa() -> Isa {
-    #[cfg(test)]
-    if PORTABLE.load(std::sync::atomic::Ordering::Relaxed) {
-        return Isa::Portable;
+/// Number of columns of a panel of the right operand of a matrix product.
+pub(crate) fn panel_width() -> usize {
+    match isa() {
+        Isa::Portable => 8,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => 16,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => 32,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => 16,
     }
+}
+
+/// Number of rows of a matrix product that are computed at a time.
+pub(crate) fn block_rows() -> usize {
+    match isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => 14,
+        _ => 6,
+    }
+}
+
+/// The instruction set that [`force_instruction_set`] asked for: its place in [`ISAS`] plus one, or 0 for the best one.
+static FORCED: AtomicUsize = AtomicUsize::new(0);
+
+/// All instruction sets of this architecture with their names for [`force_instruction_set`].
+const ISAS: &[(&str, Isa)] = &[
+    ("portable", Isa::Portable),
+    #[cfg(target_arch = "x86_64")]
+    ("avx2", Isa::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    ("avx512", Isa::Avx512),
+    #[cfg(target_arch = "aarch64")]
+    ("neon", Isa::Neon),
+];
+
+/// Makes the fused CPU kernels of the whole process use the instruction set `name` (`portable`, `avx2`, `avx512` or
+/// `neon`) instead of the best one. Intended for measurements and tests; call it before the first operation.
+///
+/// # Errors
+/// If the name is unknown, or this processor lacks the instruction set. The text names the sets that it has.
+pub fn force_instruction_set(name: &str) -> Result<(), String> {
+    let has = |isa: &Isa| *isa == Isa::Portable || rank(*isa) <= rank(best_isa());
+    match ISAS.iter().position(|(known, isa)| *known == name && has(isa)) {
+        Some(place) => {
+            FORCED.store(place + 1, Ordering::Relaxed);
+            Ok(())
+        }
+        None => {
+            let known: Vec<&str> = ISAS.iter().filter(|(_, isa)| has(isa)).map(|(name, _)| *name).collect();
+            Err(format!("found the instruction set {name:?}, expected one of this processor: {}", known.join(", ")))
+        }
+    }
+}
+
+/// The place of an instruction set in [`ISAS`]: a processor that has one has all before it.
+fn rank(isa: Isa) -> usize {
+    ISAS.iter().position(|(_, other)| *other == isa).expect("all instruction sets are listed")
+}
+
+/// The instruction set that the kernels use: the best one of this processor, unless another one was asked for.
+pub(crate) fn isa() -> Isa {
+    match FORCED.load(Ordering::Relaxed) {
+        0 => best_isa(),
+        place => ISAS[place - 1].1,
+    }
+}
+
+/// The best instruction set that this processor supports.
+fn best_isa() -> Isa {
     #[cfg(target_arch = "x86_64")]
     return best(Features::detected());
     #[cfg(target_arch = "aarch64")]
@@ -88,10 +153,6 @@ fn best(features: Features) -> Isa {
     }
 }
 
-/// Whether [`isa`] returns the portable code whatever the processor supports.
-#[cfg(test)]
-static PORTABLE: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
-
 /// Guard that fixes the instruction set for one test: while it lives, no other test can change it.
 #[cfg(test)]
 pub(crate) struct Held(#[allow(dead_code)] std::sync::MutexGuard<'static, ()>);
@@ -99,22 +160,28 @@ pub(crate) struct Held(#[allow(dead_code)] std::sync::MutexGuard<'static, ()>);
 #[cfg(test)]
 impl Drop for Held {
     fn drop(&mut self) {
-        PORTABLE.store(false, std::sync::atomic::Ordering::Relaxed);
+        FORCED.store(0, Ordering::Relaxed);
     }
 }
 
-/// Makes the whole process use the portable code, or this processor's best instruction set, until the guard is dropped.
+/// Makes the whole process use an instruction set until the guard is dropped.
 #[cfg(test)]
-pub(crate) fn hold(portable: bool) -> Held {
+pub(crate) fn hold(isa: Isa) -> Held {
     static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let held = Held(LOCK.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-    PORTABLE.store(portable, std::sync::atomic::Ordering::Relaxed);
+    FORCED.store(rank(isa) + 1, Ordering::Relaxed);
     held
 }
 
-/// Defines `$name`, which calls the generic function `$generic::<Lanes, VECTORS, WIDE>` compiled for the best
-/// instruction set. `VECTORS` vectors make up [`COLUMNS`](super::COLUMNS) elements; `WIDE` is the number of rows that
-/// fill the registers.
+/// All instruction sets that this processor supports.
+#[cfg(test)]
+pub(crate) fn all() -> Vec<Isa> {
+    ISAS.iter().map(|(_, isa)| *isa).filter(|isa| rank(*isa) <= rank(best_isa())).collect()
+}
+
+/// Defines `$name`, which calls the generic function `$generic::<Lanes, VECTORS, ROWS>` compiled for the best
+/// instruction set. The accumulators of `ROWS` rows of `VECTORS` vectors fill the registers; [`panel_width`] and
+/// [`block_rows`] are these numbers for callers.
 macro_rules! on_best_isa {
     ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $generic:ident) => {
         $(#[$meta])*
@@ -126,7 +193,7 @@ macro_rules! on_best_isa {
             #[target_feature(enable = "avx512f,avx2,fma")]
             unsafe fn avx512($($arg: $type),*) {
                 // SAFETY: the caller's promise.
-                unsafe { $generic::<__m512, 1, 12>($($arg),*) }
+                unsafe { $generic::<__m512, 2, 14>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
@@ -137,7 +204,7 @@ macro_rules! on_best_isa {
             // SAFETY: the caller's promise, and the processor supports the instruction set that `isa` returns.
             unsafe {
                 match isa() {
-                    Isa::Portable => $generic::<[f32; 4], 4, 6>($($arg),*),
+                    Isa::Portable => $generic::<[f32; 4], 2, 6>($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     Isa::Avx2 => avx2($($arg),*),
                     #[cfg(target_arch = "x86_64")]

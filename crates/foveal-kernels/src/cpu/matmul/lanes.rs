@@ -26,37 +26,31 @@ pub(crate) trait Lanes: Copy {
     /// Bitwise and of both vectors.
     unsafe fn and(self, other: Self) -> Self;
 
-    /// Writes lane `i` of the four vectors to the four elements at `rows[i]`, in the order of the vectors.
+    /// Loads the first `count` elements, at most [`N`](Self::N); the other lanes are 0.
     ///
     /// # Safety
-    /// There must be [`N`](Self::N) rows, each writable over four elements.
+    /// `count` elements must be readable.
     #[inline(always)]
-    unsafe fn scatter(columns: [Self; 4], rows: &[*mut f32]) {
-        let mut buffer = [[0f32; 16]; 4];
-        // SAFETY: the caller's promise, and no vector has more than 16 lanes.
+    unsafe fn load_part(from: *const f32, count: usize) -> Self {
+        let mut buffer = [0f32; 16];
+        // SAFETY: the caller's promise; no vector has more than 16 lanes.
         unsafe {
-            for (column, to) in columns.into_iter().zip(&mut buffer) {
-                column.store(to.as_mut_ptr());
-            }
-            for (lane, row) in rows.iter().enumerate() {
-                for (c, column) in buffer.iter().enumerate() {
-                    *row.add(c) = column[lane];
-                }
-            }
+            std::ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), count.min(Self::N));
+            Self::load(buffer.as_ptr())
         }
     }
 
-    /// Writes column `c` of eight rows to `to + c * stride`, for the first `C` columns (at most 8).
+    /// Stores the first `count` lanes, at most [`N`](Self::N).
     ///
     /// # Safety
-    /// Eight elements must be readable at each row, and writable at each column.
+    /// `count` elements must be writable.
     #[inline(always)]
-    unsafe fn transpose<const C: usize>(rows: &[*const f32; 8], to: *mut f32, stride: usize) {
-        for (lane, row) in rows.iter().enumerate() {
-            for c in 0..C {
-                // SAFETY: the caller's promise.
-                unsafe { *to.add(c * stride + lane) = *row.add(c) };
-            }
+    unsafe fn store_part(self, to: *mut f32, count: usize) {
+        let mut buffer = [0f32; 16];
+        // SAFETY: the caller's promise; no vector has more than 16 lanes.
+        unsafe {
+            self.store(buffer.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(buffer.as_ptr(), to, count.min(Self::N));
         }
     }
 }
@@ -160,32 +154,6 @@ impl Lanes for arch::__m256 {
         // SAFETY: the trait's.
         unsafe { arch::_mm256_and_ps(self, other) }
     }
-    #[inline(always)]
-    unsafe fn scatter(columns: [Self; 4], rows: &[*mut f32]) {
-        use arch::*;
-        // SAFETY: the trait's. Each half of the registers is a 4x4 transposition: rows 0..4 in the lower half, 4..8 in
-        // the upper half.
-        unsafe {
-            let [c0, c1, c2, c3] = columns;
-            let (a, b) = (_mm256_unpacklo_ps(c0, c1), _mm256_unpackhi_ps(c0, c1));
-            let (c, d) = (_mm256_unpacklo_ps(c2, c3), _mm256_unpackhi_ps(c2, c3));
-            let four = [
-                _mm256_shuffle_ps::<0x44>(a, c),
-                _mm256_shuffle_ps::<0xee>(a, c),
-                _mm256_shuffle_ps::<0x44>(b, d),
-                _mm256_shuffle_ps::<0xee>(b, d),
-            ];
-            for (i, four) in four.into_iter().enumerate() {
-                _mm_storeu_ps(*rows.get_unchecked(i), _mm256_castps256_ps128(four));
-                _mm_storeu_ps(*rows.get_unchecked(i + 4), _mm256_extractf128_ps::<1>(four));
-            }
-        }
-    }
-    #[inline(always)]
-    unsafe fn transpose<const C: usize>(rows: &[*const f32; 8], to: *mut f32, stride: usize) {
-        // SAFETY: the trait's.
-        unsafe { transpose_avx::<C>(rows, to, stride) }
-    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -212,45 +180,22 @@ impl Lanes for arch::__m512 {
         }
     }
     #[inline(always)]
-    unsafe fn transpose<const C: usize>(rows: &[*const f32; 8], to: *mut f32, stride: usize) {
-        // SAFETY: the trait's; AVX-512 includes AVX.
-        unsafe { transpose_avx::<C>(rows, to, stride) }
+    unsafe fn load_part(from: *const f32, count: usize) -> Self {
+        // SAFETY: the trait's; lanes that the mask leaves out are not read.
+        unsafe { arch::_mm512_maskz_loadu_ps(first_lanes(count), from) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, count: usize) {
+        // SAFETY: the trait's; lanes that the mask leaves out are not written.
+        unsafe { arch::_mm512_mask_storeu_ps(to, first_lanes(count), self) }
     }
 }
 
-/// [`Lanes::transpose`] in AVX instructions.
-///
-/// # Safety
-/// The processor must have AVX; eight elements must be readable at each row, and writable at each of `C` columns.
+/// The mask of the first `count` of 16 lanes.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn transpose_avx<const C: usize>(rows: &[*const f32; 8], to: *mut f32, stride: usize) {
-    use arch::*;
-    // SAFETY: the caller's promise. Each register holds row i in its lower half and row i + 4 in its upper half. Pairs,
-    // then groups of four, are interleaved within these halves.
-    unsafe {
-        let half = |i: usize, at: usize| {
-            let low = _mm256_castps128_ps256(_mm_loadu_ps(rows[i].add(at)));
-            _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(rows[i + 4].add(at)))
-        };
-        let mut at = 0;
-        while at < C {
-            let (r0, r1, r2, r3) = (half(0, at), half(1, at), half(2, at), half(3, at));
-            let (a, b) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
-            let (c, d) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
-            _mm256_storeu_ps(to.add(at * stride), _mm256_shuffle_ps::<0x44>(a, c));
-            if at + 1 < C {
-                _mm256_storeu_ps(to.add((at + 1) * stride), _mm256_shuffle_ps::<0xee>(a, c));
-            }
-            if at + 2 < C {
-                _mm256_storeu_ps(to.add((at + 2) * stride), _mm256_shuffle_ps::<0x44>(b, d));
-            }
-            if at + 3 < C {
-                _mm256_storeu_ps(to.add((at + 3) * stride), _mm256_shuffle_ps::<0xee>(b, d));
-            }
-            at += 4;
-        }
-    }
+fn first_lanes(count: usize) -> u16 {
+    if count >= 16 { u16::MAX } else { (1 << count) - 1 }
 }
 
 #[cfg(target_arch = "aarch64")]

@@ -1,130 +1,111 @@
-//! The convolution as matrix products: the weights times a range of the output's pixels, unfolded into panels.
+//! The convolution as matrix products: a range of the output's pixels, with the values that each of them reads, times the
+//! weights.
 use rayon::prelude::*;
 
 use super::epilogue::SliceEpilogue;
 use super::geometry::Geometry;
-use super::packed::{Packed, Strided};
-use super::unfold::unfold_row;
-use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROWS, Size, Target, multiply, put_row};
+use super::packed::Packed;
+use super::unfold::unfold_pixel;
+use crate::cpu::matmul::{Left, Order, Size, Target, block_rows, multiply, panel_width};
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
-use crate::ops::elementwise::relu;
 
-/// Approximate number of pixels of a task: with [`DEPTH`] rows its unfolded input takes a quarter of a megabyte.
-const PIXELS: usize = 256;
+/// Number of elements of a left operand that a task reads, so that they stay in the second-level cache.
+const BLOCK: usize = 1 << 17;
+/// Distances of rows that are multiples of this number map the rows to the same sets of the first-level cache.
+const BAD_STRIDE: usize = 1024;
 
-/// Convolves `x` with the weights `[out_channels / groups, depth]` of each group.
+/// Convolves `x` with the weights `[depth, out_channels / groups]` of each group, where a row of the depth is a tap and a
+/// channel.
 ///
 /// # Shapes
-/// `x [batch, in_channels, height, width]`; the result is `[batch, out_channels, out_height, out_width]`.
-pub(super) fn convolve(x: &[f32], weight: Strided, epilogue: SliceEpilogue, g: &Geometry) -> Vec<f32> {
-    let plane = g.out_plane();
-    let part_len = g.part_inputs() * g.in_plane();
-    let len = g.batch * g.out_channels * plane;
-    assert_eq!(x.len(), g.parts() * part_len);
-    assert_eq!((weight.groups, weight.rows, weight.depth), (g.groups, g.part_outputs(), g.depth()));
-    assert!(epilogue.residual.is_none_or(|r| r.len() == len));
+/// `x [batch, height, width, in_channels]`; the result is `[batch, out_height, out_width, out_channels]`.
+pub(super) fn convolve(x: &[f32], weight: &Packed, epilogue: &SliceEpilogue, g: &Geometry) -> Vec<f32> {
+    let len = g.batch * g.out_channels * g.out_plane();
+    assert_eq!(x.len(), g.batch * g.in_channels * g.in_plane());
+    assert_eq!((weight.groups, weight.columns, weight.depth), (g.groups, g.part_outputs(), g.depth()));
+    assert!(epilogue.fits(g.out_channels, len));
     if g.depth() == 0 || len == 0 {
         return vec![0.0; len];
     }
-    let weight = Packed::new(weight);
     let mut y: Vec<f32> = Vec::with_capacity(len);
     let to = SharedMut::uninit(&mut y.spare_capacity_mut()[..len]);
-    let tasks = tasks(g, rayon::current_num_threads());
+    let tasks = tasks(g.batch * g.out_plane(), g.groups, g.depth(), g.part_outputs());
     tasks.into_par_iter().with_max_len(1).for_each(|task| {
-        let input = &x[task.part * part_len..][..part_len];
         // SAFETY: no other task accesses these pixels of these channels.
-        unsafe { run(&task, input, &weight, epilogue, g, to) };
+        unsafe { run(&task, x, weight, epilogue, g, to) };
     });
     // SAFETY: the tasks cover all pixels of all channels, and each initialised its own.
     unsafe { y.set_len(len) };
     y
 }
 
-/// A task: pixels `first..last` of channels `row..last_row` of a part's output.
-struct Task {
-    part: usize,
-    first: usize,
-    last: usize,
-    row: usize,
-    last_row: usize,
+/// A task: pixels `first..last` of columns `column..last_column` of a group.
+pub(super) struct Task {
+    pub(super) group: usize,
+    pub(super) first: usize,
+    pub(super) last: usize,
+    pub(super) column: usize,
+    pub(super) last_column: usize,
 }
 
-/// Divides the output into tasks. The result of a pixel does not depend on its task, so the division may depend on the
-/// number of threads: every thread gets the same number of tasks, and channels are divided only if there are too few
-/// pixels.
-fn tasks(g: &Geometry, threads: usize) -> Vec<Task> {
-    let panels = g.out_plane().div_ceil(COLUMNS);
-    let (parts, outputs) = (g.parts(), g.part_outputs());
-    let wanted = (parts * panels * COLUMNS).div_ceil(PIXELS).next_multiple_of(threads);
-    let stretches = wanted.div_ceil(parts).min(panels);
-    let row_panels = outputs.div_ceil(ROWS);
-    let splits = threads.div_ceil(parts * stretches).min(row_panels);
-    let mut tasks = Vec::with_capacity(parts * stretches * splits);
-    for part in 0..parts {
-        for stretch in 0..stretches {
-            let [first, last] = [stretch, stretch + 1].map(|s| (s * panels / stretches * COLUMNS).min(g.out_plane()));
+/// Divides products `[pixels, depth] * [depth, columns]` of each group into tasks. The result of a pixel does not depend
+/// on its task, so the division may depend on the number of threads: each gets about the same number of tasks, and
+/// columns are divided only if there are too few pixels.
+pub(super) fn tasks(pixels: usize, groups: usize, depth: usize, columns: usize) -> Vec<Task> {
+    let (threads, rows, width) = (rayon::current_num_threads(), block_rows(), panel_width());
+    let blocks = pixels.div_ceil(rows);
+    let most = (BLOCK / depth / rows).clamp(1, 16);
+    let stretches = blocks.div_ceil(most).next_multiple_of(threads).min(blocks);
+    let panels = columns.div_ceil(width);
+    let splits = (2 * threads).div_ceil(groups * stretches).min(panels);
+    let mut tasks = Vec::with_capacity(groups * stretches * splits);
+    for stretch in 0..stretches {
+        let [first, last] = [stretch, stretch + 1].map(|s| (s * blocks / stretches * rows).min(pixels));
+        for group in 0..groups {
             for split in 0..splits {
-                let [row, last_row] = [split, split + 1].map(|s| (s * row_panels / splits * ROWS).min(outputs));
-                tasks.push(Task { part, first, last, row, last_row });
+                let [column, last_column] =
+                    [split, split + 1].map(|s| (s * panels / splits * width).min(columns));
+                tasks.push(Task { group, first, last, column, last_column });
             }
         }
     }
     tasks
 }
 
-/// Computes a task's pixels from its part's input.
+/// Number of elements from one row to the next where rows of `len` elements are copied, so that the rows map to different
+/// sets of the caches.
+pub(super) fn padded(len: usize) -> usize {
+    len.next_multiple_of(16) + 16
+}
+
+/// Computes a task's pixels.
 ///
 /// # Safety
 /// Nobody else may access the task's pixels of `y` meanwhile.
-unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: SliceEpilogue, g: &Geometry, y: SharedMut<'_>) {
-    let (plane, depth) = (g.out_plane(), g.depth());
-    let Task { part, first, last, row, last_row } = *task;
-    let group = g.group_of(part);
-    let pixels = last - first;
-    let panels = pixels.div_ceil(COLUMNS);
-    let rows = DEPTH.min(depth);
-    let mut buffer = Scratch::of(panels * rows * COLUMNS + pixels);
-    let (columns, line) = buffer.split_at_mut(panels * rows * COLUMNS);
-    let line = &mut line[..pixels];
-    let start = part * g.part_outputs() * plane + first;
-    for k in (0..depth).step_by(DEPTH) {
-        let block = (depth - k).min(DEPTH);
-        for i in 0..block {
-            if g.is_pointwise() {
-                put_row(columns, block, i, &input[(k + i) * plane + first..][..pixels]);
-            } else {
-                unfold_row(g, input, k + i, first, line);
-                put_row(columns, block, i, line);
-            }
+unsafe fn run(task: &Task, x: &[f32], weight: &Packed, epilogue: &SliceEpilogue, g: &Geometry, y: SharedMut<'_>) {
+    let Task { group, first, last, column, last_column } = *task;
+    let (depth, inputs) = (g.depth(), g.part_inputs());
+    let mut buffer;
+    let a = if g.is_pointwise() && !g.in_channels.is_multiple_of(BAD_STRIDE) {
+        Left { data: &x[first * g.in_channels + group * inputs..], stride: g.in_channels, order: Order::Rows }
+    } else {
+        let stride = padded(depth);
+        buffer = Scratch::of((last - first) * stride);
+        let (plane, image_len) = (g.out_plane(), g.in_plane() * g.in_channels);
+        for (pixel, row) in (first..last).zip(buffer.chunks_exact_mut(stride)) {
+            let image = &x[pixel / plane * image_len + group * inputs..];
+            let at = pixel % plane;
+            unfold_pixel(g, image, [at / g.out_width(), at % g.out_width()], 0..depth, row);
         }
-        let size = Size { rows: last_row - row, columns: pixels, depth: block };
-        let b = Panels { data: columns, stride: block * COLUMNS };
-        // SAFETY: the operands have whole panels of depth `block`; only this task accesses the target, which the first
-        // block initialises before the others add to it.
-        unsafe {
-            let c = Target::shared(y, start + row * plane, plane, COLUMNS);
-            multiply(size, weight.from(group, row, k), b, c, k > 0);
-        }
-    }
-    for channel in row..last_row {
-        let at = start + channel * plane;
-        // SAFETY: only this task accesses these pixels, which were initialised above.
-        let y = unsafe { std::slice::from_raw_parts_mut(y.at(at), pixels) };
-        finish(y, at, group * g.part_outputs() + channel, &epilogue);
-    }
-}
-
-/// Applies the epilogue to the pixels `y` of an output channel; the first is element `at` of the result.
-fn finish(y: &mut [f32], at: usize, channel: usize, epilogue: &SliceEpilogue) {
-    if epilogue.scale.is_some() || epilogue.shift.is_some() {
-        let (scale, shift) = (epilogue.scale_of(channel), epilogue.shift_of(channel));
-        y.iter_mut().for_each(|y| *y = *y * scale + shift);
-    }
-    if let Some(residual) = epilogue.residual {
-        y.iter_mut().zip(&residual[at..]).for_each(|(y, r)| *y += r);
-    }
-    if epilogue.relu {
-        y.iter_mut().for_each(|y| *y = relu(*y));
+        Left { data: &buffer, stride, order: Order::Rows }
+    };
+    let channel = group * g.part_outputs() + column;
+    let at = first * g.out_channels + channel;
+    let size = Size { rows: last - first, columns: last_column - column, depth };
+    // SAFETY: only this task accesses the target.
+    unsafe {
+        let c = Target::shared(y, at, g.out_channels);
+        multiply(size, a, weight.right(group, column), c, epilogue.from(channel, at));
     }
 }

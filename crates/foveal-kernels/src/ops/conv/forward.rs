@@ -1,9 +1,9 @@
 //! The forward pass of the convolution: by Winograd's minimal filtering if that is faster, else directly.
 use super::direct;
 use super::epilogue::SliceEpilogue;
-use super::packed::Strided;
+use super::packed::{Packed, Weights};
 use super::spec::ConvSpec;
-use super::winograd::{self, Weights};
+use super::winograd;
 use crate::cpu::CpuTensor;
 use crate::ops::elementwise::Activation;
 
@@ -17,20 +17,21 @@ pub(super) struct Extra<T> {
     pub(super) residual: T,
 }
 
-/// Computes `activation(conv(x, weight) * scale + shift + residual)`.
+/// Computes `activation(conv(x, weight) * scale + shift + residual)`. The result has the channels last in memory.
 pub(super) fn forward<T: CpuTensor>(x: T, weight: T, extra: Extra<T>, spec: &ConvSpec) -> T {
-    let (x, weight) = (x.contiguous(), weight.contiguous());
-    let [scale, shift, residual] = [extra.scale, extra.shift, extra.residual].map(T::contiguous);
-    let epilogue = SliceEpilogue {
-        scale: spec.parts.scale.then(|| scale.f32s()),
-        shift: spec.parts.shift.then(|| shift.f32s()),
-        residual: spec.parts.residual.then(|| residual.f32s()),
-        relu: spec.activation == Activation::Relu,
-    };
+    let (x, weight) = (x.into_nhwc(), weight.contiguous());
+    let [scale, shift] = [extra.scale, extra.shift].map(T::contiguous);
+    let residual = spec.parts.residual.then(|| extra.residual.into_nhwc());
+    let epilogue = SliceEpilogue::new(
+        spec.parts.scale.then(|| scale.f32s()),
+        spec.parts.shift.then(|| shift.f32s()),
+        residual.as_ref().map(T::f32s),
+        spec.activation == Activation::Relu,
+    );
     let (g, w) = (&spec.geometry, weight.f32s());
     let y = match spec.winograd() {
         Some(maps) => {
-            let weights = Weights {
+            let weights = winograd::Weights {
                 values: w,
                 outputs: g.out_channels,
                 inputs: g.in_channels,
@@ -38,21 +39,22 @@ pub(super) fn forward<T: CpuTensor>(x: T, weight: T, extra: Extra<T>, spec: &Con
                 input_stride: g.taps(),
                 turned: false,
             };
-            winograd::convolve(x.f32s(), weights, epilogue, &maps)
+            winograd::convolve(x.f32s(), weights, &epilogue, &maps)
         }
         None => {
-            let (rows, depth) = (g.part_outputs(), g.depth());
-            let weight = Strided {
+            let taps: Vec<usize> = (0..g.taps()).collect();
+            let weights = Weights {
                 values: w,
                 groups: g.groups,
-                rows,
-                depth,
-                group_stride: rows * depth,
-                row_stride: depth,
-                depth_stride: 1,
+                taps: &taps,
+                channels: g.part_inputs(),
+                columns: g.part_outputs(),
+                group_stride: g.part_outputs() * g.depth(),
+                channel_stride: g.taps(),
+                column_stride: g.depth(),
             };
-            direct::convolve(x.f32s(), weight, epilogue, g)
+            direct::convolve(x.f32s(), &Packed::new(weights), &epilogue, g)
         }
     };
-    T::from_shape(y, spec.output_shape())
+    T::from_shape(y, spec.output_nhwc()).from_nhwc()
 }

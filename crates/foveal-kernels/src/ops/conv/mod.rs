@@ -4,6 +4,7 @@ mod composed;
 mod direct;
 mod epilogue;
 mod forward;
+mod gate;
 mod geometry;
 mod maps;
 mod node;
@@ -11,6 +12,7 @@ mod options;
 mod outer;
 mod packed;
 mod spec;
+mod strided;
 mod unfold;
 mod winograd;
 

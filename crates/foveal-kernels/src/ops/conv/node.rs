@@ -5,10 +5,10 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, Backend, backend_extension, tensor::FloatTensor};
 
-use super::backward::{input_grad, scaled, shift_grad, weight_grad};
+use super::backward::{input_grad, scaled, weight_grad};
 use super::forward::{Extra, forward};
+use super::gate::{Gated, gated};
 use super::spec::ConvSpec;
-use crate::cpu::parallel::zip_flat;
 use crate::cpu::{CpuBackend, CpuTensor};
 use crate::ops::elementwise::Activation;
 
@@ -59,18 +59,18 @@ impl<B: CpuBackend> Backward<B, 4> for ConvNode {
     type State = Saved<FloatTensor<B>>;
 
     fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let mut grad = grads.consume::<B>(&ops.node).contiguous();
         let Saved { x, weight, scale, y, spec } = ops.state;
         let [x_node, weight_node, shift_node, residual_node] = ops.parents.map(|p| p.map(|node| node.id));
-        if let Some(y) = y {
-            grad = zip_flat(grad, &y, |g, y| *g = if y > 0.0 { *g } else { 0.0 });
-        }
-        if let Some(node) = shift_node {
-            grads.register::<B>(node, shift_grad(&grad, &spec));
+        let grad = grads.consume::<B>(&ops.node).into_nhwc();
+        let y = y.map(CpuTensor::into_nhwc);
+        let Gated { grad, sums } = gated(grad, y.as_ref(), shift_node.is_some());
+        if let (Some(node), Some(sums)) = (shift_node, sums) {
+            let channels = sums.len();
+            grads.register::<B>(node, CpuTensor::from_f32s(sums, [channels]));
         }
         if let (Some(node), Some(x)) = (weight_node, x) {
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
-            let dw = weight_grad(x, grad.clone(), &spec);
+            let dw = weight_grad(x, &grad, &spec);
             grads.register::<B>(
                 node,
                 match &scale {
@@ -85,10 +85,10 @@ impl<B: CpuBackend> Backward<B, 4> for ConvNode {
                 Some(scale) => scaled(weight, scale),
                 None => weight,
             };
-            grads.register::<B>(node, input_grad(weight, grad.clone(), &spec));
+            grads.register::<B>(node, input_grad(weight, &grad, &spec));
         }
         if let Some(node) = residual_node {
-            grads.register::<B>(node, grad);
+            grads.register::<B>(node, grad.from_nhwc());
         }
     }
 }

@@ -3,11 +3,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::direct::padded;
 use super::geometry::Geometry;
-use super::unfold::unfold_row;
-use crate::cpu::matmul::isa::on_best_isa;
-use crate::cpu::matmul::lanes::Lanes;
-use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROWS, Size, Target, multiply};
+use super::unfold::unfold_pixel;
+use crate::cpu::matmul::{Finish, Left, Order, Right, Size, Target, multiply, panel_width};
 use crate::cpu::parallel::{GRAIN, SharedMut};
 use crate::cpu::scratch::Scratch;
 
@@ -15,35 +14,35 @@ use crate::cpu::scratch::Scratch;
 const TASKS: usize = 16;
 /// Maximum number of columns of the result per task.
 const BLOCK: usize = 256;
+/// Number of pixels whose products are summed in registers.
+const PIXELS: usize = 256;
+/// The unit in which columns are divided: a multiple of all widths of panels.
+const UNIT: usize = 32;
 
-/// Computes the gradient `[out_channels, depth]` of the weight from the input `x [batch, in_channels, height, width]`
-/// and the output's gradient `dy [batch, out_channels, out_height, out_width]`. A task computes a block of one group's
-/// columns; if there are few blocks, each is divided further into runs of pixels, whose sums are added in order.
+/// Computes the gradient `[out_channels, in_channels / groups, kernel, kernel]` of the weight from the input `x [batch,
+/// height, width, in_channels]` and the output's gradient `dy [batch, out_height, out_width, out_channels]`. A task
+/// computes a block of one group's columns; if there are few blocks, each is divided further into runs of pixels, whose
+/// sums are added in order.
 pub(super) fn weight_grad(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
-    let (plane, depth, groups) = (g.out_plane(), g.depth(), g.groups);
+    let (depth, groups, pixels) = (g.depth(), g.groups, g.batch * g.out_plane());
     assert_eq!(x.len(), g.batch * g.in_channels * g.in_plane());
-    assert_eq!(dy.len(), g.batch * g.out_channels * plane);
+    assert_eq!(dy.len(), pixels * g.out_channels);
     let group_len = g.part_outputs() * depth;
     let len = groups * group_len;
     if len == 0 || dy.is_empty() {
         return vec![0.0; len];
     }
-    let left = Left::new(dy, g);
-    let panels = depth.div_ceil(COLUMNS);
-    let blocks = panels.div_ceil(BLOCK / COLUMNS).max(TASKS.div_ceil(groups).min(panels));
-    let pieces: Vec<Piece> = (0..g.batch)
-        .flat_map(|image| (0..plane).step_by(DEPTH).map(move |first| (image, first)))
-        .map(|(image, first)| Piece { image, first, pixels: (plane - first).min(DEPTH) })
-        .collect();
-    let runs = TASKS.div_ceil(groups * blocks).min(pieces.len());
+    let units = depth.div_ceil(UNIT);
+    let blocks = units.div_ceil(BLOCK / UNIT).max(TASKS.div_ceil(groups).min(units.div_ceil(4)));
+    let pieces = pixels.div_ceil(PIXELS);
+    let runs = TASKS.div_ceil(groups * blocks).min(pieces);
     let mut sums: Vec<f32> = Vec::with_capacity(runs * len);
     let to = SharedMut::uninit(&mut sums.spare_capacity_mut()[..runs * len]);
     (0..runs * groups * blocks).into_par_iter().with_max_len(1).for_each(|task| {
         let (run, group, block) = (task / blocks / groups, task / blocks % groups, task % blocks);
-        let [from, until] = [block, block + 1].map(|b| b * panels / blocks * COLUMNS);
-        let columns = from..until.min(depth);
-        let [first, last] = [run, run + 1].map(|r| r * pieces.len() / runs);
-        let job = Job { pieces: &pieces[first..last], group, columns, x, left: &left, g };
+        let [from, until] = [block, block + 1].map(|b| (b * units / blocks * UNIT).min(depth));
+        let [first, last] = [run, run + 1].map(|r| (r * pieces / runs * PIXELS).min(pixels));
+        let job = Job { pixels: first..last, group, columns: from..until, x, dy, g };
         // SAFETY: only this task accesses these columns of this run's sums, which lie within the buffer.
         unsafe { job.add_up(to, run * len + group * group_len) };
     });
@@ -58,166 +57,61 @@ pub(super) fn weight_grad(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
         });
     }
     sums.truncate(len);
-    sums
+    if g.taps() == 1 { sums } else { taps_last(&sums, g) }
 }
 
-/// A range of pixels of an image, for all its groups.
-#[derive(Clone, Copy)]
-struct Piece {
-    image: usize,
-    first: usize,
-    pixels: usize,
+/// Changes the order of weights from (output, tap, input) to (output, input, tap).
+fn taps_last(sums: &[f32], g: &Geometry) -> Vec<f32> {
+    let (depth, inputs, taps) = (g.depth(), g.part_inputs(), g.taps());
+    let mut dw = vec![0.0; sums.len()];
+    dw.par_chunks_mut(depth).zip(sums.par_chunks(depth)).with_min_len(GRAIN.div_ceil(depth)).for_each(|(to, from)| {
+        for (input, to) in to.chunks_exact_mut(taps).enumerate() {
+            to.iter_mut().zip(from[input..].iter().step_by(inputs)).for_each(|(to, from)| *to = *from);
+        }
+    });
+    dw
 }
 
-/// The output's gradient, packed as a left operand for each part.
-struct Left {
-    buffer: Scratch,
-    plane: usize,
-    /// Number of panels of a part.
-    panels: usize,
-    groups: usize,
-}
-
-impl Left {
-    fn new(dy: &[f32], g: &Geometry) -> Self {
-        let (plane, outputs) = (g.out_plane(), g.part_outputs());
-        let (panels, stride) = (outputs.div_ceil(ROWS), plane * ROWS);
-        let mut buffer = Scratch::of(g.parts() * panels * stride);
-        let to = SharedMut::new(&mut buffer);
-        (0..g.parts() * panels).into_par_iter().with_min_len(GRAIN.div_ceil(stride)).for_each(|panel| {
-            let (part, row) = (panel / panels, panel % panels * ROWS);
-            let rows = (outputs - row).min(ROWS);
-            let from = &dy[(part * outputs + row) * plane..][..rows * plane];
-            // SAFETY: only this task accesses the panel, which lies within the buffer.
-            unsafe { turn_rows(from, plane, to.at(panel * stride)) };
-        });
-        Self { buffer, plane, panels, groups: g.groups }
-    }
-
-    /// The left operand for one group and the pixels of a piece.
-    fn from(&self, piece: &Piece, group: usize) -> Panels<'_> {
-        let stride = self.plane * ROWS;
-        let at = (piece.image * self.groups + group) * self.panels * stride + piece.first * ROWS;
-        Panels { data: &self.buffer[at..], stride }
-    }
-}
-
-/// A task: a range of columns of one group's gradient, summed over some pieces.
+/// A task: a range of columns of one group's gradient, summed over some pixels.
 struct Job<'a> {
-    pieces: &'a [Piece],
+    pixels: Range<usize>,
     group: usize,
     columns: Range<usize>,
     x: &'a [f32],
-    left: &'a Left,
+    dy: &'a [f32],
     g: &'a Geometry,
 }
 
 impl Job<'_> {
-    /// Writes the sums over the pieces to the task's columns of a matrix `[out_channels / groups, depth]` that begins
-    /// at element `start` of `to`.
+    /// Writes the sums over the pixels to the task's columns of a matrix `[out_channels / groups, depth]` that begins at
+    /// element `start` of `to`.
     ///
     /// # Safety
     /// The task's columns must be writable, and no other thread may access them during the call.
     unsafe fn add_up(&self, to: SharedMut<'_>, start: usize) {
-        let Self { pieces, group, x, left, g, .. } = *self;
-        let columns = &self.columns;
-        let (depth, part_len) = (g.depth(), g.part_inputs() * g.in_plane());
-        let panels = columns.len().div_ceil(COLUMNS);
-        let longest = pieces.iter().map(|p| p.pixels).max().unwrap_or(0);
-        let mut buffer = Scratch::of((panels + 1) * longest * COLUMNS);
-        let (right, lines) = buffer.split_at_mut(panels * longest * COLUMNS);
-        for (i, piece) in pieces.iter().enumerate() {
-            let pixels = piece.pixels;
-            let part = &x[(piece.image * g.groups + group) * part_len..][..part_len];
-            for panel in 0..panels {
-                let lines = &mut lines[..COLUMNS * pixels];
-                for (lane, line) in lines.chunks_exact_mut(pixels).enumerate() {
-                    let column = columns.start + panel * COLUMNS + lane;
-                    if column >= columns.end {
-                        line.fill(0.0);
-                    } else if g.is_pointwise() {
-                        line.copy_from_slice(&part[column * g.out_plane() + piece.first..][..pixels]);
-                    } else {
-                        unfold_row(g, part, column, piece.first, line);
-                    }
-                }
-                // SAFETY: a panel of `pixels` rows lies within the buffer.
-                unsafe { turn_columns(lines, pixels, right[panel * pixels * COLUMNS..].as_mut_ptr()) };
+        let Self { pixels, group, columns, x, dy, g } = self;
+        let (inputs, outputs, depth) = (g.part_inputs(), g.part_outputs(), g.depth());
+        let (a_stride, b_stride) = (padded(outputs), padded(columns.len().next_multiple_of(panel_width())));
+        let rows = PIXELS.min(pixels.len());
+        let mut buffer = Scratch::of(rows * (a_stride + b_stride));
+        let (a, b) = buffer.split_at_mut(rows * a_stride);
+        let (plane, image_len) = (g.out_plane(), g.in_plane() * g.in_channels);
+        for first in pixels.clone().step_by(PIXELS) {
+            let piece = first..(first + PIXELS).min(pixels.end);
+            for ((pixel, a), b) in piece.clone().zip(a.chunks_exact_mut(a_stride)).zip(b.chunks_exact_mut(b_stride)) {
+                a[..outputs].copy_from_slice(&dy[pixel * g.out_channels + group * outputs..][..outputs]);
+                let image = &x[pixel / plane * image_len + group * inputs..];
+                let at = pixel % plane;
+                unfold_pixel(g, image, [at / g.out_width(), at % g.out_width()], columns.clone(), b);
             }
-            let size = Size { rows: g.part_outputs(), columns: columns.len(), depth: pixels };
-            let right = Panels { data: right, stride: pixels * COLUMNS };
-            // SAFETY: the operands have whole panels of depth `pixels`; the caller's promise on the target.
+            let size = Size { rows: outputs, columns: columns.len(), depth: piece.len() };
+            let left = Left { data: a, stride: a_stride, order: Order::Columns };
+            let right = Right { data: b, row_stride: b_stride, panel_stride: panel_width() };
+            let finish = Finish { accumulate: first > pixels.start, ..Finish::default() };
+            // SAFETY: the caller's promise on the target, which the first piece initialises.
             unsafe {
-                let c = Target::shared(to, start + columns.start, depth, COLUMNS);
-                multiply(size, left.from(piece, group), right, c, i > 0);
-            }
-        }
-    }
-}
-
-on_best_isa! {
-    /// Transposes at most [`ROWS`] lines of length `len` into `[len, ROWS]`, with zeros for missing lines.
-    ///
-    /// # Safety
-    /// `to` must be writable over `len * ROWS` elements.
-    unsafe fn turn_rows(lines: &[f32], len: usize, to: *mut f32) = turn_rows_on
-}
-
-#[inline(always)]
-unsafe fn turn_rows_on<L: Lanes, const V: usize, const WIDE: usize>(lines: &[f32], len: usize, to: *mut f32) {
-    // SAFETY: the caller's promise.
-    unsafe { turn::<L, ROWS>(lines, len, to) };
-}
-
-on_best_isa! {
-    /// Transposes [`COLUMNS`] lines of length `len` into `[len, COLUMNS]`.
-    ///
-    /// # Safety
-    /// `to` must be writable over `len * COLUMNS` elements.
-    unsafe fn turn_columns(lines: &[f32], len: usize, to: *mut f32) = turn_columns_on
-}
-
-#[inline(always)]
-unsafe fn turn_columns_on<L: Lanes, const V: usize, const WIDE: usize>(lines: &[f32], len: usize, to: *mut f32) {
-    // SAFETY: the caller's promise.
-    unsafe { turn::<L, COLUMNS>(lines, len, to) };
-}
-
-/// Transposes at most `WIDTH` lines of length `len` into `[len, WIDTH]`, eight elements of eight lines at a time.
-///
-/// # Safety
-/// `to` must be writable over `len * WIDTH` elements.
-#[inline(always)]
-unsafe fn turn<L: Lanes, const WIDTH: usize>(lines: &[f32], len: usize, to: *mut f32) {
-    const STEP: usize = 8;
-    let count = lines.len() / len;
-    let zeros = [0f32; STEP];
-    let mut square = [[0f32; STEP]; STEP];
-    let whole = len / STEP * STEP;
-    for first in (0..WIDTH).step_by(STEP) {
-        let width = (WIDTH - first).min(STEP);
-        for at in (0..whole).step_by(STEP) {
-            let rows: [*const f32; STEP] = std::array::from_fn(|i| match first + i < count {
-                true => lines[(first + i) * len + at..].as_ptr(),
-                false => zeros.as_ptr(),
-            });
-            // SAFETY: eight elements can be read at each row; the caller's promise on `to`.
-            unsafe {
-                if width == STEP {
-                    L::transpose::<STEP>(&rows, to.add(at * WIDTH + first), WIDTH);
-                } else {
-                    L::transpose::<STEP>(&rows, square.as_mut_ptr().cast(), STEP);
-                    for (i, values) in square.iter().enumerate() {
-                        std::ptr::copy_nonoverlapping(values.as_ptr(), to.add((at + i) * WIDTH + first), width);
-                    }
-                }
-            }
-        }
-        for at in whole..len {
-            for i in 0..width {
-                let value = if first + i < count { lines[(first + i) * len + at] } else { 0.0 };
-                // SAFETY: the caller's promise.
-                unsafe { to.add(at * WIDTH + first + i).write(value) };
+                let c = Target::shared(to, start + columns.start, depth);
+                multiply(size, left, right, c, finish);
             }
         }
     }

@@ -1,65 +1,78 @@
-//! Weights packed into panels, as the left operand of matrix products.
+//! Weights packed into panels, as the right operand of matrix products.
 use rayon::prelude::*;
 
-use crate::cpu::matmul::{Panels, ROWS};
+use crate::cpu::matmul::{Right, panel_width};
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
 
-/// Matrices `[rows, depth]`, one for each group, stored with arbitrary strides.
+/// The weights of a convolution as matrices `[taps * channels, columns]`, one for each group, stored with arbitrary
+/// strides: tap `t` of the kernel from channel `c` to column `n` of group `g` is at `g * group_stride + c *
+/// channel_stride + n * column_stride + t`.
 #[derive(Clone, Copy)]
-pub(super) struct Strided<'a> {
+pub(super) struct Weights<'a> {
     /// The buffer that contains the matrices of all groups.
     pub(super) values: &'a [f32],
     /// Number of matrices.
     pub(super) groups: usize,
-    /// Number of rows of a matrix.
-    pub(super) rows: usize,
+    /// The taps that the rows of a matrix are made of, in order.
+    pub(super) taps: &'a [usize],
+    /// Number of channels of each tap.
+    pub(super) channels: usize,
     /// Number of columns of a matrix.
-    pub(super) depth: usize,
-    /// Number of elements from the start of a group's matrix to the start of the next group's.
+    pub(super) columns: usize,
     pub(super) group_stride: usize,
-    /// Number of elements from a row to the next.
-    pub(super) row_stride: usize,
-    /// Number of elements from a column to the next.
-    pub(super) depth_stride: usize,
+    pub(super) channel_stride: usize,
+    pub(super) column_stride: usize,
 }
 
-/// [`Strided`] matrices, copied into panels of [`ROWS`] rows. The last panel of each group is padded with rows of
-/// zeros.
+impl Weights<'_> {
+    /// Number of rows of a matrix.
+    pub(super) fn depth(&self) -> usize {
+        self.taps.len() * self.channels
+    }
+}
+
+/// [`Weights`], copied into panels. The last panel of each group is padded with columns of zeros.
 pub(super) struct Packed {
     buffer: Scratch,
-    depth: usize,
-    /// Number of panels of a group.
-    panels: usize,
+    pub(super) groups: usize,
+    pub(super) depth: usize,
+    pub(super) columns: usize,
+    width: usize,
 }
 
 impl Packed {
-    pub(super) fn new(m: Strided) -> Self {
-        let (stride, panels) = (m.depth * ROWS, m.rows.div_ceil(ROWS));
-        let mut buffer = Scratch::of((m.groups * panels * stride).max(1));
+    pub(super) fn new(w: Weights) -> Self {
+        let (width, depth) = (panel_width(), w.depth());
+        let (panels, stride) = (w.columns.div_ceil(width), depth * width);
+        let mut buffer = Scratch::of((w.groups * panels * stride).max(1));
         let to = SharedMut::new(&mut buffer);
         // Each task copies at least a few thousand elements.
-        (0..m.groups * panels).into_par_iter().with_min_len((4096 / stride.max(1)).max(1)).for_each(|panel| {
-            let (group, first) = (panel / panels, panel % panels * ROWS);
+        (0..w.groups * panels).into_par_iter().with_min_len((4096 / stride.max(1)).max(1)).for_each(|panel| {
+            let (group, first) = (panel / panels, panel % panels * width);
             // SAFETY: only this task accesses the panel, which lies within the buffer.
             let to = unsafe { std::slice::from_raw_parts_mut(to.at(panel * stride), stride) };
-            for lane in 0..ROWS {
-                let row = first + lane;
-                let to = to[lane.min(stride)..].iter_mut().step_by(ROWS);
-                if row >= m.rows {
-                    to.for_each(|to| *to = 0.0);
-                } else if m.depth > 0 {
-                    let from = m.values[group * m.group_stride + row * m.row_stride..].iter().step_by(m.depth_stride);
-                    to.zip(from).for_each(|(to, from)| *to = *from);
+            let columns = (w.columns - first).min(width);
+            for (row, to) in to.chunks_exact_mut(width).enumerate() {
+                let (tap, channel) = (w.taps[row / w.channels], row % w.channels);
+                let from = &w.values[group * w.group_stride + channel * w.channel_stride + first * w.column_stride + tap..];
+                let (to, rest) = to.split_at_mut(columns);
+                if w.column_stride == 1 {
+                    to.copy_from_slice(&from[..columns]);
+                } else {
+                    to.iter_mut().zip(from.iter().step_by(w.column_stride)).for_each(|(to, from)| *to = *from);
                 }
+                rest.fill(0.0);
             }
         });
-        Self { buffer, depth: m.depth, panels }
+        Self { buffer, groups: w.groups, depth, columns: w.columns, width }
     }
 
-    /// The panels of a group from row `row` (a multiple of [`ROWS`]) and depth `k` on.
-    pub(super) fn from(&self, group: usize, row: usize, k: usize) -> Panels<'_> {
-        let stride = self.depth * ROWS;
-        Panels { data: &self.buffer[(group * self.panels + row / ROWS) * stride + k * ROWS..], stride }
+    /// The panels of a group from column `column` (a multiple of [`panel_width`]) on.
+    pub(super) fn right(&self, group: usize, column: usize) -> Right<'_> {
+        let panel_stride = self.depth * self.width;
+        let panel = group * self.columns.div_ceil(self.width) + column / self.width;
+        let data = &self.buffer[panel * panel_stride..];
+        Right { data, row_stride: self.width, panel_stride }
     }
 }

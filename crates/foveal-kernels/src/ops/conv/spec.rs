@@ -46,30 +46,26 @@ impl ConvSpec {
         (self.maps.is_some() || winograd::pays(g.in_channels, g.out_channels, &maps)).then_some(maps)
     }
 
-    /// The shape of the input or the output: `[batch, channels, height, width]`, or `[batch, channels, pixels]` if one
-    /// tensor holds several maps.
-    pub(super) fn shape(&self, channels: usize, [height, width]: [usize; 2]) -> Shape {
-        match &self.maps {
-            Some(maps) => Shape::from([maps.batch, channels, maps.pixels]),
-            None => Shape::from([self.geometry.batch, channels, height, width]),
-        }
-    }
-
-    pub(super) fn input_shape(&self) -> Shape {
+    /// The shape of the input with the channels last: `[batch, height, width, channels]`, or `[batch, pixels, channels]`
+    /// if one tensor holds several maps.
+    pub(super) fn input_nhwc(&self) -> Shape {
         let g = &self.geometry;
-        self.shape(g.in_channels, [g.height, g.width])
+        self.nhwc(g.in_channels, [g.height, g.width])
     }
 
-    pub(super) fn output_shape(&self) -> Shape {
+    /// The shape of the output with the channels last.
+    pub(super) fn output_nhwc(&self) -> Shape {
         let g = &self.geometry;
         match self.maps {
-            Some(_) => self.shape(g.out_channels, [0; 2]),
-            None => self.shape(g.out_channels, [g.out_height(), g.out_width()]),
+            Some(_) => self.nhwc(g.out_channels, [0; 2]),
+            None => self.nhwc(g.out_channels, [g.out_height(), g.out_width()]),
         }
     }
 
-    /// Number of values in an output channel of one image.
-    pub(super) fn out_pixels(&self) -> usize {
-        self.maps.as_ref().map_or_else(|| self.geometry.out_plane(), |maps| maps.pixels)
+    fn nhwc(&self, channels: usize, [height, width]: [usize; 2]) -> Shape {
+        match &self.maps {
+            Some(maps) => Shape::from([maps.batch, maps.pixels, channels]),
+            None => Shape::from([self.geometry.batch, height, width, channels]),
+        }
     }
 }

@@ -1,60 +1,55 @@
 //! Unfolding of the input: copying the values that each output pixel of a convolution reads.
+use std::ops::Range;
+
 use super::geometry::Geometry;
 
-/// The range `lo..hi` of output columns for which kernel column `kw` reads inside the input.
-pub(super) fn inside(g: &Geometry, kw: usize) -> (usize, usize) {
-    let width = g.out_width();
-    let lo = g.padding.saturating_sub(kw).div_ceil(g.stride).min(width);
-    let hi = (g.width + g.padding).saturating_sub(kw).div_ceil(g.stride).min(width).max(lo);
-    (lo, hi)
-}
-
-/// The input row that output row `row` reads at kernel row `kh`; `None` in the padding.
-pub(super) fn input_row(g: &Geometry, row: usize, kh: usize) -> Option<usize> {
-    (row * g.stride + kh).checked_sub(g.padding).filter(|&r| r < g.height)
-}
-
-/// Writes row `k` (of channels times taps) of one part's unfolded input to `to`, for the `to.len()` output pixels from
-/// `first` on.
-pub(super) fn unfold_row(g: &Geometry, image: &[f32], k: usize, first: usize, mut to: &mut [f32]) {
-    let (width, tap) = (g.out_width(), k % g.taps());
-    let (kh, kw) = (tap / g.kernel, tap % g.kernel);
-    let plane = &image[k / g.taps() * g.in_plane()..][..g.in_plane()];
-    let (lo, hi) = inside(g, kw);
-    let (mut row, mut column) = (first / width, first % width);
-    while !to.is_empty() {
-        let (part, rest) = to.split_at_mut((width - column).min(to.len()));
-        // The output columns of this row's part that read inside the input.
-        let (a, b) = (lo.max(column), hi.min(column + part.len()));
-        match input_row(g, row, kh).filter(|_| a < b) {
+/// Writes the elements `range` of the values that one output pixel of one part reads to `to`. All of them are ordered by
+/// kernel row, kernel column and channel.
+///
+/// `image` begins with the first channel of the part in the upper left pixel of its image; `[row, column]` is the output
+/// pixel.
+pub(super) fn unfold_pixel(g: &Geometry, image: &[f32], [row, column]: [usize; 2], range: Range<usize>, to: &mut [f32]) {
+    let inputs = g.part_inputs();
+    let line = g.kernel * inputs;
+    let mut at = range.start;
+    let mut to = &mut to[..range.len()];
+    while at < range.end {
+        let (kh, first) = (at / line, at % line);
+        let (part, rest) = to.split_at_mut((line - first).min(range.end - at));
+        let len = part.len();
+        match (row * g.stride + kh).checked_sub(g.padding).filter(|&r| r < g.height) {
             None => part.fill(0.0),
-            Some(from) => {
-                part[..a - column].fill(0.0);
-                part[b - column..].fill(0.0);
-                let from = &plane[from * g.width + a * g.stride + kw - g.padding..(from + 1) * g.width];
-                gather(&mut part[a - column..b - column], from, g.stride);
+            Some(input_row) => {
+                // The kernel columns that read inside the input.
+                let start = column * g.stride;
+                let lo = g.padding.saturating_sub(start).min(g.kernel);
+                let hi = (g.width + g.padding).saturating_sub(start).clamp(lo, g.kernel);
+                let [a, b] = [lo * inputs, hi * inputs].map(|at| at.clamp(first, first + len) - first);
+                part[..a].fill(0.0);
+                part[b..].fill(0.0);
+                if a < b {
+                    let pixel = |kw: usize| (input_row * g.width + start + kw - g.padding) * g.in_channels;
+                    copy(g, image, pixel, first + a, &mut part[a..b]);
+                }
             }
         }
-        (to, row, column) = (rest, row + 1, 0);
+        (to, at) = (rest, at + len);
     }
 }
 
-/// Copies with a stride: `to[i] = from[i * stride]`.
-fn gather(to: &mut [f32], from: &[f32], stride: usize) {
-    match stride {
-        1 => to.copy_from_slice(&from[..to.len()]),
-        2 => {
-            // The loop over pairs vectorises; the last element may not have a second one.
-            let (last, pairs) = to.split_last_mut().expect("at least one element");
-            *last = from[2 * pairs.len()];
-            for (to, from) in pairs.iter_mut().zip(from.chunks_exact(2)) {
-                *to = from[0];
-            }
-        }
-        _ => {
-            for (to, from) in to.iter_mut().zip(from.iter().step_by(stride)) {
-                *to = *from;
-            }
-        }
+/// Copies the elements of a kernel row from `first` on. `pixel(kw)` is the place of the pixel that kernel column `kw`
+/// reads.
+fn copy(g: &Geometry, image: &[f32], pixel: impl Fn(usize) -> usize, first: usize, mut to: &mut [f32]) {
+    let inputs = g.part_inputs();
+    let (mut kw, mut channel) = (first / inputs, first % inputs);
+    if g.groups == 1 {
+        // The pixels of a kernel row are neighbours in memory.
+        to.copy_from_slice(&image[pixel(kw) + channel..][..to.len()]);
+        return;
+    }
+    while !to.is_empty() {
+        let (part, rest) = to.split_at_mut((inputs - channel).min(to.len()));
+        part.copy_from_slice(&image[pixel(kw) + channel..][..part.len()]);
+        (to, kw, channel) = (rest, kw + 1, 0);
     }
 }

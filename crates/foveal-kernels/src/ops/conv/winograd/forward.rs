@@ -1,29 +1,38 @@
 //! The forward pass: the transform of the input tiles, 36 matrix products, and the transform of the products.
 use rayon::prelude::*;
 
-use super::tiling::{PatchWindows, Spare, Tile};
-use super::transform::{Input, Output, PATCH, POSITIONS, TILE, both_ways};
+use super::tiling::{Tile, window};
+use super::transform::{Input, Map, Output, PATCH, POSITIONS, TILE, both_ways};
 use super::weight::{Transformed, Weights};
 use crate::cpu::matmul::isa::on_best_isa;
 use crate::cpu::matmul::lanes::Lanes;
-use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROWS, Size, Target, multiply};
+use crate::cpu::matmul::{Finish, Left, Order, Size, Target, block_rows, multiply};
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
 use crate::ops::conv::epilogue::SliceEpilogue;
 use crate::ops::conv::maps::Maps;
-use crate::ops::elementwise::relu;
 
-/// Maximum number of panels of tiles per task, so that its transformed input and its products take a few megabytes.
-const PANELS: usize = 6;
+/// Maximum number of tiles per task, so that its transformed input and its products take a few megabytes.
+const TILES: usize = 56;
 
-/// Computes the 3x3 convolution with stride 1 and padding 1 of `x [batch, inputs, pixels]`; the result is
-/// `[batch, outputs, pixels]`.
-pub(crate) fn convolve(x: &[f32], weights: Weights, epilogue: SliceEpilogue, maps: &Maps) -> Vec<f32> {
+/// Number of elements between the first elements of two tiles that have `channels` channels each, so that they map to
+/// different sets of the caches, and so that whole vectors and panels can be read and written.
+pub(super) fn tile_stride(channels: usize) -> usize {
+    channels.next_multiple_of(16) + 16
+}
+
+/// Number of elements between the positions of `tiles` tiles: an odd number of cache lines.
+pub(super) fn position_stride(tiles: usize, channels: usize) -> usize {
+    (tiles * tile_stride(channels) / 16 | 1) * 16
+}
+
+/// Computes the 3x3 convolution with stride 1 and padding 1 of `x [batch, pixels, inputs]`; the result is
+/// `[batch, pixels, outputs]`.
+pub(crate) fn convolve(x: &[f32], weights: Weights, epilogue: &SliceEpilogue, maps: &Maps) -> Vec<f32> {
     let Weights { inputs, outputs, .. } = weights;
     assert_eq!(x.len(), maps.batch * inputs * maps.pixels);
     let len = maps.batch * outputs * maps.pixels;
-    assert!(epilogue.residual.is_none_or(|r| r.len() == len));
-    assert!(epilogue.scale.is_none_or(|s| s.len() == outputs) && epilogue.shift.is_none_or(|s| s.len() == outputs));
+    assert!(epilogue.fits(outputs, len));
     if inputs == 0 || len == 0 {
         return vec![0.0; len];
     }
@@ -32,12 +41,12 @@ pub(crate) fn convolve(x: &[f32], weights: Weights, epilogue: SliceEpilogue, map
     let mut y: Vec<f32> = Vec::with_capacity(len);
     let to = SharedMut::uninit(&mut y.spare_capacity_mut()[..len]);
     // The result of a tile does not depend on its task, so the number of tasks may depend on the number of threads.
-    let panels = tiles.len().div_ceil(COLUMNS);
-    let threads = rayon::current_num_threads();
-    let tasks = panels.div_ceil(PANELS).next_multiple_of(threads).min(panels);
+    let rows = block_rows();
+    let blocks = tiles.len().div_ceil(rows);
+    let tasks = blocks.div_ceil(TILES / rows).next_multiple_of(rayon::current_num_threads()).min(blocks);
     (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
-        let [first, last] = [task, task + 1].map(|t| (t * panels / tasks * COLUMNS).min(tiles.len()));
-        let job = Job { x, inputs, outputs, maps, tiles: &tiles[first..last], epilogue };
+        let [first, last] = [task, task + 1].map(|t| (t * blocks / tasks * rows).min(tiles.len()));
+        let job = Job { x, inputs, outputs, tiles: &tiles[first..last], epilogue };
         job.run(&transformed, to);
     });
     // SAFETY: the tiles cover every value of every map, and each task writes all output channels of its tiles.
@@ -50,104 +59,85 @@ struct Job<'a> {
     x: &'a [f32],
     inputs: usize,
     outputs: usize,
-    maps: &'a Maps,
     tiles: &'a [Tile],
-    epilogue: SliceEpilogue<'a>,
+    epilogue: &'a SliceEpilogue<'a>,
 }
 
 impl Job<'_> {
     fn run(&self, weights: &Transformed, y: SharedMut<'_>) {
-        let panels = self.tiles.len().div_ceil(COLUMNS);
-        let rows = self.outputs.next_multiple_of(ROWS);
-        // One additional line, so that the positions do not all map to the same sets of the caches.
-        let (in_panel, out_panel) = (self.inputs * COLUMNS, rows * COLUMNS);
-        let (in_position, out_position) = (panels * in_panel + COLUMNS, panels * out_panel + COLUMNS);
+        let Self { x, inputs, outputs, tiles, epilogue } = *self;
+        let (in_tile, out_tile) = (tile_stride(inputs), tile_stride(outputs));
+        let (in_position, out_position) =
+            (position_stride(tiles.len(), inputs), position_stride(tiles.len(), outputs));
         let mut buffer = Scratch::of(POSITIONS * (in_position + out_position));
-        let (inputs, products) = buffer.split_at_mut(POSITIONS * in_position);
-        let products = &mut products[..POSITIONS * out_position];
-        for (panel, tiles) in self.tiles.chunks(COLUMNS).enumerate() {
-            let windows = PatchWindows::new(tiles, self.inputs, self.maps.pixels);
-            // SAFETY: this panel's `[POSITIONS, inputs, COLUMNS]` lies within the buffer.
-            unsafe {
-                transform_input(
-                    self.x,
-                    self.inputs,
-                    self.maps.pixels,
-                    &windows,
-                    inputs[panel * in_panel..].as_mut_ptr(),
-                    in_position,
-                );
-            }
-        }
+        let (patches, products) = buffer.split_at_mut(POSITIONS * in_position);
+        // SAFETY: the tiles' `[POSITIONS, tiles, tile stride]` lie within the buffer.
+        unsafe { transform_patches(x, inputs, tiles, patches.as_mut_ptr(), in_position) };
         for position in 0..POSITIONS {
-            let a = weights.panels(position);
-            for k in (0..self.inputs).step_by(DEPTH) {
-                let size = Size { rows, columns: panels * COLUMNS, depth: (self.inputs - k).min(DEPTH) };
-                let a = Panels { data: &a.data[k * ROWS..], ..a };
-                let b = Panels { data: &inputs[position * in_position + k * COLUMNS..], stride: in_panel };
-                let c = Target::new(&mut products[position * out_position..], COLUMNS, out_panel);
-                // SAFETY: the operands have whole panels of depth `inputs`; only this task accesses the products.
-                unsafe { multiply(size, a, b, c, k > 0) };
-            }
+            let size = Size { rows: tiles.len(), columns: outputs, depth: inputs };
+            let left = Left { data: &patches[position * in_position..], stride: in_tile, order: Order::Rows };
+            let c = Target::new(&mut products[position * out_position..], out_tile);
+            // SAFETY: only this task accesses the products, which have room for all tiles.
+            unsafe { multiply(size, left, weights.right(position), c, Finish::default()) };
         }
-        for (panel, tiles) in self.tiles.chunks(COLUMNS).enumerate() {
-            let from = products[panel * out_panel..].as_ptr();
-            // SAFETY: this panel's `[POSITIONS, outputs, COLUMNS]` lies within the products, and no other task
-            // accesses these tiles.
-            unsafe { transform_output(self, tiles, from, out_position, y) };
-        }
+        // SAFETY: the products of all positions were computed, and no other task accesses these tiles.
+        unsafe { transform_products(products.as_ptr(), out_position, outputs, tiles, epilogue, y) };
     }
 }
 
 on_best_isa! {
-    /// Transforms all input channels of [`COLUMNS`] tiles.
+    /// Transforms the patches of the tiles.
     ///
     /// # Safety
-    /// `[POSITIONS, channels, COLUMNS]` must be writable at `to`, positions `position_stride` apart.
-    unsafe fn transform_input(
-        x: &[f32], channels: usize, pixels: usize, windows: &PatchWindows, to: *mut f32, position_stride: usize,
-    ) = transform_input_on
+    /// `[POSITIONS, tiles, tile stride]` must be writable at `to`, positions `position_stride` apart.
+    pub(super) unsafe fn transform_patches(
+        x: &[f32], channels: usize, tiles: &[Tile], to: *mut f32, position_stride: usize,
+    ) = patches_on
 }
 
 #[inline(always)]
-unsafe fn transform_input_on<L: Lanes, const V: usize, const WIDE: usize>(
+unsafe fn patches_on<L: Lanes, const V: usize, const R: usize>(
     x: &[f32],
     channels: usize,
-    pixels: usize,
-    windows: &PatchWindows,
+    tiles: &[Tile],
     to: *mut f32,
     position_stride: usize,
 ) {
-    let mut spare: Spare<PATCH> = [[[0.0; 8]; COLUMNS]; PATCH];
-    let mut values = [[[0f32; COLUMNS]; PATCH]; PATCH];
-    for channel in 0..channels {
-        let rows = windows.rows(x, channel * pixels, &mut spare);
-        // SAFETY: eight elements can be read at each row; the caller's promise on `to`.
-        unsafe {
-            for (rows, values) in rows.iter().zip(&mut values) {
-                let (low, high) = rows.split_at(8);
-                let to = values.as_mut_ptr().cast::<f32>();
-                L::transpose::<PATCH>(low.try_into().expect("eight rows"), to, COLUMNS);
-                L::transpose::<PATCH>(high.try_into().expect("eight rows"), to.add(8), COLUMNS);
-            }
-            for v in 0..V {
-                let mut square = [[L::splat(0.0); PATCH]; PATCH];
-                for (square, values) in square.iter_mut().zip(&values) {
-                    for (square, value) in square.iter_mut().zip(values) {
-                        *square = L::load(value.as_ptr().add(v * L::N));
+    // SAFETY: the caller's promise.
+    unsafe { transform_windows::<L, Input, PATCH>(x, channels, tiles, to, position_stride) };
+}
+
+/// Transforms the `SIDE x SIDE` windows of the tiles of a tensor `[pixels, channels]`. Up to a vector's lanes behind the
+/// last channel are written, too.
+///
+/// # Safety
+/// `[POSITIONS, tiles, tile stride]` must be writable at `to`, positions `position_stride` apart.
+#[inline(always)]
+pub(super) unsafe fn transform_windows<L: Lanes, M: Map<SIDE, PATCH>, const SIDE: usize>(
+    x: &[f32],
+    channels: usize,
+    tiles: &[Tile],
+    to: *mut f32,
+    position_stride: usize,
+) {
+    let zeros = vec![0f32; channels];
+    for (t, tile) in tiles.iter().enumerate() {
+        let rows = window::<SIDE>(x, channels, tile, &zeros);
+        for channel in (0..channels).step_by(L::N) {
+            let count = channels - channel;
+            // SAFETY: `channels` elements can be read at each pixel; the caller's promise on `to`.
+            unsafe {
+                let mut square = [[L::splat(0.0); SIDE]; SIDE];
+                for (square, row) in square.iter_mut().zip(&rows) {
+                    for (value, pixel) in square.iter_mut().zip(row) {
+                        let from = pixel.add(channel);
+                        *value = if count >= L::N { L::load(from) } else { L::load_part(from, count) };
                     }
                 }
-                if let Some(masks) = windows.masks() {
-                    for (c, mask) in masks.iter().enumerate() {
-                        let mask = L::load(mask.as_ptr().add(v * L::N));
-                        for row in &mut square {
-                            row[c] = row[c].and(mask);
-                        }
-                    }
-                }
-                let square = both_ways::<L, Input, PATCH, PATCH>(square);
+                let square = both_ways::<L, M, SIDE, PATCH>(square);
+                let to = to.add(t * tile_stride(channels) + channel);
                 for (position, value) in square.as_flattened().iter().enumerate() {
-                    value.store(to.add(position * position_stride + channel * COLUMNS + v * L::N));
+                    value.store(to.add(position * position_stride));
                 }
             }
         }
@@ -155,79 +145,62 @@ unsafe fn transform_input_on<L: Lanes, const V: usize, const WIDE: usize>(
 }
 
 on_best_isa! {
-    /// Transforms the products of at most [`COLUMNS`] tiles to the output and writes them, with the epilogue applied.
+    /// Transforms the products of the tiles to the output `[pixels, outputs]` and writes it, with the epilogue applied.
     ///
     /// # Safety
-    /// `[POSITIONS, outputs, COLUMNS]` must be readable at `from`, positions `position_stride` apart. `y` must be
-    /// writable at the tiles of all output channels, and no other thread may access them during the call.
-    unsafe fn transform_output(
-        job: &Job<'_>, tiles: &[Tile], from: *const f32, position_stride: usize, y: SharedMut<'_>,
-    ) = transform_output_on
+    /// `[POSITIONS, tiles, tile stride]` must be readable at `from`, positions `position_stride` apart. `y` must be
+    /// writable at the tiles, and no other thread may access them during the call.
+    unsafe fn transform_products(
+        from: *const f32, position_stride: usize, outputs: usize, tiles: &[Tile], epilogue: &SliceEpilogue<'_>,
+        y: SharedMut<'_>,
+    ) = products_on
 }
 
 #[inline(always)]
-unsafe fn transform_output_on<L: Lanes, const V: usize, const WIDE: usize>(
-    job: &Job<'_>,
-    tiles: &[Tile],
+unsafe fn products_on<L: Lanes, const V: usize, const R: usize>(
     from: *const f32,
     position_stride: usize,
+    outputs: usize,
+    tiles: &[Tile],
+    epilogue: &SliceEpilogue<'_>,
     y: SharedMut<'_>,
 ) {
-    let (outputs, pixels, epilogue) = (job.outputs, job.maps.pixels, job.epilogue);
-    let residual = epilogue.residual;
-    let mut aside = [[[0f32; TILE]; COLUMNS]; TILE];
-    let whole = |tile: &Tile| tile.rows() == TILE && tile.columns() == TILE;
-    // Incomplete tiles, and all tiles if there is a residual, are first written to the buffer `aside`.
-    let is_direct: [bool; COLUMNS] = std::array::from_fn(|i| residual.is_none() && tiles.get(i).is_some_and(whole));
-    let starts: [usize; COLUMNS] = std::array::from_fn(|i| tiles.get(i).map_or(0, |t| t.start(outputs, pixels)));
-    let widths: [usize; COLUMNS] = std::array::from_fn(|i| tiles.get(i).map_or(0, Tile::width));
-    let all_direct = is_direct.iter().all(|d| *d);
-    for channel in 0..outputs {
-        // SAFETY: the products of this channel are readable; the rows are those of this task's tiles, or of `aside`.
-        unsafe {
-            let (scale, shift) = (L::splat(epilogue.scale_of(channel)), L::splat(epilogue.shift_of(channel)));
-            for v in 0..V {
+    let finish = epilogue.from(0, 0);
+    for (t, tile) in tiles.iter().enumerate() {
+        let pixels: [[Option<usize>; TILE]; TILE] =
+            std::array::from_fn(|r| std::array::from_fn(|c| tile.pixel::<TILE>(r, c)));
+        for channel in (0..outputs).step_by(L::N) {
+            let count = outputs - channel;
+            // SAFETY: the caller's promise on `from` and `y`; scale and shift have further elements for whole vectors.
+            unsafe {
                 let mut square = [[L::splat(0.0); PATCH]; PATCH];
+                let from = from.add(t * tile_stride(outputs) + channel);
                 for (r, row) in square.iter_mut().enumerate() {
                     for (c, value) in row.iter_mut().enumerate() {
-                        let position = (r * PATCH + c) * position_stride;
-                        *value = L::load(from.add(position + channel * COLUMNS + v * L::N));
+                        *value = L::load(from.add((r * PATCH + c) * position_stride));
                     }
                 }
                 let square = both_ways::<L, Output, PATCH, TILE>(square);
-                for (r, mut row) in square.into_iter().enumerate() {
-                    for value in &mut row {
-                        *value = value.mul_add(scale, shift);
-                        if epilogue.relu && residual.is_none() {
-                            *value = value.relu();
-                        }
+                let of = |values: Option<&[f32]>, or: f32| match values {
+                    Some(values) => L::load(values.as_ptr().add(channel)),
+                    None => L::splat(or),
+                };
+                let (scale, shift) = (of(finish.scale, 1.0), of(finish.shift, 0.0));
+                for (value, pixel) in square.as_flattened().iter().zip(pixels.as_flattened()) {
+                    let Some(pixel) = pixel else { continue };
+                    let at = pixel * outputs + channel;
+                    let mut value = value.mul_add(scale, shift);
+                    if let Some(residual) = finish.residual {
+                        let from = residual.as_ptr().add(at);
+                        value = value.add(if count >= L::N { L::load(from) } else { L::load_part(from, count) });
                     }
-                    let mut rows = [std::ptr::null_mut(); COLUMNS];
-                    for lane in v * L::N..(v + 1) * L::N {
-                        rows[lane] = if is_direct[lane] {
-                            y.at(starts[lane] + channel * pixels + r * widths[lane])
-                        } else {
-                            aside[r][lane].as_mut_ptr()
-                        };
+                    if finish.relu {
+                        value = value.relu();
                     }
-                    L::scatter(row, &rows[v * L::N..(v + 1) * L::N]);
-                }
-            }
-            if all_direct {
-                continue;
-            }
-            for (lane, tile) in tiles.iter().enumerate().filter(|(lane, _)| !is_direct[*lane]) {
-                for (r, values) in aside.iter().enumerate().take(tile.rows()) {
-                    let at = starts[lane] + channel * pixels + r * widths[lane];
-                    for (c, value) in values[lane].iter().enumerate().take(tile.columns()) {
-                        let value = match residual {
-                            Some(residual) => {
-                                let sum = value + residual[at + c];
-                                if epilogue.relu { relu(sum) } else { sum }
-                            }
-                            None => *value,
-                        };
-                        y.at(at + c).write(value);
+                    if count >= L::N {
+                        value.store(y.at(at));
+                    } else {
+                        value.store_part(y.at(at), count);
                     }
                 }
             }

@@ -26,7 +26,7 @@ pub(crate) fn pays(inputs: usize, outputs: usize, maps: &Maps) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::matmul::isa;
+    use crate::cpu::matmul::isa::{all, hold};
     use crate::ops::conv::MapSize;
     use crate::ops::conv::epilogue::SliceEpilogue;
 
@@ -48,13 +48,14 @@ mod tests {
         for image in 0..maps.batch {
             for (output, input) in (0..outputs * inputs).map(|i| (i / inputs, i % inputs)) {
                 for level in &maps.levels {
-                    let [y, x] = [(outputs, output), (inputs, input)]
-                        .map(|(channels, c)| (image * channels + c) * maps.pixels + level.offset);
+                    let [y, x] = [(outputs, output), (inputs, input)].map(|(channels, c)| {
+                        move |pixel: usize| (image * maps.pixels + level.offset + pixel) * channels + c
+                    });
                     for (row, column) in (0..level.height * level.width).map(|i| (i / level.width, i % level.width)) {
                         for tap in 0..9 {
                             let (r, c) = ((row + tap / 3).wrapping_sub(1), (column + tap % 3).wrapping_sub(1));
                             if r < level.height && c < level.width {
-                                let (to, from) = (y + row * level.width + column, x + r * level.width + c);
+                                let (to, from) = (y(row * level.width + column), x(r * level.width + c));
                                 f(to, from, (output * inputs + input) * 9 + tap);
                             }
                         }
@@ -92,13 +93,13 @@ mod tests {
             });
             let (output_stride, input_stride) = (inputs * 9, 9);
             let weights = Weights { values: &w, outputs, inputs, output_stride, input_stride, turned: false };
-            for portable in [false, true] {
-                let _isa = isa::hold(portable);
+            for isa in all() {
+                let _isa = hold(isa);
                 let errors = [
-                    error(&convolve(&x, weights, SliceEpilogue::default(), &maps), &y),
+                    error(&convolve(&x, weights, &SliceEpilogue::default(), &maps), &y),
                     error(&weight_grad(&x, &dy, inputs, outputs, &maps), &dw),
                 ];
-                assert!(errors.iter().all(|e| *e < TOLERANCE), "{inputs} to {outputs} on {sizes:?}: {errors:?}");
+                assert!(errors.iter().all(|e| *e < TOLERANCE), "{isa:?}, {inputs} to {outputs} on {sizes:?}: {errors:?}");
             }
         }
     }

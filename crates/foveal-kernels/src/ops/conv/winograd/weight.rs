@@ -1,10 +1,12 @@
 //! The transform of the weights.
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::transform::{Kernel, POSITIONS, both_ways};
 use crate::cpu::matmul::isa::on_best_isa;
 use crate::cpu::matmul::lanes::Lanes;
-use crate::cpu::matmul::{COLUMNS, Panels, ROWS};
+use crate::cpu::matmul::{Right, panel_width};
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
 
@@ -28,10 +30,13 @@ pub(crate) struct Weights<'a> {
 
 /// Number of taps of a 3x3 kernel.
 const TAPS: usize = 9;
+/// The largest width of a panel.
+const WIDEST: usize = 32;
 
-/// The transformed weights: for each position a left operand `[outputs, inputs]`, packed into panels.
+/// The transformed weights: for each position a right operand `[inputs, outputs]`, packed into panels.
 pub(super) struct Transformed {
     buffer: Scratch,
+    width: usize,
     panel_stride: usize,
     position_stride: usize,
 }
@@ -44,67 +49,79 @@ impl Transformed {
                 last + TAPS <= w.values.len()
             }
         );
-        let panel_stride = w.inputs * ROWS;
-        let panels = w.outputs.div_ceil(ROWS);
-        let position_stride = panels * panel_stride + COLUMNS;
+        let width = panel_width();
+        let panel_stride = w.inputs * width;
+        let panels = w.outputs.div_ceil(width);
+        // One additional line, so that the positions do not all map to the same sets of the caches.
+        let position_stride = panels * panel_stride + 16;
         let mut buffer = Scratch::of(POSITIONS * position_stride);
         let to = SharedMut::new(&mut buffer);
-        (0..panels).into_par_iter().for_each(|panel| {
-            // SAFETY: the address is that of the panel at position 0; only this task accesses this panel, at all
+        let parts = w.inputs.div_ceil(INPUTS);
+        (0..panels * parts).into_par_iter().for_each(|task| {
+            let (panel, part) = (task / parts, task % parts);
+            let inputs = part * INPUTS..((part + 1) * INPUTS).min(w.inputs);
+            // SAFETY: the address is that of these rows of the panel at position 0; only this task accesses them, at all
             // positions.
-            unsafe { transform(&w, panel * ROWS, to.at(panel * panel_stride), position_stride) };
+            unsafe {
+                let to = to.at(panel * panel_stride + inputs.start * width);
+                transform(&w, panel * width, inputs, to, position_stride);
+            }
         });
-        Self { buffer, panel_stride, position_stride }
+        Self { buffer, width, panel_stride, position_stride }
     }
 
-    /// The left operand for a position.
-    pub(super) fn panels(&self, position: usize) -> Panels<'_> {
-        Panels { data: &self.buffer[position * self.position_stride..], stride: self.panel_stride }
+    /// The right operand for a position.
+    pub(super) fn right(&self, position: usize) -> Right<'_> {
+        let data = &self.buffer[position * self.position_stride..];
+        Right { data, row_stride: self.width, panel_stride: self.panel_stride }
     }
 }
 
+/// Number of input channels of a task.
+const INPUTS: usize = 64;
+
 on_best_isa! {
-    /// Transforms the weights of output channels `first..first + ROWS`; channels beyond the last give zeros.
+    /// Transforms the weights of one panel of output channels, from `first` on, and some input channels. Output channels
+    /// beyond the last give zeros.
     ///
     /// # Safety
-    /// `[POSITIONS, inputs, ROWS]` must be writable at `to`, positions `position_stride` apart.
-    unsafe fn transform(w: &Weights<'_>, first: usize, to: *mut f32, position_stride: usize) = transform_on
+    /// `[POSITIONS, inputs, panel width]` must be writable at `to`, positions `position_stride` apart.
+    unsafe fn transform(
+        w: &Weights<'_>, first: usize, inputs: Range<usize>, to: *mut f32, position_stride: usize,
+    ) = transform_on
 }
 
 #[inline(always)]
-unsafe fn transform_on<L: Lanes, const V: usize, const WIDE: usize>(
+unsafe fn transform_on<L: Lanes, const V: usize, const R: usize>(
     w: &Weights<'_>,
     first: usize,
+    inputs: Range<usize>,
     to: *mut f32,
     position_stride: usize,
 ) {
-    let rows = (w.outputs - first).min(ROWS);
-    let mut taps = [[0f32; COLUMNS]; TAPS];
-    let mut out = [[0f32; COLUMNS]; POSITIONS];
-    for input in 0..w.inputs {
-        for (lane, output) in (first..first + rows).enumerate() {
+    let width = V * L::N;
+    let count = (w.outputs - first).min(width);
+    let mut taps = [[0f32; WIDEST]; TAPS];
+    for (row, input) in inputs.enumerate() {
+        for (lane, output) in (first..first + count).enumerate() {
             let at = &w.values[output * w.output_stride + input * w.input_stride..][..TAPS];
             for (t, value) in at.iter().enumerate() {
                 taps[if w.turned { TAPS - 1 - t } else { t }][lane] = *value;
             }
         }
-        // SAFETY: the buffers have room for all vectors; the caller's promise on `to`.
+        // SAFETY: the buffer has room for all vectors; the caller's promise on `to`.
         unsafe {
-            for v in 0..ROWS.div_ceil(L::N) {
+            for v in 0..V {
                 let mut kernel = [[L::splat(0.0); 3]; 3];
-                for (r, row) in kernel.iter_mut().enumerate() {
-                    for (c, value) in row.iter_mut().enumerate() {
+                for (r, line) in kernel.iter_mut().enumerate() {
+                    for (c, value) in line.iter_mut().enumerate() {
                         *value = L::load(taps[r * 3 + c].as_ptr().add(v * L::N));
                     }
                 }
                 let square = both_ways::<L, Kernel, 3, 6>(kernel);
-                for (out, value) in out.iter_mut().zip(square.as_flattened()) {
-                    value.store(out.as_mut_ptr().add(v * L::N));
+                for (position, value) in square.as_flattened().iter().enumerate() {
+                    value.store(to.add(position * position_stride + row * width + v * L::N));
                 }
-            }
-            for (position, out) in out.iter().enumerate() {
-                let to = to.add(position * position_stride + input * ROWS);
-                std::ptr::copy_nonoverlapping(out.as_ptr(), to, ROWS);
             }
         }
     }
