@@ -141,8 +141,9 @@ fn bench_writes_the_documented_keys() {
         ["device", "threads", "batch", "height", "width", "train_step_ms", "infer_ms", "loss_ms", "peak_rss_mb"];
     let later = ["focal_ms", "data_images_per_second", "transforms", "adapter", "driver", "compiler", "precision"];
     let last = ["first_step_seconds", "turn_steps", "peak_device_mb", "first_step_values", "detections"];
-    let counts = ["operations_per_step", "blocks_per_step"];
-    assert_eq!(keys(&report), [&expected[..], &later, &last, &counts].concat());
+    let counts = ["operations_per_step", "blocks_per_step", "instruction_set", "infer_raw_ms", "minor_faults"];
+    let peak = ["peak_gflops_one", "peak_gflops_all"];
+    assert_eq!(keys(&report), [&expected[..], &later, &last, &counts, &peak].concat());
     assert_eq!((&report["precision"], &report["adapter"]), (&Value::from("f32"), &Value::from("")));
     assert_eq!((&report["height"], &report["width"]), (&Value::from(64), &Value::from(96)));
     for phase in ["train_step_ms", "infer_ms", "loss_ms", "focal_ms"] {
@@ -159,6 +160,32 @@ fn bench_writes_the_documented_keys() {
     let report = place.run(&[&arguments[..], &[grey]].concat()).succeeds().json();
     // Two passes over all images; those of the warm-up do not count.
     assert_eq!(report["transforms"][0]["applied"], 2 * IMAGES);
+}
+
+#[test]
+fn bench_writes_what_the_network_computes() {
+    let place = Workplace::new();
+    let size = ["--set", "bench.height=64", "--set", "bench.width=96", "--set", "bench.batch_size=1"];
+    let arguments = ["bench", "tiny.toml", "--steps", "2", "--only", "raw", "--json", "-", "--outputs", "out/raw.st"];
+    let report = place.run(&[&arguments[..], &size].concat()).succeeds().json();
+    assert_eq!(report["infer_raw_ms"].as_array().unwrap().len(), 2);
+    assert_eq!(report["infer_ms"].as_array().unwrap().len(), 0);
+    let bytes = std::fs::read(place.path("out/raw.st")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(tensors.tensor("images").unwrap().shape(), [1, 3, 64, 96]);
+    let [logits, deltas] = ["logits", "deltas"].map(|name| tensors.tensor(name).unwrap().shape().to_vec());
+    assert_eq!((logits[..2].to_vec(), deltas[2]), (deltas[..2].to_vec(), 4));
+    assert!(tensors.tensor("network.backbone.body.conv1.weight").is_ok());
+}
+
+#[test]
+fn bench_measures_the_peak() {
+    let place = Workplace::new();
+    let report = place.run(&["bench", "tiny.toml", "--steps", "2", "--only", "peak", "--json", "-"]).succeeds().json();
+    for key in ["peak_gflops_one", "peak_gflops_all"] {
+        let found = report[key].as_array().unwrap();
+        assert!(found.len() == 2 && found.iter().all(|rate| rate.as_f64().unwrap() > 0.0), "{key}: {found:?}");
+    }
 }
 
 #[test]

@@ -1,96 +1,19 @@
-"""The cases that are compared. A case has a turn for foveal and one for each rival; a turn returns a list of values."""
+"""The cases that are compared, and how a case is measured. A case has a turn for foveal and one for each rival; a turn
+returns a list of values."""
 
 import contextlib
+import copy
 import json
+import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
 
 import coco_files
-from sides import HERE, Failed, Worker, environment
+from case import CLASSES, WARMUP, Case, Place, request, settings
+from networks import BATCH, faults, inference, memory, raw, training
+from sides import HERE, Failed, environment
 
-CLASSES, BOXES, BATCH = 80, 8, 2
-WARMUP = 2  # untimed steps before the timed ones, on both sides
-PASSING = 2000  # pairs of anchor and class above the threshold, as in a trained detector
 LOADER_BATCH, LOADER_IMAGES = 4, 384
-
-
-@dataclass
-class Case:
-    """One comparison. Lower values are better unless `higher` is set; `targets` bound the ratio foveal/rival."""
-
-    name: str
-    what: str
-    unit: str
-    turns: dict  # for each side, a function that returns values
-    targets: dict = field(default_factory=dict)  # for each rival
-    higher: bool = False
-    notes: list = field(default_factory=list)
-
-
-class Place:
-    """The options, the foveal binary and the cache folder, which all cases share."""
-
-    def __init__(self, options, foveal, stack):
-        self.options, self.foveal, self.stack = options, foveal, stack
-        self.cache = options.cache / "bench"
-        self.cache.mkdir(parents=True, exist_ok=True)
-
-    def worker(self):
-        return self.stack.enter_context(Worker(self.options.threads))
-
-
-def settings(backbone, size, batch, frozen=0):
-    """The keys with which foveal's network and data equal torchvision's v1."""
-    return {"model.backbone": backbone, "model.norm": "frozen_batch", "model.p6_from": "p5", "train.optimizer": "sgd",
-            "model.freeze_stages": frozen, "model.anchors.rounding": "torchvision", "loss.normalizer": "per_image",
-            "bench.classes": CLASSES, "bench.boxes": BOXES, "bench.batch_size": batch, "bench.height": size,
-            "bench.width": size, "bench.warmup": WARMUP}
-
-
-def request(place, backbone, size, batch):
-    o = place.options
-    return {"backbone": backbone, "size": size, "batch": batch, "classes": CLASSES, "boxes": BOXES,
-            "frozen": o.freeze, "channels_last": o.channels_last}
-
-
-def training(name, backbone, size):
-    def make(place):
-        o, worker = place.options, place.worker()
-        keys, ask = settings(backbone, size, BATCH, o.freeze), request(place, backbone, size, BATCH)
-        return Case(name, f"training step, {backbone}-FPN, batch {BATCH}, {size}x{size}, {o.freeze} frozen stages", "ms", {
-            "foveal": lambda: place.foveal.bench("train", o.steps, keys)["train_step_ms"],
-            "torchvision": lambda: worker.ask("train", steps=o.steps, warmup=WARMUP, **ask)["ms"],
-        }, {"torchvision": 0.65})
-    return make
-
-
-def inference(place):
-    """Inference with post-processing on one image, with the same weights on all sides."""
-    o, worker, size = place.options, place.worker(), 512
-    ask = {**request(place, "resnet50", size, 1), "frozen": 0}
-    weights, labels = place.cache / "detector.pth", place.cache / "labels.txt"
-    checkpoint, onnx = place.cache / "detector.safetensors", place.cache / "detector.onnx"
-    worker.ask("make_weights", **ask, pairs=PASSING, out=str(weights))
-    # torchvision's first channel is the background.
-    labels.write_text("".join(f"class_{c}\n" for c in range(1, CLASSES)))
-    place.foveal.run("import", weights, "--arch", "retinanet_resnet50_fpn", "--labels", labels, "-o", checkpoint)
-    place.foveal.run("export", checkpoint, "--format", "onnx", "--nms", "--no-verify", "-o", onnx)
-    keys, runtime, found = settings("resnet50", size, 1), place.worker(), {}
-
-    def rival(name, who, do, **more):
-        def turn():
-            answer = who.ask(do, steps=o.steps, warmup=WARMUP, **ask, **more)
-            found[name] = answer["detections"]
-            return answer["ms"]
-        return turn
-
-    rivals = {"torchvision": rival("torchvision", worker, "infer", weights=str(weights)),
-              "onnxruntime": rival("onnxruntime", runtime, "onnx", onnx=str(onnx))}
-    return Case("infer512", f"inference with post-processing, resnet50-FPN, batch 1, {size}x{size}", "ms", {
-        "foveal": lambda: place.foveal.bench("infer", o.steps, keys, "--checkpoint", checkpoint)["infer_ms"], **rivals,
-    }, {"torchvision": 0.60, "onnxruntime": 1.0},
-        notes=[f"With the seeded weights, about {PASSING} pairs of anchor and class pass the score threshold.", found])
 
 
 def focal(place):
@@ -99,8 +22,9 @@ def focal(place):
     ask = {"batch": BATCH, "anchors": 49104, "classes": CLASSES}
     return Case("focal", f"focal loss alone, forward and backward, logits [{BATCH}, 49104, {CLASSES}]", "ms", {
         "foveal": lambda: place.foveal.bench("focal", 5 * o.steps, keys)["focal_ms"],
+        **place.old("focal", "focal_ms", keys),
         "torchvision": lambda: worker.ask("focal", steps=o.steps, warmup=WARMUP, **ask)["ms"],
-    }, {"torchvision": 0.20}, notes=["The one-hot targets of torchvision's sigmoid_focal_loss are computed before the clock starts."])
+    }, {"torchvision": 0.15}, notes=["The one-hot targets of torchvision's sigmoid_focal_loss are computed before the clock starts."])
 
 
 def losses(place):
@@ -110,23 +34,6 @@ def losses(place):
         "foveal": lambda: place.foveal.bench("loss", 5 * o.steps, keys)["loss_ms"],
         "torchvision": lambda: worker.ask("loss", steps=o.steps, warmup=WARMUP, **ask)["ms"],
     })
-
-
-def memory(place):
-    """Peak resident memory. Each value is measured in a process of its own."""
-    o, keys, base = place.options, settings("resnet50", 512, BATCH, place.options.freeze), {}
-
-    def torchvision():
-        with Worker(o.threads) as worker:
-            worker.ask("versions")
-            base["MiB of torch and torchvision after the import"] = round(worker.ask("memory")["peak_mb"])
-            worker.ask("train", steps=2, warmup=1, **request(place, "resnet50", 512, BATCH))
-            return [worker.ask("memory")["peak_mb"]]
-
-    return Case("memory512", f"peak resident memory of the training step, resnet50-FPN, batch {BATCH}, 512x512", "MiB", {
-        "foveal": lambda: [place.foveal.bench("train", 2, {**keys, "bench.warmup": 1})["peak_rss_mb"]],
-        "torchvision": torchvision,
-    }, {"torchvision": 0.80}, notes=[base])
 
 
 def loading(place):
@@ -173,7 +80,7 @@ def scoring(part):
                 import time
                 started = time.perf_counter()
                 command = [sys.executable, str(HERE / "coco_rival.py"), tool, str(truth), str(results)]
-                done = subprocess.run(command, env=environment(place.options.threads), text=True, capture_output=True)
+                done = subprocess.run(command, env=environment(place.options), text=True, capture_output=True)
                 seconds = time.perf_counter() - started
                 if done.returncode != 0:
                     raise Failed(done.stderr)
@@ -189,6 +96,15 @@ def scoring(part):
                     {"foveal": foveal, **{t: rival(t) for t in ("pycocotools", "faster_coco_eval")}},
                     {"pycocotools": 0.05}, notes=[values])
     return make
+
+
+def on_one_thread(make):
+    """A case that pins all programs to one core."""
+    def pinned(place):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+        place.options.threads = 1
+        return make(place)
+    return pinned
 
 
 def devices(place):
@@ -211,10 +127,15 @@ CASES = {
     "train320": training("train320", "resnet50", 320),
     "train512": training("train512", "resnet50", 512),
     "train320r18": training("train320r18", "resnet18", 320),
+    "train320_one": on_one_thread(training("train320_one", "resnet50", 320)),
     "infer512": inference,
+    "raw512": raw("raw512", "resnet50"),
+    "raw512r18": raw("raw512r18", "resnet18"),
+    "raw512_one": on_one_thread(raw("raw512_one", "resnet50")),
     "focal": focal,
     "loss": losses,
     "memory512": memory,
+    "faults512": faults,
     "data": loading,
     "score": scoring("evaluation"),
     "score_process": scoring("process"),
@@ -223,15 +144,24 @@ CASES = {
 }
 
 
-def measure(make, options, foveal, say):
-    """Measures all pairs of a case. Workers end with the case, which frees their memory for the next one."""
+def measure(make, options, sides, say):
+    """Measures all pairs of a case, and the peak of the processor in each pair. Returns the case, the pairs and the peaks
+    on one thread and on all threads, or None if no rival takes part. `sides(options)` returns the two foveal binaries and
+    the instruction set. Workers end with the case, which frees their memory for the next one."""
     with contextlib.ExitStack() as stack:
-        case = make(Place(options, foveal, stack))
-        pairs = []
+        stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+        options = copy.copy(options)
+        place = Place(options, *sides(options), stack)
+        case = make(place)
+        case.notes += place.notes
+        if len(case.turns) < 2:
+            return None
+        pairs, peaks = [], []
         for pair in range(options.pairs):
             # The order alternates, so that a drift of the machine's speed affects all sides equally.
             order = list(case.turns) if pair % 2 == 0 else list(case.turns)[::-1]
             values = {side: case.turns[side]() for side in order}
             pairs.append({side: values[side] for side in case.turns})
+            peaks.append(place.foveal.peak()[1])
             say(case, pair + 1, options.pairs, pairs[-1])
-        return case, pairs
+        return case, pairs, peaks

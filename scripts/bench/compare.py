@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import report
+import rivals
 from cases import CASES, measure
-from sides import Failed, Foveal, Worker
+from sides import ISAS, Failed, Foveal, Worker
 
 
 def parse():
@@ -22,7 +23,9 @@ def parse():
     p.add_argument("--threads", type=int, default=cores)
     p.add_argument("--device", default="flex")
     p.add_argument("--freeze", type=int, default=0, choices=range(6))
-    p.add_argument("--channels-last", action="store_true")
+    p.add_argument("--rivals", type=lambda text: text.split(","))
+    p.add_argument("--isa", choices=list(ISAS))
+    p.add_argument("--before", type=Path)
     p.add_argument("--data", type=Path)
     p.add_argument("--out", type=Path)
     p.add_argument("--list", action="store_true")
@@ -30,6 +33,10 @@ def parse():
     unknown = [name for name in options.only if name not in CASES]
     if unknown or min(options.pairs, options.steps, options.threads) < 1:
         p.error(f"unknown case {unknown[0]}; known: {', '.join(CASES)}" if unknown else "--pairs, --steps and --threads must be at least 1")
+    try:
+        options.rivals, options.left_out = rivals.chosen(options.rivals, options.isa)
+    except ValueError as error:
+        p.error(f"--rivals: {error}")
     options.cache = options.cache.resolve()
     options.data = options.data and options.data.resolve()
     options.out = options.out or options.cache / "bench"
@@ -54,16 +61,27 @@ def main():
     load = round(os.getloadavg()[0], 2)
     if load > 0.5:
         print(f"compare: warning: the machine is busy (load {load}); the results are not valid", file=sys.stderr)
-    foveal = Foveal(options.foveal, options.device, options.threads)
-    with Worker(options.threads) as worker:
+    isa = Foveal(options.foveal, options).peak()[0]
+    if options.isa and isa.replace("-", "").lower() != options.isa:
+        print(f"compare: --isa {options.isa}: foveal uses {isa}; does this binary know FOVEAL_ISA?", file=sys.stderr)
+        return 1
+
+    def sides(options):
+        return Foveal(options.foveal, options), options.before and Foveal(options.before, options), isa
+
+    with Worker(options) as worker:
         versions = worker.ask("versions")
-    version = foveal.run("--version")[0].split()[-1]
+    found = {"foveal": sides(options)[0].run("--version")[0].split()[-1], "isa": isa, "versions": versions, "load": load}
     measured, failed, table = [], [], ""
     for name in options.only:
         try:
-            measured.append(measure(CASES[name], options, foveal, say))
+            result = measure(CASES[name], options, sides, say)
+            if result is None:
+                print(f"compare: {name} is skipped: no rival takes part", file=sys.stderr)
+                continue
+            measured.append(result)
             # Written after each case, so that an interrupted run keeps its results.
-            table = report.write(measured, options, version, versions, load)
+            table = report.write(measured, options, found)
         except Failed as error:
             failed.append(name)
             print(f"compare: {name} failed: {error}", file=sys.stderr)

@@ -32,6 +32,8 @@ extern crate self as foveal_kernels;
 mod test_common;
 
 pub use cpu::matmul::{force_instruction_set, instruction_set};
+#[doc(hidden)]
+pub use cpu::peak::peak_gflops;
 pub use cpu::route::{is_gpu, reference, set_reference, takes_maps};
 #[cfg(feature = "wgpu")]
 pub use gpu::{kernel_language, test_adapter};

@@ -6,18 +6,21 @@ mod clock;
 mod feed;
 mod inputs;
 mod loading;
+mod outputs;
+mod report;
 
 use burn::tensor::Device;
-use foveal_data::TransformCosts;
 use foveal_detector::Checkpoint;
-use serde::Serialize;
+use foveal_kernels::{instruction_set, peak_gflops};
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
 use crate::memory::{Demand, DeviceLimits, DoesNotFit};
 use crate::train::check_precision;
-use clock::{Timed, peak_rss_mb};
+use clock::peak_rss_mb;
 use inputs::Inputs;
+pub use outputs::write_raw_outputs;
+pub use report::BenchReport;
 
 /// The phases that [`bench`](bench()) measures: training steps, inference, losses or data loading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,80 +38,10 @@ pub enum BenchPhases {
     Focal,
     /// Loading batches of the training set of the configuration.
     Data,
-}
-
-/// The results of a benchmark. Times are in milliseconds. On a CPU there is one for each repetition after the warm-up
-/// (`bench.warmup`). On a GPU there is one for each turn, except for inference, which has one for each repetition: a turn
-/// is as many repetitions as training runs between two lines of the log, and its time is the mean of its repetitions.
-/// Phases that were not measured have empty lists.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct BenchReport {
-    /// Name of the device. [`bench`](bench()) leaves it empty, and the program fills it in.
-    pub device: String,
-    /// Number of CPU threads. [`bench`](bench()) leaves it 0, and the program fills it in.
-    pub threads: usize,
-    /// Number of images in a step; with [`BenchPhases::Data`] in a batch of the training set.
-    pub batch: usize,
-    /// Height of the random images in pixels.
-    pub height: usize,
-    /// Width of the random images in pixels.
-    pub width: usize,
-    /// Times of training steps in milliseconds: forward pass, losses, backward pass, gradient norm and optimizer update;
-    /// on a GPU also the copy of the images, and the reading of the losses at the end of a turn.
-    pub train_step_ms: Vec<f64>,
-    /// Times of inference on a batch in milliseconds: forward pass and post-processing; on a GPU also the copy of the
-    /// images.
-    pub infer_ms: Vec<f64>,
-    /// Times of class loss and box loss with their gradients in milliseconds.
-    pub loss_ms: Vec<f64>,
-    /// Largest resident memory of the process up to the end of the training steps, in MiB. -1 where training was not
-    /// measured or the operating system does not report it (only Linux does).
-    pub peak_rss_mb: f64,
-    /// Times of the class loss alone with its gradient in milliseconds.
-    pub focal_ms: Vec<f64>,
-    /// Speed of the loading workers in images per second, one number for each pass over the training set.
-    pub data_images_per_second: Vec<f64>,
-    /// What each transform of `data.augment.transforms` cost in these passes, in the order of the list.
-    pub transforms: TransformCosts,
-    /// Name of the GPU; empty on a CPU. [`bench`](bench()) leaves it empty, and the program fills it in.
-    pub adapter: String,
-    /// Name and version of the GPU's driver; empty on a CPU. [`bench`](bench()) leaves it empty, and the program fills
-    /// it in.
-    pub driver: String,
-    /// The language that kernels are compiled to on the GPU (`SPIR-V`, `WGSL`); empty on a CPU. [`bench`](bench()) leaves
-    /// it empty, and the program fills it in.
-    pub compiler: String,
-    /// Number type of the convolutions, such as `f32`. Empty where no phase ran on a device.
-    pub precision: String,
-    /// Seconds of the first repetition of the first phase that was measured, in which a GPU compiles and tunes its
-    /// kernels. -1 where no phase ran on a device.
-    pub first_step_seconds: f64,
-    /// Number of repetitions between two waits for the device: 1 on a CPU.
-    pub turn_steps: usize,
-    /// Largest memory in MiB that the allocator of the GPU held after the warm-up or a turn of a phase, with the pages
-    /// that it keeps for reuse. -1 where it is not known, as on a CPU.
-    pub peak_device_mb: f64,
-    /// Class loss, box loss, total loss, class loss of positives, class loss of all other pairs, and gradient norm of the
-    /// first training step. Empty where training was not measured.
-    pub first_step_values: Vec<f32>,
-    /// Number of detections in the batch of the last inference.
-    pub detections: usize,
-    /// Number of tensor operations of a training step on a GPU that completes no line of the log; -1 where they were not
-    /// counted.
-    pub operations_per_step: i64,
-    /// Number of fused kernels and of operations that ran on their own in such a step; -1 where they were not counted.
-    pub blocks_per_step: i64,
-}
-
-impl BenchReport {
-    /// Takes over the first repetition and the memory of a phase, and returns its times.
-    fn keep(&mut self, timed: Timed) -> Vec<f64> {
-        if self.first_step_seconds < 0.0 {
-            self.first_step_seconds = timed.first_seconds;
-        }
-        self.peak_device_mb = self.peak_device_mb.max(timed.device_mb);
-        timed.ms
-    }
+    /// The network alone: backbone, feature pyramid and heads, without anchors and post-processing.
+    Raw,
+    /// Peak throughput of the CPU's vector units, with which the throughput of the other phases is compared.
+    Peak,
 }
 
 /// Measures the time of the given phases on random images and boxes, which are the same in every run.
@@ -146,11 +79,23 @@ pub fn bench(
         peak_device_mb: -1.0,
         operations_per_step: -1,
         blocks_per_step: -1,
+        instruction_set: instruction_set().to_owned(),
+        minor_faults: -1.0,
         ..BenchReport::default()
     };
     if phases == BenchPhases::Data {
         report.batch = config.train.batch_size;
         (report.data_images_per_second, report.transforms) = loading::images_per_second(config)?;
+        return Ok(report);
+    }
+    if phases == BenchPhases::Peak {
+        for _ in 0..bench.warmup {
+            peak_gflops(rayon::current_num_threads());
+        }
+        for _ in 0..bench.steps {
+            report.peak_gflops_one.push(peak_gflops(1));
+            report.peak_gflops_all.push(peak_gflops(rayon::current_num_threads()));
+        }
         return Ok(report);
     }
     check_precision(config.train.precision, device)?;
@@ -171,6 +116,9 @@ pub fn bench(
         let (timed, detections) = inputs.infer(config, detector)?;
         report.infer_ms = report.keep(timed);
         report.detections = detections;
+    }
+    if phases == BenchPhases::Raw {
+        report.infer_raw_ms = report.keep(inputs.raw(config, detector)?);
     }
     if wants(BenchPhases::Loss) {
         report.loss_ms = report.keep(inputs.loss(config));
@@ -198,7 +146,7 @@ fn fits_on_device(
         let demand = Demand::of_training(&config.train, &config.model, bench.classes, size);
         demand.check(KEY, bench.batch_size, limits)?;
     }
-    if matches!(phases, BenchPhases::All | BenchPhases::Infer) {
+    if matches!(phases, BenchPhases::All | BenchPhases::Infer | BenchPhases::Raw) {
         let (model, classes) = match detector {
             Some(detector) => (&detector.meta.model, detector.meta.categories.len()),
             None => (&config.model, bench.classes),

@@ -24,7 +24,7 @@ mod testing;
 mod train;
 mod update;
 
-pub use bench::{BenchPhases, BenchReport, bench};
+pub use bench::{BenchPhases, BenchReport, bench, write_raw_outputs};
 pub use blackbox::{
     BatchTrace, BlackBox, Finding, LayerRecord, LossPart, Number, RecordedBatch, RecordedImage, RecordedNormalizer,
     ReplacedImage, Replay, Report, StepLosses,

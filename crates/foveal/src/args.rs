@@ -384,6 +384,10 @@ pub(crate) enum BenchPhase {
     Focal,
     /// Loading of the configuration's training set; timed only with --only data
     Data,
+    /// The network without post-processing; timed only with --only raw
+    Raw,
+    /// Peak throughput of the CPU in multiply-adds; measured only with --only peak
+    Peak,
 }
 
 /// Arguments of `foveal bench`.
@@ -406,6 +410,10 @@ pub(crate) struct BenchArgs {
     /// Count the operations and fused kernels of a training step; only on a GPU
     #[arg(long)]
     pub count: bool,
+    /// Write the images, the logits, the deltas and the weights of the network that --only raw times to FILE
+    /// (.safetensors)
+    #[arg(long, value_name = "FILE", conflicts_with = "cases")]
+    pub outputs: Option<PathBuf>,
     /// Run the cases in FILE one after the other in one process, so that a GPU tunes its kernels once; - reads stdin
     ///
     /// Each line of FILE is a JSON object with any of the keys `name`, `phase` (as --only; default train), `batch`,

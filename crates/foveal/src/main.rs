@@ -41,6 +41,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(answer(&error)),
     };
+    // A hidden switch for measurements and tests: the instruction set of the CPU kernels.
+    if let Some(name) = std::env::var_os("FOVEAL_ISA") {
+        if let Err(error) = foveal_kernels::force_instruction_set(&name.to_string_lossy()) {
+            console::line(&format!("error: FOVEAL_ISA: {error}"));
+            return ExitCode::from(failure::USAGE);
+        }
+    }
     let batch_size = commands::batch_size(&cli.command);
     let code = std::panic::catch_unwind(|| match commands::run(cli) {
         Ok(code) => code,

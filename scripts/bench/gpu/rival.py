@@ -3,7 +3,7 @@
 A training step copies the images to the device, and computes the network, both losses, the gradients and an SGD update,
 as `foveal bench` does. Anchors and matches are computed before the clock starts, on both sides. The losses are read
 where foveal reads them. The network, its weights' distribution, the boxes and the frozen stages are those of
-scripts/bench/torch_worker.py.
+scripts/bench/torch_detector.py.
 """
 
 import argparse
@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # in the repository; pack puts all files into one folder
 
 import torch  # noqa: E402
-import torch_worker  # noqa: E402
+import torch_detector  # noqa: E402
 
 LR = 1e-6  # tiny, like foveal's warm-up, so that random weights do not diverge
 READ_EVERY = 20  # steps between two reads of the losses, as foveal's train.log_every on a GPU
@@ -61,7 +61,7 @@ class Detector:
         self.device, self.half = device, set_precision(request["precision"])
         self.format = torch.channels_last if request["channels_last"] else torch.contiguous_format
         size, batch = request["size"], request["batch"]
-        self.model = torch_worker.build(request["backbone"], request["classes"], request["frozen"])
+        self.model = torch_detector.build(request["backbone"], request["classes"], request["frozen"])
         if request.get("weights"):
             self.model.load_state_dict(torch.load(request["weights"], weights_only=True))
         self.model.to(device, memory_format=self.format)
@@ -74,7 +74,7 @@ class Detector:
             anchors = self.model.anchor_generator(ImageList(image, self.sizes[:1]), features)[0]
         self.cells = [f.shape[2] * f.shape[3] for f in features]
         self.anchors = [anchors] * batch
-        targets = [torch_worker.boxes_and_labels(request) for _ in range(batch)]
+        targets = [torch_detector.boxes_and_labels(request) for _ in range(batch)]
         self.targets = [{key: value.to(device) for key, value in t.items()} for t in targets]
         self.matches = [self.model.proposal_matcher(box_iou(t["boxes"], anchors)) for t in self.targets]
         trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -160,8 +160,8 @@ def infer(request, device):
 
 
 def make_weights(request, _):
-    """A state dict whose detector finds as much as a trained one (torch_worker.py computes it on the CPU)."""
-    return torch_worker.make_weights(request)
+    """A state dict whose detector finds as much as a trained one (torch_detector.py computes it on the CPU)."""
+    return torch_detector.make_weights(request)
 
 
 def versions(_, device):

@@ -40,6 +40,8 @@ pub(super) struct Timed {
     pub(super) ms: Vec<f64>,
     /// Seconds of the first repetition, in which a GPU compiles and tunes its kernels.
     pub(super) first_seconds: f64,
+    /// Minor page faults of the process in a timed repetition, on average; -1 where they are not known.
+    pub(super) minor_faults: f64,
     /// Largest memory in MiB that the device's allocator held after the warm-up or a turn; -1 where it is not known.
     pub(super) device_mb: f64,
 }
@@ -57,8 +59,8 @@ impl Clock<'_> {
         let host = is_host(device);
         let warmup = if host { bench.warmup } else { bench.warmup.max(GPU_WARMUP) };
         let mut last = None;
-        let mut timed =
-            Timed { ms: Vec::with_capacity(bench.steps.div_ceil(turn)), first_seconds: -1.0, device_mb: -1.0 };
+        let ms = Vec::with_capacity(bench.steps.div_ceil(turn));
+        let mut timed = Timed { ms, first_seconds: -1.0, minor_faults: -1.0, device_mb: -1.0 };
         for i in 0..warmup {
             drop(last.take());
             let started = Instant::now();
@@ -70,6 +72,7 @@ impl Clock<'_> {
         }
         timed.device_mb = timed.device_mb.max(device_mb(device));
         last.take().filter(|_| !host).map(&check);
+        let faults = minor_faults();
         let mut done = 0;
         while done < bench.steps {
             let count = turn.min(bench.steps - done);
@@ -92,6 +95,9 @@ impl Clock<'_> {
             timed.device_mb = timed.device_mb.max(device_mb(device));
             last.take().filter(|_| !host).map(&check);
         }
+        if let (Some(before), Some(after)) = (faults, minor_faults()) {
+            timed.minor_faults = (after - before) as f64 / done.max(1) as f64;
+        }
         timed
     }
 }
@@ -107,6 +113,15 @@ pub(super) fn peak_rss_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
     Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+}
+
+/// Minor page faults of all threads of the process so far: the field `minflt` of `/proc/self/stat` on Linux, which is
+/// also `ru_minflt` of getrusage; `None` elsewhere.
+fn minor_faults() -> Option<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name of the program, in parentheses, may have spaces. The fields behind it begin with the third.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(10 - 3)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -152,6 +167,17 @@ mod tests {
         let (timed, seen) = kinds(0, 2, 1);
         assert_eq!(seen, [Repetition::First, Repetition::Logged]);
         assert!((timed.first_seconds - timed.ms[0] / 1e3).abs() < 1e-9, "{timed:?}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn each_new_page_is_a_fault() {
+        let bench = BenchConfig { warmup: 1, steps: 4, ..BenchConfig::default() };
+        let clock = Clock { bench: &bench, device: &Device::flex(), turn: 1 };
+        // A buffer of this size comes from the operating system each time; with large pages it has 32 of them.
+        let step = |_| std::hint::black_box(vec![1u8; 64 << 20]).len();
+        let found = clock.run(step, |_| ()).minor_faults;
+        assert!(found >= 32.0, "{found}");
     }
 
     #[test]

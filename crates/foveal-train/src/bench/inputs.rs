@@ -6,7 +6,7 @@ use foveal_anchors::{ImageTargets, grid_sizes, image_targets};
 use foveal_boxes::BBox;
 use foveal_criterion::Normalizer;
 use foveal_data::{ObjectCounts, Stream};
-use foveal_detector::{Checkpoint, ImageFrame, ModelConfig, RetinaNet, image_tensor, predict};
+use foveal_detector::{Checkpoint, Dense, ImageFrame, ModelConfig, RetinaNet, image_tensor, predict};
 use foveal_image::ImageBatch;
 use foveal_kernels::class_loss;
 
@@ -23,7 +23,7 @@ use crate::update::{FIRST_SCALE, GradientOptions, Learner, Optimizer};
 /// The random inputs of a benchmark.
 pub(super) struct Inputs {
     /// Without autodiff.
-    device: Device,
+    pub(super) device: Device,
     images: Images,
     /// Targets of each image.
     targets: Vec<ImageTargets>,
@@ -79,7 +79,7 @@ impl Inputs {
     }
 
     /// Calls `run` with a function that returns the images of a repetition, on the device and without autodiff.
-    fn with_images<T>(&self, run: impl FnOnce(&mut dyn FnMut() -> Tensor<4>) -> T) -> T {
+    pub(super) fn with_images<T>(&self, run: impl FnOnce(&mut dyn FnMut() -> Tensor<4>) -> T) -> T {
         match &self.images {
             Images::Kept(images) => run(&mut || images.as_ref().clone()),
             Images::Copied(images) => fed(images, |next| run(&mut || image_tensor(next(), &self.device))),
@@ -157,14 +157,8 @@ impl Inputs {
         detector: Option<&Checkpoint>,
     ) -> Result<(Timed, usize), TrainError> {
         let b = &config.bench;
-        let (network, model, post) = match detector {
-            Some(d) => (d.model.clone(), &d.meta.model, d.meta.post),
-            None => {
-                let network = build(&config.model, b.classes, config.train.seed, &self.device)?;
-                (network, &config.model, config.eval.post())
-            }
-        };
-        let network = network.valid();
+        let (network, model) = network(config, detector, &self.device)?;
+        let (network, post) = (network.valid(), detector.map_or_else(|| config.eval.post(), |d| d.meta.post));
         let frame = ImageFrame {
             width: b.width,
             height: b.height,
@@ -182,6 +176,19 @@ impl Inputs {
             Clock { turn: 1, ..self.clock(config) }.run(step, |()| {})
         });
         last.map_or_else(|error| Err(TrainError::Model(error.into())), |detections| Ok((timed, detections)))
+    }
+
+    /// Times the network alone. On a GPU, each repetition copies the images.
+    pub(super) fn raw(&self, config: &RunConfig, detector: Option<&Checkpoint>) -> Result<Timed, TrainError> {
+        let (network, _) = network(config, detector, &self.device)?;
+        let network = network.valid();
+        let read = |dense: Dense| {
+            read_first(dense.logits);
+            read_first(dense.deltas);
+        };
+        Ok(self.with_images(|images| {
+            self.clock(config).run(|_| network.forward(config.train.precision.cast(images())), read)
+        }))
     }
 
     /// Times both losses with their gradients.
@@ -223,6 +230,18 @@ fn random_object(random: &mut Stream, bench: &BenchConfig) -> BBox {
     let (w, h) = (width * random.range(0.05, 0.5), height * random.range(0.05, 0.5));
     let (x, y) = ((width - w) * random.uniform(), (height - h) * random.uniform());
     BBox::new(x, y, x + w, y + h)
+}
+
+/// The network whose inference is measured, with its configuration: that of `detector` or of `config`.
+pub(super) fn network<'a>(
+    config: &'a RunConfig,
+    detector: Option<&'a Checkpoint>,
+    device: &Device,
+) -> Result<(RetinaNet, &'a ModelConfig), TrainError> {
+    match detector {
+        Some(detector) => Ok((detector.model.clone(), &detector.meta.model)),
+        None => Ok((build(&config.model, config.bench.classes, config.train.seed, device)?, &config.model)),
+    }
 }
 
 /// The network to measure. Without `model.weights` it has seeded weights, even with frozen norms, which training allows

@@ -72,7 +72,7 @@ pub(super) fn to_bytes(batches: &[RecordedBatch]) -> Vec<u8> {
 }
 
 /// The bytes of a safetensors file of `tensors`.
-pub(super) fn tensors_to_bytes(tensors: &TensorMap) -> Vec<u8> {
+pub(crate) fn tensors_to_bytes(tensors: &TensorMap) -> Vec<u8> {
     let part = |(name, tensor): (&String, &HostTensor)| {
         Part::new(name.clone(), Dtype::F32, tensor.shape.clone(), tensor.values.iter().copied(), f32::to_le_bytes)
     };

@@ -21,6 +21,7 @@ mod report;
 mod tests;
 
 pub use batch::RecordedBatch;
+pub(crate) use batch::tensors_to_bytes;
 pub use examine::{BatchTrace, LayerRecord};
 pub use finding::{Finding, LossPart};
 pub use number::Number;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use foveal_detector::Checkpoint;
-use foveal_train::{BenchPhases, BenchReport, RunConfig, bench};
+use foveal_train::{BenchPhases, BenchReport, RunConfig, bench, write_raw_outputs};
 
 use crate::args::{BenchArgs, BenchPhase, Common};
 use crate::config::{self, Layer};
@@ -47,6 +47,7 @@ pub(super) fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
         .read("file of cases", args.cases.iter().filter(|path| *path != Path::new("-")))
         .read_config(&config)
         .write("--json", &args.json)
+        .write("--outputs", &args.outputs)
         .check()?;
     let picked = device::pick(&common.device)?;
     if args.count && picked.gpu.is_none() {
@@ -62,7 +63,15 @@ pub(super) fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
     }
     let mut report = bench(&config, &picked.device, phases(args.only), detector.as_ref(), args.count)?;
     fill(&mut report, &config, &picked);
-    let table = if args.only == Some(BenchPhase::Data) { loading_table(&report) } else { table(&report) };
+    if let Some(path) = &args.outputs {
+        output::create_parent(path)?;
+        write_raw_outputs(&config, &picked.device, detector.as_ref(), path)?;
+    }
+    let table = match args.only {
+        Some(BenchPhase::Data) => loading_table(&report),
+        Some(BenchPhase::Peak) => peak_table(&report),
+        _ => table(&report),
+    };
     output::emit(args.json.as_deref(), &report, &table)?;
     Ok(DONE)
 }
@@ -75,6 +84,8 @@ fn phases(only: Option<BenchPhase>) -> BenchPhases {
         Some(BenchPhase::Loss) => BenchPhases::Loss,
         Some(BenchPhase::Focal) => BenchPhases::Focal,
         Some(BenchPhase::Data) => BenchPhases::Data,
+        Some(BenchPhase::Raw) => BenchPhases::Raw,
+        Some(BenchPhase::Peak) => BenchPhases::Peak,
     }
 }
 
@@ -107,6 +118,7 @@ fn table(report: &BenchReport) -> String {
     let phases = [
         ("train step", &report.train_step_ms, report.turn_steps),
         ("inference", &report.infer_ms, 1),
+        ("network", &report.infer_raw_ms, report.turn_steps),
         ("loss", &report.loss_ms, report.turn_steps),
         ("class loss", &report.focal_ms, report.turn_steps),
     ];
@@ -123,6 +135,9 @@ fn table(report: &BenchReport) -> String {
     }
     if report.peak_rss_mb >= 0.0 {
         table += &format!(" memory      {:>9.0} MiB peak in training\n", report.peak_rss_mb);
+    }
+    if report.minor_faults >= 0.0 {
+        table += &format!(" page faults {:>9.0} minor in a repetition\n", report.minor_faults);
     }
     if report.peak_device_mb >= 0.0 {
         table += &format!(" GPU memory  {:>9.0} MiB held by the allocator\n", report.peak_device_mb);
@@ -143,6 +158,18 @@ fn loading_table(report: &BenchReport) -> String {
     format!(
         " loading     {median:>9.1} images/s median, {most:>9.1} maximum of {passes} passes; {workers} workers\n{}",
         report.transforms
+    )
+}
+
+/// The table of the phase `peak`.
+fn peak_table(report: &BenchReport) -> String {
+    let most = |rates: &[f64]| rates.iter().copied().fold(0.0, f64::max);
+    format!(
+        " {}, GFLOP/s of f32 multiply-adds\n one thread  {:>9.1} maximum\n {} threads  {:>9.1} maximum\n",
+        report.instruction_set,
+        most(&report.peak_gflops_one),
+        report.threads,
+        most(&report.peak_gflops_all),
     )
 }
 

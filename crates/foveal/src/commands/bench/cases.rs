@@ -138,7 +138,7 @@ impl Shared<'_> {
         let phase = match &case.phase {
             None => BenchPhase::Train,
             Some(name) => BenchPhase::from_str(name, false)
-                .map_err(|_| anyhow!("phase: expected train, infer, loss, focal or data, found {name}"))?,
+                .map_err(|_| anyhow!("phase: expected train, infer, loss, focal, data, raw or peak, found {name}"))?,
         };
         let config = config::with_sets(layers, &[])?;
         let device = &self.picked.device;
