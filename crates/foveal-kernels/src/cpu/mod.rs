@@ -2,6 +2,7 @@
 pub(crate) mod matmul;
 pub(crate) mod parallel;
 pub(crate) mod peak;
+pub(crate) mod pixels;
 pub(crate) mod route;
 pub(crate) mod scratch;
 pub(crate) mod statistics;

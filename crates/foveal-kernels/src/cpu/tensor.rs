@@ -41,6 +41,9 @@ pub(crate) trait CpuTensor: TensorMetadata + Clone + Sized + Send + Sync {
     /// The tensor with its axes in another order, without a copy.
     fn permuted(self, axes: &[usize]) -> Self;
 
+    /// A row-major tensor with another shape of as many elements, without a copy.
+    fn reshaped(self, shape: Shape) -> Self;
+
     /// A map `[batch, channels, height, width]` as a row-major tensor `[batch, height, width, channels]`, or maps
     /// `[batch, channels, pixels]` as `[batch, pixels, channels]`. Copies only if the channels are not last in memory.
     fn into_nhwc(self) -> Self {
@@ -115,6 +118,10 @@ impl CpuTensor for FlexTensor {
         Flex::float_permute(self, axes)
     }
 
+    fn reshaped(self, shape: Shape) -> Self {
+        Flex::float_reshape(self, shape)
+    }
+
     fn contiguous(self) -> Self {
         // `to_contiguous` returns a second handle. Ours is dropped, so that a unique buffer stays unique.
         let contiguous = self.to_contiguous();
@@ -147,6 +154,10 @@ impl CpuTensor for NdArrayTensor {
 
     fn permuted(self, axes: &[usize]) -> Self {
         NdArray::float_permute(self, axes)
+    }
+
+    fn reshaped(self, shape: Shape) -> Self {
+        NdArray::float_reshape(self, shape)
     }
 
     // burn-ndarray keeps its storage type private, but its methods work on the matched value.

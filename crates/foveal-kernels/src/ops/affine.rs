@@ -8,7 +8,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
 
-use crate::cpu::parallel::{dot, map_planes, per_channel, sum};
+use crate::cpu::pixels::{channel_sums, channel_totals, channels_of, map_pixels};
 use crate::cpu::route::fused_kernel;
 use crate::cpu::{CpuBackend, CpuTensor};
 use crate::ops::elementwise::{Activation, masked_scaled, relu};
@@ -96,40 +96,44 @@ impl<B: CpuBackend> AffineOps for B {
     }
 }
 
-/// `activation(x * scale + shift + residual)` in one pass over memory.
+/// `activation(x * scale + shift + residual)` in one pass over memory. The result has the channels last.
 fn forward<T: CpuTensor>(x: T, scale: T, shift: T, residual: Option<T>, activation: Activation) -> T {
-    let [_, channels, height, width] = x.sizes();
-    let plane = height * width;
-    let (scale, shift, residual) = (scale.contiguous(), shift.contiguous(), residual.map(T::contiguous));
+    let (scale, shift, residual) = (scale.contiguous(), shift.contiguous(), residual.map(T::into_nhwc));
     let (scale, shift) = (scale.f32s(), shift.f32s());
     let residual = residual.as_ref().map(T::f32s);
-    map_planes(x, plane, |i, values| {
-        let (a, b) = (scale[i % channels], shift[i % channels]);
-        let rest = residual.map(|r| &r[i * plane..][..plane]);
-        match (rest, activation) {
-            (None, Activation::None) => values.iter_mut().for_each(|v| *v = *v * a + b),
-            (None, Activation::Relu) => values.iter_mut().for_each(|v| *v = relu(*v * a + b)),
-            (Some(r), Activation::None) => values.iter_mut().zip(r).for_each(|(v, r)| *v = *v * a + b + r),
-            (Some(r), Activation::Relu) => values.iter_mut().zip(r).for_each(|(v, r)| *v = relu(*v * a + b + r)),
+    let channels = scale.len();
+    let y = map_pixels(x.into_nhwc(), |at, values| {
+        for (pixel, values) in values.chunks_exact_mut(channels).enumerate() {
+            let by_channel = values.iter_mut().zip(scale.iter().zip(shift));
+            match residual.map(|r| &r[at + pixel * channels..][..channels]) {
+                Some(rest) => by_channel.zip(rest).for_each(|((v, (a, b)), r)| *v = *v * a + b + r),
+                None => by_channel.for_each(|(v, (a, b))| *v = *v * a + b),
+            }
+            if activation == Activation::Relu {
+                values.iter_mut().for_each(|v| *v = relu(*v));
+            }
         }
-    })
+    });
+    y.from_nhwc()
 }
 
 /// Gradient of the shift, `[channels]`: the gradient before the activation, summed over images and pixels.
-fn shift_grad<T: CpuTensor>(grad: T) -> T {
-    let [batch, channels, height, width] = grad.sizes();
-    let (grad, plane) = (grad.contiguous(), height * width);
-    let values = grad.f32s();
-    T::from_f32s(per_channel(batch, channels, plane, |i| sum(&values[i * plane..][..plane])), [channels])
+fn shift_grad<T: CpuTensor>(grad: &T) -> T {
+    let channels = channels_of(grad);
+    T::from_f32s(channel_totals(grad.f32s(), channels), [channels])
 }
 
 /// Gradient of the scale, `[channels]`: gradient times input, summed over images and pixels.
-fn scale_grad<T: CpuTensor>(grad: T, x: T) -> T {
-    let [batch, channels, height, width] = grad.sizes();
-    let (grad, x, plane) = (grad.contiguous(), x.contiguous(), height * width);
+fn scale_grad<T: CpuTensor>(grad: &T, x: T) -> T {
+    let (x, channels) = (x.into_nhwc(), channels_of(grad));
     let (g, x) = (grad.f32s(), x.f32s());
-    let sums = per_channel(batch, channels, plane, |i| dot(&g[i * plane..][..plane], &x[i * plane..][..plane]));
-    T::from_f32s(sums, [channels])
+    let [sums] = channel_sums(0..g.len() / channels.max(1), channels, |pixels, [sums]| {
+        let range = pixels.start * channels..pixels.end * channels;
+        for (g, x) in g[range.clone()].chunks_exact(channels).zip(x[range].chunks_exact(channels)) {
+            sums.iter_mut().zip(g.iter().zip(x)).for_each(|(sum, (g, x))| *sum += g * x);
+        }
+    });
+    T::from_f32s(sums.into_iter().map(|sum| sum as f32).collect(), [channels])
 }
 
 /// The autodiff node. Its parents are input, scale, shift and, with `N = 4`, residual.
@@ -149,24 +153,25 @@ impl<B: CpuBackend, const N: usize> Backward<B, N> for AffineNode {
     type State = Saved<FloatTensor<B>>;
 
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let mut grad = grads.consume::<B>(&ops.node);
-        let Saved { x, scale, mut y } = ops.state;
+        let mut grad = grads.consume::<B>(&ops.node).into_nhwc();
+        let Saved { x, scale, y } = ops.state;
+        let mut y = y.map(CpuTensor::into_nhwc);
         let parent = |i: usize| ops.parents.get(i).and_then(Option::as_ref).map(|node| node.id);
         if (1..N).any(|i| parent(i).is_some()) {
             grad = masked_scaled(grad, y.take().as_ref(), None);
         }
         if let (Some(node), Some(x)) = (parent(1), x) {
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
-            grads.register::<B>(node, scale_grad(grad.clone(), x));
+            grads.register::<B>(node, scale_grad(&grad, x));
         }
         if let Some(node) = parent(2) {
-            grads.register::<B>(node, shift_grad(grad.clone()));
+            grads.register::<B>(node, shift_grad(&grad));
         }
         if let Some(node) = parent(3) {
-            grads.register::<B>(node, grad.clone());
+            grads.register::<B>(node, grad.clone().from_nhwc());
         }
         if let Some(node) = parent(0) {
-            grads.register::<B>(node, masked_scaled(grad, y.as_ref(), scale.as_ref()));
+            grads.register::<B>(node, masked_scaled(grad, y.as_ref(), scale.as_ref()).from_nhwc());
         }
     }
 }

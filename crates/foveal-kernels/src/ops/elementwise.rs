@@ -2,7 +2,7 @@
 use burn::tensor::{Tensor, activation};
 
 use crate::cpu::CpuTensor;
-use crate::cpu::parallel::map_planes;
+use crate::cpu::pixels::{gated, map_pixels};
 
 /// Activation that an operation applies to each element of its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,20 +36,22 @@ pub(crate) fn relu(x: f32) -> f32 {
 /// Without `y` there is no ReLU, and without `scale` the factor is 1.
 ///
 /// # Shapes
-/// `grad`, `y` and the result `[batch, channels, height, width]`, `scale` `[channels]`.
+/// `grad`, `y` and the result `[batch, height, width, channels]`, `scale` `[channels]`.
 pub(crate) fn masked_scaled<T: CpuTensor>(grad: T, y: Option<&T>, scale: Option<&T>) -> T {
-    let [_, channels, height, width] = grad.sizes();
-    let plane = height * width;
-    let (y, scale) = (y.cloned().map(T::contiguous), scale.cloned().map(T::contiguous));
-    let (y, scale) = (y.as_ref().map(T::f32s), scale.as_ref().map(T::f32s));
-    if y.is_none() && scale.is_none() {
-        return grad;
+    let scale = scale.cloned().map(T::contiguous);
+    match (y.map(T::f32s), scale.as_ref().map(T::f32s)) {
+        (None, None) => grad,
+        (Some(_), None) => gated(grad, y, false).grad,
+        (y, Some(scale)) => map_pixels(grad, |at, values| {
+            for (pixel, values) in values.chunks_exact_mut(scale.len()).enumerate() {
+                match y {
+                    Some(y) => {
+                        let y = &y[at + pixel * scale.len()..];
+                        values.iter_mut().zip(y.iter().zip(scale)).for_each(|(v, (y, a))| *v = if *y > 0.0 { *v * a } else { 0.0 });
+                    }
+                    None => values.iter_mut().zip(scale).for_each(|(v, a)| *v *= a),
+                }
+            }
+        }),
     }
-    map_planes(grad, plane, |i, values| {
-        let a = scale.map_or(1.0, |s| s[i % channels]);
-        match y.map(|y| &y[i * plane..][..plane]) {
-            Some(y) => values.iter_mut().zip(y).for_each(|(v, y)| *v = if *y > 0.0 { *v * a } else { 0.0 }),
-            None => values.iter_mut().for_each(|v| *v *= a),
-        }
-    })
 }

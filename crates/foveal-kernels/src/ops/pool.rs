@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use burn::tensor::ops::MaxPoolOptions;
 use rayon::prelude::*;
 
-use crate::cpu::parallel::{GRAIN, map_planes};
+use crate::cpu::parallel::GRAIN;
 use crate::cpu::route::fused_kernel;
 use crate::cpu::{CpuBackend, CpuTensor};
 
@@ -46,42 +46,42 @@ struct Pooled<T> {
 }
 
 fn forward<T: CpuTensor>(x: T) -> Pooled<T> {
-    let x = x.contiguous();
     let [batch, channels, height, width] = x.sizes();
+    let x = x.into_nhwc();
     let (out_height, out_width) = (height.div_ceil(2), width.div_ceil(2));
-    let (plane, out_plane) = (height * width, out_height * out_width);
+    let line = width * channels;
     let values = x.f32s();
-    let mut y = vec![f32::NEG_INFINITY; batch * channels * out_plane];
+    let mut y = vec![f32::NEG_INFINITY; batch * channels * out_height * out_width];
     let mut taps = vec![0u8; y.len()];
     if !y.is_empty() {
-        y.par_chunks_mut(out_plane)
-            .zip(taps.par_chunks_mut(out_plane))
-            .with_min_len(GRAIN.div_ceil(plane))
+        let out_line = out_width * channels;
+        y.par_chunks_mut(out_line)
+            .zip(taps.par_chunks_mut(out_line))
+            .with_min_len(GRAIN.div_ceil(9 * out_line))
             .enumerate()
-            .for_each(|(i, (y, taps))| pool_plane(&values[i * plane..][..plane], width, y, taps, out_width));
+            .for_each(|(i, (y, taps))| {
+                let (image, row) = (i / out_height, i % out_height);
+                for kh in 0..3 {
+                    let Some(from) = (2 * row + kh).checked_sub(1).filter(|&r| r < height) else { continue };
+                    let x = &values[(image * height + from) * line..][..line];
+                    pool_line(x, channels, 3 * kh as u8, y, taps);
+                }
+            });
     }
-    Pooled { y: T::from_f32s(y, [batch, channels, out_height, out_width]), taps }
+    Pooled { y: T::from_f32s(y, [batch, out_height, out_width, channels]).from_nhwc(), taps }
 }
 
-fn pool_plane(x: &[f32], width: usize, y: &mut [f32], taps: &mut [u8], out_width: usize) {
-    let height = x.len() / width;
-    // The columns whose windows lie completely within the map.
-    let inner = 1..(width / 2).max(1);
-    for (row, (y, taps)) in y.chunks_exact_mut(out_width).zip(taps.chunks_exact_mut(out_width)).enumerate() {
-        for kh in 0..3 {
-            let Some(from) = (2 * row + kh).checked_sub(1).filter(|&r| r < height) else { continue };
-            let x = &x[from * width..][..width];
-            let first = 3 * kh as u8;
-            let (y_inner, taps_inner) = (&mut y[inner.clone()], &mut taps[inner.clone()]);
-            for ((y, tap), x) in y_inner.iter_mut().zip(taps_inner).zip(x[1..].windows(3).step_by(2)) {
-                let best = offer(offer(offer((*y, *tap), x[0], first), x[1], first + 1), x[2], first + 2);
-                (*y, *tap) = best;
-            }
-            for column in (0..out_width).filter(|c| !inner.contains(c)) {
-                for kw in 0..3 {
-                    let Some(value) = (2 * column + kw).checked_sub(1).and_then(|c| x.get(c)) else { continue };
-                    (y[column], taps[column]) = offer((y[column], taps[column]), *value, first + kw as u8);
-                }
+/// Offers the values of an input row to the windows of an output row. The row's first value in a window has the position
+/// `first`.
+fn pool_line(x: &[f32], channels: usize, first: u8, y: &mut [f32], taps: &mut [u8]) {
+    for (column, (y, taps)) in y.chunks_exact_mut(channels).zip(taps.chunks_exact_mut(channels)).enumerate() {
+        for kw in 0..3 {
+            let Some(from) = (2 * column + kw).checked_sub(1).and_then(|c| x.get(c * channels..(c + 1) * channels))
+            else {
+                continue;
+            };
+            for ((y, tap), x) in y.iter_mut().zip(taps.iter_mut()).zip(from) {
+                (*y, *tap) = offer((*y, *tap), *x, first + kw as u8);
             }
         }
     }
@@ -98,23 +98,37 @@ fn offer((best, tap): (f32, u8), value: f32, at: u8) -> (f32, u8) {
 }
 
 fn backward<T: CpuTensor>(grad: T, taps: &[u8], [batch, channels, height, width]: [usize; 4]) -> T {
-    let grad = grad.contiguous();
-    let (plane, out_width) = (height * width, width.div_ceil(2));
-    let out_plane = height.div_ceil(2) * out_width;
+    let grad = grad.into_nhwc();
+    let (out_height, out_width) = (height.div_ceil(2), width.div_ceil(2));
     let g = grad.f32s();
-    let dx = T::from_f32s(vec![0.0; batch * channels * plane], [batch, channels, height, width]);
-    map_planes(dx, plane, |i, dx| {
-        let (g, taps) = (&g[i * out_plane..][..out_plane], &taps[i * out_plane..][..out_plane]);
-        for (row, (g, taps)) in g.chunks_exact(out_width).zip(taps.chunks_exact(out_width)).enumerate() {
-            for (column, (g, tap)) in g.iter().zip(taps).enumerate() {
-                let (kh, kw) = (usize::from(tap / 3), usize::from(tap % 3));
-                // A window whose values are all -inf keeps position 0, which may lie in the padding.
-                if let (Some(r), Some(c)) = ((2 * row + kh).checked_sub(1), (2 * column + kw).checked_sub(1)) {
-                    dx[r * width + c] += g;
+    let line = width * channels;
+    let mut dx = vec![0.0; batch * height * line];
+    if !dx.is_empty() {
+        dx.par_chunks_mut(line).with_min_len(GRAIN.div_ceil(3 * line)).enumerate().for_each(|(i, dx)| {
+            let (image, row) = (i / height, i % height);
+            // The windows of at most two output rows contain this row, each in one kernel row.
+            for kh in 0..3 {
+                let Some(out) = (row + 1).checked_sub(kh).filter(|r| r % 2 == 0).map(|r| r / 2) else { continue };
+                if out >= out_height {
+                    continue;
+                }
+                let at = (image * out_height + out) * out_width * channels;
+                let out_line = at..at + out_width * channels;
+                let (g, taps) = (&g[out_line.clone()], &taps[out_line]);
+                for (column, (g, taps)) in g.chunks_exact(channels).zip(taps.chunks_exact(channels)).enumerate() {
+                    for kw in 0..3 {
+                        let tap = (3 * kh + kw) as u8;
+                        let to = (2 * column + kw).checked_sub(1).and_then(|c| dx.get_mut(c * channels..(c + 1) * channels));
+                        let Some(to) = to else { continue };
+                        for (to, (g, at)) in to.iter_mut().zip(g.iter().zip(taps)) {
+                            *to += if *at == tap { *g } else { 0.0 };
+                        }
+                    }
                 }
             }
-        }
-    })
+        });
+    }
+    T::from_f32s(dx, [batch, height, width, channels]).from_nhwc()
 }
 
 #[derive(Debug)]

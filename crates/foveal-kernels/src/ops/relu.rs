@@ -5,7 +5,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Tensor, activation};
 
-use crate::cpu::parallel::map_planes;
+use crate::cpu::pixels::map_pixels;
 use crate::cpu::route::fused_kernel;
 use crate::cpu::{CpuBackend, CpuTensor};
 use crate::ops::elementwise::{self, masked_scaled};
@@ -30,8 +30,8 @@ pub(crate) trait ReluOps: Backend {
 
 impl<B: CpuBackend> ReluOps for B {
     fn relu_planes(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        let [.., height, width] = x.sizes::<4>();
-        map_planes(x, height * width, |_, values| values.iter_mut().for_each(|v| *v = elementwise::relu(*v)))
+        let relu = |_, values: &mut [f32]| values.iter_mut().for_each(|v| *v = elementwise::relu(*v));
+        map_pixels(x.into_nhwc(), relu).from_nhwc()
     }
 }
 
@@ -44,7 +44,9 @@ impl<B: CpuBackend> Backward<B, 1> for ReluNode {
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let y = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |grad| masked_scaled(grad, Some(&y), None));
+        unary::<B, _>(ops.parents, ops.node, grads, |grad| {
+            masked_scaled(grad.into_nhwc(), Some(&y.into_nhwc()), None).from_nhwc()
+        });
     }
 }
 

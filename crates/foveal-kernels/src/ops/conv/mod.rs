@@ -4,7 +4,6 @@ mod composed;
 mod direct;
 mod epilogue;
 mod forward;
-mod gate;
 mod geometry;
 mod maps;
 mod node;

@@ -7,8 +7,8 @@ use burn::backend::{Autodiff, Backend, backend_extension, tensor::FloatTensor};
 
 use super::backward::{input_grad, scaled, weight_grad};
 use super::forward::{Extra, forward};
-use super::gate::{Gated, gated};
 use super::spec::ConvSpec;
+use crate::cpu::pixels::{Gated, gated};
 use crate::cpu::{CpuBackend, CpuTensor};
 use crate::ops::elementwise::Activation;
 

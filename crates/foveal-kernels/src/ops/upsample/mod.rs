@@ -7,7 +7,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::cpu::parallel::map_planes;
+use crate::cpu::pixels::map_pixels;
 use crate::cpu::route::{fused_kernel, reference};
 use crate::cpu::{CpuBackend, CpuTensor};
 
@@ -81,38 +81,47 @@ pub(crate) trait UpsampleOps: Backend {
 
 impl<B: CpuBackend> UpsampleOps for B {
     fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
-        let ([.., height, width], [.., top_height, top_width]) = (lateral.sizes::<4>(), top.sizes::<4>());
+        let ([_, channels, height, width], [.., top_height, top_width]) = (lateral.sizes::<4>(), top.sizes::<4>());
         let (rows, columns) = (nearest(top_height, height), nearest(top_width, width));
-        let top = top.contiguous();
-        let (top, top_plane) = (top.f32s(), top_height * top_width);
-        map_planes(lateral, height * width, |i, plane| {
-            let top = &top[i * top_plane..][..top_plane];
-            for (to, row) in plane.chunks_exact_mut(width).zip(&rows) {
-                let from = &top[row * top_width..][..top_width];
-                for (to, column) in to.iter_mut().zip(&columns) {
-                    *to += from[*column];
-                }
+        let top = top.into_nhwc();
+        let top = top.f32s();
+        let sum = map_pixels(lateral.into_nhwc(), |at, values| {
+            for (i, to) in values.chunks_exact_mut(channels).enumerate() {
+                let pixel = at / channels + i;
+                let (image, row, column) = (pixel / (height * width), pixel / width % height, pixel % width);
+                let from = ((image * top_height + rows[row]) * top_width + columns[column]) * channels;
+                to.iter_mut().zip(&top[from..]).for_each(|(to, from)| *to += from);
             }
-        })
+        });
+        sum.from_nhwc()
     }
 }
 
-/// Gradient of the top: for each of its pixels, the sum over the outputs that read it.
-fn top_grad<T: CpuTensor>(grad: T, dims: [usize; 4]) -> T {
-    let grad = grad.contiguous();
-    let ([.., height, width], [batch, channels, top_height, top_width]) = (grad.sizes::<4>(), dims);
+/// Gradient of the top: for each of its pixels, the sum over the outputs that read it. `grad` has the channels last.
+fn top_grad<T: CpuTensor>(grad: &T, [batch, channels, top_height, top_width]: [usize; 4]) -> T {
+    let [_, height, width, _] = grad.sizes();
     let (rows, columns) = (nearest(top_height, height), nearest(top_width, width));
     let g = grad.f32s();
-    let top = T::from_f32s(vec![0.0; batch * channels * top_height * top_width], dims);
-    map_planes(top, top_height * top_width, |i, top| {
-        let g = &g[i * height * width..][..height * width];
-        for (from, row) in g.chunks_exact(width.max(1)).zip(&rows) {
-            let to = &mut top[row * top_width..][..top_width];
-            for (from, column) in from.iter().zip(&columns) {
-                to[*column] += from;
+    let zeros = T::from_f32s(vec![0.0; batch * top_height * top_width * channels], [batch, top_height, top_width, channels]);
+    let top = map_pixels(zeros, |at, values| {
+        for (i, to) in values.chunks_exact_mut(channels).enumerate() {
+            let pixel = at / channels + i;
+            let (image, row, column) =
+                (pixel / (top_height * top_width), pixel / top_width % top_height, pixel % top_width);
+            for y in range_of(&rows, row) {
+                for x in range_of(&columns, column) {
+                    let from = ((image * height + y) * width + x) * channels;
+                    to.iter_mut().zip(&g[from..]).for_each(|(to, from)| *to += from);
+                }
             }
         }
-    })
+    });
+    top.from_nhwc()
+}
+
+/// The outputs that read input `input`; `reads` is the result of [`nearest`], which is sorted.
+fn range_of(reads: &[usize], input: usize) -> std::ops::Range<usize> {
+    reads.partition_point(|read| *read < input)..reads.partition_point(|read| *read <= input)
 }
 
 /// The autodiff node. Its parents are lateral and top; its state is the shape of the top.
@@ -123,13 +132,13 @@ impl<B: CpuBackend> Backward<B, 2> for UpsampleNode {
     type State = [usize; 4];
 
     fn backward(self, ops: Ops<[usize; 4], 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
+        let grad = grads.consume::<B>(&ops.node).into_nhwc();
         let [lateral, top] = ops.parents;
         if let Some(node) = top {
-            grads.register::<B>(node.id, top_grad(grad.clone(), ops.state));
+            grads.register::<B>(node.id, top_grad(&grad, ops.state));
         }
         if let Some(node) = lateral {
-            grads.register::<B>(node.id, grad);
+            grads.register::<B>(node.id, grad.from_nhwc());
         }
     }
 }
