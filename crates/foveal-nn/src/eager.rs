@@ -2,7 +2,9 @@
 
 use burn::module::Param;
 use burn::tensor::Tensor;
-use foveal_kernels::{Activation, MapSize, channels_last, join_maps, max_pool_3x3_s2_p1, relu, takes_maps, upsample_add};
+use foveal_kernels::{
+    Activation, MapSize, channels_last, join_maps, max_pool_3x3_s2_p1, relu, takes_maps, upsample_add,
+};
 
 use crate::canvas::CanvasLevels;
 use crate::graph::{Graph, Named};

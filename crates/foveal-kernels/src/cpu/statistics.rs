@@ -1,4 +1,4 @@
-//! Mean and standard deviation, and the sums that the gradient of a normalisation needs.
+//! Mean and standard deviation of values that are normalised together.
 
 /// Mean and inverse standard deviation of values that are normalised together.
 #[derive(Clone, Copy, Debug)]
@@ -19,26 +19,4 @@ impl Statistics {
     pub(crate) fn normal(self, x: f32) -> f32 {
         (x - self.mean) * self.scale
     }
-}
-
-/// Sums of `g` and of `g * normal`, where `f(gradient, input)` returns the pair `(g, normal)`.
-#[inline(always)]
-pub(crate) fn gated_sums(grad: &[f32], x: &[f32], f: impl Fn(f32, f32) -> (f32, f32)) -> [f64; 2] {
-    const RUN: usize = 1024;
-    const LANES: usize = 16;
-    let mut total = [0f64; 2];
-    for (grad, x) in grad.chunks(RUN).zip(x.chunks(RUN)) {
-        let mut lanes = [[0f32; LANES]; 2];
-        for (grad, x) in grad.chunks(LANES).zip(x.chunks(LANES)) {
-            for (lane, (g, x)) in grad.iter().zip(x).enumerate() {
-                let (g, normal) = f(*g, *x);
-                lanes[0][lane] += g;
-                lanes[1][lane] += g * normal;
-            }
-        }
-        for (total, lanes) in total.iter_mut().zip(lanes) {
-            *total += f64::from(lanes.iter().sum::<f32>());
-        }
-    }
-    total
 }

@@ -5,11 +5,10 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
-use rayon::prelude::*;
 
-use crate::cpu::parallel::{GRAIN, map_planes, sum, sum_by};
+use crate::cpu::pixels::{channel_sums, channels_of, map_pixels};
 use crate::cpu::route::fused_kernel;
-use crate::cpu::statistics::{Statistics, gated_sums};
+use crate::cpu::statistics::Statistics;
 use crate::cpu::{CpuBackend, CpuTensor};
 use crate::ops::half::{at_least_f32, cast_to};
 
@@ -92,10 +91,10 @@ impl<B: CpuBackend> BatchNormOps for B {
         bias: FloatTensor<Self>,
         eps: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let x = x.contiguous();
+        let x = x.into_nhwc();
         let batch = statistics(&x, eps);
         let y = forward(x, &batch.statistics, &weight.contiguous(), &bias.contiguous());
-        (y, vector(batch.mean), vector(batch.var))
+        (y.from_nhwc(), vector(batch.mean), vector(batch.var))
     }
 }
 
@@ -111,64 +110,67 @@ struct BatchStatistics {
     statistics: Vec<Statistics>,
 }
 
+/// The statistics of `x [batch, height, width, channels]`.
 fn statistics<T: CpuTensor>(x: &T, eps: f64) -> BatchStatistics {
-    let [batch, channels, height, width] = x.sizes();
-    let (values, plane) = (x.f32s(), height * width);
-    let count = (batch * plane) as f64;
-    let (mean, var): (Vec<f32>, Vec<f64>) = (0..channels)
-        .into_par_iter()
-        .with_min_len(GRAIN.div_ceil((batch * plane).max(1)))
-        .map(|c| {
-            let planes = || (0..batch).map(|i| &values[(i * channels + c) * plane..][..plane]);
-            let mean = (planes().map(sum).sum::<f64>() / count) as f32;
-            (mean, planes().map(|p| sum_by(p, |x| (x - mean) * (x - mean))).sum::<f64>() / count)
-        })
-        .unzip();
+    let (values, channels) = (x.f32s(), channels_of(x));
+    let pixels = values.len() / channels.max(1);
+    let count = pixels as f64;
+    let [sums] = channel_sums(0..pixels, channels, |run, [sums]| {
+        for pixel in values[run.start * channels..run.end * channels].chunks_exact(channels) {
+            sums.iter_mut().zip(pixel).for_each(|(sum, v)| *sum += v);
+        }
+    });
+    let mean: Vec<f32> = sums.into_iter().map(|sum| (sum / count) as f32).collect();
+    let [squares] = channel_sums(0..pixels, channels, |run, [sums]| {
+        for pixel in values[run.start * channels..run.end * channels].chunks_exact(channels) {
+            sums.iter_mut().zip(pixel.iter().zip(&mean)).for_each(|(sum, (v, mean))| *sum += (v - mean) * (v - mean));
+        }
+    });
+    let var = squares.into_iter().map(|square| square / count);
     BatchStatistics {
-        statistics: mean.iter().zip(&var).map(|(mean, var)| Statistics::new(*mean, *var, eps)).collect(),
-        var: var.into_iter().map(|v| v as f32).collect(),
+        statistics: mean.iter().zip(var.clone()).map(|(mean, var)| Statistics::new(*mean, var, eps)).collect(),
+        var: var.map(|v| v as f32).collect(),
         mean,
     }
 }
 
+/// The normalised input `[batch, height, width, channels]`.
 fn forward<T: CpuTensor>(x: T, statistics: &[Statistics], weight: &T, bias: &T) -> T {
-    let [_, channels, height, width] = x.sizes();
     let (weight, bias) = (weight.f32s(), bias.f32s());
-    map_planes(x, height * width, |i, values| {
-        let (s, w, b) = (statistics[i % channels], weight[i % channels], bias[i % channels]);
-        values.iter_mut().for_each(|v| *v = s.normal(*v) * w + b);
+    map_pixels(x, |_, values| {
+        for pixel in values.chunks_exact_mut(statistics.len()) {
+            let by_channel = statistics.iter().zip(weight.iter().zip(bias));
+            pixel.iter_mut().zip(by_channel).for_each(|(v, (s, (w, b)))| *v = s.normal(*v) * w + b);
+        }
     })
 }
 
-/// Gradients of input, weight and bias.
+/// Gradients of input, weight and bias; `grad` and `x` have the channels last, and so has the gradient of the input.
 fn backward<T: CpuTensor>(grad: T, x: &T, statistics: &[Statistics], weight: &T) -> [T; 3] {
-    let [batch, channels, height, width] = x.sizes();
-    let (values, w, plane) = (x.f32s(), weight.f32s(), height * width);
-    let grad = grad.contiguous();
+    let (values, w, channels) = (x.f32s(), weight.f32s(), statistics.len());
+    let pixels = values.len() / channels.max(1);
     let g = grad.f32s();
     // For each channel: the sum of g and the sum of g * normalised x.
-    let sums: Vec<[f64; 2]> = (0..channels)
-        .into_par_iter()
-        .with_min_len(GRAIN.div_ceil((batch * plane).max(1)))
-        .map(|c| {
-            let of_plane = |i: usize| {
-                let at = (i * channels + c) * plane;
-                gated_sums(&g[at..][..plane], &values[at..][..plane], |g, x| (g, statistics[c].normal(x)))
-            };
-            (0..batch).map(of_plane).fold([0.0; 2], |a, b| [a[0] + b[0], a[1] + b[1]])
-        })
-        .collect();
-    // dx = scale * w * (g - mean(g) - normal * mean(g * normal)), means over the batch
-    let count = (batch * plane) as f64;
-    let dx = map_planes(grad, plane, |i, g| {
-        let c = i % channels;
-        let (s, [m0, m1]) = (statistics[c], sums[c].map(|s| (s / count) as f32));
-        for (g, x) in g.iter_mut().zip(&values[i * plane..][..plane]) {
-            *g = s.scale * w[c] * (*g - m0 - s.normal(*x) * m1);
+    let sums = channel_sums::<2>(0..pixels, channels, |run, [plain, normal]| {
+        let range = run.start * channels..run.end * channels;
+        for (g, x) in g[range.clone()].chunks_exact(channels).zip(values[range].chunks_exact(channels)) {
+            plain.iter_mut().zip(g).for_each(|(sum, g)| *sum += g);
+            let of = g.iter().zip(x.iter().zip(statistics));
+            normal.iter_mut().zip(of).for_each(|(sum, (g, (x, s)))| *sum += g * s.normal(*x));
         }
     });
-    let of = |k: usize| vector(sums.iter().map(|s| s[k] as f32).collect());
-    [dx, of(1), of(0)]
+    // dx = scale * w * (g - mean(g) - normal * mean(g * normal)), means over the batch
+    let count = pixels as f64;
+    let means: Vec<[f32; 2]> = (0..channels).map(|c| [sums[0][c], sums[1][c]].map(|s| (s / count) as f32)).collect();
+    let dx = map_pixels(grad, |at, g| {
+        for (g, x) in g.chunks_exact_mut(channels).zip(values[at..].chunks_exact(channels)) {
+            for ((g, x), (s, (w, [m0, m1]))) in g.iter_mut().zip(x).zip(statistics.iter().zip(w.iter().zip(&means))) {
+                *g = s.scale * w * (*g - m0 - s.normal(*x) * m1);
+            }
+        }
+    });
+    let of = |k: usize| vector(sums[k].iter().map(|s| *s as f32).collect());
+    [dx.from_nhwc(), of(1), of(0)]
 }
 
 /// The autodiff node. Its parents are input, weight and bias.
@@ -186,8 +188,8 @@ impl<B: CpuBackend> Backward<B, 3> for BatchNormNode {
     type State = Saved<FloatTensor<B>>;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
-        let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state.x).contiguous();
+        let grad = grads.consume::<B>(&ops.node).into_nhwc();
+        let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state.x).into_nhwc();
         let all = backward(grad, &x, &ops.state.statistics, &ops.state.weight);
         for (parent, grad) in ops.parents.into_iter().zip(all) {
             if let Some(node) = parent {
@@ -208,9 +210,9 @@ impl<B: CpuBackend, C: CheckpointStrategy> BatchNormOps for Autodiff<B, C> {
         match Backward::<B, 3>::prepare::<C>(BatchNormNode, nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let saved_x = prep.checkpoint(&x);
-                let (x, weight) = (x.into_primitive().contiguous(), weight.into_primitive().contiguous());
+                let (x, weight) = (x.into_primitive().into_nhwc(), weight.into_primitive().contiguous());
                 let batch = statistics(&x, eps);
-                let y = forward(x, &batch.statistics, &weight, &bias.into_primitive().contiguous());
+                let y = forward(x, &batch.statistics, &weight, &bias.into_primitive().contiguous()).from_nhwc();
                 let saved = Saved { x: saved_x, statistics: batch.statistics, weight };
                 let [mean, var] = [batch.mean, batch.var].map(|v| Self::from_inner(vector(v)));
                 (prep.finish(saved, y), mean, var)

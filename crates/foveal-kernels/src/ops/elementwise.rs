@@ -47,7 +47,10 @@ pub(crate) fn masked_scaled<T: CpuTensor>(grad: T, y: Option<&T>, scale: Option<
                 match y {
                     Some(y) => {
                         let y = &y[at + pixel * scale.len()..];
-                        values.iter_mut().zip(y.iter().zip(scale)).for_each(|(v, (y, a))| *v = if *y > 0.0 { *v * a } else { 0.0 });
+                        values
+                            .iter_mut()
+                            .zip(y.iter().zip(scale))
+                            .for_each(|(v, (y, a))| *v = if *y > 0.0 { *v * a } else { 0.0 });
                     }
                     None => values.iter_mut().zip(scale).for_each(|(v, a)| *v *= a),
                 }

@@ -7,13 +7,12 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
-use rayon::prelude::*;
 
-use crate::cpu::parallel::{GRAIN, map_planes, sum, sum_by};
+use crate::cpu::pixels::{channel_sums, map_pixels};
 use crate::cpu::route::fused_kernel;
-use crate::cpu::statistics::{Statistics, gated_sums};
+use crate::cpu::statistics::Statistics;
 use crate::cpu::{CpuBackend, CpuTensor};
-use crate::ops::conv::{Level, MapSize, Maps};
+use crate::ops::conv::{MapSize, Maps};
 use crate::ops::elementwise::Activation;
 use crate::ops::elementwise::relu;
 use crate::ops::half::{at_least_f32, cast_to};
@@ -138,15 +137,23 @@ impl GroupNorm {
         self.channels / self.groups
     }
 
-    /// For each map of a channel: its index and the range of its elements.
-    fn parts(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
-        let range = |l: &Level| l.offset..l.offset + l.height * l.width;
-        self.maps.levels.iter().map(range).enumerate()
+    /// For each map of each image, the range of its pixels, counted over all images: image 0 with all its maps first.
+    fn parts(&self) -> Vec<Range<usize>> {
+        let maps = &self.maps;
+        let of_image = |image: usize| {
+            maps.levels.iter().map(move |l| {
+                let start = image * maps.pixels + l.offset;
+                start..start + l.height * l.width
+            })
+        };
+        (0..maps.batch).flat_map(of_image).collect()
     }
 
-    /// The index of the statistics of map `level` in plane `i`, where `i` is `image * channels + channel`.
-    fn at(&self, i: usize, level: usize) -> usize {
-        i / self.in_group() * self.maps.levels.len() + level
+    /// The index in [`parts`](Self::parts) of the map that contains a pixel.
+    fn part_of(&self, pixel: usize) -> usize {
+        let (image, at) = (pixel / self.maps.pixels, pixel % self.maps.pixels);
+        let levels = &self.maps.levels;
+        image * levels.len() + levels.partition_point(|l| l.offset + l.height * l.width <= at)
     }
 }
 
@@ -169,41 +176,51 @@ impl<B: CpuBackend> GroupNormOps for B {
         bias: FloatTensor<Self>,
         config: GroupNorm,
     ) -> FloatTensor<Self> {
-        let x = x.contiguous();
+        let x = x.into_nhwc();
         let statistics = statistics(&x, &config);
-        forward(x, &statistics, &weight.contiguous(), &bias.contiguous(), &config)
+        forward(x, &statistics, &weight.contiguous(), &bias.contiguous(), &config).from_nhwc()
     }
 }
 
-/// Mean and standard deviation of every group of every image and map, in the order `[batch, groups, maps]`.
+/// Mean and standard deviation of every channel's group, `[images, maps, channels]`.
 fn statistics<T: CpuTensor>(x: &T, config: &GroupNorm) -> Vec<Statistics> {
-    let (values, pixels, in_group) = (x.f32s(), config.maps.pixels, config.in_group());
-    let of_group = |group: usize| {
-        config.parts().map(move |(_, part)| {
-            let planes = || (0..in_group).map(|c| &values[(group * in_group + c) * pixels..][part.clone()]);
-            let count = (in_group * part.len()).max(1) as f64;
-            let mean = planes().map(sum).sum::<f64>() / count;
-            let centre = mean as f32;
-            let var = planes().map(|p| sum_by(p, |x| (x - centre) * (x - centre))).sum::<f64>() / count;
-            Statistics::new(centre, var, config.eps)
-        })
-    };
-    (0..config.maps.batch * config.groups)
-        .into_par_iter()
-        .with_min_len(GRAIN.div_ceil((in_group * pixels).max(1)))
-        .flat_map_iter(of_group)
-        .collect()
+    let (values, channels, in_group) = (x.f32s(), config.channels, config.in_group());
+    let mut all = Vec::with_capacity(config.maps.batch * config.maps.levels.len() * channels);
+    for part in config.parts() {
+        let count = (in_group * part.len()).max(1) as f64;
+        let [sums] = channel_sums(part.clone(), channels, |run, [sums]| {
+            for pixel in values[run.start * channels..run.end * channels].chunks_exact(channels) {
+                sums.iter_mut().zip(pixel).for_each(|(sum, v)| *sum += v);
+            }
+        });
+        let mean: Vec<f32> = sums
+            .chunks_exact(in_group)
+            .flat_map(|group| vec![(group.iter().sum::<f64>() / count) as f32; in_group])
+            .collect();
+        let [squares] = channel_sums(part, channels, |run, [sums]| {
+            for pixel in values[run.start * channels..run.end * channels].chunks_exact(channels) {
+                let of = pixel.iter().zip(&mean);
+                sums.iter_mut().zip(of).for_each(|(sum, (v, mean))| *sum += (v - mean) * (v - mean));
+            }
+        });
+        for (group, mean) in squares.chunks_exact(in_group).zip(mean.chunks_exact(in_group)) {
+            let s = Statistics::new(mean[0], group.iter().sum::<f64>() / count, config.eps);
+            all.extend(std::iter::repeat_n(s, in_group));
+        }
+    }
+    all
 }
 
+/// The normalised input `[batch, pixels, channels]`.
 fn forward<T: CpuTensor>(x: T, statistics: &[Statistics], weight: &T, bias: &T, config: &GroupNorm) -> T {
     let (weight, bias, channels) = (weight.f32s(), bias.f32s(), config.channels);
-    map_planes(x, config.maps.pixels, |i, values| {
-        let (w, b) = (weight[i % channels], bias[i % channels]);
-        for (level, part) in config.parts() {
-            let s = statistics[config.at(i, level)];
-            match config.activation {
-                Activation::None => values[part].iter_mut().for_each(|v| *v = s.normal(*v) * w + b),
-                Activation::Relu => values[part].iter_mut().for_each(|v| *v = relu(s.normal(*v) * w + b)),
+    map_pixels(x, |at, values| {
+        for (i, pixel) in values.chunks_exact_mut(channels).enumerate() {
+            let statistics = &statistics[config.part_of(at / channels + i) * channels..];
+            let by_channel = statistics.iter().zip(weight.iter().zip(bias));
+            pixel.iter_mut().zip(by_channel).for_each(|(v, (s, (w, b)))| *v = s.normal(*v) * w + b);
+            if config.activation == Activation::Relu {
+                pixel.iter_mut().for_each(|v| *v = relu(*v));
             }
         }
     })
@@ -216,6 +233,7 @@ struct Grads<T> {
     bias: T,
 }
 
+/// `grad` and `x` have the channels last, and so has the gradient of the input.
 fn backward<T: CpuTensor>(
     grad: T,
     x: &T,
@@ -224,60 +242,51 @@ fn backward<T: CpuTensor>(
     bias: &T,
     config: &GroupNorm,
 ) -> Grads<T> {
-    let (channels, plane, in_group, maps) =
-        (config.channels, config.maps.pixels, config.in_group(), config.maps.levels.len());
+    let (channels, in_group) = (config.channels, config.in_group());
     let (values, w, b) = (x.f32s(), weight.f32s(), bias.f32s());
+    let is_relu = config.activation == Activation::Relu;
     // The gradient before the activation. The expression is exactly that of `forward`, so that the signs agree.
-    let gate = |g: f32, normal: f32, c: usize| match config.activation {
-        Activation::Relu if normal * w[c] + b[c] <= 0.0 => 0.0,
-        _ => g,
-    };
-    let grad = grad.contiguous();
-    // For each map of each channel of each image: the sum of g and the sum of g * normalised x.
-    let sums: Vec<[f64; 2]> = grad
-        .f32s()
-        .par_chunks(plane.max(1))
-        .with_min_len(GRAIN.div_ceil(plane.max(1)))
-        .enumerate()
-        .flat_map_iter(|(i, g)| {
-            config.parts().map(move |(level, part)| {
-                let (s, c) = (statistics[config.at(i, level)], i % channels);
-                let x = &values[i * plane..][part.clone()];
-                gated_sums(&g[part], x, |g, x| (gate(g, s.normal(x), c), s.normal(x)))
-            })
-        })
-        .collect();
-    let by_channel = |k: usize| -> Vec<f32> {
-        let of =
-            |c: usize| (0..config.maps.batch).flat_map(move |i| (0..maps).map(move |l| (i * channels + c) * maps + l));
-        (0..channels).map(|c| of(c).map(|at| sums[at][k]).sum::<f64>() as f32).collect()
-    };
-    let (weight_grad, bias_grad) = (by_channel(1), by_channel(0));
-    // dx = scale * (w g - mean(w g) - normal * mean(w g normal)), with means over the group's map.
-    let mut means = vec![[0f32; 2]; statistics.len()];
-    for (level, part) in config.parts() {
+    let gate = |g: f32, normal: f32, w: f32, b: f32| if is_relu && normal * w + b <= 0.0 { 0.0 } else { g };
+    let g = grad.f32s();
+    let (mut weight_grad, mut bias_grad) = (vec![0f64; channels], vec![0f64; channels]);
+    // For each channel of each map of each image: the means over its group of w * g and of w * g * normalised x.
+    let mut means: Vec<[f32; 2]> = Vec::with_capacity(statistics.len());
+    for (part, statistics) in config.parts().into_iter().zip(statistics.chunks_exact(channels)) {
         let n = (in_group * part.len()) as f64;
-        for group in 0..config.maps.batch * config.groups {
-            let mean = |k: usize| {
-                let weighted = (group * in_group..(group + 1) * in_group)
-                    .map(|i| sums[i * maps + level][k] * f64::from(w[i % channels]));
-                (weighted.sum::<f64>() / n) as f32
-            };
-            means[group * maps + level] = [mean(0), mean(1)];
+        let sums = channel_sums::<2>(part, channels, |run, [plain, times]| {
+            let range = run.start * channels..run.end * channels;
+            for (g, x) in g[range.clone()].chunks_exact(channels).zip(values[range].chunks_exact(channels)) {
+                let by_channel = statistics.iter().zip(w.iter().zip(b));
+                let sums = plain.iter_mut().zip(times.iter_mut());
+                for ((plain, times), ((g, x), (s, (w, b)))) in sums.zip(g.iter().zip(x).zip(by_channel)) {
+                    let normal = s.normal(*x);
+                    let g = gate(*g, normal, *w, *b);
+                    *plain += g;
+                    *times += g * normal;
+                }
+            }
+        });
+        bias_grad.iter_mut().zip(&sums[0]).for_each(|(total, sum)| *total += sum);
+        weight_grad.iter_mut().zip(&sums[1]).for_each(|(total, sum)| *total += sum);
+        for first in (0..channels).step_by(in_group) {
+            let mean =
+                |k: usize| ((first..first + in_group).map(|c| sums[k][c] * f64::from(w[c])).sum::<f64>() / n) as f32;
+            means.extend(std::iter::repeat_n([mean(0), mean(1)], in_group));
         }
     }
-    let dx = map_planes(grad, plane, |i, g| {
-        let c = i % channels;
-        for (level, part) in config.parts() {
-            let at = config.at(i, level);
-            let (s, [m0, m1]) = (statistics[at], means[at]);
-            for (g, x) in g[part.clone()].iter_mut().zip(&values[i * plane..][part]) {
+    // dx = scale * (w g - mean(w g) - normal * mean(w g normal)), with means over the group's map.
+    let dx = map_pixels(grad, |at, g| {
+        for (i, (g, x)) in g.chunks_exact_mut(channels).zip(values[at..].chunks_exact(channels)).enumerate() {
+            let first = config.part_of(at / channels + i) * channels;
+            let by_channel = statistics[first..].iter().zip(&means[first..]).zip(w.iter().zip(b));
+            for ((g, x), ((s, [m0, m1]), (w, b))) in g.iter_mut().zip(x).zip(by_channel) {
                 let normal = s.normal(*x);
-                *g = s.scale * (gate(*g, normal, c) * w[c] - m0 - normal * m1);
+                *g = s.scale * (gate(*g, normal, *w, *b) * w - m0 - normal * m1);
             }
         }
     });
-    Grads { x: dx, weight: T::from_f32s(weight_grad, [channels]), bias: T::from_f32s(bias_grad, [channels]) }
+    let vector = |sums: Vec<f64>| T::from_f32s(sums.into_iter().map(|sum| sum as f32).collect(), [channels]);
+    Grads { x: dx.from_nhwc(), weight: vector(weight_grad), bias: vector(bias_grad) }
 }
 
 /// The autodiff node. Its parents are input, weight and bias.
@@ -297,9 +306,9 @@ impl<B: CpuBackend> Backward<B, 3> for GroupNormNode {
     type State = Saved<FloatTensor<B>>;
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
+        let grad = grads.consume::<B>(&ops.node).into_nhwc();
         let Saved { x, statistics, weight, bias, config } = ops.state;
-        let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x).contiguous();
+        let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x).into_nhwc();
         let all = backward(grad, &x, &statistics, &weight, &bias, &config);
         for (parent, grad) in ops.parents.into_iter().zip([all.x, all.weight, all.bias]) {
             if let Some(node) = parent {
@@ -321,12 +330,12 @@ impl<B: CpuBackend, C: CheckpointStrategy> GroupNormOps for Autodiff<B, C> {
             OpsKind::Tracked(mut prep) => {
                 let saved_x = prep.checkpoint(&x);
                 let (x, weight, bias) = (
-                    x.into_primitive().contiguous(),
+                    x.into_primitive().into_nhwc(),
                     weight.into_primitive().contiguous(),
                     bias.into_primitive().contiguous(),
                 );
                 let statistics = statistics(&x, &config);
-                let y = forward(x, &statistics, &weight, &bias, &config);
+                let y = forward(x, &statistics, &weight, &bias, &config).from_nhwc();
                 prep.finish(Saved { x: saved_x, statistics, weight, bias, config }, y)
             }
             OpsKind::UnTracked(prep) => {

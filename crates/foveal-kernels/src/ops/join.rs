@@ -21,7 +21,10 @@ use crate::cpu::{CpuBackend, CpuTensor};
 pub fn join_maps(maps: &[Tensor<4>]) -> Tensor<3> {
     let flat = |map: &Tensor<4>| map.clone().flatten(2, 3);
     let [batch, channels, ..] = maps.first().expect("join_maps: expected at least one map").dims();
-    assert!(maps.iter().all(|map| map.dims()[..2] == [batch, channels]), "join_maps: the maps differ in batch or channels");
+    assert!(
+        maps.iter().all(|map| map.dims()[..2] == [batch, channels]),
+        "join_maps: the maps differ in batch or channels"
+    );
     if !maps.iter().all(fused_kernel) {
         return Tensor::cat(maps.iter().map(flat).collect(), 2);
     }

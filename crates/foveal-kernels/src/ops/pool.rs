@@ -118,7 +118,8 @@ fn backward<T: CpuTensor>(grad: T, taps: &[u8], [batch, channels, height, width]
                 for (column, (g, taps)) in g.chunks_exact(channels).zip(taps.chunks_exact(channels)).enumerate() {
                     for kw in 0..3 {
                         let tap = (3 * kh + kw) as u8;
-                        let to = (2 * column + kw).checked_sub(1).and_then(|c| dx.get_mut(c * channels..(c + 1) * channels));
+                        let to =
+                            (2 * column + kw).checked_sub(1).and_then(|c| dx.get_mut(c * channels..(c + 1) * channels));
                         let Some(to) = to else { continue };
                         for (to, (g, at)) in to.iter_mut().zip(g.iter().zip(taps)) {
                             *to += if *at == tap { *g } else { 0.0 };

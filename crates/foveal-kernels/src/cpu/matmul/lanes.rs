@@ -23,8 +23,6 @@ pub(crate) trait Lanes: Copy {
     unsafe fn mul_add(self, by: Self, plus: Self) -> Self;
     /// `max(self, 0)`; NaN stays NaN.
     unsafe fn relu(self) -> Self;
-    /// Bitwise and of both vectors.
-    unsafe fn and(self, other: Self) -> Self;
 
     /// Loads the first `count` elements, at most [`N`](Self::N); the other lanes are 0.
     ///
@@ -91,10 +89,6 @@ impl<const N: usize> Lanes for [f32; N] {
     unsafe fn relu(self) -> Self {
         self.map(|v| if v < 0.0 { 0.0 } else { v })
     }
-    #[inline(always)]
-    unsafe fn and(self, other: Self) -> Self {
-        std::array::from_fn(|i| f32::from_bits(self[i].to_bits() & other[i].to_bits()))
-    }
 }
 
 /// Defines the methods of [`Lanes`] that are a single instruction.
@@ -149,11 +143,6 @@ impl Lanes for arch::__m256 {
         // SAFETY: the trait's.
         unsafe { arch::_mm256_max_ps(arch::_mm256_setzero_ps(), self) }
     }
-    #[inline(always)]
-    unsafe fn and(self, other: Self) -> Self {
-        // SAFETY: the trait's.
-        unsafe { arch::_mm256_and_ps(self, other) }
-    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -170,14 +159,6 @@ impl Lanes for arch::__m512 {
         // The instruction returns its second operand if either operand is NaN.
         // SAFETY: the trait's.
         unsafe { arch::_mm512_max_ps(arch::_mm512_setzero_ps(), self) }
-    }
-    #[inline(always)]
-    unsafe fn and(self, other: Self) -> Self {
-        // SAFETY: the trait's.
-        unsafe {
-            let bits = arch::_mm512_and_si512(arch::_mm512_castps_si512(self), arch::_mm512_castps_si512(other));
-            arch::_mm512_castsi512_ps(bits)
-        }
     }
     #[inline(always)]
     unsafe fn load_part(from: *const f32, count: usize) -> Self {
@@ -212,13 +193,5 @@ impl Lanes for arch::float32x4_t {
         // `vmaxq` returns NaN if either operand is NaN.
         // SAFETY: the trait's.
         unsafe { arch::vmaxq_f32(self, arch::vdupq_n_f32(0.0)) }
-    }
-    #[inline(always)]
-    unsafe fn and(self, other: Self) -> Self {
-        // SAFETY: the trait's.
-        unsafe {
-            let bits = arch::vandq_u32(arch::vreinterpretq_u32_f32(self), arch::vreinterpretq_u32_f32(other));
-            arch::vreinterpretq_f32_u32(bits)
-        }
     }
 }

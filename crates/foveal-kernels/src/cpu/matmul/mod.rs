@@ -11,9 +11,9 @@ mod tests;
 use std::marker::PhantomData;
 
 use super::parallel::SharedMut;
-pub use isa::{force_instruction_set, instruction_set};
 use isa::on_best_isa;
 pub(crate) use isa::{block_rows, panel_width};
+pub use isa::{force_instruction_set, instruction_set};
 use lanes::Lanes;
 
 /// The order in which a left operand `[rows, depth]` lies in memory.
@@ -297,9 +297,8 @@ impl Block {
                 let count = self.columns.saturating_sub(v * L::N).min(L::N);
                 let whole = count == L::N;
                 let load = |from: *const f32| if whole { L::load(from) } else { L::load_part(from, count) };
-                let of_column = |values: Option<&[f32]>| {
-                    values.map(|values| L::load(values.as_ptr().add(self.column + v * L::N)))
-                };
+                let of_column =
+                    |values: Option<&[f32]>| values.map(|values| L::load(values.as_ptr().add(self.column + v * L::N)));
                 let (scale, shift) = (of_column(finish.scale), of_column(finish.shift));
                 for (r, sums) in sums.iter().enumerate() {
                     let at = r * self.c_stride + v * L::N;

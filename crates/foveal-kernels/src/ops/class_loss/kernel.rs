@@ -9,7 +9,8 @@ use super::run::{Terms, loss, measured};
 use super::tally::Tally;
 use super::{Columns, IGNORE, Plan, Weighting};
 use crate::cpu::CpuTensor;
-use crate::cpu::parallel::{GRAIN, map_matrix};
+use crate::cpu::parallel::GRAIN;
+use crate::cpu::pixels::map_pixels;
 
 /// The result of one pass over the logits.
 pub(super) struct Pass<T> {
@@ -228,5 +229,5 @@ pub(super) fn scaled<T: CpuTensor>(grad: T, by: T) -> T {
     if by == 1.0 {
         return grad;
     }
-    map_matrix(grad, |v| *v *= by)
+    map_pixels(grad.contiguous(), |_, values| values.iter_mut().for_each(|v| *v *= by))
 }

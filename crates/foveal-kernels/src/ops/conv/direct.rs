@@ -64,8 +64,7 @@ pub(super) fn tasks(pixels: usize, groups: usize, depth: usize, columns: usize) 
         let [first, last] = [stretch, stretch + 1].map(|s| (s * blocks / stretches * rows).min(pixels));
         for group in 0..groups {
             for split in 0..splits {
-                let [column, last_column] =
-                    [split, split + 1].map(|s| (s * panels / splits * width).min(columns));
+                let [column, last_column] = [split, split + 1].map(|s| (s * panels / splits * width).min(columns));
                 tasks.push(Task { group, first, last, column, last_column });
             }
         }

@@ -40,12 +40,7 @@ const PADDING: usize = 32;
 
 impl<'a> SliceEpilogue<'a> {
     /// An epilogue with a factor and a number for each channel, a residual and a ReLU, each if present.
-    pub(crate) fn new(
-        scale: Option<&[f32]>,
-        shift: Option<&[f32]>,
-        residual: Option<&'a [f32]>,
-        relu: bool,
-    ) -> Self {
+    pub(crate) fn new(scale: Option<&[f32]>, shift: Option<&[f32]>, residual: Option<&'a [f32]>, relu: bool) -> Self {
         let padded = |values: &[f32]| [values, &[0.0; PADDING]].concat();
         Self { scale: scale.map(padded), shift: shift.map(padded), residual, relu }
     }

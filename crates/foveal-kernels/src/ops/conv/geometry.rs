@@ -5,9 +5,7 @@ use super::options::ConvOptions;
 
 /// Sizes of a convolution with a square kernel, the same stride and padding on both axes, and no dilation.
 ///
-/// The kernels work on *parts*: the channels of one group of one image. Parts are consecutive in memory, in the input
-/// and in the output, ordered by image and then by group. A grouped convolution is thus a convolution of
-/// `batch * groups` images whose weights depend on the group. With one group a part is an image.
+/// The kernels work on *parts*: the channels of one group. With one group a part has all channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Geometry {
     /// Number of images.
@@ -79,16 +77,6 @@ impl Geometry {
 
     pub(crate) fn weight_dims(&self) -> [usize; 4] {
         [self.out_channels, self.part_inputs(), self.kernel, self.kernel]
-    }
-
-    /// Number of parts of the input and of the output: images times groups.
-    pub(crate) fn parts(&self) -> usize {
-        self.batch * self.groups
-    }
-
-    /// The group that a part belongs to.
-    pub(crate) fn group_of(&self, part: usize) -> usize {
-        part % self.groups
     }
 
     /// Number of input channels of a part.

@@ -55,7 +55,8 @@ impl Packed {
             let columns = (w.columns - first).min(width);
             for (row, to) in to.chunks_exact_mut(width).enumerate() {
                 let (tap, channel) = (w.taps[row / w.channels], row % w.channels);
-                let from = &w.values[group * w.group_stride + channel * w.channel_stride + first * w.column_stride + tap..];
+                let from =
+                    &w.values[group * w.group_stride + channel * w.channel_stride + first * w.column_stride + tap..];
                 let (to, rest) = to.split_at_mut(columns);
                 if w.column_stride == 1 {
                     to.copy_from_slice(&from[..columns]);

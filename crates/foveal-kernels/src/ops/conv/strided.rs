@@ -5,7 +5,7 @@
 //! remainders form a class; the products of a class have the same weights.
 use rayon::prelude::*;
 
-use super::direct::{padded, tasks, Task};
+use super::direct::{Task, padded, tasks};
 use super::geometry::Geometry;
 use super::packed::{Packed, Weights};
 use crate::cpu::matmul::{Finish, Left, Order, Size, Target, multiply};
@@ -88,7 +88,8 @@ impl Class {
         let (a, c) = buffer.split_at_mut((last - first) * a_stride);
         let c = &mut c[..(last - first) * c_stride];
         let place = |pixel: usize| {
-            let (image, at) = (pixel / (self.rows.len() * self.columns.len()), pixel % (self.rows.len() * self.columns.len()));
+            let (image, at) =
+                (pixel / (self.rows.len() * self.columns.len()), pixel % (self.rows.len() * self.columns.len()));
             [image, self.rows[at / self.columns.len()], self.columns[at % self.columns.len()]]
         };
         for (pixel, to) in (first..last).zip(a.chunks_exact_mut(a_stride)) {

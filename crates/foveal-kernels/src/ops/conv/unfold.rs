@@ -8,7 +8,13 @@ use super::geometry::Geometry;
 ///
 /// `image` begins with the first channel of the part in the upper left pixel of its image; `[row, column]` is the output
 /// pixel.
-pub(super) fn unfold_pixel(g: &Geometry, image: &[f32], [row, column]: [usize; 2], range: Range<usize>, to: &mut [f32]) {
+pub(super) fn unfold_pixel(
+    g: &Geometry,
+    image: &[f32],
+    [row, column]: [usize; 2],
+    range: Range<usize>,
+    to: &mut [f32],
+) {
     let inputs = g.part_inputs();
     let line = g.kernel * inputs;
     let mut at = range.start;

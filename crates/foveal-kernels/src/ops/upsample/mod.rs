@@ -102,7 +102,8 @@ fn top_grad<T: CpuTensor>(grad: &T, [batch, channels, top_height, top_width]: [u
     let [_, height, width, _] = grad.sizes();
     let (rows, columns) = (nearest(top_height, height), nearest(top_width, width));
     let g = grad.f32s();
-    let zeros = T::from_f32s(vec![0.0; batch * top_height * top_width * channels], [batch, top_height, top_width, channels]);
+    let zeros =
+        T::from_f32s(vec![0.0; batch * top_height * top_width * channels], [batch, top_height, top_width, channels]);
     let top = map_pixels(zeros, |at, values| {
         for (i, to) in values.chunks_exact_mut(channels).enumerate() {
             let pixel = at / channels + i;

@@ -67,8 +67,7 @@ impl Job<'_> {
     fn run(&self, weights: &Transformed, y: SharedMut<'_>) {
         let Self { x, inputs, outputs, tiles, epilogue } = *self;
         let (in_tile, out_tile) = (tile_stride(inputs), tile_stride(outputs));
-        let (in_position, out_position) =
-            (position_stride(tiles.len(), inputs), position_stride(tiles.len(), outputs));
+        let (in_position, out_position) = (position_stride(tiles.len(), inputs), position_stride(tiles.len(), outputs));
         let mut buffer = Scratch::of(POSITIONS * (in_position + out_position));
         let (patches, products) = buffer.split_at_mut(POSITIONS * in_position);
         // SAFETY: the tiles' `[POSITIONS, tiles, tile stride]` lie within the buffer.

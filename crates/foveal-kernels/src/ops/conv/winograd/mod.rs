@@ -99,7 +99,10 @@ mod tests {
                     error(&convolve(&x, weights, &SliceEpilogue::default(), &maps), &y),
                     error(&weight_grad(&x, &dy, inputs, outputs, &maps), &dw),
                 ];
-                assert!(errors.iter().all(|e| *e < TOLERANCE), "{isa:?}, {inputs} to {outputs} on {sizes:?}: {errors:?}");
+                assert!(
+                    errors.iter().all(|e| *e < TOLERANCE),
+                    "{isa:?}, {inputs} to {outputs} on {sizes:?}: {errors:?}"
+                );
             }
         }
     }
