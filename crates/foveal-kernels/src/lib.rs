@@ -31,6 +31,7 @@ extern crate self as foveal_kernels;
 #[path = "../tests/common/mod.rs"]
 mod test_common;
 
+pub use cpu::heap::keep_freed_memory;
 pub use cpu::matmul::{force_instruction_set, instruction_set};
 #[doc(hidden)]
 pub use cpu::peak::peak_gflops;

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(answer(&error)),
     };
+    foveal_kernels::keep_freed_memory();
     // A hidden switch for measurements and tests: the instruction set of the CPU kernels.
     if let Some(name) = std::env::var_os("FOVEAL_ISA") {
         if let Err(error) = foveal_kernels::force_instruction_set(&name.to_string_lossy()) {

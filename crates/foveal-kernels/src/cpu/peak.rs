@@ -69,13 +69,13 @@ unsafe fn multiply_adds_on<L: Lanes, const V: usize, const WIDE: usize>(lanes: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::matmul::isa::hold;
+    use crate::cpu::matmul::isa::{all, hold};
 
     /// No processor computes fewer than 10 million or more than 10,000 billion operations a second on a core.
     #[test]
     fn the_peak_is_that_of_a_processor() {
-        for portable in [true, false] {
-            let _held = hold(portable);
+        for isa in all() {
+            let _held = hold(isa);
             let found = peak_gflops(1);
             assert!((0.01..10_000.0).contains(&found), "{found} GFLOP/s");
         }

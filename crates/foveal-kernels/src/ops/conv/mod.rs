@@ -28,7 +28,7 @@ use spec::{ConvSpec, EpilogueParts};
 pub use composed::ConvCache;
 pub use epilogue::Epilogue;
 pub use maps::MapSize;
-pub(crate) use maps::{Level, Maps};
+pub(crate) use maps::Maps;
 pub use options::ConvOptions;
 
 /// Convolves `x` with a square kernel, with the same stride and zero padding on both axes. `x`, `weight` and `bias`

@@ -32,6 +32,10 @@ impl Weights<'_> {
     }
 }
 
+/// Number of channels that are copied at a time for each column: those that one line of the caches holds in the smallest
+/// weights.
+const CHANNELS: usize = 16;
+
 /// [`Weights`], copied into panels. The last panel of each group is padded with columns of zeros.
 pub(super) struct Packed {
     buffer: Scratch,
@@ -53,17 +57,24 @@ impl Packed {
             // SAFETY: only this task accesses the panel, which lies within the buffer.
             let to = unsafe { std::slice::from_raw_parts_mut(to.at(panel * stride), stride) };
             let columns = (w.columns - first).min(width);
-            for (row, to) in to.chunks_exact_mut(width).enumerate() {
-                let (tap, channel) = (w.taps[row / w.channels], row % w.channels);
-                let from =
-                    &w.values[group * w.group_stride + channel * w.channel_stride + first * w.column_stride + tap..];
-                let (to, rest) = to.split_at_mut(columns);
-                if w.column_stride == 1 {
-                    to.copy_from_slice(&from[..columns]);
-                } else {
-                    to.iter_mut().zip(from.iter().step_by(w.column_stride)).for_each(|(to, from)| *to = *from);
+            for (t, to) in w.taps.iter().zip(to.chunks_exact_mut(w.channels * width)) {
+                let from = &w.values[group * w.group_stride + first * w.column_stride + t..];
+                for (block, to) in to.chunks_mut(CHANNELS * width).enumerate() {
+                    let from = &from[block * CHANNELS * w.channel_stride..];
+                    if w.column_stride == 1 {
+                        for (row, to) in to.chunks_exact_mut(width).enumerate() {
+                            to[..columns].copy_from_slice(&from[row * w.channel_stride..][..columns]);
+                        }
+                        continue;
+                    }
+                    for column in 0..columns {
+                        let from = from[column * w.column_stride..].iter().step_by(w.channel_stride);
+                        to[column..].iter_mut().step_by(width).zip(from).for_each(|(to, from)| *to = *from);
+                    }
                 }
-                rest.fill(0.0);
+                for to in to.chunks_exact_mut(width) {
+                    to[columns..].fill(0.0);
+                }
             }
         });
         Self { buffer, groups: w.groups, depth, columns: w.columns, width }
