@@ -10,14 +10,14 @@ pub fn keep_freed_memory() {
         unsafe extern "C" {
             fn mallopt(param: c_int, value: c_int) -> c_int;
         }
-        // From <malloc.h>: the free memory at the heap's top that is not returned, and the size from which buffers get a
-        // mapping of their own, in bytes.
+        // From <malloc.h>: the number of bytes at the heap's top from which free memory is returned, and the largest number
+        // of buffers with a mapping of their own.
         const M_TRIM_THRESHOLD: c_int = -1;
-        const M_MMAP_THRESHOLD: c_int = -3;
+        const M_MMAP_MAX: c_int = -4;
         // SAFETY: the function sets numbers of the allocator, under its lock.
         unsafe {
             mallopt(M_TRIM_THRESHOLD, c_int::MAX);
-            mallopt(M_MMAP_THRESHOLD, 1 << 30);
+            mallopt(M_MMAP_MAX, 0);
         }
     }
 }
