@@ -55,6 +55,7 @@ pub use ops::elementwise::Activation;
 pub use ops::group_norm::{group_norm, group_norm_maps};
 pub use ops::half::at_least_f32;
 pub use ops::image_bytes::normalise_bytes;
+pub use ops::join::join_maps;
 pub use ops::pool::max_pool_3x3_s2_p1;
 pub use ops::relu::relu;
 pub use ops::update::{

@@ -2,7 +2,9 @@
 
 use burn::module::Param;
 use burn::tensor::Tensor;
-use foveal_kernels::{Activation, MapSize, channels_last, max_pool_3x3_s2_p1, relu, takes_maps, upsample_add};
+use foveal_kernels::{
+    Activation, MapSize, channels_last, join_maps, max_pool_3x3_s2_p1, relu, takes_maps, upsample_add,
+};
 
 use crate::canvas::CanvasLevels;
 use crate::graph::{Graph, Named};
@@ -83,9 +85,8 @@ impl Graph for Eager {
 
     fn levels(&mut self, maps: &[Tensor<4>], norms: bool) -> TensorLevels {
         if maps.iter().all(takes_maps) {
-            let flat = maps.iter().map(|map| map.clone().flatten(2, 3));
             let sizes = maps.iter().map(MapSize::of).collect();
-            return TensorLevels(Storage::Joined { maps: Tensor::cat(flat.collect(), 2), sizes });
+            return TensorLevels(Storage::Joined { maps: join_maps(maps), sizes });
         }
         let canvas = if norms { None } else { CanvasLevels::of(maps) };
         TensorLevels(canvas.map_or_else(|| Storage::Separate(maps.to_vec()), Storage::Canvas))

@@ -1,9 +1,11 @@
 //! Code that the fused kernels share: tensors as slices, threaded loops, buffers and matrix products.
 pub(crate) mod matmul;
 pub(crate) mod parallel;
+pub(crate) mod pixels;
 pub(crate) mod route;
 pub(crate) mod scratch;
 pub(crate) mod statistics;
 mod tensor;
+pub(crate) mod vectorised;
 
 pub(crate) use tensor::{CpuBackend, CpuTensor};

@@ -157,24 +157,6 @@ pub(crate) fn sum_by(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
         .sum()
 }
 
-/// Sum of the products of `a` and `b` with nearly the accuracy of `f64`.
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f64 {
-    a.chunks(RUN)
-        .zip(b.chunks(RUN))
-        .map(|(a, b)| {
-            let mut lanes = [0f32; LANES];
-            let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-            let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
-            for (a, b) in a.zip(b) {
-                for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
-                    *lane += a * b;
-                }
-            }
-            f64::from(lanes.iter().sum::<f32>() + rest)
-        })
-        .sum()
-}
-
 /// For each channel of a tensor `[batch, channels, plane]`, the sum of `f(plane index)` over the images, in order.
 pub(crate) fn per_channel(batch: usize, channels: usize, plane: usize, f: impl Fn(usize) -> f64 + Sync) -> Vec<f32> {
     (0..channels)

@@ -8,7 +8,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
 
-use crate::cpu::parallel::{dot, map_planes, per_channel, sum};
+use crate::cpu::pixels::{Parts, channel_sums, map_pixels, vector};
 use crate::cpu::route::fused_kernel;
 use crate::cpu::{CpuBackend, CpuTensor};
 use crate::ops::elementwise::{Activation, masked_scaled, relu};
@@ -98,38 +98,28 @@ impl<B: CpuBackend> AffineOps for B {
 
 /// `activation(x * scale + shift + residual)` in one pass over memory.
 fn forward<T: CpuTensor>(x: T, scale: T, shift: T, residual: Option<T>, activation: Activation) -> T {
-    let [_, channels, height, width] = x.sizes();
-    let plane = height * width;
-    let (scale, shift, residual) = (scale.contiguous(), shift.contiguous(), residual.map(T::contiguous));
-    let (scale, shift) = (scale.f32s(), shift.f32s());
-    let residual = residual.as_ref().map(T::f32s);
-    map_planes(x, plane, |i, values| {
-        let (a, b) = (scale[i % channels], shift[i % channels]);
-        let rest = residual.map(|r| &r[i * plane..][..plane]);
-        match (rest, activation) {
-            (None, Activation::None) => values.iter_mut().for_each(|v| *v = *v * a + b),
-            (None, Activation::Relu) => values.iter_mut().for_each(|v| *v = relu(*v * a + b)),
-            (Some(r), Activation::None) => values.iter_mut().zip(r).for_each(|(v, r)| *v = *v * a + b + r),
-            (Some(r), Activation::Relu) => values.iter_mut().zip(r).for_each(|(v, r)| *v = relu(*v * a + b + r)),
-        }
-    })
+    let (scale, shift, residual) = (scale.contiguous(), shift.contiguous(), residual.map(T::into_nhwc));
+    let (parts, params) = (Parts::whole(&x), [scale.f32s(), shift.f32s()]);
+    match (residual.as_ref().map(T::f32s), activation) {
+        (None, Activation::None) => map_pixels(x, [], &parts, params, |v, [], [a, b]| v * a + b),
+        (None, Activation::Relu) => map_pixels(x, [], &parts, params, |v, [], [a, b]| relu(v * a + b)),
+        (Some(r), Activation::None) => map_pixels(x, [r], &parts, params, |v, [r], [a, b]| v * a + b + r),
+        (Some(r), Activation::Relu) => map_pixels(x, [r], &parts, params, |v, [r], [a, b]| relu(v * a + b + r)),
+    }
 }
 
 /// Gradient of the shift, `[channels]`: the gradient before the activation, summed over images and pixels.
 fn shift_grad<T: CpuTensor>(grad: T) -> T {
-    let [batch, channels, height, width] = grad.sizes();
-    let (grad, plane) = (grad.contiguous(), height * width);
-    let values = grad.f32s();
-    T::from_f32s(per_channel(batch, channels, plane, |i| sum(&values[i * plane..][..plane])), [channels])
+    let parts = Parts::whole(&grad);
+    let [sums] = channel_sums([grad.into_nhwc().f32s()], &parts, [], |[g], []| [g]);
+    vector(&sums)
 }
 
-/// Gradient of the scale, `[channels]`: gradient times input, summed over images and pixels.
-fn scale_grad<T: CpuTensor>(grad: T, x: T) -> T {
-    let [batch, channels, height, width] = grad.sizes();
-    let (grad, x, plane) = (grad.contiguous(), x.contiguous(), height * width);
-    let (g, x) = (grad.f32s(), x.f32s());
-    let sums = per_channel(batch, channels, plane, |i| dot(&g[i * plane..][..plane], &x[i * plane..][..plane]));
-    T::from_f32s(sums, [channels])
+/// Gradients of scale and shift, `[channels]` each: gradient times input, and gradient, summed over images and pixels.
+fn scale_and_shift_grads<T: CpuTensor>(grad: T, x: T) -> [T; 2] {
+    let parts = Parts::whole(&grad);
+    let maps = [grad.into_nhwc(), x.into_nhwc()];
+    channel_sums(maps.each_ref().map(T::f32s), &parts, [], |[g, x], []| [g * x, g]).map(|sums| vector(&sums))
 }
 
 /// The autodiff node. Its parents are input, scale, shift and, with `N = 4`, residual.
@@ -157,9 +147,12 @@ impl<B: CpuBackend, const N: usize> Backward<B, N> for AffineNode {
         }
         if let (Some(node), Some(x)) = (parent(1), x) {
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
-            grads.register::<B>(node, scale_grad(grad.clone(), x));
-        }
-        if let Some(node) = parent(2) {
+            let [of_scale, of_shift] = scale_and_shift_grads(grad.clone(), x);
+            grads.register::<B>(node, of_scale);
+            if let Some(node) = parent(2) {
+                grads.register::<B>(node, of_shift);
+            }
+        } else if let Some(node) = parent(2) {
             grads.register::<B>(node, shift_grad(grad.clone()));
         }
         if let Some(node) = parent(3) {

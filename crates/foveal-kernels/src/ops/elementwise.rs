@@ -2,7 +2,7 @@
 use burn::tensor::{Tensor, activation};
 
 use crate::cpu::CpuTensor;
-use crate::cpu::parallel::map_planes;
+use crate::cpu::pixels::{Parts, map_pixels, map_values};
 
 /// Activation that an operation applies to each element of its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,18 +38,14 @@ pub(crate) fn relu(x: f32) -> f32 {
 /// # Shapes
 /// `grad`, `y` and the result `[batch, channels, height, width]`, `scale` `[channels]`.
 pub(crate) fn masked_scaled<T: CpuTensor>(grad: T, y: Option<&T>, scale: Option<&T>) -> T {
-    let [_, channels, height, width] = grad.sizes();
-    let plane = height * width;
-    let (y, scale) = (y.cloned().map(T::contiguous), scale.cloned().map(T::contiguous));
-    let (y, scale) = (y.as_ref().map(T::f32s), scale.as_ref().map(T::f32s));
-    if y.is_none() && scale.is_none() {
-        return grad;
-    }
-    map_planes(grad, plane, |i, values| {
-        let a = scale.map_or(1.0, |s| s[i % channels]);
-        match y.map(|y| &y[i * plane..][..plane]) {
-            Some(y) => values.iter_mut().zip(y).for_each(|(v, y)| *v = if *y > 0.0 { *v * a } else { 0.0 }),
-            None => values.iter_mut().for_each(|v| *v *= a),
+    let (y, scale) = (y.cloned().map(T::into_nhwc), scale.cloned().map(T::contiguous));
+    let parts = Parts::whole(&grad);
+    match (y.as_ref().map(T::f32s), scale.as_ref().map(T::f32s)) {
+        (None, None) => grad,
+        (Some(y), None) => map_values(grad, [y], |g, [y]| if y > 0.0 { g } else { 0.0 }),
+        (None, Some(scale)) => map_pixels(grad, [], &parts, [scale], |g, [], [a]| g * a),
+        (Some(y), Some(scale)) => {
+            map_pixels(grad, [y], &parts, [scale], |g, [y], [a]| if y > 0.0 { g * a } else { 0.0 })
         }
-    })
+    }
 }

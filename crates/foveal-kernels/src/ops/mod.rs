@@ -11,6 +11,7 @@ pub(crate) mod elementwise;
 pub(crate) mod group_norm;
 pub(crate) mod half;
 pub(crate) mod image_bytes;
+pub(crate) mod join;
 pub(crate) mod pool;
 pub(crate) mod relu;
 pub(crate) mod update;

@@ -5,9 +5,9 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Tensor, activation};
 
-use crate::cpu::parallel::map_planes;
+use crate::cpu::CpuBackend;
+use crate::cpu::pixels::map_values;
 use crate::cpu::route::fused_kernel;
-use crate::cpu::{CpuBackend, CpuTensor};
 use crate::ops::elementwise::{self, masked_scaled};
 
 /// Computes the ReLU `max(x, 0)` of each element; NaN stays NaN.
@@ -16,7 +16,7 @@ use crate::ops::elementwise::{self, masked_scaled};
 /// `x` and the result `[batch, channels, height, width]`.
 pub fn relu(x: Tensor<4>) -> Tensor<4> {
     if fused_kernel(&x) {
-        return Tensor::from_dispatch(<Dispatch as ReluOps>::relu_planes(x.into_dispatch()));
+        return Tensor::from_dispatch(<Dispatch as ReluOps>::relu_map(x.into_dispatch()));
     }
     activation::relu(x)
 }
@@ -25,13 +25,12 @@ pub fn relu(x: Tensor<4>) -> Tensor<4> {
 #[backend_extension(NdArray, Flex, Autodiff)]
 pub(crate) trait ReluOps: Backend {
     /// Computes the ReLU of each element, see [`relu`]. The name differs from that of the method in Burn's backends.
-    fn relu_planes(x: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn relu_map(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 impl<B: CpuBackend> ReluOps for B {
-    fn relu_planes(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        let [.., height, width] = x.sizes::<4>();
-        map_planes(x, height * width, |_, values| values.iter_mut().for_each(|v| *v = elementwise::relu(*v)))
+    fn relu_map(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        map_values(x, [], |v, []| elementwise::relu(v))
     }
 }
 
@@ -49,14 +48,14 @@ impl<B: CpuBackend> Backward<B, 1> for ReluNode {
 }
 
 impl<B: CpuBackend, C: CheckpointStrategy> ReluOps for Autodiff<B, C> {
-    fn relu_planes(x: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn relu_map(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let (x, guard) = x.into_parts();
         match Backward::<B, 1>::prepare::<C>(ReluNode, [guard]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let y = B::relu_planes(x);
+                let y = B::relu_map(x);
                 prep.finish(y.clone(), y)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::relu_planes(x)),
+            OpsKind::UnTracked(prep) => prep.finish(B::relu_map(x)),
         }
     }
 }

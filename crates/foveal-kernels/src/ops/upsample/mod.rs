@@ -81,38 +81,42 @@ pub(crate) trait UpsampleOps: Backend {
 
 impl<B: CpuBackend> UpsampleOps for B {
     fn upsample_add(lateral: FloatTensor<Self>, top: FloatTensor<Self>) -> FloatTensor<Self> {
-        let ([.., height, width], [.., top_height, top_width]) = (lateral.sizes::<4>(), top.sizes::<4>());
+        let ([_, channels, height, width], [.., top_height, top_width]) = (lateral.sizes::<4>(), top.sizes::<4>());
         let (rows, columns) = (nearest(top_height, height), nearest(top_width, width));
-        let top = top.contiguous();
-        let (top, top_plane) = (top.f32s(), top_height * top_width);
-        map_planes(lateral, height * width, |i, plane| {
-            let top = &top[i * top_plane..][..top_plane];
-            for (to, row) in plane.chunks_exact_mut(width).zip(&rows) {
-                let from = &top[row * top_width..][..top_width];
-                for (to, column) in to.iter_mut().zip(&columns) {
-                    *to += from[*column];
-                }
+        let (lateral, top) = (lateral.into_nhwc(), top.into_nhwc());
+        let (top, top_row) = (top.f32s(), top_width * channels);
+        map_planes(lateral, width * channels, |i, to| {
+            let from = &top[(i / height * top_height + rows[i % height]) * top_row..][..top_row];
+            for (to, column) in to.chunks_exact_mut(channels).zip(&columns) {
+                add(to, &from[column * channels..][..channels]);
             }
         })
+        .from_nhwc()
     }
+}
+
+/// Adds `from` to `to`.
+fn add(to: &mut [f32], from: &[f32]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
 }
 
 /// Gradient of the top: for each of its pixels, the sum over the outputs that read it.
 fn top_grad<T: CpuTensor>(grad: T, dims: [usize; 4]) -> T {
-    let grad = grad.contiguous();
     let ([.., height, width], [batch, channels, top_height, top_width]) = (grad.sizes::<4>(), dims);
+    let grad = grad.into_nhwc();
     let (rows, columns) = (nearest(top_height, height), nearest(top_width, width));
-    let g = grad.f32s();
-    let top = T::from_f32s(vec![0.0; batch * channels * top_height * top_width], dims);
-    map_planes(top, top_height * top_width, |i, top| {
-        let g = &g[i * height * width..][..height * width];
-        for (from, row) in g.chunks_exact(width.max(1)).zip(&rows) {
-            let to = &mut top[row * top_width..][..top_width];
-            for (from, column) in from.iter().zip(&columns) {
-                to[*column] += from;
+    let (g, row) = (grad.f32s(), width * channels);
+    let top = T::from_f32s(vec![0.0; batch * top_height * top_width * channels], [batch, top_height, top_width, channels]);
+    map_planes(top, top_width * channels, |i, to| {
+        let (image, top_row) = (i / top_height, i % top_height);
+        for from in rows.partition_point(|r| *r < top_row)..rows.partition_point(|r| *r <= top_row) {
+            let from = &g[(image * height + from) * row..][..row];
+            for (from, column) in from.chunks_exact(channels).zip(&columns) {
+                add(&mut to[column * channels..][..channels], from);
             }
         }
     })
+    .from_nhwc()
 }
 
 /// The autodiff node. Its parents are lateral and top; its state is the shape of the top.
