@@ -4,7 +4,6 @@ pub(crate) mod parallel;
 pub(crate) mod pixels;
 pub(crate) mod route;
 pub(crate) mod scratch;
-pub(crate) mod statistics;
 mod tensor;
 pub(crate) mod vectorised;
 

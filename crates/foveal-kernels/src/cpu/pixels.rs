@@ -229,9 +229,9 @@ where
     total
 }
 
-/// A tensor of rank 1 of sums, rounded to `f32`.
-pub(crate) fn vector<T: CpuTensor>(sums: &[f64]) -> T {
-    T::from_f32s(sums.iter().map(|sum| *sum as f32).collect(), [sums.len()])
+/// A tensor of rank 1, rounded to `f32`.
+pub(crate) fn vector<T: CpuTensor>(values: &[f64]) -> T {
+    T::from_f32s(values.iter().map(|value| *value as f32).collect(), [values.len()])
 }
 
 /// The pixels and channels that a task sums.

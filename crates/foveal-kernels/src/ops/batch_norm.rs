@@ -5,13 +5,13 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
-use rayon::prelude::*;
 
-use crate::cpu::parallel::{GRAIN, map_planes, sum, sum_by};
+use crate::cpu::pixels::{Parts, vector};
 use crate::cpu::route::fused_kernel;
-use crate::cpu::statistics::{Statistics, gated_sums};
 use crate::cpu::{CpuBackend, CpuTensor};
+use crate::ops::elementwise::Activation;
 use crate::ops::half::{at_least_f32, cast_to};
+use crate::ops::normalise::{Groups, Statistics};
 
 /// Result of [`batch_norm_train`]: the normalised tensor and the statistics of the batch.
 #[derive(Clone, Debug)]
@@ -92,83 +92,23 @@ impl<B: CpuBackend> BatchNormOps for B {
         bias: FloatTensor<Self>,
         eps: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let x = x.contiguous();
-        let batch = statistics(&x, eps);
-        let y = forward(x, &batch.statistics, &weight.contiguous(), &bias.contiguous());
-        (y, vector(batch.mean), vector(batch.var))
+        let x = x.into_nhwc().from_nhwc();
+        let (groups, statistics) = statistics(&x, eps);
+        let (mean, var) = (means(&statistics), vector(&statistics.var));
+        (groups.forward(x, &statistics, &weight.contiguous(), &bias.contiguous()), mean, var)
     }
 }
 
-fn vector<T: CpuTensor>(values: Vec<f32>) -> T {
-    let len = values.len();
-    T::from_f32s(values, [len])
+/// The mean of each channel.
+fn means<T: CpuTensor>(statistics: &Statistics) -> T {
+    T::from_f32s(statistics.mean.clone(), [statistics.mean.len()])
 }
 
-/// Mean and variance of each channel, and both in the form used for normalisation.
-struct BatchStatistics {
-    mean: Vec<f32>,
-    var: Vec<f32>,
-    statistics: Vec<Statistics>,
-}
-
-fn statistics<T: CpuTensor>(x: &T, eps: f64) -> BatchStatistics {
-    let [batch, channels, height, width] = x.sizes();
-    let (values, plane) = (x.f32s(), height * width);
-    let count = (batch * plane) as f64;
-    let (mean, var): (Vec<f32>, Vec<f64>) = (0..channels)
-        .into_par_iter()
-        .with_min_len(GRAIN.div_ceil((batch * plane).max(1)))
-        .map(|c| {
-            let planes = || (0..batch).map(|i| &values[(i * channels + c) * plane..][..plane]);
-            let mean = (planes().map(sum).sum::<f64>() / count) as f32;
-            (mean, planes().map(|p| sum_by(p, |x| (x - mean) * (x - mean))).sum::<f64>() / count)
-        })
-        .unzip();
-    BatchStatistics {
-        statistics: mean.iter().zip(&var).map(|(mean, var)| Statistics::new(*mean, *var, eps)).collect(),
-        var: var.into_iter().map(|v| v as f32).collect(),
-        mean,
-    }
-}
-
-fn forward<T: CpuTensor>(x: T, statistics: &[Statistics], weight: &T, bias: &T) -> T {
-    let [_, channels, height, width] = x.sizes();
-    let (weight, bias) = (weight.f32s(), bias.f32s());
-    map_planes(x, height * width, |i, values| {
-        let (s, w, b) = (statistics[i % channels], weight[i % channels], bias[i % channels]);
-        values.iter_mut().for_each(|v| *v = s.normal(*v) * w + b);
-    })
-}
-
-/// Gradients of input, weight and bias.
-fn backward<T: CpuTensor>(grad: T, x: &T, statistics: &[Statistics], weight: &T) -> [T; 3] {
-    let [batch, channels, height, width] = x.sizes();
-    let (values, w, plane) = (x.f32s(), weight.f32s(), height * width);
-    let grad = grad.contiguous();
-    let g = grad.f32s();
-    // For each channel: the sum of g and the sum of g * normalised x.
-    let sums: Vec<[f64; 2]> = (0..channels)
-        .into_par_iter()
-        .with_min_len(GRAIN.div_ceil((batch * plane).max(1)))
-        .map(|c| {
-            let of_plane = |i: usize| {
-                let at = (i * channels + c) * plane;
-                gated_sums(&g[at..][..plane], &values[at..][..plane], |g, x| (g, statistics[c].normal(x)))
-            };
-            (0..batch).map(of_plane).fold([0.0; 2], |a, b| [a[0] + b[0], a[1] + b[1]])
-        })
-        .collect();
-    // dx = scale * w * (g - mean(g) - normal * mean(g * normal)), means over the batch
-    let count = (batch * plane) as f64;
-    let dx = map_planes(grad, plane, |i, g| {
-        let c = i % channels;
-        let (s, [m0, m1]) = (statistics[c], sums[c].map(|s| (s / count) as f32));
-        for (g, x) in g.iter_mut().zip(&values[i * plane..][..plane]) {
-            *g = s.scale * w[c] * (*g - m0 - s.normal(*x) * m1);
-        }
-    });
-    let of = |k: usize| vector(sums.iter().map(|s| s[k] as f32).collect());
-    [dx, of(1), of(0)]
+/// The statistics of each channel of a batch of maps.
+fn statistics<T: CpuTensor>(x: &T, eps: f64) -> (Groups, Statistics) {
+    let groups = Groups { parts: Parts::whole(x), in_group: 1, eps, activation: Activation::None };
+    let statistics = groups.statistics(x.clone().into_nhwc().f32s());
+    (groups, statistics)
 }
 
 /// The autodiff node. Its parents are input, weight and bias.
@@ -178,8 +118,10 @@ struct BatchNormNode;
 #[derive(Clone, Debug)]
 struct Saved<T> {
     x: NodeId,
-    statistics: Vec<Statistics>,
+    groups: Groups,
+    statistics: Statistics,
     weight: T,
+    bias: T,
 }
 
 impl<B: CpuBackend> Backward<B, 3> for BatchNormNode {
@@ -187,8 +129,9 @@ impl<B: CpuBackend> Backward<B, 3> for BatchNormNode {
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(ops.state.x).contiguous();
-        let all = backward(grad, &x, &ops.state.statistics, &ops.state.weight);
+        let Saved { x, groups, statistics, weight, bias } = ops.state;
+        let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x).into_nhwc();
+        let all = groups.backward(grad, x.f32s(), &statistics, &weight, &bias);
         for (parent, grad) in ops.parents.into_iter().zip(all) {
             if let Some(node) = parent {
                 grads.register::<B>(node.id, grad);
@@ -208,11 +151,12 @@ impl<B: CpuBackend, C: CheckpointStrategy> BatchNormOps for Autodiff<B, C> {
         match Backward::<B, 3>::prepare::<C>(BatchNormNode, nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let saved_x = prep.checkpoint(&x);
-                let (x, weight) = (x.into_primitive().contiguous(), weight.into_primitive().contiguous());
-                let batch = statistics(&x, eps);
-                let y = forward(x, &batch.statistics, &weight, &bias.into_primitive().contiguous());
-                let saved = Saved { x: saved_x, statistics: batch.statistics, weight };
-                let [mean, var] = [batch.mean, batch.var].map(|v| Self::from_inner(vector(v)));
+                let x = x.into_primitive().into_nhwc().from_nhwc();
+                let (weight, bias) = (weight.into_primitive().contiguous(), bias.into_primitive().contiguous());
+                let (groups, statistics) = statistics(&x, eps);
+                let y = groups.forward(x, &statistics, &weight, &bias);
+                let [mean, var] = [means(&statistics), vector(&statistics.var)].map(Self::from_inner);
+                let saved = Saved { x: saved_x, groups, statistics, weight, bias };
                 (prep.finish(saved, y), mean, var)
             }
             OpsKind::UnTracked(prep) => {

@@ -12,6 +12,7 @@ pub(crate) mod group_norm;
 pub(crate) mod half;
 pub(crate) mod image_bytes;
 pub(crate) mod join;
+pub(crate) mod normalise;
 pub(crate) mod pool;
 pub(crate) mod relu;
 pub(crate) mod update;
