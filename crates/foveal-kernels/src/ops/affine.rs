@@ -139,7 +139,7 @@ impl<B: CpuBackend, const N: usize> Backward<B, N> for AffineNode {
     type State = Saved<FloatTensor<B>>;
 
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let mut grad = grads.consume::<B>(&ops.node);
+        let mut grad = grads.consume::<B>(&ops.node).into_nhwc().from_nhwc();
         let Saved { x, scale, mut y } = ops.state;
         let parent = |i: usize| ops.parents.get(i).and_then(Option::as_ref).map(|node| node.id);
         if (1..N).any(|i| parent(i).is_some()) {

@@ -127,7 +127,7 @@ impl<B: CpuBackend> Backward<B, 2> for UpsampleNode {
     type State = [usize; 4];
 
     fn backward(self, ops: Ops<[usize; 4], 2>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let grad = grads.consume::<B>(&ops.node);
+        let grad = grads.consume::<B>(&ops.node).into_nhwc().from_nhwc();
         let [lateral, top] = ops.parents;
         if let Some(node) = top {
             grads.register::<B>(node.id, top_grad(grad.clone(), ops.state));
