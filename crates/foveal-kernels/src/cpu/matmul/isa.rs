@@ -51,17 +51,20 @@ const ISAS: &[(&str, Isa)] = &[
 /// # Errors
 /// If the name is unknown, or this processor lacks the instruction set. The text names the sets that it has.
 pub fn force_instruction_set(name: &str) -> Result<(), String> {
-    let has = |isa: &Isa| *isa == Isa::Portable || rank(*isa) <= rank(best_isa());
-    match ISAS.iter().position(|(known, isa)| *known == name && has(isa)) {
-        Some(place) => {
-            FORCED.store(place + 1, Ordering::Relaxed);
-            Ok(())
-        }
-        None => {
-            let known: Vec<&str> = ISAS.iter().filter(|(_, isa)| has(isa)).map(|(name, _)| *name).collect();
-            Err(format!("found the instruction set {name:?}, expected one of this processor: {}", known.join(", ")))
-        }
-    }
+    let Some((_, isa)) = supported().iter().find(|(known, _)| *known == name) else {
+        let known: Vec<&str> = supported().iter().map(|(name, _)| *name).collect();
+        return Err(format!(
+            "found the instruction set {name:?}, expected one of this processor: {}",
+            known.join(", ")
+        ));
+    };
+    FORCED.store(rank(*isa) + 1, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The instruction sets that this processor supports, with their names.
+fn supported() -> &'static [(&'static str, Isa)] {
+    &ISAS[..=rank(best_isa())]
 }
 
 /// The place of an instruction set in [`ISAS`]: a processor that has one has all before it.
@@ -90,7 +93,7 @@ fn best_isa() -> Isa {
 /// The features of the processor that functions of this crate enable with `target_feature`, each under its own name.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Features {
+struct Features {
     avx2: bool,
     fma: bool,
     avx512f: bool,
@@ -99,7 +102,7 @@ pub(crate) struct Features {
 #[cfg(target_arch = "x86_64")]
 impl Features {
     /// The features of this processor.
-    pub(crate) fn detected() -> Self {
+    fn detected() -> Self {
         Self {
             avx2: std::is_x86_feature_detected!("avx2"),
             fma: std::is_x86_feature_detected!("fma"),
@@ -108,7 +111,7 @@ impl Features {
     }
 
     /// Whether functions with `target_feature(enable = "avx2,fma")` may be called.
-    pub(crate) fn avx2_and_fma(self) -> bool {
+    fn avx2_and_fma(self) -> bool {
         self.avx2 && self.fma
     }
 
@@ -154,7 +157,7 @@ pub(crate) fn hold(isa: Isa) -> Held {
 /// All instruction sets that this processor supports.
 #[cfg(test)]
 pub(crate) fn all() -> Vec<Isa> {
-    ISAS.iter().map(|(_, isa)| *isa).filter(|isa| rank(*isa) <= rank(best_isa())).collect()
+    supported().iter().map(|(_, isa)| *isa).collect()
 }
 
 /// Defines `$name`, which calls the generic function `$generic::<Lanes, VECTORS, WIDE>` compiled for the best
@@ -199,6 +202,16 @@ pub(crate) use on_best_isa;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_set_is_forced_by_its_name_if_the_processor_has_it() {
+        let _isa = hold(best_isa());
+        force_instruction_set("portable").unwrap();
+        assert_eq!((isa(), instruction_set()), (Isa::Portable, "portable"));
+        let error = force_instruction_set("sse9").unwrap_err();
+        assert!(error.contains("\"sse9\"") && error.contains("portable"), "{error}");
+        assert_eq!(isa(), Isa::Portable, "an unknown name changes nothing");
+    }
 
     #[test]
     fn every_enabled_feature_is_asked_for() {

@@ -68,8 +68,8 @@ pub(super) fn loss(x: &[f32], positive: bool, w: Weighting, grad: Option<&mut [M
         assert_eq!(x.len(), grad.len());
     }
     #[cfg(target_arch = "x86_64")]
-    if crate::cpu::matmul::isa::Features::detected().avx2_and_fma() {
-        // SAFETY: the processor has both features.
+    if crate::cpu::matmul::isa::isa() != crate::cpu::matmul::isa::Isa::Portable {
+        // SAFETY: all vector instruction sets that may be in use include both features.
         return unsafe { run_avx2(x, positive, w, grad) };
     }
     run_any(x, positive, w, grad)
@@ -241,8 +241,8 @@ pub(super) fn measured(
         assert_eq!(x.len(), grad.len());
     }
     #[cfg(target_arch = "x86_64")]
-    if crate::cpu::matmul::isa::Features::detected().avx2_and_fma() {
-        // SAFETY: the processor has both features.
+    if crate::cpu::matmul::isa::isa() != crate::cpu::matmul::isa::Isa::Portable {
+        // SAFETY: all vector instruction sets that may be in use include both features.
         return unsafe { measure_avx2(x, positive, terms, grad, losses) };
     }
     measure_any(x, positive, terms, grad, losses)
