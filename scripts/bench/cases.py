@@ -57,7 +57,7 @@ def loading(place):
                 "images/s", {
         "foveal": lambda: place.foveal.bench("data", passes, keys)["data_images_per_second"],
         "DataLoader": lambda: worker.ask("data", steps=passes, warmup=1, **ask)["images_per_second"],
-    }, {"DataLoader": 2.0}, higher=True, notes=["foveal also matches anchors; PyTorch does not."])
+    }, {"DataLoader": 2.0}, higher=True, notes=["Both end in normalised f32 values. foveal also matches anchors; PyTorch does not."])
 
 
 def scoring(part):

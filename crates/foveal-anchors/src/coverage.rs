@@ -3,7 +3,7 @@
 use foveal_boxes::{BBox, iou};
 use serde::{Deserialize, Serialize};
 
-use crate::matcher::tiles::{TILE, disjoint, tile_boxes};
+use crate::matcher::tiles::{TILE, disjoint, tiles};
 use crate::{Anchors, Match, MatcherConfig};
 
 /// COCO's size range of an object by the area of its box: below 32x32 pixels, from there to below 96x96 pixels, and
@@ -91,12 +91,12 @@ pub fn coverage(anchors: &Anchors, objects: &[BBox], matcher: &MatcherConfig) ->
             matched[object as usize] += 1;
         }
     }
-    let tile_boxes = tile_boxes(&anchors.boxes);
+    let tiles = tiles(&anchors.boxes);
     let of = |(object, matched): (&BBox, usize)| {
         let mut found = ObjectCoverage { object: *object, best_iou: 0.0, best_anchor: None, positives: 0, matched };
         // Anchors that do not overlap the object change nothing. Most tiles have no others.
-        let tiles = anchors.boxes.chunks(TILE).zip(&tile_boxes).enumerate();
-        for (tile, (anchors, _)) in tiles.filter(|(_, (_, tile_box))| !disjoint(tile_box, object)) {
+        let tiles = anchors.boxes.chunks(TILE).zip(&tiles).enumerate();
+        for (tile, (anchors, _)) in tiles.filter(|(_, (_, tile))| !disjoint(&tile.hull, object)) {
             for (i, anchor) in anchors.iter().enumerate() {
                 let iou = iou(object, anchor);
                 if iou > found.best_iou {

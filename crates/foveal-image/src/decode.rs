@@ -18,6 +18,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbIma
 use crate::format::{foreign, open, read_start};
 use crate::limit::MAX_IMAGE_BYTES;
 use crate::structure::{self, Depth, Layout};
+use crate::verified;
 use crate::{Format, ImageError, ImageLimit};
 
 /// Number of bytes that the metadata of an image (colour profile, EXIF data, text) may take in a decoder.
@@ -98,7 +99,7 @@ pub(crate) fn decode(bytes: &[u8], path: &Path, limit: ImageLimit) -> Result<Dec
             let reason = "the file has two headers of different sizes".to_owned();
             return Err(ImageError::Decode { path: path.to_owned(), reason });
         }
-        structure::scan::verify(bytes).map_err(|flaw| flaw.of(path))?;
+        verified::once(bytes, structure::scan::verify).map_err(|flaw| flaw.of(path))?;
     }
     // An image with a damaged EXIF block is still usable.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);

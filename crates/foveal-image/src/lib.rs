@@ -19,6 +19,7 @@ mod frame;
 mod limit;
 mod preprocess;
 mod structure;
+mod verified;
 
 pub use batch::{PaddedBatch, SIZE_DIVISOR, Staged, pad_batch, pad_staged, padded_length};
 pub use budget::ByteBudget;

@@ -85,7 +85,7 @@ pub fn bench(
     };
     if phases == BenchPhases::Data {
         report.batch = config.train.batch_size;
-        (report.data_images_per_second, report.transforms) = loading::images_per_second(config)?;
+        (report.data_images_per_second, report.transforms) = loading::images_per_second(config, device)?;
         return Ok(report);
     }
     if phases == BenchPhases::Peak {

@@ -2,25 +2,34 @@
 
 use foveal_boxes::{BBox, iou};
 
-use super::tiles::{TILE, disjoint};
+use super::tiles::{TILE, Tile, disjoint};
 use super::{Match, MatcherConfig};
 
 /// Matches every anchor with an object, with background or with nothing (Lin et al., arXiv 1708.02002, section 4;
 /// low-quality matches as in torchvision's and Detectron2's `Matcher`).
 ///
 /// Of two objects with the same IoU, the first is taken. An object that overlaps no anchor gets none; in torchvision,
-/// every anchor without overlap would become positive for it. `tile_boxes` are those of the anchors; without objects
-/// they are not used.
-pub(super) fn assign(config: &MatcherConfig, anchors: &[BBox], tile_boxes: &[BBox], objects: &[BBox]) -> Vec<Match> {
-    let mut best = vec![BestObject { iou: 0.0, object: 0 }; anchors.len()];
+/// every anchor without overlap would become positive for it. `tiles` are those of the anchors; without objects they are
+/// not used.
+pub(super) fn assign(config: &MatcherConfig, anchors: &[BBox], tiles: &[Tile], objects: &[BBox]) -> Vec<Match> {
+    if objects.is_empty() {
+        return vec![Match::Background; anchors.len()];
+    }
+    let mut search = Search { best: vec![BestObject::NONE; anchors.len()], anchors, tiles };
     let mut nearest: Vec<u32> = Vec::new();
     for (index, object) in objects.iter().enumerate() {
-        let tied = update(&mut best, anchors, tile_boxes, object, index as u32);
-        if config.low_quality {
-            nearest.extend(tied);
+        let ties = search.update(object, index as u32, config.negative_iou, config.low_quality);
+        nearest.extend(ties);
+    }
+    let mut best = search.best;
+    for &anchor in &nearest {
+        // Objects with an IoU below the threshold may have been passed over.
+        let place = &mut best[anchor as usize];
+        if place.iou < config.negative_iou {
+            *place = BestObject::of(&anchors[anchor as usize], objects);
         }
     }
-    let mut matches: Vec<Match> = best.iter().map(|best| by_threshold(config, objects, *best)).collect();
+    let mut matches: Vec<Match> = best.iter().map(|best| by_threshold(config, *best)).collect();
     for anchor in nearest {
         matches[anchor as usize] = Match::Object(best[anchor as usize].object);
     }
@@ -28,8 +37,8 @@ pub(super) fn assign(config: &MatcherConfig, anchors: &[BBox], tile_boxes: &[BBo
 }
 
 /// The match of an anchor by the two thresholds, without low-quality matches.
-fn by_threshold(config: &MatcherConfig, objects: &[BBox], best: BestObject) -> Match {
-    if objects.is_empty() || best.iou < config.negative_iou {
+fn by_threshold(config: &MatcherConfig, best: BestObject) -> Match {
+    if best.iou < config.negative_iou {
         Match::Background
     } else if best.iou < config.positive_iou {
         Match::Ignore
@@ -45,41 +54,78 @@ struct BestObject {
     object: u32,
 }
 
-/// Updates the best objects of all anchors with one object. Returns the indices of the anchors with the highest IoU
-/// with this object, or none if no anchor overlaps it.
-fn update(best: &mut [BestObject], anchors: &[BBox], tile_boxes: &[BBox], object: &BBox, index: u32) -> Vec<u32> {
-    let mut highest = 0.0;
-    let mut tied = Vec::new();
-    for (tile, ((best, anchors), tile_box)) in
-        best.chunks_mut(TILE).zip(anchors.chunks(TILE)).zip(tile_boxes).enumerate()
-    {
-        if disjoint(tile_box, object) {
-            continue;
-        }
-        for (i, (best, anchor)) in best.iter_mut().zip(anchors).enumerate() {
-            // Most anchors do not overlap the object; their IoU of 0 changes nothing.
-            if disjoint(anchor, object) {
+impl BestObject {
+    const NONE: Self = Self { iou: 0.0, object: 0 };
+
+    /// The object with the highest IoU with an anchor, the first of several.
+    fn of(anchor: &BBox, objects: &[BBox]) -> Self {
+        let ious = (0..).zip(objects).map(|(index, object)| Self { iou: iou(object, anchor), object: index });
+        ious.fold(Self::NONE, |best, found| if found.iou > best.iou { found } else { best })
+    }
+}
+
+/// The anchors with the highest IoU with one object.
+#[derive(Default)]
+struct Nearest {
+    iou: f32,
+    anchors: Vec<u32>,
+}
+
+/// The search for the best object of each anchor.
+struct Search<'a> {
+    best: Vec<BestObject>,
+    anchors: &'a [BBox],
+    tiles: &'a [Tile],
+}
+
+impl Search<'_> {
+    /// Updates the best objects of all anchors with one object, except that an IoU below `least` may be left out. If
+    /// `nearest`, returns the indices of the anchors with the highest IoU with this object; none if no anchor overlaps it.
+    fn update(&mut self, object: &BBox, index: u32, least: f32, nearest: bool) -> Vec<u32> {
+        let mut found = Nearest::default();
+        let mut rest = Vec::new();
+        for (tile, bounds) in self.tiles.iter().enumerate() {
+            if disjoint(&bounds.hull, object) {
                 continue;
             }
+            match bounds.highest_iou(object) {
+                highest if highest < least => rest.push((tile, highest)),
+                _ => self.update_tile(tile, object, index, &mut found),
+            }
+        }
+        if !nearest {
+            return Vec::new();
+        }
+        for (tile, highest) in rest {
+            if highest >= found.iou {
+                self.update_tile(tile, object, index, &mut found);
+            }
+        }
+        found.anchors
+    }
+
+    fn update_tile(&mut self, tile: usize, object: &BBox, index: u32, nearest: &mut Nearest) {
+        let first = tile * TILE;
+        let last = self.anchors.len().min(first + TILE);
+        for (i, (best, anchor)) in (first..).zip(self.best[first..last].iter_mut().zip(&self.anchors[first..last])) {
             let iou = iou(object, anchor);
             if iou > best.iou {
                 *best = BestObject { iou, object: index };
             }
-            if iou > highest {
-                highest = iou;
-                tied.clear();
+            if iou > nearest.iou {
+                nearest.iou = iou;
+                nearest.anchors.clear();
             }
-            if iou == highest && iou > 0.0 {
-                tied.push((tile * TILE + i) as u32);
+            if iou == nearest.iou && iou > 0.0 {
+                nearest.anchors.push(i as u32);
             }
         }
     }
-    tied
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tiles::tile_boxes;
+    use super::super::tiles::tiles;
     use super::*;
 
     const A: BBox = BBox::new(0.0, 0.0, 10.0, 10.0);
@@ -89,7 +135,7 @@ mod tests {
     }
 
     fn matched(config: &MatcherConfig, anchors: &[BBox], objects: &[BBox]) -> Vec<Match> {
-        assign(config, anchors, &tile_boxes(anchors), objects)
+        assign(config, anchors, &tiles(anchors), objects)
     }
 
     #[test]

@@ -41,12 +41,12 @@ impl MatcherConfig {
         let crowds = if self.ignore_crowds { crowds } else { &[] };
         let by_iou = self.kind == MatcherKind::Iou;
         let needs_tiles = !crowds.is_empty() || by_iou && !objects.is_empty();
-        let tile_boxes = if needs_tiles { tiles::tile_boxes(&anchors.boxes) } else { Vec::new() };
+        let tiles = if needs_tiles { tiles::tiles(&anchors.boxes) } else { Vec::new() };
         let mut matches = match self.kind {
-            MatcherKind::Iou => iou_rule::assign(self, &anchors.boxes, &tile_boxes, objects),
+            MatcherKind::Iou => iou_rule::assign(self, &anchors.boxes, &tiles, objects),
             MatcherKind::Atss => atss::assign(self.candidates, anchors, objects),
         };
-        crowds::ignore_within(&mut matches, &anchors.boxes, &tile_boxes, crowds);
+        crowds::ignore_within(&mut matches, &anchors.boxes, &tiles, crowds);
         matches
     }
 }

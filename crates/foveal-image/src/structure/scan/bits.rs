@@ -34,14 +34,16 @@ impl<'a> Bits<'a> {
     }
 
     /// The next 16 bits; beyond the end they are 0.
+    #[inline]
     pub(super) fn peek(&mut self) -> u32 {
-        if self.count < 16 {
+        if self.count < 32 {
             self.fill();
         }
         (self.held >> 48) as u32
     }
 
-    /// Passes over `length` bits, at most 16.
+    /// Passes over `length` bits, at most 31.
+    #[inline]
     pub(super) fn skip(&mut self, length: u32) -> Result<(), Defect> {
         if self.count < length {
             self.fill();
@@ -80,7 +82,26 @@ impl<'a> Bits<'a> {
         true
     }
 
+    /// Reads bytes until more than 55 bits are held or the data end.
+    #[inline]
     fn fill(&mut self) {
+        // Eight bytes without a stuffed zero or a marker are taken at once, as far as they fit. Those that fit in part are
+        // taken again, with the same bits.
+        if let Some(&next) = self.bytes.get(self.position..).and_then(|rest| rest.first_chunk::<8>()) {
+            let next = u64::from_be_bytes(next);
+            if !has_ff(next) {
+                self.held |= next >> self.count;
+                self.position += ((63 - self.count) / 8) as usize;
+                self.count |= 56;
+                return;
+            }
+        }
+        self.fill_by_bytes();
+    }
+
+    fn fill_by_bytes(&mut self) {
+        // Bits of a byte that was taken in part are dropped.
+        self.held &= !(u64::MAX >> self.count);
         while self.count <= 56 && !self.ended {
             let byte = match self.bytes.get(self.position..) {
                 Some([0xFF, 0, ..]) => {
@@ -98,4 +119,11 @@ impl<'a> Bits<'a> {
             self.count += 8;
         }
     }
+}
+
+/// Whether one of the eight bytes is 0xFF.
+fn has_ff(bytes: u64) -> bool {
+    const LOW: u64 = u64::MAX / 0xFF;
+    let zeros = !bytes;
+    zeros.wrapping_sub(LOW) & bytes & (LOW << 7) != 0
 }

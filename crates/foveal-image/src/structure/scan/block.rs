@@ -133,19 +133,14 @@ fn first_coefficient(bits: &mut Bits<'_>, table: &Table) -> Result<(), Defect> {
 fn coefficients(bits: &mut Bits<'_>, table: &Table) -> Result<(), Defect> {
     let mut place = 1;
     while place < COEFFICIENTS {
-        let (run, length) = split(table.read(bits)?);
-        if length == 0 {
-            if run < 15 {
-                break;
-            }
-            place += 16;
-            continue;
+        let (run, length) = split(table.read_with_value(bits)?);
+        if length == 0 && run < 15 {
+            return Ok(());
         }
         place += run + 1;
-        if place > COEFFICIENTS {
+        if place > COEFFICIENTS && length > 0 {
             return Err(Defect::Invalid);
         }
-        bits.skip(length)?;
     }
     Ok(())
 }
