@@ -259,3 +259,6 @@ pub(super) fn measured(
     }
     compiled(Measured { x, positive, terms, grad, losses })
 }
+
+#[cfg(test)]
+mod tests;
