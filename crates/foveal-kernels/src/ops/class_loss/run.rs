@@ -40,7 +40,8 @@ fn sum(values: &[f32]) -> f64 {
 
 /// Calls `each(i, element)` for each of at most [`BLOCK`] logits, which are all positives (`sign` is 1) or all negatives
 /// (`sign` is -1). The exponentials are computed in a loop of their own: its chain of dependent instructions is then
-/// half as long, so that the processor overlaps more elements.
+/// half as long, so that the processor overlaps more elements. `each` should only write `f32` values: with sums in `f64`
+/// in the same loop, the compiler uses vectors of four elements and keeps the sums in memory.
 #[inline(always)]
 fn elements<const FUSED: bool, const FOCUS: u8>(
     x: &[f32],
@@ -48,6 +49,7 @@ fn elements<const FUSED: bool, const FOCUS: u8>(
     gamma: impl Fn(usize) -> f32,
     mut each: impl FnMut(usize, Element),
 ) {
+    debug_assert!(x.len() <= BLOCK, "a block of {} logits", x.len());
     let mut exponentials = [0f32; BLOCK];
     for (e, x) in exponentials.iter_mut().zip(x) {
         *e = exponential::<FUSED>(*x);
