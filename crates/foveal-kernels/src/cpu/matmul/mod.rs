@@ -19,8 +19,9 @@ pub(crate) const COLUMNS: usize = 16;
 /// Largest depth of a product. Callers cut deeper products, so that a panel of the right operand stays in the
 /// first-level cache.
 pub(crate) const DEPTH: usize = 256;
-/// Number of rows of the left operand that are multiplied with all columns before the next rows: at full depth they take
-/// a fifth of a megabyte, so that they stay in the second-level cache. A multiple of the rows of every block.
+/// Number of rows of the left operand that are best multiplied with all columns before the next rows, where the operand is
+/// large and read many times: at full depth they take a fifth of a megabyte, so that they stay in the second-level cache.
+/// A multiple of the rows of every block.
 pub(crate) const ROW_BLOCK: usize = 192;
 
 /// An operand of a product: panels one after the other.
@@ -140,28 +141,25 @@ unsafe fn multiply_on<L: Lanes, const V: usize, const WIDE: usize>(
     debug_assert!(a.hold(rows.div_ceil(ROWS), depth, ROWS), "{size:?}: the left operand is too short");
     debug_assert!(b.hold(columns.div_ceil(COLUMNS), depth, COLUMNS), "{size:?}: the right operand is too short");
     let a_stride = a.stride;
-    const { assert!(ROW_BLOCK % WIDE == 0 && ROW_BLOCK % ROWS == 0) };
-    for first in (0..rows).step_by(ROW_BLOCK) {
-        let last = rows.min(first + ROW_BLOCK);
-        for column in (0..columns).step_by(COLUMNS) {
-            let valid_columns = (columns - column).min(COLUMNS);
-            let mut row = first;
-            while row < last {
-                let height = if WIDE > ROWS && last - row > ROWS { WIDE } else { ROWS };
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let a = a.data.as_ptr().add(row / ROWS * a.stride);
-                    let b = b.data.as_ptr().add(column / COLUMNS * b.stride);
-                    let to = c.data.add(row * c.row_stride + column / COLUMNS * c.panel_stride);
-                    let valid = [(last - row).min(height), valid_columns];
-                    if height == ROWS {
-                        block::<L, V, ROWS>(depth, a, a_stride, b, to, c.row_stride, accumulate, valid);
-                    } else {
-                        block::<L, V, WIDE>(depth, a, a_stride, b, to, c.row_stride, accumulate, valid);
-                    }
+    const { assert!(ROW_BLOCK.is_multiple_of(WIDE) && ROW_BLOCK.is_multiple_of(ROWS)) };
+    for column in (0..columns).step_by(COLUMNS) {
+        let valid_columns = (columns - column).min(COLUMNS);
+        let mut row = 0;
+        while row < rows {
+            let height = if WIDE > ROWS && rows - row > ROWS { WIDE } else { ROWS };
+            // SAFETY: the caller's promise.
+            unsafe {
+                let a = a.data.as_ptr().add(row / ROWS * a.stride);
+                let b = b.data.as_ptr().add(column / COLUMNS * b.stride);
+                let to = c.data.add(row * c.row_stride + column / COLUMNS * c.panel_stride);
+                let valid = [(rows - row).min(height), valid_columns];
+                if height == ROWS {
+                    block::<L, V, ROWS>(depth, a, a_stride, b, to, c.row_stride, accumulate, valid);
+                } else {
+                    block::<L, V, WIDE>(depth, a, a_stride, b, to, c.row_stride, accumulate, valid);
                 }
-                row += height;
             }
+            row += height;
         }
     }
 }
