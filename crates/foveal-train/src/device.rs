@@ -12,6 +12,15 @@ pub fn is_host(device: &Device) -> bool {
     !foveal_kernels::is_gpu(device)
 }
 
+/// Calls `run`, on a thread of rayon's pool if `device` lies in host memory.
+///
+/// A step of a small network has hundreds of threaded loops of some microseconds. A thread of the pool computes a part
+/// of each loop itself, while any other thread has to wake one, sleep, and be woken at the end of each loop. An
+/// accelerator has a queue for each thread, so that its operations stay on the thread that calls them.
+pub(crate) fn on_pool<T: Send>(device: &Device, run: impl FnOnce() -> T + Send) -> T {
+    if is_host(device) { rayon::scope(|_| run()) } else { run() }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::cell::Cell;

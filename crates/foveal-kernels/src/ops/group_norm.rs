@@ -7,9 +7,10 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
-use rayon::prelude::*;
 
-use crate::cpu::parallel::{GRAIN, map_planes, sum, sum_by};
+use crate::cpu::matmul::isa::on_best_isa;
+use crate::cpu::matmul::lanes::Lanes;
+use crate::cpu::parallel::{map_planes_aside, sum, sum_by};
 use crate::cpu::route::fused_kernel;
 use crate::cpu::statistics::{Statistics, gated_sums};
 use crate::cpu::{CpuBackend, CpuTensor};
@@ -138,15 +139,20 @@ impl GroupNorm {
         self.channels / self.groups
     }
 
-    /// For each map of a channel: its index and the range of its elements.
-    fn parts(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
-        let range = |l: &Level| l.offset..l.offset + l.height * l.width;
-        self.maps.levels.iter().map(range).enumerate()
+    /// Number of values of a group of an image.
+    fn group_len(&self) -> usize {
+        self.in_group() * self.maps.pixels
     }
 
-    /// The index of the statistics of map `level` in plane `i`, where `i` is `image * channels + channel`.
-    fn at(&self, i: usize, level: usize) -> usize {
-        i / self.in_group() * self.maps.levels.len() + level
+    /// The channels of the group `group`, which is `image * groups + group of channels`.
+    fn channels_of(&self, group: usize) -> Range<usize> {
+        let first = group % self.groups * self.in_group();
+        first..first + self.in_group()
+    }
+
+    /// The range of the elements of each map in a channel.
+    fn parts(&self) -> impl Iterator<Item = Range<usize>> {
+        self.maps.levels.iter().map(|l: &Level| l.offset..l.offset + l.height * l.width)
     }
 }
 
@@ -169,44 +175,66 @@ impl<B: CpuBackend> GroupNormOps for B {
         bias: FloatTensor<Self>,
         config: GroupNorm,
     ) -> FloatTensor<Self> {
-        let x = x.contiguous();
-        let statistics = statistics(&x, &config);
-        forward(x, &statistics, &weight.contiguous(), &bias.contiguous(), &config)
+        forward(x, &weight.contiguous(), &bias.contiguous(), &config).0
     }
 }
 
-/// Mean and standard deviation of every group of every image and map, in the order `[batch, groups, maps]`.
-fn statistics<T: CpuTensor>(x: &T, config: &GroupNorm) -> Vec<Statistics> {
-    let (values, pixels, in_group) = (x.f32s(), config.maps.pixels, config.in_group());
-    let of_group = |group: usize| {
-        config.parts().map(move |(_, part)| {
-            let planes = || (0..in_group).map(|c| &values[(group * in_group + c) * pixels..][part.clone()]);
-            let count = (in_group * part.len()).max(1) as f64;
-            let mean = planes().map(sum).sum::<f64>() / count;
-            let centre = mean as f32;
-            let var = planes().map(|p| sum_by(p, |x| (x - centre) * (x - centre))).sum::<f64>() / count;
-            Statistics::new(centre, var, config.eps)
-        })
-    };
-    (0..config.maps.batch * config.groups)
-        .into_par_iter()
-        .with_min_len(GRAIN.div_ceil((in_group * pixels).max(1)))
-        .flat_map_iter(of_group)
-        .collect()
+/// The result, and the statistics of every group of every image and map, in the order `[batch, groups, maps]`.
+fn forward<T: CpuTensor>(x: T, weight: &T, bias: &T, config: &GroupNorm) -> (T, Vec<Statistics>) {
+    let maps = config.maps.levels.len();
+    let mut statistics = vec![Statistics::default(); config.maps.batch * config.groups * maps];
+    let mut of_groups: Vec<_> = statistics.chunks_mut(maps.max(1)).collect();
+    let affine = Affine { weight: weight.f32s(), bias: bias.f32s() };
+    let y = map_planes_aside(x, config.group_len(), &mut of_groups, |group, values, statistics| {
+        // SAFETY: the function has no requirements.
+        unsafe { normalise(config, affine, group, values, statistics) }
+    });
+    (y, statistics)
 }
 
-fn forward<T: CpuTensor>(x: T, statistics: &[Statistics], weight: &T, bias: &T, config: &GroupNorm) -> T {
-    let (weight, bias, channels) = (weight.f32s(), bias.f32s(), config.channels);
-    map_planes(x, config.maps.pixels, |i, values| {
-        let (w, b) = (weight[i % channels], bias[i % channels]);
-        for (level, part) in config.parts() {
-            let s = statistics[config.at(i, level)];
+/// Scale and shift of each channel.
+#[derive(Clone, Copy)]
+struct Affine<'a> {
+    weight: &'a [f32],
+    bias: &'a [f32],
+}
+
+on_best_isa! {
+    /// Normalises the values of the group `group` (`image * groups + group of channels`), applies scale, shift and
+    /// activation, and writes the statistics of each map.
+    ///
+    /// # Safety
+    /// There are no requirements.
+    unsafe fn normalise(
+        config: &GroupNorm, affine: Affine<'_>, group: usize, values: &mut [f32], statistics: &mut [Statistics],
+    ) = normalise_on
+}
+
+#[inline(always)]
+unsafe fn normalise_on<L: Lanes, const V: usize, const WIDE: usize>(
+    config: &GroupNorm,
+    affine: Affine<'_>,
+    group: usize,
+    values: &mut [f32],
+    statistics: &mut [Statistics],
+) {
+    for (part, to) in config.parts().zip(statistics.iter_mut()) {
+        let planes = || values.chunks_exact(config.maps.pixels).map(|plane| &plane[part.clone()]);
+        let count = (config.in_group() * part.len()).max(1) as f64;
+        let mean = planes().map(sum).sum::<f64>() / count;
+        let centre = mean as f32;
+        let var = planes().map(|p| sum_by(p, |x| (x - centre) * (x - centre))).sum::<f64>() / count;
+        *to = Statistics::new(centre, var, config.eps);
+    }
+    for (channel, values) in config.channels_of(group).zip(values.chunks_exact_mut(config.maps.pixels)) {
+        let (w, b) = (affine.weight[channel], affine.bias[channel]);
+        for (part, s) in config.parts().zip(statistics.iter()) {
             match config.activation {
                 Activation::None => values[part].iter_mut().for_each(|v| *v = s.normal(*v) * w + b),
                 Activation::Relu => values[part].iter_mut().for_each(|v| *v = relu(s.normal(*v) * w + b)),
             }
         }
-    })
+    }
 }
 
 /// Gradients of input, weight and bias.
@@ -224,60 +252,91 @@ fn backward<T: CpuTensor>(
     bias: &T,
     config: &GroupNorm,
 ) -> Grads<T> {
-    let (channels, plane, in_group, maps) =
-        (config.channels, config.maps.pixels, config.in_group(), config.maps.levels.len());
-    let (values, w, b) = (x.f32s(), weight.f32s(), bias.f32s());
-    // The gradient before the activation. The expression is exactly that of `forward`, so that the signs agree.
-    let gate = |g: f32, normal: f32, c: usize| match config.activation {
-        Activation::Relu if normal * w[c] + b[c] <= 0.0 => 0.0,
-        _ => g,
-    };
-    let grad = grad.contiguous();
+    let (batch, channels, maps) = (config.maps.batch, config.channels, config.maps.levels.len());
+    let (values, group_len) = (x.f32s(), config.group_len());
+    let affine = Affine { weight: weight.f32s(), bias: bias.f32s() };
     // For each map of each channel of each image: the sum of g and the sum of g * normalised x.
-    let sums: Vec<[f64; 2]> = grad
-        .f32s()
-        .par_chunks(plane.max(1))
-        .with_min_len(GRAIN.div_ceil(plane.max(1)))
-        .enumerate()
-        .flat_map_iter(|(i, g)| {
-            config.parts().map(move |(level, part)| {
-                let (s, c) = (statistics[config.at(i, level)], i % channels);
-                let x = &values[i * plane..][part.clone()];
-                gated_sums(&g[part], x, |g, x| (gate(g, s.normal(x), c), s.normal(x)))
-            })
-        })
-        .collect();
+    let mut sums = vec![[0f64; 2]; batch * channels * maps];
+    let mut of_groups: Vec<_> = sums.chunks_mut((config.in_group() * maps).max(1)).collect();
+    let dx = map_planes_aside(grad, group_len, &mut of_groups, |group, grad, sums| {
+        let x = &values[group * group_len..][..group_len];
+        let forward = Forward { x, statistics: &statistics[group * maps..][..maps], affine };
+        // SAFETY: the function has no requirements.
+        unsafe { through_group(config, forward, group, grad, sums) }
+    });
     let by_channel = |k: usize| -> Vec<f32> {
-        let of =
-            |c: usize| (0..config.maps.batch).flat_map(move |i| (0..maps).map(move |l| (i * channels + c) * maps + l));
+        let of = |c: usize| (0..batch).flat_map(move |i| (0..maps).map(move |l| (i * channels + c) * maps + l));
         (0..channels).map(|c| of(c).map(|at| sums[at][k]).sum::<f64>() as f32).collect()
     };
     let (weight_grad, bias_grad) = (by_channel(1), by_channel(0));
-    // dx = scale * (w g - mean(w g) - normal * mean(w g normal)), with means over the group's map.
-    let mut means = vec![[0f32; 2]; statistics.len()];
-    for (level, part) in config.parts() {
-        let n = (in_group * part.len()) as f64;
-        for group in 0..config.maps.batch * config.groups {
-            let mean = |k: usize| {
-                let weighted = (group * in_group..(group + 1) * in_group)
-                    .map(|i| sums[i * maps + level][k] * f64::from(w[i % channels]));
-                (weighted.sum::<f64>() / n) as f32
+    Grads { x: dx, weight: T::from_f32s(weight_grad, [channels]), bias: T::from_f32s(bias_grad, [channels]) }
+}
+
+/// Input, statistics and scales of a group in the forward pass.
+#[derive(Clone, Copy)]
+struct Forward<'a> {
+    x: &'a [f32],
+    /// Of each map.
+    statistics: &'a [Statistics],
+    affine: Affine<'a>,
+}
+
+on_best_isa! {
+    /// Turns the gradient of the values of a group into the gradient of its input. Writes for each map of each channel
+    /// the sum of the gradient before the activation, and the sum of its products with the normalised input.
+    ///
+    /// # Safety
+    /// There are no requirements.
+    unsafe fn through_group(
+        config: &GroupNorm, forward: Forward<'_>, group: usize, grad: &mut [f32], sums: &mut [[f64; 2]],
+    ) = through_group_on
+}
+
+#[inline(always)]
+unsafe fn through_group_on<L: Lanes, const V: usize, const WIDE: usize>(
+    config: &GroupNorm,
+    Forward { x, statistics, affine }: Forward<'_>,
+    group: usize,
+    grad: &mut [f32],
+    sums: &mut [[f64; 2]],
+) {
+    // The gradient before a ReLU. The expression is exactly that of `normalise`, so that the signs agree.
+    let gate = |g: f32, normal: f32, w: f32, b: f32| if normal * w + b <= 0.0 { 0.0 } else { g };
+    let (pixels, maps, in_group) = (config.maps.pixels, config.maps.levels.len(), config.in_group());
+    for (k, channel) in config.channels_of(group).enumerate() {
+        let (w, b) = (affine.weight[channel], affine.bias[channel]);
+        for (level, (part, s)) in config.parts().zip(statistics).enumerate() {
+            let (g, x) = (&grad[k * pixels..][part.clone()], &x[k * pixels..][part]);
+            sums[k * maps + level] = match config.activation {
+                Activation::None => gated_sums(g, x, |g, x| (g, s.normal(x))),
+                Activation::Relu => gated_sums(g, x, |g, x| (gate(g, s.normal(x), w, b), s.normal(x))),
             };
-            means[group * maps + level] = [mean(0), mean(1)];
         }
     }
-    let dx = map_planes(grad, plane, |i, g| {
-        let c = i % channels;
-        for (level, part) in config.parts() {
-            let at = config.at(i, level);
-            let (s, [m0, m1]) = (statistics[at], means[at]);
-            for (g, x) in g[part.clone()].iter_mut().zip(&values[i * plane..][part]) {
-                let normal = s.normal(*x);
-                *g = s.scale * (gate(*g, normal, c) * w[c] - m0 - normal * m1);
+    // dx = scale * (w g - mean(w g) - normal * mean(w g normal)), with means over the group's map.
+    for (level, (part, s)) in config.parts().zip(statistics).enumerate() {
+        let n = (in_group * part.len()) as f64;
+        let mean = |which: usize| {
+            let weighted = config
+                .channels_of(group)
+                .enumerate()
+                .map(|(k, channel)| sums[k * maps + level][which] * f64::from(affine.weight[channel]));
+            (weighted.sum::<f64>() / n) as f32
+        };
+        let [m0, m1] = [mean(0), mean(1)];
+        for (k, channel) in config.channels_of(group).enumerate() {
+            let (w, b) = (affine.weight[channel], affine.bias[channel]);
+            let through = |g: f32, normal: f32| s.scale * (g * w - m0 - normal * m1);
+            let pairs = grad[k * pixels..][part.clone()].iter_mut().zip(&x[k * pixels..][part.clone()]);
+            match config.activation {
+                Activation::None => pairs.for_each(|(g, x)| *g = through(*g, s.normal(*x))),
+                Activation::Relu => pairs.for_each(|(g, x)| {
+                    let normal = s.normal(*x);
+                    *g = through(gate(*g, normal, w, b), normal);
+                }),
             }
         }
-    });
-    Grads { x: dx, weight: T::from_f32s(weight_grad, [channels]), bias: T::from_f32s(bias_grad, [channels]) }
+    }
 }
 
 /// The autodiff node. Its parents are input, weight and bias.
@@ -325,8 +384,7 @@ impl<B: CpuBackend, C: CheckpointStrategy> GroupNormOps for Autodiff<B, C> {
                     weight.into_primitive().contiguous(),
                     bias.into_primitive().contiguous(),
                 );
-                let statistics = statistics(&x, &config);
-                let y = forward(x, &statistics, &weight, &bias, &config);
+                let (y, statistics) = forward(x, &weight, &bias, &config);
                 prep.finish(Saved { x: saved_x, statistics, weight, bias, config }, y)
             }
             OpsKind::UnTracked(prep) => {

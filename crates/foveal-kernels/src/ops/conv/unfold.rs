@@ -1,5 +1,7 @@
 //! Unfolding of the input: copying the values that each output pixel of a convolution reads.
 use super::geometry::Geometry;
+use crate::cpu::matmul::isa::on_best_isa;
+use crate::cpu::matmul::lanes::Lanes;
 
 /// The range `lo..hi` of output columns for which kernel column `kw` reads inside the input.
 pub(super) fn inside(g: &Geometry, kw: usize) -> (usize, usize) {
@@ -16,7 +18,27 @@ pub(super) fn input_row(g: &Geometry, row: usize, kh: usize) -> Option<usize> {
 
 /// Writes row `k` (of channels times taps) of one part's unfolded input to `to`, for the `to.len()` output pixels from
 /// `first` on.
-pub(super) fn unfold_row(g: &Geometry, image: &[f32], k: usize, first: usize, mut to: &mut [f32]) {
+pub(super) fn unfold_row(g: &Geometry, image: &[f32], k: usize, first: usize, to: &mut [f32]) {
+    // SAFETY: the function has no requirements.
+    unsafe { unfold(g, image, k, first, to) };
+}
+
+on_best_isa! {
+    /// Computes [`unfold_row`].
+    ///
+    /// # Safety
+    /// There are no requirements.
+    unsafe fn unfold(g: &Geometry, image: &[f32], k: usize, first: usize, to: &mut [f32]) = unfold_on
+}
+
+#[inline(always)]
+unsafe fn unfold_on<L: Lanes, const V: usize, const WIDE: usize>(
+    g: &Geometry,
+    image: &[f32],
+    k: usize,
+    first: usize,
+    mut to: &mut [f32],
+) {
     let (width, tap) = (g.out_width(), k % g.taps());
     let (kh, kw) = (tap / g.kernel, tap % g.kernel);
     let plane = &image[k / g.taps() * g.in_plane()..][..g.in_plane()];
@@ -40,6 +62,7 @@ pub(super) fn unfold_row(g: &Geometry, image: &[f32], k: usize, first: usize, mu
 }
 
 /// Copies with a stride: `to[i] = from[i * stride]`.
+#[inline(always)]
 fn gather(to: &mut [f32], from: &[f32], stride: usize) {
     match stride {
         1 => to.copy_from_slice(&from[..to.len()]),

@@ -71,6 +71,11 @@ on_best_isa! {
     unsafe fn transform(w: &Weights<'_>, first: usize, to: *mut f32, position_stride: usize) = transform_on
 }
 
+/// Number of input channels that are transformed at a time.
+const INPUTS: usize = 8;
+/// Number of kernels that are transformed at a time, in the order of the result: a whole number of vectors.
+const KERNELS: usize = INPUTS * ROWS;
+
 #[inline(always)]
 unsafe fn transform_on<L: Lanes, const V: usize, const WIDE: usize>(
     w: &Weights<'_>,
@@ -78,33 +83,42 @@ unsafe fn transform_on<L: Lanes, const V: usize, const WIDE: usize>(
     to: *mut f32,
     position_stride: usize,
 ) {
+    const { assert!(KERNELS.is_multiple_of(L::N)) };
     let rows = (w.outputs - first).min(ROWS);
-    let mut taps = [[0f32; COLUMNS]; TAPS];
-    let mut out = [[0f32; COLUMNS]; POSITIONS];
-    for input in 0..w.inputs {
-        for (lane, output) in (first..first + rows).enumerate() {
-            let at = &w.values[output * w.output_stride + input * w.input_stride..][..TAPS];
+    let mut taps = [[0f32; KERNELS]; TAPS];
+    let mut rest = [[0f32; KERNELS]; POSITIONS];
+    for input in (0..w.inputs).step_by(INPUTS) {
+        let inputs = (w.inputs - input).min(INPUTS);
+        for (i, lane) in (0..inputs).flat_map(|i| (0..rows).map(move |lane| (i, lane))) {
+            let at = &w.values[(first + lane) * w.output_stride + (input + i) * w.input_stride..][..TAPS];
             for (t, value) in at.iter().enumerate() {
-                taps[if w.turned { TAPS - 1 - t } else { t }][lane] = *value;
+                taps[if w.turned { TAPS - 1 - t } else { t }][i * ROWS + lane] = *value;
             }
         }
+        let whole = inputs == INPUTS;
         // SAFETY: the buffers have room for all vectors; the caller's promise on `to`.
         unsafe {
-            for v in 0..ROWS.div_ceil(L::N) {
+            for at in (0..KERNELS).step_by(L::N) {
                 let mut kernel = [[L::splat(0.0); 3]; 3];
                 for (r, row) in kernel.iter_mut().enumerate() {
                     for (c, value) in row.iter_mut().enumerate() {
-                        *value = L::load(taps[r * 3 + c].as_ptr().add(v * L::N));
+                        *value = L::load(taps[r * 3 + c].as_ptr().add(at));
                     }
                 }
                 let square = both_ways::<L, Kernel, 3, 6>(kernel);
-                for (out, value) in out.iter_mut().zip(square.as_flattened()) {
-                    value.store(out.as_mut_ptr().add(v * L::N));
+                for (position, value) in square.as_flattened().iter().enumerate() {
+                    if whole {
+                        value.store(to.add(position * position_stride + input * ROWS + at));
+                    } else {
+                        value.store(rest[position].as_mut_ptr().add(at));
+                    }
                 }
             }
-            for (position, out) in out.iter().enumerate() {
-                let to = to.add(position * position_stride + input * ROWS);
-                std::ptr::copy_nonoverlapping(out.as_ptr(), to, ROWS);
+            if !whole {
+                for (position, rest) in rest.iter().enumerate() {
+                    let to = to.add(position * position_stride + input * ROWS);
+                    std::ptr::copy_nonoverlapping(rest.as_ptr(), to, inputs * ROWS);
+                }
             }
         }
     }
