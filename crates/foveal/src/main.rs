@@ -1,6 +1,7 @@
 //! foveal: trains, evaluates and runs dense object detectors from the command line.
 #![recursion_limit = "256"]
 
+mod allocator;
 mod analysis_args;
 mod args;
 mod chart;
@@ -31,11 +32,8 @@ use std::process::ExitCode;
 
 use foveal_base::printable;
 
-/// Keeps freed buffers for reuse by the next step instead of returning them to the operating system.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     failure::install_panic_hook();
     let cli = match examples::parse(std::env::args_os()) {
         Ok(cli) => cli,

@@ -1,4 +1,5 @@
 //! Code that the fused kernels share: tensors as slices, threaded loops, buffers and matrix products.
+pub(crate) mod compiled;
 pub(crate) mod matmul;
 pub(crate) mod parallel;
 pub(crate) mod peak;

@@ -26,6 +26,10 @@ pub(crate) trait Lanes: Copy {
     /// Bitwise and of both vectors.
     unsafe fn and(self, other: Self) -> Self;
 
+    /// Asks for the cache line at an address, which may be any.
+    #[inline(always)]
+    fn prefetch(_at: *const f32) {}
+
     /// Writes lane `i` of the four vectors to the four elements at `rows[i]`, in the order of the vectors.
     ///
     /// # Safety
@@ -143,6 +147,11 @@ macro_rules! one_instruction {
 #[cfg(target_arch = "x86_64")]
 impl Lanes for arch::__m256 {
     const N: usize = 8;
+    #[inline(always)]
+    fn prefetch(at: *const f32) {
+        // SAFETY: a prefetch of any address has no effect but on the caches.
+        unsafe { arch::_mm_prefetch::<{ arch::_MM_HINT_T0 }>(at.cast()) }
+    }
     one_instruction!(_mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps);
     #[inline(always)]
     unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
@@ -191,6 +200,11 @@ impl Lanes for arch::__m256 {
 #[cfg(target_arch = "x86_64")]
 impl Lanes for arch::__m512 {
     const N: usize = 16;
+    #[inline(always)]
+    fn prefetch(at: *const f32) {
+        // SAFETY: a prefetch of any address has no effect but on the caches.
+        unsafe { arch::_mm_prefetch::<{ arch::_MM_HINT_T0 }>(at.cast()) }
+    }
     one_instruction!(_mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps);
     #[inline(always)]
     unsafe fn mul_add(self, by: Self, plus: Self) -> Self {

@@ -122,6 +122,9 @@ unsafe fn multiply_on<L: Lanes, const V: usize, const WIDE: usize>(
                 let b_panel = b.data.as_ptr().add(column / COLUMNS * b.stride);
                 let to = c.data.add(row * c.row_stride + column / COLUMNS * c.panel_stride);
                 let (valid_rows, valid_columns) = ((rows - row).min(height), (columns - column).min(COLUMNS));
+                for r in 0..valid_rows {
+                    L::prefetch(to.wrapping_add(r * c.row_stride));
+                }
                 if valid_rows == height && valid_columns == COLUMNS {
                     if tall {
                         tile::<L, V, WIDE>(depth, a_panel, a.stride, b_panel, to, c.row_stride, accumulate);
@@ -179,6 +182,9 @@ unsafe fn tile<L: Lanes, const V: usize, const R: usize>(
                 for (sum, right) in sums.iter_mut().zip(right) {
                     *sum = left.mul_add(right, *sum);
                 }
+            }
+            for panel in 0..R / ROWS {
+                L::prefetch(a.wrapping_add((R / ROWS + panel) * a_stride + k * ROWS));
             }
         }
         for (r, sums) in sums.into_iter().enumerate() {

@@ -11,7 +11,7 @@ use super::unfold::{input_row, inside};
 use super::winograd::{self, Weights};
 use crate::cpu::CpuTensor;
 use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, Size, Target, multiply, put_row};
-use crate::cpu::parallel::{GRAIN, per_channel, sum};
+use crate::cpu::parallel::{GRAIN, map_planes, per_channel, sum};
 use crate::cpu::scratch::Scratch;
 
 /// Number of rows (input channels times taps) of the unfolded gradient that a task computes at a time.
@@ -190,13 +190,8 @@ pub(super) fn shift_grad<T: CpuTensor>(grad: &T, spec: &ConvSpec) -> T {
 
 /// Multiplies each output channel's weights (or their gradient) by the channel's scale.
 pub(super) fn scaled<T: CpuTensor>(weight: T, scale: &T) -> T {
-    let (weight, scale) = (weight.contiguous(), scale.clone().contiguous());
-    let (shape, w, scale) = (weight.shape(), weight.f32s(), scale.f32s());
-    let depth = w.len() / scale.len().max(1);
-    let mut out = w.to_vec();
-    out.par_chunks_mut(depth.max(1))
-        .with_min_len(GRAIN.div_ceil(depth.max(1)))
-        .zip(scale)
-        .for_each(|(row, scale)| row.iter_mut().for_each(|w| *w *= scale));
-    T::from_shape(out, shape)
+    let scale = scale.clone().contiguous();
+    let (scale, len) = (scale.f32s(), weight.shape().num_elements());
+    let depth = (len / scale.len().max(1)).max(1);
+    map_planes(weight, depth, |channel, row| row.iter_mut().for_each(|w| *w *= scale[channel]))
 }

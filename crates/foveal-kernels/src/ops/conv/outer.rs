@@ -160,7 +160,7 @@ on_best_isa! {
     ///
     /// # Safety
     /// `to` must be writable over `len * ROWS` elements.
-    unsafe fn turn_rows(lines: &[f32], len: usize, to: *mut f32) = turn_rows_on
+    pub(super) unsafe fn turn_rows(lines: &[f32], len: usize, to: *mut f32) = turn_rows_on
 }
 
 #[inline(always)]

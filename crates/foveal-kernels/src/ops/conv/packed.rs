@@ -1,6 +1,7 @@
 //! Weights packed into panels, as the left operand of matrix products.
 use rayon::prelude::*;
 
+use super::outer::turn_rows;
 use crate::cpu::matmul::{Panels, ROWS};
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
@@ -39,21 +40,22 @@ impl Packed {
         let mut buffer = Scratch::of((m.groups * panels * stride).max(1));
         let to = SharedMut::new(&mut buffer);
         // Each task copies at least a few thousand elements.
-        (0..m.groups * panels).into_par_iter().with_min_len((4096 / stride.max(1)).max(1)).for_each(|panel| {
-            let (group, first) = (panel / panels, panel % panels * ROWS);
-            // SAFETY: only this task accesses the panel, which lies within the buffer.
-            let to = unsafe { std::slice::from_raw_parts_mut(to.at(panel * stride), stride) };
-            for lane in 0..ROWS {
-                let row = first + lane;
-                let to = to[lane.min(stride)..].iter_mut().step_by(ROWS);
-                if row >= m.rows {
-                    to.for_each(|to| *to = 0.0);
-                } else if m.depth > 0 {
-                    let from = m.values[group * m.group_stride + row * m.row_stride..].iter().step_by(m.depth_stride);
-                    to.zip(from).for_each(|(to, from)| *to = *from);
+        (0..if m.depth > 0 { m.groups * panels } else { 0 })
+            .into_par_iter()
+            .with_min_len((4096 / stride.max(1)).max(1))
+            .for_each(|panel| {
+                let (group, first) = (panel / panels, panel % panels * ROWS);
+                // SAFETY: only this task accesses the panel, which lies within the buffer.
+                let to = unsafe { std::slice::from_raw_parts_mut(to.at(panel * stride), stride) };
+                let rows = (m.rows - first).min(ROWS);
+                let from = &m.values[group * m.group_stride + first * m.row_stride..];
+                if m.depth_stride == 1 && m.row_stride == m.depth {
+                    // SAFETY: the panel has `depth * ROWS` elements.
+                    unsafe { turn_rows(&from[..rows * m.depth], m.depth, to.as_mut_ptr()) };
+                } else {
+                    pack(from, rows, [m.row_stride, m.depth_stride], to);
                 }
-            }
-        });
+            });
         Self { buffer, depth: m.depth, panels }
     }
 
@@ -61,5 +63,41 @@ impl Packed {
     pub(super) fn from(&self, group: usize, row: usize, k: usize) -> Panels<'_> {
         let stride = self.depth * ROWS;
         Panels { data: &self.buffer[(group * self.panels + row / ROWS) * stride + k * ROWS..], stride }
+    }
+}
+
+/// Copies a matrix with the given strides of its rows and columns into a panel.
+fn pack(from: &[f32], rows: usize, [row_stride, depth_stride]: [usize; 2], panel: &mut [f32]) {
+    for (k, to) in panel.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+        let from = &from[k * depth_stride..];
+        match from.first_chunk::<ROWS>() {
+            Some(from) if row_stride == 1 && rows == ROWS => *to = *from,
+            _ => *to = std::array::from_fn(|row| if row < rows { from[row * row_stride] } else { 0.0 }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_hold_the_matrices_at_any_strides() {
+        for (groups, rows, depth) in [(1, 6, 8), (1, 1, 1), (2, 13, 17), (3, 12, 40), (1, 5, 0)] {
+            let values: Vec<f32> = (0..groups * rows * depth).map(|i| i as f32 + 1.0).collect();
+            for [row_stride, depth_stride] in [[depth, 1], [1, rows]] {
+                let group_stride = rows * depth;
+                let m = Strided { values: &values, groups, rows, depth, group_stride, row_stride, depth_stride };
+                let packed = Packed::new(m);
+                for (group, k) in (0..groups).flat_map(|group| (0..depth).map(move |k| (group, k))) {
+                    for row in 0..rows.next_multiple_of(ROWS) {
+                        let found = packed.from(group, row / ROWS * ROWS, k).data[row % ROWS];
+                        let at = group * group_stride + row * row_stride + k * depth_stride;
+                        let expected = if row < rows { values[at] } else { 0.0 };
+                        assert_eq!(found, expected, "{rows}x{depth}, group {group}, row {row}, depth {k}");
+                    }
+                }
+            }
+        }
     }
 }

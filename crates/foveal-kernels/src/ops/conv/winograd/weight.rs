@@ -28,6 +28,12 @@ pub(crate) struct Weights<'a> {
 
 /// Number of taps of a 3x3 kernel.
 const TAPS: usize = 9;
+/// Number of lines that [`Lanes::transpose`] reads.
+const EIGHT: usize = 8;
+/// Number of input channels that are transformed together: with [`ROWS`] output channels they fill whole vectors.
+const INPUTS: usize = 8;
+/// Number of elements of a line of taps.
+const LINE: usize = 64;
 
 /// The transformed weights: for each position a left operand `[outputs, inputs]`, packed into panels.
 pub(super) struct Transformed {
@@ -71,11 +77,6 @@ on_best_isa! {
     unsafe fn transform(w: &Weights<'_>, first: usize, to: *mut f32, position_stride: usize) = transform_on
 }
 
-/// Number of input channels that are transformed at a time.
-const INPUTS: usize = 8;
-/// Number of kernels that are transformed at a time, in the order of the result: a whole number of vectors.
-const KERNELS: usize = INPUTS * ROWS;
-
 #[inline(always)]
 unsafe fn transform_on<L: Lanes, const V: usize, const WIDE: usize>(
     w: &Weights<'_>,
@@ -83,41 +84,47 @@ unsafe fn transform_on<L: Lanes, const V: usize, const WIDE: usize>(
     to: *mut f32,
     position_stride: usize,
 ) {
-    const { assert!(KERNELS.is_multiple_of(L::N)) };
     let rows = (w.outputs - first).min(ROWS);
-    let mut taps = [[0f32; KERNELS]; TAPS];
-    let mut rest = [[0f32; KERNELS]; POSITIONS];
+    let zeros = [0f32; EIGHT];
+    // Row `t` holds tap `t` of all outputs of the first input, then of the second. Transpositions write whole groups of
+    // eight, whose last two elements the next group overwrites.
+    let mut taps = [[0f32; LINE]; TAPS];
     for input in (0..w.inputs).step_by(INPUTS) {
         let inputs = (w.inputs - input).min(INPUTS);
-        for (i, lane) in (0..inputs).flat_map(|i| (0..rows).map(move |lane| (i, lane))) {
-            let at = &w.values[(first + lane) * w.output_stride + (input + i) * w.input_stride..][..TAPS];
-            for (t, value) in at.iter().enumerate() {
-                taps[if w.turned { TAPS - 1 - t } else { t }][i * ROWS + lane] = *value;
+        for i in 0..inputs {
+            let kernels: [&[f32]; EIGHT] = std::array::from_fn(|lane| {
+                let at = (first + lane) * w.output_stride + (input + i) * w.input_stride;
+                if lane < rows { &w.values[at..at + TAPS] } else { &zeros }
+            });
+            // SAFETY: eight elements can be read at each kernel, and a line has room for eight elements at any input.
+            unsafe {
+                let to = taps.as_mut_ptr().cast::<f32>().add(i * ROWS);
+                L::transpose::<EIGHT>(&kernels.map(<[f32]>::as_ptr), to, LINE);
+            }
+            for lane in 0..ROWS {
+                taps[TAPS - 1][i * ROWS + lane] = if lane < rows { kernels[lane][TAPS - 1] } else { 0.0 };
             }
         }
-        let whole = inputs == INPUTS;
-        // SAFETY: the buffers have room for all vectors; the caller's promise on `to`.
-        unsafe {
-            for at in (0..KERNELS).step_by(L::N) {
+        for v in 0..(inputs * ROWS).div_ceil(L::N) {
+            let valid = (inputs * ROWS - v * L::N).min(L::N);
+            // SAFETY: the lines have room for all vectors; the caller's promise on `to`, of which only the elements of
+            // these inputs are written.
+            unsafe {
                 let mut kernel = [[L::splat(0.0); 3]; 3];
-                for (r, row) in kernel.iter_mut().enumerate() {
-                    for (c, value) in row.iter_mut().enumerate() {
-                        *value = L::load(taps[r * 3 + c].as_ptr().add(at));
-                    }
+                for (t, value) in kernel.as_flattened_mut().iter_mut().enumerate() {
+                    let tap = if w.turned { TAPS - 1 - t } else { t };
+                    *value = L::load(taps[tap].as_ptr().add(v * L::N));
                 }
                 let square = both_ways::<L, Kernel, 3, 6>(kernel);
                 for (position, value) in square.as_flattened().iter().enumerate() {
-                    if whole {
-                        value.store(to.add(position * position_stride + input * ROWS + at));
+                    let to = to.add(position * position_stride + input * ROWS + v * L::N);
+                    if valid == L::N {
+                        value.store(to);
                     } else {
-                        value.store(rest[position].as_mut_ptr().add(at));
+                        let mut whole = [0f32; COLUMNS];
+                        value.store(whole.as_mut_ptr());
+                        std::ptr::copy_nonoverlapping(whole.as_ptr(), to, valid);
                     }
-                }
-            }
-            if !whole {
-                for (position, rest) in rest.iter().enumerate() {
-                    let to = to.add(position * position_stride + input * ROWS);
-                    std::ptr::copy_nonoverlapping(rest.as_ptr(), to, inputs * ROWS);
                 }
             }
         }
