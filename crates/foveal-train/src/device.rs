@@ -1,4 +1,4 @@
-//! Distinguishes devices whose tensors lie in host memory from accelerators.
+//! Distinguishes devices whose tensors lie in host memory from accelerators, and runs work where each is fastest.
 
 use burn::tensor::Device;
 
@@ -47,5 +47,13 @@ pub(crate) mod tests {
         #[allow(deprecated, reason = "ndarray stays supported here")]
         let ndarray = Device::ndarray();
         assert!(is_host(&ndarray));
+    }
+
+    #[test]
+    fn only_work_in_host_memory_moves_to_the_pool() {
+        let device = Device::flex();
+        let on_a_thread_of_the_pool = || on_pool(&device, || rayon::current_thread_index().is_some());
+        assert!(on_a_thread_of_the_pool());
+        assert!(!as_accelerator(on_a_thread_of_the_pool));
     }
 }
