@@ -19,6 +19,9 @@ pub(crate) const COLUMNS: usize = 16;
 /// Largest depth of a product. Callers cut deeper products, so that a panel of the right operand stays in the
 /// first-level cache.
 pub(crate) const DEPTH: usize = 256;
+/// Number of rows of the left operand that are multiplied with all columns before the next rows: at full depth they take
+/// a fifth of a megabyte, so that they stay in the second-level cache. A multiple of the rows of every block.
+pub(crate) const ROW_BLOCK: usize = 192;
 
 /// An operand of a product: panels one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -74,19 +77,44 @@ pub(crate) struct Size {
     pub(crate) depth: usize,
 }
 
+on_best_isa! {
+    /// Writes row `row` of a right operand with `depth` rows into its panels. The last panel is padded with zeros.
+    ///
+    /// # Safety
+    /// `panels` must hold all panels of the operand.
+    unsafe fn put_row_unchecked(panels: &mut [f32], depth: usize, row: usize, values: &[f32]) = put_row_on
+}
+
 /// Writes row `row` of a right operand with `depth` rows into its panels. The last panel is padded with zeros.
 #[inline]
 pub(crate) fn put_row(panels: &mut [f32], depth: usize, row: usize, values: &[f32]) {
-    let mut to = panels[row * COLUMNS..].chunks_mut(depth * COLUMNS);
-    let chunks = values.chunks_exact(COLUMNS);
-    let rest = chunks.remainder();
-    for (chunk, to) in chunks.zip(&mut to) {
-        to[..COLUMNS].copy_from_slice(chunk);
-    }
-    if !rest.is_empty() {
-        let to = to.next().expect("the last panel holds the rest");
-        to[..rest.len()].copy_from_slice(rest);
-        to[rest.len()..COLUMNS].fill(0.0);
+    assert!(row < depth && values.len().div_ceil(COLUMNS) * depth * COLUMNS <= panels.len());
+    // SAFETY: checked above.
+    unsafe { put_row_unchecked(panels, depth, row, values) };
+}
+
+#[inline(always)]
+unsafe fn put_row_on<L: Lanes, const V: usize, const WIDE: usize>(
+    panels: &mut [f32],
+    depth: usize,
+    row: usize,
+    values: &[f32],
+) {
+    let (chunks, rest) = values.as_chunks::<COLUMNS>();
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut to = panels.as_mut_ptr().add(row * COLUMNS);
+        for chunk in chunks {
+            for v in 0..V {
+                L::load(chunk.as_ptr().add(v * L::N)).store(to.add(v * L::N));
+            }
+            to = to.wrapping_add(depth * COLUMNS);
+        }
+        if !rest.is_empty() {
+            let mut chunk = [0f32; COLUMNS];
+            chunk[..rest.len()].copy_from_slice(rest);
+            std::ptr::copy_nonoverlapping(chunk.as_ptr(), to, COLUMNS);
+        }
     }
 }
 
@@ -111,43 +139,64 @@ unsafe fn multiply_on<L: Lanes, const V: usize, const WIDE: usize>(
     let Size { rows, columns, depth } = size;
     debug_assert!(a.hold(rows.div_ceil(ROWS), depth, ROWS), "{size:?}: the left operand is too short");
     debug_assert!(b.hold(columns.div_ceil(COLUMNS), depth, COLUMNS), "{size:?}: the right operand is too short");
-    for column in (0..columns).step_by(COLUMNS) {
-        let mut row = 0;
-        while row < rows {
-            let tall = WIDE > ROWS && rows - row > ROWS;
-            let height = if tall { WIDE } else { ROWS };
-            // SAFETY: the caller's promise; an incomplete block is computed in a local buffer and then copied.
-            unsafe {
-                let a_panel = a.data.as_ptr().add(row / ROWS * a.stride);
-                let b_panel = b.data.as_ptr().add(column / COLUMNS * b.stride);
-                let to = c.data.add(row * c.row_stride + column / COLUMNS * c.panel_stride);
-                let (valid_rows, valid_columns) = ((rows - row).min(height), (columns - column).min(COLUMNS));
-                for r in 0..valid_rows {
-                    L::prefetch(to.wrapping_add(r * c.row_stride));
-                }
-                if valid_rows == height && valid_columns == COLUMNS {
-                    if tall {
-                        tile::<L, V, WIDE>(depth, a_panel, a.stride, b_panel, to, c.row_stride, accumulate);
+    let a_stride = a.stride;
+    const { assert!(ROW_BLOCK % WIDE == 0 && ROW_BLOCK % ROWS == 0) };
+    for first in (0..rows).step_by(ROW_BLOCK) {
+        let last = rows.min(first + ROW_BLOCK);
+        for column in (0..columns).step_by(COLUMNS) {
+            let valid_columns = (columns - column).min(COLUMNS);
+            let mut row = first;
+            while row < last {
+                let height = if WIDE > ROWS && last - row > ROWS { WIDE } else { ROWS };
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let a = a.data.as_ptr().add(row / ROWS * a.stride);
+                    let b = b.data.as_ptr().add(column / COLUMNS * b.stride);
+                    let to = c.data.add(row * c.row_stride + column / COLUMNS * c.panel_stride);
+                    let valid = [(last - row).min(height), valid_columns];
+                    if height == ROWS {
+                        block::<L, V, ROWS>(depth, a, a_stride, b, to, c.row_stride, accumulate, valid);
                     } else {
-                        tile::<L, V, ROWS>(depth, a_panel, a.stride, b_panel, to, c.row_stride, accumulate);
-                    }
-                } else {
-                    let mut whole = [[0f32; COLUMNS]; WIDE];
-                    let buffer = whole.as_mut_ptr().cast::<f32>();
-                    if tall {
-                        tile::<L, V, WIDE>(depth, a_panel, a.stride, b_panel, buffer, COLUMNS, false);
-                    } else {
-                        tile::<L, V, ROWS>(depth, a_panel, a.stride, b_panel, buffer, COLUMNS, false);
-                    }
-                    for (r, values) in whole.iter().enumerate().take(valid_rows) {
-                        for (i, v) in values.iter().enumerate().take(valid_columns) {
-                            let to = to.add(r * c.row_stride + i);
-                            to.write(if accumulate { to.read() + v } else { *v });
-                        }
+                        block::<L, V, WIDE>(depth, a, a_stride, b, to, c.row_stride, accumulate, valid);
                     }
                 }
+                row += height;
             }
-            row += height;
+        }
+    }
+}
+
+/// Computes one block of the result, of which `valid` rows and columns are written.
+///
+/// # Safety
+/// As for [`tile`], except that `c` need only be writable at the valid rows and columns.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn block<L: Lanes, const V: usize, const R: usize>(
+    depth: usize,
+    a: *const f32,
+    a_stride: usize,
+    b: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+    accumulate: bool,
+    [rows, columns]: [usize; 2],
+) {
+    for r in 0..rows {
+        L::prefetch(c.wrapping_add(r * c_stride));
+    }
+    // SAFETY: the caller's promise; an incomplete block is computed in a local buffer and then copied.
+    unsafe {
+        if rows == R && columns == COLUMNS {
+            return tile::<L, V, R>(depth, a, a_stride, b, c, c_stride, accumulate);
+        }
+        let mut whole = [[0f32; COLUMNS]; R];
+        tile::<L, V, R>(depth, a, a_stride, b, whole.as_mut_ptr().cast(), COLUMNS, false);
+        for (r, values) in whole.iter().enumerate().take(rows) {
+            for (i, v) in values.iter().enumerate().take(columns) {
+                let to = c.add(r * c_stride + i);
+                to.write(if accumulate { to.read() + v } else { *v });
+            }
         }
     }
 }

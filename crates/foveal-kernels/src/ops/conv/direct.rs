@@ -5,7 +5,9 @@ use super::epilogue::SliceEpilogue;
 use super::geometry::Geometry;
 use super::packed::{Packed, Strided};
 use super::unfold::unfold_row;
-use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROWS, Size, Target, multiply, put_row};
+use crate::cpu::matmul::isa::on_best_isa;
+use crate::cpu::matmul::lanes::Lanes;
+use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROW_BLOCK, ROWS, Size, Target, multiply, put_row};
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
 use crate::ops::elementwise::relu;
@@ -98,33 +100,77 @@ unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: SliceEpilog
                 put_row(columns, block, i, line);
             }
         }
-        let size = Size { rows: last_row - row, columns: pixels, depth: block };
         let b = Panels { data: columns, stride: block * COLUMNS };
-        // SAFETY: the operands have whole panels of depth `block`; only this task accesses the target, which the first
-        // block initialises before the others add to it.
-        unsafe {
-            let c = Target::shared(y, start + row * plane, plane, COLUMNS);
-            multiply(size, weight.from(group, row, k), b, c, k > 0);
+        for row in (row..last_row).step_by(ROW_BLOCK) {
+            let size = Size { rows: (last_row - row).min(ROW_BLOCK), columns: pixels, depth: block };
+            // SAFETY: the operands have whole panels of depth `block`; only this task accesses the target, which the
+            // first block of the depth initialises before the others add to it.
+            unsafe {
+                let c = Target::shared(y, start + row * plane, plane, COLUMNS);
+                multiply(size, weight.from(group, row, k), b, c, k > 0);
+            }
+            if k + block < depth {
+                continue;
+            }
+            for channel in row..row + size.rows {
+                let at = start + channel * plane;
+                // SAFETY: only this task accesses these pixels, which were initialised above.
+                let y = unsafe { std::slice::from_raw_parts_mut(y.at(at), pixels) };
+                // SAFETY: the residual has the shape of the result.
+                unsafe { finish(y, at, group * g.part_outputs() + channel, &epilogue) };
+            }
         }
-    }
-    for channel in row..last_row {
-        let at = start + channel * plane;
-        // SAFETY: only this task accesses these pixels, which were initialised above.
-        let y = unsafe { std::slice::from_raw_parts_mut(y.at(at), pixels) };
-        finish(y, at, group * g.part_outputs() + channel, &epilogue);
     }
 }
 
-/// Applies the epilogue to the pixels `y` of an output channel; the first is element `at` of the result.
-fn finish(y: &mut [f32], at: usize, channel: usize, epilogue: &SliceEpilogue) {
-    if epilogue.scale.is_some() || epilogue.shift.is_some() {
-        let (scale, shift) = (epilogue.scale_of(channel), epilogue.shift_of(channel));
-        y.iter_mut().for_each(|y| *y = *y * scale + shift);
+on_best_isa! {
+    /// Applies the epilogue to the pixels `y` of an output channel; the first is element `at` of the result.
+    ///
+    /// # Safety
+    /// The residual must have the elements from `at` on.
+    unsafe fn finish(y: &mut [f32], at: usize, channel: usize, epilogue: &SliceEpilogue<'_>) = finish_on
+}
+
+#[inline(always)]
+unsafe fn finish_on<L: Lanes, const V: usize, const WIDE: usize>(
+    y: &mut [f32],
+    at: usize,
+    channel: usize,
+    epilogue: &SliceEpilogue<'_>,
+) {
+    if epilogue.is_none() {
+        return;
     }
-    if let Some(residual) = epilogue.residual {
-        y.iter_mut().zip(&residual[at..]).for_each(|(y, r)| *y += r);
+    let residual = epilogue.residual.map(|residual| &residual[at..at + y.len()]);
+    let whole = y.len() / L::N * L::N;
+    // SAFETY: all vectors lie within the slices.
+    unsafe {
+        let (scale, shift) = (L::splat(epilogue.scale_of(channel)), L::splat(epilogue.shift_of(channel)));
+        for i in (0..whole).step_by(L::N) {
+            let to = y.as_mut_ptr().add(i);
+            let mut value = L::load(to).mul_add(scale, shift);
+            if let Some(residual) = residual {
+                value = value.add(L::load(residual.as_ptr().add(i)));
+            }
+            if epilogue.relu { value.relu() } else { value }.store(to);
+        }
     }
-    if epilogue.relu {
-        y.iter_mut().for_each(|y| *y = relu(*y));
+    let (scale, shift) = (epilogue.scale_of(channel), epilogue.shift_of(channel));
+    for (i, y) in y.iter_mut().enumerate().skip(whole) {
+        // SAFETY: these lanes are numbers in local arrays.
+        let value = unsafe { fused::<L>(*y, scale, shift) } + residual.map_or(0.0, |residual| residual[i]);
+        *y = if epilogue.relu { relu(value) } else { value };
     }
+}
+
+/// `value * scale + shift`, rounded as in the vectors.
+///
+/// # Safety
+/// The processor must have the instruction set of the vectors.
+#[inline(always)]
+unsafe fn fused<L: Lanes>(value: f32, scale: f32, shift: f32) -> f32 {
+    let mut lanes = [0f32; COLUMNS];
+    // SAFETY: no vector has more lanes than the array.
+    unsafe { L::splat(value).mul_add(L::splat(scale), L::splat(shift)).store(lanes.as_mut_ptr()) };
+    lanes[0]
 }

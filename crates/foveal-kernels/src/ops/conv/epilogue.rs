@@ -35,6 +35,11 @@ pub(crate) struct SliceEpilogue<'a> {
 }
 
 impl SliceEpilogue<'_> {
+    /// Whether the result stays as it is.
+    pub(crate) fn is_none(&self) -> bool {
+        !self.relu && self.scale.is_none() && self.shift.is_none() && self.residual.is_none()
+    }
+
     pub(crate) fn scale_of(&self, channel: usize) -> f32 {
         self.scale.map_or(1.0, |s| s[channel])
     }

@@ -87,9 +87,9 @@ impl Left {
         (0..g.parts() * panels).into_par_iter().with_min_len(GRAIN.div_ceil(stride)).for_each(|panel| {
             let (part, row) = (panel / panels, panel % panels * ROWS);
             let rows = (outputs - row).min(ROWS);
-            let from = &dy[(part * outputs + row) * plane..][..rows * plane];
+            let lines = Lines { values: &dy[(part * outputs + row) * plane..], count: rows, stride: plane };
             // SAFETY: only this task accesses the panel, which lies within the buffer.
-            unsafe { turn_rows(from, plane, to.at(panel * stride)) };
+            unsafe { turn_rows(lines, plane, to.at(panel * stride)) };
         });
         Self { buffer, plane, panels, groups: g.groups }
     }
@@ -130,19 +130,26 @@ impl Job<'_> {
             let pixels = piece.pixels;
             let part = &x[(piece.image * g.groups + group) * part_len..][..part_len];
             for panel in 0..panels {
+                let to = right[panel * pixels * COLUMNS..].as_mut_ptr();
+                let first = columns.start + panel * COLUMNS;
+                if g.is_pointwise() {
+                    let plane = g.out_plane();
+                    let count = (columns.end - first).min(COLUMNS);
+                    let lines = Lines { values: &part[first * plane + piece.first..], count, stride: plane };
+                    // SAFETY: a panel of `pixels` rows lies within the buffer.
+                    unsafe { turn_columns(lines, pixels, to) };
+                    continue;
+                }
                 let lines = &mut lines[..COLUMNS * pixels];
                 for (lane, line) in lines.chunks_exact_mut(pixels).enumerate() {
-                    let column = columns.start + panel * COLUMNS + lane;
-                    if column >= columns.end {
-                        line.fill(0.0);
-                    } else if g.is_pointwise() {
-                        line.copy_from_slice(&part[column * g.out_plane() + piece.first..][..pixels]);
-                    } else {
-                        unfold_row(g, part, column, piece.first, line);
+                    match first + lane {
+                        column if column < columns.end => unfold_row(g, part, column, piece.first, line),
+                        _ => line.fill(0.0),
                     }
                 }
+                let lines = Lines { values: lines, count: COLUMNS, stride: pixels };
                 // SAFETY: a panel of `pixels` rows lies within the buffer.
-                unsafe { turn_columns(lines, pixels, right[panel * pixels * COLUMNS..].as_mut_ptr()) };
+                unsafe { turn_columns(lines, pixels, to) };
             }
             let size = Size { rows: g.part_outputs(), columns: columns.len(), depth: pixels };
             let right = Panels { data: right, stride: pixels * COLUMNS };
@@ -155,30 +162,41 @@ impl Job<'_> {
     }
 }
 
+/// Lines of a matrix in memory.
+#[derive(Clone, Copy)]
+pub(super) struct Lines<'a> {
+    /// The elements from the start of the first line on.
+    pub(super) values: &'a [f32],
+    /// Number of lines.
+    pub(super) count: usize,
+    /// Number of elements from the start of a line to the start of the next.
+    pub(super) stride: usize,
+}
+
 on_best_isa! {
     /// Transposes at most [`ROWS`] lines of length `len` into `[len, ROWS]`, with zeros for missing lines.
     ///
     /// # Safety
     /// `to` must be writable over `len * ROWS` elements.
-    pub(super) unsafe fn turn_rows(lines: &[f32], len: usize, to: *mut f32) = turn_rows_on
+    pub(super) unsafe fn turn_rows(lines: Lines<'_>, len: usize, to: *mut f32) = turn_rows_on
 }
 
 #[inline(always)]
-unsafe fn turn_rows_on<L: Lanes, const V: usize, const WIDE: usize>(lines: &[f32], len: usize, to: *mut f32) {
+unsafe fn turn_rows_on<L: Lanes, const V: usize, const WIDE: usize>(lines: Lines<'_>, len: usize, to: *mut f32) {
     // SAFETY: the caller's promise.
     unsafe { turn::<L, ROWS>(lines, len, to) };
 }
 
 on_best_isa! {
-    /// Transposes [`COLUMNS`] lines of length `len` into `[len, COLUMNS]`.
+    /// Transposes at most [`COLUMNS`] lines of length `len` into `[len, COLUMNS]`, with zeros for missing lines.
     ///
     /// # Safety
     /// `to` must be writable over `len * COLUMNS` elements.
-    unsafe fn turn_columns(lines: &[f32], len: usize, to: *mut f32) = turn_columns_on
+    unsafe fn turn_columns(lines: Lines<'_>, len: usize, to: *mut f32) = turn_columns_on
 }
 
 #[inline(always)]
-unsafe fn turn_columns_on<L: Lanes, const V: usize, const WIDE: usize>(lines: &[f32], len: usize, to: *mut f32) {
+unsafe fn turn_columns_on<L: Lanes, const V: usize, const WIDE: usize>(lines: Lines<'_>, len: usize, to: *mut f32) {
     // SAFETY: the caller's promise.
     unsafe { turn::<L, COLUMNS>(lines, len, to) };
 }
@@ -188,9 +206,10 @@ unsafe fn turn_columns_on<L: Lanes, const V: usize, const WIDE: usize>(lines: &[
 /// # Safety
 /// `to` must be writable over `len * WIDTH` elements.
 #[inline(always)]
-unsafe fn turn<L: Lanes, const WIDTH: usize>(lines: &[f32], len: usize, to: *mut f32) {
+unsafe fn turn<L: Lanes, const WIDTH: usize>(lines: Lines<'_>, len: usize, to: *mut f32) {
     const STEP: usize = 8;
-    let count = lines.len() / len;
+    let Lines { values, count, stride } = lines;
+    assert!(count == 0 || (count - 1) * stride + len <= values.len());
     let zeros = [0f32; STEP];
     let mut square = [[0f32; STEP]; STEP];
     let whole = len / STEP * STEP;
@@ -198,7 +217,7 @@ unsafe fn turn<L: Lanes, const WIDTH: usize>(lines: &[f32], len: usize, to: *mut
         let width = (WIDTH - first).min(STEP);
         for at in (0..whole).step_by(STEP) {
             let rows: [*const f32; STEP] = std::array::from_fn(|i| match first + i < count {
-                true => lines[(first + i) * len + at..].as_ptr(),
+                true => values[(first + i) * stride + at..].as_ptr(),
                 false => zeros.as_ptr(),
             });
             // SAFETY: eight elements can be read at each row; the caller's promise on `to`.
@@ -215,7 +234,7 @@ unsafe fn turn<L: Lanes, const WIDTH: usize>(lines: &[f32], len: usize, to: *mut
         }
         for at in whole..len {
             for i in 0..width {
-                let value = if first + i < count { lines[(first + i) * len + at] } else { 0.0 };
+                let value = if first + i < count { values[(first + i) * stride + at] } else { 0.0 };
                 // SAFETY: the caller's promise.
                 unsafe { to.add(at * WIDTH + first + i).write(value) };
             }

@@ -1,7 +1,7 @@
 //! Weights packed into panels, as the left operand of matrix products.
 use rayon::prelude::*;
 
-use super::outer::turn_rows;
+use super::outer::{Lines, turn_rows};
 use crate::cpu::matmul::{Panels, ROWS};
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
@@ -49,9 +49,10 @@ impl Packed {
                 let to = unsafe { std::slice::from_raw_parts_mut(to.at(panel * stride), stride) };
                 let rows = (m.rows - first).min(ROWS);
                 let from = &m.values[group * m.group_stride + first * m.row_stride..];
-                if m.depth_stride == 1 && m.row_stride == m.depth {
+                if m.depth_stride == 1 {
+                    let lines = Lines { values: from, count: rows, stride: m.row_stride };
                     // SAFETY: the panel has `depth * ROWS` elements.
-                    unsafe { turn_rows(&from[..rows * m.depth], m.depth, to.as_mut_ptr()) };
+                    unsafe { turn_rows(lines, m.depth, to.as_mut_ptr()) };
                 } else {
                     pack(from, rows, [m.row_stride, m.depth_stride], to);
                 }
