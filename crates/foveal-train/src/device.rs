@@ -1,4 +1,4 @@
-//! Distinguishes devices whose tensors lie in host memory from accelerators.
+//! Distinguishes devices whose tensors lie in host memory from accelerators, and runs work where each is fastest.
 
 use burn::tensor::Device;
 
@@ -10,6 +10,15 @@ pub fn is_host(device: &Device) -> bool {
         return false;
     }
     !foveal_kernels::is_gpu(device)
+}
+
+/// Calls `run`, on a thread of rayon's pool if `device` lies in host memory.
+///
+/// A step of a small network has hundreds of threaded loops of some microseconds. A thread of the pool computes a part
+/// of each loop itself, while any other thread has to wake one, sleep, and be woken at the end of each loop. An
+/// accelerator has a queue for each thread, so that its operations stay on the thread that calls them.
+pub(crate) fn on_pool<T: Send>(device: &Device, run: impl FnOnce() -> T + Send) -> T {
+    if is_host(device) { rayon::scope(|_| run()) } else { run() }
 }
 
 #[cfg(test)]
@@ -38,5 +47,13 @@ pub(crate) mod tests {
         #[allow(deprecated, reason = "ndarray stays supported here")]
         let ndarray = Device::ndarray();
         assert!(is_host(&ndarray));
+    }
+
+    #[test]
+    fn only_work_in_host_memory_moves_to_the_pool() {
+        let device = Device::flex();
+        let on_a_thread_of_the_pool = || on_pool(&device, || rayon::current_thread_index().is_some());
+        assert!(on_a_thread_of_the_pool());
+        assert!(!as_accelerator(on_a_thread_of_the_pool));
     }
 }

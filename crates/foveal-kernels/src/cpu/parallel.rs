@@ -45,28 +45,6 @@ impl<'a> SharedMut<'a> {
     }
 }
 
-/// Creates a buffer of `planes` pieces of `plane` elements each; `fill(i, piece)` writes piece `i`.
-///
-/// # Safety
-/// `fill` must initialise the whole piece.
-pub(crate) unsafe fn build_planes<F>(planes: usize, plane: usize, fill: F) -> Vec<f32>
-where
-    F: Fn(usize, &mut [MaybeUninit<f32>]) + Sync,
-{
-    let len = planes * plane;
-    let mut out: Vec<f32> = Vec::with_capacity(len);
-    if len > 0 {
-        out.spare_capacity_mut()[..len]
-            .par_chunks_mut(plane)
-            .with_min_len(GRAIN.div_ceil(plane))
-            .enumerate()
-            .for_each(|(i, piece)| fill(i, piece));
-    }
-    // SAFETY: the capacity was reserved, and `fill` initialised all `len` elements.
-    unsafe { out.set_len(len) };
-    out
-}
-
 /// Applies `f` to every element of `x` and the corresponding element of `y`, a contiguous tensor with the same number
 /// of elements. Works in place if no other tensor shares the buffer of `x`, else on a copy.
 pub(crate) fn zip_flat<T: CpuTensor>(x: T, y: &T, f: impl Fn(&mut f32, f32) + Sync) -> T {
@@ -105,26 +83,37 @@ pub(crate) fn map_matrix<T: CpuTensor>(x: T, f: impl Fn(&mut f32) + Sync) -> T {
 /// Applies `f(i, plane)` to every plane of `x [batch, channels, ...]`, of `piece` elements each. Works in place if
 /// no other tensor shares its buffer, else on a copy.
 pub(crate) fn map_planes<T: CpuTensor>(x: T, piece: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> T {
+    let mut nothing = vec![(); x.shape().num_elements() / piece.max(1)];
+    map_planes_aside(x, piece, &mut nothing, |i, plane, ()| f(i, plane))
+}
+
+/// Applies `f(i, plane, aside[i])` to every plane of `x`, as [`map_planes`] does. `aside` has an element for each plane.
+pub(crate) fn map_planes_aside<T: CpuTensor, A: Send>(
+    x: T,
+    piece: usize,
+    aside: &mut [A],
+    f: impl Fn(usize, &mut [f32], &mut A) + Sync,
+) -> T {
     let mut x = x.contiguous();
-    if x.f32s().is_empty() {
+    let len = x.f32s().len();
+    if len == 0 {
         return x;
     }
+    assert_eq!(len, aside.len() * piece, "planes of {piece} elements");
+    let least = GRAIN.div_ceil(piece);
     if let Some(values) = x.f32s_mut() {
-        values
-            .par_chunks_mut(piece)
-            .with_min_len(GRAIN.div_ceil(piece))
-            .enumerate()
-            .for_each(|(i, values)| f(i, values));
+        let planes = values.par_chunks_mut(piece).zip(aside).with_min_len(least).enumerate();
+        planes.for_each(|(i, (values, aside))| f(i, values, aside));
         return x;
     }
-    let shape = x.shape();
-    let source = x.f32s();
-    // SAFETY: `write_copy_of_slice` initialises the whole piece.
-    let out = unsafe {
-        build_planes(source.len() / piece, piece, |i, values| {
-            f(i, values.write_copy_of_slice(&source[i * piece..][..piece]));
-        })
-    };
+    let (shape, source) = (x.shape(), x.f32s());
+    let mut out: Vec<f32> = Vec::with_capacity(len);
+    let planes = out.spare_capacity_mut()[..len].par_chunks_mut(piece).zip(source.par_chunks(piece));
+    planes.zip(aside).with_min_len(least).enumerate().for_each(|(i, ((to, from), aside))| {
+        f(i, to.write_copy_of_slice(from), aside);
+    });
+    // SAFETY: the capacity was reserved, and every plane was written.
+    unsafe { out.set_len(len) };
     T::from_shape(out, shape)
 }
 
@@ -134,6 +123,7 @@ const RUN: usize = 4096;
 const LANES: usize = 16;
 
 /// Sum of `values` with nearly the accuracy of `f64`.
+#[inline(always)]
 pub(crate) fn sum(values: &[f32]) -> f64 {
     sum_by(values, |v| v)
 }

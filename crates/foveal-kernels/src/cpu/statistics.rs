@@ -1,7 +1,7 @@
 //! Mean and standard deviation, and the sums that the gradient of a normalisation needs.
 
 /// Mean and inverse standard deviation of values that are normalised together.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Statistics {
     mean: f32,
     /// Inverse of the standard deviation.
@@ -28,17 +28,22 @@ pub(crate) fn gated_sums(grad: &[f32], x: &[f32], f: impl Fn(f32, f32) -> (f32, 
     const LANES: usize = 16;
     let mut total = [0f64; 2];
     for (grad, x) in grad.chunks(RUN).zip(x.chunks(RUN)) {
-        let mut lanes = [[0f32; LANES]; 2];
-        for (grad, x) in grad.chunks(LANES).zip(x.chunks(LANES)) {
-            for (lane, (g, x)) in grad.iter().zip(x).enumerate() {
-                let (g, normal) = f(*g, *x);
-                lanes[0][lane] += g;
-                lanes[1][lane] += g * normal;
+        let (mut sums, mut products) = ([0f32; LANES], [0f32; LANES]);
+        let (grads, xs) = (grad.as_chunks::<LANES>(), x.as_chunks::<LANES>());
+        for (grad, x) in grads.0.iter().zip(xs.0) {
+            for lane in 0..LANES {
+                let (g, normal) = f(grad[lane], x[lane]);
+                sums[lane] += g;
+                products[lane] += g * normal;
             }
         }
-        for (total, lanes) in total.iter_mut().zip(lanes) {
-            *total += f64::from(lanes.iter().sum::<f32>());
+        for (lane, (g, x)) in grads.1.iter().zip(xs.1).enumerate() {
+            let (g, normal) = f(*g, *x);
+            sums[lane] += g;
+            products[lane] += g * normal;
         }
+        total[0] += f64::from(sums.iter().sum::<f32>());
+        total[1] += f64::from(products.iter().sum::<f32>());
     }
     total
 }

@@ -30,6 +30,7 @@ pub use params::{ParamTensor, ParamTensors, from_host, to_host};
 pub(crate) use scale::{FIRST_SCALE, LARGEST_SCALE, LossScaler};
 pub use schedule::learning_rate;
 
+use crate::device::on_pool;
 use crate::pass::{self, Activations};
 use statistics::RunningStatistics;
 
@@ -137,35 +138,37 @@ impl Learner {
         let mut grads = Grads::default();
         let (mut losses, mut breakdown, mut expected, mut positives) = (None, None, None, 0);
         for (images, targets) in batches {
-            // Forward.
-            let (dense, backward) = pass::forward(self.model(), images, self.precision, options.activations);
-            let level_anchors = std::array::from_fn(|l| dense.grids[l].positions() * options.anchors_per_location);
+            on_pool(device, || {
+                // Forward.
+                let (dense, backward) = pass::forward(self.model(), images, self.precision, options.activations);
+                let level_anchors = std::array::from_fn(|l| dense.grids[l].positions() * options.anchors_per_location);
 
-            // Expected loss. Waits for the device, but only in the first step of a run.
-            if let Some(check) = &options.first_loss {
-                let own = check.expected(&dense.logits, &dense.deltas, &targets, options.normalizer);
-                expected = Some(own.after(expected));
-            }
+                // Expected loss. Waits for the device, but only in the first step of a run.
+                if let Some(check) = &options.first_loss {
+                    let own = check.expected(&dense.logits, &dense.deltas, &targets, options.normalizer);
+                    expected = Some(own.after(expected.take()));
+                }
 
-            // Loss.
-            let layout = options.breakdown.then_some(BreakdownLayout { level_anchors });
-            let batch = options.loss.forward_with(dense.logits, dense.deltas, &targets, options.normalizer, layout);
-            positives += batch.positives;
-            losses = Some(match losses {
-                Some(before) => before + row(&batch),
-                None => row(&batch),
+                // Loss.
+                let layout = options.breakdown.then_some(BreakdownLayout { level_anchors });
+                let batch = options.loss.forward_with(dense.logits, dense.deltas, &targets, options.normalizer, layout);
+                positives += batch.positives;
+                losses = Some(match losses.take() {
+                    Some(before) => before + row(&batch),
+                    None => row(&batch),
+                });
+                breakdown = batch.breakdown.map(|own| own.without_autodiff().after(breakdown.take()));
+
+                // Backward.
+                let total = match &self.scaler {
+                    Some(scaler) => scaler.scaled(batch.total),
+                    None => batch.total,
+                };
+                backward.run(self.model(), total, &mut grads);
             });
-            breakdown = batch.breakdown.map(|own| own.without_autodiff().after(breakdown));
-
-            // Backward.
-            let total = match &self.scaler {
-                Some(scaler) => scaler.scaled(batch.total),
-                None => batch.total,
-            };
-            backward.run(self.model(), total, &mut grads);
         }
         let losses = losses.expect("an update has a batch");
-        let norm = grads.norm(device);
+        let norm = on_pool(device, || grads.norm(device));
         let total = losses.clone().narrow(0, TOTAL, 1);
         let (norm, clipping) = match &self.scaler {
             Some(scaler) => {
@@ -192,11 +195,16 @@ impl Learner {
             (None, None) => {}
         }
         let model = self.model.take().expect(PUT_BACK);
-        let model = statistics.put_back_unless(&clipping.finite, model);
-        let model = self.optimizer.step(model, grads, lr, &clipping);
-        if let Some(ema) = &mut self.ema {
-            ema.update(&model, &clipping.finite);
-        }
+        let device = clipping.factor.device();
+        let (optimizer, ema) = (&mut self.optimizer, &mut self.ema);
+        let model = on_pool(&device, || {
+            let model = statistics.put_back_unless(&clipping.finite, model);
+            let model = optimizer.step(model, grads, lr, &clipping);
+            if let Some(ema) = ema {
+                ema.update(&model, &clipping.finite);
+            }
+            model
+        });
         self.model = Some(model);
         self.sound = self.scaler.is_none().then_some(clipping.finite);
     }

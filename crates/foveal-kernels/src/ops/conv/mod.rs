@@ -202,7 +202,7 @@ pub fn conv2d_maps(
     let geometry = Geometry::new([batch, in_channels, 1, pixels], weight.dims(), bias_dims, options);
     assert_eq!(geometry.kernel, 3, "conv2d_maps: the kernel must be 3x3");
     let fuses = fused_kernel(&x) && fused_kernel(&weight);
-    if !fuses || !winograd::pays(in_channels, geometry.out_channels, &maps) {
+    if !fuses || !winograd::pays_joined(in_channels, &maps) {
         let each = maps.levels.iter().map(|level| {
             let map = x.clone().narrow(2, level.offset, level.height * level.width);
             let map = map.reshape([batch, in_channels, level.height, level.width]);

@@ -23,6 +23,13 @@ pub(crate) fn pays(inputs: usize, outputs: usize, maps: &Maps) -> bool {
     inputs.min(outputs) >= MIN_CHANNELS && tiling::count(maps) >= MIN_TILES
 }
 
+/// Whether minimal filtering is faster for several maps in one tensor than a direct convolution of each map, which the
+/// maps must be cut out of the tensor for. For few output channels, such as those of a box head, that costs more than
+/// the transforms.
+pub(crate) fn pays_joined(inputs: usize, maps: &Maps) -> bool {
+    inputs >= MIN_CHANNELS && tiling::count(maps) >= MIN_TILES
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,6 @@
 //! Group normalisation, fused with an activation.
+mod kernel;
+
 use std::ops::Range;
 
 use burn::backend::autodiff::NodeId;
@@ -7,16 +9,14 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
-use rayon::prelude::*;
 
-use crate::cpu::parallel::{GRAIN, map_planes, sum, sum_by};
 use crate::cpu::route::fused_kernel;
-use crate::cpu::statistics::{Statistics, gated_sums};
+use crate::cpu::statistics::Statistics;
 use crate::cpu::{CpuBackend, CpuTensor};
 use crate::ops::conv::{Level, MapSize, Maps};
 use crate::ops::elementwise::Activation;
-use crate::ops::elementwise::relu;
 use crate::ops::half::{at_least_f32, cast_to};
+use kernel::{backward, forward};
 
 /// Normalises each group of channels of each image by its mean and variance, scales by `weight`, shifts by `bias`, and
 /// applies the activation (Wu & He, arXiv 1803.08494). `eps` is added to the variance. `x`, `weight` and `bias` receive
@@ -138,15 +138,20 @@ impl GroupNorm {
         self.channels / self.groups
     }
 
-    /// For each map of a channel: its index and the range of its elements.
-    fn parts(&self) -> impl Iterator<Item = (usize, Range<usize>)> {
-        let range = |l: &Level| l.offset..l.offset + l.height * l.width;
-        self.maps.levels.iter().map(range).enumerate()
+    /// Number of values of a group of an image.
+    fn group_len(&self) -> usize {
+        self.in_group() * self.maps.pixels
     }
 
-    /// The index of the statistics of map `level` in plane `i`, where `i` is `image * channels + channel`.
-    fn at(&self, i: usize, level: usize) -> usize {
-        i / self.in_group() * self.maps.levels.len() + level
+    /// The channels of the group `group`, which is `image * groups + group of channels`.
+    fn channels_of(&self, group: usize) -> Range<usize> {
+        let first = group % self.groups * self.in_group();
+        first..first + self.in_group()
+    }
+
+    /// The range of the elements of each map in a channel.
+    fn parts(&self) -> impl Iterator<Item = Range<usize>> {
+        self.maps.levels.iter().map(|l: &Level| l.offset..l.offset + l.height * l.width)
     }
 }
 
@@ -169,115 +174,8 @@ impl<B: CpuBackend> GroupNormOps for B {
         bias: FloatTensor<Self>,
         config: GroupNorm,
     ) -> FloatTensor<Self> {
-        let x = x.contiguous();
-        let statistics = statistics(&x, &config);
-        forward(x, &statistics, &weight.contiguous(), &bias.contiguous(), &config)
+        forward(x, &weight.contiguous(), &bias.contiguous(), &config).0
     }
-}
-
-/// Mean and standard deviation of every group of every image and map, in the order `[batch, groups, maps]`.
-fn statistics<T: CpuTensor>(x: &T, config: &GroupNorm) -> Vec<Statistics> {
-    let (values, pixels, in_group) = (x.f32s(), config.maps.pixels, config.in_group());
-    let of_group = |group: usize| {
-        config.parts().map(move |(_, part)| {
-            let planes = || (0..in_group).map(|c| &values[(group * in_group + c) * pixels..][part.clone()]);
-            let count = (in_group * part.len()).max(1) as f64;
-            let mean = planes().map(sum).sum::<f64>() / count;
-            let centre = mean as f32;
-            let var = planes().map(|p| sum_by(p, |x| (x - centre) * (x - centre))).sum::<f64>() / count;
-            Statistics::new(centre, var, config.eps)
-        })
-    };
-    (0..config.maps.batch * config.groups)
-        .into_par_iter()
-        .with_min_len(GRAIN.div_ceil((in_group * pixels).max(1)))
-        .flat_map_iter(of_group)
-        .collect()
-}
-
-fn forward<T: CpuTensor>(x: T, statistics: &[Statistics], weight: &T, bias: &T, config: &GroupNorm) -> T {
-    let (weight, bias, channels) = (weight.f32s(), bias.f32s(), config.channels);
-    map_planes(x, config.maps.pixels, |i, values| {
-        let (w, b) = (weight[i % channels], bias[i % channels]);
-        for (level, part) in config.parts() {
-            let s = statistics[config.at(i, level)];
-            match config.activation {
-                Activation::None => values[part].iter_mut().for_each(|v| *v = s.normal(*v) * w + b),
-                Activation::Relu => values[part].iter_mut().for_each(|v| *v = relu(s.normal(*v) * w + b)),
-            }
-        }
-    })
-}
-
-/// Gradients of input, weight and bias.
-struct Grads<T> {
-    x: T,
-    weight: T,
-    bias: T,
-}
-
-fn backward<T: CpuTensor>(
-    grad: T,
-    x: &T,
-    statistics: &[Statistics],
-    weight: &T,
-    bias: &T,
-    config: &GroupNorm,
-) -> Grads<T> {
-    let (channels, plane, in_group, maps) =
-        (config.channels, config.maps.pixels, config.in_group(), config.maps.levels.len());
-    let (values, w, b) = (x.f32s(), weight.f32s(), bias.f32s());
-    // The gradient before the activation. The expression is exactly that of `forward`, so that the signs agree.
-    let gate = |g: f32, normal: f32, c: usize| match config.activation {
-        Activation::Relu if normal * w[c] + b[c] <= 0.0 => 0.0,
-        _ => g,
-    };
-    let grad = grad.contiguous();
-    // For each map of each channel of each image: the sum of g and the sum of g * normalised x.
-    let sums: Vec<[f64; 2]> = grad
-        .f32s()
-        .par_chunks(plane.max(1))
-        .with_min_len(GRAIN.div_ceil(plane.max(1)))
-        .enumerate()
-        .flat_map_iter(|(i, g)| {
-            config.parts().map(move |(level, part)| {
-                let (s, c) = (statistics[config.at(i, level)], i % channels);
-                let x = &values[i * plane..][part.clone()];
-                gated_sums(&g[part], x, |g, x| (gate(g, s.normal(x), c), s.normal(x)))
-            })
-        })
-        .collect();
-    let by_channel = |k: usize| -> Vec<f32> {
-        let of =
-            |c: usize| (0..config.maps.batch).flat_map(move |i| (0..maps).map(move |l| (i * channels + c) * maps + l));
-        (0..channels).map(|c| of(c).map(|at| sums[at][k]).sum::<f64>() as f32).collect()
-    };
-    let (weight_grad, bias_grad) = (by_channel(1), by_channel(0));
-    // dx = scale * (w g - mean(w g) - normal * mean(w g normal)), with means over the group's map.
-    let mut means = vec![[0f32; 2]; statistics.len()];
-    for (level, part) in config.parts() {
-        let n = (in_group * part.len()) as f64;
-        for group in 0..config.maps.batch * config.groups {
-            let mean = |k: usize| {
-                let weighted = (group * in_group..(group + 1) * in_group)
-                    .map(|i| sums[i * maps + level][k] * f64::from(w[i % channels]));
-                (weighted.sum::<f64>() / n) as f32
-            };
-            means[group * maps + level] = [mean(0), mean(1)];
-        }
-    }
-    let dx = map_planes(grad, plane, |i, g| {
-        let c = i % channels;
-        for (level, part) in config.parts() {
-            let at = config.at(i, level);
-            let (s, [m0, m1]) = (statistics[at], means[at]);
-            for (g, x) in g[part.clone()].iter_mut().zip(&values[i * plane..][part]) {
-                let normal = s.normal(*x);
-                *g = s.scale * (gate(*g, normal, c) * w[c] - m0 - normal * m1);
-            }
-        }
-    });
-    Grads { x: dx, weight: T::from_f32s(weight_grad, [channels]), bias: T::from_f32s(bias_grad, [channels]) }
 }
 
 /// The autodiff node. Its parents are input, weight and bias.
@@ -325,8 +223,7 @@ impl<B: CpuBackend, C: CheckpointStrategy> GroupNormOps for Autodiff<B, C> {
                     weight.into_primitive().contiguous(),
                     bias.into_primitive().contiguous(),
                 );
-                let statistics = statistics(&x, &config);
-                let y = forward(x, &statistics, &weight, &bias, &config);
+                let (y, statistics) = forward(x, &weight, &bias, &config);
                 prep.finish(Saved { x: saved_x, statistics, weight, bias, config }, y)
             }
             OpsKind::UnTracked(prep) => {
