@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use foveal_base::SettingError;
 use foveal_coco::CategoryInfo;
 use foveal_image::{ImageBatch, ImageFrame, RgbImage, Staged};
+use foveal_kernels::{KeptWeights, keep_weights};
 
 use crate::{Checkpoint, ComputePrecision, Detection, DetectorError, NonFiniteOutput, image_tensor, predict};
 
@@ -46,6 +47,8 @@ pub struct Detector {
     pub checkpoint: Checkpoint,
     device: Device,
     precision: ComputePrecision,
+    /// On a CPU, the weights are packed and transformed for the first image only.
+    _kept: KeptWeights,
 }
 
 /// One detected object with the category of its class. Returned by [`Detector`].
@@ -70,7 +73,7 @@ impl Detector {
     /// Creates a detector from a loaded checkpoint, whose thresholds and preprocessing may have been changed. `device`
     /// is the device that the checkpoint was loaded onto.
     pub fn new(checkpoint: Checkpoint, device: &Device) -> Self {
-        Self { checkpoint, device: device.clone(), precision: ComputePrecision::F32 }
+        Self { checkpoint, device: device.clone(), precision: ComputePrecision::F32, _kept: keep_weights() }
     }
 
     /// The same detector with convolutions and feature maps in another precision than f32. Weights, logits and boxes

@@ -35,6 +35,7 @@ pub use cpu::matmul::{force_instruction_set, instruction_set};
 #[doc(hidden)]
 pub use cpu::peak::peak_gflops;
 pub use cpu::route::{is_gpu, reference, set_reference, takes_maps};
+pub use cpu::weights::{KeptWeights, keep_weights};
 #[cfg(feature = "wgpu")]
 pub use gpu::{kernel_language, test_adapter};
 pub use kept::{Kept, ValueId, value_id};

@@ -11,7 +11,7 @@ mod report;
 
 use burn::tensor::Device;
 use foveal_detector::Checkpoint;
-use foveal_kernels::{instruction_set, peak_gflops};
+use foveal_kernels::{instruction_set, keep_weights, peak_gflops};
 
 use crate::config::RunConfig;
 use crate::error::TrainError;
@@ -113,11 +113,13 @@ pub fn bench(
         }
     }
     if wants(BenchPhases::Infer) {
+        let _kept = keep_weights();
         let (timed, detections) = inputs.infer(config, detector)?;
         report.infer_ms = report.keep(timed);
         report.detections = detections;
     }
     if phases == BenchPhases::Raw {
+        let _kept = keep_weights();
         report.infer_raw_ms = report.keep(inputs.raw(config, detector)?);
     }
     if wants(BenchPhases::Loss) {

@@ -7,5 +7,6 @@ pub(crate) mod route;
 pub(crate) mod scratch;
 pub(crate) mod statistics;
 mod tensor;
+pub(crate) mod weights;
 
 pub(crate) use tensor::{CpuBackend, CpuTensor};

@@ -25,6 +25,11 @@ impl Scratch {
         }
         Self(buffer)
     }
+
+    /// A new buffer of `len` elements, for what is kept for long.
+    pub(crate) fn exactly(len: usize) -> Self {
+        Self(vec![0.0; len])
+    }
 }
 
 impl Drop for Scratch {

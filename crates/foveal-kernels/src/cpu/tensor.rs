@@ -14,7 +14,7 @@ impl CpuBackend for Flex {}
 impl CpuBackend for NdArray {}
 
 /// A tensor in host memory.
-pub(crate) trait CpuTensor: TensorMetadata + Clone + Sized + Send + Sync {
+pub(crate) trait CpuTensor: TensorMetadata + Clone + Sized + Send + Sync + 'static {
     /// The tensor with its values in row-major order and nothing else in its buffer. Copies only if necessary.
     fn contiguous(self) -> Self;
     /// All elements of a [`contiguous`](Self::contiguous) `f32` tensor.

@@ -8,7 +8,7 @@ use super::outer;
 use super::packed::{Packed, Strided};
 use super::spec::ConvSpec;
 use super::unfold::{input_row, inside};
-use super::winograd::{self, Weights};
+use super::winograd::{self, Transformed, Weights};
 use crate::cpu::CpuTensor;
 use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, Size, Target, multiply, put_row};
 use crate::cpu::parallel::{GRAIN, map_planes, per_channel, sum};
@@ -36,7 +36,7 @@ pub(super) fn input_grad<T: CpuTensor>(weight: T, grad: T, spec: &ConvSpec) -> T
                 input_stride: g.depth(),
                 turned: true,
             };
-            winograd::convolve(dy, weights, SliceEpilogue::default(), &maps)
+            winograd::convolve(dy, &Transformed::new(weights, Scratch::of), SliceEpilogue::default(), &maps)
         }
         None if g.stride == 1 && g.padding < g.kernel => convolved(w, dy, g),
         None => scattered(w, dy, g),
@@ -60,7 +60,7 @@ fn convolved(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     if g.kernel == 1 {
         let transposed =
             Strided { values: w, groups, rows, depth, group_stride, row_stride: 1, depth_stride: g.part_inputs() };
-        return direct::convolve(dy, transposed, SliceEpilogue::default(), &back);
+        return direct::convolve(dy, &Packed::new(transposed, Scratch::of), SliceEpilogue::default(), &back);
     }
     let (taps, outputs) = (g.taps(), g.part_outputs());
     let mut turned = vec![0.0; w.len()];
@@ -72,7 +72,7 @@ fn convolved(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
         }
     });
     let turned = Strided { values: &turned, groups, rows, depth, group_stride, row_stride: depth, depth_stride: 1 };
-    direct::convolve(dy, turned, SliceEpilogue::default(), &back)
+    direct::convolve(dy, &Packed::new(turned, Scratch::of), SliceEpilogue::default(), &back)
 }
 
 /// The input's gradient at any stride and padding: the columns `weight^T * gradient`, folded back onto the input. A
@@ -91,7 +91,7 @@ fn scattered(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     let weights: Vec<Packed> = (0..inputs)
         .step_by(block)
         .map(|first| {
-            Packed::new(Strided {
+            let matrices = Strided {
                 values: &w[first * taps..],
                 groups: g.groups,
                 rows: block.min(inputs - first) * taps,
@@ -99,7 +99,8 @@ fn scattered(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
                 group_stride: outputs * depth,
                 row_stride: 1,
                 depth_stride: depth,
-            })
+            };
+            Packed::new(matrices, Scratch::of)
         })
         .collect();
     let tasks: Vec<(usize, &Packed, &mut [f32])> = dx

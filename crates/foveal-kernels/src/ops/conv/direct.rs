@@ -3,7 +3,7 @@ use rayon::prelude::*;
 
 use super::epilogue::SliceEpilogue;
 use super::geometry::Geometry;
-use super::packed::{Packed, Strided};
+use super::packed::Packed;
 use super::unfold::unfold_row;
 use crate::cpu::matmul::isa::on_best_isa;
 use crate::cpu::matmul::lanes::Lanes;
@@ -19,24 +19,23 @@ const PIXELS: usize = 256;
 ///
 /// # Shapes
 /// `x [batch, in_channels, height, width]`; the result is `[batch, out_channels, out_height, out_width]`.
-pub(super) fn convolve(x: &[f32], weight: Strided, epilogue: SliceEpilogue, g: &Geometry) -> Vec<f32> {
+pub(super) fn convolve(x: &[f32], weight: &Packed, epilogue: SliceEpilogue, g: &Geometry) -> Vec<f32> {
     let plane = g.out_plane();
     let part_len = g.part_inputs() * g.in_plane();
     let len = g.batch * g.out_channels * plane;
     assert_eq!(x.len(), g.parts() * part_len);
-    assert_eq!((weight.groups, weight.rows, weight.depth), (g.groups, g.part_outputs(), g.depth()));
+    assert_eq!(weight.dims(), [g.groups, g.part_outputs().div_ceil(ROWS), g.depth()]);
     assert!(epilogue.residual.is_none_or(|r| r.len() == len));
     if g.depth() == 0 || len == 0 {
         return vec![0.0; len];
     }
-    let weight = Packed::new(weight);
     let mut y: Vec<f32> = Vec::with_capacity(len);
     let to = SharedMut::uninit(&mut y.spare_capacity_mut()[..len]);
     let tasks = tasks(g, rayon::current_num_threads());
     tasks.into_par_iter().with_max_len(1).for_each(|task| {
         let input = &x[task.part * part_len..][..part_len];
         // SAFETY: no other task accesses these pixels of these channels.
-        unsafe { run(&task, input, &weight, epilogue, g, to) };
+        unsafe { run(&task, input, weight, epilogue, g, to) };
     });
     // SAFETY: the tasks cover all pixels of all channels, and each initialised its own.
     unsafe { y.set_len(len) };

@@ -1,10 +1,11 @@
 //! The forward pass of the convolution: by Winograd's minimal filtering if that is faster, else directly.
 use super::direct;
 use super::epilogue::SliceEpilogue;
-use super::packed::Strided;
+use super::packed::{Packed, Strided};
 use super::spec::ConvSpec;
-use super::winograd::{self, Weights};
+use super::winograd::{self, Transformed, Weights};
 use crate::cpu::CpuTensor;
+use crate::cpu::weights::prepared;
 use crate::ops::elementwise::Activation;
 
 /// The optional tensors of a convolution's epilogue. A tensor that [`ConvSpec`] declares absent is empty.
@@ -38,11 +39,13 @@ pub(super) fn forward<T: CpuTensor>(x: T, weight: T, extra: Extra<T>, spec: &Con
                 input_stride: g.taps(),
                 turned: false,
             };
-            winograd::convolve(x.f32s(), weights, epilogue, &maps)
+            let weights =
+                prepared(&weight, [g.out_channels, g.in_channels], |buffer| Transformed::new(weights, buffer));
+            winograd::convolve(x.f32s(), &weights, epilogue, &maps)
         }
         None => {
             let (rows, depth) = (g.part_outputs(), g.depth());
-            let weight = Strided {
+            let matrices = Strided {
                 values: w,
                 groups: g.groups,
                 rows,
@@ -51,7 +54,8 @@ pub(super) fn forward<T: CpuTensor>(x: T, weight: T, extra: Extra<T>, spec: &Con
                 row_stride: depth,
                 depth_stride: 1,
             };
-            direct::convolve(x.f32s(), weight, epilogue, g)
+            let weight = prepared(&weight, [rows, depth], |buffer| Packed::new(matrices, buffer));
+            direct::convolve(x.f32s(), &weight, epilogue, g)
         }
     };
     T::from_shape(y, spec.output_shape())

@@ -32,12 +32,14 @@ pub(super) struct Packed {
     depth: usize,
     /// Number of panels of a group.
     panels: usize,
+    groups: usize,
 }
 
 impl Packed {
-    pub(super) fn new(m: Strided) -> Self {
+    /// Packs the matrices into a buffer that `buffer` makes for a length.
+    pub(super) fn new(m: Strided, buffer: fn(usize) -> Scratch) -> Self {
         let (stride, panels) = (m.depth * ROWS, m.rows.div_ceil(ROWS));
-        let mut buffer = Scratch::of((m.groups * panels * stride).max(1));
+        let mut buffer = buffer((m.groups * panels * stride).max(1));
         let to = SharedMut::new(&mut buffer);
         // Each task copies at least a few thousand elements.
         (0..if m.depth > 0 { m.groups * panels } else { 0 })
@@ -57,7 +59,12 @@ impl Packed {
                     pack(from, rows, [m.row_stride, m.depth_stride], to);
                 }
             });
-        Self { buffer, depth: m.depth, panels }
+        Self { buffer, depth: m.depth, panels, groups: m.groups }
+    }
+
+    /// Number of matrices, number of panels of each, and number of columns of each.
+    pub(super) fn dims(&self) -> [usize; 3] {
+        [self.groups, self.panels, self.depth]
     }
 
     /// The panels of a group from row `row` (a multiple of [`ROWS`]) and depth `k` on.
@@ -89,7 +96,7 @@ mod tests {
             for [row_stride, depth_stride] in [[depth, 1], [1, rows]] {
                 let group_stride = rows * depth;
                 let m = Strided { values: &values, groups, rows, depth, group_stride, row_stride, depth_stride };
-                let packed = Packed::new(m);
+                let packed = Packed::new(m, Scratch::of);
                 for (group, k) in (0..groups).flat_map(|group| (0..depth).map(move |k| (group, k))) {
                     for row in 0..rows.next_multiple_of(ROWS) {
                         let found = packed.from(group, row / ROWS * ROWS, k).data[row % ROWS];

@@ -3,7 +3,7 @@ use rayon::prelude::*;
 
 use super::tiling::{PatchWindows, Spare, Tile};
 use super::transform::{Input, Output, PATCH, POSITIONS, TILE, both_ways};
-use super::weight::{Transformed, Weights};
+use super::weight::Transformed;
 use crate::cpu::matmul::isa::on_best_isa;
 use crate::cpu::matmul::lanes::Lanes;
 use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROWS, Size, Target, multiply};
@@ -18,8 +18,8 @@ const PANELS: usize = 6;
 
 /// Computes the 3x3 convolution with stride 1 and padding 1 of `x [batch, inputs, pixels]`; the result is
 /// `[batch, outputs, pixels]`.
-pub(crate) fn convolve(x: &[f32], weights: Weights, epilogue: SliceEpilogue, maps: &Maps) -> Vec<f32> {
-    let Weights { inputs, outputs, .. } = weights;
+pub(crate) fn convolve(x: &[f32], weights: &Transformed, epilogue: SliceEpilogue, maps: &Maps) -> Vec<f32> {
+    let Transformed { inputs, outputs, .. } = *weights;
     assert_eq!(x.len(), maps.batch * inputs * maps.pixels);
     let len = maps.batch * outputs * maps.pixels;
     assert!(epilogue.residual.is_none_or(|r| r.len() == len));
@@ -27,7 +27,6 @@ pub(crate) fn convolve(x: &[f32], weights: Weights, epilogue: SliceEpilogue, map
     if inputs == 0 || len == 0 {
         return vec![0.0; len];
     }
-    let transformed = Transformed::new(weights);
     let tiles = super::tiling::tiles(maps);
     let mut y: Vec<f32> = Vec::with_capacity(len);
     let to = SharedMut::uninit(&mut y.spare_capacity_mut()[..len]);
@@ -38,7 +37,7 @@ pub(crate) fn convolve(x: &[f32], weights: Weights, epilogue: SliceEpilogue, map
     (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
         let [first, last] = [task, task + 1].map(|t| (t * panels / tasks * COLUMNS).min(tiles.len()));
         let job = Job { x, inputs, outputs, maps, tiles: &tiles[first..last], epilogue };
-        job.run(&transformed, to);
+        job.run(weights, to);
     });
     // SAFETY: the tiles cover every value of every map, and each task writes all output channels of its tiles.
     unsafe { y.set_len(len) };

@@ -9,7 +9,7 @@ mod weight;
 
 pub(crate) use forward::convolve;
 pub(crate) use gradient::weight_grad;
-pub(crate) use weight::Weights;
+pub(crate) use weight::{Transformed, Weights};
 
 use super::maps::Maps;
 
@@ -34,6 +34,7 @@ pub(crate) fn pays_joined(inputs: usize, maps: &Maps) -> bool {
 mod tests {
     use super::*;
     use crate::cpu::matmul::isa;
+    use crate::cpu::scratch::Scratch;
     use crate::ops::conv::MapSize;
     use crate::ops::conv::epilogue::SliceEpilogue;
 
@@ -102,7 +103,7 @@ mod tests {
             for isa in isa::all() {
                 let _isa = isa::hold(isa);
                 let errors = [
-                    error(&convolve(&x, weights, SliceEpilogue::default(), &maps), &y),
+                    error(&convolve(&x, &Transformed::new(weights, Scratch::of), SliceEpilogue::default(), &maps), &y),
                     error(&weight_grad(&x, &dy, inputs, outputs, &maps), &dw),
                 ];
                 assert!(

@@ -36,14 +36,17 @@ const INPUTS: usize = 8;
 const LINE: usize = 64;
 
 /// The transformed weights: for each position a left operand `[outputs, inputs]`, packed into panels.
-pub(super) struct Transformed {
+pub(crate) struct Transformed {
     buffer: Scratch,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
     panel_stride: usize,
     position_stride: usize,
 }
 
 impl Transformed {
-    pub(super) fn new(w: Weights) -> Self {
+    /// Transforms weights into a buffer that `buffer` makes for a length.
+    pub(crate) fn new(w: Weights, buffer: fn(usize) -> Scratch) -> Self {
         assert!(
             w.outputs * w.inputs == 0 || {
                 let last = (w.outputs - 1) * w.output_stride + (w.inputs - 1) * w.input_stride;
@@ -53,14 +56,14 @@ impl Transformed {
         let panel_stride = w.inputs * ROWS;
         let panels = w.outputs.div_ceil(ROWS);
         let position_stride = panels * panel_stride + COLUMNS;
-        let mut buffer = Scratch::of(POSITIONS * position_stride);
+        let mut buffer = buffer(POSITIONS * position_stride);
         let to = SharedMut::new(&mut buffer);
         (0..panels).into_par_iter().for_each(|panel| {
             // SAFETY: the address is that of the panel at position 0; only this task accesses this panel, at all
             // positions.
             unsafe { transform(&w, panel * ROWS, to.at(panel * panel_stride), position_stride) };
         });
-        Self { buffer, panel_stride, position_stride }
+        Self { buffer, inputs: w.inputs, outputs: w.outputs, panel_stride, position_stride }
     }
 
     /// The left operand for a position.
