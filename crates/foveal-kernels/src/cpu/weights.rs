@@ -58,20 +58,23 @@ fn kept() -> MutexGuard<'static, Option<Kept>> {
 }
 
 /// What `prepare` makes of a contiguous weight of `[rows, depth]`, or of the same weight before, if it was kept. `prepare`
-/// gets a function that returns a buffer of a length.
+/// gets the values and a function that returns a buffer of a length. A weight that nobody else holds is not kept, because it was computed
+/// for this call alone.
 pub(crate) fn prepared<T: CpuTensor, P: Send + Sync + 'static>(
-    weight: &T,
+    weight: &mut T,
     dims: [usize; 2],
-    prepare: impl FnOnce(fn(usize) -> Scratch) -> P,
+    prepare: impl FnOnce(&[f32], fn(usize) -> Scratch) -> P,
 ) -> Arc<P> {
+    let lasts = weight.f32s_mut().is_none();
     let values = weight.f32s();
     let key = (values.as_ptr().addr(), values.len(), TypeId::of::<P>(), dims);
-    let found = kept().as_ref().map(|kept| kept.weights.get(&key).map(|entry| Arc::clone(&entry.prepared)));
+    let found =
+        kept().as_ref().filter(|_| lasts).map(|kept| kept.weights.get(&key).map(|entry| Arc::clone(&entry.prepared)));
     match found {
-        None => Arc::new(prepare(Scratch::of)),
+        None => Arc::new(prepare(values, Scratch::of)),
         Some(Some(prepared)) => prepared.downcast().expect("the key has the type"),
         Some(None) => {
-            let prepared = Arc::new(prepare(Scratch::exactly));
+            let prepared = Arc::new(prepare(values, Scratch::exactly));
             if let Some(kept) = kept().as_mut() {
                 let entry = Entry { _weight: Box::new(weight.clone()), prepared: prepared.clone() };
                 kept.weights.insert(key, entry);
@@ -90,8 +93,8 @@ mod tests {
     #[test]
     fn a_weight_is_prepared_once_until_it_changes() {
         let mut weight = FlexTensor::from_f32s(vec![1.0, 2.0], [2]);
-        let first = |weight: &FlexTensor| prepared(weight, [1, 2], |_| weight.f32s()[0]);
-        let again = |weight: &FlexTensor| prepared::<_, f32>(weight, [1, 2], |_| panic!("it was kept"));
+        let first = |weight: &FlexTensor| prepared(&mut weight.clone(), [1, 2], |values, _| values[0]);
+        let again = |weight: &FlexTensor| prepared::<_, f32>(&mut weight.clone(), [1, 2], |_, _| panic!("it was kept"));
         {
             let _kept = keep_weights();
             let other = keep_weights();
@@ -101,7 +104,10 @@ mod tests {
             assert!(weight.f32s_mut().is_none(), "a kept weight could change");
             weight = FlexTensor::from_f32s(vec![3.0, 4.0], [2]);
             assert_eq!(*first(&weight), 3.0);
-            assert_eq!(*prepared(&weight, [2, 1], |_| 5.0f32), 5.0);
+            assert_eq!(*prepared(&mut weight.clone(), [2, 1], |_, _| 5.0f32), 5.0);
+            let mut alone = FlexTensor::from_f32s(vec![6.0], [1]);
+            assert_eq!(*prepared(&mut alone, [1, 1], |values, _| values[0]), 6.0);
+            assert!(alone.f32s_mut().is_some(), "a weight of one call is kept");
         }
         assert!(weight.f32s_mut().is_some(), "the weight is still kept");
     }

@@ -20,7 +20,7 @@ pub(super) struct Extra<T> {
 
 /// Computes `activation(conv(x, weight) * scale + shift + residual)`.
 pub(super) fn forward<T: CpuTensor>(x: T, weight: T, extra: Extra<T>, spec: &ConvSpec) -> T {
-    let (x, weight) = (x.contiguous(), weight.contiguous());
+    let (x, mut weight) = (x.contiguous(), weight.contiguous());
     let [scale, shift, residual] = [extra.scale, extra.shift, extra.residual].map(T::contiguous);
     let epilogue = SliceEpilogue {
         scale: spec.parts.scale.then(|| scale.f32s()),
@@ -28,33 +28,25 @@ pub(super) fn forward<T: CpuTensor>(x: T, weight: T, extra: Extra<T>, spec: &Con
         residual: spec.parts.residual.then(|| residual.f32s()),
         relu: spec.activation == Activation::Relu,
     };
-    let (g, w) = (&spec.geometry, weight.f32s());
+    let g = &spec.geometry;
     let y = match spec.winograd() {
         Some(maps) => {
-            let weights = Weights {
-                values: w,
-                outputs: g.out_channels,
-                inputs: g.in_channels,
-                output_stride: g.depth(),
-                input_stride: g.taps(),
-                turned: false,
-            };
-            let weights =
-                prepared(&weight, [g.out_channels, g.in_channels], |buffer| Transformed::new(weights, buffer));
+            let (outputs, inputs) = (g.out_channels, g.in_channels);
+            let weights = prepared(&mut weight, [outputs, inputs], |values, buffer| {
+                let (output_stride, input_stride) = (g.depth(), g.taps());
+                let weights = Weights { values, outputs, inputs, output_stride, input_stride, turned: false };
+                Transformed::new(weights, buffer)
+            });
             winograd::convolve(x.f32s(), &weights, epilogue, &maps)
         }
         None => {
             let (rows, depth) = (g.part_outputs(), g.depth());
-            let matrices = Strided {
-                values: w,
-                groups: g.groups,
-                rows,
-                depth,
-                group_stride: rows * depth,
-                row_stride: depth,
-                depth_stride: 1,
-            };
-            let weight = prepared(&weight, [rows, depth], |buffer| Packed::new(matrices, buffer));
+            let weight = prepared(&mut weight, [rows, depth], |values, buffer| {
+                let (groups, group_stride) = (g.groups, rows * depth);
+                let matrices =
+                    Strided { values, groups, rows, depth, group_stride, row_stride: depth, depth_stride: 1 };
+                Packed::new(matrices, buffer)
+            });
             direct::convolve(x.f32s(), &weight, epilogue, g)
         }
     };
