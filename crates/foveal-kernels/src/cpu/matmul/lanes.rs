@@ -50,14 +50,15 @@ pub(crate) trait Lanes: Copy {
         }
     }
 
-    /// Writes column `c` of eight rows to `to + c * stride`, for the first `C` columns (at most 8).
+    /// Writes column `c` of eight rows to `to + c * stride`, for the first `C` columns (at most 8), in their order: where
+    /// columns overlap, the last one stays.
     ///
     /// # Safety
     /// Eight elements must be readable at each row, and writable at each column.
     #[inline(always)]
     unsafe fn transpose<const C: usize>(rows: &[*const f32; 8], to: *mut f32, stride: usize) {
-        for (lane, row) in rows.iter().enumerate() {
-            for c in 0..C {
+        for c in 0..C {
+            for (lane, row) in rows.iter().enumerate() {
                 // SAFETY: the caller's promise.
                 unsafe { *to.add(c * stride + lane) = *row.add(c) };
             }

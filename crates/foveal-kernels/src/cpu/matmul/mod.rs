@@ -2,12 +2,14 @@
 //! time, [`COLUMNS`] columns of the right operand at a time. The innermost loop thus reads both in the order of memory.
 //!
 //! The caller packs the operands: convolutions write their transformed or unfolded inputs directly into panels.
+mod finish;
 pub(crate) mod isa;
 pub(crate) mod lanes;
 
 use std::marker::PhantomData;
 
 use super::parallel::SharedMut;
+pub(crate) use finish::Finish;
 use isa::on_best_isa;
 pub use isa::{force_instruction_set, instruction_set};
 use lanes::Lanes;
@@ -64,6 +66,28 @@ impl<'a> Target<'a> {
         // SAFETY: the caller's promise.
         let data = unsafe { buffer.at(offset) };
         Self { data, row_stride, panel_stride, buffer: PhantomData }
+    }
+
+    /// The target from row `row` on.
+    ///
+    /// # Safety
+    /// The row must lie within the buffer.
+    pub(crate) unsafe fn rows_from(&mut self, row: usize) -> Target<'_> {
+        // SAFETY: the caller's promise.
+        let data = unsafe { self.data.add(row * self.row_stride) };
+        Target { data, row_stride: self.row_stride, panel_stride: self.panel_stride, buffer: PhantomData }
+    }
+
+    /// Sets the first `columns` elements of `rows` rows to zero.
+    ///
+    /// # Safety
+    /// The target must be a row-major matrix that is writable at these elements, and nobody else may access them meanwhile.
+    pub(crate) unsafe fn clear(&mut self, rows: usize, columns: usize) {
+        debug_assert_eq!(self.panel_stride, COLUMNS);
+        for row in 0..rows {
+            // SAFETY: the caller's promise.
+            unsafe { std::ptr::write_bytes(self.data.add(row * self.row_stride), 0, columns) };
+        }
     }
 }
 
@@ -129,6 +153,21 @@ on_best_isa! {
     pub(crate) unsafe fn multiply(size: Size, a: Panels<'_>, b: Panels<'_>, c: Target<'_>, accumulate: bool) = multiply_on
 }
 
+on_best_isa! {
+    /// Computes the same as [`multiply`], and applies `finish` to the sums.
+    ///
+    /// # Safety
+    /// As for [`multiply`]. `c` must be a row-major matrix, and the residual must have its elements.
+    pub(crate) unsafe fn multiply_finish(
+        size: Size,
+        a: Panels<'_>,
+        b: Panels<'_>,
+        c: Target<'_>,
+        accumulate: bool,
+        finish: Finish<'_>,
+    ) = multiply_finish_on
+}
+
 #[inline(always)]
 unsafe fn multiply_on<L: Lanes, const V: usize, const WIDE: usize>(
     size: Size,
@@ -136,6 +175,37 @@ unsafe fn multiply_on<L: Lanes, const V: usize, const WIDE: usize>(
     b: Panels<'_>,
     c: Target<'_>,
     accumulate: bool,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { blocks::<L, V, WIDE>(size, a, b, c, accumulate, None) };
+}
+
+#[inline(always)]
+unsafe fn multiply_finish_on<L: Lanes, const V: usize, const WIDE: usize>(
+    size: Size,
+    a: Panels<'_>,
+    b: Panels<'_>,
+    c: Target<'_>,
+    accumulate: bool,
+    finish: Finish<'_>,
+) {
+    debug_assert_eq!(c.panel_stride, COLUMNS);
+    // SAFETY: the caller's promise.
+    unsafe { blocks::<L, V, WIDE>(size, a, b, c, accumulate, Some(finish)) };
+}
+
+/// Computes a product block by block.
+///
+/// # Safety
+/// As for [`multiply`] and [`multiply_finish`].
+#[inline(always)]
+unsafe fn blocks<L: Lanes, const V: usize, const WIDE: usize>(
+    size: Size,
+    a: Panels<'_>,
+    b: Panels<'_>,
+    c: Target<'_>,
+    accumulate: bool,
+    finish: Option<Finish<'_>>,
 ) {
     let Size { rows, columns, depth } = size;
     debug_assert!(a.hold(rows.div_ceil(ROWS), depth, ROWS), "{size:?}: the left operand is too short");
@@ -153,10 +223,11 @@ unsafe fn multiply_on<L: Lanes, const V: usize, const WIDE: usize>(
                 let b = b.data.as_ptr().add(column / COLUMNS * b.stride);
                 let to = c.data.add(row * c.row_stride + column / COLUMNS * c.panel_stride);
                 let valid = [(rows - row).min(height), valid_columns];
+                let finish = finish.map(|finish| finish.from(row, row * c.row_stride + column));
                 if height == ROWS {
-                    block::<L, V, ROWS>(depth, a, a_stride, b, to, c.row_stride, accumulate, valid);
+                    block::<L, V, ROWS>(depth, a, a_stride, b, to, c.row_stride, accumulate, finish, valid);
                 } else {
-                    block::<L, V, WIDE>(depth, a, a_stride, b, to, c.row_stride, accumulate, valid);
+                    block::<L, V, WIDE>(depth, a, a_stride, b, to, c.row_stride, accumulate, finish, valid);
                 }
             }
             row += height;
@@ -178,23 +249,33 @@ unsafe fn block<L: Lanes, const V: usize, const R: usize>(
     c: *mut f32,
     c_stride: usize,
     accumulate: bool,
+    finish: Option<Finish<'_>>,
     [rows, columns]: [usize; 2],
 ) {
     for r in 0..rows {
         L::prefetch(c.wrapping_add(r * c_stride));
     }
+    if let Some(finish) = &finish {
+        finish.prefetch::<L>(rows, c_stride);
+    }
     // SAFETY: the caller's promise; an incomplete block is computed in a local buffer and then copied.
     unsafe {
         if rows == R && columns == COLUMNS {
-            return tile::<L, V, R>(depth, a, a_stride, b, c, c_stride, accumulate);
+            return tile::<L, V, R>(depth, a, a_stride, b, c, c_stride, accumulate, finish);
         }
         let mut whole = [[0f32; COLUMNS]; R];
-        tile::<L, V, R>(depth, a, a_stride, b, whole.as_mut_ptr().cast(), COLUMNS, false);
-        for (r, values) in whole.iter().enumerate().take(rows) {
-            for (i, v) in values.iter().enumerate().take(columns) {
-                let to = c.add(r * c_stride + i);
-                to.write(if accumulate { to.read() + v } else { *v });
+        tile::<L, V, R>(depth, a, a_stride, b, whole.as_mut_ptr().cast(), COLUMNS, false, None);
+        for (r, values) in whole.iter_mut().enumerate().take(rows) {
+            let (values, to) = (&mut values[..columns], c.add(r * c_stride));
+            if accumulate {
+                for (i, v) in values.iter_mut().enumerate() {
+                    *v += to.add(i).read();
+                }
             }
+            if let Some(finish) = &finish {
+                finish.apply_to_part::<L>(values, r, r * c_stride);
+            }
+            std::ptr::copy_nonoverlapping(values.as_ptr(), to, columns);
         }
     }
 }
@@ -206,6 +287,7 @@ unsafe fn block<L: Lanes, const V: usize, const R: usize>(
 /// [`COLUMNS`] elements, `c_stride` apart, and initialised if `accumulate` is set. Nobody else may access these
 /// elements meanwhile.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 unsafe fn tile<L: Lanes, const V: usize, const R: usize>(
     depth: usize,
     a: *const f32,
@@ -214,6 +296,7 @@ unsafe fn tile<L: Lanes, const V: usize, const R: usize>(
     c: *mut f32,
     c_stride: usize,
     accumulate: bool,
+    finish: Option<Finish<'_>>,
 ) {
     const { assert!(V * L::N == COLUMNS) };
     // SAFETY: the caller's promise.
@@ -236,9 +319,14 @@ unsafe fn tile<L: Lanes, const V: usize, const R: usize>(
         }
         for (r, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
-                let to = c.add(r * c_stride + v * L::N);
+                let at = r * c_stride + v * L::N;
+                let to = c.add(at);
                 let sum = if accumulate { sum.add(L::load(to)) } else { sum };
-                sum.store(to);
+                let value = match &finish {
+                    Some(finish) => finish.apply(sum, r, at),
+                    None => sum,
+                };
+                value.store(to);
             }
         }
     }

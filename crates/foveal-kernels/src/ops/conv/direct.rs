@@ -5,12 +5,10 @@ use super::epilogue::SliceEpilogue;
 use super::geometry::Geometry;
 use super::packed::Packed;
 use super::unfold::unfold_row;
-use crate::cpu::matmul::isa::on_best_isa;
-use crate::cpu::matmul::lanes::Lanes;
-use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROW_BLOCK, ROWS, Size, Target, multiply, put_row};
+use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROW_BLOCK, ROWS, Size, Target};
+use crate::cpu::matmul::{multiply, multiply_finish, put_row};
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
-use crate::ops::elementwise::relu;
 
 /// Approximate number of pixels of a task: with [`DEPTH`] rows its unfolded input takes a quarter of a megabyte.
 const PIXELS: usize = 256;
@@ -83,6 +81,7 @@ unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: SliceEpilog
     let Task { part, first, last, row, last_row } = *task;
     let group = g.group_of(part);
     let pixels = last - first;
+    let finish = epilogue.finish();
     let panels = pixels.div_ceil(COLUMNS);
     let rows = DEPTH.min(depth);
     let mut buffer = Scratch::of(panels * rows * COLUMNS + pixels);
@@ -102,74 +101,21 @@ unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: SliceEpilog
         let b = Panels { data: columns, stride: block * COLUMNS };
         for row in (row..last_row).step_by(ROW_BLOCK) {
             let size = Size { rows: (last_row - row).min(ROW_BLOCK), columns: pixels, depth: block };
+            let a = weight.from(group, row, k);
+            let at = start + row * plane;
             // SAFETY: the operands have whole panels of depth `block`; only this task accesses the target, which the
-            // first block of the depth initialises before the others add to it.
+            // first block of the depth initialises before the others add to it. The residual has the shape of the
+            // result.
             unsafe {
-                let c = Target::shared(y, start + row * plane, plane, COLUMNS);
-                multiply(size, weight.from(group, row, k), b, c, k > 0);
-            }
-            if k + block < depth {
-                continue;
-            }
-            for channel in row..row + size.rows {
-                let at = start + channel * plane;
-                // SAFETY: only this task accesses these pixels, which were initialised above.
-                let y = unsafe { std::slice::from_raw_parts_mut(y.at(at), pixels) };
-                // SAFETY: the residual has the shape of the result.
-                unsafe { finish(y, at, group * g.part_outputs() + channel, &epilogue) };
+                let c = Target::shared(y, at, plane, COLUMNS);
+                match finish.filter(|_| k + block == depth) {
+                    Some(finish) => {
+                        let channel = group * g.part_outputs() + row;
+                        multiply_finish(size, a, b, c, k > 0, finish.from(channel, at));
+                    }
+                    None => multiply(size, a, b, c, k > 0),
+                }
             }
         }
     }
-}
-
-on_best_isa! {
-    /// Applies the epilogue to the pixels `y` of an output channel; the first is element `at` of the result.
-    ///
-    /// # Safety
-    /// The residual must have the elements from `at` on.
-    unsafe fn finish(y: &mut [f32], at: usize, channel: usize, epilogue: &SliceEpilogue<'_>) = finish_on
-}
-
-#[inline(always)]
-unsafe fn finish_on<L: Lanes, const V: usize, const WIDE: usize>(
-    y: &mut [f32],
-    at: usize,
-    channel: usize,
-    epilogue: &SliceEpilogue<'_>,
-) {
-    if epilogue.is_none() {
-        return;
-    }
-    let residual = epilogue.residual.map(|residual| &residual[at..at + y.len()]);
-    let whole = y.len() / L::N * L::N;
-    // SAFETY: all vectors lie within the slices.
-    unsafe {
-        let (scale, shift) = (L::splat(epilogue.scale_of(channel)), L::splat(epilogue.shift_of(channel)));
-        for i in (0..whole).step_by(L::N) {
-            let to = y.as_mut_ptr().add(i);
-            let mut value = L::load(to).mul_add(scale, shift);
-            if let Some(residual) = residual {
-                value = value.add(L::load(residual.as_ptr().add(i)));
-            }
-            if epilogue.relu { value.relu() } else { value }.store(to);
-        }
-    }
-    let (scale, shift) = (epilogue.scale_of(channel), epilogue.shift_of(channel));
-    for (i, y) in y.iter_mut().enumerate().skip(whole) {
-        // SAFETY: these lanes are numbers in local arrays.
-        let value = unsafe { fused::<L>(*y, scale, shift) } + residual.map_or(0.0, |residual| residual[i]);
-        *y = if epilogue.relu { relu(value) } else { value };
-    }
-}
-
-/// `value * scale + shift`, rounded as in the vectors.
-///
-/// # Safety
-/// The processor must have the instruction set of the vectors.
-#[inline(always)]
-unsafe fn fused<L: Lanes>(value: f32, scale: f32, shift: f32) -> f32 {
-    let mut lanes = [0f32; COLUMNS];
-    // SAFETY: no vector has more lanes than the array.
-    unsafe { L::splat(value).mul_add(L::splat(scale), L::splat(shift)).store(lanes.as_mut_ptr()) };
-    lanes[0]
 }

@@ -1,6 +1,7 @@
 //! Operations on a convolution's result that are applied while it is still in the cache.
 use burn::tensor::Tensor;
 
+use crate::cpu::matmul::Finish;
 use crate::ops::elementwise::Activation;
 
 /// Operations that a convolution applies to its result `y` in the same pass:
@@ -34,10 +35,16 @@ pub(crate) struct SliceEpilogue<'a> {
     pub(crate) relu: bool,
 }
 
-impl SliceEpilogue<'_> {
+impl<'a> SliceEpilogue<'a> {
     /// Whether the result stays as it is.
     pub(crate) fn is_none(&self) -> bool {
         !self.relu && self.scale.is_none() && self.shift.is_none() && self.residual.is_none()
+    }
+
+    /// The epilogue as an operation on a matrix product's sums; `None` if the result stays as it is.
+    pub(super) fn finish(self) -> Option<Finish<'a>> {
+        let Self { scale, shift, residual, relu } = self;
+        (!self.is_none()).then_some(Finish { scale, shift, residual, relu })
     }
 
     pub(crate) fn scale_of(&self, channel: usize) -> f32 {

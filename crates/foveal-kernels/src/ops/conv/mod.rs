@@ -10,6 +10,7 @@ mod node;
 mod options;
 mod outer;
 mod packed;
+mod phases;
 mod spec;
 mod unfold;
 mod winograd;

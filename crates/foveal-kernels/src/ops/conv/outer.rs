@@ -222,7 +222,9 @@ unsafe fn turn<L: Lanes, const WIDTH: usize>(lines: Lines<'_>, len: usize, to: *
             });
             // SAFETY: eight elements can be read at each row; the caller's promise on `to`.
             unsafe {
-                if width == STEP {
+                // A narrower column is written with elements of the following one, which is written next. Of the last
+                // column only its own elements may be written.
+                if width == STEP || (WIDTH < STEP && at + STEP < len) {
                     L::transpose::<STEP>(&rows, to.add(at * WIDTH + first), WIDTH);
                 } else {
                     L::transpose::<STEP>(&rows, square.as_mut_ptr().cast(), STEP);

@@ -1,10 +1,14 @@
 //! Weights packed into panels, as the left operand of matrix products.
 use rayon::prelude::*;
 
+use super::geometry::Geometry;
 use super::outer::{Lines, turn_rows};
 use crate::cpu::matmul::{Panels, ROWS};
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
+
+/// Number of panels that [`Packed::transposed`] packs at a time: they share cache lines of the weight.
+const RUN: usize = 8;
 
 /// Matrices `[rows, depth]`, one for each group, stored with arbitrary strides.
 #[derive(Clone, Copy)]
@@ -60,6 +64,39 @@ impl Packed {
                 }
             });
         Self { buffer, depth: m.depth, panels, groups: m.groups }
+    }
+
+    /// Packs the transposed weights of each group of a convolution: a row for each input channel, and a column for each tap
+    /// and output channel, tap by tap in the order of `taps`.
+    pub(super) fn transposed(w: &[f32], g: &Geometry, taps: &[usize]) -> Self {
+        let (inputs, outputs, all) = (g.part_inputs(), g.part_outputs(), g.taps());
+        let (depth, panels) = (taps.len() * outputs, inputs.div_ceil(ROWS));
+        let stride = depth * ROWS;
+        let mut buffer = Scratch::of((g.groups * panels * stride).max(1));
+        let to = SharedMut::new(&mut buffer);
+        // The panels of a run are packed together, because they share cache lines of the weight.
+        let runs = panels.div_ceil(RUN);
+        (0..g.groups * runs).into_par_iter().for_each(|run| {
+            let (group, first) = (run / runs, run % runs * RUN);
+            let run = first..(first + RUN).min(panels);
+            for output in 0..outputs {
+                let from = &w[(group * outputs + output) * inputs * all..][..inputs * all];
+                for panel in run.clone() {
+                    let from = &from[panel * ROWS * all..];
+                    // SAFETY: only this task accesses the panel, which lies within the buffer.
+                    let to = unsafe { to.at((group * panels + panel) * stride + output * ROWS) };
+                    for (place, tap) in taps.iter().enumerate() {
+                        // SAFETY: the panel has a row of this tap and output channel.
+                        let to = unsafe { &mut *to.add(place * outputs * ROWS).cast::<[f32; ROWS]>() };
+                        *to = match from.first_chunk::<ROWS>() {
+                            Some(from) if all == 1 => *from,
+                            _ => std::array::from_fn(|row| from.get(row * all + tap).copied().unwrap_or(0.0)),
+                        };
+                    }
+                }
+            }
+        });
+        Self { buffer, depth, panels, groups: g.groups }
     }
 
     /// Number of matrices, number of panels of each, and number of columns of each.
