@@ -63,10 +63,7 @@ impl Tap {
     /// The rows or columns of the kernel that reach the pixels of a phase.
     fn of(g: &Geometry, phase: usize) -> Vec<Self> {
         let reaches = |kernel: &usize| kernel % g.stride == (phase + g.padding) % g.stride;
-        let tap = |kernel| Self {
-            kernel,
-            shift: ((phase + g.padding) as isize - kernel as isize) / g.stride as isize,
-        };
+        let tap = |kernel| Self { kernel, shift: ((phase + g.padding) as isize - kernel as isize) / g.stride as isize };
         (0..g.kernel).filter(reaches).map(tap).collect()
     }
 }
@@ -191,7 +188,14 @@ impl Plan<'_> {
             for i in 0..depth {
                 let (tap, output) = ((k + i) / outputs, (k + i) % outputs);
                 let first = task.rows.start;
-                compiled(Shifted { plane: &dy[output * plane..][..plane], taps: self.taps[tap], first, width, g, line });
+                compiled(Shifted {
+                    plane: &dy[output * plane..][..plane],
+                    taps: self.taps[tap],
+                    first,
+                    width,
+                    g,
+                    line,
+                });
                 put_row(right, depth, i, line);
             }
             let b = Panels { data: right, stride: depth * COLUMNS };
