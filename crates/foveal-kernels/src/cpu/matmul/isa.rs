@@ -1,4 +1,5 @@
 //! Selection of the processor's best instruction set at run time, and calls of generic code compiled for it.
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Instruction sets for which the kernels are compiled. The best one that the processor supports is used.
@@ -31,7 +32,8 @@ pub fn instruction_set() -> &'static str {
     }
 }
 
-/// The instruction set that [`force_instruction_set`] asked for: its place in [`ISAS`] plus one, or 0 for the best one.
+/// The instruction set that [`force_instruction_set`] asked for: its place in [`ISAS`] plus one, or 0 for
+/// [`unforced_isa`].
 static FORCED: AtomicUsize = AtomicUsize::new(0);
 
 /// All instruction sets of this architecture with their names for [`force_instruction_set`].
@@ -51,15 +53,17 @@ const ISAS: &[(&str, Isa)] = &[
 /// # Errors
 /// If the name is unknown, or this processor lacks the instruction set. The text names the sets that it has.
 pub fn force_instruction_set(name: &str) -> Result<(), String> {
-    let Some((_, isa)) = supported().iter().find(|(known, _)| *known == name) else {
-        let known: Vec<&str> = supported().iter().map(|(name, _)| *name).collect();
-        return Err(format!(
-            "found the instruction set {name:?}, expected one of this processor: {}",
-            known.join(", ")
-        ));
-    };
-    FORCED.store(rank(*isa) + 1, Ordering::Relaxed);
+    FORCED.store(rank(by_name(name)?) + 1, Ordering::Relaxed);
     Ok(())
+}
+
+/// The instruction set of this processor with a name, or a text that names those that it has.
+fn by_name(name: &str) -> Result<Isa, String> {
+    if let Some((_, isa)) = supported().iter().find(|(known, _)| *known == name) {
+        return Ok(*isa);
+    }
+    let known: Vec<&str> = supported().iter().map(|(name, _)| *name).collect();
+    Err(format!("found the instruction set {name:?}, expected one of this processor: {}", known.join(", ")))
 }
 
 /// The instruction sets that this processor supports, with their names.
@@ -75,9 +79,22 @@ fn rank(isa: Isa) -> usize {
 /// The instruction set that the kernels use: the best one of this processor, unless another one was asked for.
 pub(crate) fn isa() -> Isa {
     match FORCED.load(Ordering::Relaxed) {
-        0 => best_isa(),
+        0 => unforced_isa(),
         place => ISAS[place - 1].1,
     }
+}
+
+/// The instruction set that the environment variable `FOVEAL_ISA` names, or the best one. With the variable, the tests
+/// of all crates run on any instruction set of the processor (`scripts/check`).
+///
+/// # Panics
+/// If the processor does not have the instruction set. The binary refuses the variable before.
+fn unforced_isa() -> Isa {
+    static ISA: OnceLock<Isa> = OnceLock::new();
+    *ISA.get_or_init(|| match std::env::var_os("FOVEAL_ISA") {
+        None => best_isa(),
+        Some(name) => by_name(&name.to_string_lossy()).unwrap_or_else(|error| panic!("FOVEAL_ISA: {error}")),
+    })
 }
 
 /// The best instruction set that this processor supports.

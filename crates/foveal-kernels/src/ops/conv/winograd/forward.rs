@@ -1,4 +1,6 @@
 //! The forward pass: the transform of the input tiles, 36 matrix products, and the transform of the products.
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::tiling::{PatchWindows, Spare, Tile};
@@ -58,60 +60,73 @@ impl Job<'_> {
     fn run(&self, weights: &Transformed, y: SharedMut<'_>) {
         let panels = self.tiles.len().div_ceil(COLUMNS);
         let rows = self.outputs.next_multiple_of(ROWS);
+        let (chunk, block) = blocks(self.inputs, rows, panels);
         // One additional line, so that the positions do not all map to the same sets of the caches.
-        let (in_panel, out_panel) = (self.inputs * COLUMNS, rows * COLUMNS);
+        let (in_panel, out_panel) = (chunk * COLUMNS, block * COLUMNS);
         let (in_position, out_position) = (panels * in_panel + COLUMNS, panels * out_panel + COLUMNS);
         let mut buffer = Scratch::of(POSITIONS * (in_position + out_position));
         let (inputs, products) = buffer.split_at_mut(POSITIONS * in_position);
         let products = &mut products[..POSITIONS * out_position];
-        for (panel, tiles) in self.tiles.chunks(COLUMNS).enumerate() {
-            let windows = PatchWindows::new(tiles, self.inputs, self.maps.pixels);
-            // SAFETY: this panel's `[POSITIONS, inputs, COLUMNS]` lies within the buffer.
-            unsafe {
-                transform_input(
-                    self.x,
-                    self.inputs,
-                    self.maps.pixels,
-                    &windows,
-                    inputs[panel * in_panel..].as_mut_ptr(),
-                    in_position,
-                );
+        for first in (0..self.inputs).step_by(chunk) {
+            let channels = first..(first + chunk).min(self.inputs);
+            for (panel, tiles) in self.tiles.chunks(COLUMNS).enumerate() {
+                let windows = PatchWindows::new(tiles, self.inputs, self.maps.pixels);
+                let to = inputs[panel * in_panel..].as_mut_ptr();
+                // SAFETY: this panel's `[POSITIONS, channels, COLUMNS]` lies within the buffer.
+                unsafe { transform_input(self.x, channels.clone(), self.maps.pixels, &windows, to, in_position) };
             }
-        }
-        for position in 0..POSITIONS {
-            let a = weights.panels(position);
-            for k in (0..self.inputs).step_by(DEPTH) {
-                let size = Size { rows, columns: panels * COLUMNS, depth: (self.inputs - k).min(DEPTH) };
-                let a = Panels { data: &a.data[k * ROWS..], ..a };
-                let b = Panels { data: &inputs[position * in_position + k * COLUMNS..], stride: in_panel };
-                let c = Target::new(&mut products[position * out_position..], COLUMNS, out_panel);
-                // SAFETY: the operands have whole panels of depth `inputs`; only this task accesses the products.
-                unsafe { multiply(size, a, b, c, k > 0) };
+            for row in (0..rows).step_by(block) {
+                let size = Size { rows: (rows - row).min(block), columns: panels * COLUMNS, depth: channels.len() };
+                for position in 0..POSITIONS {
+                    let a = weights.panels(position, row, first);
+                    let b = Panels { data: &inputs[position * in_position..], stride: in_panel };
+                    let c = Target::new(&mut products[position * out_position..], COLUMNS, out_panel);
+                    // SAFETY: the operands have whole panels of the depth; only this task accesses the products.
+                    unsafe { multiply(size, a, b, c, first > 0) };
+                }
+                if channels.end < self.inputs {
+                    continue;
+                }
+                let outputs = row..(row + block).min(self.outputs);
+                for (panel, tiles) in self.tiles.chunks(COLUMNS).enumerate() {
+                    let from = products[panel * out_panel..].as_ptr();
+                    // SAFETY: this panel's `[POSITIONS, outputs, COLUMNS]` lies within the products, and no other task
+                    // accesses these tiles.
+                    unsafe { transform_output(self, tiles, outputs.clone(), from, out_position, y) };
+                }
             }
-        }
-        for (panel, tiles) in self.tiles.chunks(COLUMNS).enumerate() {
-            let from = products[panel * out_panel..].as_ptr();
-            // SAFETY: this panel's `[POSITIONS, outputs, COLUMNS]` lies within the products, and no other task
-            // accesses these tiles.
-            unsafe { transform_output(self, tiles, from, out_position, y) };
         }
     }
 }
 
+/// Number of elements of the products of a block, which are transformed while they are in the second-level cache.
+const BLOCK: usize = 160 * 1024;
+
+/// The number of input channels and of products' rows that a task computes at a time. Blocks of rows read all inputs
+/// again, which pays if these are no deeper than a product. Of more inputs a part is transformed at a time, so that it
+/// stays in the cache until it is multiplied.
+fn blocks(inputs: usize, rows: usize, panels: usize) -> (usize, usize) {
+    if inputs > DEPTH {
+        return (DEPTH / 2, rows);
+    }
+    let block = BLOCK / (POSITIONS * panels * COLUMNS);
+    (inputs, (block / (2 * ROWS)).max(1) * 2 * ROWS)
+}
+
 on_best_isa! {
-    /// Transforms all input channels of [`COLUMNS`] tiles.
+    /// Transforms the input channels `channels` of [`COLUMNS`] tiles.
     ///
     /// # Safety
     /// `[POSITIONS, channels, COLUMNS]` must be writable at `to`, positions `position_stride` apart.
     unsafe fn transform_input(
-        x: &[f32], channels: usize, pixels: usize, windows: &PatchWindows, to: *mut f32, position_stride: usize,
+        x: &[f32], channels: Range<usize>, pixels: usize, windows: &PatchWindows, to: *mut f32, position_stride: usize,
     ) = transform_input_on
 }
 
 #[inline(always)]
 unsafe fn transform_input_on<L: Lanes, const V: usize, const WIDE: usize>(
     x: &[f32],
-    channels: usize,
+    channels: Range<usize>,
     pixels: usize,
     windows: &PatchWindows,
     to: *mut f32,
@@ -119,7 +134,7 @@ unsafe fn transform_input_on<L: Lanes, const V: usize, const WIDE: usize>(
 ) {
     let mut spare: Spare<PATCH> = [[[0.0; 8]; COLUMNS]; PATCH];
     let mut values = [[[0f32; COLUMNS]; PATCH]; PATCH];
-    for channel in 0..channels {
+    for (i, channel) in channels.enumerate() {
         let rows = windows.rows(x, channel * pixels, &mut spare);
         // SAFETY: eight elements can be read at each row; the caller's promise on `to`.
         unsafe {
@@ -146,7 +161,7 @@ unsafe fn transform_input_on<L: Lanes, const V: usize, const WIDE: usize>(
                 }
                 let square = both_ways::<L, Input, PATCH, PATCH>(square);
                 for (position, value) in square.as_flattened().iter().enumerate() {
-                    value.store(to.add(position * position_stride + channel * COLUMNS + v * L::N));
+                    value.store(to.add(position * position_stride + i * COLUMNS + v * L::N));
                 }
             }
         }
@@ -154,13 +169,14 @@ unsafe fn transform_input_on<L: Lanes, const V: usize, const WIDE: usize>(
 }
 
 on_best_isa! {
-    /// Transforms the products of at most [`COLUMNS`] tiles to the output and writes them, with the epilogue applied.
+    /// Transforms the products of at most [`COLUMNS`] tiles to the output channels `channels` and writes them, with the
+    /// epilogue applied.
     ///
     /// # Safety
-    /// `[POSITIONS, outputs, COLUMNS]` must be readable at `from`, positions `position_stride` apart. `y` must be
-    /// writable at the tiles of all output channels, and no other thread may access them during the call.
+    /// `[POSITIONS, channels, COLUMNS]` must be readable at `from`, positions `position_stride` apart. `y` must be
+    /// writable at the tiles of these channels, and no other thread may access them during the call.
     unsafe fn transform_output(
-        job: &Job<'_>, tiles: &[Tile], from: *const f32, position_stride: usize, y: SharedMut<'_>,
+        job: &Job<'_>, tiles: &[Tile], channels: Range<usize>, from: *const f32, position_stride: usize, y: SharedMut<'_>,
     ) = transform_output_on
 }
 
@@ -168,6 +184,7 @@ on_best_isa! {
 unsafe fn transform_output_on<L: Lanes, const V: usize, const WIDE: usize>(
     job: &Job<'_>,
     tiles: &[Tile],
+    channels: Range<usize>,
     from: *const f32,
     position_stride: usize,
     y: SharedMut<'_>,
@@ -181,7 +198,7 @@ unsafe fn transform_output_on<L: Lanes, const V: usize, const WIDE: usize>(
     let starts: [usize; COLUMNS] = std::array::from_fn(|i| tiles.get(i).map_or(0, |t| t.start(outputs, pixels)));
     let widths: [usize; COLUMNS] = std::array::from_fn(|i| tiles.get(i).map_or(0, Tile::width));
     let all_direct = is_direct.iter().all(|d| *d);
-    for channel in 0..outputs {
+    for (i, channel) in channels.enumerate() {
         // SAFETY: the products of this channel are readable; the rows are those of this task's tiles, or of `aside`.
         unsafe {
             let (scale, shift) = (L::splat(epilogue.scale_of(channel)), L::splat(epilogue.shift_of(channel)));
@@ -190,7 +207,7 @@ unsafe fn transform_output_on<L: Lanes, const V: usize, const WIDE: usize>(
                 for (r, row) in square.iter_mut().enumerate() {
                     for (c, value) in row.iter_mut().enumerate() {
                         let position = (r * PATCH + c) * position_stride;
-                        *value = L::load(from.add(position + channel * COLUMNS + v * L::N));
+                        *value = L::load(from.add(position + i * COLUMNS + v * L::N));
                     }
                 }
                 let square = both_ways::<L, Output, PATCH, TILE>(square);

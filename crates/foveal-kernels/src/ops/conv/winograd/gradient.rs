@@ -16,6 +16,9 @@ const TAPS: usize = 9;
 /// Number of tiles whose products are summed at a time, so that the transformed operands stay in the third-level cache.
 const RUN: usize = 256;
 
+/// Number of tiles ahead of the current one whose place in the buffer is fetched into the cache.
+const PREFETCH: usize = 2;
+
 /// Computes the gradient `[outputs, inputs, 3, 3]` of the weight of a 3x3 convolution with stride 1 and padding 1, from
 /// its input `x [batch, inputs, pixels]` and its output's gradient `dy [batch, outputs, pixels]`.
 pub(crate) fn weight_grad(x: &[f32], dy: &[f32], inputs: usize, outputs: usize, maps: &Maps) -> Vec<f32> {
@@ -139,6 +142,9 @@ unsafe fn transform<L: Lanes, M: Map<SIDE, PATCH>, const SIDE: usize, const WIDT
     let mut out = [[0f32; COLUMNS]; POSITIONS];
     for (t, tile) in tiles.iter().enumerate() {
         let window = Window::<SIDE>::new(Some(tile), channels, pixels);
+        for position in 0..POSITIONS {
+            L::prefetch(to.wrapping_add(position * position_stride + (t + PREFETCH) * WIDTH));
+        }
         let rows = window.channels(x, first * pixels, pixels, lanes, &mut spare);
         // SAFETY: eight elements can be read at each row; the caller's promise on `to`.
         unsafe {

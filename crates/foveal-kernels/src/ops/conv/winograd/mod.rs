@@ -81,11 +81,12 @@ mod tests {
     fn errors_stay_far_below_what_layers_may_differ() {
         /// Batch, channels in and out, sizes of maps.
         type Case = (usize, [usize; 2], &'static [[usize; 2]]);
-        let cases: [Case; 4] = [
+        let cases: [Case; 5] = [
             (1, [3, 5], &[[4, 4]]),
             (2, [17, 19], &[[13, 9], [5, 6], [3, 3], [1, 2]]),
             (1, [300, 7], &[[20, 21], [1, 1]]),
             (3, [1, 1], &[[1, 1]]),
+            (1, [3, 100], &[[56, 56]]),
         ];
         for (batch, [inputs, outputs], sizes) in cases {
             let sizes: Vec<MapSize> = sizes.iter().map(|&[height, width]| MapSize { height, width }).collect();
