@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
-use foveal_nn::{Activation, Conv2d, Graph, Init, NORM_EPS, Norm, named};
+use foveal_nn::{Conv2d, Graph, Init, NORM_EPS, Norm, named};
 
 use crate::block::{Block, BlockShape};
 use crate::config::{BackboneKind, BackboneNorm, STAGES};
@@ -71,8 +71,7 @@ impl ResNet {
     pub fn stage<G: Graph>(&self, graph: &mut G, stage: usize, x: G::Map) -> G::Map {
         let mut x = x;
         if stage == 0 {
-            x = graph.conv_norm(named("conv1", &self.conv1), named("bn1", &self.bn1), x, None, Activation::Relu);
-            x = graph.max_pool(x);
+            x = graph.stem(named("conv1", &self.conv1), named("bn1", &self.bn1), x);
         }
         for (i, block) in self.layer(stage).iter().enumerate() {
             x = graph.scope(format_args!("layer{}.{i}", stage + 1), |graph| block.forward(graph, x));

@@ -1,8 +1,8 @@
 //! The class loss of a batch.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 use foveal_boxes::BBox;
-use foveal_kernels::{BreakdownLayout, ClassLoss, class_loss_with};
+use foveal_kernels::{BreakdownLayout, ClassLoss, class_losses_of_images};
 
 use crate::breakdown::{AnchorCounts, BatchBreakdown};
 use crate::config::LossConfig;
@@ -38,19 +38,12 @@ impl LossConfig {
             None => targets.ids.clone(),
         };
         let (params, terms) = (self.class_params(), self.class_terms());
-        let of = |rows: Tensor<2>, ids: Tensor<1, Int>, weight: f64| {
-            scaled(class_loss_with(rows, ids, params, &terms, layout), weight, classes)
-        };
-        let all = if let [weight] = weights {
-            of(predicted.logits.clone().reshape([batch * anchors, classes]), ids.clone(), *weight)
-        } else {
-            assert_eq!(weights.len(), batch, "there must be one weight per image");
-            let images = (0..batch).map(|i| {
-                let rows = predicted.logits.clone().narrow(0, i, 1).reshape([anchors, classes]);
-                of(rows, ids.clone().narrow(0, i * anchors, anchors), weights[i])
-            });
-            images.reduce(added).expect("a batch has images")
-        };
+        // A single weight is that of all images, whose loss is then computed as that of one.
+        assert!([1, batch].contains(&weights.len()), "there must be one weight, or one per image");
+        let rows = predicted.logits.clone().reshape([batch * anchors, classes]);
+        let each = class_losses_of_images(rows, ids.clone(), weights.len(), params, &terms, layout);
+        let each = each.into_iter().zip(weights).map(|(loss, weight)| scaled(loss, *weight, classes));
+        let all = each.reduce(added).expect("a batch has images");
         let all = match (self.kind.form().positives, &targets.positives) {
             (Positives::Quality, Some(positives)) => added(all, quality::positives(predicted, positives, layout)),
             (Positives::Quality, None) | (Positives::Kernel, _) => all,

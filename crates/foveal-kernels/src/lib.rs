@@ -49,7 +49,7 @@ pub use ops::channels_last::channels_last;
 pub use ops::class_loss::{
     BACKGROUND, BREAKDOWN_BINS, BREAKDOWN_LEVELS, BreakdownLayout, BreakdownSums, ClassLoss, ClassLossKind,
     ClassLossParams, ClassTerms, IGNORE, LossBin, PairSums, PositivePlaces, breakdown_bin_start, class_loss,
-    class_loss_with, keep_hardest, keep_hardest_on_device,
+    class_loss_with, class_losses_of_images, keep_hardest, keep_hardest_on_device,
 };
 pub use ops::conv::{
     ConvCache, ConvOptions, Epilogue, MapSize, conv2d, conv2d_cached, conv2d_fused, conv2d_maps, conv2d_reference,

@@ -205,3 +205,44 @@ fn negatives_alone_leave_positives_out() {
         }
     }
 }
+
+/// The losses, sums and breakdowns of three images of different losses, and the gradient of the logits if each loss is
+/// multiplied by another weight. `each` computes the losses.
+fn weighted(device: &Device, each: impl Fn(Tensor<2>, Tensor<1, Int>) -> Vec<ClassLoss>) -> Vec<Vec<f32>> {
+    let (logits, classes) = sample();
+    let (images, rows) = (3, 3 * classes.len());
+    let logits: Vec<f32> = [1.0, -0.5, 0.1].iter().flat_map(|by| logits.iter().map(move |x| x * by)).collect();
+    let x = Tensor::<2>::from_data(TensorData::new(logits, [rows, 7]), device).require_grad();
+    let classes = Tensor::<1, Int>::from_data(TensorData::new(classes.repeat(images), [rows]), device);
+    let losses = each(x.clone(), classes);
+    assert_eq!(losses.len(), images);
+    let weighted = losses.iter().zip([0.5, 3.0, 0.0]).map(|(loss, weight)| loss.loss.clone() * weight);
+    let grads = weighted.reduce(|a, b| a + b).expect("images").backward();
+    let parts = losses.into_iter().flat_map(|loss| [Some(loss.loss), Some(loss.sums), loss.breakdown]);
+    parts.flatten().map(to_vec).chain([to_vec(x.grad(&grads).expect("a gradient"))]).collect()
+}
+
+#[test]
+fn the_losses_of_images_are_those_of_each_image_alone() {
+    let _guard = fused_kernels();
+    let layout = BreakdownLayout { level_anchors: [4, 2, 1, 1, 0] };
+    let terms = ClassTerms { weight: vec![0.5, 2.0, 1.0, 1.5, 1.0, 1.0, 0.25], ..ClassTerms::default() };
+    for device in [Device::flex().autodiff(), Device::ndarray().autodiff()] {
+        for (p, terms, layout) in [
+            (focal(0.25, 2.0), &ClassTerms::default(), None),
+            (focal(0.25, 1.5), &terms, Some(layout)),
+            (kind(ClassLossKind::CrossEntropy), &terms, None),
+        ] {
+            let one = |x: Tensor<2>, c: Tensor<1, Int>, image: usize| {
+                class_loss_with(x.narrow(0, 8 * image, 8), c.narrow(0, 8 * image, 8), p, terms, layout)
+            };
+            let expected = weighted(&device, |x, c| (0..3).map(|i| one(x.clone(), c.clone(), i)).collect());
+            let together = |x, c| class_losses_of_images(x, c, 3, p, terms, layout);
+            assert_eq!(weighted(&device, together), expected);
+            set_reference(true);
+            let reference = weighted(&device, together);
+            set_reference(false);
+            assert_close(&format!("{p:?}"), &expected, &reference);
+        }
+    }
+}

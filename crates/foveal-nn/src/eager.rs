@@ -73,6 +73,18 @@ impl Graph for Eager {
         max_pool_3x3_s2_p1(x)
     }
 
+    fn stem(&mut self, conv: Named<'_, Conv2d>, norm: Named<'_, Norm>, x: Tensor<4>) -> Tensor<4> {
+        if !takes_maps(&x) {
+            let x = self.conv_norm(conv, norm, x, None, Activation::Relu);
+            return self.max_pool(x);
+        }
+        // The ReLU of the maximum is the maximum of the ReLUs, and so are their gradients. In this order the backward pass
+        // needs a map of a quarter of the size, which is the input of the next layer as well.
+        let x = self.conv_norm(conv, norm, x, None, Activation::None);
+        let x = self.max_pool(x);
+        self.relu(x)
+    }
+
     fn relu(&mut self, x: Tensor<4>) -> Tensor<4> {
         relu(x)
     }

@@ -83,6 +83,16 @@ pub trait Graph {
     /// - result: `[batch, channels, height / 2, width / 2]`, rounded up
     fn max_pool(&mut self, x: Self::Map) -> Self::Map;
 
+    /// Applies a convolution, a norm, a ReLU and max pooling: the stem of a ResNet.
+    ///
+    /// # Shapes
+    /// - x: `[batch, in_channels, height, width]`
+    /// - result: the shape of [`max_pool`](Self::max_pool) for the output of [`conv_norm`](Self::conv_norm)
+    fn stem(&mut self, conv: Named<'_, Conv2d>, norm: Named<'_, Norm>, x: Self::Map) -> Self::Map {
+        let x = self.conv_norm(conv, norm, x, None, Activation::Relu);
+        self.max_pool(x)
+    }
+
     /// Applies the ReLU, `max(x, 0)`, to each value of a map. The shape stays the same.
     fn relu(&mut self, x: Self::Map) -> Self::Map;
 

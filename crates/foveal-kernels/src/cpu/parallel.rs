@@ -74,12 +74,6 @@ pub(crate) fn zip_flat<T: CpuTensor>(x: T, y: &T, f: impl Fn(&mut f32, f32) + Sy
     x
 }
 
-/// Applies `f` to every element of a matrix. Works in place if no other tensor shares its buffer, else on a copy.
-pub(crate) fn map_matrix<T: CpuTensor>(x: T, f: impl Fn(&mut f32) + Sync) -> T {
-    let [_, width] = x.sizes();
-    map_planes(x, width, |_, row| row.iter_mut().for_each(&f))
-}
-
 /// Applies `f(i, plane)` to every plane of `x [batch, channels, ...]`, of `piece` elements each. Works in place if
 /// no other tensor shares its buffer, else on a copy.
 pub(crate) fn map_planes<T: CpuTensor>(x: T, piece: usize, f: impl Fn(usize, &mut [f32]) + Sync) -> T {

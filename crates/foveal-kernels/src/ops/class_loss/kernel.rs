@@ -9,67 +9,89 @@ use super::run::{Terms, loss, measured};
 use super::tally::Tally;
 use super::{Columns, IGNORE, Plan, Weighting};
 use crate::cpu::CpuTensor;
-use crate::cpu::parallel::{GRAIN, map_matrix};
+use crate::cpu::parallel::{GRAIN, map_planes};
 
-/// The result of one pass over the logits.
+/// The result of one pass over the logits of several images.
 pub(super) struct Pass<T> {
-    /// The sum of the loss over all logits, `[1]`.
+    /// The sum of the loss over all logits of each image, `[images]`.
     pub(super) loss: T,
-    /// The loss of positives and of negatives, `[2]`, followed by the flat breakdown if one is wanted.
+    /// For each image, the loss of positives and of negatives, followed by the flat breakdown if one is wanted:
+    /// `[images * (2 + values)]`.
     pub(super) sums: T,
     /// The gradient with respect to the logits, if requested.
     pub(super) grad: Option<T>,
 }
 
-/// Computes the loss, the sums and, if `want_grad` is set, the gradient of all logits. Blocks of rows run in parallel;
-/// their sums are added in order.
+/// Computes the loss and the sums of each image and, if `want_grad` is set, the gradient of all logits. Blocks of rows
+/// run in parallel; their sums are added in order.
 ///
 /// # Shapes
-/// `logits [anchors, classes]` of `f32`, `classes [anchors]` of `i32`.
+/// `logits [images * anchors, classes]` of `f32`, `classes [images * anchors]` of `i32`.
 ///
 /// # Panics
 /// If a class is not below the number of classes.
-pub(super) fn pass<T: CpuTensor, I: CpuTensor>(logits: T, classes: I, plan: &Plan, want_grad: bool) -> Pass<T> {
+pub(super) fn pass<T: CpuTensor, I: CpuTensor>(
+    logits: T,
+    classes: I,
+    images: usize,
+    plan: &Plan,
+    want_grad: bool,
+) -> Pass<T> {
     let (logits, classes) = (logits.contiguous(), classes.contiguous());
-    let [anchors, width] = logits.sizes();
+    let [rows, width] = logits.sizes();
     let (x, classes) = (logits.f32s(), classes.i32s());
-    let rows = (GRAIN / width.max(1)).max(1);
+    let anchors = rows / images;
     let pieces = Pieces::new(plan, width);
     let mut grad: Vec<f32> = Vec::new();
-    let blocks: Vec<Block> = if anchors * width == 0 {
-        Vec::new()
-    } else if want_grad {
-        grad.reserve_exact(anchors * width);
-        grad.spare_capacity_mut()[..anchors * width]
-            .par_chunks_mut(rows * width)
-            .zip(x.par_chunks(rows * width).zip(classes.par_chunks(rows)))
-            .enumerate()
-            .map(|(i, (grad, (x, classes)))| block(&pieces, i * rows, x, classes, Some(grad)))
-            .collect()
-    } else {
-        let blocks = x.par_chunks(rows * width).zip(classes.par_chunks(rows)).enumerate();
-        blocks.map(|(i, (x, classes))| block(&pieces, i * rows, x, classes, None)).collect()
-    };
     if want_grad {
-        // SAFETY: reserved above, and each block initialised the gradient of all its rows.
-        unsafe { grad.set_len(anchors * width) };
+        grad.reserve_exact(rows * width);
     }
-    let mut breakdown = plan.breakdown.map(|_| Tally::new(width, pieces.len));
-    let (mut positive, mut negative) = (0.0, 0.0);
-    for block in &blocks {
-        positive += block.positive;
-        negative += block.negative;
-        if let (Some(all), Some(some)) = (&mut breakdown, &block.tally) {
-            all.add(some);
+    let mut grads = want_grad.then(|| &mut grad.spare_capacity_mut()[..rows * width]);
+    let (mut losses, mut sums) = (Vec::with_capacity(images), Vec::new());
+    for image in 0..images {
+        let own = image * anchors..(image + 1) * anchors;
+        let grad = grads.as_mut().map(|grads| &mut grads[own.start * width..own.end * width]);
+        let blocks = blocks(&pieces, &x[own.start * width..own.end * width], &classes[own], grad);
+        let mut breakdown = plan.breakdown.map(|_| Tally::new(width, pieces.len));
+        let (mut positive, mut negative) = (0.0, 0.0);
+        for block in &blocks {
+            positive += block.positive;
+            negative += block.negative;
+            if let (Some(all), Some(some)) = (&mut breakdown, &block.tally) {
+                all.add(some);
+            }
         }
+        losses.push((positive + negative) as f32);
+        sums.extend([positive as f32, negative as f32]);
+        sums.extend(breakdown.map(|tally| tally.sums().write()).unwrap_or_default());
     }
-    let mut sums = vec![positive as f32, negative as f32];
-    sums.extend(breakdown.map(|tally| tally.sums().write()).unwrap_or_default());
+    if want_grad {
+        // SAFETY: reserved above, and each block of each image initialised the gradient of all its rows.
+        unsafe { grad.set_len(rows * width) };
+    }
     let length = sums.len();
     Pass {
-        loss: T::from_f32s(vec![(positive + negative) as f32], [1]),
+        loss: T::from_f32s(losses, [images]),
         sums: T::from_f32s(sums, [length]),
-        grad: want_grad.then(|| T::from_f32s(grad, [anchors, width])),
+        grad: want_grad.then(|| T::from_f32s(grad, [rows, width])),
+    }
+}
+
+/// The sums of the blocks of rows of an image. The gradient of all rows is written to `grad`, if it is given.
+fn blocks(pieces: &Pieces<'_>, x: &[f32], classes: &[i32], grad: Option<&mut [MaybeUninit<f32>]>) -> Vec<Block> {
+    let rows = (GRAIN / pieces.width.max(1)).max(1);
+    let pairs = rows * pieces.width;
+    if x.is_empty() {
+        return Vec::new();
+    }
+    let blocks = x.par_chunks(pairs).zip(classes.par_chunks(rows)).enumerate();
+    match grad {
+        Some(grad) => grad
+            .par_chunks_mut(pairs)
+            .zip(blocks)
+            .map(|(grad, (i, (x, classes)))| block(pieces, i * rows, x, classes, Some(grad)))
+            .collect(),
+        None => blocks.map(|(i, (x, classes))| block(pieces, i * rows, x, classes, None)).collect(),
     }
 }
 
@@ -222,11 +244,14 @@ impl Block {
     }
 }
 
-/// The gradient with respect to the logits, multiplied by the gradient of the loss, `by [1]`.
+/// The gradient with respect to the logits, that of each image multiplied by the gradient of its loss, `by [images]`.
 pub(super) fn scaled<T: CpuTensor>(grad: T, by: T) -> T {
-    let by = by.contiguous().f32s()[0];
-    if by == 1.0 {
+    let by = by.contiguous();
+    let by = by.f32s();
+    if by.iter().all(|by| *by == 1.0) {
         return grad;
     }
-    map_matrix(grad, |v| *v *= by)
+    let [rows, width] = grad.sizes();
+    let anchors = rows / by.len();
+    map_planes(grad, width, |row, values| values.iter_mut().for_each(|v| *v *= by[row / anchors]))
 }

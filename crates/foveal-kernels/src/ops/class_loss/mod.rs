@@ -5,6 +5,7 @@ mod element;
 #[cfg(feature = "wgpu")]
 mod gpu;
 mod hardest;
+mod images;
 mod kernel;
 mod node;
 mod reference;
@@ -22,6 +23,7 @@ pub use breakdown::{
     breakdown_bin_start,
 };
 pub use hardest::{keep_hardest, keep_hardest_on_device};
+use images::ImageLossOps;
 use node::ClassLossOps;
 
 /// Class of an anchor without an object: all its logits are negatives.
@@ -77,6 +79,21 @@ pub struct ClassLoss {
     /// Breakdown of the loss as a flat tensor (see [`BreakdownSums::read`]), if a layout was given. Carries no
     /// gradient.
     pub breakdown: Option<Tensor<1>>,
+}
+
+impl ClassLoss {
+    /// Divides `sums`, the loss of positives and of negatives, from a breakdown of `classes` classes, if one follows them.
+    fn from_sums(loss: Tensor<1>, sums: Tensor<1>, classes: Option<usize>) -> Self {
+        match classes {
+            None => Self { loss, sums, breakdown: None },
+            Some(classes) => {
+                let values = BreakdownLayout::values(classes);
+                let parts = [sums.clone().narrow(0, 0, 2), sums.narrow(0, 2, values)];
+                let [sums, breakdown] = parts;
+                Self { loss, sums, breakdown: Some(breakdown) }
+            }
+        }
+    }
 }
 
 /// Weights of positives and negatives, and the focal exponent.
@@ -192,28 +209,63 @@ pub fn class_loss_with(
     breakdown: Option<BreakdownLayout>,
 ) -> ClassLoss {
     let [anchors, width] = logits.dims();
-    assert_eq!(anchors, classes.dims()[0], "class loss: logits and classes must have as many anchors");
-    if let Some(layout) = breakdown {
-        let image = layout.anchors();
-        assert!(
-            image > 0 && anchors.is_multiple_of(image),
-            "class loss: {anchors} rows are not whole images of {image}"
-        );
-    }
+    check_rows(anchors, &classes, breakdown);
     let (loss, sums) = <Dispatch as ClassLossOps>::class_loss(
         logits.into_dispatch(),
         classes.into_dispatch(),
         Plan::new(p, terms, breakdown, width),
         route::reference(),
     );
-    let (loss, sums) = (Tensor::from_dispatch(loss), Tensor::<1>::from_dispatch(sums));
-    match breakdown {
-        None => ClassLoss { loss, sums, breakdown: None },
-        Some(_) => {
-            let values = BreakdownLayout::values(width);
-            let parts = [sums.clone().narrow(0, 0, 2), sums.narrow(0, 2, values)];
-            let [sums, breakdown] = parts;
-            ClassLoss { loss, sums, breakdown: Some(breakdown) }
-        }
+    ClassLoss::from_sums(Tensor::from_dispatch(loss), Tensor::from_dispatch(sums), breakdown.map(|_| width))
+}
+
+/// Computes the class loss of each of several images, as [`class_loss_with`] does for one. The logits receive the gradients
+/// of all losses in one tensor.
+///
+/// # Shapes
+/// `logits [images * anchors, classes]`; `classes [images * anchors]`, each a class, [`BACKGROUND`] or [`IGNORE`].
+///
+/// # Panics
+/// As [`class_loss_with`], and if the number of rows is not a multiple of `images`.
+pub fn class_losses_of_images(
+    logits: Tensor<2>,
+    classes: Tensor<1, Int>,
+    images: usize,
+    p: ClassLossParams,
+    terms: &ClassTerms,
+    breakdown: Option<BreakdownLayout>,
+) -> Vec<ClassLoss> {
+    let [rows, width] = logits.dims();
+    assert!(images > 0 && rows.is_multiple_of(images), "class loss: {rows} rows are not those of {images} images");
+    let anchors = rows / images;
+    if images == 1 || !route::fused_kernel(&logits) {
+        let of = |i: usize| {
+            let own = (logits.clone().narrow(0, i * anchors, anchors), classes.clone().narrow(0, i * anchors, anchors));
+            class_loss_with(own.0, own.1, p, terms, breakdown)
+        };
+        return (0..images).map(of).collect();
+    }
+    check_rows(rows, &classes, breakdown);
+    let plan = Plan::new(p, terms, breakdown, width);
+    let (losses, sums) =
+        <Dispatch as ImageLossOps>::class_losses(logits.into_dispatch(), classes.into_dispatch(), images, plan);
+    let (losses, sums) = (Tensor::<1>::from_dispatch(losses), Tensor::<1>::from_dispatch(sums));
+    let values = sums.dims()[0] / images;
+    let of = |i| {
+        let own = (losses.clone().narrow(0, i, 1), sums.clone().narrow(0, i * values, values));
+        ClassLoss::from_sums(own.0, own.1, breakdown.map(|_| width))
+    };
+    (0..images).map(of).collect()
+}
+
+/// Compares the number of rows of logits with the number of classes and with the layout of a breakdown.
+fn check_rows(rows: usize, classes: &Tensor<1, Int>, breakdown: Option<BreakdownLayout>) {
+    assert_eq!(rows, classes.dims()[0], "class loss: logits and classes must have as many anchors");
+    if let Some(layout) = breakdown {
+        let image = layout.anchors();
+        assert!(
+            image > 0 && rows.is_multiple_of(image),
+            "class loss: {rows} rows are not whole images of {image}"
+        );
     }
 }

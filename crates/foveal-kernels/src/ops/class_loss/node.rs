@@ -121,7 +121,7 @@ impl<B: CpuBackend> ClassLossOps for B {
             let all = composed::<Self>(logits, classes, &plan);
             return (all.loss, all.sums);
         }
-        let all = pass(logits, Self::int_cast(classes, IntDType::I32), &plan, false);
+        let all = pass(logits, Self::int_cast(classes, IntDType::I32), 1, &plan, false);
         (all.loss, all.sums)
     }
 
@@ -133,7 +133,7 @@ impl<B: CpuBackend> ClassLossOps for B {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         if !reference && logits.dtype() == DType::F32 {
             // The integers of ndarray may be i64.
-            let all = pass(logits, Self::int_cast(classes, IntDType::I32), &plan, true);
+            let all = pass(logits, Self::int_cast(classes, IntDType::I32), 1, &plan, true);
             if let Some(grad) = all.grad {
                 return (all.loss, all.sums, grad);
             }
