@@ -8,7 +8,7 @@ use super::outer;
 use super::packed::{Packed, Strided};
 use super::spec::ConvSpec;
 use super::unfold::{input_row, inside};
-use super::winograd::{self, Transformed, Weights};
+use super::winograd::{self, Weights};
 use crate::cpu::CpuTensor;
 use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, Size, Target, multiply, put_row};
 use crate::cpu::parallel::{GRAIN, map_planes, per_channel, sum};
@@ -36,7 +36,7 @@ pub(super) fn input_grad<T: CpuTensor>(weight: T, grad: T, spec: &ConvSpec) -> T
                 input_stride: g.depth(),
                 turned: true,
             };
-            winograd::convolve(dy, &Transformed::new(weights, Scratch::of), SliceEpilogue::default(), &maps)
+            winograd::convolve_in_parts(dy, weights, SliceEpilogue::default(), &maps)
         }
         None if g.stride == 1 && g.padding < g.kernel => convolved(w, dy, g),
         None => scattered(w, dy, g),
