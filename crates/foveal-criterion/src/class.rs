@@ -22,31 +22,37 @@ pub(crate) struct ClassPart {
 }
 
 impl LossConfig {
-    /// Computes the class loss. `weights` has one factor per image, or a single factor for the whole batch. `breakdown` is
-    /// the layout of the breakdown and the numbers of anchors, counted on the host, if a breakdown is computed.
+    /// Computes the class loss from logits `[batch, anchors, classes]` and deltas `[batch, anchors, 4]`. The gradient takes
+    /// the memory of the logits if the caller keeps no other handle to them. `weights` has one factor per image, or a
+    /// single factor for the whole batch. `breakdown` is the layout of the breakdown and the numbers of anchors, counted
+    /// on the host, if a breakdown is computed.
     pub(crate) fn class_part(
         &self,
-        predicted: &Predicted<'_>,
+        logits: Tensor<3>,
+        deltas: &Tensor<3>,
         targets: &TargetTensors,
         weights: &[f64],
         breakdown: Option<(BreakdownLayout, AnchorCounts)>,
     ) -> ClassPart {
-        let [batch, anchors, classes] = predicted.logits.dims();
+        let [batch, anchors, classes] = logits.dims();
         let layout = breakdown.as_ref().map(|(layout, _)| *layout);
         let ids = match &targets.keep {
-            Some(keep) => mining::keep_on_device(predicted.logits, targets.ids.clone(), keep.clone()),
+            Some(keep) => mining::keep_on_device(&logits, targets.ids.clone(), keep.clone()),
             None => targets.ids.clone(),
         };
         let (params, terms) = (self.class_params(), self.class_terms());
         // A single weight is that of all images, whose loss is then computed as that of one.
         assert!([1, batch].contains(&weights.len()), "there must be one weight, or one per image");
-        let rows = predicted.logits.clone().reshape([batch * anchors, classes]);
+        let quality = (self.kind.form().positives == Positives::Quality).then(|| logits.clone());
+        let rows = logits.reshape([batch * anchors, classes]);
         let each = class_losses_of_images(rows, ids.clone(), weights.len(), params, &terms, layout);
         let each = each.into_iter().zip(weights).map(|(loss, weight)| scaled(loss, *weight, classes));
         let all = each.reduce(added).expect("a batch has images");
-        let all = match (self.kind.form().positives, &targets.positives) {
-            (Positives::Quality, Some(positives)) => added(all, quality::positives(predicted, positives, layout)),
-            (Positives::Quality, None) | (Positives::Kernel, _) => all,
+        let all = match (&quality, &targets.positives) {
+            (Some(logits), Some(positives)) => {
+                added(all, quality::positives(&Predicted { logits, deltas }, positives, layout))
+            }
+            _ => all,
         };
         let breakdown = all.breakdown.zip(breakdown).map(|(values, (layout, counts))| {
             // Where the device selects the background anchors, only it knows how many are on each level.

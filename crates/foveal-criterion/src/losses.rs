@@ -8,7 +8,6 @@ use crate::breakdown::{AnchorCounts, BatchBreakdown};
 use crate::config::{LossConfig, NormalizerKind};
 use crate::kind::Participants;
 use crate::mining::Selection;
-use crate::predicted::Predicted;
 use crate::target_tensors::{BatchTargets, TargetTensors};
 use crate::{boxes, mining};
 
@@ -179,8 +178,7 @@ impl LossConfig {
         let breakdown = breakdown.map(|layout| (layout, AnchorCounts::of(&ids, layout, classes)));
         // If all images have the same factor, the class loss of the batch is computed in one pass.
         let class_weights = normalizer.shared().map_or_else(|| weights.clone(), |weight| vec![weight]);
-        let predicted = Predicted { logits: &logits, deltas: &deltas };
-        let class = self.class_part(&predicted, &on_device, &class_weights, breakdown);
+        let class = self.class_part(logits, &deltas, &on_device, &class_weights, breakdown);
         let boxes = boxes::weighted(deltas, on_device.positives.as_ref(), self.box_kind, self.beta);
         let total = class.loss.clone() + boxes.clone() * self.box_weight;
         let positives = targets.iter().map(|t| t.positives.len()).sum();

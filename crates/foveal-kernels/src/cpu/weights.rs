@@ -57,6 +57,11 @@ fn kept() -> MutexGuard<'static, Option<Kept>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether [`prepared`] keeps what is prepared from this contiguous weight.
+pub(crate) fn are_kept<T: CpuTensor>(weight: &mut T) -> bool {
+    weight.f32s_mut().is_none() && kept().is_some()
+}
+
 /// What `prepare` makes of a contiguous weight of `[rows, depth]`, or of the same weight before, if it was kept. `prepare`
 /// gets the values and a function that returns a buffer of a length. A weight that nobody else holds is not kept, because it was computed
 /// for this call alone.

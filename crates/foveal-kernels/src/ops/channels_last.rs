@@ -3,11 +3,12 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension, tensor::FloatTensor};
-use burn::tensor::Tensor;
+use burn::tensor::{Shape, Tensor};
 use rayon::prelude::*;
 
-use crate::cpu::parallel::SharedMut;
+use crate::cpu::parallel::{GRAIN, SharedMut};
 use crate::cpu::route::fused_kernel;
+use crate::cpu::scratch::Scratch;
 use crate::cpu::{CpuBackend, CpuTensor};
 
 /// Side of the squares that are transposed at a time: two of them fit into the first-level cache.
@@ -33,26 +34,48 @@ pub(crate) trait ChannelsLastOps: Backend {
 
 impl<B: CpuBackend> ChannelsLastOps for B {
     fn swap_last(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        swapped(x)
+        swapped::<B>(x)
     }
 }
 
-/// Swaps the last two axes in memory.
-fn swapped<T: CpuTensor>(x: T) -> T {
-    let x = x.contiguous();
+/// Swaps the last two axes in memory: of one image after the other, by a copy of the image, if no other tensor shares the
+/// buffer, else into a new one.
+fn swapped<B: CpuBackend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let mut x = x.contiguous();
     let [batch, rows, columns] = x.sizes();
-    let (values, matrix) = (x.f32s(), rows * columns);
+    let matrix = rows * columns;
+    if let Some(values) = x.f32s_mut() {
+        let mut image = Scratch::of(matrix);
+        for values in values.chunks_exact_mut(matrix.max(1)) {
+            image.par_chunks_mut(GRAIN).zip(values.par_chunks(GRAIN)).for_each(|(to, from)| {
+                to[..from.len()].copy_from_slice(from);
+            });
+            swap(&image[..matrix], rows, SharedMut::new(values));
+        }
+        return B::float_reshape(x, Shape::from([batch, columns, rows]));
+    }
+    let values = x.f32s();
     let mut out: Vec<f32> = Vec::with_capacity(values.len());
-    let to = SharedMut::uninit(&mut out.spare_capacity_mut()[..values.len()]);
+    let to = &mut out.spare_capacity_mut()[..values.len()];
+    for (from, to) in values.chunks_exact(matrix.max(1)).zip(to.chunks_exact_mut(matrix.max(1))) {
+        swap(from, rows, SharedMut::uninit(to));
+    }
+    // SAFETY: every element of every image was written.
+    unsafe { out.set_len(values.len()) };
+    CpuTensor::from_f32s(out, [batch, columns, rows])
+}
+
+/// Writes the transpose of a matrix of `rows` rows to `to`, which has as many elements.
+fn swap(from: &[f32], rows: usize, to: SharedMut<'_>) {
+    let columns = from.len() / rows.max(1);
     let strips = columns.div_ceil(SIDE);
-    (0..batch * strips).into_par_iter().for_each(|task| {
-        let (image, first) = (task / strips, task % strips * SIDE);
-        let (from, last) = (&values[image * matrix..][..matrix], (first + SIDE).min(columns));
+    (0..strips).into_par_iter().for_each(|strip| {
+        let (first, last) = (strip * SIDE, (strip * SIDE + SIDE).min(columns));
         for row in (0..rows).step_by(SIDE) {
             let block = row..(row + SIDE).min(rows);
             for column in first..last {
-                // SAFETY: only this task writes rows `first..last` of this image's result, which lie within the buffer.
-                let to = unsafe { to.at(image * matrix + column * rows) };
+                // SAFETY: only this task writes rows `first..last` of the result, which lie within the buffer.
+                let to = unsafe { to.at(column * rows) };
                 for r in block.clone() {
                     // SAFETY: element `r` of that row lies within the buffer.
                     unsafe { to.add(r).write(from[r * columns + column]) };
@@ -60,9 +83,6 @@ fn swapped<T: CpuTensor>(x: T) -> T {
             }
         }
     });
-    // SAFETY: the strips cover every column of every image, and each column was written in all rows.
-    unsafe { out.set_len(values.len()) };
-    T::from_f32s(out, [batch, columns, rows])
 }
 
 #[derive(Debug)]
@@ -72,7 +92,7 @@ impl<B: CpuBackend> Backward<B, 1> for ChannelsLastNode {
     type State = ();
 
     fn backward(self, ops: Ops<(), 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        unary::<B, _>(ops.parents, ops.node, grads, swapped);
+        unary::<B, _>(ops.parents, ops.node, grads, swapped::<B>);
     }
 }
 

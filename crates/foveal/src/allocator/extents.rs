@@ -1,12 +1,13 @@
 //! The placement of large blocks in the address space.
 
 /// Smallest size of a block that is placed here, in bytes.
-pub(super) const LARGE: usize = 128 << 10;
+pub(super) const LARGE: usize = 32 << 10;
 /// The size of a page of memory. Blocks begin at a page and take whole pages.
 pub(super) const PAGE: usize = 4 << 10;
-/// Largest number of blocks and regions together. With as many free extents, their vector takes half the smallest size of
-/// a large block.
-const MOST: usize = LARGE / 2 / size_of::<Extent>();
+/// Largest number of blocks and regions together.
+const MOST: usize = 4096;
+/// Largest number of regions.
+const REGIONS: usize = 256;
 
 /// A range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,40 +16,70 @@ struct Extent {
     end: usize,
 }
 
+/// Extents in an array, so that the allocator needs no memory for its own lists.
+struct List<const N: usize> {
+    extents: [Extent; N],
+    len: usize,
+}
+
+impl<const N: usize> List<N> {
+    const fn new() -> Self {
+        Self { extents: [Extent { start: 0, end: 0 }; N], len: 0 }
+    }
+
+    fn as_slice(&self) -> &[Extent] {
+        &self.extents[..self.len]
+    }
+
+    fn insert(&mut self, at: usize, extent: Extent) {
+        self.extents.copy_within(at..self.len, at + 1);
+        self.extents[at] = extent;
+        self.len += 1;
+    }
+
+    fn remove(&mut self, at: usize) -> Extent {
+        let removed = self.extents[at];
+        self.extents.copy_within(at + 1..self.len, at);
+        self.len -= 1;
+        removed
+    }
+}
+
 /// The regions of the address space in which large blocks lie, and their free extents.
 ///
-/// A block is placed at the lowest address where it fits, and adjoining free extents are joined. The vectors never become
-/// large blocks themselves, so that the allocator may use them while it allocates one.
+/// A block is placed at the lowest address where it fits, and adjoining free extents are joined.
 pub(super) struct Extents {
-    /// The free extents by address. No two of them adjoin.
-    free: Vec<Extent>,
-    regions: Vec<Extent>,
-    /// Number of blocks in use. A free extent ends at a block or at the end of a region, so that there are at most as many
-    /// as blocks and regions together.
+    /// The free extents by address. No two of them adjoin. Each ends at a block or at the end of a region, so that there
+    /// are at most as many as blocks and regions together.
+    free: List<MOST>,
+    regions: List<REGIONS>,
+    /// Number of blocks in use.
     blocks: usize,
 }
 
 impl Extents {
     /// No regions.
     pub(super) const fn new() -> Self {
-        Self { free: Vec::new(), regions: Vec::new(), blocks: 0 }
+        Self { free: List::new(), regions: List::new(), blocks: 0 }
     }
 
-    /// Whether there may be another block or region.
+    /// Whether there may be another region and a block.
     pub(super) fn has_room(&self) -> bool {
-        self.blocks + self.regions.len() < MOST
+        self.blocks + self.regions.len + 1 < MOST && self.regions.len < REGIONS
     }
 
-    /// Adds a region, which is free.
+    /// Adds a region, which is free. [`has_room`](Self::has_room) must be true.
     pub(super) fn add_region(&mut self, start: usize, size: usize) {
-        self.regions.push(Extent { start, end: start + size });
-        self.insert(Extent { start, end: start + size });
+        let region = Extent { start, end: start + size };
+        self.regions.insert(self.regions.len, region);
+        self.add_free(region);
     }
 
     /// Takes `size` bytes for a block and returns their address; `None` if no free extent is as large.
+    /// [`has_room`](Self::has_room) must be true.
     pub(super) fn take(&mut self, size: usize) -> Option<usize> {
-        let at = self.free.iter().position(|free| free.end - free.start >= size)?;
-        let free = &mut self.free[at];
+        let at = self.free.as_slice().iter().position(|free| free.end - free.start >= size)?;
+        let free = &mut self.free.extents[at];
         let start = free.start;
         free.start += size;
         if free.start == free.end {
@@ -60,23 +91,25 @@ impl Extents {
 
     /// Whether the address lies in a region.
     pub(super) fn has(&self, address: usize) -> bool {
-        self.regions.iter().any(|region| (region.start..region.end).contains(&address))
+        self.regions.as_slice().iter().any(|region| (region.start..region.end).contains(&address))
     }
 
     /// Frees a block of `size` bytes.
     pub(super) fn put_back(&mut self, start: usize, size: usize) {
         self.blocks -= 1;
-        self.insert(Extent { start, end: start + size });
+        self.add_free(Extent { start, end: start + size });
     }
 
-    fn insert(&mut self, extent: Extent) {
-        let at = self.free.partition_point(|free| free.start < extent.start);
-        let joins_next = self.free.get(at).is_some_and(|next| next.start == extent.end);
-        let joins_last = at > 0 && self.free[at - 1].end == extent.start;
+    /// Adds a free extent and joins it with its neighbours.
+    fn add_free(&mut self, extent: Extent) {
+        let free = self.free.as_slice();
+        let at = free.partition_point(|free| free.start < extent.start);
+        let joins_next = free.get(at).is_some_and(|next| next.start == extent.end);
+        let joins_last = at > 0 && free[at - 1].end == extent.start;
         match (joins_last, joins_next) {
-            (true, true) => self.free[at - 1].end = self.free.remove(at).end,
-            (true, false) => self.free[at - 1].end = extent.end,
-            (false, true) => self.free[at].start = extent.start,
+            (true, true) => self.free.extents[at - 1].end = self.free.remove(at).end,
+            (true, false) => self.free.extents[at - 1].end = extent.end,
+            (false, true) => self.free.extents[at].start = extent.start,
             (false, false) => self.free.insert(at, extent),
         }
     }
@@ -98,12 +131,12 @@ mod tests {
         extents.put_back(100 * PAGE, 3 * PAGE);
         assert_eq!(extents.take(5 * PAGE), Some(100 * PAGE));
         assert_eq!(extents.take(PAGE), Some(109 * PAGE));
-        assert!(extents.free.is_empty());
+        assert_eq!(extents.free.len, 0);
         // The last to come back joins the extents on both sides.
         for (start, pages) in [(100, 5), (109, 1), (105, 4)] {
             extents.put_back(start * PAGE, pages * PAGE);
         }
-        assert_eq!(extents.free, [Extent { start: 100 * PAGE, end: 110 * PAGE }]);
+        assert_eq!(extents.free.as_slice(), [Extent { start: 100 * PAGE, end: 110 * PAGE }]);
         assert!(extents.has(109 * PAGE) && !extents.has(110 * PAGE) && !extents.has(99 * PAGE));
     }
 
@@ -132,28 +165,29 @@ mod tests {
                 assert!(extents.has(start) && extents.has(block.end - 1));
                 blocks.push(block);
             }
-            assert!(extents.free.len() <= blocks.len() + extents.regions.len());
-            let held: usize = blocks.iter().chain(&extents.free).map(|extent| extent.end - extent.start).sum();
+            assert!(extents.free.len <= blocks.len() + extents.regions.len);
+            let held: usize =
+                blocks.iter().chain(extents.free.as_slice()).map(|extent| extent.end - extent.start).sum();
             assert_eq!(held, 2000 * PAGE);
         }
         for block in blocks {
             extents.put_back(block.start, block.end - block.start);
         }
-        assert_eq!(extents.free, extents.regions);
+        assert_eq!(extents.free.as_slice(), extents.regions.as_slice());
     }
 
     #[test]
-    fn the_vector_of_free_extents_is_never_a_large_block() {
+    fn the_list_of_free_extents_is_long_enough_for_all_blocks() {
         let mut extents = Extents::new();
         extents.add_region(PAGE, MOST * 2 * PAGE);
         let mut starts = Vec::new();
         while extents.has_room() {
             starts.push(extents.take(PAGE).unwrap());
         }
-        for start in starts.into_iter().step_by(2) {
-            extents.put_back(start, PAGE);
+        for start in starts.iter().step_by(2).chain(starts.iter().skip(1).step_by(2)) {
+            extents.put_back(*start, PAGE);
         }
-        assert!(extents.free.len() > MOST / 3);
-        assert!(extents.free.capacity() * size_of::<Extent>() < LARGE);
+        assert!(starts.len() > MOST / 2 && extents.has_room());
+        assert_eq!(extents.free.as_slice(), extents.regions.as_slice());
     }
 }

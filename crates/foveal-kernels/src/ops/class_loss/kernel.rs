@@ -22,8 +22,8 @@ pub(super) struct Pass<T> {
     pub(super) grad: Option<T>,
 }
 
-/// Computes the loss and the sums of each image and, if `want_grad` is set, the gradient of all logits. Blocks of rows
-/// run in parallel; their sums are added in order.
+/// Computes the loss and the sums of each image and, if `want_grad` is set, the gradient of all logits, in their memory if
+/// no other tensor shares it. Blocks of rows run in parallel; their sums are added in order.
 ///
 /// # Shapes
 /// `logits [images * anchors, classes]` of `f32`, `classes [images * anchors]` of `i32`.
@@ -37,21 +37,27 @@ pub(super) fn pass<T: CpuTensor, I: CpuTensor>(
     plan: &Plan,
     want_grad: bool,
 ) -> Pass<T> {
-    let (logits, classes) = (logits.contiguous(), classes.contiguous());
+    let (mut logits, classes) = (logits.contiguous(), classes.contiguous());
     let [rows, width] = logits.sizes();
-    let (x, classes) = (logits.f32s(), classes.i32s());
+    let classes = classes.i32s();
     let anchors = rows / images;
     let pieces = Pieces::new(plan, width);
     let mut grad: Vec<f32> = Vec::new();
-    if want_grad {
+    let in_place = want_grad && logits.f32s_mut().is_some();
+    if want_grad && !in_place {
         grad.reserve_exact(rows * width);
     }
-    let mut grads = want_grad.then(|| &mut grad.spare_capacity_mut()[..rows * width]);
     let (mut losses, mut sums) = (Vec::with_capacity(images), Vec::new());
     for image in 0..images {
         let own = image * anchors..(image + 1) * anchors;
-        let grad = grads.as_mut().map(|grads| &mut grads[own.start * width..own.end * width]);
-        let blocks = blocks(&pieces, &x[own.start * width..own.end * width], &classes[own], grad);
+        let (classes, pairs) = (&classes[own.clone()], own.start * width..own.end * width);
+        let blocks = match logits.f32s_mut() {
+            Some(x) if in_place => replaced(&pieces, &mut x[pairs], classes),
+            _ => {
+                let grad = want_grad.then(|| &mut grad.spare_capacity_mut()[pairs.clone()]);
+                blocks(&pieces, &logits.f32s()[pairs], classes, grad)
+            }
+        };
         let mut breakdown = plan.breakdown.map(|_| Tally::new(width, pieces.len));
         let (mut positive, mut negative) = (0.0, 0.0);
         for block in &blocks {
@@ -65,21 +71,26 @@ pub(super) fn pass<T: CpuTensor, I: CpuTensor>(
         sums.extend([positive as f32, negative as f32]);
         sums.extend(breakdown.map(|tally| tally.sums().write()).unwrap_or_default());
     }
-    if want_grad {
+    let grad = want_grad.then(|| {
+        if in_place {
+            return logits;
+        }
         // SAFETY: reserved above, and each block of each image initialised the gradient of all its rows.
         unsafe { grad.set_len(rows * width) };
-    }
+        T::from_f32s(grad, [rows, width])
+    });
     let length = sums.len();
-    Pass {
-        loss: T::from_f32s(losses, [images]),
-        sums: T::from_f32s(sums, [length]),
-        grad: want_grad.then(|| T::from_f32s(grad, [rows, width])),
-    }
+    Pass { loss: T::from_f32s(losses, [images]), sums: T::from_f32s(sums, [length]), grad }
+}
+
+/// Number of rows of a block.
+fn block_rows(width: usize) -> usize {
+    (GRAIN / width.max(1)).max(1)
 }
 
 /// The sums of the blocks of rows of an image. The gradient of all rows is written to `grad`, if it is given.
 fn blocks(pieces: &Pieces<'_>, x: &[f32], classes: &[i32], grad: Option<&mut [MaybeUninit<f32>]>) -> Vec<Block> {
-    let rows = (GRAIN / pieces.width.max(1)).max(1);
+    let rows = block_rows(pieces.width);
     let pairs = rows * pieces.width;
     if x.is_empty() {
         return Vec::new();
@@ -93,6 +104,24 @@ fn blocks(pieces: &Pieces<'_>, x: &[f32], classes: &[i32], grad: Option<&mut [Ma
             .collect(),
         None => blocks.map(|(i, (x, classes))| block(pieces, i * rows, x, classes, None)).collect(),
     }
+}
+
+/// The sums of the blocks of rows of an image, whose logits are replaced by their gradient.
+fn replaced(pieces: &Pieces<'_>, x: &mut [f32], classes: &[i32]) -> Vec<Block> {
+    let rows = block_rows(pieces.width);
+    if x.is_empty() {
+        return Vec::new();
+    }
+    let blocks = x.par_chunks_mut(rows * pieces.width).zip(classes.par_chunks(rows)).enumerate();
+    blocks
+        .map(|(i, (x, classes))| {
+            let logits = x.to_vec();
+            let (to, len) = (x.as_mut_ptr().cast::<MaybeUninit<f32>>(), x.len());
+            // SAFETY: the elements are those of `x`, which is not used meanwhile, and a block writes initialised values.
+            let grad = unsafe { std::slice::from_raw_parts_mut(to, len) };
+            block(pieces, i * rows, &logits, classes, Some(grad))
+        })
+        .collect()
 }
 
 /// Minimum number of pairs of a piece.

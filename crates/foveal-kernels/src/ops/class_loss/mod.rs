@@ -238,7 +238,10 @@ pub fn class_losses_of_images(
     let [rows, width] = logits.dims();
     assert!(images > 0 && rows.is_multiple_of(images), "class loss: {rows} rows are not those of {images} images");
     let anchors = rows / images;
-    if images == 1 || !route::fused_kernel(&logits) {
+    if images == 1 {
+        return vec![class_loss_with(logits, classes, p, terms, breakdown)];
+    }
+    if !route::fused_kernel(&logits) {
         let of = |i: usize| {
             let own = (logits.clone().narrow(0, i * anchors, anchors), classes.clone().narrow(0, i * anchors, anchors));
             class_loss_with(own.0, own.1, p, terms, breakdown)
@@ -263,9 +266,6 @@ fn check_rows(rows: usize, classes: &Tensor<1, Int>, breakdown: Option<Breakdown
     assert_eq!(rows, classes.dims()[0], "class loss: logits and classes must have as many anchors");
     if let Some(layout) = breakdown {
         let image = layout.anchors();
-        assert!(
-            image > 0 && rows.is_multiple_of(image),
-            "class loss: {rows} rows are not whole images of {image}"
-        );
+        assert!(image > 0 && rows.is_multiple_of(image), "class loss: {rows} rows are not whole images of {image}");
     }
 }

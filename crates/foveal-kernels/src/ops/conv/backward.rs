@@ -6,7 +6,7 @@ use super::outer;
 use super::packed::Packed;
 use super::phases;
 use super::spec::ConvSpec;
-use super::winograd::{self, Transformed, Weights};
+use super::winograd::{self, Weights};
 use crate::cpu::CpuTensor;
 use crate::cpu::parallel::{map_planes, per_channel, sum};
 use crate::cpu::scratch::Scratch;
@@ -27,7 +27,7 @@ pub(super) fn input_grad<T: CpuTensor>(weight: T, grad: T, spec: &ConvSpec) -> T
                 input_stride: g.depth(),
                 turned: true,
             };
-            winograd::convolve(dy, &Transformed::new(weights, Scratch::of), SliceEpilogue::default(), &maps)
+            winograd::convolve_in_parts(dy, weights, SliceEpilogue::default(), &maps)
         }
         None if g.is_pointwise() => pointwise(w, dy, g),
         None => phases::input_grad(w, dy, g),

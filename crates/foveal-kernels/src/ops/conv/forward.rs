@@ -5,7 +5,7 @@ use super::packed::{Packed, Strided};
 use super::spec::ConvSpec;
 use super::winograd::{self, Transformed, Weights};
 use crate::cpu::CpuTensor;
-use crate::cpu::weights::prepared;
+use crate::cpu::weights::{are_kept, prepared};
 use crate::ops::elementwise::Activation;
 
 /// The optional tensors of a convolution's epilogue. A tensor that [`ConvSpec`] declares absent is empty.
@@ -32,12 +32,17 @@ pub(super) fn forward<T: CpuTensor>(x: T, weight: T, extra: Extra<T>, spec: &Con
     let y = match spec.winograd() {
         Some(maps) => {
             let (outputs, inputs) = (g.out_channels, g.in_channels);
-            let weights = prepared(&mut weight, [outputs, inputs], |values, buffer| {
-                let (output_stride, input_stride) = (g.depth(), g.taps());
-                let weights = Weights { values, outputs, inputs, output_stride, input_stride, turned: false };
-                Transformed::new(weights, buffer)
-            });
-            winograd::convolve(x.f32s(), &weights, epilogue, &maps)
+            let (output_stride, input_stride) = (g.depth(), g.taps());
+            let shape = Weights { values: &[], outputs, inputs, output_stride, input_stride, turned: false };
+            if are_kept(&mut weight) {
+                let weights = prepared(&mut weight, [outputs, inputs], |values, buffer| {
+                    Transformed::new(Weights { values, ..shape }, buffer)
+                });
+                winograd::convolve(x.f32s(), &weights, epilogue, &maps)
+            } else {
+                let weights = Weights { values: weight.f32s(), ..shape };
+                winograd::convolve_in_parts(x.f32s(), weights, epilogue, &maps)
+            }
         }
         None => {
             let (rows, depth) = (g.part_outputs(), g.depth());

@@ -3,9 +3,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::part;
 use super::tiling::{PatchWindows, Spare, Tile};
 use super::transform::{Input, Output, PATCH, POSITIONS, TILE, both_ways};
-use super::weight::Transformed;
+use super::weight::{Transformed, Weights};
 use crate::cpu::matmul::isa::on_best_isa;
 use crate::cpu::matmul::lanes::Lanes;
 use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROWS, Size, Target, multiply};
@@ -22,6 +23,30 @@ const PANELS: usize = 6;
 /// `[batch, outputs, pixels]`.
 pub(crate) fn convolve(x: &[f32], weights: &Transformed, epilogue: SliceEpilogue, maps: &Maps) -> Vec<f32> {
     let Transformed { inputs, outputs, .. } = *weights;
+    computed(x, [inputs, outputs], epilogue, maps, |layer, y| layer.run(weights, 0, y))
+}
+
+/// Computes the same as [`convolve`], with weights that are transformed for some output channels after the others, so that
+/// the transformed weights take less memory.
+pub(crate) fn convolve_in_parts(x: &[f32], w: Weights, epilogue: SliceEpilogue, maps: &Maps) -> Vec<f32> {
+    computed(x, [w.inputs, w.outputs], epilogue, maps, |layer, y| {
+        let part = part(w.outputs, w.inputs);
+        for first in (0..w.outputs).step_by(part) {
+            let values = &w.values[first * w.output_stride..];
+            let own = Weights { values, outputs: part.min(w.outputs - first), ..w };
+            layer.run(&Transformed::new(own, Scratch::of), first, y);
+        }
+    })
+}
+
+/// The result of a convolution, which `run` writes.
+fn computed(
+    x: &[f32],
+    [inputs, outputs]: [usize; 2],
+    epilogue: SliceEpilogue,
+    maps: &Maps,
+    run: impl FnOnce(&Layer<'_>, SharedMut<'_>),
+) -> Vec<f32> {
     assert_eq!(x.len(), maps.batch * inputs * maps.pixels);
     let len = maps.batch * outputs * maps.pixels;
     assert!(epilogue.residual.is_none_or(|r| r.len() == len));
@@ -32,22 +57,14 @@ pub(crate) fn convolve(x: &[f32], weights: &Transformed, epilogue: SliceEpilogue
     let tiles = super::tiling::tiles(maps);
     let mut y: Vec<f32> = Vec::with_capacity(len);
     let to = SharedMut::uninit(&mut y.spare_capacity_mut()[..len]);
-    // The result of a tile does not depend on its task, so the number of tasks may depend on the number of threads.
-    let panels = tiles.len().div_ceil(COLUMNS);
-    let threads = rayon::current_num_threads();
-    let tasks = panels.div_ceil(PANELS).next_multiple_of(threads).min(panels);
-    (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
-        let [first, last] = [task, task + 1].map(|t| (t * panels / tasks * COLUMNS).min(tiles.len()));
-        let job = Job { x, inputs, outputs, maps, tiles: &tiles[first..last], epilogue };
-        job.run(weights, to);
-    });
-    // SAFETY: the tiles cover every value of every map, and each task writes all output channels of its tiles.
+    run(&Layer { x, inputs, outputs, maps, tiles: &tiles, epilogue }, to);
+    // SAFETY: the tiles cover every value of every map, and all output channels of all tiles were written.
     unsafe { y.set_len(len) };
     y
 }
 
-/// A task: a range of tiles.
-struct Job<'a> {
+/// A convolution without its weights.
+struct Layer<'a> {
     x: &'a [f32],
     inputs: usize,
     outputs: usize,
@@ -56,10 +73,40 @@ struct Job<'a> {
     epilogue: SliceEpilogue<'a>,
 }
 
+impl Layer<'_> {
+    /// Computes the output channels from `first` on that `weights` has.
+    fn run(&self, weights: &Transformed, first: usize, y: SharedMut<'_>) {
+        let Self { x, inputs, outputs, maps, tiles, epilogue } = *self;
+        let own = first..first + weights.outputs;
+        // The result of a tile does not depend on its task, so the number of tasks may depend on the number of threads.
+        let panels = tiles.len().div_ceil(COLUMNS);
+        let threads = rayon::current_num_threads();
+        let tasks = panels.div_ceil(PANELS).next_multiple_of(threads).min(panels);
+        (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
+            let [first, last] = [task, task + 1].map(|t| (t * panels / tasks * COLUMNS).min(tiles.len()));
+            let tiles = &tiles[first..last];
+            Job { x, inputs, outputs, own: own.clone(), maps, tiles, epilogue }.run(weights, y);
+        });
+    }
+}
+
+/// A task: a range of tiles.
+struct Job<'a> {
+    x: &'a [f32],
+    inputs: usize,
+    /// Number of output channels of the convolution.
+    outputs: usize,
+    /// The output channels that are computed.
+    own: Range<usize>,
+    maps: &'a Maps,
+    tiles: &'a [Tile],
+    epilogue: SliceEpilogue<'a>,
+}
+
 impl Job<'_> {
     fn run(&self, weights: &Transformed, y: SharedMut<'_>) {
         let panels = self.tiles.len().div_ceil(COLUMNS);
-        let rows = self.outputs.next_multiple_of(ROWS);
+        let rows = self.own.len().next_multiple_of(ROWS);
         let (chunk, block) = blocks(self.inputs, rows, panels);
         // One additional line, so that the positions do not all map to the same sets of the caches.
         let (in_panel, out_panel) = (chunk * COLUMNS, block * COLUMNS);
@@ -87,7 +134,7 @@ impl Job<'_> {
                 if channels.end < self.inputs {
                     continue;
                 }
-                let outputs = row..(row + block).min(self.outputs);
+                let outputs = self.own.start + row..(self.own.start + row + block).min(self.own.end);
                 for (panel, tiles) in self.tiles.chunks(COLUMNS).enumerate() {
                     let from = products[panel * out_panel..].as_ptr();
                     // SAFETY: this panel's `[POSITIONS, outputs, COLUMNS]` lies within the products, and no other task

@@ -2,6 +2,7 @@
 //! 36 matrix products over all tiles, and transformed to the gradient.
 use rayon::prelude::*;
 
+use super::part;
 use super::tiling::{Spare, Tile, Window};
 use super::transform::{Gradient, Input, KernelGradient, Map, PATCH, POSITIONS, TILE, both_ways};
 use crate::cpu::matmul::isa::on_best_isa;
@@ -29,6 +30,26 @@ pub(crate) fn weight_grad(x: &[f32], dy: &[f32], inputs: usize, outputs: usize, 
     if len == 0 || tiles.is_empty() {
         return vec![0.0; len];
     }
+    let mut dw = vec![0.0; len];
+    let part = part(outputs, inputs);
+    for (i, dw) in dw.chunks_mut(part * inputs * TAPS).enumerate() {
+        part_grad(x, dy, inputs, Outputs { all: outputs, first: i * part }, &tiles, maps.pixels, dw);
+    }
+    dw
+}
+
+/// Some of the output channels of a gradient.
+#[derive(Clone, Copy)]
+struct Outputs {
+    /// Number of all output channels.
+    all: usize,
+    /// The first of the channels.
+    first: usize,
+}
+
+/// Computes the gradient `dw [outputs, inputs, 3, 3]` of some output channels' weights.
+fn part_grad(x: &[f32], dy: &[f32], inputs: usize, own: Outputs, tiles: &[Tile], pixels: usize, dw: &mut [f32]) {
+    let outputs = dw.len() / (inputs * TAPS);
     let (rows, columns) = (outputs.next_multiple_of(ROWS), inputs.next_multiple_of(COLUMNS));
     let depth = RUN.min(tiles.len());
     let (a_position, b_position) = (rows * depth + COLUMNS, columns * depth + COLUMNS);
@@ -45,12 +66,13 @@ pub(crate) fn weight_grad(x: &[f32], dy: &[f32], inputs: usize, outputs: usize, 
             unsafe {
                 if panel < b_panels {
                     let to = b_to.at(panel * depth * COLUMNS);
-                    let source = Source { values: x, channels: inputs, first: panel * COLUMNS, pixels: maps.pixels };
+                    let source = Source { values: x, channels: inputs, first: panel * COLUMNS, pixels };
                     transform_input(source, tiles, to, b_position);
                 } else {
                     let panel = panel - b_panels;
                     let to = a_to.at(panel * depth * ROWS);
-                    let source = Source { values: dy, channels: outputs, first: panel * ROWS, pixels: maps.pixels };
+                    let first = own.first + panel * ROWS;
+                    let source = Source { values: dy, channels: own.all, first, pixels };
                     transform_gradient(source, tiles, to, a_position);
                 }
             }
@@ -68,13 +90,11 @@ pub(crate) fn weight_grad(x: &[f32], dy: &[f32], inputs: usize, outputs: usize, 
             }
         });
     }
-    let mut dw = vec![0.0; len];
     let products = &products[..POSITIONS * rows * columns];
     dw.par_chunks_mut(inputs * TAPS).enumerate().for_each(|(output, dw)| {
         // SAFETY: row `output` of each position lies within the products.
         unsafe { transform_back(products[output * columns..].as_ptr(), rows * columns, dw) };
     });
-    dw
 }
 
 /// The channels from `first` on of a tensor `[batch, channels, pixels]`.

@@ -7,16 +7,27 @@ mod tiling;
 mod transform;
 mod weight;
 
-pub(crate) use forward::convolve;
+pub(crate) use forward::{convolve, convolve_in_parts};
 pub(crate) use gradient::weight_grad;
 pub(crate) use weight::{Transformed, Weights};
 
 use super::maps::Maps;
+use crate::cpu::matmul::ROWS;
 
 /// Number of channels below which the transforms cost more time than they save.
 const MIN_CHANNELS: usize = 16;
 /// Number of tiles below which the transforms of the weights cost more time than the products save.
 const MIN_TILES: usize = 24;
+
+/// Largest number of pairs of an output and an input channel whose weights are transformed at a time: they take 13 MB, which
+/// fits into the third-level cache, and little of the memory of a training step.
+const PAIRS: usize = 360 * 256;
+
+/// Number of output channels that are computed at a time, a multiple of [`ROWS`] if they are not all.
+fn part(outputs: usize, inputs: usize) -> usize {
+    let parts = (outputs * inputs).div_ceil(PAIRS).max(1);
+    if parts == 1 { outputs.max(1) } else { outputs.div_ceil(parts).next_multiple_of(ROWS) }
+}
 
 /// Whether minimal filtering is faster than the direct convolution.
 pub(crate) fn pays(inputs: usize, outputs: usize, maps: &Maps) -> bool {
