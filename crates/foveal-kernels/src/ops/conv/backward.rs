@@ -9,7 +9,6 @@ use super::spec::ConvSpec;
 use super::winograd::{self, Weights};
 use crate::cpu::CpuTensor;
 use crate::cpu::parallel::{map_planes, per_channel, sum};
-use crate::cpu::scratch::Scratch;
 
 /// Gradient of the input, from the gradient of the convolution's result (before the epilogue).
 pub(super) fn input_grad<T: CpuTensor>(weight: T, grad: T, spec: &ConvSpec) -> T {
