@@ -246,3 +246,20 @@ fn the_losses_of_images_are_those_of_each_image_alone() {
         }
     }
 }
+
+/// The gradient takes the memory of logits that nobody else holds.
+#[test]
+fn logits_that_are_not_kept_have_the_same_gradient() {
+    let _guard = fused_kernels();
+    let (logits, classes) = sample();
+    for device in [Device::flex().autodiff(), Device::ndarray().autodiff()] {
+        let of = |computed: bool| {
+            let x = Tensor::<2>::from_data(TensorData::new(logits.clone(), [8, 7]), &device).require_grad();
+            let classes = Tensor::<1, Int>::from_data(TensorData::new(classes.clone(), [8]), &device);
+            let loss = class_loss(if computed { x.clone() * 1.0 } else { x.clone() }, classes, focal(0.25, 2.0)).loss;
+            let grads = (loss.clone() * 0.3).sum().backward();
+            [to_vec(loss), to_vec(x.grad(&grads).expect("a gradient")), to_vec(x)]
+        };
+        assert_eq!(of(true), of(false));
+    }
+}

@@ -210,6 +210,23 @@ fn maps_of_16_bits_keep_their_type_and_are_normalised_in_f32() {
     }
 }
 
+/// A map that nobody else holds is transposed in its own memory.
+#[test]
+fn channels_become_the_last_axis_of_maps_that_are_kept_and_of_others() {
+    let _guard = fused_kernels();
+    for device in [Device::flex().autodiff(), Device::ndarray().autodiff()] {
+        let x = tensor::<3>(1, [2, 70, 45], &device).detach().require_grad();
+        let weights = tensor::<3>(2, [2, 45, 70], &device).detach();
+        let of = |last: Tensor<3>| {
+            let grads = (last.clone() * weights.clone()).sum().backward();
+            [to_vec(last), to_vec(x.grad(&grads).expect("a gradient")), to_vec(x.clone())]
+        };
+        let expected = of(x.clone().swap_dims(1, 2));
+        assert_eq!(of(channels_last(x.clone())), expected);
+        assert_eq!(of(channels_last(x.clone() * 1.0)), expected);
+    }
+}
+
 #[test]
 fn equal_values_pass_their_gradient_to_the_first() {
     let device = Device::flex().autodiff();

@@ -92,11 +92,13 @@ mod tests {
     fn errors_stay_far_below_what_layers_may_differ() {
         /// Batch, channels in and out, sizes of maps.
         type Case = (usize, [usize; 2], &'static [[usize; 2]]);
-        let cases: [Case; 5] = [
+        let cases: [Case; 6] = [
             (1, [3, 5], &[[4, 4]]),
             (2, [17, 19], &[[13, 9], [5, 6], [3, 3], [1, 2]]),
             (1, [300, 7], &[[20, 21], [1, 1]]),
             (3, [1, 1], &[[1, 1]]),
+            // More channels than are computed at a time.
+            (1, [310, 305], &[[5, 4]]),
             (1, [3, 100], &[[56, 56]]),
         ];
         for (batch, [inputs, outputs], sizes) in cases {
@@ -114,10 +116,10 @@ mod tests {
             let weights = Weights { values: &w, outputs, inputs, output_stride, input_stride, turned: false };
             for isa in isa::all() {
                 let _isa = isa::hold(isa);
-                let errors = [
-                    error(&convolve(&x, &Transformed::new(weights, Scratch::of), SliceEpilogue::default(), &maps), &y),
-                    error(&weight_grad(&x, &dy, inputs, outputs, &maps), &dw),
-                ];
+                let got = convolve(&x, &Transformed::new(weights, Scratch::of), SliceEpilogue::default(), &maps);
+                let in_parts = convolve_in_parts(&x, weights, SliceEpilogue::default(), &maps);
+                assert!(got == in_parts, "{isa:?}, {inputs} to {outputs} on {sizes:?}: another result in parts");
+                let errors = [error(&got, &y), error(&weight_grad(&x, &dy, inputs, outputs, &maps), &dw)];
                 assert!(
                     errors.iter().all(|e| *e < TOLERANCE),
                     "{isa:?}, {inputs} to {outputs} on {sizes:?}: {errors:?}"
