@@ -22,7 +22,7 @@ use std::time::Duration;
 use burn::tensor::{Device, Distribution, Tensor};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 
-/// The allocator of the foveal binary: it reuses large buffers without page faults.
+/// An allocator that reuses large buffers without page faults, as that of the foveal binary does.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

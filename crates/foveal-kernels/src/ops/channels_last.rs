@@ -38,8 +38,8 @@ impl<B: CpuBackend> ChannelsLastOps for B {
     }
 }
 
-/// Swaps the last two axes in memory: of one image after the other, by a copy of the image, if no other tensor shares the
-/// buffer, else into a new one.
+/// Swaps the last two axes in memory. If no other tensor shares the buffer, each image is copied aside and written back
+/// transposed; else the result is a new buffer.
 fn swapped<B: CpuBackend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let mut x = x.contiguous();
     let [batch, rows, columns] = x.sizes();

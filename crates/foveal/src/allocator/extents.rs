@@ -2,7 +2,7 @@
 
 /// Smallest size of a block that is placed here, in bytes.
 pub(super) const LARGE: usize = 32 << 10;
-/// The size of a page of memory. Blocks begin at a page and take whole pages.
+/// Blocks begin at multiples of this size, and take multiples of it. It is the size of a page on most systems.
 pub(super) const PAGE: usize = 4 << 10;
 /// Largest number of blocks and regions together.
 const MOST: usize = 4096;
@@ -63,7 +63,7 @@ impl Extents {
         Self { free: List::new(), regions: List::new(), blocks: 0 }
     }
 
-    /// Whether there may be another region and a block.
+    /// Whether the lists have room for one more region and one more block.
     pub(super) fn has_room(&self) -> bool {
         self.blocks + self.regions.len + 1 < MOST && self.regions.len < REGIONS
     }
@@ -100,12 +100,13 @@ impl Extents {
         self.add_free(Extent { start, end: start + size });
     }
 
-    /// Adds a free extent and joins it with its neighbours.
+    /// Adds a free extent and joins it with its neighbours in the same region.
     fn add_free(&mut self, extent: Extent) {
         let free = self.free.as_slice();
         let at = free.partition_point(|free| free.start < extent.start);
-        let joins_next = free.get(at).is_some_and(|next| next.start == extent.end);
-        let joins_last = at > 0 && free[at - 1].end == extent.start;
+        let in_one = |start: usize| self.regions.as_slice().iter().all(|region| region.start != start);
+        let joins_next = free.get(at).is_some_and(|next| next.start == extent.end && in_one(next.start));
+        let joins_last = at > 0 && free[at - 1].end == extent.start && in_one(extent.start);
         match (joins_last, joins_next) {
             (true, true) => self.free.extents[at - 1].end = self.free.remove(at).end,
             (true, false) => self.free.extents[at - 1].end = extent.end,

@@ -1,6 +1,6 @@
 //! The program's memory allocator: mimalloc, with a placement of large blocks that leaves fewer gaps.
 //!
-//! mimalloc divides its memory into chunks and places no block across two of them. Blocks of many different sizes, such as
+//! mimalloc divides its memory into chunks and places a block that fits into one within one. Blocks of many different sizes, such as
 //! the tensors of a training step, then leave gaps of a third of the memory. Large blocks are therefore placed by
 //! [`Extents`], in regions that are blocks of mimalloc themselves.
 #![allow(unsafe_code)]
@@ -24,9 +24,9 @@ const PURGE_DELAY: mi_option_t = 15;
 /// Least number of bytes of a region. Pages of it that no block has used yet take no memory.
 const REGION: usize = 1 << 30;
 
-/// Makes the allocator keep freed memory for the next allocation instead of returning it to the operating system after
+/// Makes mimalloc keep freed memory for the next allocation instead of returning it to the operating system after
 /// some milliseconds. A training step frees and allocates the same hundreds of megabytes as the one before, whose pages
-/// the system would have to clear each time. The regions of large blocks are kept in any case.
+/// the system would have to clear each time. The regions of large blocks are never freed in any case.
 pub(crate) fn keep_freed_memory() {
     const NEVER: std::ffi::c_long = -1;
     // SAFETY: the function accepts any option and value at any time.
@@ -43,7 +43,7 @@ fn extents() -> MutexGuard<'static, Extents> {
 
 /// Number of bytes that a block takes in the regions; `None` if blocks of this layout are mimalloc's.
 ///
-/// Windows would reserve memory for a whole region, so that all blocks are mimalloc's there.
+/// Windows would commit a whole region at once, so that all blocks are mimalloc's there.
 fn large(layout: Layout) -> Option<usize> {
     (cfg!(unix) && layout.size() >= LARGE && layout.align() <= PAGE).then(|| layout.size().next_multiple_of(PAGE))
 }
@@ -78,7 +78,8 @@ fn put_back(block: *mut u8, size: usize) -> bool {
 }
 
 // SAFETY: a large block consists of pages of a region that no other block has; a region is a block of mimalloc that nothing
-// else uses. All other blocks are mimalloc's. The address of a block tells where it is freed. While the extents are locked,
+// else uses. All other blocks are mimalloc's. A block is returned to
+// the regions exactly if its address lies in one. While the extents are locked,
 // nothing is allocated but a region, which comes from mimalloc without the lock.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -110,7 +111,7 @@ unsafe impl GlobalAlloc for Allocator {
         // SAFETY: the caller promises that the size fits the alignment.
         let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         match [large(layout), large(new)] {
-            // SAFETY: the caller's promise; small blocks are mimalloc's.
+            // SAFETY: the caller's promise; blocks of these layouts are mimalloc's.
             [None, None] => return unsafe { MiMalloc.realloc(block, layout, size) },
             // The block takes the same pages, unless it is one of mimalloc's.
             [old, new] if old == new && extents().has(block.addr()) => return block,

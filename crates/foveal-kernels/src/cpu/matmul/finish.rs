@@ -1,4 +1,4 @@
-//! Operations on the sums of a matrix product that are applied before they are written.
+//! Operations that a matrix product applies to its sums before it writes them.
 use super::COLUMNS;
 use super::lanes::Lanes;
 

@@ -161,7 +161,8 @@ on_best_isa! {
     /// Computes the same as [`multiply`], and applies `finish` to the sums.
     ///
     /// # Safety
-    /// As for [`multiply`]. `c` must be a row-major matrix, and the residual must have its elements.
+    /// As for [`multiply`]. `c` must be a row-major matrix. Scale and shift must have an element for each row, and the
+    /// residual must have the elements of `c`.
     pub(crate) unsafe fn multiply_finish(
         size: Size,
         a: Panels<'_>,

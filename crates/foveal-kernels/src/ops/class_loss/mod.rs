@@ -209,7 +209,7 @@ pub fn class_loss_with(
     breakdown: Option<BreakdownLayout>,
 ) -> ClassLoss {
     let [anchors, width] = logits.dims();
-    check_rows(anchors, &classes, breakdown);
+    check_rows(anchors, 1, &classes, breakdown);
     let (loss, sums) = <Dispatch as ClassLossOps>::class_loss(
         logits.into_dispatch(),
         classes.into_dispatch(),
@@ -248,7 +248,7 @@ pub fn class_losses_of_images(
         };
         return (0..images).map(of).collect();
     }
-    check_rows(rows, &classes, breakdown);
+    check_rows(rows, images, &classes, breakdown);
     let plan = Plan::new(p, terms, breakdown, width);
     let (losses, sums) =
         <Dispatch as ImageLossOps>::class_losses(logits.into_dispatch(), classes.into_dispatch(), images, plan);
@@ -261,11 +261,13 @@ pub fn class_losses_of_images(
     (0..images).map(of).collect()
 }
 
-/// Compares the number of rows of logits with the number of classes and with the layout of a breakdown.
-fn check_rows(rows: usize, classes: &Tensor<1, Int>, breakdown: Option<BreakdownLayout>) {
+/// Compares the number of rows of logits with the number of classes, and that of each of `images` parts with the layout of
+/// a breakdown.
+fn check_rows(rows: usize, images: usize, classes: &Tensor<1, Int>, breakdown: Option<BreakdownLayout>) {
     assert_eq!(rows, classes.dims()[0], "class loss: logits and classes must have as many anchors");
     if let Some(layout) = breakdown {
         let image = layout.anchors();
-        assert!(image > 0 && rows.is_multiple_of(image), "class loss: {rows} rows are not whole images of {image}");
+        let own = rows / images;
+        assert!(image > 0 && own.is_multiple_of(image), "class loss: {own} rows are not whole images of {image}");
     }
 }

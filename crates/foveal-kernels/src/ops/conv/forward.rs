@@ -1,7 +1,7 @@
 //! The forward pass of the convolution: by Winograd's minimal filtering if that is faster, else directly.
 use super::direct;
 use super::epilogue::SliceEpilogue;
-use super::packed::{Packed, Strided};
+use super::packed::{Matrices, Packed};
 use super::spec::ConvSpec;
 use super::winograd::{self, Transformed, Weights};
 use crate::cpu::CpuTensor;
@@ -47,10 +47,7 @@ pub(super) fn forward<T: CpuTensor>(x: T, weight: T, extra: Extra<T>, spec: &Con
         None => {
             let (rows, depth) = (g.part_outputs(), g.depth());
             let weight = prepared(&mut weight, [rows, depth], |values, buffer| {
-                let (groups, group_stride) = (g.groups, rows * depth);
-                let matrices =
-                    Strided { values, groups, rows, depth, group_stride, row_stride: depth, depth_stride: 1 };
-                Packed::new(matrices, buffer)
+                Packed::new(Matrices { values, groups: g.groups, rows, depth }, buffer)
             });
             direct::convolve(x.f32s(), &weight, epilogue, g)
         }

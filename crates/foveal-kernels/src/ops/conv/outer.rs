@@ -222,8 +222,8 @@ unsafe fn turn<L: Lanes, const WIDTH: usize>(lines: Lines<'_>, len: usize, to: *
             });
             // SAFETY: eight elements can be read at each row; the caller's promise on `to`.
             unsafe {
-                // A narrower column is written with elements of the following one, which is written next. Of the last
-                // column only its own elements may be written.
+                // A store of a column that is narrower than a vector also fills the start of the next column, which is
+                // stored afterwards. In the last step, columns are copied one by one.
                 if width == STEP || (WIDTH < STEP && at + STEP < len) {
                     L::transpose::<STEP>(&rows, to.add(at * WIDTH + first), WIDTH);
                 } else {

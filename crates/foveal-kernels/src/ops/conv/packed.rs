@@ -10,10 +10,10 @@ use crate::cpu::scratch::Scratch;
 /// Number of panels that [`Packed::transposed`] packs at a time: they share cache lines of the weight.
 const RUN: usize = 8;
 
-/// Matrices `[rows, depth]`, one for each group, stored with arbitrary strides.
+/// Matrices `[rows, depth]` in the order of memory, one after the other.
 #[derive(Clone, Copy)]
-pub(super) struct Strided<'a> {
-    /// The buffer that contains the matrices of all groups.
+pub(super) struct Matrices<'a> {
+    /// The elements of the matrices of all groups.
     pub(super) values: &'a [f32],
     /// Number of matrices.
     pub(super) groups: usize,
@@ -21,15 +21,9 @@ pub(super) struct Strided<'a> {
     pub(super) rows: usize,
     /// Number of columns of a matrix.
     pub(super) depth: usize,
-    /// Number of elements from the start of a group's matrix to the start of the next group's.
-    pub(super) group_stride: usize,
-    /// Number of elements from a row to the next.
-    pub(super) row_stride: usize,
-    /// Number of elements from a column to the next.
-    pub(super) depth_stride: usize,
 }
 
-/// [`Strided`] matrices, copied into panels of [`ROWS`] rows. The last panel of each group is padded with rows of
+/// [`Matrices`], copied into panels of [`ROWS`] rows. The last panel of each group is padded with rows of
 /// zeros.
 pub(super) struct Packed {
     buffer: Scratch,
@@ -41,7 +35,7 @@ pub(super) struct Packed {
 
 impl Packed {
     /// Packs the matrices into a buffer that `buffer` makes for a length.
-    pub(super) fn new(m: Strided, buffer: fn(usize) -> Scratch) -> Self {
+    pub(super) fn new(m: Matrices, buffer: fn(usize) -> Scratch) -> Self {
         let (stride, panels) = (m.depth * ROWS, m.rows.div_ceil(ROWS));
         let mut buffer = buffer((m.groups * panels * stride).max(1));
         let to = SharedMut::new(&mut buffer);
@@ -51,17 +45,11 @@ impl Packed {
             .with_min_len((4096 / stride.max(1)).max(1))
             .for_each(|panel| {
                 let (group, first) = (panel / panels, panel % panels * ROWS);
-                // SAFETY: only this task accesses the panel, which lies within the buffer.
-                let to = unsafe { std::slice::from_raw_parts_mut(to.at(panel * stride), stride) };
                 let rows = (m.rows - first).min(ROWS);
-                let from = &m.values[group * m.group_stride + first * m.row_stride..];
-                if m.depth_stride == 1 {
-                    let lines = Lines { values: from, count: rows, stride: m.row_stride };
-                    // SAFETY: the panel has `depth * ROWS` elements.
-                    unsafe { turn_rows(lines, m.depth, to.as_mut_ptr()) };
-                } else {
-                    pack(from, rows, [m.row_stride, m.depth_stride], to);
-                }
+                let values = &m.values[(group * m.rows + first) * m.depth..];
+                let lines = Lines { values, count: rows, stride: m.depth };
+                // SAFETY: only this task accesses the panel, which lies within the buffer.
+                unsafe { turn_rows(lines, m.depth, to.at(panel * stride)) };
             });
         Self { buffer, depth: m.depth, panels, groups: m.groups }
     }
@@ -111,36 +99,20 @@ impl Packed {
     }
 }
 
-/// Copies a matrix with the given strides of its rows and columns into a panel.
-fn pack(from: &[f32], rows: usize, [row_stride, depth_stride]: [usize; 2], panel: &mut [f32]) {
-    for (k, to) in panel.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
-        let from = &from[k * depth_stride..];
-        match from.first_chunk::<ROWS>() {
-            Some(from) if row_stride == 1 && rows == ROWS => *to = *from,
-            _ => *to = std::array::from_fn(|row| if row < rows { from[row * row_stride] } else { 0.0 }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn panels_hold_the_matrices_at_any_strides() {
+    fn panels_hold_the_matrices() {
         for (groups, rows, depth) in [(1, 6, 8), (1, 1, 1), (2, 13, 17), (3, 12, 40), (1, 5, 0)] {
             let values: Vec<f32> = (0..groups * rows * depth).map(|i| i as f32 + 1.0).collect();
-            for [row_stride, depth_stride] in [[depth, 1], [1, rows]] {
-                let group_stride = rows * depth;
-                let m = Strided { values: &values, groups, rows, depth, group_stride, row_stride, depth_stride };
-                let packed = Packed::new(m, Scratch::of);
-                for (group, k) in (0..groups).flat_map(|group| (0..depth).map(move |k| (group, k))) {
-                    for row in 0..rows.next_multiple_of(ROWS) {
-                        let found = packed.from(group, row / ROWS * ROWS, k).data[row % ROWS];
-                        let at = group * group_stride + row * row_stride + k * depth_stride;
-                        let expected = if row < rows { values[at] } else { 0.0 };
-                        assert_eq!(found, expected, "{rows}x{depth}, group {group}, row {row}, depth {k}");
-                    }
+            let packed = Packed::new(Matrices { values: &values, groups, rows, depth }, Scratch::of);
+            for (group, k) in (0..groups).flat_map(|group| (0..depth).map(move |k| (group, k))) {
+                for row in 0..rows.next_multiple_of(ROWS) {
+                    let found = packed.from(group, row / ROWS * ROWS, k).data[row % ROWS];
+                    let expected = if row < rows { values[(group * rows + row) * depth + k] } else { 0.0 };
+                    assert_eq!(found, expected, "{rows}x{depth}, group {group}, row {row}, depth {k}");
                 }
             }
         }

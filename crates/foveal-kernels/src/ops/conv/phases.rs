@@ -1,5 +1,6 @@
 //! The gradient of the input at any stride: a dense convolution of the output's gradient for each phase, which is the
 //! remainder of an input pixel's row and column by the stride.
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -151,7 +152,7 @@ impl Plan<'_> {
             for channel in 0..channels {
                 for i in 0..count {
                     let at = start + channel * plane + ((rows.start + i) * g.stride + row_phase) * g.width;
-                    // SAFETY: only this task accesses this row, which lies within the result.
+                    // SAFETY: only this task accesses this row, which lies within the result; it may be uninitialised.
                     let to = unsafe { std::slice::from_raw_parts_mut(dx.at(at).cast(), g.width) };
                     compiled(Interleave { phases, each, at: [channel * count, i], stride: g.stride, to });
                 }
@@ -259,7 +260,7 @@ struct Interleave<'a> {
     /// Number of rows before the row's channel, and the row's index within the channel.
     at: [usize; 2],
     stride: usize,
-    to: &'a mut [f32],
+    to: &'a mut [MaybeUninit<f32>],
 }
 
 impl Work for Interleave<'_> {
@@ -278,17 +279,17 @@ impl Work for Interleave<'_> {
             // The loop over pairs vectorises.
             let (pairs, last) = to.as_chunks_mut::<2>();
             for ((to, even), odd) in pairs.iter_mut().zip(even).zip(odd) {
-                *to = [*even, *odd];
+                *to = [MaybeUninit::new(*even), MaybeUninit::new(*odd)];
             }
             if let ([last], Some(even)) = (last, even.last()) {
-                *last = *even;
+                last.write(*even);
             }
             return;
         }
         for phase in 0..stride {
             let from = row(phase);
             for (to, from) in to.iter_mut().skip(phase).step_by(stride).zip(from) {
-                *to = *from;
+                to.write(*from);
             }
         }
     }

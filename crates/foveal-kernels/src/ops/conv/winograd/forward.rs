@@ -26,8 +26,7 @@ pub(crate) fn convolve(x: &[f32], weights: &Transformed, epilogue: SliceEpilogue
     computed(x, [inputs, outputs], epilogue, maps, |layer, y| layer.run(weights, 0, y))
 }
 
-/// Computes the same as [`convolve`], with weights that are transformed for some output channels after the others, so that
-/// the transformed weights take less memory.
+/// Computes the same as [`convolve`], and transforms the weights of some output channels at a time to save memory.
 pub(crate) fn convolve_in_parts(x: &[f32], w: Weights, epilogue: SliceEpilogue, maps: &Maps) -> Vec<f32> {
     computed(x, [w.inputs, w.outputs], epilogue, maps, |layer, y| {
         let part = part(w.outputs, w.inputs);
@@ -149,9 +148,9 @@ impl Job<'_> {
 /// Number of elements of the products of a block, which are transformed while they are in the second-level cache.
 const BLOCK: usize = 160 * 1024;
 
-/// The number of input channels and of products' rows that a task computes at a time. Blocks of rows read all inputs
-/// again, which pays if these are no deeper than a product. Of more inputs a part is transformed at a time, so that it
-/// stays in the cache until it is multiplied.
+/// The number of input channels and of products' rows that a task computes at a time. Each block of rows reads
+/// the whole transformed input, which pays up to [`DEPTH`] input channels. With more, all rows are computed for half as many
+/// input channels at a time, so that the transformed input stays in the cache.
 fn blocks(inputs: usize, rows: usize, panels: usize) -> (usize, usize) {
     if inputs > DEPTH {
         return (DEPTH / 2, rows);

@@ -20,7 +20,7 @@ const MIN_CHANNELS: usize = 16;
 const MIN_TILES: usize = 24;
 
 /// Largest number of pairs of an output and an input channel whose weights are transformed at a time: they take 13 MB, which
-/// fits into the third-level cache, and little of the memory of a training step.
+/// fits into the third-level cache.
 const PAIRS: usize = 360 * 256;
 
 /// Number of output channels that are computed at a time, a multiple of [`ROWS`] if they are not all.
