@@ -78,9 +78,8 @@ fn put_back(block: *mut u8, size: usize) -> bool {
 }
 
 // SAFETY: a large block consists of pages of a region that no other block has; a region is a block of mimalloc that nothing
-// else uses. All other blocks are mimalloc's. A block is returned to
-// the regions exactly if its address lies in one. While the extents are locked,
-// nothing is allocated but a region, which comes from mimalloc without the lock.
+// else uses. All other blocks are mimalloc's. A block is returned to the regions exactly if its address lies in one. While
+// the extents are locked, nothing is allocated but a region, which comes from mimalloc without the lock.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if let Some(block) = large(layout).and_then(take) {
