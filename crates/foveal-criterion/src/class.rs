@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use foveal_boxes::BBox;
-use foveal_kernels::{BreakdownLayout, ClassLoss, class_loss_with, class_losses_of_images, is_gpu};
+use foveal_kernels::{BreakdownLayout, ClassLoss, class_losses_of_images};
 
 use crate::breakdown::{AnchorCounts, BatchBreakdown};
 use crate::config::LossConfig;
@@ -44,20 +44,10 @@ impl LossConfig {
         // A single weight is that of all images, whose loss is then computed as that of one.
         assert!([1, batch].contains(&weights.len()), "there must be one weight, or one per image");
         let quality = (self.kind.form().positives == Positives::Quality).then(|| logits.clone());
-        let all = if weights.len() > 1 && is_gpu(&logits.device()) {
-            // A GPU fuses the operations of one image if they follow each other.
-            let of = |(i, weight): (usize, &f64)| {
-                let rows = logits.clone().narrow(0, i, 1).reshape([anchors, classes]);
-                let ids = ids.clone().narrow(0, i * anchors, anchors);
-                scaled(class_loss_with(rows, ids, params, &terms, layout), *weight, classes)
-            };
-            weights.iter().enumerate().map(of).reduce(added)
-        } else {
-            let rows = logits.reshape([batch * anchors, classes]);
-            let each = class_losses_of_images(rows, ids.clone(), weights.len(), params, &terms, layout);
-            each.into_iter().zip(weights).map(|(loss, weight)| scaled(loss, *weight, classes)).reduce(added)
-        };
-        let all = all.expect("a batch has images");
+        let rows = logits.reshape([batch * anchors, classes]);
+        let each = class_losses_of_images(rows, ids.clone(), weights.len(), params, &terms, layout);
+        let each = each.into_iter().zip(weights).map(|(loss, weight)| scaled(loss, *weight, classes));
+        let all = each.reduce(added).expect("a batch has images");
         let all = match (&quality, &targets.positives) {
             (Some(logits), Some(positives)) => {
                 added(all, quality::positives(&Predicted { logits, deltas }, positives, layout))

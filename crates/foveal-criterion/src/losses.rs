@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use foveal_anchors::ImageTargets;
-use foveal_kernels::BreakdownLayout;
+use foveal_kernels::{BreakdownLayout, is_gpu};
 
 use crate::breakdown::{AnchorCounts, BatchBreakdown};
 use crate::config::{LossConfig, NormalizerKind};
@@ -178,10 +178,13 @@ impl LossConfig {
         let breakdown = breakdown.map(|layout| (layout, AnchorCounts::of(&ids, layout, classes)));
         // If all images have the same factor, the class loss of the batch is computed in one pass.
         let class_weights = normalizer.shared().map_or_else(|| weights.clone(), |weight| vec![weight]);
+        // On a GPU, Burn 0.22 fuses none of the operations of the losses if the first of them consumes the logits.
+        let kept = is_gpu(&logits.device()).then(|| logits.clone());
         let class = self.class_part(logits, &deltas, &on_device, &class_weights, breakdown);
         let boxes = boxes::weighted(deltas, on_device.positives.as_ref(), self.box_kind, self.beta);
         let total = class.loss.clone() + boxes.clone() * self.box_weight;
         let positives = targets.iter().map(|t| t.positives.len()).sum();
+        drop(kept);
         Losses { class: class.loss, boxes, total, class_sums: class.sums, positives, breakdown: class.breakdown }
     }
 }
