@@ -4,7 +4,7 @@ use super::lanes::Lanes;
 
 /// `activation(sum * scale + shift + residual)`, which is applied to each sum of a product before it is written. Rows are
 /// counted from the first row of the product.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Finish<'a> {
     /// Factor of each row, or `None` for 1.
     pub(crate) scale: Option<&'a [f32]>,
@@ -17,6 +17,21 @@ pub(crate) struct Finish<'a> {
 }
 
 impl<'a> Finish<'a> {
+    /// Whether the sums stay as they are.
+    pub(crate) fn is_none(&self) -> bool {
+        !self.relu && self.scale.is_none() && self.shift.is_none() && self.residual.is_none()
+    }
+
+    /// The factor of a row.
+    pub(crate) fn scale_of(&self, row: usize) -> f32 {
+        self.scale.map_or(1.0, |scale| scale[row])
+    }
+
+    /// The number added to a row.
+    pub(crate) fn shift_of(&self, row: usize) -> f32 {
+        self.shift.map_or(0.0, |shift| shift[row])
+    }
+
     /// The operations for the rows from `row` on and the elements of the target from `at` on.
     #[inline(always)]
     pub(crate) fn from(self, row: usize, at: usize) -> Self {

@@ -1,6 +1,5 @@
 //! Gradients of the convolution.
 use super::direct;
-use super::epilogue::SliceEpilogue;
 use super::geometry::Geometry;
 use super::outer;
 use super::packed::Packed;
@@ -8,6 +7,7 @@ use super::phases;
 use super::spec::ConvSpec;
 use super::winograd::{self, Weights};
 use crate::cpu::CpuTensor;
+use crate::cpu::matmul::Finish;
 use crate::cpu::parallel::{map_planes, per_channel, sum};
 
 /// Gradient of the input, from the gradient of the convolution's result (before the epilogue).
@@ -26,7 +26,7 @@ pub(super) fn input_grad<T: CpuTensor>(weight: T, grad: T, spec: &ConvSpec) -> T
                 input_stride: g.depth(),
                 turned: true,
             };
-            winograd::convolve_in_parts(dy, weights, SliceEpilogue::default(), &maps)
+            winograd::convolve_in_parts(dy, weights, Finish::default(), &maps)
         }
         None if g.is_pointwise() => pointwise(w, dy, g),
         None => phases::input_grad(w, dy, g),
@@ -38,7 +38,7 @@ pub(super) fn input_grad<T: CpuTensor>(weight: T, grad: T, spec: &ConvSpec) -> T
 fn pointwise(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     let back = Geometry { in_channels: g.out_channels, out_channels: g.in_channels, ..*g };
     let weight = Packed::transposed(w, g, &[0]);
-    direct::convolve(dy, &weight, SliceEpilogue::default(), &back)
+    direct::convolve(dy, &weight, Finish::default(), &back)
 }
 
 /// Gradient of the weight, from the gradient of the convolution's result (before the epilogue).

@@ -1,23 +1,20 @@
 //! The convolution as matrix products: the weights times a range of the output's pixels, unfolded into panels.
 use rayon::prelude::*;
 
-use super::epilogue::SliceEpilogue;
 use super::geometry::Geometry;
 use super::packed::Packed;
+use super::tasks::{Task, tasks};
 use super::unfold::unfold_row;
-use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROW_BLOCK, ROWS, Size, Target};
+use crate::cpu::matmul::{COLUMNS, DEPTH, Finish, Panels, ROW_BLOCK, ROWS, Size, Target};
 use crate::cpu::matmul::{multiply, multiply_finish, put_row};
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
-
-/// Approximate number of pixels of a task: with [`DEPTH`] rows its unfolded input takes a quarter of a megabyte.
-const PIXELS: usize = 256;
 
 /// Convolves `x` with the weights `[out_channels / groups, depth]` of each group.
 ///
 /// # Shapes
 /// `x [batch, in_channels, height, width]`; the result is `[batch, out_channels, out_height, out_width]`.
-pub(super) fn convolve(x: &[f32], weight: &Packed, epilogue: SliceEpilogue, g: &Geometry) -> Vec<f32> {
+pub(super) fn convolve(x: &[f32], weight: &Packed, epilogue: Finish, g: &Geometry) -> Vec<f32> {
     let plane = g.out_plane();
     let part_len = g.part_inputs() * g.in_plane();
     let len = g.batch * g.out_channels * plane;
@@ -29,7 +26,8 @@ pub(super) fn convolve(x: &[f32], weight: &Packed, epilogue: SliceEpilogue, g: &
     }
     let mut y: Vec<f32> = Vec::with_capacity(len);
     let to = SharedMut::uninit(&mut y.spare_capacity_mut()[..len]);
-    let tasks = tasks(g, rayon::current_num_threads());
+    let pixels = plane.next_multiple_of(COLUMNS);
+    let tasks = tasks(g.parts(), [plane, COLUMNS], pixels, g.part_outputs());
     tasks.into_par_iter().with_max_len(1).for_each(|task| {
         let input = &x[task.part * part_len..][..part_len];
         // SAFETY: no other task accesses these pixels of these channels.
@@ -40,48 +38,15 @@ pub(super) fn convolve(x: &[f32], weight: &Packed, epilogue: SliceEpilogue, g: &
     y
 }
 
-/// A task: pixels `first..last` of channels `row..last_row` of a part's output.
-struct Task {
-    part: usize,
-    first: usize,
-    last: usize,
-    row: usize,
-    last_row: usize,
-}
-
-/// Divides the output into tasks. The result of a pixel does not depend on its task, so the division may depend on the
-/// number of threads: every thread gets the same number of tasks, and channels are divided only if there are too few
-/// pixels.
-fn tasks(g: &Geometry, threads: usize) -> Vec<Task> {
-    let panels = g.out_plane().div_ceil(COLUMNS);
-    let (parts, outputs) = (g.parts(), g.part_outputs());
-    let wanted = (parts * panels * COLUMNS).div_ceil(PIXELS).next_multiple_of(threads);
-    let stretches = wanted.div_ceil(parts).min(panels);
-    let row_panels = outputs.div_ceil(ROWS);
-    let splits = threads.div_ceil(parts * stretches).min(row_panels);
-    let mut tasks = Vec::with_capacity(parts * stretches * splits);
-    for part in 0..parts {
-        for stretch in 0..stretches {
-            let [first, last] = [stretch, stretch + 1].map(|s| (s * panels / stretches * COLUMNS).min(g.out_plane()));
-            for split in 0..splits {
-                let [row, last_row] = [split, split + 1].map(|s| (s * row_panels / splits * ROWS).min(outputs));
-                tasks.push(Task { part, first, last, row, last_row });
-            }
-        }
-    }
-    tasks
-}
-
 /// Computes a task's pixels from its part's input.
 ///
 /// # Safety
 /// Nobody else may access the task's pixels of `y` meanwhile.
-unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: SliceEpilogue, g: &Geometry, y: SharedMut<'_>) {
+unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: Finish, g: &Geometry, y: SharedMut<'_>) {
     let (plane, depth) = (g.out_plane(), g.depth());
-    let Task { part, first, last, row, last_row } = *task;
+    let Task { part, places, channels } = task;
+    let (part, first, pixels) = (*part, places.start, places.len());
     let group = g.group_of(part);
-    let pixels = last - first;
-    let finish = epilogue.finish();
     let panels = pixels.div_ceil(COLUMNS);
     let rows = DEPTH.min(depth);
     let mut buffer = Scratch::of(panels * rows * COLUMNS + pixels);
@@ -99,8 +64,8 @@ unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: SliceEpilog
             }
         }
         let b = Panels { data: columns, stride: block * COLUMNS };
-        for row in (row..last_row).step_by(ROW_BLOCK) {
-            let size = Size { rows: (last_row - row).min(ROW_BLOCK), columns: pixels, depth: block };
+        for row in channels.clone().step_by(ROW_BLOCK) {
+            let size = Size { rows: (channels.end - row).min(ROW_BLOCK), columns: pixels, depth: block };
             let a = weight.from(group, row, k);
             let at = start + row * plane;
             // SAFETY: the operands have whole panels of depth `block`; only this task accesses the target, which the
@@ -108,12 +73,11 @@ unsafe fn run(task: &Task, input: &[f32], weight: &Packed, epilogue: SliceEpilog
             // result.
             unsafe {
                 let c = Target::shared(y, at, plane, COLUMNS);
-                match finish.filter(|_| k + block == depth) {
-                    Some(finish) => {
-                        let channel = group * g.part_outputs() + row;
-                        multiply_finish(size, a, b, c, k > 0, finish.from(channel, at));
-                    }
-                    None => multiply(size, a, b, c, k > 0),
+                if epilogue.is_none() || k + block < depth {
+                    multiply(size, a, b, c, k > 0);
+                } else {
+                    let channel = group * g.part_outputs() + row;
+                    multiply_finish(size, a, b, c, k > 0, epilogue.from(channel, at));
                 }
             }
         }

@@ -1,10 +1,10 @@
 //! The forward pass of the convolution: by Winograd's minimal filtering if that is faster, else directly.
 use super::direct;
-use super::epilogue::SliceEpilogue;
 use super::packed::{Matrices, Packed};
 use super::spec::ConvSpec;
 use super::winograd::{self, Transformed, Weights};
 use crate::cpu::CpuTensor;
+use crate::cpu::matmul::Finish;
 use crate::cpu::weights::{are_kept, prepared};
 use crate::ops::elementwise::Activation;
 
@@ -22,7 +22,7 @@ pub(super) struct Extra<T> {
 pub(super) fn forward<T: CpuTensor>(x: T, weight: T, extra: Extra<T>, spec: &ConvSpec) -> T {
     let (x, mut weight) = (x.contiguous(), weight.contiguous());
     let [scale, shift, residual] = [extra.scale, extra.shift, extra.residual].map(T::contiguous);
-    let epilogue = SliceEpilogue {
+    let epilogue = Finish {
         scale: spec.parts.scale.then(|| scale.f32s()),
         shift: spec.parts.shift.then(|| shift.f32s()),
         residual: spec.parts.residual.then(|| residual.f32s()),

@@ -12,6 +12,7 @@ mod outer;
 mod packed;
 mod phases;
 mod spec;
+mod tasks;
 mod unfold;
 mod winograd;
 

@@ -7,13 +7,11 @@ use rayon::prelude::*;
 
 use super::geometry::Geometry;
 use super::packed::Packed;
+use super::tasks::{Task, tasks};
 use crate::cpu::compiled::{Work, compiled};
-use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROW_BLOCK, ROWS, Size, Target, multiply, put_row};
+use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROW_BLOCK, Size, Target, multiply, put_row};
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
-
-/// Approximate number of pixels of a phase in a task, as in the forward pass.
-const PIXELS: usize = 256;
 
 /// Computes the gradient of the input from the weight and the output's gradient `dy`.
 ///
@@ -42,7 +40,7 @@ pub(super) fn input_grad(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     let plan = Plan { weight: &weight, taps: &order, phases: &phases, g };
     let mut dx: Vec<f32> = Vec::with_capacity(len);
     let to = SharedMut::uninit(&mut dx.spare_capacity_mut()[..len]);
-    tasks(g, rayon::current_num_threads()).into_par_iter().with_max_len(1).for_each(|task| {
+    divided(g).into_par_iter().with_max_len(1).for_each(|task| {
         // SAFETY: no other task accesses these rows of these channels.
         unsafe { plan.run(&task, dy, to) };
     });
@@ -69,38 +67,13 @@ impl Tap {
     }
 }
 
-/// A task: the input rows `rows.start * stride .. rows.end * stride` of channels `row..last_row` of a part.
-struct Task {
-    part: usize,
-    rows: Range<usize>,
-    row: usize,
-    last_row: usize,
-}
-
-/// Divides the input into tasks. The result of a pixel does not depend on its task, so the division may depend on the
-/// number of threads: every thread gets the same number of tasks, and channels are divided only if there are too few
-/// rows.
-fn tasks(g: &Geometry, threads: usize) -> Vec<Task> {
+/// Divides the input into tasks, whose places are the rows of a phase: input rows `places.start * stride` to
+/// `places.end * stride`.
+fn divided(g: &Geometry) -> Vec<Task> {
     let [height, width] = [g.height, g.width].map(|size| size.div_ceil(g.stride));
-    let (parts, inputs) = (g.parts(), g.part_inputs());
     // So many rows have whole panels of pixels.
     let unit = (1..COLUMNS).find(|rows| (rows * width).is_multiple_of(COLUMNS)).unwrap_or(COLUMNS);
-    let units = height.div_ceil(unit);
-    let wanted = (parts * height * width).div_ceil(PIXELS).next_multiple_of(threads);
-    let stretches = wanted.div_ceil(parts).min(units);
-    let row_panels = inputs.div_ceil(ROWS);
-    let splits = threads.div_ceil(parts * stretches).min(row_panels);
-    let mut tasks = Vec::with_capacity(parts * stretches * splits);
-    for part in 0..parts {
-        for stretch in 0..stretches {
-            let [first, last] = [stretch, stretch + 1].map(|s| (s * units / stretches * unit).min(height));
-            for split in 0..splits {
-                let [row, last_row] = [split, split + 1].map(|s| (s * row_panels / splits * ROWS).min(inputs));
-                tasks.push(Task { part, rows: first..last, row, last_row });
-            }
-        }
-    }
-    tasks
+    tasks(g.parts(), [height, unit], height * width, g.part_inputs())
 }
 
 /// What all tasks share.
@@ -120,8 +93,8 @@ impl Plan<'_> {
     /// # Safety
     /// Nobody else may access the task's rows of `dx` meanwhile.
     unsafe fn run(&self, task: &Task, dy: &[f32], dx: SharedMut<'_>) {
-        let (g, rows) = (self.g, &task.rows);
-        let channels = task.last_row - task.row;
+        let (g, rows) = (self.g, &task.places);
+        let channels = task.channels.len();
         let most = rows.len() * g.width.div_ceil(g.stride);
         let depth = self.phases.iter().map(|taps| taps.len() * g.part_outputs()).max().unwrap_or(0).min(DEPTH);
         let right = most.next_multiple_of(COLUMNS) * depth;
@@ -131,7 +104,7 @@ impl Plan<'_> {
         let (right, rest) = buffer.split_at_mut(right);
         let (line, phases) = rest.split_at_mut(most);
         let plane = g.in_plane();
-        let start = (task.part * g.part_inputs() + task.row) * plane;
+        let start = (task.part * g.part_inputs() + task.channels.start) * plane;
         if g.stride == 1 {
             // SAFETY: only this task accesses these rows.
             let to = unsafe { Target::shared(dx, start + rows.start * g.width, plane, COLUMNS) };
@@ -176,19 +149,19 @@ impl Plan<'_> {
         let (g, outputs, plane) = (self.g, self.g.part_outputs(), self.g.out_plane());
         let taps = self.phases[row_phase * g.stride + column_phase].clone();
         let width = g.width.saturating_sub(column_phase).div_ceil(g.stride);
-        let count = phase_rows(g, row_phase, &task.rows);
+        let count = phase_rows(g, row_phase, &task.places);
         let line = &mut line[..count * width];
         let dy = &dy[task.part * outputs * plane..][..outputs * plane];
         if taps.is_empty() {
             // SAFETY: the caller's promise.
-            return unsafe { to.clear(task.last_row - task.row, line.len()) };
+            return unsafe { to.clear(task.channels.len(), line.len()) };
         }
         let (from, until) = (taps.start * outputs, taps.end * outputs);
         for k in (from..until).step_by(DEPTH) {
             let depth = (until - k).min(DEPTH);
             for i in 0..depth {
                 let (tap, output) = ((k + i) / outputs, (k + i) % outputs);
-                let first = task.rows.start;
+                let first = task.places.start;
                 compiled(Shifted {
                     plane: &dy[output * plane..][..plane],
                     taps: self.taps[tap],
@@ -200,13 +173,13 @@ impl Plan<'_> {
                 put_row(right, depth, i, line);
             }
             let b = Panels { data: right, stride: depth * COLUMNS };
-            for row in (task.row..task.last_row).step_by(ROW_BLOCK) {
-                let rows = (task.last_row - row).min(ROW_BLOCK);
+            for row in task.channels.clone().step_by(ROW_BLOCK) {
+                let rows = (task.channels.end - row).min(ROW_BLOCK);
                 let size = Size { rows, columns: line.len(), depth };
                 let a = self.weight.from(g.group_of(task.part), row, k);
                 // SAFETY: the operands have whole panels of depth `depth`; the caller's promise on the target, which the
                 // first block of the depth initialises.
-                unsafe { multiply(size, a, b, to.rows_from(row - task.row), k > from) };
+                unsafe { multiply(size, a, b, to.rows_from(row - task.channels.start), k > from) };
             }
         }
     }

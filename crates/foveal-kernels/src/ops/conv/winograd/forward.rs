@@ -9,10 +9,9 @@ use super::transform::{Input, Output, PATCH, POSITIONS, TILE, both_ways};
 use super::weight::{Transformed, Weights};
 use crate::cpu::matmul::isa::on_best_isa;
 use crate::cpu::matmul::lanes::Lanes;
-use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROWS, Size, Target, multiply};
+use crate::cpu::matmul::{COLUMNS, DEPTH, Finish, Panels, ROWS, Size, Target, multiply};
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
-use crate::ops::conv::epilogue::SliceEpilogue;
 use crate::ops::conv::maps::Maps;
 use crate::ops::elementwise::relu;
 
@@ -21,13 +20,13 @@ const PANELS: usize = 6;
 
 /// Computes the 3x3 convolution with stride 1 and padding 1 of `x [batch, inputs, pixels]`; the result is
 /// `[batch, outputs, pixels]`.
-pub(crate) fn convolve(x: &[f32], weights: &Transformed, epilogue: SliceEpilogue, maps: &Maps) -> Vec<f32> {
+pub(crate) fn convolve(x: &[f32], weights: &Transformed, epilogue: Finish, maps: &Maps) -> Vec<f32> {
     let Transformed { inputs, outputs, .. } = *weights;
     computed(x, [inputs, outputs], epilogue, maps, |layer, y| layer.run(weights, 0, y))
 }
 
 /// Computes the same as [`convolve`], and transforms the weights of some output channels at a time to save memory.
-pub(crate) fn convolve_in_parts(x: &[f32], w: Weights, epilogue: SliceEpilogue, maps: &Maps) -> Vec<f32> {
+pub(crate) fn convolve_in_parts(x: &[f32], w: Weights, epilogue: Finish, maps: &Maps) -> Vec<f32> {
     computed(x, [w.inputs, w.outputs], epilogue, maps, |layer, y| {
         let part = part(w.outputs, w.inputs);
         for first in (0..w.outputs).step_by(part) {
@@ -42,7 +41,7 @@ pub(crate) fn convolve_in_parts(x: &[f32], w: Weights, epilogue: SliceEpilogue, 
 fn computed(
     x: &[f32],
     [inputs, outputs]: [usize; 2],
-    epilogue: SliceEpilogue,
+    epilogue: Finish,
     maps: &Maps,
     run: impl FnOnce(&Layer<'_>, SharedMut<'_>),
 ) -> Vec<f32> {
@@ -69,7 +68,7 @@ struct Layer<'a> {
     outputs: usize,
     maps: &'a Maps,
     tiles: &'a [Tile],
-    epilogue: SliceEpilogue<'a>,
+    epilogue: Finish<'a>,
 }
 
 impl Layer<'_> {
@@ -99,7 +98,7 @@ struct Job<'a> {
     own: Range<usize>,
     maps: &'a Maps,
     tiles: &'a [Tile],
-    epilogue: SliceEpilogue<'a>,
+    epilogue: Finish<'a>,
 }
 
 impl Job<'_> {

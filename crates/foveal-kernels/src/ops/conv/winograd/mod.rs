@@ -44,10 +44,10 @@ pub(crate) fn pays_joined(inputs: usize, maps: &Maps) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::matmul::Finish;
     use crate::cpu::matmul::isa;
     use crate::cpu::scratch::Scratch;
     use crate::ops::conv::MapSize;
-    use crate::ops::conv::epilogue::SliceEpilogue;
 
     /// Limit of the largest error relative to the largest value, against sums in `f64`. Measured: 8e-6 with 300
     /// channels.
@@ -116,8 +116,8 @@ mod tests {
             let weights = Weights { values: &w, outputs, inputs, output_stride, input_stride, turned: false };
             for isa in isa::all() {
                 let _isa = isa::hold(isa);
-                let got = convolve(&x, &Transformed::new(weights, Scratch::of), SliceEpilogue::default(), &maps);
-                let in_parts = convolve_in_parts(&x, weights, SliceEpilogue::default(), &maps);
+                let got = convolve(&x, &Transformed::new(weights, Scratch::of), Finish::default(), &maps);
+                let in_parts = convolve_in_parts(&x, weights, Finish::default(), &maps);
                 assert!(got == in_parts, "{isa:?}, {inputs} to {outputs} on {sizes:?}: another result in parts");
                 let errors = [error(&got, &y), error(&weight_grad(&x, &dy, inputs, outputs, &maps), &dw)];
                 assert!(
