@@ -33,7 +33,8 @@ pub(super) fn forward<T: CpuTensor>(x: T, weight: T, extra: Extra<T>, spec: &Con
         Some(maps) => {
             let (outputs, inputs) = (g.out_channels, g.in_channels);
             let (output_stride, input_stride) = (g.depth(), g.taps());
-            let shape = Weights { values: &[], outputs, inputs, output_stride, input_stride, turned: false };
+            let shape =
+                Weights { values: &[], outputs, inputs, output_stride, input_stride, turned: false, input_scale: None };
             if are_kept(&mut weight) {
                 let weights = prepared(&mut weight, [outputs, inputs], |values, buffer| {
                     Transformed::new(Weights { values, ..shape }, buffer)

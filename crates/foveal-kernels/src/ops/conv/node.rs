@@ -5,7 +5,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Autodiff, Backend, backend_extension, tensor::FloatTensor};
 
-use super::backward::{input_grad, scaled, shift_grad, weight_grad};
+use super::backward::{input_grad, shift_grad, weight_grad};
 use super::forward::{Extra, forward};
 use super::spec::ConvSpec;
 use crate::cpu::parallel::zip_flat;
@@ -70,22 +70,11 @@ impl<B: CpuBackend> Backward<B, 4> for ConvNode {
         }
         if let (Some(node), Some(x)) = (weight_node, x) {
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
-            let dw = weight_grad(x, grad.clone(), &spec);
-            grads.register::<B>(
-                node,
-                match &scale {
-                    Some(scale) => scaled(dw, scale),
-                    None => dw,
-                },
-            );
+            grads.register::<B>(node, weight_grad(x, scale.as_ref(), grad.clone(), &spec));
         }
         if let (Some(node), Some(weight)) = (x_node, weight) {
             let weight = checkpointer.retrieve_node_output::<FloatTensor<B>>(weight);
-            let weight = match &scale {
-                Some(scale) => scaled(weight, scale),
-                None => weight,
-            };
-            grads.register::<B>(node, input_grad(weight, grad.clone(), &spec));
+            grads.register::<B>(node, input_grad(weight, scale.as_ref(), grad.clone(), &spec));
         }
         if let Some(node) = residual_node {
             grads.register::<B>(node, grad);

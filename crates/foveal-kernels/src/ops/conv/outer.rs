@@ -7,7 +7,7 @@ use super::geometry::Geometry;
 use super::unfold::unfold_row;
 use crate::cpu::matmul::isa::on_best_isa;
 use crate::cpu::matmul::lanes::Lanes;
-use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROWS, Size, Target, multiply};
+use crate::cpu::matmul::{COLUMNS, DEPTH, Finish, Panels, ROWS, Size, Target, multiply, multiply_finish};
 use crate::cpu::parallel::{GRAIN, SharedMut};
 use crate::cpu::scratch::Scratch;
 
@@ -18,8 +18,9 @@ const BLOCK: usize = 256;
 
 /// Computes the gradient `[out_channels, depth]` of the weight from the input `x [batch, in_channels, height, width]`
 /// and the output's gradient `dy [batch, out_channels, out_height, out_width]`. A task computes a block of one group's
-/// columns; if there are few blocks, each is divided further into runs of pixels, whose sums are added in order.
-pub(super) fn weight_grad(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
+/// columns; if there are few blocks, each is divided further into runs of pixels, whose sums are added in order. The
+/// gradient of an output channel is multiplied by its `scale`.
+pub(super) fn weight_grad(x: &[f32], dy: &[f32], scale: Option<&[f32]>, g: &Geometry) -> Vec<f32> {
     let (plane, depth, groups) = (g.out_plane(), g.depth(), g.groups);
     assert_eq!(x.len(), g.batch * g.in_channels * g.in_plane());
     assert_eq!(dy.len(), g.batch * g.out_channels * plane);
@@ -43,7 +44,8 @@ pub(super) fn weight_grad(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
         let [from, until] = [block, block + 1].map(|b| b * panels / blocks * COLUMNS);
         let columns = from..until.min(depth);
         let [first, last] = [run, run + 1].map(|r| r * pieces.len() / runs);
-        let job = Job { pieces: &pieces[first..last], group, columns, x, left: &left, g };
+        let scale = if runs == 1 { scale } else { None };
+        let job = Job { pieces: &pieces[first..last], group, columns, x, left: &left, scale, g };
         // SAFETY: only this task accesses these columns of this run's sums, which lie within the buffer.
         unsafe { job.add_up(to, run * len + group * group_len) };
     });
@@ -51,9 +53,13 @@ pub(super) fn weight_grad(x: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
     unsafe { sums.set_len(runs * len) };
     let (total, rest) = sums.split_at_mut(len);
     if !rest.is_empty() {
-        total.par_chunks_mut(GRAIN).enumerate().for_each(|(i, total)| {
+        let rows = total.par_chunks_mut(depth).with_min_len(GRAIN.div_ceil(depth)).enumerate();
+        rows.for_each(|(channel, total)| {
             for part in rest.chunks_exact(len) {
-                total.iter_mut().zip(&part[i * GRAIN..]).for_each(|(total, part)| *total += part);
+                total.iter_mut().zip(&part[channel * depth..]).for_each(|(total, part)| *total += part);
+            }
+            if let Some(scale) = scale {
+                total.iter_mut().for_each(|total| *total *= scale[channel]);
             }
         });
     }
@@ -109,17 +115,20 @@ struct Job<'a> {
     columns: Range<usize>,
     x: &'a [f32],
     left: &'a Left,
+    /// Factor of each output channel.
+    scale: Option<&'a [f32]>,
     g: &'a Geometry,
 }
 
 impl Job<'_> {
-    /// Writes the sums over the pieces to the task's columns of a matrix `[out_channels / groups, depth]` that begins
+    /// Writes the scaled sums over the pieces to the task's columns of a matrix `[out_channels / groups, depth]` that begins
     /// at element `start` of `to`.
     ///
     /// # Safety
     /// The task's columns must be writable, and no other thread may access them during the call.
     unsafe fn add_up(&self, to: SharedMut<'_>, start: usize) {
-        let Self { pieces, group, x, left, g, .. } = *self;
+        let Self { pieces, group, x, left, scale, g, .. } = *self;
+        let scale = scale.map(|scale| &scale[group * g.part_outputs()..]);
         let columns = &self.columns;
         let (depth, part_len) = (g.depth(), g.part_inputs() * g.in_plane());
         let panels = columns.len().div_ceil(COLUMNS);
@@ -153,10 +162,16 @@ impl Job<'_> {
             }
             let size = Size { rows: g.part_outputs(), columns: columns.len(), depth: pixels };
             let right = Panels { data: right, stride: pixels * COLUMNS };
-            // SAFETY: the operands have whole panels of depth `pixels`; the caller's promise on the target.
+            // SAFETY: the operands have whole panels of depth `pixels`; the caller's promise on the target; there is a
+            // factor for each row.
             unsafe {
                 let c = Target::shared(to, start + columns.start, depth, COLUMNS);
-                multiply(size, left.from(piece, group), right, c, i > 0);
+                let a = left.from(piece, group);
+                if scale.is_some() && i + 1 == pieces.len() {
+                    multiply_finish(size, a, right, c, i > 0, Finish { scale, ..Finish::default() });
+                } else {
+                    multiply(size, a, right, c, i > 0);
+                }
             }
         }
     }

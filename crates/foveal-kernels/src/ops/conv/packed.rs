@@ -55,8 +55,8 @@ impl Packed {
     }
 
     /// Packs the transposed weights of each group of a convolution: a row for each input channel, and a column for each tap
-    /// and output channel, tap by tap in the order of `taps`.
-    pub(super) fn transposed(w: &[f32], g: &Geometry, taps: &[usize]) -> Self {
+    /// and output channel, tap by tap in the order of `taps`. The weights of an output channel are multiplied by its `scale`.
+    pub(super) fn transposed(w: &[f32], scale: Option<&[f32]>, g: &Geometry, taps: &[usize]) -> Self {
         let (inputs, outputs, all) = (g.part_inputs(), g.part_outputs(), g.taps());
         let (depth, panels) = (taps.len() * outputs, inputs.div_ceil(ROWS));
         let stride = depth * ROWS;
@@ -68,7 +68,9 @@ impl Packed {
             let (group, first) = (run / runs, run % runs * RUN);
             let run = first..(first + RUN).min(panels);
             for output in 0..outputs {
-                let from = &w[(group * outputs + output) * inputs * all..][..inputs * all];
+                let channel = group * outputs + output;
+                let factor = scale.map_or(1.0, |scale| scale[channel]);
+                let from = &w[channel * inputs * all..][..inputs * all];
                 for panel in run.clone() {
                     let from = &from[panel * ROWS * all..];
                     // SAFETY: only this task accesses the panel, which lies within the buffer.
@@ -77,8 +79,8 @@ impl Packed {
                         // SAFETY: the panel has a row of this tap and output channel.
                         let to = unsafe { &mut *to.add(place * outputs * ROWS).cast::<[f32; ROWS]>() };
                         *to = match from.first_chunk::<ROWS>() {
-                            Some(from) if all == 1 => *from,
-                            _ => std::array::from_fn(|row| from.get(row * all + tap).copied().unwrap_or(0.0)),
+                            Some(from) if all == 1 => from.map(|w| w * factor),
+                            _ => std::array::from_fn(|row| from.get(row * all + tap).map_or(0.0, |w| w * factor)),
                         };
                     }
                 }

@@ -13,12 +13,12 @@ use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROW_BLOCK, Size, Target, multip
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
 
-/// Computes the gradient of the input from the weight and the output's gradient `dy`.
+/// Computes the gradient of the input from the weight, the factor of each output channel and the output's gradient `dy`.
 ///
 /// # Shapes
-/// `w [out_channels, in_channels / groups, kernel, kernel]`, `dy [batch, out_channels, out_height, out_width]`; the
-/// result is `[batch, in_channels, height, width]`.
-pub(super) fn input_grad(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
+/// `w [out_channels, in_channels / groups, kernel, kernel]`, `scale [out_channels]`,
+/// `dy [batch, out_channels, out_height, out_width]`; the result is `[batch, in_channels, height, width]`.
+pub(super) fn input_grad(w: &[f32], scale: Option<&[f32]>, dy: &[f32], g: &Geometry) -> Vec<f32> {
     let len = g.batch * g.in_channels * g.in_plane();
     assert_eq!(dy.len(), g.batch * g.out_channels * g.out_plane());
     assert_eq!(w.len(), g.out_channels * g.depth());
@@ -36,7 +36,7 @@ pub(super) fn input_grad(w: &[f32], dy: &[f32], g: &Geometry) -> Vec<f32> {
         }
     }
     let numbers: Vec<usize> = order.iter().map(|[row, column]| row.kernel * g.kernel + column.kernel).collect();
-    let weight = Packed::transposed(w, g, &numbers);
+    let weight = Packed::transposed(w, scale, g, &numbers);
     let plan = Plan { weight: &weight, taps: &order, phases: &phases, g };
     let mut dx: Vec<f32> = Vec::with_capacity(len);
     let to = SharedMut::uninit(&mut dx.spare_capacity_mut()[..len]);

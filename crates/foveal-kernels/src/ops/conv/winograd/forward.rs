@@ -181,6 +181,14 @@ unsafe fn transform_input_on<L: Lanes, const V: usize, const WIDE: usize>(
     let mut values = [[[0f32; COLUMNS]; PATCH]; PATCH];
     for (i, channel) in channels.enumerate() {
         let rows = windows.rows(x, channel * pixels, &mut spare);
+        for row in &rows {
+            for lane in [0, 4, 8, 12] {
+                L::prefetch(row[lane].wrapping_add(2 * pixels));
+            }
+        }
+        for position in 0..POSITIONS {
+            L::prefetch(to.wrapping_add(position * position_stride + (i + 2) * COLUMNS));
+        }
         // SAFETY: eight elements can be read at each row; the caller's promise on `to`.
         unsafe {
             for (rows, values) in rows.iter().zip(&mut values) {
@@ -246,6 +254,11 @@ unsafe fn transform_output_on<L: Lanes, const V: usize, const WIDE: usize>(
     for (i, channel) in channels.enumerate() {
         // SAFETY: the products of this channel are readable; the rows are those of this task's tiles, or of `aside`.
         unsafe {
+            for r in 0..TILE {
+                for lane in [0, 4, 8, 12] {
+                    L::prefetch(y.at(starts[lane]).wrapping_add((channel + 2) * pixels + r * widths[lane]));
+                }
+            }
             let (scale, shift) = (L::splat(epilogue.scale_of(channel)), L::splat(epilogue.shift_of(channel)));
             for v in 0..V {
                 let mut square = [[L::splat(0.0); PATCH]; PATCH];

@@ -14,15 +14,23 @@ use crate::ops::conv::maps::Maps;
 
 /// Number of taps of a 3x3 kernel.
 const TAPS: usize = 9;
-/// Number of tiles whose products are summed at a time, so that the transformed operands stay in the third-level cache.
+/// Approximate number of tiles whose products are summed at a time, so that the transformed operands stay in the third-level
+/// cache.
 const RUN: usize = 256;
 
 /// Number of tiles ahead of the current one whose place in the buffer is fetched into the cache.
 const PREFETCH: usize = 2;
 
 /// Computes the gradient `[outputs, inputs, 3, 3]` of the weight of a 3x3 convolution with stride 1 and padding 1, from
-/// its input `x [batch, inputs, pixels]` and its output's gradient `dy [batch, outputs, pixels]`.
-pub(crate) fn weight_grad(x: &[f32], dy: &[f32], inputs: usize, outputs: usize, maps: &Maps) -> Vec<f32> {
+/// its input `x [batch, inputs, pixels]` and its output's gradient `dy [batch, outputs, pixels]`. The gradient of an output
+/// channel is multiplied by its `scale`.
+pub(crate) fn weight_grad(
+    x: &[f32],
+    dy: &[f32],
+    scale: Option<&[f32]>,
+    [inputs, outputs]: [usize; 2],
+    maps: &Maps,
+) -> Vec<f32> {
     assert_eq!(x.len(), maps.batch * inputs * maps.pixels);
     assert_eq!(dy.len(), maps.batch * outputs * maps.pixels);
     let len = outputs * inputs * TAPS;
@@ -33,30 +41,35 @@ pub(crate) fn weight_grad(x: &[f32], dy: &[f32], inputs: usize, outputs: usize, 
     let mut dw = vec![0.0; len];
     let part = part(outputs, inputs);
     for (i, dw) in dw.chunks_mut(part * inputs * TAPS).enumerate() {
-        part_grad(x, dy, inputs, Outputs { all: outputs, first: i * part }, &tiles, maps.pixels, dw);
+        let own = Outputs { all: outputs, first: i * part, scale };
+        part_grad(x, dy, inputs, own, &tiles, maps.pixels, dw);
     }
     dw
 }
 
 /// Some of the output channels of a gradient.
 #[derive(Clone, Copy)]
-struct Outputs {
+struct Outputs<'a> {
     /// Number of all output channels.
     all: usize,
     /// The first of the channels.
     first: usize,
+    /// Factor of each of all output channels.
+    scale: Option<&'a [f32]>,
 }
 
 /// Computes the gradient `dw [outputs, inputs, 3, 3]` of some output channels' weights.
-fn part_grad(x: &[f32], dy: &[f32], inputs: usize, own: Outputs, tiles: &[Tile], pixels: usize, dw: &mut [f32]) {
+fn part_grad(x: &[f32], dy: &[f32], inputs: usize, own: Outputs<'_>, tiles: &[Tile], pixels: usize, dw: &mut [f32]) {
     let outputs = dw.len() / (inputs * TAPS);
     let (rows, columns) = (outputs.next_multiple_of(ROWS), inputs.next_multiple_of(COLUMNS));
-    let depth = RUN.min(tiles.len());
+    // Each run reads and writes all products, so that a short run costs nearly as much as a long one.
+    let runs = ((tiles.len() + RUN / 2) / RUN).max(1);
+    let depth = tiles.len().div_ceil(runs);
     let (a_position, b_position) = (rows * depth + COLUMNS, columns * depth + COLUMNS);
     let mut a = Scratch::of(POSITIONS * a_position);
     let mut b = Scratch::of(POSITIONS * b_position);
     let mut products = Scratch::of(POSITIONS * rows * columns);
-    for (run, tiles) in tiles.chunks(RUN).enumerate() {
+    for (run, tiles) in tiles.chunks(depth).enumerate() {
         let depth = tiles.len();
         let (a_to, b_to) = (SharedMut::new(&mut a), SharedMut::new(&mut b));
         let (a_panels, b_panels) = (rows / ROWS, columns / COLUMNS);
@@ -92,8 +105,9 @@ fn part_grad(x: &[f32], dy: &[f32], inputs: usize, own: Outputs, tiles: &[Tile],
     }
     let products = &products[..POSITIONS * rows * columns];
     dw.par_chunks_mut(inputs * TAPS).enumerate().for_each(|(output, dw)| {
+        let scale = own.scale.map_or(1.0, |scale| scale[own.first + output]);
         // SAFETY: row `output` of each position lies within the products.
-        unsafe { transform_back(products[output * columns..].as_ptr(), rows * columns, dw) };
+        unsafe { transform_back(products[output * columns..].as_ptr(), rows * columns, scale, dw) };
     });
 }
 
@@ -205,17 +219,18 @@ unsafe fn transform<L: Lanes, M: Map<SIDE, PATCH>, const SIDE: usize, const WIDT
 }
 
 on_best_isa! {
-    /// Transforms the products of one output channel to its gradient `dw [inputs, 3, 3]`.
+    /// Transforms the products of one output channel to its gradient `dw [inputs, 3, 3]`, and multiplies it by `scale`.
     ///
     /// # Safety
     /// `[POSITIONS, inputs rounded up to COLUMNS]` must be readable at `from`, positions `position_stride` apart.
-    unsafe fn transform_back(from: *const f32, position_stride: usize, dw: &mut [f32]) = back_on
+    unsafe fn transform_back(from: *const f32, position_stride: usize, scale: f32, dw: &mut [f32]) = back_on
 }
 
 #[inline(always)]
 unsafe fn back_on<L: Lanes, const V: usize, const WIDE: usize>(
     from: *const f32,
     position_stride: usize,
+    scale: f32,
     dw: &mut [f32],
 ) {
     let mut taps = [[0f32; COLUMNS]; TAPS];
@@ -232,7 +247,7 @@ unsafe fn back_on<L: Lanes, const V: usize, const WIDE: usize>(
                 }
                 let square = both_ways::<L, KernelGradient, PATCH, 3>(square);
                 for (taps, value) in taps.iter_mut().zip(square.as_flattened()) {
-                    value.store(taps.as_mut_ptr().add(v * L::N));
+                    value.mul(L::splat(scale)).store(taps.as_mut_ptr().add(v * L::N));
                 }
             }
         }

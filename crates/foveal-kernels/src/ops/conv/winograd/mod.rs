@@ -113,13 +113,14 @@ mod tests {
                 dw[tap] += f64::from(x[from]) * f64::from(dy[to]);
             });
             let (output_stride, input_stride) = (inputs * 9, 9);
-            let weights = Weights { values: &w, outputs, inputs, output_stride, input_stride, turned: false };
+            let weights =
+                Weights { values: &w, outputs, inputs, output_stride, input_stride, turned: false, input_scale: None };
             for isa in isa::all() {
                 let _isa = isa::hold(isa);
                 let got = convolve(&x, &Transformed::new(weights, Scratch::of), Finish::default(), &maps);
                 let in_parts = convolve_in_parts(&x, weights, Finish::default(), &maps);
                 assert!(got == in_parts, "{isa:?}, {inputs} to {outputs} on {sizes:?}: another result in parts");
-                let errors = [error(&got, &y), error(&weight_grad(&x, &dy, inputs, outputs, &maps), &dw)];
+                let errors = [error(&got, &y), error(&weight_grad(&x, &dy, None, [inputs, outputs], &maps), &dw)];
                 assert!(
                     errors.iter().all(|e| *e < TOLERANCE),
                     "{isa:?}, {inputs} to {outputs} on {sizes:?}: {errors:?}"

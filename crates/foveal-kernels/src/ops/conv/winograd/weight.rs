@@ -24,6 +24,8 @@ pub(crate) struct Weights<'a> {
     pub(crate) input_stride: usize,
     /// Whether the kernel is rotated by 180 degrees.
     pub(crate) turned: bool,
+    /// Factor of each input channel's weights, or `None` for 1.
+    pub(crate) input_scale: Option<&'a [f32]>,
 }
 
 /// Number of taps of a 3x3 kernel.
@@ -93,9 +95,14 @@ unsafe fn transform_on<L: Lanes, const V: usize, const WIDE: usize>(
     // Row `t` holds tap `t` of all outputs of the first input, then of the second. Transpositions write whole groups of
     // eight, whose last two elements the next group overwrites.
     let mut taps = [[0f32; LINE]; TAPS];
+    // The factor of each element of a line.
+    let mut factors = [1f32; LINE];
     for input in (0..w.inputs).step_by(INPUTS) {
         let inputs = (w.inputs - input).min(INPUTS);
         for i in 0..inputs {
+            if let Some(scale) = w.input_scale {
+                factors[i * ROWS..(i + 1) * ROWS].fill(scale[input + i]);
+            }
             let kernels: [&[f32]; EIGHT] = std::array::from_fn(|lane| {
                 let at = (first + lane) * w.output_stride + (input + i) * w.input_stride;
                 if lane < rows { &w.values[at..at + TAPS] } else { &zeros }
@@ -114,10 +121,11 @@ unsafe fn transform_on<L: Lanes, const V: usize, const WIDE: usize>(
             // SAFETY: the lines have room for all vectors; the caller's promise on `to`, of which only the elements of
             // these inputs are written.
             unsafe {
+                let factor = L::load(factors.as_ptr().add(v * L::N));
                 let mut kernel = [[L::splat(0.0); 3]; 3];
                 for (t, value) in kernel.as_flattened_mut().iter_mut().enumerate() {
                     let tap = if w.turned { TAPS - 1 - t } else { t };
-                    *value = L::load(taps[tap].as_ptr().add(v * L::N));
+                    *value = L::load(taps[tap].as_ptr().add(v * L::N)).mul(factor);
                 }
                 let square = both_ways::<L, Kernel, 3, 6>(kernel);
                 for (position, value) in square.as_flattened().iter().enumerate() {
