@@ -131,8 +131,8 @@ impl AnchorConfig {
         self.ratios.iter().flat_map(|&ratio| sizes.iter().map(move |&size| anchor(ratio, size))).collect()
     }
 
-    /// The grids of the anchors' centres over a padded image of the given height and width in pixels. The result has the
-    /// shape of `grids`, the sizes of the feature maps: `[levels]`.
+    /// The grids of the anchors' centres over a padded image of the given height and width in pixels. The result has
+    /// the shape of `grids`, the sizes of the feature maps: `[levels]`.
     ///
     /// # Panics
     /// If there are more than [`LEVELS`] grids.

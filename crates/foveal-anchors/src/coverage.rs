@@ -1,4 +1,5 @@
-//! Anchor coverage: how well a set of anchors overlaps a set of objects, and how many of them are trained to detect each.
+//! Anchor coverage: how well a set of anchors overlaps a set of objects, and how many of them are trained to detect
+//! each.
 
 use foveal_boxes::{BBox, iou};
 use serde::{Deserialize, Serialize};

@@ -21,7 +21,8 @@ fn over(config: &AnchorConfig, height: usize, width: usize) -> Anchors {
     config.anchors(height, width, &grid_sizes(height, width))
 }
 
-/// Algorithm 1 of arXiv 1912.02424, with all anchors of a level sorted by the distance of their centres and their index.
+/// Algorithm 1 of arXiv 1912.02424, with all anchors of a level sorted by the distance of their centres and their
+/// index.
 fn oracle(candidates: usize, anchors: &Anchors, objects: &[BBox]) -> Vec<Match> {
     let mut best = vec![(0.0, None); anchors.boxes.len()];
     for (index, object) in objects.iter().enumerate() {

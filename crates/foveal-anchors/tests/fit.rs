@@ -6,8 +6,8 @@ use foveal_anchors::{
 use foveal_boxes::{BBox, iou};
 use proptest::prelude::*;
 
-/// Difference of two IoUs by rounding: the edges of anchors, up to 1024 pixels, are rounded to 6e-5 pixels, and boxes have
-/// sides of at least 4 pixels.
+/// Difference of two IoUs by rounding: the edges of anchors, up to 1024 pixels, are rounded to 6e-5 pixels, and boxes
+/// have sides of at least 4 pixels.
 const TOLERANCE: f64 = 1e-4;
 
 /// Objects in images of several sizes, partly small and partly beyond the edges.

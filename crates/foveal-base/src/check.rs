@@ -71,8 +71,8 @@ pub fn not_negative(key: &str, value: impl Into<f64> + Debug + Copy) -> Result<(
 /// to 0 and a larger one to infinity.
 ///
 /// # Errors
-/// [`SettingError`] with the key and the value if the number is 0, negative, infinite or NaN, or not between 1.2e-38 and
-/// 3.4e38.
+/// [`SettingError`] with the key and the value if the number is 0, negative, infinite or NaN, or not between 1.2e-38
+/// and 3.4e38.
 pub fn positive(key: &str, value: impl Into<f64> + Debug + Copy) -> Result<(), SettingError> {
     let number = value.into();
     that(number > 0.0 && number.is_finite(), key, "a finite number above 0", &value)?;

@@ -46,8 +46,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
 ///
 /// # Errors
 /// [`WriteError`] if the folder does not exist, the file cannot be written, or `fill` returns an error. The temporary
-/// file is then removed, and the old content remains; if the folder alone cannot be synced, the new content is there, but
-/// a power failure could bring the old one back.
+/// file is then removed, and the old content remains; if the folder alone cannot be synced, the new content is there,
+/// but a power failure could bring the old one back.
 pub fn write_atomically_with(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -62,11 +62,11 @@ pub fn write_atomically_with(
     written.map_err(|source| WriteError { path: path.to_owned(), source })
 }
 
-/// Writes `bytes` to the file `path`: another process sees either the old content or the complete new content. A file or a
-/// link of this name is replaced.
+/// Writes `bytes` to the file `path`: another process sees either the old content or the complete new content. A file
+/// or a link of this name is replaced.
 ///
-/// Nothing is synced to the disk, which makes many small files fast. A power failure can leave a file without its content,
-/// so that this is for files that can be made again and have a checksum.
+/// Nothing is synced to the disk, which makes many small files fast. A power failure can leave a file without its
+/// content, so that this is for files that can be made again and have a checksum.
 ///
 /// # Errors
 /// [`WriteError`] if the folder does not exist or the file cannot be written. The temporary file is then removed, and

@@ -3,12 +3,13 @@
 //! - [`SettingError`] reports a configuration value that cannot be used. Every section of the configuration, from the
 //!   anchors to the training loop, reports invalid values by it, so that the program can add where the value was set.
 //! - [`check`] holds the range checks that several sections share.
-//! - [`write_atomically`] writes every file of the project except the log, to which lines are appended, and the files of
-//!   caches ([`replace_unsynced`]); [`sweep`] removes the temporary files of killed processes, and [`destination`] says
-//!   what the path of an output leads to.
+//! - [`write_atomically`] writes every file of the project except the log, to which lines are appended, and the files
+//!   of caches ([`replace_unsynced`]); [`sweep`] removes the temporary files of killed processes, and [`destination`]
+//!   says what the path of an output leads to.
 //! - [`Stream`] gives random numbers that depend on keys alone.
 //! - [`printable`] makes names from files safe to show on a terminal.
-//! - [`text`] reads text files of other systems (UTF-8, UTF-16), and [`names`] finds files under names of other systems.
+//! - [`text`] reads text files of other systems (UTF-8, UTF-16), and [`names`] finds files under names of other
+//!   systems.
 
 pub mod check;
 mod destination;

@@ -1,4 +1,5 @@
-//! Names in other spellings: the file that a name means if no file has exactly this name, and class names that are alike.
+//! Names in other spellings: the file that a name means if no file has exactly this name, and class names that are
+//! alike.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,5 +1,5 @@
-//! JSON text on its way to the parser: Python's `NaN` becomes `null`, half a surrogate pair becomes U+FFFD, and the place
-//! in the text is known.
+//! JSON text on its way to the parser: Python's `NaN` becomes `null`, half a surrogate pair becomes U+FFFD, and the
+//! place in the text is known.
 
 use std::{
     cell::Cell,
@@ -265,7 +265,8 @@ impl<R: Read> JsonReader<R> {
     }
 
     /// Whether the escape that comes next (`u` and four digits) is half a surrogate pair without the other half. Python
-    /// writes such an escape for each byte of a file name that is not UTF-8, and the parser would refuse the whole text.
+    /// writes such an escape for each byte of a file name that is not UTF-8, and the parser would refuse the whole
+    /// text.
     fn lone_surrogate(&mut self) -> io::Result<bool> {
         if std::mem::take(&mut self.in_pair) {
             return Ok(false);

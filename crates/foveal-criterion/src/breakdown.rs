@@ -29,7 +29,8 @@ pub struct BatchBreakdown {
     /// The sums in the flat form that [`LossBreakdown::read`] takes, `[values]`. Losses and gradients are already
     /// divided by the normalizer. The tensor is not part of the autodiff graph.
     ///
-    /// If the device selects the background anchors that take part, their numbers on each pyramid level follow the sums.
+    /// If the device selects the background anchors that take part, their numbers on each pyramid level follow the
+    /// sums.
     pub values: Tensor<1>,
 }
 

@@ -22,10 +22,10 @@ pub(crate) struct ClassPart {
 }
 
 impl LossConfig {
-    /// Computes the class loss from logits `[batch, anchors, classes]` and deltas `[batch, anchors, 4]`. The gradient takes
-    /// the memory of the logits if the caller keeps no other handle to them. `weights` has one factor per image, or a
-    /// single factor for the whole batch. `breakdown` is the layout of the breakdown and the numbers of anchors, counted
-    /// on the host, if a breakdown is computed.
+    /// Computes the class loss from logits `[batch, anchors, classes]` and deltas `[batch, anchors, 4]`. The gradient
+    /// takes the memory of the logits if the caller keeps no other handle to them. `weights` has one factor per image,
+    /// or a single factor for the whole batch. `breakdown` is the layout of the breakdown and the numbers of anchors,
+    /// counted on the host, if a breakdown is computed.
     pub(crate) fn class_part(
         &self,
         logits: Tensor<3>,

@@ -25,8 +25,8 @@ impl Selection {
     }
 }
 
-/// The loss of each anchor as background, `[batch, anchors]`: the sum of the cross entropies of its classes. `logits` is
-/// `[batch, anchors, classes]`.
+/// The loss of each anchor as background, `[batch, anchors]`: the sum of the cross entropies of its classes. `logits`
+/// is `[batch, anchors, classes]`.
 fn costs(logits: &Tensor<3>) -> Tensor<2> {
     let [batch, anchors, _] = logits.dims();
     let x = logits.clone().without_autodiff();
@@ -48,8 +48,8 @@ pub(crate) fn counts(ids: &[i32], anchors: usize, ratio: f64) -> Vec<i32> {
     ids.chunks(anchors.max(1)).map(of_image).collect()
 }
 
-/// Sets to `IGNORE` the background anchors in `ids` (`[batch * anchors]`) that are not among the hardest of their image.
-/// Reads one number per anchor from the device. `logits` is `[batch, anchors, classes]`.
+/// Sets to `IGNORE` the background anchors in `ids` (`[batch * anchors]`) that are not among the hardest of their
+/// image. Reads one number per anchor from the device. `logits` is `[batch, anchors, classes]`.
 pub(crate) fn keep_on_host(logits: &Tensor<3>, ids: &mut [i32], ratio: f64) {
     let [_, anchors, _] = logits.dims();
     // This waits for the device.
@@ -61,9 +61,9 @@ pub(crate) fn keep_on_host(logits: &Tensor<3>, ids: &mut [i32], ratio: f64) {
     }
 }
 
-/// Returns `ids` (`[batch * anchors]`), in which the background anchors that are not among the hardest of their image are
-/// `IGNORE`. Waits for nothing. `logits` is `[batch, anchors, classes]`, `keep` is the number of background anchors that
-/// take part in each image, `[batch]`.
+/// Returns `ids` (`[batch * anchors]`), in which the background anchors that are not among the hardest of their image
+/// are `IGNORE`. Waits for nothing. `logits` is `[batch, anchors, classes]`, `keep` is the number of background anchors
+/// that take part in each image, `[batch]`.
 pub(crate) fn keep_on_device(logits: &Tensor<3>, ids: Tensor<1, Int>, keep: Tensor<1, Int>) -> Tensor<1, Int> {
     keep_hardest_on_device(costs(logits), ids, keep)
 }

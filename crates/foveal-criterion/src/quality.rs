@@ -13,8 +13,8 @@ use crate::target_tensors::{PositiveTensors, QualityTensors};
 /// Lower limit of `|q - p|`, which keeps the logarithm of the difference finite.
 const MIN_DISTANCE: f64 = 1e-12;
 
-/// The weighted loss of the positives. In the breakdown only losses and gradients are filled, because the kernel sums the
-/// scores.
+/// The weighted loss of the positives. In the breakdown only losses and gradients are filled, because the kernel sums
+/// the scores.
 pub(crate) fn positives(
     predicted: &Predicted<'_>,
     positives: &PositiveTensors,
@@ -54,7 +54,8 @@ fn breakdown(loss: &Tensor<1>, slope: &Tensor<1>, targets: &QualityTensors, clas
     let device = loss.device();
     let [count] = loss.dims();
     let levels = targets.levels.clone().expect("the levels are copied to the device for a breakdown");
-    // One row for each value of the breakdown, one column for each positive: 1 where it belongs to the row, otherwise 0.
+    // One row for each value of the breakdown, one column for each positive: 1 where it belongs to the row, otherwise
+    // 0.
     let select = |rows: usize, of: Tensor<1, Int>| {
         let of = of.without_autodiff().reshape([1, count]).expand([rows, count]);
         let row = Tensor::<1, Int>::arange(0..rows as i64, &device).reshape([rows, 1]).expand([rows, count]);

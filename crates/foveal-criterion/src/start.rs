@@ -5,10 +5,10 @@
 //! 1. **The scores** (`start/scores.rs`). The logits of a new class layer are the bias of the prior and the noise of
 //!    its random weights. The mean logits of the background and of the positives may differ from the bias only by as
 //!    much as that noise explains.
-//! 2. **The loss** (`start/closed_form.rs`). The class loss is computed a second time, in `f64` and in closed form, from
-//!    the logits and the boxes that the network predicted. The positives are computed exactly, including the IoU of
-//!    their predicted boxes, which is the target of the quality focal loss. The background is sampled. The two losses
-//!    may differ by [`TOLERANCE`].
+//! 2. **The loss** (`start/closed_form.rs`). The class loss is computed a second time, in `f64` and in closed form,
+//!    from the logits and the boxes that the network predicted. The positives are computed exactly, including the IoU
+//!    of their predicted boxes, which is the target of the quality focal loss. The background is sampled. The two
+//!    losses may differ by [`TOLERANCE`].
 
 mod closed_form;
 mod scores;
@@ -25,8 +25,8 @@ use scores::Logits;
 /// Factor by which the first class loss may differ from [`Expected::loss`], in both directions. Rounding explains less
 /// than a thousandth of it; the rest is left for the sample of the background.
 pub const TOLERANCE: f64 = 1.5;
-/// Part of the class loss by which one side may differ in addition. It matters where a side has hardly any loss, such as
-/// a quality focal loss whose only positive has a score equal to its IoU.
+/// Part of the class loss by which one side may differ in addition. It matters where a side has hardly any loss, such
+/// as a quality focal loss whose only positive has a score equal to its IoU.
 const NEGLIGIBLE: f64 = 1e-3;
 /// Standard deviation of the new weights of the class layer (arXiv 1708.02002, section 4.1).
 const WEIGHT_STD: f64 = 0.01;

@@ -1,5 +1,5 @@
-//! The targets of a batch on the device of the predictions. They are copied in two transfers, one of integers and one of
-//! floats, because a GPU executes what was queued before each transfer.
+//! The targets of a batch on the device of the predictions. They are copied in two transfers, one of integers and one
+//! of floats, because a GPU executes what was queued before each transfer.
 
 use std::ops::Range;
 
@@ -209,8 +209,8 @@ mod tests {
         Positive { anchor, class: 1202, anchor_box, object: anchor_box, delta }
     }
 
-    /// LVIS has 1,203 classes, and 800x1344 pixels have 201,600 anchors. The pair's place among all logits is then beyond
-    /// the range of `i32`.
+    /// LVIS has 1,203 classes, and 800x1344 pixels have 201,600 anchors. The pair's place among all logits is then
+    /// beyond the range of `i32`.
     #[test]
     fn indices_of_a_large_batch_do_not_overflow() {
         const ANCHORS: usize = 201_600;

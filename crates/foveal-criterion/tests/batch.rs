@@ -88,8 +88,8 @@ fn ignored_anchors_have_no_gradient() {
 
 /// Computed by hand: the anchor has 10 x 20 pixels and lies at the origin. The object has the same size and lies 1
 /// pixel to the right, so dx is 0.1 and the other deltas are 0. The predicted deltas are 0. The boxes share 9 of 11
-/// columns, their centres are 1 pixel apart, and the enclosing box has 11 x 20 pixels. Both boxes have the same ratio of
-/// width to height.
+/// columns, their centres are 1 pixel apart, and the enclosing box has 11 x 20 pixels. Both boxes have the same ratio
+/// of width to height.
 #[test]
 fn box_losses_equal_hand_computed_values() {
     let device = Device::flex();
@@ -109,8 +109,8 @@ fn box_losses_equal_hand_computed_values() {
     }
 }
 
-/// Computed by hand: the anchor has 10 x 20 pixels and the object 20 x 10 pixels with the same centre. They share 10 x 10
-/// of 300 pixels, and the difference of the angles is `atan(2) - atan(1/2) = atan(3/4)`.
+/// Computed by hand: the anchor has 10 x 20 pixels and the object 20 x 10 pixels with the same centre. They share 10 x
+/// 10 of 300 pixels, and the difference of the angles is `atan(2) - atan(1/2) = atan(3/4)`.
 #[test]
 fn the_complete_iou_penalises_another_ratio_of_the_sides() {
     let (anchor_box, object) = (BBox::new(0.0, 0.0, 10.0, 20.0), BBox::new(-5.0, 5.0, 15.0, 15.0));

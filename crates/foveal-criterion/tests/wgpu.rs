@@ -97,8 +97,8 @@ fn every_remedy_descends_on_wgpu_as_on_the_cpu() {
     }
 }
 
-/// The tolerance is that of the losses of the other test; drivers may compute the arctangent of the complete IoU with an
-/// error of 4096 units in the last place.
+/// The tolerance is that of the losses of the other test; drivers may compute the arctangent of the complete IoU with
+/// an error of 4096 units in the last place.
 #[test]
 fn quality_focal_with_every_box_loss_on_wgpu() {
     reference::quality_focal_and_every_box_loss(&foveal_kernels::test_adapter(), 1e-4);

@@ -17,8 +17,8 @@ use crate::unusable::Annotated;
 use crate::{CheckReport, DataConfig, DataError, Problem};
 
 impl DataConfig {
-    /// Checks a data set and leaves out the images and boxes that cannot be used, whatever `on_error` is. The report says
-    /// if nothing is left of a set of this kind.
+    /// Checks a data set and leaves out the images and boxes that cannot be used, whatever `on_error` is. The report
+    /// says if nothing is left of a set of this kind.
     pub(crate) fn check(
         &self,
         file: CocoFile,

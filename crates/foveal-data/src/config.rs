@@ -182,23 +182,23 @@ pub struct DataConfig {
     pub train: SetConfig,
     /// The files of the validation set, for `source = "coco"`.
     pub val: SetConfig,
-    /// Further training sets, for `source = "coco"`: tables with `annotations`, `images` and `weight`. Their classes are
-    /// found by name. Default: empty.
+    /// Further training sets, for `source = "coco"`: tables with `annotations`, `images` and `weight`. Their classes
+    /// are found by name. Default: empty.
     pub more_train: Vec<MoreSet>,
     /// Which classes of all sets are used, and under which names, for `source = "coco"`.
     pub classes: ClassesConfig,
-    /// Folders of training images without objects, with their subfolders, for `source = "coco"`. `filter_empty` does not
-    /// leave them out. Default: empty.
+    /// Folders of training images without objects, with their subfolders, for `source = "coco"`. `filter_empty` does
+    /// not leave them out. Default: empty.
     pub backgrounds: Vec<PathBuf>,
-    /// Largest share that the images of `backgrounds` have in an epoch, above 0 and below 1. If they are more, each epoch
-    /// has a random part of them. Default: not set, which uses each once in an epoch.
+    /// Largest share that the images of `backgrounds` have in an epoch, above 0 and below 1. If they are more, each
+    /// epoch has a random part of them. Default: not set, which uses each once in an epoch.
     pub backgrounds_share: Option<f64>,
     /// The generated training and validation sets, for `source = "shapes"`.
     pub shapes: ShapesConfig,
     /// Length in pixels that the shorter side of an image is resized to, from 1 to 16384. Default: 800.
     pub min_size: u32,
-    /// Largest length in pixels of the longer side after resizing, at least `min_size`. An image that would exceed it is
-    /// made smaller. Values above 16384 stand for 16384. Default: 1333.
+    /// Largest length in pixels of the longer side after resizing, at least `min_size`. An image that would exceed it
+    /// is made smaller. Values above 16384 stand for 16384. Default: 1333.
     pub max_size: u32,
     /// Size `[height, width]` in pixels that every image is resized to, whatever its aspect ratio, each from 1 to
     /// 16384. It replaces `min_size` and `max_size`. Default: not set.
@@ -225,9 +225,9 @@ pub struct DataConfig {
     pub queue: usize,
     /// What happens if images or boxes cannot be used. Default: `fail`.
     pub on_error: OnError,
-    /// Largest number of images of a set that may be left out with `on_error = "skip"` because they cannot be used. More
-    /// are an error, and so is a set of which no image can be used. Default: not set, which stands for 10 images or 1 %
-    /// of the set, whichever is more.
+    /// Largest number of images of a set that may be left out with `on_error = "skip"` because they cannot be used.
+    /// More are an error, and so is a set of which no image can be used. Default: not set, which stands for 10 images
+    /// or 1 % of the set, whichever is more.
     pub max_skipped: Option<usize>,
     /// Whether crowd regions (`iscrowd`) are dropped, so that anchors in them are background, as in torchvision and
     /// Detectron2. Otherwise the anchors in them are ignored in training. Default: false.
@@ -244,8 +244,8 @@ pub struct DataConfig {
     /// value, and frequent otherwise. Above 0 and at most 1. Default: 0.001.
     pub repeat_threshold: f64,
     /// Whether a batch has images of like shape, so that little of it is padding: those of a window of 64 batches are
-    /// sorted by the ratio of their sides, cut into batches, and the batches are shuffled. Each image is used as often as
-    /// without grouping, and the batches are still a function of the seed and the epoch. Default: false.
+    /// sorted by the ratio of their sides, cut into batches, and the batches are shuffled. Each image is used as often
+    /// as without grouping, and the batches are still a function of the seed and the epoch. Default: false.
     pub group_by_aspect: bool,
     /// Keeps decoded and resized images in memory or on disk. Default: off.
     pub cache: CacheConfig,

@@ -48,8 +48,8 @@ pub struct TargetCounts {
     pub background: usize,
     /// Number of ignored anchors of the images whose anchors were matched. They take no part in the loss.
     pub ignored: usize,
-    /// Number of objects that got no anchor, on the images whose anchors were matched, so that none is trained to detect
-    /// them. Objects that training ignores are not counted.
+    /// Number of objects that got no anchor, on the images whose anchors were matched, so that none is trained to
+    /// detect them. Objects that training ignores are not counted.
     pub objects_without_anchor: usize,
     /// The counts of each class, in class order.
     pub classes: Vec<ClassCounts>,

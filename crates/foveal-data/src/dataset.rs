@@ -54,8 +54,8 @@ pub(crate) enum ImageSource {
     Shape { set: Arc<ShapeImages>, index: usize },
 }
 
-/// A checked data set. The images are in the order of the annotation file, and their indices are from 0 to `len() - 1`. In
-/// a training set that was joined from several, the images of the sets follow each other.
+/// A checked data set. The images are in the order of the annotation file, and their indices are from 0 to `len() - 1`.
+/// In a training set that was joined from several, the images of the sets follow each other.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     /// Annotation of each image: `[images]`.
@@ -110,8 +110,8 @@ impl Dataset {
         &self.records
     }
 
-    /// Returns the path of the file of image `index`, or `None` for a generated image and for a data set that was opened
-    /// from its annotations alone.
+    /// Returns the path of the file of image `index`, or `None` for a generated image and for a data set that was
+    /// opened from its annotations alone.
     ///
     /// # Panics
     /// If `index` is not below [`Dataset::len`].
@@ -186,9 +186,9 @@ impl Dataset {
         }
     }
 
-    /// Returns the SHA-256, as 64 hexadecimal digits, of what the data set holds: the names, ids and sizes of its images,
-    /// its objects and crowd regions, and the ground truth for evaluations, all in their order. Paths of folders and the
-    /// pixels of the images are not part of it.
+    /// Returns the SHA-256, as 64 hexadecimal digits, of what the data set holds: the names, ids and sizes of its
+    /// images, its objects and crowd regions, and the ground truth for evaluations, all in their order. Paths of
+    /// folders and the pixels of the images are not part of it.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();
         // Numbers of fixed length and texts with their length, so that no two data sets give the same sequence.

@@ -1,8 +1,9 @@
-//! The batches of an epoch (`data.group_by_aspect`): images of like shape together, so that little of a batch is padding.
+//! The batches of an epoch (`data.group_by_aspect`): images of like shape together, so that little of a batch is
+//! padding.
 //!
 //! The shuffled images of an epoch are taken in windows of [`WINDOW`] batches. The images of a window are sorted by the
-//! shape that each has alone after resizing and padding, and cut into batches. At last the batches are shuffled. Images of
-//! one shape keep their random order, so that their batches are others in every epoch.
+//! shape that each has alone after resizing and padding, and cut into batches. At last the batches are shuffled. Images
+//! of one shape keep their random order, so that their batches are others in every epoch.
 
 use std::cmp::Ordering;
 
@@ -47,14 +48,14 @@ impl PartialOrd for Shape {
     }
 }
 
-/// Returns the batches of a training epoch, each as the indices of its images. The result is a function of the seed and the
-/// epoch, and has every image of [`epoch_order`] as often as that. All batches have `batch_size` images, except the last,
-/// which can have fewer.
+/// Returns the batches of a training epoch, each as the indices of its images. The result is a function of the seed and
+/// the epoch, and has every image of [`epoch_order`] as often as that. All batches have `batch_size` images, except the
+/// last, which can have fewer.
 ///
-/// With `config.group_by_aspect`, the images of a batch have similar shapes after resizing. The shape is that without the
-/// random part of the augmentation: `data.augment.min_sizes`, `scale_jitter` and flips keep the ratio of its sides, but
-/// transforms such as `quarter_turns`, `random_crop` or `mosaic` can change it after the images were grouped. If all images
-/// have one shape, or a batch has one image, the batches are those without grouping.
+/// With `config.group_by_aspect`, the images of a batch have similar shapes after resizing. The shape is that without
+/// the random part of the augmentation: `data.augment.min_sizes`, `scale_jitter` and flips keep the ratio of its sides,
+/// but transforms such as `quarter_turns`, `random_crop` or `mosaic` can change it after the images were grouped. If
+/// all images have one shape, or a batch has one image, the batches are those without grouping.
 ///
 /// # Panics
 /// If `batch_size` is 0, or if `config.repeat_threshold` is not positive and the sampler is not
@@ -83,8 +84,8 @@ fn grouped(order: &[usize], batch_size: usize, shapes: &[Shape], random: &mut St
     for window in order.chunks(WINDOW * batch_size) {
         let mut sorted = window.to_vec();
         sorted.sort_by_key(|image| shapes[*image]);
-        // The images of a last batch that is not full are taken from a random place, so that no shape is in it more often
-        // than others.
+        // The images of a last batch that is not full are taken from a random place, so that no shape is in it more
+        // often than others.
         let few = sorted.len() % batch_size;
         if few > 0 {
             let start = random.below(sorted.len() - few + 1);

@@ -17,14 +17,14 @@ pub struct Holdout {
 }
 
 impl Holdout {
-    /// Holds out about the fraction `share` (above 0 and below 1) of the images for validation. The result is a function
-    /// of the data set, `share` and `seed`. No image is read.
+    /// Holds out about the fraction `share` (above 0 and below 1) of the images for validation. The result is a
+    /// function of the data set, `share` and `seed`. No image is read.
     ///
     /// The images are stratified by class, rarest class first, as in Sechidis et al., "On the stratification of
-    /// multi-label data" (ECML 2011): the validation set gets the fraction `share` of the images with each class, rounded,
-    /// and at least one image where three or more images have the class; it gets at most half of them, or that rounded
-    /// fraction if it is more. A class on one or two images stays in the training set. Images without objects are
-    /// stratified like those of a class. The images of a group in `same`, as found by
+    /// multi-label data" (ECML 2011): the validation set gets the fraction `share` of the images with each class,
+    /// rounded, and at least one image where three or more images have the class; it gets at most half of them, or that
+    /// rounded fraction if it is more. A class on one or two images stays in the training set. Images without objects
+    /// are stratified like those of a class. The images of a group in `same`, as found by
     /// [`same_images`](crate::same_images), stay together.
     ///
     /// The rules for classes cannot all be kept in very small data sets; the validation set has at least one image

@@ -50,9 +50,9 @@ impl LabelledObject {
 }
 
 impl Labels {
-    /// Moves all boxes by `place` and clips them to `window`, a part of the image that they are moved to. Objects outside
-    /// the window are dropped. Objects of which less than [`MIN_VISIBLE_FRACTION`] remains visible become ignored
-    /// regions.
+    /// Moves all boxes by `place` and clips them to `window`, a part of the image that they are moved to. Objects
+    /// outside the window are dropped. Objects of which less than [`MIN_VISIBLE_FRACTION`] remains visible become
+    /// ignored regions.
     pub(crate) fn place(&mut self, place: impl Fn(&BBox) -> BBox, window: &BBox) {
         let x = |v: f32| v.max(window.x1).min(window.x2);
         let y = |v: f32| v.max(window.y1).min(window.y2);

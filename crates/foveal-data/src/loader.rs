@@ -74,8 +74,8 @@ pub struct LoaderOptions {
     /// Number of batches at the start of the epoch that are left out, so that an epoch can be continued in its middle.
     /// The other batches are those of the whole epoch.
     pub first: usize,
-    /// Number of epochs of the run, whose last `data.augment.close_epochs` leave out the strong transforms. `None` if no
-    /// epoch is one of the last.
+    /// Number of epochs of the run, whose last `data.augment.close_epochs` leave out the strong transforms. `None` if
+    /// no epoch is one of the last.
     pub epochs: Option<usize>,
 }
 

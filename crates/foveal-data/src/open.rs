@@ -78,8 +78,8 @@ impl DataConfig {
         Ok(join_sets(self.inspect_train_sets()?))
     }
 
-    /// Checks each of the sets that the training set is made of, with the classes of the whole training set. Their image
-    /// ids are those of their files.
+    /// Checks each of the sets that the training set is made of, with the classes of the whole training set. Their
+    /// image ids are those of their files.
     ///
     /// # Errors
     /// The errors of [`DataConfig::inspect_train`].
@@ -127,7 +127,8 @@ impl DataConfig {
         self.check_alone(CocoFile::read(path)?, path, Images::Unread, Split::Val, labels)
     }
 
-    /// Checks the training set from its annotation files alone. Images of folders of `backgrounds` that exist are in it.
+    /// Checks the training set from its annotation files alone. Images of folders of `backgrounds` that exist are in
+    /// it.
     ///
     /// # Errors
     /// The errors of [`DataConfig::inspect_train`], except for folders of images that do not exist.

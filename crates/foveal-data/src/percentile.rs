@@ -1,7 +1,7 @@
 //! Percentiles of a list of numbers.
 
-/// Returns percentiles of the values, each of which is one of the values: of `n` sorted values, the percentile `p` is the
-/// value with the index `floor(p * (n - 1) / 100)`. All percentiles of no values are 0.
+/// Returns percentiles of the values, each of which is one of the values: of `n` sorted values, the percentile `p` is
+/// the value with the index `floor(p * (n - 1) / 100)`. All percentiles of no values are 0.
 ///
 /// # Panics
 /// If a percentile is above 100.

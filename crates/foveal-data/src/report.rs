@@ -59,8 +59,8 @@ pub struct CheckReport {
 }
 
 impl Skipped {
-    /// Returns whether this is an image that was left out because it cannot be read. An image whose id occurs twice does
-    /// not count, because its first record is used.
+    /// Returns whether this is an image that was left out because it cannot be read. An image whose id occurs twice
+    /// does not count, because its first record is used.
     pub fn is_unreadable_image(&self) -> bool {
         use Problem::{BrokenImage, MissingImage, NoFileName, SizeMismatch};
         self.annotation_id.is_none() && [BrokenImage, MissingImage, NoFileName, SizeMismatch].contains(&self.problem)

@@ -19,8 +19,8 @@ pub struct ResizedStats {
     /// Numbers of small objects (area below 32x32 pixels of the resized image), medium objects, and large objects (area
     /// of 96x96 pixels or more), with COCO's bounds.
     pub small_medium_large: [usize; 3],
-    /// For each class in class order, the square root of the area of its boxes in pixels of the resized images: minimum,
-    /// 10th percentile, median, 90th percentile, maximum. Zeros for a class without objects.
+    /// For each class in class order, the square root of the area of its boxes in pixels of the resized images:
+    /// minimum, 10th percentile, median, 90th percentile, maximum. Zeros for a class without objects.
     pub class_sides: Vec<[f32; 5]>,
 }
 

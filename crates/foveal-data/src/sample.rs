@@ -58,8 +58,8 @@ pub(crate) struct Sample {
     pub times: Vec<TransformTime>,
 }
 
-/// Keys that separate the random streams of geometry, colour and transforms, so that turning one off does not change the
-/// others. The stream of a transform has its position in the list as a further key.
+/// Keys that separate the random streams of geometry, colour and transforms, so that turning one off does not change
+/// the others. The stream of a transform has its position in the list as a further key.
 const GEOMETRY: u64 = 1;
 const COLOR: u64 = 2;
 const TRANSFORM: u64 = 3;
@@ -88,12 +88,12 @@ impl SampleMaker {
         Self { preprocess, augment, min_box, on_error, seed, epoch, cache, resizes_first }
     }
 
-    /// Loads, augments and resizes image `index` and its objects. Other images that a transform needs and that cannot be
-    /// loaded are added to `skipped` if `data.on_error` is `skip`.
+    /// Loads, augments and resizes image `index` and its objects. Other images that a transform needs and that cannot
+    /// be loaded are added to `skipped` if `data.on_error` is `skip`.
     ///
     /// # Errors
-    /// The error of [`Dataset::load`] if the image cannot be loaded, or if another one cannot that a transform needs and
-    /// `data.on_error` is `fail`.
+    /// The error of [`Dataset::load`] if the image cannot be loaded, or if another one cannot that a transform needs
+    /// and `data.on_error` is `fail`.
     pub(crate) fn make(
         &self,
         dataset: &Dataset,
@@ -126,8 +126,8 @@ impl SampleMaker {
         })
     }
 
-    /// The sample of an image that is first of all resized, to at most half of its pixels, so that the cache keeps it in that
-    /// size. `None` for other images, and without a cache.
+    /// The sample of an image that is first of all resized, to at most half of its pixels, so that the cache keeps it
+    /// in that size. `None` for other images, and without a cache.
     ///
     /// # Errors
     /// The error of [`Dataset::load`] if the image cannot be loaded.

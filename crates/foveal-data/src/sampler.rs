@@ -15,8 +15,8 @@
 //! weight with which they have this share of an epoch, if they would have more.
 //!
 //! Images without objects are used once per epoch; with `undersample` they count as a class of their own. A fractional
-//! repeat factor `r` is reached on average over the epochs: each epoch has `floor(r)` or `floor(r) + 1` copies. The number
-//! of images of each set in an epoch differs from its mean by less than 1.
+//! repeat factor `r` is reached on average over the epochs: each epoch has `floor(r)` or `floor(r) + 1` copies. The
+//! number of images of each set in an epoch differs from its mean by less than 1.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,8 +106,8 @@ fn factors(images: &[Vec<usize>], classes: usize, sampler: Sampler, threshold: f
 }
 
 /// Returns the indices of the training images of an epoch, in random order. Indices can be repeated or missing,
-/// depending on `config.sampler` and the weights of sets. The result is a function of the seed and the epoch. Every epoch
-/// has [`epoch_len`] images.
+/// depending on `config.sampler` and the weights of sets. The result is a function of the seed and the epoch. Every
+/// epoch has [`epoch_len`] images.
 ///
 /// # Panics
 /// If `config.repeat_threshold` is not positive and the sampler is not [`Sampler::Uniform`].
@@ -138,8 +138,8 @@ pub fn epoch_len(dataset: &Dataset, config: &DataConfig) -> usize {
     }
 }
 
-/// How often each image is used in an epoch on average: its repeat factor times the weight of its set. `None` if each is
-/// used once.
+/// How often each image is used in an epoch on average: its repeat factor times the weight of its set. `None` if each
+/// is used once.
 pub(crate) fn uses(dataset: &Dataset, config: &DataConfig) -> Option<Vec<f64>> {
     let origins = || (0..dataset.len()).map(|index| dataset.origin(index).map(|(part, _)| part));
     let weighted = dataset.parts().iter().any(|part| part.weight != 1.0);

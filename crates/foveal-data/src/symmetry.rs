@@ -1,12 +1,12 @@
-//! Whether the objects of a data set have a preferred orientation, which decides whether flipped images look like images
-//! of the data set.
+//! Whether the objects of a data set have a preferred orientation, which decides whether flipped images look like
+//! images of the data set.
 //!
 //! Two measurements are made for each class. The first compares the pixels of the objects with their mirror images. The
-//! box of each object is reduced to 8x8 cells of mean brightness, from which the mean is subtracted and which are scaled
-//! to the length 1. The part of such a crop that changes its sign when the crop is mirrored averages to zero over the
-//! objects if mirrored objects are as frequent as others. The fraction of its energy that does not average out is 0 for
-//! objects of random orientation, and 1 if all objects are copies of one asymmetric picture, such as a letter. The second
-//! measurement uses the boxes alone: objects without upright orientation are about as often tall as wide.
+//! box of each object is reduced to 8x8 cells of mean brightness, from which the mean is subtracted and which are
+//! scaled to the length 1. The part of such a crop that changes its sign when the crop is mirrored averages to zero
+//! over the objects if mirrored objects are as frequent as others. The fraction of its energy that does not average out
+//! is 0 for objects of random orientation, and 1 if all objects are copies of one asymmetric picture, such as a letter.
+//! The second measurement uses the boxes alone: objects without upright orientation are about as often tall as wide.
 
 use std::collections::BTreeMap;
 
@@ -33,16 +33,16 @@ type Crop = [f32; CELLS * CELLS];
 pub struct ClassSymmetry {
     /// Number of objects that were measured.
     pub objects: usize,
-    /// Fraction of the part of the crops that a flip of top and bottom changes which all objects have in common: about 0
-    /// if flipped objects are as frequent as others, 1 if all objects are the same asymmetric picture. It is not biased by
-    /// the number of objects, and can be slightly negative.
+    /// Fraction of the part of the crops that a flip of top and bottom changes which all objects have in common: about
+    /// 0 if flipped objects are as frequent as others, 1 if all objects are the same asymmetric picture. It is not
+    /// biased by the number of objects, and can be slightly negative.
     pub vertical: f64,
     /// Fraction of the part of the crops that a flip of left and right changes which all objects have in common, from
     /// about 0 to 1.
     pub horizontal: f64,
-    /// Preference for tall or for wide boxes: the absolute mean of `ln(height / width)` without two standard errors of the
-    /// mean, at least 0. About 0 if boxes are as often tall as wide; 0.2 if they are 1.22 times as tall as wide, or as wide
-    /// as tall, in the mean.
+    /// Preference for tall or for wide boxes: the absolute mean of `ln(height / width)` without two standard errors of
+    /// the mean, at least 0. About 0 if boxes are as often tall as wide; 0.2 if they are 1.22 times as tall as wide, or
+    /// as wide as tall, in the mean.
     pub shape: f64,
 }
 
@@ -57,8 +57,8 @@ pub struct Symmetry {
 }
 
 impl Symmetry {
-    /// Measures the objects of at most `limit` evenly spaced images that have objects. Images that cannot be decoded are
-    /// left out.
+    /// Measures the objects of at most `limit` evenly spaced images that have objects. Images that cannot be decoded
+    /// are left out.
     pub fn measure(dataset: &Dataset, limit: usize) -> Self {
         let with_objects: Vec<usize> = (0..dataset.len()).filter(|i| !dataset.record(*i).objects.is_empty()).collect();
         let count = with_objects.len().min(limit);
@@ -146,8 +146,8 @@ fn crop(image: &RgbImage, bbox: &BBox) -> Option<Crop> {
     if bbox.width() < LEAST_SIDE || bbox.height() < LEAST_SIDE {
         return None;
     }
-    // The pixels of a cell with the part of each that lies in the cell. Whole pixels alone would move the cells by half a
-    // pixel in one direction, which all objects would then have in common.
+    // The pixels of a cell with the part of each that lies in the cell. Whole pixels alone would move the cells by half
+    // a pixel in one direction, which all objects would then have in common.
     let parts = |from: f32, length: f32, cell: usize, end: u32| {
         let at = |cell: usize| (from + length * cell as f32 / CELLS as f32).clamp(0.0, end as f32);
         let (start, end) = (at(cell), at(cell + 1));

@@ -125,7 +125,8 @@ fn counts_equal_those_of_the_targets_in_training() {
 
 #[test]
 fn objects_without_an_anchor_are_counted_with_every_rule() {
-    // Without anchors in the middle of its 60x40 pixels, the object of class 1 has none of 64 pixels above an IoU of 0.9.
+    // Without anchors in the middle of its 60x40 pixels, the object of class 1 has none of 64 pixels above an IoU of
+    // 0.9.
     let strict = MatcherConfig { positive_iou: 0.9, low_quality: false, ..MatcherConfig::default() };
     let atss = MatcherConfig { kind: MatcherKind::Atss, ..MatcherConfig::default() };
     // After resizing, this object is 4 pixels wide and lies between the columns of centres at 84 and 88.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use foveal_anchors::{AnchorConfig, FitOptions, MatcherConfig};
 use foveal_data::{DataConfig, SetConfig, SetCoverage, SetFitOptions, fit_set};
 
-/// Raises the share of covered cells of BCCD at the size of `configs/bccd.toml`, with nine anchors per location and with
-/// the one of that configuration. FOVEAL_SHARED names the folder that contains `data/`.
+/// Raises the share of covered cells of BCCD at the size of `configs/bccd.toml`, with nine anchors per location and
+/// with the one of that configuration. FOVEAL_SHARED names the folder that contains `data/`.
 #[test]
 #[ignore = "needs data outside the repository"]
 fn more_blood_cells_are_covered() {

@@ -90,8 +90,8 @@ fn grouping_saves_padding() {
     assert_eq!(saved(&data, 1, 2), 0.0);
 }
 
-/// The images of cocoapi's `instances_val2014_100.json`, of which the sizes alone are read. FOVEAL_SHARED names the folder
-/// that contains `data/`.
+/// The images of cocoapi's `instances_val2014_100.json`, of which the sizes alone are read. FOVEAL_SHARED names the
+/// folder that contains `data/`.
 #[test]
 #[ignore = "needs data outside the repository"]
 fn grouping_saves_padding_on_coco() {

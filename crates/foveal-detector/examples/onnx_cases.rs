@@ -114,7 +114,8 @@ fn models() -> [(&'static str, ModelConfig); 7] {
     ]
 }
 
-/// Saves a random network whose norms and factors of levels are not the identity and whose heads give varied predictions.
+/// Saves a random network whose norms and factors of levels are not the identity and whose heads give varied
+/// predictions.
 fn save_random(config: &ModelConfig, path: &Path) -> Result<(), Box<dyn Error>> {
     let device = Device::flex();
     let model = config.seeded(CLASSES, 0, &device);

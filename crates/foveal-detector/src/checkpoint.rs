@@ -43,9 +43,9 @@ pub struct CheckpointMeta {
     /// `None` if they are unknown. Inference does not read them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<serde_json::Value>,
-    /// SHA-256 of the metadata before it and of the names, shapes and bytes of all tensors, as 64 hexadecimal digits. It
-    /// is computed when the checkpoint is saved and checked when it is loaded. In files of format 1 it covers the names
-    /// and bytes of the tensors alone.
+    /// SHA-256 of the metadata before it and of the names, shapes and bytes of all tensors, as 64 hexadecimal digits.
+    /// It is computed when the checkpoint is saved and checked when it is loaded. In files of format 1 it covers the
+    /// names and bytes of the tensors alone.
     pub checksum: String,
 }
 
@@ -137,8 +137,8 @@ impl Checkpoint {
         let bytes = read_data(path).map_err(|source| DetectorError::Io { path: path.to_owned(), source })?;
         let bad = |found: String| DetectorError::Checkpoint { path: path.to_owned(), found };
         let meta = read_meta(&bytes).map_err(bad)?;
-        // A checksum that fits does not mean that the content is right: an edited configuration could describe a network
-        // too large for memory.
+        // A checksum that fits does not mean that the content is right: an edited configuration could describe a
+        // network too large for memory.
         let tensors = tensors_from_safetensors(path, &bytes)?;
         let held: usize = tensors.values().map(|t| t.values.len()).sum();
         meta.model.fits_in(held, meta.categories.len()).map_err(bad)?;
@@ -205,8 +205,8 @@ fn read_meta(bytes: &[u8]) -> Result<CheckpointMeta, String> {
     Ok(meta)
 }
 
-/// Checksum of files of format 1: hexadecimal SHA-256 of the names and bytes of all tensors in the order of their names,
-/// each preceded by its length.
+/// Checksum of files of format 1: hexadecimal SHA-256 of the names and bytes of all tensors in the order of their
+/// names, each preceded by its length.
 fn tensor_checksum(bytes: &[u8]) -> Result<String, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| format!("a damaged safetensors file ({e})"))?;
     let mut tensors: Vec<_> = file.iter().collect();

@@ -92,8 +92,8 @@ impl Detector {
     ///
     /// # Errors
     /// [`DetectorError::EmptyImage`] if the width or height of the image is 0; [`DetectorError::Setting`] if the
-    /// checkpoint's preprocessing was changed to invalid values; [`DetectorError::NonFinite`] if the network's output is
-    /// NaN or infinite.
+    /// checkpoint's preprocessing was changed to invalid values; [`DetectorError::NonFinite`] if the network's output
+    /// is NaN or infinite.
     pub fn detect(&self, image: &RgbImage) -> Result<Vec<Prediction>, DetectorError> {
         let (width, height) = image.dimensions();
         if width == 0 || height == 0 {
@@ -104,8 +104,8 @@ impl Detector {
         Ok(self.detect_staged(&[staged])?.pop().unwrap_or_default())
     }
 
-    /// Detects the objects in several images, which the checkpoint's preprocessing has resized and which are padded to a
-    /// common size and run as one batch. `images` must not be empty. Detections must have a higher score than
+    /// Detects the objects in several images, which the checkpoint's preprocessing has resized and which are padded to
+    /// a common size and run as one batch. `images` must not be empty. Detections must have a higher score than
     /// `post.score_threshold` and than the threshold of their class in `class_thresholds` of the checkpoint's metadata.
     ///
     /// # Shapes

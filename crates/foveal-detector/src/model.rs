@@ -153,8 +153,9 @@ impl ModelConfig {
     ///
     /// # Errors
     /// [`DetectorError::Setting`] if the config is invalid; [`DetectorError::FrozenWithoutWeights`] if `norm` is
-    /// `frozen_batch` or `frozen_statistics` and `weights` is not set; [`DetectorError::Weights`], [`DetectorError::Io`],
-    /// [`DetectorError::Checkpoint`] or [`DetectorError::Import`] if the weight file cannot be used.
+    /// `frozen_batch` or `frozen_statistics` and `weights` is not set; [`DetectorError::Weights`],
+    /// [`DetectorError::Io`], [`DetectorError::Checkpoint`] or [`DetectorError::Import`] if the weight file cannot be
+    /// used.
     pub fn build(&self, classes: usize, seed: u64, device: &Device) -> Result<BuiltModel, DetectorError> {
         self.start(classes, None, seed, device)
     }
@@ -165,8 +166,9 @@ impl ModelConfig {
     ///
     /// # Errors
     /// [`DetectorError::Setting`] if the config is invalid; [`DetectorError::FrozenWithoutWeights`] if `norm` is
-    /// `frozen_batch` or `frozen_statistics` and `weights` is not set; [`DetectorError::Weights`], [`DetectorError::Io`],
-    /// [`DetectorError::Checkpoint`] or [`DetectorError::Import`] if the weight file cannot be used.
+    /// `frozen_batch` or `frozen_statistics` and `weights` is not set; [`DetectorError::Weights`],
+    /// [`DetectorError::Io`], [`DetectorError::Checkpoint`] or [`DetectorError::Import`] if the weight file cannot be
+    /// used.
     pub fn build_for(
         &self,
         categories: &[CategoryInfo],

@@ -51,8 +51,8 @@ pub struct Detection {
 /// 1708.02002, section 4.1; steps in torchvision's order). `channels` assigns classes to class channels, if not every
 /// channel stands for a class; channels without a class are left out first. Boxes that clipping left without area are
 /// left out last: they lie outside the image, and torchvision returns them. Reads the predictions from the device once.
-/// Of a GPU's predictions, only the pairs of an anchor and a class that can become detections are read, and all of them in
-/// a second read if too many of an image have nearly the same score.
+/// Of a GPU's predictions, only the pairs of an anchor and a class that can become detections are read, and all of them
+/// in a second read if too many of an image have nearly the same score.
 ///
 /// # Shapes
 /// - dense: logits `[batch, anchors, class channels]`, deltas `[batch, anchors, 4]`

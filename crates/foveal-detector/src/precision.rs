@@ -28,8 +28,9 @@ thread_local! {
 }
 
 /// Runs `run` with half precision simulated on the CPU devices: in this thread, [`ComputePrecision::F16`] is accepted
-/// there, and training computes in f32 and rounds to f16 where the kernels of a GPU do ([`Simulated`]). Evaluations round only
-/// their images. It is meant for tests of training in half precision on machines without a GPU, and is slower than f32.
+/// there, and training computes in f32 and rounds to f16 where the kernels of a GPU do ([`Simulated`]). Evaluations
+/// round only their images. It is meant for tests of training in half precision on machines without a GPU, and is
+/// slower than f32.
 pub fn with_simulated_f16<T>(run: impl FnOnce() -> T) -> T {
     /// Ends the simulation, also after a panic.
     struct Restore(bool);

@@ -26,8 +26,8 @@ impl ModelConfig {
         init.requested()
     }
 
-    /// Checks whether a network for at least `classes` classes can consist of `held` values, as many as the tensors of a
-    /// file have. The configuration may come from an untrusted file and need not be valid: nothing is allocated.
+    /// Checks whether a network for at least `classes` classes can consist of `held` values, as many as the tensors of
+    /// a file have. The configuration may come from an untrusted file and need not be valid: nothing is allocated.
     ///
     /// # Errors
     /// A text with both numbers if the network needs more.

@@ -61,8 +61,8 @@ fn frozen_stages_keep_no_maps() {
     assert!(frozen.trained_parameters < all.trained_parameters);
 }
 
-/// The norms of a ResNet-50 have 26,560 channels, each with a scale and a shift that are trained and two statistics that are
-/// not. They keep no more maps than frozen norms, and in frozen stages nothing of them is trained.
+/// The norms of a ResNet-50 have 26,560 channels, each with a scale and a shift that are trained and two statistics
+/// that are not. They keep no more maps than frozen norms, and in frozen stages nothing of them is trained.
 #[test]
 fn fixed_statistics_train_scale_and_shift() {
     let mut model = TorchvisionArch::V1.model();
@@ -97,7 +97,8 @@ fn the_largest_unfolded_input_is_named() {
     assert_eq!(columns.bytes, 4 * 100 * 100 * 256 * 9);
 }
 
-/// Burn unfolds no input of a convolution with several groups, such as those of 1,024 channels in layer3 of a ResNeXt-101.
+/// Burn unfolds no input of a convolution with several groups, such as those of 1,024 channels in layer3 of a
+/// ResNeXt-101.
 #[test]
 fn grouped_convolutions_unfold_nothing() {
     let mut model = TorchvisionArch::V1.model();

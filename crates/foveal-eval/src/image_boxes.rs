@@ -81,8 +81,8 @@ impl<'a> ImageBoxes<'a> {
         &self.detections[..count]
     }
 
-    /// Matches detections with objects one to one: each detection, the highest score first, with the object that has the
-    /// highest IoU of those that are left, if it is at least `threshold`.
+    /// Matches detections with objects one to one: each detection, the highest score first, with the object that has
+    /// the highest IoU of those that are left, if it is at least `threshold`.
     pub(crate) fn pairs(&self, best: Best, threshold: f32, class: Class) -> Vec<Pair<'a>> {
         let places: Vec<BBox> = self.objects.iter().map(|object| xywh_to_bbox(&object.bbox)).collect();
         let mut taken = vec![false; places.len()];

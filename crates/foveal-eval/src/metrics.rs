@@ -70,7 +70,8 @@ pub(crate) struct MetricLine {
 }
 
 impl Metrics {
-    /// Whether the metrics over all sizes are defined: the ground truth has at least one object that is no crowd region.
+    /// Whether the metrics over all sizes are defined: the ground truth has at least one object that is no crowd
+    /// region.
     pub fn is_defined(&self) -> bool {
         self.ap >= 0.0
     }

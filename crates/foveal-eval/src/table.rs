@@ -33,9 +33,10 @@ impl Metrics {
         out
     }
 
-    /// The metrics as a table of text: the lines of [`Metrics::summary`], then one line per category with its name, id, number of objects, AP and AP50. A category without objects has `-` in place of AP and AP50. Without any
-    /// object, the twelve lines say that the metrics are undefined; -1.000 stands for a metric of a size that no object
-    /// has. The text ends with a line break.
+    /// The metrics as a table of text: the lines of [`Metrics::summary`], then one line per category with its name, id,
+    /// number of objects, AP and AP50. A category without objects has `-` in place of AP and AP50. Without any object,
+    /// the twelve lines say that the metrics are undefined; -1.000 stands for a metric of a size that no object has.
+    /// The text ends with a line break.
     pub fn table(&self) -> String {
         let mut out = self.summary();
         if self.per_category.is_empty() {

@@ -8,7 +8,8 @@ use foveal_formats::{
 use serde_json::{Value, json};
 use support::Place;
 
-/// An image of 100x50 pixels with a crowd region, a box beyond its edge and one beyond it, and an image without objects.
+/// An image of 100x50 pixels with a crowd region, a box beyond its edge and one beyond it, and an image without
+/// objects.
 fn coco() -> Value {
     json!({
         "images": [

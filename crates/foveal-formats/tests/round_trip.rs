@@ -250,7 +250,8 @@ proptest! {
             })
             .collect();
         let mut images: Vec<Picture<'_>> = images;
-        // A set without any object has no classes in the formats that do not list them, and tiny boxes look like fractions.
+        // A set without any object has no classes in the formats that do not list them, and tiny boxes look like
+        // fractions.
         images.push(("zz", (50, 40), vec![(0, [1.0, 2.0, 30.0, 20.0])]));
         let place = Place::new();
         let dataset = set(&place, &names, &images);

@@ -31,9 +31,9 @@ pub struct HeadConfig {
     /// Probability between 0 and 1 that a new classification head gives every anchor for every class (default 0.01, as
     /// in arXiv 1708.02002, sections 3.3 and 4.1).
     pub prior: f64,
-    /// Whether the box outputs of each pyramid level are multiplied by a learnt factor that starts at 1 (default false),
-    /// as in FCOS (arXiv 1904.01355, section 3.2) and ATSS (arXiv 1912.02424). torchvision's RetinaNet has no such
-    /// factors, so a network with them cannot be exported to it.
+    /// Whether the box outputs of each pyramid level are multiplied by a learnt factor that starts at 1 (default
+    /// false), as in FCOS (arXiv 1904.01355, section 3.2) and ATSS (arXiv 1912.02424). torchvision's RetinaNet has no
+    /// such factors, so a network with them cannot be exported to it.
     pub level_scales: bool,
 }
 

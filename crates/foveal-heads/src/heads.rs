@@ -103,8 +103,8 @@ impl Head {
     /// Makes heads with new weights for feature maps of `channels` channels.
     ///
     /// Weights are drawn from a normal distribution with mean 0 and standard deviation 0.01. Biases are 0, except for
-    /// the class layer, whose sigmoid starts at the prior of the configuration (arXiv 1708.02002, section 4.1). Factors of
-    /// the levels are 1.
+    /// the class layer, whose sigmoid starts at the prior of the configuration (arXiv 1708.02002, section 4.1). Factors
+    /// of the levels are 1.
     pub fn new(
         config: &HeadConfig,
         channels: usize,

@@ -4,8 +4,8 @@
 //! alpha channel is dropped without compositing, as PIL's `convert("RGB")` does. The orientation in the EXIF data is
 //! applied unless the caller asks for the stored pixels.
 //!
-//! An image is decoded only if its file is complete, its checksums match and the entropy-coded data of a JPEG hold every
-//! block, because decoders fill what is missing with grey.
+//! An image is decoded only if its file is complete, its checksums match and the entropy-coded data of a JPEG hold
+//! every block, because decoders fill what is missing with grey.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read, Seek};

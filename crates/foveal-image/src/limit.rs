@@ -10,8 +10,8 @@ pub const MAX_IMAGE_BYTES: u64 = 512 * 1024 * 1024;
 /// Reads image files whose pixels need at most a number of bytes.
 ///
 /// The size follows from the header of a file and is checked before its pixels are decoded, because a file of some
-/// kilobytes can announce an image of gigabytes. It is the largest buffer that decoding needs: the RGB pixels of 3 bytes
-/// each, or the decoder's own pixels or coefficients if they are larger.
+/// kilobytes can announce an image of gigabytes. It is the largest buffer that decoding needs: the RGB pixels of 3
+/// bytes each, or the decoder's own pixels or coefficients if they are larger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageLimit {
     /// Largest number of bytes that an image may need.

@@ -41,8 +41,8 @@ pub enum ResizeMode {
 pub struct Preprocess {
     /// Length in pixels to which the shorter side of an image is resized (1 to 16384, default 800).
     pub min_size: u32,
-    /// Largest length in pixels of the longer side (at least `min_size`, default 1333). An image whose longer side would
-    /// exceed it is resized to this length of the longer side instead. Values above 16384 stand for 16384.
+    /// Largest length in pixels of the longer side (at least `min_size`, default 1333). An image whose longer side
+    /// would exceed it is resized to this length of the longer side instead. Values above 16384 stand for 16384.
     pub max_size: u32,
     /// Fixed size `[height, width]` in pixels to which every image is resized, without keeping its aspect ratio. If
     /// set, `min_size` and `max_size` have no effect. Not set by default.
@@ -103,8 +103,8 @@ impl Preprocess {
     /// Checks the values of the preprocessing.
     ///
     /// # Errors
-    /// [`SettingError`] if a size is 0 pixels or above [`MAX_SIDE`], `max_size` is above 1,000,000 or below `min_size`, a
-    /// mean is not finite, or a standard deviation is not positive and finite.
+    /// [`SettingError`] if a size is 0 pixels or above [`MAX_SIDE`], `max_size` is above 1,000,000 or below `min_size`,
+    /// a mean is not finite, or a standard deviation is not positive and finite.
     pub fn validate(&self) -> Result<(), SettingError> {
         let expected = format!("at least 1 pixel and at most {MAX_SIDE}");
         check::that((1..=MAX_SIDE).contains(&self.min_size), "min_size", &expected, &self.min_size)?;
@@ -195,8 +195,8 @@ impl Preprocess {
         }
     }
 
-    /// Returns image `index` of a batch as 8-bit RGB pixels, with its padding: the inverse of the normalisation, rounded
-    /// and limited to 0..=255. The padding, which is 0, becomes the mean colour.
+    /// Returns image `index` of a batch as 8-bit RGB pixels, with its padding: the inverse of the normalisation,
+    /// rounded and limited to 0..=255. The padding, which is 0, becomes the mean colour.
     ///
     /// # Panics
     /// If the batch has no image of this index.

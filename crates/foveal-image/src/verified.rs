@@ -1,4 +1,5 @@
-//! The contents that this process has verified, so that the images of a training run are verified in its first epoch only.
+//! The contents that this process has verified, so that the images of a training run are verified in its first epoch
+//! only.
 //!
 //! A content is known by its length and its CRC-32, which a processor computes some hundred times as fast as it reads
 //! Huffman codes. A file that is damaged between two epochs has another checksum and is verified again.

@@ -6,8 +6,8 @@ use cubecl::client::Client;
 /// The environment variable that names the kernel language of the tests.
 const TEST_LANGUAGE: &str = "FOVEAL_TEST_LANGUAGE";
 
-/// The language that Burn compiles kernels to on an opened device: `SPIR-V`, `MSL`, `WGSL`, or the name of CubeCL's runtime.
-/// `None` for a CPU backend.
+/// The language that Burn compiles kernels to on an opened device: `SPIR-V`, `MSL`, `WGSL`, or the name of CubeCL's
+/// runtime. `None` for a CPU backend.
 pub fn kernel_language(device: &Device) -> Option<&'static str> {
     let device = device.clone().without_autodiff();
     let DispatchDevice::Cube(device) = device.as_dispatch() else { return None };
@@ -27,8 +27,8 @@ pub(crate) fn language(client: &Client) -> &'static str {
 /// Opens the default adapter for a test.
 ///
 /// # Panics
-/// If there is no adapter that computes, or if its kernels are in another language than the tests are for: SPIR-V on Linux,
-/// or the one that the environment variable `FOVEAL_TEST_LANGUAGE` names.
+/// If there is no adapter that computes, or if its kernels are in another language than the tests are for: SPIR-V on
+/// Linux, or the one that the environment variable `FOVEAL_TEST_LANGUAGE` names.
 #[doc(hidden)]
 pub fn test_adapter() -> Device {
     let device = Device::wgpu(DeviceKind::DefaultDevice);

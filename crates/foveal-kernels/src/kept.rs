@@ -38,9 +38,9 @@ pub fn value_id<const D: usize>(x: &Tensor<D>) -> Option<ValueId> {
 
 /// A result of type `V` that is kept together with the key that it was computed for.
 ///
-/// The key contains the [identities](value_id) of the tensors that the result was computed from. A lookup by another key
-/// computes the result anew and replaces the kept one, so a kept result is never out of date. A clone starts with the
-/// same result and is independent afterwards.
+/// The key contains the [identities](value_id) of the tensors that the result was computed from. A lookup by another
+/// key computes the result anew and replaces the kept one, so a kept result is never out of date. A clone starts with
+/// the same result and is independent afterwards.
 pub struct Kept<K, V>(Mutex<Option<(K, V)>>);
 
 impl<K: PartialEq, V: Clone> Kept<K, V> {

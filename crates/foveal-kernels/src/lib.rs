@@ -1,16 +1,16 @@
 //! Tensor operations that Burn lacks or does slowly, each with its gradient.
 //!
-//! Every operation has a *reference* implementation composed of Burn's operations. The *fused* kernel runs for `f32` tensors
-//! on the CPU backends (`ndarray` and `flex`, from one source) and is a single autodiff node; the tests compare it with the
-//! reference. On GPUs, and for 16-bit maps, convolution and upsampling are Burn's operations in a single autodiff node, and
-//! the class loss, the selection of the hardest anchors, and canvases of several maps ([`canvas`]) have kernels of this
-//! crate; other operations use the reference.
-//! [`set_reference`] makes the operations that have one use the reference on all devices.
+//! Every operation has a *reference* implementation composed of Burn's operations. The *fused* kernel runs for `f32`
+//! tensors on the CPU backends (`ndarray` and `flex`, from one source) and is a single autodiff node; the tests compare
+//! it with the reference. On GPUs, and for 16-bit maps, convolution and upsampling are Burn's operations in a single
+//! autodiff node, and the class loss, the selection of the hardest anchors, and canvases of several maps ([`canvas`])
+//! have kernels of this crate; other operations use the reference. [`set_reference`] makes the operations that have one
+//! use the reference on all devices.
 //!
-//! Two operations exist on GPUs only, as kernels of this crate: [`normalise_bytes`] and [`pick_candidates`]. The host does
-//! the same on a CPU in `foveal-image` and `foveal-detector`, and the tests compare the two bit for bit. The kernels of a
-//! parameter update ([`l2_norm`], [`clip`], [`update_parameters`] and [`update_averages`]) exist on GPUs only as well, and
-//! `foveal-train` computes the same by other means on other devices.
+//! Two operations exist on GPUs only, as kernels of this crate: [`normalise_bytes`] and [`pick_candidates`]. The host
+//! does the same on a CPU in `foveal-image` and `foveal-detector`, and the tests compare the two bit for bit. The
+//! kernels of a parameter update ([`l2_norm`], [`clip`], [`update_parameters`] and [`update_averages`]) exist on GPUs
+//! only as well, and `foveal-train` computes the same by other means on other devices.
 //!
 //! Results never depend on the number of threads. Either the work is cut into tasks by shape alone, or a value does not
 //! depend on the task that computes it. Partial sums are added in the order of their indices.

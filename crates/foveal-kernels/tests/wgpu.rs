@@ -34,8 +34,8 @@ mod shared {
     }
 }
 
-/// Reductions and matrix products of Burn use such memory. The published cubecl-spirv 0.11.3 compiles it wrongly for some
-/// adapters, see crates/vendor/cubecl-spirv/README.md.
+/// Reductions and matrix products of Burn use such memory. The published cubecl-spirv 0.11.3 compiles it wrongly for
+/// some adapters, see crates/vendor/cubecl-spirv/README.md.
 #[test]
 fn wgpu_units_share_the_memory_of_their_workgroup() {
     let device = wgpu().without_autodiff();

@@ -18,8 +18,8 @@ pub(crate) struct CanvasLevels {
 }
 
 impl CanvasLevels {
-    /// Collects maps, `[batch, channels, height, width]` for each level, if that pays for layers with as many channels as
-    /// they have: there are several, on a GPU, and no tensor of a convolution exceeds the [limit](canvas_limit).
+    /// Collects maps, `[batch, channels, height, width]` for each level, if that pays for layers with as many channels
+    /// as they have: there are several, on a GPU, and no tensor of a convolution exceeds the [limit](canvas_limit).
     pub(crate) fn of(maps: &[Tensor<4>]) -> Option<Self> {
         let first = maps.first()?;
         let limit = canvas_limit(&first.device())?;
@@ -43,8 +43,9 @@ impl CanvasLevels {
     /// Computes `activation(conv(x))` for all levels. The layer must have a 3x3 kernel, stride 1, padding 1 and one
     /// group.
     ///
-    /// The pixels between the levels become 0 if there is an activation. A layer without one is taken for the last layer,
-    /// whose pixels between the levels nobody reads; if another layer follows all the same, they become 0 before it.
+    /// The pixels between the levels become 0 if there is an activation. A layer without one is taken for the last
+    /// layer, whose pixels between the levels nobody reads; if another layer follows all the same, they become 0 before
+    /// it.
     pub(crate) fn convolved(self, layer: &Conv2d, activation: Activation) -> Self {
         let Canvas { map, mask, layout } = self.canvas;
         let map = if self.gaps_are_zero { map } else { map * mask.clone() };

@@ -73,8 +73,8 @@ impl Conv2d {
         self.run(x, Epilogue { shift: self.bias(), activation, ..Epilogue::default() })
     }
 
-    /// Computes `activation(conv(x) + bias) * mask` in one operation. The layer must have a 3x3 kernel, stride 1, padding 1
-    /// and one group.
+    /// Computes `activation(conv(x) + bias) * mask` in one operation. The layer must have a 3x3 kernel, stride 1,
+    /// padding 1 and one group.
     ///
     /// # Shapes
     /// - x: `[batch, in_channels, height, width]`
@@ -125,9 +125,9 @@ impl Conv2d {
     /// Computes `activation(norm(conv(x)) + residual)`; without a residual, nothing is added. This is a single
     /// operation on maps if the layer has no bias and the norm is an affine map by stored statistics.
     ///
-    /// The fused convolution has no gradient for a scale behind it. If scale and shift of the norm are trained, the scale
-    /// is therefore multiplied with the weight before the convolution. It gets its gradient from that product, which is
-    /// exact and costs operations on weights only: no map is read for it, and none is kept.
+    /// The fused convolution has no gradient for a scale behind it. If scale and shift of the norm are trained, the
+    /// scale is therefore multiplied with the weight before the convolution. It gets its gradient from that product,
+    /// which is exact and costs operations on weights only: no map is read for it, and none is kept.
     ///
     /// # Shapes
     /// - x: `[batch, in_channels, height, width]`

@@ -78,8 +78,8 @@ impl Graph for Eager {
             let x = self.conv_norm(conv, norm, x, None, Activation::Relu);
             return self.max_pool(x);
         }
-        // The ReLU of the maximum is the maximum of the ReLUs, and so are their gradients. In this order the backward pass
-        // needs a map of a quarter of the size, which is the input of the next layer as well.
+        // The ReLU of the maximum is the maximum of the ReLUs, and so are their gradients. In this order the backward
+        // pass needs a map of a quarter of the size, which is the input of the next layer as well.
         let x = self.conv_norm(conv, norm, x, None, Activation::None);
         let x = self.max_pool(x);
         self.relu(x)
@@ -228,9 +228,9 @@ mod tests {
         }
     }
 
-    /// Two levels of 2x1 and 1x1 pixels with the values 1, 2 and 3 in the first channel and 4, 5 and 6 in the second, and
-    /// the factors 10 and -2. The loss is the sum of all results, each multiplied by its weight: 1 to 4 for the first
-    /// level and 5 and 6 for the second, in the order pixel, channel.
+    /// Two levels of 2x1 and 1x1 pixels with the values 1, 2 and 3 in the first channel and 4, 5 and 6 in the second,
+    /// and the factors 10 and -2. The loss is the sum of all results, each multiplied by its weight: 1 to 4 for the
+    /// first level and 5 and 6 for the second, in the order pixel, channel.
     #[test]
     fn factors_and_their_gradients_match_values_computed_by_hand() {
         let device = Device::flex().autodiff();

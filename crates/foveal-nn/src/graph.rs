@@ -105,8 +105,8 @@ pub trait Graph {
     fn upsample_add(&mut self, lateral: Self::Map, top: Self::Map) -> Self::Map;
 
     /// Collects the feature maps of several pyramid levels, so that the same layers can be applied to all of them.
-    /// `norms` tells whether a norm follows the convolutions. It may decide how the levels are stored, but never what is
-    /// computed.
+    /// `norms` tells whether a norm follows the convolutions. It may decide how the levels are stored, but never what
+    /// is computed.
     ///
     /// # Shapes
     /// - maps: `[batch, channels, height, width]` for each level, P3 first; batch and channels are the same for all

@@ -23,9 +23,9 @@ pub enum NormKind {
     /// Frozen batch norm: normalises by stored statistics and has no trained parameters (torchvision's
     /// `FrozenBatchNorm2d`). It is an affine map of each channel.
     Frozen,
-    /// Batch norm with fixed statistics: normalises by stored statistics, which never change, and trains scale and shift,
-    /// as torch's `BatchNorm2d` does in evaluation mode and MMDetection with `norm_eval=True`. It is an affine map of
-    /// each channel.
+    /// Batch norm with fixed statistics: normalises by stored statistics, which never change, and trains scale and
+    /// shift, as torch's `BatchNorm2d` does in evaluation mode and MMDetection with `norm_eval=True`. It is an affine
+    /// map of each channel.
     FrozenStatistics,
     /// Batch norm: normalises by the statistics of the batch in training and by the running statistics otherwise (Ioffe
     /// & Szegedy, arXiv 1502.03167).
@@ -151,8 +151,8 @@ impl Norm {
         }
     }
 
-    /// Turns the layer into a batch norm whose scale and shift are trained, and which normalises by the statistics of the
-    /// batch during training.
+    /// Turns the layer into a batch norm whose scale and shift are trained, and which normalises by the statistics of
+    /// the batch during training.
     pub fn train(&mut self) {
         self.kind = NormKind::Batch;
         self.weight = self.weight.clone().set_require_grad(true);

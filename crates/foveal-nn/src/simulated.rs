@@ -28,9 +28,9 @@ impl Simulated {
         x.cast(FloatDType::F16).cast(FloatDType::F32)
     }
 
-    /// Computes `activation(conv(x) + shift + residual)` as `foveal-kernels` does for 16-bit maps on a GPU. A shift alone
-    /// is added by the convolution, in 16 bits. Otherwise the result of the convolution is rounded, everything behind it
-    /// is computed in f32, and the final result is rounded once.
+    /// Computes `activation(conv(x) + shift + residual)` as `foveal-kernels` does for 16-bit maps on a GPU. A shift
+    /// alone is added by the convolution, in 16 bits. Otherwise the result of the convolution is rounded, everything
+    /// behind it is computed in f32, and the final result is rounded once.
     fn convolved(layer: &Conv2d, weight: Tensor<4>, shift: Option<Tensor<1>>, x: Tensor<4>, rest: Rest) -> Tensor<4> {
         let weight = Self::rounded(weight);
         let Rest { residual, activation } = rest;

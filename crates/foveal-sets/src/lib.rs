@@ -1,5 +1,6 @@
 //! Changes of whole data sets in COCO format: [`split()`] divides one into parts, [`merge()`] joins several,
-//! [`subset()`] selects images and objects, [`remap()`] renames, joins and drops classes, and [`tile()`] cuts large images to pieces.
+//! [`subset()`] selects images and objects, [`remap()`] renames, joins and drops classes, and [`tile()`] cuts large
+//! images to pieces.
 //!
 //! ```text
 //! SetFile::open -> SetFile { path, dataset: WholeDataset } -> split | merge | subset | remap | tile -> WholeDataset

@@ -20,8 +20,8 @@ pub fn is_host(device: &Device) -> bool {
 /// of each loop itself, while any other thread has to wake one, sleep, and be woken at the end of each loop. An
 /// accelerator has a queue for each thread, so that its operations stay on the thread that calls them.
 ///
-/// The pool has one call at a time: a thread that waits for a part of its loop takes up other work of the pool, and a whole
-/// step of another run would then lie on its stack, inside of the locks that the first step holds.
+/// The pool has one call at a time: a thread that waits for a part of its loop takes up other work of the pool, and a
+/// whole step of another run would then lie on its stack, inside of the locks that the first step holds.
 pub(crate) fn on_pool<T: Send>(device: &Device, run: impl FnOnce() -> T + Send) -> T {
     static IN_USE: Mutex<()> = Mutex::new(());
     if !is_host(device) || rayon::current_thread_index().is_some() {

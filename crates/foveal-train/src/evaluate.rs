@@ -117,13 +117,13 @@ impl Evaluator {
         Ok(Some(Evaluation { metrics, losses, images, left_out, left_out_images, detections }))
     }
 
-    /// Evaluates `network` on the first images until `seconds` seconds have passed and three batches are done, and returns
-    /// how long the whole data set is expected to take, in seconds. Images that cannot be loaded are left out, and the
-    /// results are dropped.
+    /// Evaluates `network` on the first images until `seconds` seconds have passed and three batches are done, and
+    /// returns how long the whole data set is expected to take, in seconds. Images that cannot be loaded are left out,
+    /// and the results are dropped.
     ///
     /// # Errors
-    /// [`TrainError::Data`] when an image cannot be loaded, [`TrainError::NonFiniteOutput`] when the network's output for
-    /// an image is NaN or infinite, [`TrainError::Eval`] when the detections cannot be evaluated.
+    /// [`TrainError::Data`] when an image cannot be loaded, [`TrainError::NonFiniteOutput`] when the network's output
+    /// for an image is NaN or infinite, [`TrainError::Eval`] when the detections cannot be evaluated.
     pub(crate) fn time(&self, network: &RetinaNet, seconds: f64) -> Result<f64, TrainError> {
         const FEWEST: usize = 3;
         let batches = self.batches();

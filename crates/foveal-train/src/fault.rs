@@ -29,8 +29,8 @@ pub struct DeviceFault {
 /// Largest number of characters of a driver's words that a message quotes; what follows is a backtrace.
 const QUOTED: usize = 300;
 
-/// Parts of texts that say that memory ran out: wgpu's uncaptured error, CubeCL's `IoError` and `LaunchError` as text and
-/// in `Debug` format.
+/// Parts of texts that say that memory ran out: wgpu's uncaptured error, CubeCL's `IoError` and `LaunchError` as text
+/// and in `Debug` format.
 const OUT_OF_MEMORY: [&str; 6] = [
     "out of memory",
     "out of device memory",
@@ -54,8 +54,8 @@ const LOST: [&str; 6] = [
 /// `IoError::NotFound`.
 const READ: [&str; 3] = ["Error while reading data", "error happened during execution", "couldn't find resource"];
 
-/// What stands before the cause of an error in its text, in lower case. CubeCL lists all work that was skipped before the
-/// cause.
+/// What stands before the cause of an error in its text, in lower case. CubeCL lists all work that was skipped before
+/// the cause.
 const CAUSED_BY: &str = "caused by:";
 
 impl DeviceFault {
@@ -74,8 +74,8 @@ impl DeviceFault {
         Some(Self { kind, text: quote(&line[cause..]) })
     }
 
-    /// The cause of a panic with the message `text`, `None` if it was not the device. If the text only says that a value
-    /// could not be read, the cause is what a thread of the device had reported: `reported`.
+    /// The cause of a panic with the message `text`, `None` if it was not the device. If the text only says that a
+    /// value could not be read, the cause is what a thread of the device had reported: `reported`.
     pub fn cause(text: &str, reported: Option<&str>) -> Option<Self> {
         let is_read = READ.iter().any(|part| text.contains(part));
         Self::recognise(text).or_else(|| reported.filter(|_| is_read).and_then(Self::recognise))

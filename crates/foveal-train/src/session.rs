@@ -119,8 +119,8 @@ impl Session {
         Ok(Self { learner, meta, new_class_head: false })
     }
 
-    /// The loss scale of the next step and the counts of [`StateMeta::loss_scaling`]; `None` without a loss scale. Waits
-    /// for the device.
+    /// The loss scale of the next step and the counts of [`StateMeta::loss_scaling`]; `None` without a loss scale.
+    /// Waits for the device.
     pub(crate) fn loss_scaling(&self) -> Option<LossScaling> {
         let scaling = self.meta.loss_scaling?;
         let scale = self.learner.scaler.as_ref().map_or(scaling.scale, LossScaler::read);
@@ -132,9 +132,9 @@ impl Session {
         self.meta.model.class_channels.as_ref().map_or(classes, |channels| channels.count)
     }
 
-    /// Writes the training state to the run folder; the one before it is kept. `log` is the part of the log of the epoch
-    /// in progress that is not in `log.jsonl`, and `None` between epochs. Waits for the device, because every weight is
-    /// read.
+    /// Writes the training state to the run folder; the one before it is kept. `log` is the part of the log of the
+    /// epoch in progress that is not in `log.jsonl`, and `None` between epochs. Waits for the device, because every
+    /// weight is read.
     ///
     /// # Errors
     /// [`TrainError::NonFiniteState`] when a weight or moment is NaN or infinite, [`TrainError::Io`] or

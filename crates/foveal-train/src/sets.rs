@@ -25,8 +25,8 @@ impl Sets {
     /// Opens and checks both sets, reports a summary of each, and writes what is left out to `skipped.json`.
     ///
     /// # Errors
-    /// [`TrainError::Data`] when a set or the cache cannot be opened, [`TrainError::Empty`] when one has no usable image,
-    /// [`TrainError::TooManySkipped`] when more images are left out than `data.max_skipped` allows,
+    /// [`TrainError::Data`] when a set or the cache cannot be opened, [`TrainError::Empty`] when one has no usable
+    /// image, [`TrainError::TooManySkipped`] when more images are left out than `data.max_skipped` allows,
     /// [`TrainError::Write`] when `skipped.json` cannot be written.
     pub(crate) fn open(config: &RunConfig, run: &RunDir, progress: &mut dyn Progress) -> Result<Self, TrainError> {
         let opened = config.data.open_train()?;

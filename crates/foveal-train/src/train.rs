@@ -84,8 +84,8 @@ pub struct Summary {
 
 /// Trains a network as the configuration says, and writes logs, checkpoints and the training state to the run folder.
 ///
-/// A resumed run continues after the optimizer step at which its training state was saved, with the same losses as a run
-/// without interruption. When `stop` is set, the call saves the state and returns before the next optimizer step or
+/// A resumed run continues after the optimizer step at which its training state was saved, with the same losses as a
+/// run without interruption. When `stop` is set, the call saves the state and returns before the next optimizer step or
 /// evaluation batch, with [`Outcome::Interrupted`]. `device` may have autodiff or not.
 ///
 /// # Errors
@@ -171,8 +171,8 @@ enum EpochEnd {
 }
 
 impl Trainer<'_> {
-    /// Trains epoch by epoch until all epochs are done, `train.max_steps` or `train.time_limit` is reached, there is no gain
-    /// any more (`train.patience`), or `stop` is set.
+    /// Trains epoch by epoch until all epochs are done, `train.max_steps` or `train.time_limit` is reached, there is no
+    /// gain any more (`train.patience`), or `stop` is set.
     fn run(&mut self) -> Result<Outcome, TrainError> {
         // If a run stopped between an epoch's last step and its evaluation, only the evaluation is redone.
         let trained = self.session.meta.epoch;
@@ -469,9 +469,9 @@ impl Trainer<'_> {
         // Waits for the device at every batch.
         let Some(evaluation) = self.evaluator.run(&network, self.progress, self.stop)? else { return Ok(false) };
 
-        // The best checkpoint. An undefined value, such as an AP that COCO writes as -1, is never the best. An evaluation
-        // that only `train.max_steps` caused is no evaluation of the whole run: it makes the best checkpoint only where
-        // there is none, and a resumed run drops it.
+        // The best checkpoint. An undefined value, such as an AP that COCO writes as -1, is never the best. An
+        // evaluation that only `train.max_steps` caused is no evaluation of the whole run: it makes the best checkpoint
+        // only where there is none, and a resumed run drops it.
         let ended_inside = self.session.meta.epoch < epoch && !self.is_out_of_time();
         let provisional = ended_inside || !self.is_evaluation_due(epoch);
         let record = EvaluationRecord::new(epoch, self.session.meta.step, &evaluation);

@@ -54,8 +54,8 @@ fn state(path: &Path) -> Result<TrainState, String> {
     TrainState::load(path).map_err(|e| e.to_string())
 }
 
-/// Flips single bits of a file and reads it after each flip. Every second bit is in the header, which is small and holds
-/// the metadata; the others are anywhere in the file.
+/// Flips single bits of a file and reads it after each flip. Every second bit is in the header, which is small and
+/// holds the metadata; the others are anywhere in the file.
 fn flip<T: PartialEq>(file: &Path, count: usize, read: impl Fn(&Path) -> Result<T, String>) {
     let whole = std::fs::read(file).unwrap();
     let expected = read(file).unwrap_or_else(|e| panic!("{e}"));

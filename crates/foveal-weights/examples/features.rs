@@ -1,8 +1,8 @@
 //! Computes the features of a ResNet weight file: `features WEIGHTS NETWORK CONVENTION IN OUT`.
 //!
 //! IN is a safetensors file with a tensor `images [batch, 3, height, width]`, normalised as torchvision's images are.
-//! The feature maps `c3`, `c4` and `c5` are written to OUT. If IN has a tensor `probe` of the shape of C5, OUT also gets
-//! the gradients of the sum of C5 times `probe` with respect to the weights of all convolutions, as `grad.<name>`.
+//! The feature maps `c3`, `c4` and `c5` are written to OUT. If IN has a tensor `probe` of the shape of C5, OUT also
+//! gets the gradients of the sum of C5 times `probe` with respect to the weights of all convolutions, as `grad.<name>`.
 //! `scripts/reference/check_backbones` compares the results with torch's.
 
 // A tool for scripts, which read what it prints.

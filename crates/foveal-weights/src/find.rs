@@ -33,8 +33,8 @@ pub struct FoundBackbone {
 ///
 /// # Errors
 /// [`WeightsError::Io`], [`WeightsError::Format`] or [`WeightsError::NonFinite`] if the file cannot be read;
-/// [`WeightsError::NoMatch`] if it contains no ResNet; [`WeightsError::Refused`] if it contains a network that is none of
-/// [`BackboneKind::ALL`], or if its input convention is ambiguous and `convention` is [`WeightsConvention::Auto`].
+/// [`WeightsError::NoMatch`] if it contains no ResNet; [`WeightsError::Refused`] if it contains a network that is none
+/// of [`BackboneKind::ALL`], or if its input convention is ambiguous and `convention` is [`WeightsConvention::Auto`].
 pub fn find_backbone(path: &Path, convention: WeightsConvention) -> Result<FoundBackbone, WeightsError> {
     let refused = |network: &str, Refusal { found, advice }| WeightsError::Refused {
         path: path.to_owned(),

@@ -19,8 +19,8 @@ const FIELD: &str = "\"checksum\":\"";
 /// Number of hexadecimal digits of a checksum.
 const DIGITS: usize = 64;
 
-/// Returns the bytes of a safetensors file with `tensors` and with the JSON of `meta` under `key`, sealed by a checksum.
-/// Equal input gives equal bytes.
+/// Returns the bytes of a safetensors file with `tensors` and with the JSON of `meta` under `key`, sealed by a
+/// checksum. Equal input gives equal bytes.
 ///
 /// `meta` must be a struct whose last field is `checksum`, a string that is empty.
 ///

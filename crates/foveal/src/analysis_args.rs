@@ -8,13 +8,13 @@ use foveal_eval::{ClassColumn, ThresholdRule};
 /// Arguments of the analysis of detections.
 #[derive(Args, Debug)]
 pub(crate) struct AnalysisArgs {
-    /// Say where the detections are right and wrong: a table of classes with the best score thresholds, AP by size and by
-    /// number of objects, shares of the kinds of errors (TIDE), confusions, calibration, and curves in the JSON. The
+    /// Say where the detections are right and wrong: a table of classes with the best score thresholds, AP by size and
+    /// by number of objects, shares of the kinds of errors (TIDE), confusions, calibration, and curves in the JSON. The
     /// options below imply it
     #[arg(long)]
     pub analyse: bool,
-    /// Say why the metrics are low: a ranked list of likely causes, with what each check measured. It also explains what
-    /// is an error otherwise, such as other categories
+    /// Say why the metrics are low: a ranked list of likely causes, with what each check measured. It also explains
+    /// what is an error otherwise, such as other categories
     #[arg(long)]
     pub explain: bool,
     /// Sort the table of classes by a column

@@ -23,8 +23,9 @@ pub(crate) struct Cli {
 /// Options of every command.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Common {
-    /// Device to compute on: auto, flex, ndarray, wgpu[:index], vulkan[:index], metal[:index] or dx12[:index]; auto takes
-    /// a discrete or virtual GPU, on macOS also an integrated one, else the CPU (flex); `foveal devices` lists them
+    /// Device to compute on: auto, flex, ndarray, wgpu[:index], vulkan[:index], metal[:index] or dx12[:index]; auto
+    /// takes a discrete or virtual GPU, on macOS also an integrated one, else the CPU (flex); `foveal devices` lists
+    /// them
     #[arg(long, global = true, value_name = "DEVICE", default_value = "auto", help_heading = "Global options")]
     pub device: String,
     /// Number of computation threads [default: one per core]
@@ -152,8 +153,8 @@ pub(crate) struct ReportArgs {
     pub runs: Vec<PathBuf>,
     /// HTML file to write
     ///
-    /// The page needs no network and no other file. `foveal train` writes the report of its own run to report.html in the
-    /// run directory after each evaluation.
+    /// The page needs no network and no other file. `foveal train` writes the report of its own run to report.html in
+    /// the run directory after each evaluation.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
 }
@@ -419,8 +420,8 @@ pub(crate) struct BenchArgs {
     /// Each line of FILE is a JSON object with any of the keys `name`, `phase` (as --only; default train), `batch`,
     /// `height`, `width`, `steps`, `warmup`, `precision` and `set`, an object of configuration keys and values. The
     /// result of a case is one line of JSON with the keys `case` and `report` or `error`. It is written as soon as the
-    /// case has ended, and before the next line of FILE is read: to stdout, or at the end of the file of --json. No case
-    /// follows one in which the device failed, unless it only ran out of memory.
+    /// case has ended, and before the next line of FILE is read: to stdout, or at the end of the file of --json. No
+    /// case follows one in which the device failed, unless it only ran out of memory.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["steps", "only", "precision"])]
     pub cases: Option<PathBuf>,
     /// Write the times as JSON to FILE; - writes to stdout

@@ -58,8 +58,8 @@ pub(crate) struct ShowArgs {
     /// Contact sheet (.png or .jpg) or page (.html) to write
     ///
     /// The images are those of the first batches of an epoch, augmented, resized and padded; only the normalisation is
-    /// undone, so that padding has the mean colour. Regions that training ignores are hatched. On a page, the boxes can be
-    /// shown for one class, and a click enlarges an image.
+    /// undone, so that padding has the mean colour. Regions that training ignores are hatched. On a page, the boxes can
+    /// be shown for one class, and a click enlarges an image.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     /// Number of images

@@ -78,8 +78,8 @@ struct Panics {
     main: Option<String>,
     /// Of any thread.
     any: Option<String>,
-    /// Of any thread that says why a device failed. The threads of a device catch their panics, and the main thread then
-    /// fails at a value that was never computed.
+    /// Of any thread that says why a device failed. The threads of a device catch their panics, and the main thread
+    /// then fails at a value that was never computed.
     device: Option<String>,
 }
 
@@ -135,8 +135,8 @@ pub(crate) fn caught(batch_size: Option<&str>) -> Caught {
     caught.unwrap_or_else(|_| Caught { text: "internal error".to_owned(), out_of_memory: false })
 }
 
-/// Forgets what threads have said about the device, because the work so far has succeeded: tuning also tries kernels for
-/// which there is no memory, and their messages explain no later failure.
+/// Forgets what threads have said about the device, because the work so far has succeeded: tuning also tries kernels
+/// for which there is no memory, and their messages explain no later failure.
 pub(crate) fn forget_device_report() {
     if let Ok(mut panics) = PANICS.lock() {
         panics.device = None;
@@ -164,8 +164,8 @@ pub(crate) fn install_panic_hook() {
     }));
 }
 
-/// Prints the panic that ended the command on one line of stderr, and returns the exit code. `batch_size` is the setting
-/// of the batch size of the command.
+/// Prints the panic that ended the command on one line of stderr, and returns the exit code. `batch_size` is the
+/// setting of the batch size of the command.
 pub(crate) fn report_panic(batch_size: Option<&str>) -> u8 {
     note!("error: {}", caught(batch_size).text);
     FAILED

@@ -99,8 +99,8 @@ impl<'a> Files<'a> {
     }
 
     /// Adds outputs that are written into a folder, each made from one of the given inputs, which `what` names. None of
-    /// the inputs may be directly in that folder: the name of an output is that of its input, and beside the input there
-    /// may be other originals with such a name.
+    /// the inputs may be directly in that folder: the name of an output is that of its input, and beside the input
+    /// there may be other originals with such a name.
     pub(crate) fn write_into<'n>(
         mut self,
         option: &'a str,

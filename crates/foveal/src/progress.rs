@@ -75,8 +75,8 @@ impl Console {
         self.evaluations = Evaluations::read(metrics);
     }
 
-    /// Records the start of this process and the reports of the run in a folder, when the training begins and after each
-    /// evaluation.
+    /// Records the start of this process and the reports of the run in a folder, when the training begins and after
+    /// each evaluation.
     pub(crate) fn record_in(&mut self, root: PathBuf, start: StartRecord) {
         self.records = Some(Records::new(root, start));
     }

@@ -7,8 +7,8 @@ pub(crate) const COMPARED: u32 = 1000;
 /// Key of the random stream that draws images.
 const IMAGES: u64 = 31;
 
-/// How often each of `images` images counts in the resample with an index. The same index gives the same images in every
-/// command.
+/// How often each of `images` images counts in the resample with an index. The same index gives the same images in
+/// every command.
 pub(crate) fn draw(images: usize) -> impl Fn(usize) -> Vec<u32> + Sync {
     move |sample| {
         let mut random = Stream::new(&[IMAGES, sample as u64]);

@@ -9,9 +9,9 @@ pub(super) type Shape = [f64; 2];
 /// Clusters the shapes into `count` clusters and returns their mean widths and heights, in ascending order of `key`.
 ///
 /// The distance of two shapes is 1 minus the IoU of boxes of these shapes with the same centre (Redmon and Farhadi,
-/// arXiv 1612.08242, section 2). The first centres are quantiles of the shapes in the order of `key`, so that the result
-/// is a function of the shapes alone. A cluster that no shape is nearest to keeps its centre. Without shapes, the result
-/// is empty.
+/// arXiv 1612.08242, section 2). The first centres are quantiles of the shapes in the order of `key`, so that the
+/// result is a function of the shapes alone. A cluster that no shape is nearest to keeps its centre. Without shapes,
+/// the result is empty.
 pub(super) fn k_means(shapes: &[Shape], count: usize, key: impl Fn(&Shape) -> f64) -> Vec<Shape> {
     if shapes.is_empty() {
         return Vec::new();

@@ -48,8 +48,8 @@ pub struct FitOptions {
     pub iou: f32,
 }
 
-/// How well the best anchors overlap objects. A score is better than another if more objects are covered, or as many with
-/// a higher mean.
+/// How well the best anchors overlap objects. A score is better than another if more objects are covered, or as many
+/// with a higher mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct FitScore {
     /// Number of objects.
@@ -92,7 +92,8 @@ pub struct Fit {
 }
 
 impl FitScore {
-    /// Scores anchors by the highest IoUs of the objects with any of them. `iou` is that from which an object is covered.
+    /// Scores anchors by the highest IoUs of the objects with any of them. `iou` is that from which an object is
+    /// covered.
     ///
     /// The anchors are those over the padded images of the objects, at their positions, as [`AnchorConfig::anchors`]
     /// returns them. The cost is proportional to the number of objects times the number of anchor shapes.
@@ -130,8 +131,8 @@ impl FitScore {
         share > others || (share == others && self.mean_best_iou > other.mean_best_iou)
     }
 
-    /// Whether the share of covered objects is higher than that of `other`, or equal with a mean IoU that is higher by at
-    /// least 0.0005. Less is no reason to change a configuration.
+    /// Whether the share of covered objects is higher than that of `other`, or equal with a mean IoU that is higher by
+    /// at least 0.0005. Less is no reason to change a configuration.
     pub fn is_gain_over(&self, other: &Self) -> bool {
         let (share, others) = (self.share(), other.share());
         share > others || (share == others && self.mean_best_iou >= other.mean_best_iou + MEAN_GAIN)
@@ -169,14 +170,14 @@ impl FitOptions {
     }
 }
 
-/// Fits the sizes, ratios and scales of anchors to objects, so that the best anchor of as many objects as possible has an
-/// IoU of at least [`FitOptions::iou`]; among anchors that are equal in this, the mean of the highest IoUs decides.
+/// Fits the sizes, ratios and scales of anchors to objects, so that the best anchor of as many objects as possible has
+/// an IoU of at least [`FitOptions::iou`]; among anchors that are equal in this, the mean of the highest IoUs decides.
 ///
 /// The search starts from the present anchors and from k-means with the distance 1 - IoU (Redmon and Farhadi, arXiv
 /// 1612.08242, section 2): sizes from clusters of widths and heights, one for each level, and ratios from clusters of
 /// shapes with the same area. It then changes one value at a time, and all sizes or ratios together, by steps from half
-/// an octave down to a 32nd of one, as long as the score on `sample` rises. Anchors are compared at their positions over
-/// the padded images. The result is a function of the arguments.
+/// an octave down to a 32nd of one, as long as the score on `sample` rises. Anchors are compared at their positions
+/// over the padded images. The result is a function of the arguments.
 ///
 /// The base size of a level stays from 1 to 8 strides of the level, unless the present one lies outside. P3 has no
 /// smallest and P7 no largest size. Sizes ascend with the levels, and have three significant digits as the ratios do.

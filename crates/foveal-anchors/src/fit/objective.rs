@@ -45,8 +45,8 @@ pub(super) struct Scored {
 }
 
 impl Objective {
-    /// Finds the centres for all objects. `rounding` is the configuration whose [`AnchorConfig::rounding`] decides where
-    /// they are; its other values do not matter.
+    /// Finds the centres for all objects. `rounding` is the configuration whose [`AnchorConfig::rounding`] decides
+    /// where they are; its other values do not matter.
     pub(super) fn new(objects: &[FitObject], rounding: &AnchorConfig, iou: f32) -> Self {
         let located = |FitObject { bbox, padded: [height, width] }: &FitObject| {
             let grids = rounding.center_grids(*height, *width, &grid_sizes(*height, *width));
@@ -106,8 +106,8 @@ impl Objective {
 }
 
 impl Located {
-    /// The highest IoU of the object with anchors of a level, which are centred on the origin. The boxes are computed as
-    /// those of [`AnchorConfig::anchors`].
+    /// The highest IoU of the object with anchors of a level, which are centred on the origin. The boxes are computed
+    /// as those of [`AnchorConfig::anchors`].
     fn best_iou(&self, level: usize, anchors: &[BBox]) -> f32 {
         let [dx, dy] = self.centers[level];
         let moved = |c: &BBox| BBox::new(c.x1 + dx, c.y1 + dy, c.x2 + dx, c.y2 + dy);

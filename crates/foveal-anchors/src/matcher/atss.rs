@@ -28,14 +28,14 @@ struct Claim {
 /// Matches every anchor with an object or with background (Zhang et al., arXiv 1912.02424, algorithm 1).
 ///
 /// The candidates of an object are, of each pyramid level, the `candidates` anchors with the centres nearest to its own
-/// centre by L2 distance, or all anchors of a level that has fewer. Of anchors at the same distance, those with the lower
-/// index are taken. The number counts anchors, as in the paper and in MMDetection; the authors' code multiplies it by the
-/// number of anchors per location. A candidate is positive if its IoU with the object is at least the mean plus the
-/// standard deviation of the IoUs of all candidates, and its centre lies inside the object. An anchor that is positive
-/// for several objects is matched with that of the highest IoU, and with the first of several such objects.
+/// centre by L2 distance, or all anchors of a level that has fewer. Of anchors at the same distance, those with the
+/// lower index are taken. The number counts anchors, as in the paper and in MMDetection; the authors' code multiplies
+/// it by the number of anchors per location. A candidate is positive if its IoU with the object is at least the mean
+/// plus the standard deviation of the IoUs of all candidates, and its centre lies inside the object. An anchor that is
+/// positive for several objects is matched with that of the highest IoU, and with the first of several such objects.
 ///
-/// An object gets no anchor if no candidate with its centre inside reaches the threshold, or if other objects take all its
-/// positives. Degenerate objects get none.
+/// An object gets no anchor if no candidate with its centre inside reaches the threshold, or if other objects take all
+/// its positives. Degenerate objects get none.
 pub(super) fn assign(candidates: usize, anchors: &Anchors, objects: &[BBox]) -> Vec<Match> {
     let (mut nearest, mut pool) = (NearestLocations::default(), Vec::new());
     let mut claims: Vec<Claim> = Vec::new();
@@ -83,8 +83,8 @@ fn gather(
     }
 }
 
-/// The mean of the IoUs of the candidates plus their standard deviation with Bessel's correction, as `torch.std` computes
-/// it. The deviation of a single candidate, which torch leaves undefined, is 0.
+/// The mean of the IoUs of the candidates plus their standard deviation with Bessel's correction, as `torch.std`
+/// computes it. The deviation of a single candidate, which torch leaves undefined, is 0.
 fn threshold(pool: &[Candidate]) -> f64 {
     let count = pool.len() as f64;
     let mean = pool.iter().map(|c| f64::from(c.iou)).sum::<f64>() / count;

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MatcherKind {
-    /// Two fixed thresholds of the IoU (Lin et al., arXiv 1708.02002, section 4; low-quality matches as in torchvision's
-    /// and Detectron2's `Matcher`).
+    /// Two fixed thresholds of the IoU (Lin et al., arXiv 1708.02002, section 4; low-quality matches as in
+    /// torchvision's and Detectron2's `Matcher`).
     #[default]
     Iou,
     /// Adaptive training sample selection: the threshold of each object follows from the IoUs of the anchors around its
@@ -22,8 +22,8 @@ pub enum MatcherKind {
 #[serde(default, deny_unknown_fields)]
 pub struct MatcherConfig {
     /// Rule by which anchors become positive: `iou` (the default) by fixed thresholds of the IoU, `atss` by a threshold
-    /// that follows from the IoUs of the anchors around the centre of each object (Zhang et al., arXiv 1912.02424). With
-    /// `atss`, one anchor per location is enough: `model.anchors.scales = 1` and `model.anchors.ratios = [1]`.
+    /// that follows from the IoUs of the anchors around the centre of each object (Zhang et al., arXiv 1912.02424).
+    /// With `atss`, one anchor per location is enough: `model.anchors.scales = 1` and `model.anchors.ratios = [1]`.
     pub kind: MatcherKind,
     /// IoU from which an anchor is positive: it is trained to detect the object with the highest IoU (0 to 1, default
     /// 0.5). Not used by `kind = "atss"`.
@@ -62,7 +62,8 @@ impl MatcherConfig {
     /// Checks the IoU thresholds and the number of candidates, whether or not the rule uses them.
     ///
     /// # Errors
-    /// [`SettingError`] if a threshold is not from 0 to 1, `negative_iou` is above `positive_iou`, or `candidates` is 0.
+    /// [`SettingError`] if a threshold is not from 0 to 1, `negative_iou` is above `positive_iou`, or `candidates` is
+    /// 0.
     pub fn validate(&self) -> Result<(), SettingError> {
         check::fraction("positive_iou", self.positive_iou)?;
         check::that(

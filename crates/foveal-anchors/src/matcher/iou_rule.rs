@@ -9,8 +9,8 @@ use super::{Match, MatcherConfig};
 /// low-quality matches as in torchvision's and Detectron2's `Matcher`).
 ///
 /// Of two objects with the same IoU, the first is taken. An object that overlaps no anchor gets none; in torchvision,
-/// every anchor without overlap would become positive for it. `tiles` are those of the anchors; without objects they are
-/// not used.
+/// every anchor without overlap would become positive for it. `tiles` are those of the anchors; without objects they
+/// are not used.
 pub(super) fn assign(config: &MatcherConfig, anchors: &[BBox], tiles: &[Tile], objects: &[BBox]) -> Vec<Match> {
     if objects.is_empty() {
         return vec![Match::Background; anchors.len()];
@@ -80,7 +80,8 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Updates the best objects of all anchors with one object, except that an IoU below `least` may be left out. If
-    /// `nearest`, returns the indices of the anchors with the highest IoU with this object; none if no anchor overlaps it.
+    /// `nearest`, returns the indices of the anchors with the highest IoU with this object; none if no anchor overlaps
+    /// it.
     fn update(&mut self, object: &BBox, index: u32, least: f32, nearest: bool) -> Vec<u32> {
         let mut found = Nearest::default();
         let mut rest = Vec::new();

@@ -28,9 +28,9 @@ impl MatcherConfig {
     /// Matches every anchor of an image with an object, with background or with nothing, by the rule of
     /// [`MatcherConfig::kind`]. Anchors over the padding are matched as all others are.
     ///
-    /// With [`MatcherKind::Iou`], the object of an anchor is the one with the highest IoU, and the first of several such
-    /// objects. An object that overlaps no anchor gets none; in torchvision, every anchor without overlap would become
-    /// positive for it. With [`MatcherKind::Atss`], the only ignored anchors are those in crowd regions.
+    /// With [`MatcherKind::Iou`], the object of an anchor is the one with the highest IoU, and the first of several
+    /// such objects. An object that overlaps no anchor gets none; in torchvision, every anchor without overlap would
+    /// become positive for it. With [`MatcherKind::Atss`], the only ignored anchors are those in crowd regions.
     ///
     /// # Shapes
     /// - anchors: those of the padded image, `[anchors]`

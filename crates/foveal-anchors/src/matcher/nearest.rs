@@ -32,11 +32,11 @@ impl NearestLocations {
     /// Returns the `count` locations of `grid`, or all if there are fewer, whose centres are nearest to the point
     /// `(x, y)` in pixels, the nearest first. Of locations at the same distance, those with the lower index come first.
     ///
-    /// Only a small part of the grid is looked at. Let `i` be the position of a row among all rows in the order of their
-    /// distances to the point, and `j` that of a column, both from 0. All locations in rows up to position `i` and
-    /// columns up to position `j` are at most as far as the location where the two cross. The location can therefore be
-    /// among the nearest `count` only if `(i + 1) * (j + 1) <= count`. Distances are computed in `f64`, which
-    /// distinguishes those of all points up to 100,000 pixels from the grid.
+    /// Only a small part of the grid is looked at. Let `i` be the position of a row among all rows in the order of
+    /// their distances to the point, and `j` that of a column, both from 0. All locations in rows up to position `i`
+    /// and columns up to position `j` are at most as far as the location where the two cross. The location can
+    /// therefore be among the nearest `count` only if `(i + 1) * (j + 1) <= count`. Distances are computed in `f64`,
+    /// which distinguishes those of all points up to 100,000 pixels from the grid.
     pub(super) fn of(&mut self, grid: &AnchorGrid, [x, y]: [f64; 2], count: usize) -> &[Location] {
         let count = count.min(grid.size.positions());
         nearest_lines(grid.size.height, grid.stride_y, y, count, &mut self.rows);
@@ -58,8 +58,9 @@ impl NearestLocations {
     }
 }
 
-/// Finds the `count` lines, or all if there are fewer, of `lines` lines at multiples of `stride` pixels that are nearest
-/// to the coordinate `at` in pixels, the nearest first. Of two lines at the same distance, the lower comes first.
+/// Finds the `count` lines, or all if there are fewer, of `lines` lines at multiples of `stride` pixels that are
+/// nearest to the coordinate `at` in pixels, the nearest first. Of two lines at the same distance, the lower comes
+/// first.
 fn nearest_lines(lines: usize, stride: usize, at: f64, count: usize, found: &mut Vec<Line>) {
     found.clear();
     let square = |index: usize| {

@@ -32,9 +32,9 @@ impl Tile {
     pub(crate) fn highest_iou(&self, object: &BBox) -> f32 {
         /// Covers the rounding of the IoU of an anchor.
         const MARGIN: f32 = 1.0 + 1e-5;
-        // The intersection of an anchor is at most the smaller of its area and `shared`. With the same intersection, the
-        // IoU falls with the area of the anchor; with an anchor inside of the object, it grows with it. The best area is
-        // therefore the one nearest to `shared`.
+        // The intersection of an anchor is at most the smaller of its area and `shared`. With the same intersection,
+        // the IoU falls with the area of the anchor; with an anchor inside of the object, it grows with it. The best
+        // area is therefore the one nearest to `shared`.
         let (area, shared) = (object.area(), self.hull.intersection(object));
         let anchor = shared.max(self.smallest).min(self.largest);
         let intersection = shared.min(anchor);

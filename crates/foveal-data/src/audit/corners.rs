@@ -10,8 +10,8 @@ use crate::{Opened, Problem, Record};
 /// Share of the boxes of a set that must be possible corners, if it is to be reported as a whole. Some may be wrong in
 /// another way.
 const MOST: f64 = 0.95;
-/// Share of the boxes of a set that must extend beyond their image. Read as sizes, the corners of a box extend beyond the
-/// image unless the box lies in its upper left quarter, roughly.
+/// Share of the boxes of a set that must extend beyond their image. Read as sizes, the corners of a box extend beyond
+/// the image unless the box lies in its upper left quarter, roughly.
 const LEAVING: f64 = 0.2;
 /// Share of the boxes of one image that must extend beyond it, if the set as a whole is right.
 const LEAVING_OF_IMAGE: f64 = 0.5;

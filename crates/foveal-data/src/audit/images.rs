@@ -8,8 +8,8 @@ use super::{Annotations, AuditSet};
 use crate::same::{groups, same_files};
 use crate::{DataError, Opened, Problem, Record};
 
-/// Largest share of the images of a set that have no annotations, if that is suspicious. Where more have none, background
-/// images were added on purpose.
+/// Largest share of the images of a set that have no annotations, if that is suspicious. Where more have none,
+/// background images were added on purpose.
 const FEW_EMPTY: f64 = 0.005;
 /// Largest share of the images of a set that have no colours, if that is suspicious.
 const FEW_GREY: f64 = 0.2;

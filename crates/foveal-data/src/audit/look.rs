@@ -8,8 +8,8 @@ pub(super) const SIDE: usize = 16;
 const HASHED: [usize; 2] = [9, 8];
 /// Largest difference of the values of one channel of an image of a single colour, in levels of 0 to 255.
 const SINGLE: u8 = 6;
-/// Largest difference of the channels of a pixel of a grey image, in levels of 0 to 255. In a JPEG file with three channels
-/// they differ by rounding.
+/// Largest difference of the channels of a pixel of a grey image, in levels of 0 to 255. In a JPEG file with three
+/// channels they differ by rounding.
 const GREY: u8 = 2;
 
 /// What a decoded image looks like.

@@ -38,10 +38,10 @@ pub struct AuditSet<'a> {
     pub validation: bool,
 }
 
-/// Looks for what is suspicious in data sets, and adds it to the reports. The sets are training sets, and a validation set
-/// after them. What concerns a training and the validation set is in the report of the validation set. Classes are
-/// compared between them if there is one training set. Returns the first cases of each kind, at most [`Case::MOST`] of a
-/// kind and set.
+/// Looks for what is suspicious in data sets, and adds it to the reports. The sets are training sets, and a validation
+/// set after them. What concerns a training and the validation set is in the report of the validation set. Classes are
+/// compared between them if there is one training set. Returns the first cases of each kind, at most [`Case::MOST`] of
+/// a kind and set.
 ///
 /// Image files of the same length are read to find equal ones. Other images are compared only if they were decoded.
 ///

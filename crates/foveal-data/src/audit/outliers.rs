@@ -25,8 +25,8 @@ struct Measured<'a> {
     values: [f64; 2],
 }
 
-/// Finds outliers of each class by the median and the median absolute deviation of the logarithm of the size (the square
-/// root of the area) and of the aspect ratio (height over width).
+/// Finds outliers of each class by the median and the median absolute deviation of the logarithm of the size (the
+/// square root of the area) and of the aspect ratio (height over width).
 pub(super) fn outliers(set: usize, opened: &Opened, by_image: &Annotations, cases: &mut Cases) {
     let data = &opened.dataset;
     let mut classes: Vec<Vec<Measured>> = (0..data.label_map().len()).map(|_| Vec::new()).collect();

@@ -12,8 +12,9 @@ use crate::{Opened, Problem};
 
 /// IoU from which two boxes are nearly the same.
 const SAME: f32 = 0.95;
-/// Share of the width of a box by which the left edge of a box of an IoU of [`SAME`] may be further right. The two share
-/// at least [`SAME`] of the width that they cover together, which is `1 / SAME - 1 = 0.053` of the width of the first.
+/// Share of the width of a box by which the left edge of a box of an IoU of [`SAME`] may be further right. The two
+/// share at least [`SAME`] of the width that they cover together, which is `1 / SAME - 1 = 0.053` of the width of the
+/// first.
 const FURTHER: f32 = 0.06;
 
 /// An annotation with its box.

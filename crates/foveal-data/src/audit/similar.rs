@@ -18,9 +18,9 @@ const DISTANCE: u32 = 6;
 const PARTS: usize = 4;
 /// Bits of a part.
 const PART: usize = 16;
-/// Largest difference of the brightness of a cell between similar images, as a share of the range of the brightness of the
-/// cells, and in levels of 0 to 255, after the difference of the means is subtracted. An object of a few percent of an
-/// image that moved changes a cell by more.
+/// Largest difference of the brightness of a cell between similar images, as a share of the range of the brightness of
+/// the cells, and in levels of 0 to 255, after the difference of the means is subtracted. An object of a few percent of
+/// an image that moved changes a cell by more.
 const CELL_SHARE: f32 = 0.1;
 const CELL: [f32; 2] = [4.0, 20.0];
 /// Largest difference of the mean of a channel, in levels of 0 to 255, after that of the mean brightness is subtracted.
@@ -31,8 +31,8 @@ const MEAN: f32 = 40.0;
 /// images all look alike.
 const RANGE: u8 = 24;
 
-/// Finds groups of similar images in each set, and validation images that are similar to a training image. `all` has the
-/// set and the index of each image, and `equal` the groups of equal ones, of which only the first is compared.
+/// Finds groups of similar images in each set, and validation images that are similar to a training image. `all` has
+/// the set and the index of each image, and `equal` the groups of equal ones, of which only the first is compared.
 pub(super) fn similar(sets: &[AuditSet<'_>], all: &[(usize, usize)], equal: &[Vec<usize>], cases: &mut Cases) {
     let copies: HashSet<usize> = equal.iter().flat_map(|group| &group[1..]).copied().collect();
     let mut index = Index::default();
@@ -87,9 +87,9 @@ impl Look {
     }
 }
 
-/// Groups of similar images. The first image of a group leads it, and later images are compared with the leaders only, so
-/// that the frames of a still camera are not compared with each other. An image that is similar to several leaders is in
-/// the group of the first.
+/// Groups of similar images. The first image of a group leads it, and later images are compared with the leaders only,
+/// so that the frames of a still camera are not compared with each other. An image that is similar to several leaders
+/// is in the group of the first.
 #[derive(Default)]
 struct Index<'a> {
     leaders: Vec<(usize, &'a Look)>,

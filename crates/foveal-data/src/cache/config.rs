@@ -30,19 +30,20 @@ pub enum CacheKind {
 
 /// A cache of decoded and resized images (`data.cache`). The batches are the same with and without it.
 ///
-/// An image that is first of all resized, to at most half of its pixels, is kept in its final size, once for each of the
-/// flips that occur. That requires `data.resize = "antialias"` and, in training, no `transforms`, `color_jitter`,
-/// `scale_jitter` and `min_sizes` in `data.augment`. All other images are kept as they were decoded, with 3 bytes a pixel.
+/// An image that is first of all resized, to at most half of its pixels, is kept in its final size, once for each of
+/// the flips that occur. That requires `data.resize = "antialias"` and, in training, no `transforms`, `color_jitter`,
+/// `scale_jitter` and `min_sizes` in `data.augment`. All other images are kept as they were decoded, with 3 bytes a
+/// pixel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CacheConfig {
     /// Where images are kept. Default: `off`.
     pub kind: CacheKind,
-    /// Largest size of the cache in MiB, at least 1. An image that does not fit any more is decoded each time that it is
-    /// used; none is removed for it. Default: 2048.
+    /// Largest size of the cache in MiB, at least 1. An image that does not fit any more is decoded each time that it
+    /// is used; none is removed for it. Default: 2048.
     pub limit_mb: u64,
-    /// Path of the folder of `kind = "disk"`, which is created if it does not exist. Its files are never removed, so that
-    /// a folder whose images or settings have changed is better deleted. Not set by default.
+    /// Path of the folder of `kind = "disk"`, which is created if it does not exist. Its files are never removed, so
+    /// that a folder whose images or settings have changed is better deleted. Not set by default.
     pub dir: Option<PathBuf>,
 }
 

@@ -10,8 +10,8 @@
 //! | 48 to 51 | CRC-32 of the bytes 8 to 47 and of the pixels, u32 little-endian |
 //! | from 52 on | pixels |
 //!
-//! Files are written under another name and renamed, so that several processes can share a folder. They are not synced to
-//! the disk: what a power failure damages is found by the checksum, and made again.
+//! Files are written under another name and renamed, so that several processes can share a folder. They are not synced
+//! to the disk: what a power failure damages is found by the checksum, and made again.
 
 use std::fs;
 use std::io;

@@ -33,8 +33,8 @@ pub(crate) enum Stage {
 pub(crate) struct Key(pub [u8; 32]);
 
 impl Key {
-    /// The key of image `index` of a data set. `None` if the image has no file, or if the system does not tell the time of
-    /// its modification; loading the image then says what is wrong.
+    /// The key of image `index` of a data set. `None` if the image has no file, or if the system does not tell the time
+    /// of its modification; loading the image then says what is wrong.
     pub(crate) fn of(dataset: &Dataset, index: usize, stage: Stage) -> Option<Self> {
         let ImageSource::File { path, stored, .. } = &dataset.sources[index] else { return None };
         let found = fs::metadata(path).ok()?;

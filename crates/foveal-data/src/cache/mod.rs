@@ -1,8 +1,8 @@
 //! A cache of decoded and resized images (`data.cache`), in memory or on disk.
 //!
-//! A cache changes no batch: an image from it has the same bytes as one that was decoded and resized again. The key of an
-//! image contains the length and the time of modification of its file, so that a file that changes is decoded again, and
-//! one that is gone is an error as without a cache.
+//! A cache changes no batch: an image from it has the same bytes as one that was decoded and resized again. The key of
+//! an image contains the length and the time of modification of its file, so that a file that changes is decoded again,
+//! and one that is gone is an error as without a cache.
 
 mod config;
 mod disk;
@@ -23,8 +23,8 @@ use key::Key;
 pub use config::{CacheConfig, CacheKind};
 pub(crate) use key::Stage;
 
-/// One part of this many of the limit is added to a folder before its size is measured again, because other processes add
-/// files too.
+/// One part of this many of the limit is added to a folder before its size is measured again, because other processes
+/// add files too.
 const PARTS: u64 = 32;
 /// Bytes of a pixel.
 const RGB_BYTES: u64 = 3;
@@ -94,7 +94,8 @@ impl fmt::Debug for ImageCache {
 }
 
 impl ImageCache {
-    /// Opens the cache of a configuration, and creates the folder of a cache on disk. `None` if `data.cache.kind` is `off`.
+    /// Opens the cache of a configuration, and creates the folder of a cache on disk. `None` if `data.cache.kind` is
+    /// `off`.
     ///
     /// # Errors
     /// [`DataError::Setting`] if `data.cache` is invalid, [`DataError::Io`] if the folder cannot be created or read.

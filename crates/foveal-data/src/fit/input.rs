@@ -29,8 +29,8 @@ struct Candidate {
     score: FitScore,
 }
 
-/// The sizes of the input that are worth a fit of the anchors to all objects, the preferred one first and the present one
-/// last. No size has more than `max_pixels` times the pixels of the present padded images.
+/// The sizes of the input that are worth a fit of the anchors to all objects, the preferred one first and the present
+/// one last. No size has more than `max_pixels` times the pixels of the present padded images.
 ///
 /// Each size is scored with anchors that are fitted to a sample. The first choice is, among the sizes whose share of
 /// covered objects is at most 0.005 below the highest, the one nearest to the present size; the second is the size with
@@ -64,8 +64,8 @@ pub(super) fn choices(
     choices
 }
 
-/// The present size and others, with the factors of their sides: multiples of 32 pixels from half the present size up to
-/// that with `max_pixels` times as many pixels.
+/// The present size and others, with the factors of their sides: multiples of 32 pixels from half the present size up
+/// to that with `max_pixels` times as many pixels.
 fn sizes(config: &DataConfig, max_pixels: f64) -> Vec<(f64, DataConfig)> {
     let short = config.fixed_size.map_or(config.min_size, |[height, width]| height.min(width));
     let most = max_pixels.max(1.0).sqrt();

@@ -8,8 +8,8 @@ use foveal_anchors::{AnchorConfig, Fit, FitOptions, FitScore, fit};
 use crate::{DataConfig, Dataset, percentiles};
 use objects::{FitObjects, sample_images};
 
-/// Number of objects from which the search for anchors uses a sample of the images. On 10,000 objects, the standard error
-/// of a share is at most half a percentage point.
+/// Number of objects from which the search for anchors uses a sample of the images. On 10,000 objects, the standard
+/// error of a share is at most half a percentage point.
 const SAMPLE: usize = 10_000;
 
 /// What [`fit_set`] may change.
@@ -17,8 +17,8 @@ const SAMPLE: usize = 10_000;
 pub struct SetFitOptions {
     /// What may change of the anchors.
     pub anchors: FitOptions,
-    /// Whether the size of the input may change, and by which factor the pixels of the padded images may grow then, 1 or
-    /// more; `None` to keep the size.
+    /// Whether the size of the input may change, and by which factor the pixels of the padded images may grow then, 1
+    /// or more; `None` to keep the size.
     pub max_pixels: Option<f64>,
     /// Seed of the samples of images, which are drawn from data sets with more than 10,000 objects.
     pub seed: u64,
@@ -48,8 +48,8 @@ pub struct SetFit {
 /// Fits anchors, and the size of the network's input if the options allow it, to the objects of a data set as they are
 /// trained without augmentation. No image is read. See [`fit`] for the objective and the search.
 ///
-/// The result is never worse than the present settings, except if the options give other numbers of scales or ratios. It
-/// depends on the arguments alone.
+/// The result is never worse than the present settings, except if the options give other numbers of scales or ratios.
+/// It depends on the arguments alone.
 pub fn fit_set(dataset: &Dataset, data: &DataConfig, anchors: &AnchorConfig, options: &SetFitOptions) -> SetFit {
     let present = FitObjects::of(dataset.records(), data);
     let before = FitScore::of(&present.objects, anchors, options.anchors.iou).with_missing(present.too_small);

@@ -65,8 +65,8 @@ impl DataConfig {
     }
 }
 
-/// The images of a folder and its subfolders, in the order of their paths. Images are recognised by their content; a file
-/// that has the ending of an image but not its content is one too, so that it is not passed over.
+/// The images of a folder and its subfolders, in the order of their paths. Images are recognised by their content; a
+/// file that has the ending of an image but not its content is one too, so that it is not passed over.
 fn images(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let (mut found, mut entered, mut waiting) = (Vec::new(), HashSet::new(), vec![folder.to_owned()]);
     while let Some(folder) = waiting.pop() {

@@ -110,8 +110,8 @@ impl ClassMap {
     }
 }
 
-/// Makes the annotations with the ids `ignored`, which are crowd regions of the first class, crowd regions of all classes:
-/// an evaluation ignores detections only of the class of a region.
+/// Makes the annotations with the ids `ignored`, which are crowd regions of the first class, crowd regions of all
+/// classes: an evaluation ignores detections only of the class of a region.
 pub(crate) fn ignore_all_classes(coco: &mut CocoDataset, labels: &LabelMap, ignored: &HashSet<i64>) {
     if ignored.is_empty() {
         return;

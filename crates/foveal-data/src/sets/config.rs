@@ -51,13 +51,13 @@ pub enum DroppedObjects {
     Ignored,
 }
 
-/// Which classes of the annotation files are used, and under which names (`data.classes`). All names are exact, with case
-/// and spaces.
+/// Which classes of the annotation files are used, and under which names (`data.classes`). All names are exact, with
+/// case and spaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClassesConfig {
-    /// Names of the classes that are kept, as in the annotation files. Classes in `rename` and `join`, and those that have
-    /// the new names, are kept too. Default: empty, which keeps all.
+    /// Names of the classes that are kept, as in the annotation files. Classes in `rename` and `join`, and those that
+    /// have the new names, are kept too. Default: empty, which keeps all.
     pub keep: Vec<String>,
     /// Names of the classes that are dropped, as in the annotation files. Only one of `keep` and `drop` can be set.
     /// Default: empty.
@@ -65,8 +65,8 @@ pub struct ClassesConfig {
     /// New names of classes: `{ lorry = "truck" }` makes trucks of lorries. If there is a class of the new name, both
     /// become one class. Default: empty.
     pub rename: BTreeMap<String, String>,
-    /// Classes that become one, by its name: `{ vehicle = ["car", "bus"] }` makes vehicles of cars and buses. If there is
-    /// a class of this name, it is a part of it too. Default: empty.
+    /// Classes that become one, by its name: `{ vehicle = ["car", "bus"] }` makes vehicles of cars and buses. If there
+    /// is a class of this name, it is a part of it too. Default: empty.
     pub join: BTreeMap<String, Vec<String>>,
     /// What becomes of the objects of classes that are not kept. Default: `background`.
     pub dropped: DroppedObjects,
@@ -78,8 +78,8 @@ impl ClassesConfig {
         self.keep.is_empty() && self.drop.is_empty() && self.rename.is_empty() && self.join.is_empty()
     }
 
-    /// Returns the name of the class that the objects of a class of an annotation file belong to; `None` if the class is
-    /// dropped.
+    /// Returns the name of the class that the objects of a class of an annotation file belong to; `None` if the class
+    /// is dropped.
     pub fn target<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         let is = |other: &String| other == name;
         if self.drop.iter().any(is) {
@@ -110,8 +110,8 @@ impl ClassesConfig {
     /// Checks that the settings do not contradict each other. No file is read.
     ///
     /// # Errors
-    /// A [`SettingError`] with the first invalid key (relative to `data.classes`): both `keep` and `drop`; a name that two
-    /// settings send to different places; an empty name; a class of `join` without members.
+    /// A [`SettingError`] with the first invalid key (relative to `data.classes`): both `keep` and `drop`; a name that
+    /// two settings send to different places; an empty name; a class of `join` without members.
     pub fn validate(&self) -> Result<(), SettingError> {
         let only = "an empty list, because data.classes.keep is set and drops all others";
         check::that(self.keep.is_empty() || self.drop.is_empty(), "drop", only, &self.drop)?;

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-/// Gives the records of several sets ids that no two of them share: the first record with an id keeps it, and a later one
-/// gets the next integer above the largest id of all sets.
+/// Gives the records of several sets ids that no two of them share: the first record with an id keeps it, and a later
+/// one gets the next integer above the largest id of all sets.
 pub(crate) struct UniqueIds {
     /// The ids of all records, and those that were given instead.
     known: HashSet<i64>,

@@ -1,5 +1,5 @@
-//! A training set that is made of several sets: their configuration, their common classes, folders of background images,
-//! and how they are joined.
+//! A training set that is made of several sets: their configuration, their common classes, folders of background
+//! images, and how they are joined.
 
 mod backgrounds;
 mod classes;

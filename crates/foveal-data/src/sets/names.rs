@@ -38,8 +38,8 @@ impl Names {
     /// the first file, in the order of the files and of the ids in them.
     ///
     /// # Errors
-    /// [`DataError::ClassName`] if the name of a class differs from that of an earlier file in case, Unicode form, spaces,
-    /// `-` or `_` alone; [`DataError::NoClasses`] if no class is left.
+    /// [`DataError::ClassName`] if the name of a class differs from that of an earlier file in case, Unicode form,
+    /// spaces, `-` or `_` alone; [`DataError::NoClasses`] if no class is left.
     pub(crate) fn of(files: &[(PathBuf, Classes)], config: &ClassesConfig) -> Result<Self, DataError> {
         let mut found: Vec<Found<'_>> = Vec::new();
         let mut maps = Vec::with_capacity(files.len());
@@ -78,8 +78,8 @@ impl Names {
         Ok(Self { labels, maps })
     }
 
-    /// Finds the classes of the categories of one file among those of a model. `trained` names the files of the training
-    /// sets for messages.
+    /// Finds the classes of the categories of one file among those of a model. `trained` names the files of the
+    /// training sets for messages.
     ///
     /// # Errors
     /// [`DataError::ClassName`] if a category is none of the classes. A category without objects that is the root of an

@@ -41,8 +41,8 @@ impl Parts {
 }
 
 impl Dataset {
-    /// Returns the sets that a training set of several sets was joined from, in the order of the configuration. Empty for
-    /// any other data set.
+    /// Returns the sets that a training set of several sets was joined from, in the order of the configuration. Empty
+    /// for any other data set.
     pub fn parts(&self) -> &[Part] {
         &self.parts.list
     }
@@ -84,7 +84,8 @@ pub struct PartUse {
     pub per_epoch: f64,
 }
 
-/// Returns how each of the sets that a training set was joined from takes part in an epoch. Empty for any other data set.
+/// Returns how each of the sets that a training set was joined from takes part in an epoch. Empty for any other data
+/// set.
 ///
 /// # Panics
 /// If `config.repeat_threshold` is not positive and the sampler is not [`Sampler::Uniform`](crate::Sampler::Uniform).

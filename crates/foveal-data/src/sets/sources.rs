@@ -67,7 +67,8 @@ pub(crate) enum Reading {
     Headers,
     /// The annotations alone are read, and of the folders of background images those that exist.
     Annotations,
-    /// The annotations alone are read. They must have the sizes of the images. Folders of background images are left out.
+    /// The annotations alone are read. They must have the sizes of the images. Folders of background images are left
+    /// out.
     Sizes,
 }
 
@@ -174,8 +175,8 @@ impl DataConfig {
         self.check_alone(file, set.annotations, Images::Folder(set.images), Split::Val, labels)
     }
 
-    /// Reads an annotation file, every record of which can be read, with the classes of a training set, given by `labels`.
-    /// Nothing is checked and no image is left out. It is for the comparison of results with annotations.
+    /// Reads an annotation file, every record of which can be read, with the classes of a training set, given by
+    /// `labels`. Nothing is checked and no image is left out. It is for the comparison of results with annotations.
     ///
     /// # Errors
     /// - [`DataError::Coco`] or [`DataError::Categories`] for a file that cannot be used

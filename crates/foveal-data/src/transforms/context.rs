@@ -65,8 +65,8 @@ impl Frame {
         }
     }
 
-    /// The size to which an image of this size is resized for the network, without random changes of its scale. Where it
-    /// can be put on a canvas of fixed size, it is the larger one of its sizes with and without the canvas.
+    /// The size to which an image of this size is resized for the network, without random changes of its scale. Where
+    /// it can be put on a canvas of fixed size, it is the larger one of its sizes with and without the canvas.
     pub(crate) fn target(&self, image: Size) -> Size {
         let plain = Size::from(self.largest.target_size(image.width, image.height));
         let Some(canvas) = self.canvas else { return plain };
@@ -74,8 +74,8 @@ impl Frame {
         if self.always_on_canvas || on_canvas.width > plain.width { on_canvas } else { plain }
     }
 
-    /// The size that an image of this size can be reduced to before it is enlarged by up to `zoom`, so that it still has
-    /// at least as many pixels as the network's input. It is never larger than the image and keeps its proportions.
+    /// The size that an image of this size can be reduced to before it is enlarged by up to `zoom`, so that it still
+    /// has at least as many pixels as the network's input. It is never larger than the image and keeps its proportions.
     pub(crate) fn reduced(&self, image: Size, zoom: f32) -> Size {
         let (target, zoom) = (self.target(image), self.zoom * zoom.max(1.0));
         let across = target.width as f32 / image.width as f32;

@@ -1,9 +1,9 @@
-//! The list `data.augment.transforms`: random changes of training images, applied in the order of the list to the decoded
-//! image, before `color_jitter`, the flips and resizing.
+//! The list `data.augment.transforms`: random changes of training images, applied in the order of the list to the
+//! decoded image, before `color_jitter`, the flips and resizing.
 //!
-//! - Each transform has a random stream of its own, keyed by (seed, epoch, index of the image, position in the list). Its
-//!   first number decides with `probability` whether the transform is applied. A change of one transform therefore does
-//!   not change the random values of the others, as long as their positions stay.
+//! - Each transform has a random stream of its own, keyed by (seed, epoch, index of the image, position in the list).
+//!   Its first number decides with `probability` whether the transform is applied. A change of one transform therefore
+//!   does not change the random values of the others, as long as their positions stay.
 //! - A transform of the pixels implements [`PixelTransform`]; one that also moves or adds objects implements
 //!   [`SampleTransform`].
 //! - Objects that a transform cuts follow one rule: if less than a quarter of the box of the whole object remains

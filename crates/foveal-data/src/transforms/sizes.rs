@@ -9,11 +9,11 @@ use crate::DataConfig;
 const LONG: f32 = 16_384.0;
 
 impl DataConfig {
-    /// Returns sizes `[height, width]` in pixels, without padding, among which are the largest that an image of `width` x
-    /// `height` pixels can have in training: the largest height, the largest width and the largest area.
+    /// Returns sizes `[height, width]` in pixels, without padding, among which are the largest that an image of `width`
+    /// x `height` pixels can have in training: the largest height, the largest width and the largest area.
     ///
-    /// The size of an image without transforms is that of the largest of `augment.min_sizes`. Transforms that turn or crop
-    /// images change the ratio of the sides, and `large_scale_jitter` has a canvas of fixed size.
+    /// The size of an image without transforms is that of the largest of `augment.min_sizes`. Transforms that turn or
+    /// crop images change the ratio of the sides, and `large_scale_jitter` has a canvas of fixed size.
     pub fn largest_training_sizes(&self, width: u32, height: u32) -> Vec<[u32; 2]> {
         let mut preprocess = self.preprocess();
         if let Some(side) = self.augment.min_sizes.iter().max() {
@@ -42,8 +42,8 @@ impl DataConfig {
     }
 }
 
-/// Widths and heights of images whose ratio is in a range, among which are those that become the widest, the highest and
-/// the largest.
+/// Widths and heights of images whose ratio is in a range, among which are those that become the widest, the highest
+/// and the largest.
 fn with_aspects(preprocess: &Preprocess, [low, high]: [f32; 2]) -> impl Iterator<Item = [u32; 2]> {
     let at_the_ends = [low, high].map(|aspect| {
         let [width, height] = if aspect > 1.0 { [LONG, LONG / aspect] } else { [LONG * aspect, LONG] };

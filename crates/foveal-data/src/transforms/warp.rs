@@ -64,8 +64,8 @@ struct Source<'a> {
 impl Source<'_> {
     /// The colour at a point in units of pixel centres; `None` if no pixel is within reach.
     fn at(&self, u: f32, v: f32) -> Option<[u8; 3]> {
-        // A pixel of the surroundings is shared at each edge. All values are positive after 1 is added, so that they can
-        // be truncated.
+        // A pixel of the surroundings is shared at each edge. All values are positive after 1 is added, so that they
+        // can be truncated.
         if !(u > -1.0 && v > -1.0 && u < self.width as f32 && v < self.height as f32) {
             return None;
         }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::operating::{OperatingPoint, ThresholdRule, choose, operating_points};
 use crate::resample::{ClassValues, Matched};
 
-/// The row of a category in the table of classes. Metrics are fractions from 0 to 1, and `None` (`null`) if the category
-/// has no objects.
+/// The row of a category in the table of classes. Metrics are fractions from 0 to 1, and `None` (`null`) if the
+/// category has no objects.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassRow {
     /// Id of the category.

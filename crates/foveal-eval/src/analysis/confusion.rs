@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::scene::{MATCH_IOU, Scene, Scenes};
 
 /// The confusion matrix. In each image, the detections in descending order of score each take the object of any class
-/// that has the highest IoU of at least 0.5 and has not been taken. Only detections with at least the score threshold of
-/// their class count. Detections that take no object but lie on a crowd region of their class are left out.
+/// that has the highest IoU of at least 0.5 and has not been taken. Only detections with at least the score threshold
+/// of their class count. Detections that take no object but lie on a crowd region of their class are left out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Confusion {
     /// IoU from which a detection takes an object: 0.5.

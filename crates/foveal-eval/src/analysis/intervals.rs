@@ -1,8 +1,8 @@
 //! Bootstrap intervals of metrics and of the differences between two sets of detections.
 //!
-//! Images are drawn with replacement, and an image that is drawn several times counts as often (Efron and Tibshirani, "An
-//! Introduction to the Bootstrap", 1993, chapter 13: percentile intervals). Both sets of a comparison are evaluated on
-//! the same draws, so that what an image contributes to both cancels.
+//! Images are drawn with replacement, and an image that is drawn several times counts as often (Efron and Tibshirani,
+//! "An Introduction to the Bootstrap", 1993, chapter 13: percentile intervals). Both sets of a comparison are evaluated
+//! on the same draws, so that what an image contributes to both cancels.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -44,9 +44,9 @@ pub struct Resamples {
 }
 
 impl Resamples {
-    /// Evaluates `count` resamples. `draw` gives how often each image of [`Matched::images`] counts in the resample with
-    /// an index. Two sets of detections of the same images get comparable resamples from the same `draw`. `bands` are
-    /// the labels of the size bands with which `matched` was made; the first three must be COCO's.
+    /// Evaluates `count` resamples. `draw` gives how often each image of [`Matched::images`] counts in the resample
+    /// with an index. Two sets of detections of the same images get comparable resamples from the same `draw`. `bands`
+    /// are the labels of the size bands with which `matched` was made; the first three must be COCO's.
     pub fn new(matched: &Matched, bands: &[String], count: usize, draw: impl Fn(usize) -> Vec<u32> + Sync) -> Self {
         let of = |counts: &[u32]| flat(&matched.values(counts));
         Self {

@@ -15,8 +15,8 @@ pub enum LabelErrorKind {
     /// A confident detection has an IoU below 0.1 with every object and lies on no crowd region: an object may lack its
     /// annotation.
     NoObject,
-    /// No detection of any class and score has an IoU of at least 0.5 with the object: there may be no object, or its box
-    /// is wrong.
+    /// No detection of any class and score has an IoU of at least 0.5 with the object: there may be no object, or its
+    /// box is wrong.
     NeverFound,
     /// Confident detections have an IoU of at least 0.5 with the object, and all of them have another class.
     OtherClass,

@@ -58,7 +58,8 @@ pub(crate) fn operating_points(category: &Category) -> Vec<OperatingPoint> {
         .collect()
 }
 
-/// Chooses one of the operating points of a class; `None` if no threshold satisfies the rule or nothing is found at all.
+/// Chooses one of the operating points of a class; `None` if no threshold satisfies the rule or nothing is found at
+/// all.
 pub(crate) fn choose(points: &[OperatingPoint], rule: ThresholdRule) -> Option<OperatingPoint> {
     match rule {
         ThresholdRule::BestF1 => {

@@ -1,9 +1,10 @@
-//! Shares of the kinds of errors (Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", arXiv
-//! 2008.08115), as the reference implementation `tidecv` 1.0.1 computes them for boxes.
+//! Shares of the kinds of errors (Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors",
+//! arXiv 2008.08115), as the reference implementation `tidecv` 1.0.1 computes them for boxes.
 //!
-//! Differences to `tidecv`: a detection on a crowd region is no error; classes without objects are left out of the mean,
-//! as in COCO's metrics, so that `ap50` is COCO's AP50; the limit of 100 detections holds for each image and category.
-//! hotcoco's TIDE is not used, because it counts a detection that overlaps a crowd region too little as badly located.
+//! Differences to `tidecv`: a detection on a crowd region is no error; classes without objects are left out of the
+//! mean, as in COCO's metrics, so that `ap50` is COCO's AP50; the limit of 100 detections holds for each image and
+//! category. hotcoco's TIDE is not used, because it counts a detection that overlaps a crowd region too little as badly
+//! located.
 
 use serde::Serialize;
 
@@ -152,8 +153,8 @@ fn classify(scene: &Scene) -> Parts {
     Parts { points, objects: real().map(|(_, o)| o.class).collect(), missed: missed.map(|(_, o)| o.class).collect() }
 }
 
-/// The kind of error of a wrong detection, and the object that it would find if its location or class were corrected. The
-/// order of the conditions is that of `tidecv`.
+/// The kind of error of a wrong detection, and the object that it would find if its location or class were corrected.
+/// The order of the conditions is that of `tidecv`.
 fn kind_of(scene: &Scene, detection: usize) -> (Kind, Option<usize>) {
     let class = scene.found[detection].class;
     let same = scene.best(detection, |object| object.class == class);
@@ -171,9 +172,9 @@ fn kind_of(scene: &Scene, detection: usize) -> (Kind, Option<usize>) {
     if high(same).max(high(other)) <= BACKGROUND_IOU { (Kind::Background, None) } else { (Kind::Both, None) }
 }
 
-/// The mean AP50 over the classes that have objects, with `left` objects in each class. `points` are in descending order
-/// of score, and `outcome` gives the class of each and whether it is a true positive, or `None` to leave it out. A class
-/// that has neither objects left nor points is left out of the mean.
+/// The mean AP50 over the classes that have objects, with `left` objects in each class. `points` are in descending
+/// order of score, and `outcome` gives the class of each and whether it is a true positive, or `None` to leave it out.
+/// A class that has neither objects left nor points is left out of the mean.
 fn mean_ap(
     points: &[Point],
     objects: &[usize],

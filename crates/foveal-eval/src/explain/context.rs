@@ -106,8 +106,8 @@ impl Context {
         average_precision(truth.as_ref().unwrap_or(&self.truth), &detections)
     }
 
-    /// The check of a reading under which `found` of the objects are found. If AP50 is higher under it too, the checks that
-    /// follow work under it.
+    /// The check of a reading under which `found` of the objects are found. If AP50 is higher under it too, the checks
+    /// that follow work under it.
     ///
     /// # Errors
     /// If hotcoco reports an error.

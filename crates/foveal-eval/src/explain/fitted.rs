@@ -1,8 +1,8 @@
 //! Readings of boxes whose numbers are fitted: factors of resized images, shifts, and padding.
 //!
-//! Which detection belongs to which object is unknown where boxes are in the wrong place. So every detection is compared
-//! with every object of its category in its image: the ratios of their sizes agree for the right pairs and scatter for
-//! the others, and then so do the shifts that remain.
+//! Which detection belongs to which object is unknown where boxes are in the wrong place. So every detection is
+//! compared with every object of its category in its image: the ratios of their sizes agree for the right pairs and
+//! scatter for the others, and then so do the shifts that remain.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
 //! The likely causes of low metrics, ranked, with what each check measured.
 //!
-//! Most checks test a reading: a different meaning of the boxes, the category ids, the image ids or the scores. A reading
-//! under which many more objects are found is a cause. If one is found, the checks that follow work on the corrected
-//! detections, so that several mistakes in one file are found one after another.
+//! Most checks test a reading: a different meaning of the boxes, the category ids, the image ids or the scores. A
+//! reading under which many more objects are found is a cause. If one is found, the checks that follow work on the
+//! corrected detections, so that several mistakes in one file are found one after another.
 
 mod annotations;
 mod boxes;
@@ -37,8 +37,8 @@ const TESTED: f64 = 0.97;
 pub struct Check {
     /// Key of the cause.
     pub cause: &'static str,
-    /// How strongly the cause explains the metrics, from 0 (not found) to 1 (certain). For a reading it is the fraction of
-    /// the objects that are found under it.
+    /// How strongly the cause explains the metrics, from 0 (not found) to 1 (certain). For a reading it is the fraction
+    /// of the objects that are found under it.
     pub strength: f64,
     /// What the check measured, as a sentence.
     pub measured: String,

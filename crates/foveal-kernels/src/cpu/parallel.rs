@@ -81,7 +81,8 @@ pub(crate) fn map_planes<T: CpuTensor>(x: T, piece: usize, f: impl Fn(usize, &mu
     map_planes_aside(x, piece, &mut nothing, |i, plane, ()| f(i, plane))
 }
 
-/// Applies `f(i, plane, aside[i])` to every plane of `x`, as [`map_planes`] does. `aside` has an element for each plane.
+/// Applies `f(i, plane, aside[i])` to every plane of `x`, as [`map_planes`] does. `aside` has an element for each
+/// plane.
 pub(crate) fn map_planes_aside<T: CpuTensor, A: Send>(
     x: T,
     piece: usize,

@@ -20,19 +20,19 @@ struct Kept {
 type Key = (usize, usize, TypeId, [usize; 2]);
 
 struct Entry {
-    /// A clone of the weight. While it lives, the memory of the weight is neither freed nor changed, because whoever wants
-    /// to write to a tensor that others hold has to copy it.
+    /// A clone of the weight. While it lives, the memory of the weight is neither freed nor changed, because whoever
+    /// wants to write to a tensor that others hold has to copy it.
     _weight: Box<dyn Any + Send>,
     prepared: Arc<dyn Any + Send + Sync>,
 }
 
-/// While it lives, convolutions on a CPU keep the form into which they bring their weights, and use it again for the same
-/// weight. Returned by [`keep_weights`].
+/// While it lives, convolutions on a CPU keep the form into which they bring their weights, and use it again for the
+/// same weight. Returned by [`keep_weights`].
 #[derive(Debug)]
 pub struct KeptWeights(());
 
-/// Makes convolutions on a CPU keep their prepared weights until the result is dropped. This is for inference: what is kept
-/// takes up to four times the memory of the weights, and a weight that changes is prepared anew.
+/// Makes convolutions on a CPU keep their prepared weights until the result is dropped. This is for inference: what is
+/// kept takes up to four times the memory of the weights, and a weight that changes is prepared anew.
 ///
 /// Kept weights change no result. Other devices are not affected.
 pub fn keep_weights() -> KeptWeights {
@@ -62,9 +62,9 @@ pub(crate) fn are_kept<T: CpuTensor>(weight: &mut T) -> bool {
     weight.f32s_mut().is_none() && kept().is_some()
 }
 
-/// What `prepare` makes of a contiguous weight of `[rows, depth]`, or of the same weight before, if it was kept. `prepare`
-/// gets the values and a function that returns a buffer of a length. A weight that nobody else holds is not kept, because it was computed
-/// for this call alone.
+/// What `prepare` makes of a contiguous weight of `[rows, depth]`, or of the same weight before, if it was kept.
+/// `prepare` gets the values and a function that returns a buffer of a length. A weight that nobody else holds is not
+/// kept, because it was computed for this call alone.
 pub(crate) fn prepared<T: CpuTensor, P: Send + Sync + 'static>(
     weight: &mut T,
     dims: [usize; 2],

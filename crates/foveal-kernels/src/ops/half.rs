@@ -1,8 +1,8 @@
 //! Tensors of 16-bit floating-point numbers, whose sums are computed in `f32`.
 use burn::tensor::{DType, Tensor};
 
-/// The data type that sums over values of the type `dtype` are computed in: `f32` for types of 16 bits, which cannot hold
-/// the sums, and `dtype` for all others.
+/// The data type that sums over values of the type `dtype` are computed in: `f32` for types of 16 bits, which cannot
+/// hold the sums, and `dtype` for all others.
 pub(crate) fn computed_in(dtype: DType) -> DType {
     if matches!(dtype, DType::F16 | DType::BF16) { DType::F32 } else { dtype }
 }

@@ -5,9 +5,9 @@ use burn::tensor::{Device, Tensor};
 /// table of its channel has for it. The values are those of the table bit for bit, and the padding of each image is
 /// exactly 0.
 ///
-/// `packed` consists of little-endian words of 32 bits: the height and the width of each image in pixels without padding
-/// (`[batch, 2]`, integers), the table (`[3, 256]`, the bits of `f32` values), and the pixels (`[batch, height, width,
-/// 3]`, a byte each, row-major). Each image lies in the top left corner of its plane.
+/// `packed` consists of little-endian words of 32 bits: the height and the width of each image in pixels without
+/// padding (`[batch, 2]`, integers), the table (`[3, 256]`, the bits of `f32` values), and the pixels (`[batch, height,
+/// width, 3]`, a byte each, row-major). Each image lies in the top left corner of its plane.
 ///
 /// # Shapes
 /// - dims: number of images, padded height and padded width in pixels

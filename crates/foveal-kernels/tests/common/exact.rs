@@ -109,8 +109,8 @@ pub(crate) fn group_norm([batch, channels, h, w]: [usize; 4], groups: usize, eps
     vec![y, dx, dscale, dshift]
 }
 
-/// The output and the gradient of a max pooling of 3x3 pixels with stride 2 and padding 1. Of equal values the first has
-/// the gradient.
+/// The output and the gradient of a max pooling of 3x3 pixels with stride 2 and padding 1. Of equal values the first
+/// has the gradient.
 pub(crate) fn pool([batch, channels, h, w]: [usize; 4]) -> Vec<Vec<Exact>> {
     let len = batch * channels * h * w;
     let (to_h, to_w) = (h.div_ceil(2), w.div_ceil(2));

@@ -169,8 +169,8 @@ proptest! {
     }
 }
 
-/// The search that larger sets get finds the best division of nearly all small sets as well. The sets are fixed, because
-/// a search that does not compare all divisions can miss the best one of some.
+/// The search that larger sets get finds the best division of nearly all small sets as well. The sets are fixed,
+/// because a search that does not compare all divisions can miss the best one of some.
 #[test]
 fn the_search_of_larger_sets_finds_the_best_division_of_nearly_all_small_ones() {
     let mut best = 0;

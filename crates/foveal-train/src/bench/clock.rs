@@ -8,7 +8,8 @@ use crate::config::BenchConfig;
 use crate::device::is_host;
 
 /// Fewest repetitions of the warm-up on a GPU. Training steps that complete a log line run other kernels than the steps
-/// in between; the first repetition is of the one kind and the second of the other, so that the timed ones tune neither.
+/// in between; the first repetition is of the one kind and the second of the other, so that the timed ones tune
+/// neither.
 const GPU_WARMUP: usize = 2;
 
 /// How often a phase runs, and how many repetitions run between two waits for the device.
@@ -102,8 +103,8 @@ impl Clock<'_> {
     }
 }
 
-/// Memory in MiB that the allocator of the device holds: tensors, and pages that are kept for reuse. -1 for devices that
-/// do not report it, which are the CPU backends.
+/// Memory in MiB that the allocator of the device holds: tensors, and pages that are kept for reuse. -1 for devices
+/// that do not report it, which are the CPU backends.
 fn device_mb(device: &Device) -> f64 {
     device.memory_pool_usage().map_or(-1.0, |usage| usage.bytes_reserved as f64 / f64::from(1 << 20))
 }

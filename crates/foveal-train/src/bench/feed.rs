@@ -17,8 +17,8 @@ const SPREAD: f32 = 147.8;
 /// Makes up for the values that are cut off at 0 and 255, so that the normalised values have a standard deviation of 1.
 const CUT_OFF: f32 = 1.03;
 
-/// A batch of images whose normalised values have about the mean 0 and the standard deviation 1, prepared as the loading
-/// workers prepare images.
+/// A batch of images whose normalised values have about the mean 0 and the standard deviation 1, prepared as the
+/// loading workers prepare images.
 pub(super) fn random_images(bench: &BenchConfig, preprocess: &Preprocess, random: &mut Stream) -> ImageBatch {
     let tables: [Vec<u8>; 3] = std::array::from_fn(|channel| {
         let (mean, std) = (preprocess.mean[channel], preprocess.std[channel]);

@@ -29,8 +29,8 @@ pub(super) struct Inputs {
     targets: Vec<ImageTargets>,
     /// Number of anchors in an image.
     anchors: usize,
-    /// Number of repetitions between two waits for the device: 1 on a CPU, and on a GPU as many as training runs between
-    /// two lines of the log.
+    /// Number of repetitions between two waits for the device: 1 on a CPU, and on a GPU as many as training runs
+    /// between two lines of the log.
     pub(super) turn: usize,
 }
 
@@ -45,8 +45,8 @@ enum Images {
 /// What was measured in the phase of training steps.
 pub(super) struct Training {
     pub(super) timed: Timed,
-    /// Class loss, box loss, total loss, class loss of positives, class loss of all other pairs and gradient norm of the
-    /// first step.
+    /// Class loss, box loss, total loss, class loss of positives, class loss of all other pairs and gradient norm of
+    /// the first step.
     pub(super) first_values: Vec<f32>,
     /// The operations and blocks of a step, where they were to be counted and the device is a GPU.
     pub(super) counted: Option<[usize; 2]>,
@@ -87,8 +87,8 @@ impl Inputs {
     }
 
     /// Times training steps as they are in training: on a GPU with the copy of the images, and with the values of all
-    /// steps and the loss breakdown read in one transfer where a line of the log ends. On a CPU, nothing is read but the
-    /// values of the first step.
+    /// steps and the loss breakdown read in one transfer where a line of the log ends. On a CPU, nothing is read but
+    /// the values of the first step.
     pub(super) fn train(&self, config: &RunConfig, count: bool) -> Result<Training, TrainError> {
         let device = self.device.clone().autodiff();
         let model = build(&config.model, config.bench.classes, config.train.seed, &device)?;

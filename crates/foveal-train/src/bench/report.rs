@@ -6,9 +6,9 @@ use serde::Serialize;
 use super::clock::Timed;
 
 /// The results of a benchmark. Times are in milliseconds. On a CPU there is one for each repetition after the warm-up
-/// (`bench.warmup`). On a GPU there is one for each turn, except for inference, which has one for each repetition: a turn
-/// is as many repetitions as training runs between two lines of the log, and its time is the mean of its repetitions.
-/// Phases that were not measured have empty lists.
+/// (`bench.warmup`). On a GPU there is one for each turn, except for inference, which has one for each repetition: a
+/// turn is as many repetitions as training runs between two lines of the log, and its time is the mean of its
+/// repetitions. Phases that were not measured have empty lists.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct BenchReport {
     /// Name of the device. [`bench`](super::bench()) leaves it empty, and the program fills it in.
@@ -21,8 +21,8 @@ pub struct BenchReport {
     pub height: usize,
     /// Width of the random images in pixels.
     pub width: usize,
-    /// Times of training steps in milliseconds: forward pass, losses, backward pass, gradient norm and optimizer update;
-    /// on a GPU also the copy of the images, and the reading of the losses at the end of a turn.
+    /// Times of training steps in milliseconds: forward pass, losses, backward pass, gradient norm and optimizer
+    /// update; on a GPU also the copy of the images, and the reading of the losses at the end of a turn.
     pub train_step_ms: Vec<f64>,
     /// Times of inference on a batch in milliseconds: forward pass and post-processing; on a GPU also the copy of the
     /// images.
@@ -40,11 +40,11 @@ pub struct BenchReport {
     pub transforms: TransformCosts,
     /// Name of the GPU; empty on a CPU. [`bench`](super::bench()) leaves it empty, and the program fills it in.
     pub adapter: String,
-    /// Name and version of the GPU's driver; empty on a CPU. [`bench`](super::bench()) leaves it empty, and the program fills
-    /// it in.
+    /// Name and version of the GPU's driver; empty on a CPU. [`bench`](super::bench()) leaves it empty, and the program
+    /// fills it in.
     pub driver: String,
-    /// The language that kernels are compiled to on the GPU (`SPIR-V`, `WGSL`); empty on a CPU. [`bench`](super::bench()) leaves
-    /// it empty, and the program fills it in.
+    /// The language that kernels are compiled to on the GPU (`SPIR-V`, `WGSL`); empty on a CPU.
+    /// [`bench`](super::bench()) leaves it empty, and the program fills it in.
     pub compiler: String,
     /// Number type of the convolutions, such as `f32`. Empty where no phase ran on a device.
     pub precision: String,
@@ -56,13 +56,13 @@ pub struct BenchReport {
     /// Largest memory in MiB that the allocator of the GPU held after the warm-up or a turn of a phase, with the pages
     /// that it keeps for reuse. -1 where it is not known, as on a CPU.
     pub peak_device_mb: f64,
-    /// Class loss, box loss, total loss, class loss of positives, class loss of all other pairs, and gradient norm of the
-    /// first training step. Empty where training was not measured.
+    /// Class loss, box loss, total loss, class loss of positives, class loss of all other pairs, and gradient norm of
+    /// the first training step. Empty where training was not measured.
     pub first_step_values: Vec<f32>,
     /// Number of detections in the batch of the last inference.
     pub detections: usize,
-    /// Number of tensor operations of a training step on a GPU that completes no line of the log; -1 where they were not
-    /// counted.
+    /// Number of tensor operations of a training step on a GPU that completes no line of the log; -1 where they were
+    /// not counted.
     pub operations_per_step: i64,
     /// Number of fused kernels and of operations that ran on their own in such a step; -1 where they were not counted.
     pub blocks_per_step: i64,
@@ -71,8 +71,8 @@ pub struct BenchReport {
     /// Times of the network alone on a batch in milliseconds: backbone, feature pyramid and heads, without anchors and
     /// post-processing; on a GPU also the copy of the images.
     pub infer_raw_ms: Vec<f64>,
-    /// Minor page faults of the process in a timed repetition of the first phase that was measured, on average. -1 where
-    /// no phase ran on a device or the operating system does not report them (only Linux does).
+    /// Minor page faults of the process in a timed repetition of the first phase that was measured, on average. -1
+    /// where no phase ran on a device or the operating system does not report them (only Linux does).
     pub minor_faults: f64,
     /// Peak throughput of the vector units in GFLOP/s of `f32` multiply-adds on one thread, one number for each
     /// repetition.

@@ -29,8 +29,8 @@ pub struct BatchTrace {
     pub box_loss: Number,
     /// Total loss of the batch.
     pub total_loss: Number,
-    /// Statistics of the gradient of the total loss with respect to the class logits. The loss is multiplied by the loss
-    /// scale, as for all gradients here.
+    /// Statistics of the gradient of the total loss with respect to the class logits. The loss is multiplied by the
+    /// loss scale, as for all gradients here.
     pub logits_gradient: ValueStats,
     /// Statistics of the gradient of the total loss with respect to the box deltas.
     pub deltas_gradient: ValueStats,
@@ -78,8 +78,8 @@ impl Pass<'_> {
         self.loss.forward(logits, deltas, &batch.targets, self.normalizer)
     }
 
-    /// Runs the forward pass of a batch on `graph`. Returns the output of the network, the backward pass that belongs to
-    /// it, and the records of all layers.
+    /// Runs the forward pass of a batch on `graph`. Returns the output of the network, the backward pass that belongs
+    /// to it, and the records of all layers.
     fn forward<G>(&self, mut graph: Traced<G>, batch: &RecordedBatch) -> (Dense, Backward, Vec<LayerTrace>)
     where
         Traced<G>: Graph<Map = Tensor<4>, Rows = Tensor<3>>,

@@ -37,8 +37,8 @@ pub struct Report {
     pub lr: Number,
     /// Losses and gradient norm of the step.
     pub losses: StepLosses,
-    /// The scale by which the loss was multiplied before the backward pass, with `train.precision = "f16"`. The recorded
-    /// gradient norm is that of the loss without it; the statistics of gradients are those with it.
+    /// The scale by which the loss was multiplied before the backward pass, with `train.precision = "f16"`. The
+    /// recorded gradient norm is that of the loss without it; the statistics of gradients are those with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<Number>,
     /// The normalizer that the losses were divided by.

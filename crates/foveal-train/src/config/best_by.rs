@@ -34,8 +34,9 @@ pub enum BestBy {
 }
 
 impl BestBy {
-    /// The value of an evaluation with the total loss `loss`, whose `metrics` are those of its line in `log.jsonl`. Higher
-    /// is better: a loss has its sign changed. `None` if the value is undefined, which COCO writes as -1, or not finite.
+    /// The value of an evaluation with the total loss `loss`, whose `metrics` are those of its line in `log.jsonl`.
+    /// Higher is better: a loss has its sign changed. `None` if the value is undefined, which COCO writes as -1, or not
+    /// finite.
     pub(crate) fn value(&self, metrics: &Value, loss: Option<f64>) -> Option<f64> {
         let metric = |value: &Value| value.as_f64().filter(|value| (0.0..=1.0).contains(value));
         match self {

@@ -3,9 +3,9 @@
 use super::{RunConfig, ScheduleKind};
 
 impl RunConfig {
-    /// Gives the run a number of optimizer steps, and fits the whole schedule of `epochs` epochs to them: milestones and
-    /// the end of a cosine move with the length of the run, the last epochs without strong augmentation stay the same
-    /// share of it, in whole epochs and at least one, and the warm-up is at most the same share as before.
+    /// Gives the run a number of optimizer steps, and fits the whole schedule of `epochs` epochs to them: milestones
+    /// and the end of a cosine move with the length of the run, the last epochs without strong augmentation stay the
+    /// same share of it, in whole epochs and at least one, and the warm-up is at most the same share as before.
     ///
     /// `epochs` is the length of the run before: `train.epochs`, or less if `train.max_steps` ends it earlier.
     pub fn fit_to_steps(&mut self, steps: u64, steps_per_epoch: usize, epochs: f64) {

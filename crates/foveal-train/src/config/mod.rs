@@ -60,9 +60,9 @@ impl Default for RunConfig {
 }
 
 impl RunConfig {
-    /// Reads a configuration from TOML without checking its values ([`validate`](Self::validate)). Keys that are missing
-    /// get their defaults. Unlike `toml::from_str`, it is compiled once, in this crate, and not in each crate that calls
-    /// it.
+    /// Reads a configuration from TOML without checking its values ([`validate`](Self::validate)). Keys that are
+    /// missing get their defaults. Unlike `toml::from_str`, it is compiled once, in this crate, and not in each crate
+    /// that calls it.
     ///
     /// # Errors
     /// Those of `toml::from_str`: invalid TOML, an unknown key, or a value of another type.

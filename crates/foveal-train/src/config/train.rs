@@ -34,8 +34,8 @@ pub enum ScheduleKind {
     Constant,
 }
 
-/// What a run does at an optimizer step whose loss or gradient norm is NaN or infinite (`train.non_finite`). Such a step
-/// never changes the weights, and its batch, weights and statistics are kept in `blackbox/` of the run folder.
+/// What a run does at an optimizer step whose loss or gradient norm is NaN or infinite (`train.non_finite`). Such a
+/// step never changes the weights, and its batch, weights and statistics are kept in `blackbox/` of the run folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NonFinitePolicy {
@@ -68,9 +68,9 @@ pub struct TrainConfig {
     /// statistics would count each batch twice. Default: `false`.
     pub activation_checkpointing: bool,
     /// The data type of convolutions and feature maps: `f32`, or on GPUs that support it `f16` or `bf16`. Parameters,
-    /// statistics of norms, losses and the optimizer are f32 in every case. With `f16` the loss is multiplied by a scale
-    /// that follows the gradients; a step whose values overflow is left out, and the run ends after 50 such steps in a
-    /// row. `non_finite` must then be `stop`. Evaluations during training use the same data type. Default: `f32`.
+    /// statistics of norms, losses and the optimizer are f32 in every case. With `f16` the loss is multiplied by a
+    /// scale that follows the gradients; a step whose values overflow is left out, and the run ends after 50 such steps
+    /// in a row. `non_finite` must then be `stop`. Evaluations during training use the same data type. Default: `f32`.
     pub precision: ComputePrecision,
     /// The optimizer: `sgd` or `adamw`. Default: `sgd`.
     pub optimizer: OptimizerKind,
@@ -136,12 +136,12 @@ pub struct TrainConfig {
     /// read from a GPU only when a line is written, so that larger values wait for it less often. Default: `0`.
     pub log_every: usize,
     /// Stop before the first optimizer step if the scores are not those of `model.head.prior`, or the class loss does
-    /// not follow from them, the `[loss]` settings and the targets. Only a class head without loaded weights is checked.
-    /// Default: `true`.
+    /// not follow from them, the `[loss]` settings and the targets. Only a class head without loaded weights is
+    /// checked. Default: `true`.
     pub step0_check: bool,
-    /// Minutes between two saves of the training state inside an epoch, 0 or more; fractions are allowed. After a crash a
-    /// run goes on from the last one. The state is also saved at the end of each epoch and when the run is interrupted;
-    /// 0 means only then. Default: `10`.
+    /// Minutes between two saves of the training state inside an epoch, 0 or more; fractions are allowed. After a crash
+    /// a run goes on from the last one. The state is also saved at the end of each epoch and when the run is
+    /// interrupted; 0 means only then. Default: `10`.
     pub save_every: f64,
     /// What to do at a step whose loss or gradient norm is NaN or infinite: `stop` ends the run, `skip` leaves the step
     /// out, `rewind` goes back to the last saved state with a lower learning rate. With `skip` and `rewind` the losses
@@ -160,22 +160,22 @@ pub struct TrainConfig {
     /// Write the numbers of the logs, images of detections and histograms of scores to a file that TensorBoard reads,
     /// `events.out.tfevents.foveal` in the run folder. Default: `true`.
     pub tensorboard: bool,
-    /// Number of images of the validation set whose detections are drawn into that file after each evaluation, at most 100.
-    /// Default: `4`.
+    /// Number of images of the validation set whose detections are drawn into that file after each evaluation, at most
+    /// 100. Default: `4`.
     pub log_images: usize,
-    /// Number of optimizer steps after which a line of `log.jsonl` has the class loss of each class. With 0 every line has
-    /// it if the network has at most 100 classes; otherwise there are so many lines between two of them that a line has 100
-    /// classes on average. Default: `0`.
+    /// Number of optimizer steps after which a line of `log.jsonl` has the class loss of each class. With 0 every line
+    /// has it if the network has at most 100 classes; otherwise there are so many lines between two of them that a line
+    /// has 100 classes on average. Default: `0`.
     pub log_classes_every: usize,
-    /// A command that `foveal train` runs after each epoch through the shell (`sh -c`, on Windows `cmd /C`), with a JSON
-    /// object on its standard input: `run`, the `epoch` and its `evaluation` as in `log.jsonl`, and `best`. The run waits
-    /// for it, and a failure is a warning. The value is neither saved with the run nor taken from a configuration that a
-    /// run has saved. Default: not set.
+    /// A command that `foveal train` runs after each epoch through the shell (`sh -c`, on Windows `cmd /C`), with a
+    /// JSON object on its standard input: `run`, the `epoch` and its `evaluation` as in `log.jsonl`, and `best`. The
+    /// run waits for it, and a failure is a warning. The value is neither saved with the run nor taken from a
+    /// configuration that a run has saved. Default: not set.
     #[serde(skip_serializing)]
     pub on_epoch: Option<String>,
-    /// The value by which evaluations are compared, for `checkpoints/best.safetensors` and for `patience`: `AP`, `AP50`,
-    /// `AR100`, `AP:NAME` for the AP of the class NAME, or `loss` for the total loss on the validation set, of which the
-    /// lowest is the best. Default: `AP`.
+    /// The value by which evaluations are compared, for `checkpoints/best.safetensors` and for `patience`: `AP`,
+    /// `AP50`, `AR100`, `AP:NAME` for the AP of the class NAME, or `loss` for the total loss on the validation set, of
+    /// which the lowest is the best. Default: `AP`.
     pub best_by: BestBy,
     /// Number of evaluations in a row without a gain after which the run ends (early stopping); a gain is a `best_by`
     /// that is better than the best one before by more than `min_gain`. 0 means that the run never ends early.
@@ -184,10 +184,10 @@ pub struct TrainConfig {
     /// Smallest gain of `best_by` that starts `patience` anew, 0 or more: a difference of metrics from 0 to 1, or of
     /// losses. Default: `0`.
     pub min_gain: f64,
-    /// Minutes that the run may take, with its evaluations; fractions are allowed. If `epochs` and `max_steps` would take
-    /// longer, the run is shortened to a number of steps that follows from the duration of its first ones, and the whole
-    /// schedule of the learning rate is fitted to it. Such a run is not reproducible, because the number depends on the
-    /// speed of the machine. 0 means no limit. Default: `0`.
+    /// Minutes that the run may take, with its evaluations; fractions are allowed. If `epochs` and `max_steps` would
+    /// take longer, the run is shortened to a number of steps that follows from the duration of its first ones, and the
+    /// whole schedule of the learning rate is fitted to it. Such a run is not reproducible, because the number depends
+    /// on the speed of the machine. 0 means no limit. Default: `0`.
     pub time_limit: f64,
 }
 

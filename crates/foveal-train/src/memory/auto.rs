@@ -13,8 +13,8 @@ use crate::error::TrainError;
 const CPU_SHARE: f64 = 0.8;
 /// Part of an adapter's memory that a training step may take. The desktop and the driver need the rest.
 const GPU_SHARE: f64 = 0.9;
-/// Factor on the memory of each image on a GPU. The count knows the maps that are kept for the backward pass, but not the
-/// copies that a change of layout needs, the candidates that tuning runs, nor pages that the allocator keeps.
+/// Factor on the memory of each image on a GPU. The count knows the maps that are kept for the backward pass, but not
+/// the copies that a change of layout needs, the candidates that tuning runs, nor pages that the allocator keeps.
 const GPU_MARGIN: f64 = 1.5;
 /// An epoch has at least so many optimizer steps, if the batch size alone decides it.
 const LEAST_STEPS: usize = 16;
@@ -112,8 +112,8 @@ pub fn auto_batch(config: &RunConfig, room: Room) -> Result<AutoBatch, TrainErro
 
 /// The largest batch of at most `images` images, where `of` gives the demand of a batch of 1 image or of several.
 fn one_or_several(of: impl Fn(usize) -> Demand, images: usize, room: Room) -> Result<AutoBatch, TrainError> {
-    // A batch of several images can be padded to a larger size than any image. One image is then taken where two of that
-    // size do not fit, and what does not fit is the bound.
+    // A batch of several images can be padded to a larger size than any image. One image is then taken where two of
+    // that size do not fit, and what does not fit is the bound.
     let several = choose(&of(2), images, room);
     let bound = match &several {
         Ok(several) if several.batch == 1 => several.bound,

@@ -164,8 +164,8 @@ impl InferenceCheck {
 }
 
 impl TensorDemand {
-    /// The largest tensor, where the heads convolve the pyramid levels one by one. Levels in one map have larger tensors,
-    /// but the heads use such a map only where the device can bind these (`canvas_limit` of foveal-kernels).
+    /// The largest tensor, where the heads convolve the pyramid levels one by one. Levels in one map have larger
+    /// tensors, but the heads use such a map only where the device can bind these (`canvas_limit` of foveal-kernels).
     fn largest(count: &NetworkCount, channels: usize, precision: ComputePrecision) -> Self {
         let logits = Self {
             what: format!("the class logits of {} anchors with {channels} channels", count.anchors),

@@ -5,8 +5,8 @@ use burn::tensor::Device;
 /// What a device allows. A value of `None` is no limit, or one that the driver does not state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceLimits {
-    /// Bytes of the largest tensor: the smaller of the largest buffer and the largest storage binding. wgpu binds at most
-    /// 2 GiB - 1 on most adapters.
+    /// Bytes of the largest tensor: the smaller of the largest buffer and the largest storage binding. wgpu binds at
+    /// most 2 GiB - 1 on most adapters.
     pub tensor_bytes: Option<u64>,
     /// Bytes of the memory that the adapter offers. On an integrated GPU this is the driver's share of the main memory.
     pub memory_bytes: Option<u64>,

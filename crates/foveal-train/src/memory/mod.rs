@@ -22,15 +22,15 @@ pub(crate) use limits::tests::with_limits;
 /// Bytes of an `f32`.
 const F32: u64 = 4;
 /// Bytes of the program, of its threads, and of freed memory that the allocator does not return, less the output of the
-/// stem, which is counted but not kept on a CPU. Fitted to the resident memory that `foveal bench` measures with two threads
-/// (ResNet-18 and ResNet-50 at 320x320 and 512x512), where the estimate is within 6 %.
+/// stem, which is counted but not kept on a CPU. Fitted to the resident memory that `foveal bench` measures with two
+/// threads (ResNet-18 and ResNet-50 at 320x320 and 512x512), where the estimate is within 6 %.
 const PROCESS: u64 = 20 << 20;
 
 /// Expected peak memory of a training step in bytes, by purpose.
 ///
-/// The estimate follows the fused CPU kernels of this project (backends `flex` and `ndarray`). On a GPU it is what a step
-/// takes at least: it contains neither the copies that a change of a tensor's layout needs, nor the pixels between the
-/// pyramid levels where the heads store them in one map, nor what the allocator and the driver reserve.
+/// The estimate follows the fused CPU kernels of this project (backends `flex` and `ndarray`). On a GPU it is what a
+/// step takes at least: it contains neither the copies that a change of a tensor's layout needs, nor the pixels between
+/// the pyramid levels where the heads store them in one map, nor what the allocator and the driver reserve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct TrainingMemory {
     /// Bytes of the network's parameters and buffers.

@@ -65,8 +65,8 @@ fn effect(key: &str, old: &Value, new: &Value, config: &RunConfig) -> Effect {
     match key {
         // The state has either an average of the weights or none.
         "train.ema" if is_zero(old) != is_zero(new) => Effect::Impossible,
-        // Only a cosine that ends with the run, and transforms that are left out in the last epochs, depend on the number of
-        // epochs, and only a cosine depends on its own end.
+        // Only a cosine that ends with the run, and transforms that are left out in the last epochs, depend on the
+        // number of epochs, and only a cosine depends on its own end.
         "train.epochs" if !follows_epochs(&config.train) && !leaves_out(config) => Effect::Harmless,
         "train.cosine_epochs" if config.train.schedule != ScheduleKind::Cosine => Effect::Harmless,
         _ if HARMLESS.iter().any(within) => Effect::Harmless,
@@ -95,8 +95,8 @@ struct Change {
     effect: Effect,
 }
 
-/// Compares the premises of a saved run with those of the run that is to go on, and reports the differences. `config` is
-/// the configuration of the run that is to go on, and `run` the path of the run folder.
+/// Compares the premises of a saved run with those of the run that is to go on, and reports the differences. `config`
+/// is the configuration of the run that is to go on, and `run` the path of the run folder.
 ///
 /// # Errors
 /// [`TrainError::Refused`] when a setting differs that a run cannot change; [`TrainError::Changed`] when a setting

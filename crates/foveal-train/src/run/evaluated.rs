@@ -46,8 +46,8 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Counts an evaluation with the value `value`, which is `None` if it is undefined. It is a gain if it is better than
-    /// the reference by more than `min_gain`.
+    /// Counts an evaluation with the value `value`, which is `None` if it is undefined. It is a gain if it is better
+    /// than the reference by more than `min_gain`.
     pub(crate) fn count(&mut self, value: Option<f64>, min_gain: f64) {
         match value {
             Some(value) if self.reference.is_none_or(|reference| value > reference + min_gain) => {

@@ -12,8 +12,8 @@ const MOST_STEPS: u64 = 1 << 53;
 pub struct TimeLimit {
     /// Minutes of the limit (`train.time_limit`).
     pub minutes: f64,
-    /// Seconds that the run had taken when the state was saved, in all of its processes. Those after the last state of a
-    /// process that was killed are not counted.
+    /// Seconds that the run had taken when the state was saved, in all of its processes. Those after the last state of
+    /// a process that was killed are not counted.
     pub seconds: f64,
     /// Number of optimizer steps of the whole run; `None` if `train.epochs` and `train.max_steps` end it, or while the
     /// first steps are timed.

@@ -14,8 +14,8 @@ use super::events::{self, EventFile, Histogram, Kept, Picture};
 use super::metrics::MetricsFile;
 use super::records::{EpochRecord, EvaluationRecord, StepLine};
 
-/// The log files of a run, open for appending: `log.jsonl`, one JSON object per line; `metrics.csv`, one row an epoch; and
-/// the event file, which TensorBoard reads.
+/// The log files of a run, open for appending: `log.jsonl`, one JSON object per line; `metrics.csv`, one row an epoch;
+/// and the event file, which TensorBoard reads.
 #[derive(Debug)]
 pub struct RunLog {
     log: AppendedFile,
@@ -40,9 +40,9 @@ pub struct LogEnd {
 }
 
 impl RunLog {
-    /// Opens `log.jsonl`, `metrics.csv` and, if `events` is set, the event file in a run folder, and creates them where they
-    /// do not exist. Entries after `end` are removed, because a resumed run repeats them, and so are lines that are not
-    /// JSON.
+    /// Opens `log.jsonl`, `metrics.csv` and, if `events` is set, the event file in a run folder, and creates them where
+    /// they do not exist. Entries after `end` are removed, because a resumed run repeats them, and so are lines that
+    /// are not JSON.
     pub fn open(dir: &RunDir, end: LogEnd, events: bool) -> Self {
         let mut warnings = Vec::new();
         let mut warn = |path: &Path, error: io::Error| {
@@ -63,8 +63,8 @@ impl RunLog {
         log
     }
 
-    /// Appends a record to `log.jsonl` as a line of JSON. A line that cannot be written is kept and written together with
-    /// the next one.
+    /// Appends a record to `log.jsonl` as a line of JSON. A line that cannot be written is kept and written together
+    /// with the next one.
     ///
     /// # Panics
     /// When the record cannot be expressed as JSON.
@@ -83,8 +83,8 @@ impl RunLog {
         self.line(record);
     }
 
-    /// Appends an epoch's record to `log.jsonl`, writes its values to the epoch's row of `metrics.csv` and adds them to the
-    /// event file.
+    /// Appends an epoch's record to `log.jsonl`, writes its values to the epoch's row of `metrics.csv` and adds them to
+    /// the event file.
     pub fn epoch(&mut self, record: &EpochRecord) {
         let values = self.metrics.epoch(record);
         if let Some(events) = &mut self.events {
@@ -93,8 +93,8 @@ impl RunLog {
         self.line(record);
     }
 
-    /// Appends an evaluation's record to `log.jsonl`, writes its losses and metrics to the epoch's row of `metrics.csv` and
-    /// adds them to the event file.
+    /// Appends an evaluation's record to `log.jsonl`, writes its losses and metrics to the epoch's row of `metrics.csv`
+    /// and adds them to the event file.
     pub fn evaluation(&mut self, record: &EvaluationRecord) {
         let values = self.metrics.evaluation(record);
         if let Some(events) = &mut self.events {

@@ -100,8 +100,8 @@ impl Row {
 }
 
 impl MetricsFile {
-    /// Takes over the rows of `text`, the file's content so far. Rows of epochs that are not finished at `end` and later
-    /// evaluations are left out, because a resumed run repeats them.
+    /// Takes over the rows of `text`, the file's content so far. Rows of epochs that are not finished at `end` and
+    /// later evaluations are left out, because a resumed run repeats them.
     pub(super) fn new(path: PathBuf, text: &str, end: LogEnd) -> Self {
         let (header, rows) = text.split_once('\n').unwrap_or((text, ""));
         let rows = rows.lines().filter_map(|line| Row::parse(header.trim_end(), line));
@@ -113,8 +113,8 @@ impl MetricsFile {
         file
     }
 
-    /// Enters the losses of an epoch's training steps, their breakdown, the learning rate and the numbers of objects into
-    /// the epoch's row. Returns the numbers with the names of their columns, without `train/` and `train_`.
+    /// Enters the losses of an epoch's training steps, their breakdown, the learning rate and the numbers of objects
+    /// into the epoch's row. Returns the numbers with the names of their columns, without `train/` and `train_`.
     pub(super) fn epoch(&mut self, record: &EpochRecord) -> Vec<(&'static str, f64)> {
         let row = self.row(record.epoch, record.step);
         if let Some(breakdown) = &record.breakdown {
@@ -153,7 +153,8 @@ impl MetricsFile {
         values
     }
 
-    /// Enters the losses and metrics of an evaluation into the epoch's row. Returns them with the names of their columns.
+    /// Enters the losses and metrics of an evaluation into the epoch's row. Returns them with the names of their
+    /// columns.
     pub(super) fn evaluation(&mut self, record: &EvaluationRecord) -> Vec<(&'static str, f64)> {
         let losses = [record.losses.class, record.losses.boxes, record.losses.total].into_iter();
         let metrics = METRICS.iter().map(|key| record.metrics[key].as_f64().unwrap_or(f64::NAN));

@@ -49,8 +49,8 @@ pub struct LogPosition {
     /// Number of the epoch's steps that are in lines of the log and were left out.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) skipped_count: usize,
-    /// Numbers of objects of the epoch's steps that are in lines of the log, without those that were left out. In states
-    /// of earlier versions, those of the steps before are missing.
+    /// Numbers of objects of the epoch's steps that are in lines of the log, without those that were left out. In
+    /// states of earlier versions, those of the steps before are missing.
     #[serde(default)]
     pub(super) objects: ObjectCounts,
     /// Learning rate of the last step that is in a line of the log.

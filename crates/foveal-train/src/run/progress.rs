@@ -96,9 +96,9 @@ pub trait Progress {
     fn draw(&mut self, _image: &RgbImage, _detections: &[DrawnDetection]) -> Option<Picture> {
         None
     }
-    /// Called when an epoch is finished, and evaluated where that is due, with a JSON object: `run` is the path of the run
-    /// folder, `epoch` the line of the epoch in `log.jsonl`, `evaluation` that of its evaluation or null, and `best`
-    /// whether that is the best so far. `epoch` is null if it was trained before the run was resumed.
+    /// Called when an epoch is finished, and evaluated where that is due, with a JSON object: `run` is the path of the
+    /// run folder, `epoch` the line of the epoch in `log.jsonl`, `evaluation` that of its evaluation or null, and
+    /// `best` whether that is the best so far. `epoch` is null if it was trained before the run was resumed.
     fn epoch_finished(&mut self, _json: &Value) {}
 }
 

@@ -30,8 +30,8 @@ pub struct Evaluation {
     pub losses: MeanLosses,
     /// Number of images that the metrics and losses are computed on.
     pub images: usize,
-    /// Number of images of the data set that were left out, because they could not be loaded. Their objects do not count
-    /// as missed.
+    /// Number of images of the data set that were left out, because they could not be loaded. Their objects do not
+    /// count as missed.
     pub left_out: usize,
     /// Ids of these images, in ascending order.
     pub left_out_images: Vec<i64>,
@@ -171,13 +171,13 @@ pub struct EpochRecord {
     /// of earlier versions, which did not write it.
     #[serde(default, deserialize_with = "null_as_nan")]
     pub mean_box_loss: f64,
-    /// Learning rate of the last step of the epoch, `last_lr` in JSON, so that `lr` marks the lines of steps; 0 when read
-    /// from logs of earlier versions, which did not write it.
+    /// Learning rate of the last step of the epoch, `last_lr` in JSON, so that `lr` marks the lines of steps; 0 when
+    /// read from logs of earlier versions, which did not write it.
     #[serde(default, rename = "last_lr", alias = "lr")]
     pub lr: f64,
     /// Number of objects in the targets of the epoch's steps, after augmentation: an object counts each time that its
-    /// image is used. Crowd regions and ignored objects do not count. 0 when read from logs of earlier versions, which did
-    /// not write it.
+    /// image is used. Crowd regions and ignored objects do not count. 0 when read from logs of earlier versions, which
+    /// did not write it.
     #[serde(default)]
     pub objects: usize,
     /// Number of these objects to which the matcher assigned no anchor, so that no anchor was trained to detect them; 0
@@ -186,8 +186,8 @@ pub struct EpochRecord {
     pub objects_without_anchor: usize,
     /// Duration of the epoch's steps in seconds, without evaluation. It is a timing and differs between runs.
     pub seconds: f64,
-    /// Fraction of these seconds that was spent waiting for images, from 0 to 1. It is a timing and differs between runs. 0
-    /// when read from logs of earlier versions, which did not write it.
+    /// Fraction of these seconds that was spent waiting for images, from 0 to 1. It is a timing and differs between
+    /// runs. 0 when read from logs of earlier versions, which did not write it.
     #[serde(default)]
     pub data_wait: f64,
     /// Breakdown of the class loss over the steps of the epoch that have one, with a histogram of the negatives'
@@ -326,8 +326,8 @@ pub struct TimeLimitRecord {
     pub epochs: f64,
     /// Seconds that the run had taken so far, in all of its processes.
     pub seconds: f64,
-    /// Mean duration of a step in seconds, including the loading of its images, when steps were last timed. 0 if the limit
-    /// was reached before three steps were timed.
+    /// Mean duration of a step in seconds, including the loading of its images, when steps were last timed. 0 if the
+    /// limit was reached before three steps were timed.
     pub step_seconds: f64,
     /// Expected duration of an evaluation in seconds.
     pub evaluation_seconds: f64,

@@ -37,8 +37,8 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Creates the folder of a new run at `root`, with its parents, and locks it. An empty folder may exist already, and
-    /// also the folder of a run that was killed before it saved its first training state, whose files are removed.
+    /// Creates the folder of a new run at `root`, with its parents, and locks it. An empty folder may exist already,
+    /// and also the folder of a run that was killed before it saved its first training state, whose files are removed.
     ///
     /// # Errors
     /// [`TrainError::RunExists`] when the folder has other files, [`TrainError::InUse`] when another process trains in
@@ -231,8 +231,8 @@ impl RunDir {
         self.root.join(DETECTIONS)
     }
 
-    /// Path of `blackbox/`: the batch, the weights and the statistics of the newest step whose loss or gradient norm was
-    /// not finite.
+    /// Path of `blackbox/`: the batch, the weights and the statistics of the newest step whose loss or gradient norm
+    /// was not finite.
     pub fn black_box(&self) -> PathBuf {
         self.root.join("blackbox")
     }
@@ -262,11 +262,12 @@ impl RunDir {
         self.root.join(EVENTS)
     }
 
-    /// Writes the configuration with all defaults filled in to `config.toml`. If the file has another content already, it
-    /// is kept as `config-<n>.toml`, with the smallest `n` from 1 that is free, and its path is returned.
+    /// Writes the configuration with all defaults filled in to `config.toml`. If the file has another content already,
+    /// it is kept as `config-<n>.toml`, with the smallest `n` from 1 that is free, and its path is returned.
     ///
     /// # Errors
-    /// [`TrainError::Write`] when the file cannot be written, [`TrainError::Io`] when the old one cannot be read or kept.
+    /// [`TrainError::Write`] when the file cannot be written, [`TrainError::Io`] when the old one cannot be read or
+    /// kept.
     pub fn write_config(&self, config: &RunConfig) -> Result<Option<PathBuf>, TrainError> {
         let text = toml::to_string(config).expect("a configuration is TOML");
         let path = self.config();
@@ -291,8 +292,8 @@ fn has_state(root: &Path) -> bool {
 }
 
 /// Whether the folder `root` can be taken for a new run: it does not exist, is empty, or was made by a run that was
-/// killed before it saved its first training state. Such a run leaves its lock and no file other than [`EARLY_FILES`] and
-/// temporary files.
+/// killed before it saved its first training state. Such a run leaves its lock and no file other than [`EARLY_FILES`]
+/// and temporary files.
 fn is_unused(root: &Path) -> bool {
     let names = |folder: &Path| -> Option<Vec<String>> {
         let entries = match std::fs::read_dir(folder) {

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::TrainError;
 use crate::update::{FIRST_SCALE, LARGEST_SCALE};
 
-/// Number of steps in a row whose values overflow after which a run ends. The scale is then 2^50 times lower than before
-/// them, so that the scale is not the reason.
+/// Number of steps in a row whose values overflow after which a run ends. The scale is then 2^50 times lower than
+/// before them, so that the scale is not the reason.
 const MOST_IN_A_ROW: u64 = 50;
 
-/// The loss scale of a run with `train.precision = "f16"`, and how many steps it left out because their loss or gradient
-/// norm was not finite.
+/// The loss scale of a run with `train.precision = "f16"`, and how many steps it left out because their loss or
+/// gradient norm was not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossScaling {
     /// The factor by which the loss is multiplied before the backward pass: in a training state and at the end of a run

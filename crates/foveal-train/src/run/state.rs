@@ -77,8 +77,8 @@ pub struct StateMeta {
     /// The settings and data of the run; `None` in files of earlier versions, which did not record them.
     #[serde(default)]
     pub premises: Option<Premises>,
-    /// SHA-256 of the fields before it and of the names, shapes and bytes of all tensors, as 64 hexadecimal digits. It is
-    /// computed when the state is saved and checked when it is loaded; empty in files of earlier versions.
+    /// SHA-256 of the fields before it and of the names, shapes and bytes of all tensors, as 64 hexadecimal digits. It
+    /// is computed when the state is saved and checked when it is loaded; empty in files of earlier versions.
     #[serde(default)]
     pub checksum: String,
 }

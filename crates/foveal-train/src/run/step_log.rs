@@ -116,8 +116,8 @@ impl StepLog {
         Self { every, pending, read, since, waited, epoch_waited, bad: None, scaling, classes_every: 0 }
     }
 
-    /// The same log with the numbers of each class only in the lines of every `steps`th step. With 0 they are in every line
-    /// if there are at most 100 class channels, else in so many that a line has 100 channels on average.
+    /// The same log with the numbers of each class only in the lines of every `steps`th step. With 0 they are in every
+    /// line if there are at most 100 class channels, else in so many that a line has 100 channels on average.
     pub(crate) fn with_classes_every(self, steps: usize, channels: usize) -> Self {
         let steps = match channels.div_ceil(CLASSES_OF_A_LINE) {
             _ if steps > 0 => steps,
@@ -295,8 +295,8 @@ impl StepLog {
     /// there are no such steps.
     ///
     /// # Errors
-    /// [`TrainError::NonFinite`] with the first step whose loss or gradient norm is not finite; [`TrainError::Overflow`]
-    /// with the last of too many such steps in a row.
+    /// [`TrainError::NonFinite`] with the first step whose loss or gradient norm is not finite;
+    /// [`TrainError::Overflow`] with the last of too many such steps in a row.
     pub(crate) fn read(&mut self) -> Result<Option<StepLine>, TrainError> {
         self.fetch()?;
         let (steps, skipped) = (std::mem::take(&mut self.read.steps), std::mem::take(&mut self.read.skipped));

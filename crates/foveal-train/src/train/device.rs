@@ -84,8 +84,8 @@ impl Trainer<'_> {
         done
     }
 
-    /// Waits for the device, once in a run, and reads the losses of the first step and the updated weights: a wait alone
-    /// reports that the device is lost, but work that failed only by a read of what it should have written.
+    /// Waits for the device, once in a run, and reads the losses of the first step and the updated weights: a wait
+    /// alone reports that the device is lost, but work that failed only by a read of what it should have written.
     fn read_first_step(&mut self) -> Result<(), TrainError> {
         self.device.sync().map_err(|error| self.failed(DeviceFault::of_device(&error.to_string())))?;
         self.step_log.wait();

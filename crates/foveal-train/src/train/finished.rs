@@ -42,8 +42,8 @@ impl Trainer<'_> {
         }
     }
 
-    /// Adds the scores of an evaluation's detections to the event file, and pictures of those in the first images of the
-    /// validation set (`train.log_images`).
+    /// Adds the scores of an evaluation's detections to the event file, and pictures of those in the first images of
+    /// the validation set (`train.log_images`).
     pub(super) fn log_detections(&mut self, evaluation: &Evaluation) {
         if !self.log.has_events() {
             return;
@@ -53,8 +53,8 @@ impl Trainer<'_> {
         self.log.detections(self.session.meta.step, scores, pictures);
     }
 
-    /// Pictures of the detections in the first images of the validation set that have objects, or in the first images if
-    /// none has. An image that cannot be loaded was reported by the evaluation and is left out.
+    /// Pictures of the detections in the first images of the validation set that have objects, or in the first images
+    /// if none has. An image that cannot be loaded was reported by the evaluation and is left out.
     fn pictures(&mut self, detections: &[CocoDetection]) -> Vec<Picture> {
         let set = &self.sets.val;
         let some = set.records().iter().any(|record| !record.objects.is_empty());

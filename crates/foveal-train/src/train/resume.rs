@@ -81,8 +81,8 @@ pub(super) fn load(run: &RunDir, progress: &mut dyn Progress) -> Result<(PathBuf
     }
 }
 
-/// What a run of an earlier version was made with, whose state does not record it: the settings of its `config.toml` and
-/// the categories of its last checkpoint. What is not known is taken as unchanged, with a warning.
+/// What a run of an earlier version was made with, whose state does not record it: the settings of its `config.toml`
+/// and the categories of its last checkpoint. What is not known is taken as unchanged, with a warning.
 fn unrecorded(
     new: &Premises,
     meta: &StateMeta,
@@ -190,8 +190,8 @@ pub(super) fn log_end(config: &RunConfig, meta: &StateMeta, evaluated: Evaluated
     LogEnd { step: meta.step - unwritten, epoch: meta.epoch, evaluated: evaluated.epoch }
 }
 
-/// Moves the position inside an epoch to where it is with another batch size: the images that were used stay used, except
-/// those of a batch that is not full.
+/// Moves the position inside an epoch to where it is with another batch size: the images that were used stay used,
+/// except those of a batch that is not full.
 fn move_position(meta: &mut StateMeta, old: &Value, config: &RunConfig) {
     let before = |key: &str| old["train"][key].as_u64().filter(|n| *n > 0).map(|n| n as usize);
     let (batch_size, accumulate) = (config.train.batch_size, config.train.accumulate);

@@ -1,7 +1,8 @@
 //! `train.time_limit`: turns minutes into a number of optimizer steps, from the duration of the first ones.
 //!
-//! The number is computed when enough steps are timed, and again only if the run would then take longer than its limit, or
-//! much less. The whole schedule is fitted to it. The training state keeps it, so that a resumed run goes on with it.
+//! The number is computed when enough steps are timed, and again only if the run would then take longer than its limit,
+//! or much less. The whole schedule is fitted to it. The training state keeps it, so that a resumed run goes on with
+//! it.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,8 @@ const TIMED_EVALUATION: f64 = 0.02;
 /// Factor between an evaluation that was timed on a few images early in the run and one at its end, which has more
 /// detections.
 const LATER: f64 = 1.3;
-/// Factor between the saving of the first training state, and that of the last state, which has moments, together with the
-/// checkpoints.
+/// Factor between the saving of the first training state, and that of the last state, which has moments, together with
+/// the checkpoints.
 const CLOSING: f64 = 4.0;
 
 /// Measures the time of a run with a limit.
@@ -48,8 +49,8 @@ pub(super) struct TimeKeeper {
     compared: bool,
 }
 
-/// The time limit of a state if the run goes on with the same limit and the same length of an epoch; otherwise its seconds
-/// alone, and the number of steps is computed anew. `None` without a limit.
+/// The time limit of a state if the run goes on with the same limit and the same length of an epoch; otherwise its
+/// seconds alone, and the number of steps is computed anew. `None` without a limit.
 pub(super) fn kept(config: &RunConfig, saved: Option<TimeLimit>, before: usize, now: usize) -> Option<TimeLimit> {
     let minutes = config.train.time_limit;
     let limit = saved.unwrap_or_default();
@@ -90,8 +91,8 @@ fn full_steps(config: &RunConfig, steps_per_epoch: usize) -> u64 {
     }
 }
 
-/// The largest number of steps from `done` to `full` whose expected seconds, which never fall, are at most `aim`; `done` if
-/// there is none.
+/// The largest number of steps from `done` to `full` whose expected seconds, which never fall, are at most `aim`;
+/// `done` if there is none.
 fn most_steps(done: u64, full: u64, aim: f64, seconds: impl Fn(u64) -> f64) -> u64 {
     let (mut low, mut high) = (done, full);
     while low < high {
@@ -102,8 +103,8 @@ fn most_steps(done: u64, full: u64, aim: f64, seconds: impl Fn(u64) -> f64) -> u
 }
 
 impl TimeKeeper {
-    /// Begins to keep the time of a run that has `done` steps, and that began at `begin` in this process. `saving` is how
-    /// long the first training state took.
+    /// Begins to keep the time of a run that has `done` steps, and that began at `begin` in this process. `saving` is
+    /// how long the first training state took.
     pub(super) fn new(config: &RunConfig, limit: TimeLimit, done: u64, begin: Instant, saving: Duration) -> Self {
         let seconds = (60.0 * limit.minutes * TIMED).min(LONGEST_TIMED);
         Self {
@@ -234,8 +235,9 @@ impl Trainer<'_> {
     }
 }
 
-/// Number of evaluations of a run that goes on at the position `from`, in steps of whole epochs, and ends at `end`, where it
-/// is evaluated in any case. `every` is the number of steps between two evaluations; 0 stands for none before the end.
+/// Number of evaluations of a run that goes on at the position `from`, in steps of whole epochs, and ends at `end`,
+/// where it is evaluated in any case. `every` is the number of steps between two evaluations; 0 stands for none before
+/// the end.
 fn evaluations(from: u64, end: u64, every: u64) -> u64 {
     if every == 0 {
         return 1;

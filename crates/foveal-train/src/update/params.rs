@@ -99,8 +99,8 @@ impl ParamTensor {
     }
 }
 
-/// Returns the floating-point tensors of `module` whose paths `keep` accepts, with the running statistics of batch norms.
-/// Nothing is read from the device.
+/// Returns the floating-point tensors of `module` whose paths `keep` accepts, with the running statistics of batch
+/// norms. Nothing is read from the device.
 pub(crate) fn param_tensors<M: Module>(module: &M, keep: fn(&str) -> bool) -> ParamTensors {
     let mut collect = Collect { path: ParamPath::default(), keep, out: ParamTensors::new() };
     // `valid` first applies pending updates of the running statistics, which a visit would not see.

@@ -136,7 +136,8 @@ struct Logits {
     values: burn::module::Param<Tensor<3>>,
 }
 
-/// The update by tensor operations on a GPU: the loss and its gradient, the norm, clipping, the loss scale and the mask.
+/// The update by tensor operations on a GPU: the loss and its gradient, the norm, clipping, the loss scale and the
+/// mask.
 #[cfg(feature = "wgpu")]
 #[test]
 fn logits_that_are_not_finite_leave_the_weights_unchanged_on_wgpu() {

@@ -35,8 +35,8 @@ const RECORDED: Blocks =
     Blocks { stem: 7, projection: 21, bottleneck: 15, pyramid: 40, heads: 69, loss: 25, update: 12, step: 556 };
 /// Largest number of blocks of a step that is derived from its parts: a quarter of the first one.
 const GOAL: usize = FIRST.derived() / 4;
-/// Largest number of blocks of a step. It is larger than the derived one, because Burn leaves some operations unfused in
-/// a longer sequence.
+/// Largest number of blocks of a step. It is larger than the derived one, because Burn leaves some operations unfused
+/// in a longer sequence.
 const STEP_GOAL: usize = 620;
 
 /// Number of blocks with a projection in a ResNet-50: the first block of each stage.

@@ -49,8 +49,8 @@ impl<const N: usize> List<N> {
 ///
 /// A block is placed at the lowest address where it fits, and adjoining free extents are joined.
 pub(super) struct Extents {
-    /// The free extents by address. No two of them adjoin. Each ends at a block or at the end of a region, so that there
-    /// are at most as many as blocks and regions together.
+    /// The free extents by address. No two of them adjoin. Each ends at a block or at the end of a region, so that
+    /// there are at most as many as blocks and regions together.
     free: List<MOST>,
     regions: List<REGIONS>,
     /// Number of blocks in use.
@@ -141,8 +141,8 @@ mod tests {
         assert!(extents.has(109 * PAGE) && !extents.has(110 * PAGE) && !extents.has(99 * PAGE));
     }
 
-    /// Blocks of changing sizes in two regions that adjoin nothing: none overlaps another, and everything is free again in
-    /// the end.
+    /// Blocks of changing sizes in two regions that adjoin nothing: none overlaps another, and everything is free again
+    /// in the end.
     #[test]
     fn blocks_never_overlap() {
         let mut extents = Extents::new();

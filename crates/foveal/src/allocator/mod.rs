@@ -1,8 +1,8 @@
 //! The program's memory allocator: mimalloc, with a placement of large blocks that leaves fewer gaps.
 //!
-//! mimalloc divides its memory into chunks and places a block that fits into one within one. Blocks of many different sizes, such as
-//! the tensors of a training step, then leave gaps of a third of the memory. Large blocks are therefore placed by
-//! [`Extents`], in regions that are blocks of mimalloc themselves.
+//! mimalloc divides its memory into chunks and places a block that fits into one within one. Blocks of many different
+//! sizes, such as the tensors of a training step, then leave gaps of a third of the memory. Large blocks are therefore
+//! placed by [`Extents`], in regions that are blocks of mimalloc themselves.
 #![allow(unsafe_code)]
 
 mod extents;
@@ -77,9 +77,9 @@ fn put_back(block: *mut u8, size: usize) -> bool {
     ours
 }
 
-// SAFETY: a large block consists of pages of a region that no other block has; a region is a block of mimalloc that nothing
-// else uses. All other blocks are mimalloc's. A block is returned to the regions exactly if its address lies in one. While
-// the extents are locked, nothing is allocated but a region, which comes from mimalloc without the lock.
+// SAFETY: a large block consists of pages of a region that no other block has; a region is a block of mimalloc that
+// nothing else uses. All other blocks are mimalloc's. A block is returned to the regions exactly if its address lies in
+// one. While the extents are locked, nothing is allocated but a region, which comes from mimalloc without the lock.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if let Some(block) = large(layout).and_then(take) {

@@ -25,8 +25,8 @@ const STANDARD: [&str; 3] = ["model.backbone=resnet50", "model.norm=frozen_batch
 /// Times the selected phases and prints the results.
 ///
 /// # Errors
-/// [`Usage`] for `--count` on a CPU; another error if the configuration, the device, the checkpoint, the training set or
-/// the file of cases cannot be used.
+/// [`Usage`] for `--count` on a CPU; another error if the configuration, the device, the checkpoint, the training set
+/// or the file of cases cannot be used.
 pub(super) fn run(args: &BenchArgs, common: &Common) -> Result<u8> {
     let mut layers: Vec<Layer> = match &args.config {
         Some(path) => config::layers(path)?,

@@ -15,8 +15,8 @@ use crate::outputs::Files;
 const GIB: f64 = (1u64 << 30) as f64;
 /// Free bytes of main memory below which the machine may begin to move memory to disk.
 const LITTLE_MEMORY: u64 = 2 << 30;
-/// Free bytes of a disk below which a run of many epochs may fill it. A run keeps two training states and two checkpoints,
-/// which are about 1.3 GB together for a ResNet-50 with AdamW.
+/// Free bytes of a disk below which a run of many epochs may fill it. A run keeps two training states and two
+/// checkpoints, which are about 1.3 GB together for a ResNet-50 with AdamW.
 const LITTLE_DISK: u64 = 5 << 30;
 
 /// The output of `--json`.

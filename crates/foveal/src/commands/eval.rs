@@ -263,8 +263,8 @@ pub(super) fn data_set(annotations: &Path, images: &Path, classes: &DataConfig) 
     Ok(on_data(annotations, images, classes).data.open_val()?.dataset)
 }
 
-/// The default configuration with these data as validation set, and with the training sets and `data.classes` of `classes`
-/// if these give other classes to the annotations.
+/// The default configuration with these data as validation set, and with the training sets and `data.classes` of
+/// `classes` if these give other classes to the annotations.
 fn on_data(annotations: &Path, images: &Path, classes: &DataConfig) -> RunConfig {
     let mut base = RunConfig::default();
     if classes.maps_classes() {
@@ -314,9 +314,9 @@ fn run_config(checkpoint: &Path) -> Option<PathBuf> {
     Some(folder.parent()?.join("config.toml")).filter(|path| path.is_file())
 }
 
-/// The configuration of the checkpoint's run, else the defaults; overridden by the values of the checkpoint, then by the
-/// command line. If the command line names the data, a configuration of the run that cannot be used is left out with a
-/// warning: it would only give settings such as the matcher and the batch size.
+/// The configuration of the checkpoint's run, else the defaults; overridden by the values of the checkpoint, then by
+/// the command line. If the command line names the data, a configuration of the run that cannot be used is left out
+/// with a warning: it would only give settings such as the matcher and the batch size.
 fn configuration(
     args: &EvalArgs,
     common: &Common,

@@ -49,8 +49,8 @@ mod system {
     use signal_hook::iterator::Signals;
     pub(super) use signal_hook::low_level::exit;
 
-    /// Calls `react` in a thread of its own for every SIGINT, SIGTERM and SIGHUP, except for those that are ignored. Its
-    /// argument says whether the signal is SIGINT.
+    /// Calls `react` in a thread of its own for every SIGINT, SIGTERM and SIGHUP, except for those that are ignored.
+    /// Its argument says whether the signal is SIGINT.
     pub(super) fn on_signal(mut react: impl FnMut(bool) + Send + 'static) -> io::Result<()> {
         let ignored = ignored();
         let heard = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
@@ -59,8 +59,8 @@ mod system {
         thread::Builder::new().name("signals".to_owned()).spawn(listen).map(drop)
     }
 
-    /// The signals that this process ignores, the signal n as bit n - 1. Only Linux says so without unsafe code; on other
-    /// systems no signal counts as ignored.
+    /// The signals that this process ignores, the signal n as bit n - 1. Only Linux says so without unsafe code; on
+    /// other systems no signal counts as ignored.
     fn ignored() -> u64 {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -50,8 +50,8 @@ struct Found {
 /// Detects objects in images.
 ///
 /// # Errors
-/// If the checkpoint cannot be used, an input does not exist or a file cannot be written. If images cannot be read, or the
-/// network's output for them is not finite, the others are processed first.
+/// If the checkpoint cannot be used, an input does not exist or a file cannot be written. If images cannot be read, or
+/// the network's output for them is not finite, the others are processed first.
 pub(super) fn run(args: &PredictArgs, common: &Common) -> Result<u8> {
     refuse_closed(&common.set, &OPEN_TO_INFERENCE)?;
     if let Some(score) = args.score_threshold

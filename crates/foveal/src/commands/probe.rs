@@ -9,7 +9,8 @@ use foveal_train::{EpochStart, Outcome, Progress, RunConfig, RunDir, Start, Step
 
 /// Seconds after which no further step is timed.
 const SECONDS: f64 = 10.0;
-/// Learning rate of the timed steps. They cost the same with any rate, and with this one no configuration diverges in them.
+/// Learning rate of the timed steps. They cost the same with any rate, and with this one no configuration diverges in
+/// them.
 const LR: f64 = 1e-9;
 /// Number of epochs that no timing reaches, so that it ends without an evaluation.
 const EPOCHS: usize = 1_000_000;

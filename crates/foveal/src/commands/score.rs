@@ -152,8 +152,8 @@ fn score_mapped(args: &ScoreArgs, classes: &DataConfig) -> Result<ScoredFiles> {
     Ok(ScoredFiles { scored, times, ground_truth, detections })
 }
 
-/// Scores the detections on images that the annotation file lists. Those on others, and annotations whose numbers are not
-/// finite, are left out with a warning: they are explained.
+/// Scores the detections on images that the annotation file lists. Those on others, and annotations whose numbers are
+/// not finite, are left out with a warning: they are explained.
 ///
 /// # Errors
 /// If a file cannot be read, or the detections cannot be evaluated.

@@ -83,8 +83,8 @@ struct Summary {
     gpu_training_memory: TrainingMemory,
     /// Sum of `gpu_training_memory` in bytes.
     gpu_training_memory_total: u64,
-    /// The largest tensors of a step in bytes. A GPU refuses a batch if one of them is larger than what it can bind, which
-    /// `foveal devices` lists.
+    /// The largest tensors of a step in bytes. A GPU refuses a batch if one of them is larger than what it can bind,
+    /// which `foveal devices` lists.
     largest_tensors: LargestTensors,
 }
 

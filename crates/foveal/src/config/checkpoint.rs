@@ -19,8 +19,8 @@ pub(crate) const OPEN_TO_EVAL: [&str; 5] = ["data.", "eval.", "loss.", "matcher.
 const SCORE_THRESHOLD: &str = "eval.score_threshold";
 
 /// Loads a checkpoint and overrides its preprocessing and thresholds with the values of the command line. Returns the
-/// checkpoint and the resulting configuration. A score threshold of the command line replaces the checkpoint's thresholds
-/// of single classes.
+/// checkpoint and the resulting configuration. A score threshold of the command line replaces the checkpoint's
+/// thresholds of single classes.
 ///
 /// # Errors
 /// If the checkpoint cannot be read or a value is invalid; the error names the source of the value.

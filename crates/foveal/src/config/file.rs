@@ -18,8 +18,8 @@ const OF_A_RUN: [&str; 4] = ["checkpoints", "environment.json", "log.jsonl", "st
 /// Reads a configuration file and the files that it extends. Returns a layer for each, the lowest first.
 ///
 /// The key `extends` at the top of a file names another configuration file, whose values hold where the file sets none.
-/// Relative paths in a file, that of `extends` too, are relative to its folder. The key `name` is that of the first file,
-/// not of those that it extends; without it, the name is that of the file.
+/// Relative paths in a file, that of `extends` too, are relative to its folder. The key `name` is that of the first
+/// file, not of those that it extends; without it, the name is that of the file.
 ///
 /// # Errors
 /// If a file cannot be read, is not valid TOML, or extends itself through others; the error names the file.
@@ -108,9 +108,9 @@ fn is_stored(path: &Path) -> bool {
     name.starts_with("config") && name.ends_with(".toml") && of_a_run()
 }
 
-/// Removes the command of `train.on_epoch` from the configuration of a saved run, or from a file that it extends, with a
-/// warning. foveal never writes it there, so that someone else has, and a folder that was received from others must not
-/// start programs.
+/// Removes the command of `train.on_epoch` from the configuration of a saved run, or from a file that it extends, with
+/// a warning. foveal never writes it there, so that someone else has, and a folder that was received from others must
+/// not start programs.
 fn drop_command(table: &mut Table, path: &Path) {
     if let Some(train) = table.get_mut("train").and_then(Value::as_table_mut)
         && train.remove("on_epoch").is_some()

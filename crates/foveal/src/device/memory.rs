@@ -9,8 +9,8 @@ pub(crate) struct MainMemory {
     pub free: u64,
 }
 
-/// The main memory of this machine; `None` where the operating system does not state it in a file. On Linux, the limit of
-/// the process's control group (a container) counts if it is lower.
+/// The main memory of this machine; `None` where the operating system does not state it in a file. On Linux, the limit
+/// of the process's control group (a container) counts if it is lower.
 pub(crate) fn main_memory() -> Option<MainMemory> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let machine = of_machine(&read("/proc/meminfo")?)?;

@@ -30,8 +30,8 @@ pub(crate) use tuning::{TUNING_IS_KEPT, keep_tuning};
 /// Whether this process has opened an adapter of a graphics API.
 static OPENED_ADAPTER: AtomicBool = AtomicBool::new(false);
 
-/// Ends the process with `code`. After an adapter was opened, on Unix, the exit handlers of libraries are skipped: those
-/// of NVIDIA's Vulkan driver can crash while a thread of Burn still releases the device
+/// Ends the process with `code`. After an adapter was opened, on Unix, the exit handlers of libraries are skipped:
+/// those of NVIDIA's Vulkan driver can crash while a thread of Burn still releases the device
 /// (<https://github.com/gfx-rs/wgpu/issues/8365>), and a command that succeeded would end with a segmentation fault.
 pub(crate) fn end_process(code: u8) -> ExitCode {
     #[cfg(unix)]

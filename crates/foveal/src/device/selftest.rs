@@ -1,5 +1,5 @@
-//! The self test of a device: a forward and backward pass of a small convolution and a class loss, compared with the same
-//! values computed in double precision on the host.
+//! The self test of a device: a forward and backward pass of a small convolution and a class loss, compared with the
+//! same values computed in double precision on the host.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -14,8 +14,8 @@ use serde::Serialize;
 
 /// Longest time that a test may take.
 pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(10);
-/// Largest difference from the expected values, relative to the largest of each kind, with which a device passes. Vulkan
-/// allows exponentials of these logits an error of 41 units of 6e-8; sums of at most 36 terms add to it.
+/// Largest difference from the expected values, relative to the largest of each kind, with which a device passes.
+/// Vulkan allows exponentials of these logits an error of 41 units of 6e-8; sums of at most 36 terms add to it.
 const TOLERANCE: f64 = 1e-4;
 
 /// Channels of the input.
@@ -138,8 +138,8 @@ fn largest_difference(device: &Device) -> f64 {
     pairs.iter().map(|(found, expected)| difference(found, expected)).fold(0.0, f64::max)
 }
 
-/// The largest difference of two lists, relative to the largest expected value. A length or value that cannot be compared
-/// gives 1e300.
+/// The largest difference of two lists, relative to the largest expected value. A length or value that cannot be
+/// compared gives 1e300.
 fn difference(found: &[f64], expected: &[f64]) -> f64 {
     const NONE: f64 = 1e300;
     if found.len() != expected.len() || found.iter().any(|value| !value.is_finite()) {

@@ -3,9 +3,9 @@
 /// Whether this build keeps the results of tuning for later processes.
 pub(crate) const TUNING_IS_KEPT: bool = cfg!(feature = "tuning-cache");
 
-/// Has CubeCL keep the results of tuning in the cache folder of the user, instead of a `target` folder above the working
-/// directory. Its other settings are those of `cubecl.toml`, `burn.toml` and the environment, as without this call. It
-/// must be called before a GPU is opened.
+/// Has CubeCL keep the results of tuning in the cache folder of the user, instead of a `target` folder above the
+/// working directory. Its other settings are those of `cubecl.toml`, `burn.toml` and the environment, as without this
+/// call. It must be called before a GPU is opened.
 #[cfg(feature = "tuning-cache")]
 pub(crate) fn keep_tuning() {
     use cubecl::config::cache::CacheConfig;

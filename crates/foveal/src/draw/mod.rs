@@ -51,7 +51,8 @@ pub(crate) fn draw(image: &RgbImage, marks: &[Mark]) -> RgbImage {
     canvas
 }
 
-/// Draws marks on an image that was enlarged by `scale`. Lines are `line` pixels wide, letters `text_height` pixels high.
+/// Draws marks on an image that was enlarged by `scale`. Lines are `line` pixels wide, letters `text_height` pixels
+/// high.
 fn draw_marks(canvas: &mut RgbImage, marks: &[Mark], scale: f32, line: i64, text_height: f32) {
     let frames: Vec<Rect> = marks.iter().map(|mark| Rect::of(&mark.bbox.scale(scale, scale), canvas)).collect();
     // The mark with the best score is drawn last, on top.

@@ -1,9 +1,9 @@
 //! Images with boxes, a slider for the score, and filters.
 //!
 //! Boxes are SVG elements over each JPEG image, so that the script of the page can hide those below the score of the
-//! slider. An object keeps the score of the detection that found it (`data-f`), a detection its own score (`data-s`) and
-//! whether it found an object (`data-ok`). Because detections are matched in the order of their scores, what is matched
-//! at one score is matched at every lower one, and the script needs no other numbers.
+//! slider. An object keeps the score of the detection that found it (`data-f`), a detection its own score (`data-s`)
+//! and whether it found an object (`data-ok`). Because detections are matched in the order of their scores, what is
+//! matched at one score is matched at every lower one, and the script needs no other numbers.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

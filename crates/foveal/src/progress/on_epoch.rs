@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// Runs a command through the shell, with a JSON object and a line break on its standard input, and waits for it. What it
-/// prints to stdout goes to stderr, because stdout is that of foveal.
+/// Runs a command through the shell, with a JSON object and a line break on its standard input, and waits for it. What
+/// it prints to stdout goes to stderr, because stdout is that of foveal.
 ///
 /// # Errors
 /// How it failed, as the end of a sentence that begins with the command.

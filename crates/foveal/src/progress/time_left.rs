@@ -5,7 +5,8 @@ use std::time::Instant;
 /// Fewest steps from which the time of a run is computed.
 const FEWEST: u64 = 3;
 
-/// Estimates the time until the end of a run from the steps that this process has made, with the evaluations between them.
+/// Estimates the time until the end of a run from the steps that this process has made, with the evaluations between
+/// them.
 #[derive(Debug, Default)]
 pub(super) struct TimeLeft {
     /// Number of steps of the whole run.

@@ -123,7 +123,8 @@ fn objects(set: &Dataset) -> Vec<f64> {
     set.records().iter().map(|record| record.objects.len() as f64).collect()
 }
 
-/// A histogram of the values of some series, from `low` or 0 on. The largest 1 % of the values are in the last interval.
+/// A histogram of the values of some series, from `low` or 0 on. The largest 1 % of the values are in the last
+/// interval.
 fn histogram(title: &str, measure: &str, names: &[String], low: Option<f64>, mut values: Vec<Vec<f64>>) -> Html {
     let mut all: Vec<f64> = values.iter().flatten().copied().collect();
     all.sort_by(f64::total_cmp);

@@ -23,8 +23,8 @@ const CROPS: usize = 24;
 /// Bytes of a crop.
 const CROP_BYTES: usize = 9_000;
 
-/// The gallery: the images with most errors at the score `shown`. Images that cannot be read are left out and counted in
-/// the text.
+/// The gallery: the images with most errors at the score `shown`. Images that cannot be read are left out and counted
+/// in the text.
 pub(super) fn gallery(dataset: &Dataset, images: &[ImageMatches], range: ScoreRange) -> Html {
     let errors = |index: &usize| images[*index].errors(range.shown).iter().sum::<usize>();
     let mut order: Vec<usize> = (0..images.len().min(dataset.len())).collect();

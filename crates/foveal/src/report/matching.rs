@@ -30,8 +30,8 @@ pub(super) struct ImageMatches {
 }
 
 impl ImageMatches {
-    /// Matches detections with the objects of an image: the detections in descending order of score each find the object
-    /// of their class with the highest IoU that no detection before has found, from [`FOUND_IOU`] on.
+    /// Matches detections with the objects of an image: the detections in descending order of score each find the
+    /// object of their class with the highest IoU that no detection before has found, from [`FOUND_IOU`] on.
     fn of(record: &Record, mut detections: Vec<Found>) -> Self {
         detections.sort_by(|a, b| b.score.total_cmp(&a.score));
         let mut found = vec![None; record.objects.len()];

@@ -1,4 +1,5 @@
-//! The bits of entropy-coded data: bytes without the stuffed zeros, up to the next marker (ITU-T T.81, section B.1.1.5).
+//! The bits of entropy-coded data: bytes without the stuffed zeros, up to the next marker (ITU-T T.81, section
+//! B.1.1.5).
 
 use super::block::Defect;
 
@@ -85,8 +86,8 @@ impl<'a> Bits<'a> {
     /// Reads bytes until more than 55 bits are held or the data end.
     #[inline]
     fn fill(&mut self) {
-        // Eight bytes without a stuffed zero or a marker are taken at once, as far as they fit. Those that fit in part are
-        // taken again, with the same bits.
+        // Eight bytes without a stuffed zero or a marker are taken at once, as far as they fit. Those that fit in part
+        // are taken again, with the same bits.
         if let Some(&next) = self.bytes.get(self.position..).and_then(|rest| rest.first_chunk::<8>()) {
             let next = u64::from_be_bytes(next);
             if !has_ff(next) {

@@ -2,8 +2,8 @@
 use super::COLUMNS;
 use super::lanes::Lanes;
 
-/// `activation(sum * scale + shift + residual)`, which is applied to each sum of a product before it is written. Rows are
-/// counted from the first row of the product.
+/// `activation(sum * scale + shift + residual)`, which is applied to each sum of a product before it is written. Rows
+/// are counted from the first row of the product.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Finish<'a> {
     /// Factor of each row, or `None` for 1.

@@ -18,8 +18,8 @@ pub(crate) enum Isa {
     Neon,
 }
 
-/// The name of the vector instruction set that the fused CPU kernels use on this processor: `AVX-512`, `AVX2`, `NEON` or
-/// `portable` (what the compiler makes of plain arrays).
+/// The name of the vector instruction set that the fused CPU kernels use on this processor: `AVX-512`, `AVX2`, `NEON`
+/// or `portable` (what the compiler makes of plain arrays).
 pub fn instruction_set() -> &'static str {
     match isa() {
         Isa::Portable => "portable",

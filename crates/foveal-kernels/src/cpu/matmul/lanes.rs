@@ -50,8 +50,8 @@ pub(crate) trait Lanes: Copy {
         }
     }
 
-    /// Writes column `c` of eight rows to `to + c * stride`, for the first `C` columns (at most 8), in their order: where
-    /// columns overlap, the last one stays.
+    /// Writes column `c` of eight rows to `to + c * stride`, for the first `C` columns (at most 8), in their order:
+    /// where columns overlap, the last one stays.
     ///
     /// # Safety
     /// Eight elements must be readable at each row, and writable at each column.

@@ -25,9 +25,9 @@ pub(crate) const COLUMNS: usize = 16;
 /// Largest depth of a product. Callers cut deeper products, so that a panel of the right operand stays in the
 /// first-level cache.
 pub(crate) const DEPTH: usize = 256;
-/// Number of rows of the left operand that are best multiplied with all columns before the next rows, where the operand is
-/// large and read many times: at full depth they take a fifth of a megabyte, so that they stay in the second-level cache.
-/// A multiple of the rows of every block.
+/// Number of rows of the left operand that are best multiplied with all columns before the next rows, where the operand
+/// is large and read many times: at full depth they take a fifth of a megabyte, so that they stay in the second-level
+/// cache. A multiple of the rows of every block.
 pub(crate) const ROW_BLOCK: usize = 192;
 
 /// An operand of a product: panels one after the other.
@@ -85,7 +85,8 @@ impl<'a> Target<'a> {
     /// Sets the first `columns` elements of `rows` rows to zero.
     ///
     /// # Safety
-    /// The target must be a row-major matrix that is writable at these elements, and nobody else may access them meanwhile.
+    /// The target must be a row-major matrix that is writable at these elements, and nobody else may access them
+    /// meanwhile.
     pub(crate) unsafe fn clear(&mut self, rows: usize, columns: usize) {
         debug_assert_eq!(self.panel_stride, COLUMNS);
         for row in 0..rows {

@@ -6,8 +6,8 @@ use super::{HEADER, RECORD};
 
 /// Logits of at most this value have the score 0 in `f32`, because `exp(90)` is infinite.
 pub(super) const LOWEST: f32 = -90.0;
-/// All logits of at least this value are in the last bin. The scores of lower logits differ from theirs by far more than
-/// a rounding error, if the logits differ by the width of a bin.
+/// All logits of at least this value are in the last bin. The scores of lower logits differ from theirs by far more
+/// than a rounding error, if the logits differ by the width of a bin.
 const HIGHEST: f32 = 10.0;
 /// Number of bins of the histogram that a logit of 1 spans.
 const BINS_PER_LOGIT: f32 = 16.0;

@@ -45,8 +45,8 @@ pub(super) fn pick(logits: Tensor<3>, deltas: Tensor<3>, options: &CandidateOpti
 /// Extension of Burn's backend for GPUs by [`super::pick_candidates`].
 #[backend_extension(Cube, Fusion)]
 trait CandidateOps: Backend {
-    /// Picks the candidates; see [`DeviceCandidates`] for the result. `table` has the first anchor after each level, and
-    /// for each class channel 1 if it stands for a class and 0 otherwise.
+    /// Picks the candidates; see [`DeviceCandidates`] for the result. `table` has the first anchor after each level,
+    /// and for each class channel 1 if it stands for a class and 0 otherwise.
     #[fusion(meta = |logits, _deltas, _table, plan| outputs(logits.shape.dims(), plan))]
     fn pick_candidates(
         logits: FloatTensor<Self>,
@@ -89,9 +89,9 @@ impl CandidateOps for CubeBackend {
         };
         let reading = |values: usize| shape(values.div_ceil(VALUES));
         // SAFETY: The kernels read the logits and deltas within their shapes and strides, and `table`, which the caller
-        // made of `levels` and `channels` words. Units beyond the last value do nothing. `histogram` has `BINS` words for
-        // each image and level, and `bin_of` is below `BINS`; `edges` has one word for each image and level, `headers`
-        // two words for each image. A pair is written only if its place in the list is below `capacity`.
+        // made of `levels` and `channels` words. Units beyond the last value do nothing. `histogram` has `BINS` words
+        // for each image and level, and `bin_of` is below `BINS`; `edges` has one word for each image and level,
+        // `headers` two words for each image. A pair is written only if its place in the list is below `capacity`.
         unsafe {
             let (count, dim) = reading(batch * anchors * channels);
             kernel::tally::launch_unchecked(

@@ -131,8 +131,8 @@ pub(super) fn rows(canvas: CubeTensor, layout: &CanvasLayout, values: usize) -> 
     let total = batch * layout.map_pixels() * channels;
     if total > 0 {
         let (count, dim) = units(&client, total);
-        // SAFETY: a unit below `total` writes its value of the rows, which have `total` values. It reads the canvas at the
-        // place of a pixel of one level, of an image below `batch` and a channel below `channels`.
+        // SAFETY: a unit below `total` writes its value of the rows, which have `total` values. It reads the canvas at
+        // the place of a pixel of one level, of an image below `batch` and a channel below `channels`.
         unsafe {
             kernel::rows::launch_unchecked(
                 &client,
@@ -160,8 +160,8 @@ pub(super) fn from_rows(rows: CubeTensor, layout: &CanvasLayout, channels: usize
     let total = batch * layout.pixels() * channels;
     if total > 0 {
         let (count, dim) = units(&client, total);
-        // SAFETY: a unit below `total` writes its value of the canvas. It reads the rows at an image below `batch`, and at
-        // an anchor and a value of a pixel that lies in the place of a level.
+        // SAFETY: a unit below `total` writes its value of the canvas. It reads the rows at an image below `batch`, and
+        // at an anchor and a value of a pixel that lies in the place of a level.
         unsafe {
             kernel::from_rows::launch_unchecked(
                 &client,

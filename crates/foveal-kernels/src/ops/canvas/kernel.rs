@@ -118,8 +118,8 @@ fn take<E: Float>(
     }
 }
 
-/// Writes the map of each level, `[batch, height, width, channels]`. All levels together have `pixels` pixels and `total`
-/// values.
+/// Writes the map of each level, `[batch, height, width, channels]`. All levels together have `pixels` pixels and
+/// `total` values.
 #[cube(launch_unchecked)]
 #[allow(clippy::too_many_arguments)]
 pub(super) fn split<E: Float>(

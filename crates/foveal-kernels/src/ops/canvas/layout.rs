@@ -53,8 +53,8 @@ impl CanvasLayout {
     /// Finds a layout for maps of these sizes.
     ///
     /// The first map lies in the top left corner. The others lie in a row beneath it, or in a column beside it where
-    /// that takes fewer pixels. The five levels of an image of 800x1344 pixels, 100x168 to 7x11, take 100x253 pixels, 13 %
-    /// more than the maps themselves.
+    /// that takes fewer pixels. The five levels of an image of 800x1344 pixels, 100x168 to 7x11, take 100x253 pixels,
+    /// 13 % more than the maps themselves.
     pub fn new(sizes: &[MapSize]) -> Self {
         let beneath = Self::beneath(sizes);
         let sizes: Vec<MapSize> = sizes.iter().copied().map(transposed).collect();

@@ -6,8 +6,8 @@ use burn::tensor::Device;
 /// large as the tensors of the largest level allow.
 const CANVAS_BYTES: u64 = 1 << 30;
 
-/// Returns the largest number of bytes that a tensor may have for the levels to be worth a canvas on this device. `None`
-/// if the device is no GPU: the kernels of the CPUs process several maps in one pass without it.
+/// Returns the largest number of bytes that a tensor may have for the levels to be worth a canvas on this device.
+/// `None` if the device is no GPU: the kernels of the CPUs process several maps in one pass without it.
 pub fn canvas_limit(device: &Device) -> Option<u64> {
     #[cfg(feature = "wgpu")]
     if let burn::backend::DispatchDevice::Cube(device) = device.clone().without_autodiff().as_dispatch() {

@@ -29,8 +29,8 @@ pub const CANVAS_LEVELS: usize = 5;
 pub struct Canvas {
     /// The feature map, `[batch, channels, height, width]`. On GPUs it has the channels last in memory.
     pub map: Tensor<4>,
-    /// 1 at the pixels of the maps and 0 between them, `[1, 1, height, width]`, in the data type of the maps and without
-    /// gradient.
+    /// 1 at the pixels of the maps and 0 between them, `[1, 1, height, width]`, in the data type of the maps and
+    /// without gradient.
     pub mask: Tensor<4>,
     /// Where the maps lie.
     pub layout: CanvasLayout,
@@ -39,8 +39,8 @@ pub struct Canvas {
 /// Places the maps of several pyramid levels in a canvas. The pixels between them are 0. The maps receive gradients.
 ///
 /// # Shapes
-/// - maps: `[batch, channels, height, width]` for each level, at most [`CANVAS_LEVELS`]; batch and channels are the same
-///   for all
+/// - maps: `[batch, channels, height, width]` for each level, at most [`CANVAS_LEVELS`]; batch and channels are the
+///   same for all
 ///
 /// # Panics
 /// If there is no map, if there are too many, or if their batches, channels or data types differ.

@@ -21,8 +21,8 @@ pub(super) struct Plan {
 /// A tensor for each level that a canvas can hold.
 type EachLevel<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 
-/// Extension of Burn's backends by the operations of canvases. The default methods use Burn's operations. The GPU backend
-/// has kernels of its own.
+/// Extension of Burn's backends by the operations of canvases. The default methods use Burn's operations. The GPU
+/// backend has kernels of its own.
 #[backend_extension(NdArray, Flex, Cube: cfg(feature = "wgpu"), Fusion: cfg(feature = "wgpu"), Autodiff)]
 pub(super) trait CanvasOps: Backend {
     /// Places the maps in a canvas. Returns the canvas and its mask. Tensors beyond the last level are not read.
@@ -38,8 +38,8 @@ pub(super) trait CanvasOps: Backend {
         composed::place::<Self>(&[m0, m1, m2, m3, m4], &plan.layout)
     }
 
-    /// The maps of the levels of a canvas, which are the gradients of [`canvas_place`](Self::canvas_place) if the canvas is
-    /// a gradient. Beyond the last level there is a single number without meaning.
+    /// The maps of the levels of a canvas, which are the gradients of [`canvas_place`](Self::canvas_place) if the
+    /// canvas is a gradient. Beyond the last level there is a single number without meaning.
     #[allow(clippy::type_complexity, reason = "the macro reads the tuple itself, not the name of a type")]
     #[fusion(meta = spec::split)]
     fn canvas_split(
@@ -55,8 +55,8 @@ pub(super) trait CanvasOps: Backend {
         composed::rows::<Self>(&canvas, &plan.layout, values)
     }
 
-    /// A canvas of `channels` channels from the values of all anchors, with zeros between the levels. It is the gradient
-    /// of [`canvas_rows`](Self::canvas_rows) if the values are a gradient.
+    /// A canvas of `channels` channels from the values of all anchors, with zeros between the levels. It is the
+    /// gradient of [`canvas_rows`](Self::canvas_rows) if the values are a gradient.
     #[fusion(meta = spec::from_rows)]
     fn canvas_from_rows(rows: FloatTensor<Self>, plan: Plan, channels: usize) -> FloatTensor<Self> {
         composed::from_rows::<Self>(&rows, &plan.layout, channels)

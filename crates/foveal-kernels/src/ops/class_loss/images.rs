@@ -1,7 +1,7 @@
 //! The class losses of several images in one operation of the CPU backends, with its autodiff node.
 //!
-//! The loss of each image has a gradient of its own, so that the losses can be weighted. If each image were cut out of the
-//! logits instead, its gradient would be padded with zeros to the size of the logits of the batch.
+//! The loss of each image has a gradient of its own, so that the losses can be weighted. If each image were cut out of
+//! the logits instead, its gradient would be padded with zeros to the size of the logits of the batch.
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};

@@ -22,8 +22,8 @@ pub(super) struct Pass<T> {
     pub(super) grad: Option<T>,
 }
 
-/// Computes the loss and the sums of each image and, if `want_grad` is set, the gradient of all logits, in their memory if
-/// no other tensor shares it. Blocks of rows run in parallel; their sums are added in order.
+/// Computes the loss and the sums of each image and, if `want_grad` is set, the gradient of all logits, in their memory
+/// if no other tensor shares it. Blocks of rows run in parallel; their sums are added in order.
 ///
 /// # Shapes
 /// `logits [images * anchors, classes]` of `f32`, `classes [images * anchors]` of `i32`.
@@ -117,7 +117,8 @@ fn replaced(pieces: &Pieces<'_>, x: &mut [f32], classes: &[i32]) -> Vec<Block> {
         .map(|(i, (x, classes))| {
             let logits = x.to_vec();
             let (to, len) = (x.as_mut_ptr().cast::<MaybeUninit<f32>>(), x.len());
-            // SAFETY: the elements are those of `x`, which is not used meanwhile, and a block writes initialised values.
+            // SAFETY: the elements are those of `x`, which is not used meanwhile, and a block writes initialised
+            // values.
             let grad = unsafe { std::slice::from_raw_parts_mut(to, len) };
             block(pieces, i * rows, &logits, classes, Some(grad))
         })

@@ -82,7 +82,8 @@ pub struct ClassLoss {
 }
 
 impl ClassLoss {
-    /// Divides `sums`, the loss of positives and of negatives, from a breakdown of `classes` classes, if one follows them.
+    /// Divides `sums`, the loss of positives and of negatives, from a breakdown of `classes` classes, if one follows
+    /// them.
     fn from_sums(loss: Tensor<1>, sums: Tensor<1>, classes: Option<usize>) -> Self {
         match classes {
             None => Self { loss, sums, breakdown: None },
@@ -219,8 +220,8 @@ pub fn class_loss_with(
     ClassLoss::from_sums(Tensor::from_dispatch(loss), Tensor::from_dispatch(sums), breakdown.map(|_| width))
 }
 
-/// Computes the class loss of each of several images, as [`class_loss_with`] does for one. The logits receive the gradients
-/// of all losses in one tensor.
+/// Computes the class loss of each of several images, as [`class_loss_with`] does for one. The logits receive the
+/// gradients of all losses in one tensor.
 ///
 /// # Shapes
 /// `logits [images * anchors, classes]`; `classes [images * anchors]`, each a class, [`BACKGROUND`] or [`IGNORE`].
@@ -261,8 +262,8 @@ pub fn class_losses_of_images(
     (0..images).map(of).collect()
 }
 
-/// Compares the number of rows of logits with the number of classes, and that of each of `images` parts with the layout of
-/// a breakdown.
+/// Compares the number of rows of logits with the number of classes, and that of each of `images` parts with the layout
+/// of a breakdown.
 fn check_rows(rows: usize, images: usize, classes: &Tensor<1, Int>, breakdown: Option<BreakdownLayout>) {
     assert_eq!(rows, classes.dims()[0], "class loss: logits and classes must have as many anchors");
     if let Some(layout) = breakdown {

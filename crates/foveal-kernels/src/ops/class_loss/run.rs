@@ -15,8 +15,8 @@ const BLOCK: usize = 256;
 /// Number of partial sums.
 const LANES: usize = 16;
 
-/// Sum of a block of losses in `f64`, because rounding errors of equal losses (all logits at the prior) would not cancel
-/// out. Only four values at a time are added in `f32`, in pairs, which is exact for equal values.
+/// Sum of a block of losses in `f64`, because rounding errors of equal losses (all logits at the prior) would not
+/// cancel out. Only four values at a time are added in `f32`, in pairs, which is exact for equal values.
 #[inline(always)]
 fn sum(values: &[f32]) -> f64 {
     let mut lanes = [0f64; LANES];
@@ -38,10 +38,10 @@ fn sum(values: &[f32]) -> f64 {
     lanes.iter().sum()
 }
 
-/// Calls `each(i, element)` for each of at most [`BLOCK`] logits, which are all positives (`sign` is 1) or all negatives
-/// (`sign` is -1). The exponentials are computed in a loop of their own: its chain of dependent instructions is then
-/// half as long, so that the processor overlaps more elements. `each` should only write `f32` values: with sums in `f64`
-/// in the same loop, the compiler uses vectors of four elements and keeps the sums in memory.
+/// Calls `each(i, element)` for each of at most [`BLOCK`] logits, which are all positives (`sign` is 1) or all
+/// negatives (`sign` is -1). The exponentials are computed in a loop of their own: its chain of dependent instructions
+/// is then half as long, so that the processor overlaps more elements. `each` should only write `f32` values: with sums
+/// in `f64` in the same loop, the compiler uses vectors of four elements and keeps the sums in memory.
 #[inline(always)]
 fn elements<const FUSED: bool, const FOCUS: u8>(
     x: &[f32],

@@ -121,8 +121,8 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Writes the scaled sums over the pieces to the task's columns of a matrix `[out_channels / groups, depth]` that begins
-    /// at element `start` of `to`.
+    /// Writes the scaled sums over the pieces to the task's columns of a matrix `[out_channels / groups, depth]` that
+    /// begins at element `start` of `to`.
     ///
     /// # Safety
     /// The task's columns must be writable, and no other thread may access them during the call.

@@ -54,8 +54,9 @@ impl Packed {
         Self { buffer, depth: m.depth, panels, groups: m.groups }
     }
 
-    /// Packs the transposed weights of each group of a convolution: a row for each input channel, and a column for each tap
-    /// and output channel, tap by tap in the order of `taps`. The weights of an output channel are multiplied by its `scale`.
+    /// Packs the transposed weights of each group of a convolution: a row for each input channel, and a column for each
+    /// tap and output channel, tap by tap in the order of `taps`. The weights of an output channel are multiplied by
+    /// its `scale`.
     pub(super) fn transposed(w: &[f32], scale: Option<&[f32]>, g: &Geometry, taps: &[usize]) -> Self {
         let (inputs, outputs, all) = (g.part_inputs(), g.part_outputs(), g.taps());
         let (depth, panels) = (taps.len() * outputs, inputs.div_ceil(ROWS));

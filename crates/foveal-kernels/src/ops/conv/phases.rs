@@ -13,7 +13,8 @@ use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROW_BLOCK, Size, Target, multip
 use crate::cpu::parallel::SharedMut;
 use crate::cpu::scratch::Scratch;
 
-/// Computes the gradient of the input from the weight, the factor of each output channel and the output's gradient `dy`.
+/// Computes the gradient of the input from the weight, the factor of each output channel and the output's gradient
+/// `dy`.
 ///
 /// # Shapes
 /// `w [out_channels, in_channels / groups, kernel, kernel]`, `scale [out_channels]`,
@@ -177,8 +178,8 @@ impl Plan<'_> {
                 let rows = (task.channels.end - row).min(ROW_BLOCK);
                 let size = Size { rows, columns: line.len(), depth };
                 let a = self.weight.from(g.group_of(task.part), row, k);
-                // SAFETY: the operands have whole panels of depth `depth`; the caller's promise on the target, which the
-                // first block of the depth initialises.
+                // SAFETY: the operands have whole panels of depth `depth`; the caller's promise on the target, which
+                // the first block of the depth initialises.
                 unsafe { multiply(size, a, b, to.rows_from(row - task.channels.start), k > from) };
             }
         }

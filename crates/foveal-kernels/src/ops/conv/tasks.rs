@@ -3,8 +3,8 @@ use std::ops::Range;
 
 use crate::cpu::matmul::ROWS;
 
-/// Approximate number of pixels of a task: with [`DEPTH`](crate::cpu::matmul::DEPTH) rows its unfolded input takes a quarter
-/// of a megabyte.
+/// Approximate number of pixels of a task: with [`DEPTH`](crate::cpu::matmul::DEPTH) rows its unfolded input takes a
+/// quarter of a megabyte.
 const PIXELS: usize = 256;
 
 /// A task: a range of places and a range of channels of a part of the result.
@@ -14,11 +14,11 @@ pub(super) struct Task {
     pub(super) channels: Range<usize>,
 }
 
-/// Divides `parts` parts of `length` places (pixels, or rows of them) and `channels` channels into tasks. The places of a
-/// task begin at a multiple of `unit`. A part has `pixels` pixels.
+/// Divides `parts` parts of `length` places (pixels, or rows of them) and `channels` channels into tasks. The places of
+/// a task begin at a multiple of `unit`. A part has `pixels` pixels.
 ///
-/// The result of a pixel does not depend on its task, so the division may depend on the number of threads: every thread gets
-/// the same number of tasks, and channels are divided only if there are too few places.
+/// The result of a pixel does not depend on its task, so the division may depend on the number of threads: every thread
+/// gets the same number of tasks, and channels are divided only if there are too few places.
 pub(super) fn tasks(parts: usize, [length, unit]: [usize; 2], pixels: usize, channels: usize) -> Vec<Task> {
     let threads = rayon::current_num_threads();
     let units = length.div_ceil(unit);

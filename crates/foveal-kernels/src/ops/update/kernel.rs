@@ -1,9 +1,9 @@
-//! The GPU kernels of the norm and the update. Each processes several tensors in one launch, as the `foreach` optimizers
-//! of torch do.
+//! The GPU kernels of the norm and the update. Each processes several tensors in one launch, as the `foreach`
+//! optimizers of torch do.
 //!
 //! Every workgroup processes one block of one tensor. The buffers are arguments of their own, so a unit compares the
-//! position of its workgroup with the blocks of each tensor to find the one that it belongs to. Units share no memory of
-//! their workgroup, which CubeCL 0.11.3 compiles wrongly for some adapters.
+//! position of its workgroup with the blocks of each tensor to find the one that it belongs to. Units share no memory
+//! of their workgroup, which CubeCL 0.11.3 compiles wrongly for some adapters.
 use cubecl::prelude::*;
 
 /// Number of units of a workgroup, which every adapter supports.

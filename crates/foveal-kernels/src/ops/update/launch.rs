@@ -55,8 +55,8 @@ pub(super) fn squares(
     let (places, blocks) = Places::of(&lengths(&tensors), SQUARES_BLOCK);
     if blocks > 0 {
         let (count, dim) = workgroups(client, blocks);
-        // SAFETY: the kernel reads each tensor below its number of elements, and writes `UNITS` sums for each block from
-        // `offset` on, as many as `sums_of` counts for these tensors.
+        // SAFETY: the kernel reads each tensor below its number of elements, and writes `UNITS` sums for each block
+        // from `offset` on, as many as `sums_of` counts for these tensors.
         unsafe {
             kernel::squares::launch_unchecked(
                 client,
@@ -160,8 +160,8 @@ impl Chunk {
         let (count, dim) = workgroups(client, blocks.max(1));
         let (factor, finite) = (self.factor.clone().into_buffer_arg(), self.finite.clone().into_buffer_arg());
         let flag = dtype_to_storage_type(self.finite.dtype);
-        // SAFETY: the kernels read one value of `factor` and of `finite`. They read and write the tensors of a parameter
-        // below its number of elements, which is the same for all of them.
+        // SAFETY: the kernels read one value of `factor` and of `finite`. They read and write the tensors of a
+        // parameter below its number of elements, which is the same for all of them.
         unsafe {
             match rule {
                 UpdateRule::Sgd { momentum } => kernel::sgd::launch_unchecked(
@@ -200,8 +200,8 @@ impl Chunk {
     }
 }
 
-/// Moves `averages` towards `values` by a `share` of the difference, in the memory layout of the values. Nothing changes
-/// if `finite`, `[1]`, is false.
+/// Moves `averages` towards `values` by a `share` of the difference, in the memory layout of the values. Nothing
+/// changes if `finite`, `[1]`, is false.
 pub(super) fn average(
     finite: &CubeTensor,
     averages: Vec<CubeTensor>,
@@ -213,8 +213,8 @@ pub(super) fn average(
     let values: Vec<CubeTensor> = orders.iter().zip(values).map(|(order, tensor)| order.flat(tensor)).collect();
     let (places, blocks) = Places::of(&lengths(&values), UPDATE_BLOCK);
     let (count, dim) = workgroups(&finite.client, blocks.max(1));
-    // SAFETY: the kernel reads one value of `finite`, and reads and writes each value and its average below their number
-    // of elements, which is the same.
+    // SAFETY: the kernel reads one value of `finite`, and reads and writes each value and its average below their
+    // number of elements, which is the same.
     unsafe {
         kernel::average::launch_unchecked(
             &finite.client,

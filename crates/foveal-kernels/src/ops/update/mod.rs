@@ -1,9 +1,9 @@
 //! The gradient norm, clipping and parameter updates on a GPU, for all parameters of a network in a few launches.
 //!
-//! A network has about a hundred parameters, most of them small. On a GPU, the cost of launching kernels for each of them
-//! is higher than that of the arithmetic. These kernels therefore take as many tensors as an adapter can bind. They
-//! exist on GPUs only. `foveal-train` computes the same by slices on CPUs and by Burn's operations elsewhere, and the
-//! tests compare the two.
+//! A network has about a hundred parameters, most of them small. On a GPU, the cost of launching kernels for each of
+//! them is higher than that of the arithmetic. These kernels therefore take as many tensors as an adapter can bind.
+//! They exist on GPUs only. `foveal-train` computes the same by slices on CPUs and by Burn's operations elsewhere, and
+//! the tests compare the two.
 #[cfg(feature = "wgpu")]
 mod kernel;
 #[cfg(feature = "wgpu")]
@@ -63,8 +63,8 @@ pub enum UpdateRule {
     },
 }
 
-/// Whether [`l2_norm`], [`clip`], [`update_parameters`] and [`update_averages`] take the tensor: it is an `f32` tensor on a GPU, without
-/// autodiff, and [`reference`](crate::reference) is false.
+/// Whether [`l2_norm`], [`clip`], [`update_parameters`] and [`update_averages`] take the tensor: it is an `f32` tensor
+/// on a GPU, without autodiff, and [`reference`](crate::reference) is false.
 pub fn has_update_kernels(tensor: &DispatchTensor) -> bool {
     #[cfg(feature = "wgpu")]
     return !crate::reference() && node::takes(tensor);
@@ -77,8 +77,8 @@ pub fn has_update_kernels(tensor: &DispatchTensor) -> bool {
 
 /// Computes the L2 norm of all elements of all tensors together: `[1]`. Nothing is read from the device.
 ///
-/// The squares are added in an order that depends on the shapes and memory layouts alone. The relative error of the norm
-/// is at most about 1e-6.
+/// The squares are added in an order that depends on the shapes and memory layouts alone. The relative error of the
+/// norm is at most about 1e-6.
 ///
 /// # Panics
 /// If there is no tensor, or if [`has_update_kernels`] is false for one.
@@ -91,8 +91,8 @@ pub fn l2_norm(tensors: Vec<DispatchTensor>) -> Tensor<1> {
     unreachable!("no tensor is on a GPU")
 }
 
-/// Returns the factor of clipping, `min(1, limit / (norm + epsilon))` or 1 if `limit` is 0, and whether both loss and norm
-/// are finite. Nothing is read from the device.
+/// Returns the factor of clipping, `min(1, limit / (norm + epsilon))` or 1 if `limit` is 0, and whether both loss and
+/// norm are finite. Nothing is read from the device.
 ///
 /// # Shapes
 /// - loss, norm, results: `[1]`
@@ -122,8 +122,8 @@ pub fn clip(loss: Tensor<1>, norm: Tensor<1>, limit: f32, epsilon: f32) -> (Tens
 /// - factor, finite: `[1]`
 ///
 /// # Panics
-/// If [`has_update_kernels`] is false for a tensor, if the tensors of a parameter differ in shape, or if one has no second
-/// moment with AdamW or has one with SGD.
+/// If [`has_update_kernels`] is false for a tensor, if the tensors of a parameter differ in shape, or if one has no
+/// second moment with AdamW or has one with SGD.
 pub fn update_parameters(
     updates: Vec<Update>,
     rule: UpdateRule,
@@ -150,9 +150,9 @@ pub fn update_parameters(
     }
 }
 
-/// Moves averages towards values: for each pair of an average `a` and a value `v` returns `a + share * (v - a)`, or `a` if
-/// `finite` is false. Nothing is read from the device. Memory layouts and memory are as in [`update_parameters`], with the
-/// values in place of the gradients.
+/// Moves averages towards values: for each pair of an average `a` and a value `v` returns `a + share * (v - a)`, or `a`
+/// if `finite` is false. Nothing is read from the device. Memory layouts and memory are as in [`update_parameters`],
+/// with the values in place of the gradients.
 ///
 /// # Shapes
 /// - finite: `[1]`

@@ -76,8 +76,8 @@ impl<F: Fn(Vec<CubeTensor>) -> Vec<CubeTensor> + Send + Sync> Operation<Runtime>
     }
 }
 
-/// Registers an operation that computes `outputs` from `inputs`. An input that nothing else uses is given up, so that the
-/// kernel can write to its memory.
+/// Registers an operation that computes `outputs` from `inputs`. An input that nothing else uses is given up, so that
+/// the kernel can write to its memory.
 fn register(
     name: &'static str,
     inputs: Vec<Fused>,

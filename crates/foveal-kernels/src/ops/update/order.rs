@@ -23,8 +23,8 @@ impl Order {
         Self { axes, shape: lengths.into() }
     }
 
-    /// The elements of `tensor` in this order, without gaps: `[elements]`. They are copied only if they lie in memory in
-    /// another way.
+    /// The elements of `tensor` in this order, without gaps: `[elements]`. They are copied only if they lie in memory
+    /// in another way.
     pub(super) fn flat(&self, tensor: CubeTensor) -> CubeTensor {
         let elements = self.shape.num_elements();
         CubeBackend::float_reshape(CubeBackend::float_permute(tensor, &self.axes), Shape::from([elements]))

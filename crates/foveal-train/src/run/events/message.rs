@@ -1,5 +1,5 @@
-//! The part of TensorBoard's schema (`event.proto` and `summary.proto` of TensorFlow) that runs write, with the same field
-//! numbers.
+//! The part of TensorBoard's schema (`event.proto` and `summary.proto` of TensorFlow) that runs write, with the same
+//! field numbers.
 
 use prost::{Message, Oneof};
 
@@ -153,8 +153,8 @@ mod tests {
 
     #[test]
     fn messages_have_the_bytes_of_protocol_buffers() {
-        // Field 1 is a double (tag 0x09), field 2 a varint (0x10), field 5 a message (0x2a) of 10 bytes: in it field 1 is a
-        // message (0x0a) of 8 bytes, of a string of one byte (0x0a 0x01) and a float (0x15).
+        // Field 1 is a double (tag 0x09), field 2 a varint (0x10), field 5 a message (0x2a) of 10 bytes: in it field 1
+        // is a message (0x0a) of 8 bytes, of a string of one byte (0x0a 0x01) and a float (0x15).
         let value = SummaryValue { tag: "a".to_owned(), data: Some(Data::Scalar(1.0)) };
         let content = Some(Content::Summary(Summary { values: vec![value] }));
         let event = Event { wall_time: 2.0, step: 3, content };

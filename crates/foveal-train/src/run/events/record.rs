@@ -1,5 +1,5 @@
-//! The framing of records in TensorBoard's event files (`TFRecord`): the length of the data as 8 bytes, its checksum as 4
-//! bytes, the data, and the checksum of the data as 4 bytes, all numbers little-endian.
+//! The framing of records in TensorBoard's event files (`TFRecord`): the length of the data as 8 bytes, its checksum as
+//! 4 bytes, the data, and the checksum of the data as 4 bytes, all numbers little-endian.
 
 /// What TensorFlow adds to the rotated checksum (`kMaskDelta` in `tensorflow/core/lib/hash/crc32c.h`).
 const MASK_DELTA: u32 = 0xa282_ead8;

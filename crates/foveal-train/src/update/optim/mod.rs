@@ -196,7 +196,8 @@ impl UpdateParams<'_> {
     }
 }
 
-/// The same parameter, trained as before, with the value that `new` computes from the present one. Neither has autodiff.
+/// The same parameter, trained as before, with the value that `new` computes from the present one. Neither has
+/// autodiff.
 fn with_value<const D: usize>(param: Param<Tensor<D>>, new: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Param<Tensor<D>> {
     let (id, tensor, mapper) = param.consume();
     let checkpointing = tensor.gradient_checkpointing_strategy();

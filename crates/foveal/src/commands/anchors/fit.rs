@@ -20,8 +20,8 @@ const MAX_PIXELS: f64 = 2.0;
 /// Fits anchors to the training set, prints what changes and why, and writes it as a configuration.
 ///
 /// # Errors
-/// [`Usage`] for options that contradict each other; another error if the configuration or the data cannot be used, or a
-/// file cannot be written.
+/// [`Usage`] for options that contradict each other; another error if the configuration or the data cannot be used, or
+/// a file cannot be written.
 pub(super) fn run(args: &FitArgs, common: &Common) -> Result<u8> {
     check(args)?;
     let Loaded { config, files } = config::open(Some(&args.config), &common.set)?;

@@ -153,8 +153,8 @@ impl Shared<'_> {
         if *is_last {
             return Ok(report??);
         }
-        // The next case, and other programs on this GPU, need the memory. Tensors that were dropped wait in Burn's queue
-        // until the device is waited for.
+        // The next case, and other programs on this GPU, need the memory. Tensors that were dropped wait in Burn's
+        // queue until the device is waited for.
         let waited = device.sync();
         device.memory_cleanup();
         let mut report = report??;

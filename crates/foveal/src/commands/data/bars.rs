@@ -56,8 +56,8 @@ fn bar(share: f64, room: usize) -> String {
     bar
 }
 
-/// Counts values in intervals that begin at `starts`, in ascending order; the last has no end. What is below the first is
-/// counted in it. Each interval has a name, such as `8 to 16`.
+/// Counts values in intervals that begin at `starts`, in ascending order; the last has no end. What is below the first
+/// is counted in it. Each interval has a name, such as `8 to 16`.
 pub(super) fn counts(
     values: impl IntoIterator<Item = f32>,
     starts: &[f32],

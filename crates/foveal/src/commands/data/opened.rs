@@ -20,9 +20,9 @@ pub(super) struct Sets {
     pub config: Option<RunConfig>,
 }
 
-/// Opens the selected data sets. Each set of a training set of several is one of them; with `together`, the whole training
-/// set is one too. `html` is the page that the command is to write, and `inspect_val` opens the validation set with the
-/// classes of the training set.
+/// Opens the selected data sets. Each set of a training set of several is one of them; with `together`, the whole
+/// training set is one too. `html` is the page that the command is to write, and `inspect_val` opens the validation set
+/// with the classes of the training set.
 ///
 /// # Errors
 /// If the configuration or the data cannot be used, or an output is an input.

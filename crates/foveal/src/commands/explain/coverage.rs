@@ -1,4 +1,5 @@
-//! Whether the objects of the validation set can be detected: their sizes after resizing, anchors, and training objects.
+//! Whether the objects of the validation set can be detected: their sizes after resizing, anchors, and training
+//! objects.
 
 use foveal_data::{Dataset, SetCoverage, Source};
 use foveal_eval::Check;

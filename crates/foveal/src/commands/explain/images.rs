@@ -12,8 +12,8 @@ const MANY: f64 = 0.25;
 /// Difference in pixels up to which two boxes are the same.
 const SAME: f32 = 1.0;
 
-/// The check of image files that both sets name with other objects: one of the folders or of the annotation files is then
-/// that of the other set. `trained` is the configuration of the training.
+/// The check of image files that both sets name with other objects: one of the folders or of the annotation files is
+/// then that of the other set. `trained` is the configuration of the training.
 pub(super) fn shared(dataset: &Dataset, config: &RunConfig, train: &Dataset, trained: &RunConfig) -> Check {
     let val_folder = config.data.val.images.clone().unwrap_or_default();
     let train_folder = trained.data.train.images.clone().unwrap_or_default();

@@ -93,7 +93,8 @@ pub(crate) struct Orientation {
     pub objects: usize,
     /// Fraction of the difference to their upside-down images that all objects of a class have in common.
     pub vertical: f64,
-    /// Fraction of the difference to their images with left and right swapped that all objects of a class have in common.
+    /// Fraction of the difference to their images with left and right swapped that all objects of a class have in
+    /// common.
     pub horizontal: f64,
     /// Preference for tall or for wide boxes: absolute mean of `ln(height / width)`.
     pub shape: f64,
@@ -180,8 +181,8 @@ pub(crate) struct Timed {
 
 /// Fewest objects of a class whose orientation is judged.
 const LEAST_OBJECTS: usize = 24;
-/// The share that chance alone seldom exceeds, times the number of objects: two standard deviations of the squared mean of
-/// `n` numbers of random sign are `2 sqrt(2) / n` of their mean square.
+/// The share that chance alone seldom exceeds, times the number of objects: two standard deviations of the squared mean
+/// of `n` numbers of random sign are `2 sqrt(2) / n` of their mean square.
 const CHANCE: f64 = 2.83;
 /// Repeat factor of the rarest class that the threshold is chosen for.
 const WISHED_REPEATS: f64 = 4.0;
@@ -189,8 +190,8 @@ const WISHED_REPEATS: f64 = 4.0;
 const MOST_THRESHOLD: f64 = 0.5;
 
 impl DataFacts {
-    /// Measures the training images. `symmetry` is the measured orientation of objects of the same classes; `left_out` and
-    /// `duplicates` are numbers of all images.
+    /// Measures the training images. `symmetry` is the measured orientation of objects of the same classes; `left_out`
+    /// and `duplicates` are numbers of all images.
     pub(super) fn of(dataset: &Dataset, symmetry: &Symmetry, left_out: usize, duplicates: usize) -> Self {
         let stats = Stats::of(dataset);
         let unit = Preprocess { min_size: UNIT, max_size: NO_LIMIT, ..Preprocess::default() };

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, anyhow};
 /// Most folders that a relative path goes up.
 const MOST_UP: usize = 3;
 
-/// The path of an existing file or folder as it is written into a configuration in `folder`: relative to that folder if it
-/// is in it or in a folder near it, else absolute.
+/// The path of an existing file or folder as it is written into a configuration in `folder`: relative to that folder if
+/// it is in it or in a folder near it, else absolute.
 ///
 /// # Errors
 /// If the current folder is unknown, or the path cannot be written as text.

@@ -133,7 +133,8 @@ impl Lab {
     /// changes. Returns false if interrupted.
     ///
     /// # Errors
-    /// [`Usage`] if the folder contains a lab with another budget or with none; another error if an arm cannot be timed.
+    /// [`Usage`] if the folder contains a lab with another budget or with none; another error if an arm cannot be
+    /// timed.
     fn take_budget(&mut self, minutes: Option<f64>, picked: &Picked, stop: &AtomicBool) -> Result<bool> {
         let Some(minutes) = minutes else {
             return match Budget::read(&self.out)? {

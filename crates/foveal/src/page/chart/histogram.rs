@@ -30,8 +30,8 @@ pub(crate) struct Bin {
 }
 
 impl Bin {
-    /// Counts the values of each series in `count` intervals of equal width from 0, or from `low` if it is given, to the
-    /// largest value. Values that are not finite do not count.
+    /// Counts the values of each series in `count` intervals of equal width from 0, or from `low` if it is given, to
+    /// the largest value. Values that are not finite do not count.
     pub(crate) fn count(low: f64, count: usize, series: &[Vec<f64>]) -> Vec<Self> {
         let values = || series.iter().flatten().copied().filter(|value| value.is_finite());
         let high = values().fold(f64::NEG_INFINITY, f64::max);

@@ -1,8 +1,8 @@
 //! The selection of the hardest background anchors on a GPU, by the rule of [`super::super::hardest::keep_hardest`].
 //!
 //! The rank of the last anchor of an image that is kept is found digit by digit, from the first: the anchors of each
-//! digit are counted, and the digit is the one that the number of anchors to keep falls into. Of the anchors with exactly
-//! that rank, the first are kept. The anchors of an image are divided into slices, one for each unit.
+//! digit are counted, and the digit is the one that the number of anchors to keep falls into. Of the anchors with
+//! exactly that rank, the first are kept. The anchors of an image are divided into slices, one for each unit.
 use cubecl::prelude::*;
 
 use crate::ops::class_loss::{BACKGROUND, IGNORE};
@@ -80,8 +80,8 @@ pub(super) fn total_digits(counts: &[u32], totals: &mut [u32], images: usize, sl
 }
 
 /// Appends the digit that the number of anchors to keep falls into to those `found` in each image, `[images]`, and
-/// subtracts the anchors of higher digits from the number `left`, `[images]`. The number of anchors to `keep` is that of
-/// the first digit.
+/// subtracts the anchors of higher digits from the number `left`, `[images]`. The number of anchors to `keep` is that
+/// of the first digit.
 #[cube(launch_unchecked)]
 pub(super) fn find_digit(
     totals: &[u32],

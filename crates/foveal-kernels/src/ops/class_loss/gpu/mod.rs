@@ -1,8 +1,8 @@
 //! The class loss, its breakdown and the selection of the hardest background anchors as GPU kernels, written in CubeCL.
 //! They are compiled to SPIR-V or WGSL.
 //!
-//! All sums are added in an order that depends on the shapes alone. WGSL has no atomic operations on floats, so each unit
-//! writes partial sums, and further kernels add them up. Units share no memory of their workgroup.
+//! All sums are added in an order that depends on the shapes alone. WGSL has no atomic operations on floats, so each
+//! unit writes partial sums, and further kernels add them up. Units share no memory of their workgroup.
 mod breakdown;
 mod element;
 mod fold;
@@ -303,8 +303,8 @@ pub(super) fn keep_hardest(costs: CubeTensor, classes: CubeTensor, keep: CubeTen
         }
     }
     let ties = numbers(images * slices);
-    // SAFETY: the kernels read and write at an image and a slice below their numbers, and at an anchor below the number of
-    // anchors.
+    // SAFETY: the kernels read and write at an image and a slice below their numbers, and at an anchor below the number
+    // of anchors.
     unsafe {
         hardest::count_ties::launch_unchecked(
             &client,

@@ -7,9 +7,9 @@
 //!
 //! Maps may have 16 bits while the parameters have 32. The scale is then folded into the weight in 32 bits, so that the
 //! result of the convolution has about the size of the final result, which 16 bits can hold. Shift, residual and
-//! activation are computed in 32 bits, except that a shift without residual and activation is added by the convolution in
-//! 16 bits. The gradients of weight and shift are rounded to 16 bits, as PyTorch's autocast does, and converted to the data
-//! type of the parameter.
+//! activation are computed in 32 bits, except that a shift without residual and activation is added by the convolution
+//! in 16 bits. The gradients of weight and shift are rounded to 16 bits, as PyTorch's autocast does, and converted to
+//! the data type of the parameter.
 mod node;
 mod passes;
 mod sums;

@@ -109,8 +109,8 @@ fn by_input_gradient<B: Backend>(
     B::float_cat(parts.collect(), 1)
 }
 
-/// Computes `activation(y * scale + shift + residual) * mask` in the data type of scale and shift and returns it in that
-/// of `y`. Burn fuses these operations into one pass over the maps.
+/// Computes `activation(y * scale + shift + residual) * mask` in the data type of scale and shift and returns it in
+/// that of `y`. Burn fuses these operations into one pass over the maps.
 pub(super) fn finish<B: Backend>(y: FloatTensor<B>, after: After<FloatTensor<B>>) -> FloatTensor<B> {
     let After { scale, shift, residual, activation, mask } = after;
     let maps = y.dtype();
@@ -145,8 +145,9 @@ fn of_shape<B: Backend>(x: &FloatTensor<B>, dims: [usize; 4]) -> FloatTensor<B> 
     B::float_expand(B::float_empty(Shape::from([1; 4]), &x.device(), x.dtype().into()), shape)
 }
 
-/// The gradient of the sum before the activation, from the gradient of the final result. `y` is the final result if there
-/// is an activation: it is 0 where the activation or the mask is 0. The mask is needed only without an activation.
+/// The gradient of the sum before the activation, from the gradient of the final result. `y` is the final result if
+/// there is an activation: it is 0 where the activation or the mask is 0. The mask is needed only without an
+/// activation.
 pub(super) fn masked<B: Backend>(
     grad: FloatTensor<B>,
     y: Option<FloatTensor<B>>,

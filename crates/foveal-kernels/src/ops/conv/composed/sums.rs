@@ -2,8 +2,8 @@
 use burn::backend::{Backend, Flex, NdArray, TensorMetadata, backend_extension, tensor::FloatTensor};
 use burn::tensor::{DType, Shape};
 
-/// Extension of Burn's backends by the sums of channels. It is one operation, because fusion would run the change of the
-/// shape as an operation of its own.
+/// Extension of Burn's backends by the sums of channels. It is one operation, because fusion would run the change of
+/// the shape as an operation of its own.
 #[backend_extension(NdArray, Flex, Cube: cfg(feature = "wgpu"), Fusion: cfg(feature = "wgpu"))]
 pub(super) trait ChannelSumOps: Backend {
     /// Sums a map over images and pixels and converts the sums to the data type `to`. On GPUs this is one reduction of

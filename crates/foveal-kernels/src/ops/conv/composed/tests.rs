@@ -47,8 +47,8 @@ fn composed(x: Tensor<4>, weight: Tensor<4>, epilogue: Epilogue, geometry: Geome
     conv(x, weight, epilogue, geometry, None)
 }
 
-/// The result and the gradients of a layer with the given parts (scale, shift, residual, mask) and leaves that are trained
-/// (input, weight, shift, residual), for maps of the data type `maps`.
+/// The result and the gradients of a layer with the given parts (scale, shift, residual, mask) and leaves that are
+/// trained (input, weight, shift, residual), for maps of the data type `maps`.
 fn results(l: Layer, parts: [bool; 4], tracked: [bool; 4], maps: DType, device: &Device, conv: Conv) -> Vec<Vec<f32>> {
     let [scale, shift, residual, mask] = parts;
     let dims = [2, l.inputs, l.size[0], l.size[1]];

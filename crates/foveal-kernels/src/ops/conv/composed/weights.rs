@@ -7,8 +7,8 @@ use crate::kept::{Kept, ValueId, value_id};
 /// A weight in the form in which the convolution reads it. The tensors have no autodiff.
 #[derive(Clone, Debug)]
 pub(super) struct Prepared {
-    /// Weight times scale, in the data type of the maps, `[out_channels, in_channels / groups, kernel, kernel]`; `None` if
-    /// this is the weight itself.
+    /// Weight times scale, in the data type of the maps, `[out_channels, in_channels / groups, kernel, kernel]`; `None`
+    /// if this is the weight itself.
     pub(super) folded: Option<Tensor<4>>,
     /// The folded weight with input and output channels exchanged and each kernel rotated by 180 degrees,
     /// `[in_channels, out_channels, kernel, kernel]`; `None` if it was not asked for.
@@ -24,8 +24,8 @@ struct WeightKey {
     turned: bool,
 }
 
-/// Keeps the weight, scale and shift of a convolution in the form in which a GPU reads them, until they or the data type
-/// of the maps change.
+/// Keeps the weight, scale and shift of a convolution in the form in which a GPU reads them, until they or the data
+/// type of the maps change.
 ///
 /// A layer that is not trained thus prepares its weight once, and a layer that is applied to several maps in a step
 /// once in the step. On CPUs nothing is kept. The cost is memory for a second copy of each weight that is converted or
@@ -101,8 +101,8 @@ pub(super) fn shift_map(shift: &Tensor<1>, cache: Option<&ConvCache>) -> Tensor<
     as_map(shift, cache.map(|cache| &cache.shift))
 }
 
-/// Extension of Burn's backends by the exchange of a weight's channels. It is one operation, because fusion would run its
-/// changes of the view as operations of their own.
+/// Extension of Burn's backends by the exchange of a weight's channels. It is one operation, because fusion would run
+/// its changes of the view as operations of their own.
 #[backend_extension(NdArray, Flex, Cube: cfg(feature = "wgpu"), Fusion: cfg(feature = "wgpu"))]
 trait TurnOps: Backend {
     /// Exchanges input and output channels and rotates each kernel by 180 degrees.

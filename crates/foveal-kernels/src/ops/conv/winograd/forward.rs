@@ -148,8 +148,8 @@ impl Job<'_> {
 const BLOCK: usize = 160 * 1024;
 
 /// The number of input channels and of products' rows that a task computes at a time. Each block of rows reads
-/// the whole transformed input, which pays up to [`DEPTH`] input channels. With more, all rows are computed for half as many
-/// input channels at a time, so that the transformed input stays in the cache.
+/// the whole transformed input, which pays up to [`DEPTH`] input channels. With more, all rows are computed for half as
+/// many input channels at a time, so that the transformed input stays in the cache.
 fn blocks(inputs: usize, rows: usize, panels: usize) -> (usize, usize) {
     if inputs > DEPTH {
         return (DEPTH / 2, rows);

@@ -14,16 +14,16 @@ use crate::ops::conv::maps::Maps;
 
 /// Number of taps of a 3x3 kernel.
 const TAPS: usize = 9;
-/// Approximate number of tiles whose products are summed at a time, so that the transformed operands stay in the third-level
-/// cache.
+/// Approximate number of tiles whose products are summed at a time, so that the transformed operands stay in the
+/// third-level cache.
 const RUN: usize = 256;
 
 /// Number of tiles ahead of the current one whose place in the buffer is fetched into the cache.
 const PREFETCH: usize = 2;
 
 /// Computes the gradient `[outputs, inputs, 3, 3]` of the weight of a 3x3 convolution with stride 1 and padding 1, from
-/// its input `x [batch, inputs, pixels]` and its output's gradient `dy [batch, outputs, pixels]`. The gradient of an output
-/// channel is multiplied by its `scale`.
+/// its input `x [batch, inputs, pixels]` and its output's gradient `dy [batch, outputs, pixels]`. The gradient of an
+/// output channel is multiplied by its `scale`.
 pub(crate) fn weight_grad(
     x: &[f32],
     dy: &[f32],

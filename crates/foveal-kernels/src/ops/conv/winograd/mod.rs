@@ -19,8 +19,8 @@ const MIN_CHANNELS: usize = 16;
 /// Number of tiles below which the transforms of the weights cost more time than the products save.
 const MIN_TILES: usize = 24;
 
-/// Largest number of pairs of an output and an input channel whose weights are transformed at a time: they take 13 MB, which
-/// fits into the third-level cache.
+/// Largest number of pairs of an output and an input channel whose weights are transformed at a time: they take 13 MB,
+/// which fits into the third-level cache.
 const PAIRS: usize = 360 * 256;
 
 /// Number of output channels that are computed at a time, a multiple of [`ROWS`] if they are not all.

@@ -68,7 +68,8 @@ impl Transformed {
         Self { buffer, inputs: w.inputs, outputs: w.outputs, panel_stride, position_stride }
     }
 
-    /// The left operand for a position, from output channel `row` (a multiple of [`ROWS`]) and input channel `input` on.
+    /// The left operand for a position, from output channel `row` (a multiple of [`ROWS`]) and input channel `input`
+    /// on.
     pub(super) fn panels(&self, position: usize, row: usize, input: usize) -> Panels<'_> {
         let at = position * self.position_stride + row / ROWS * self.panel_stride + input * ROWS;
         Panels { data: &self.buffer[at..], stride: self.panel_stride }

@@ -41,8 +41,8 @@ impl View {
         }
     }
 
-    /// The sample with the stored image, with the boxes of its record, on its left. The stored image is scaled so that it
-    /// fits into the size of the sample.
+    /// The sample with the stored image, with the boxes of its record, on its left. The stored image is scaled so that
+    /// it fits into the size of the sample.
     pub(super) fn beside(self, stored: &RgbImage, record: &Record) -> Self {
         let (width, height) = self.image.dimensions();
         let fit = |side: u32, own: u32| side as f32 / own.max(1) as f32;

@@ -5,16 +5,16 @@ use super::schedule::{Budget, enough_images};
 use super::{Setting, multiple_of_32};
 use crate::commands::init::facts::{ClassFacts, Facts};
 
-/// Sides in pixels, after resizing, of the smaller objects of the class with the smallest ones (its 10th percentile). The
-/// finest level of the pyramid has a location every 8 pixels, so that an object of 16 pixels contains four.
+/// Sides in pixels, after resizing, of the smaller objects of the class with the smallest ones (its 10th percentile).
+/// The finest level of the pyramid has a location every 8 pixels, so that an object of 16 pixels contains four.
 const WISHED_SIDE: f64 = 16.0;
 /// The side that is aimed at where the time allows it.
 const AMPLE_SIDE: f64 = 24.0;
 /// The side that is put up with where the time is short.
 const LEAST_SIDE: f64 = 12.0;
-/// The side that is put up with where the network would see less than [`FEW`] of the images that are enough. On the set of
-/// configs/smallobjects.toml, whose smaller objects have 7 px in images of 384 px, 1,500 images of 640 px (12 px) reach an
-/// AP of .364 from random weights, and in the same time 3,000 images of 448 px (8 px) reach .522.
+/// The side that is put up with where the network would see less than [`FEW`] of the images that are enough. On the set
+/// of configs/smallobjects.toml, whose smaller objects have 7 px in images of 384 px, 1,500 images of 640 px (12 px)
+/// reach an AP of .364 from random weights, and in the same time 3,000 images of 448 px (8 px) reach .522.
 const VERY_LEAST_SIDE: f64 = 8.0;
 const FEW: f64 = 0.25;
 /// Side in pixels below which an object may contain no location of the finest level.

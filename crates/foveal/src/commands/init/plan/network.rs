@@ -29,9 +29,9 @@ const HALF: Network = Network { base_width: 32, fpn_channels: 64, head_convs: 2 
 const QUARTER: Network = Network { base_width: 16, fpn_channels: 32, head_convs: 2 };
 
 impl Network {
-    /// The estimated time of a step relative to that of the network `other`, for images of the same size. The product of
-    /// the widths stands for the multiply-adds; the exponent is below 1, because narrow maps are bound by memory. The time
-    /// of the chosen network is measured before the file is written.
+    /// The estimated time of a step relative to that of the network `other`, for images of the same size. The product
+    /// of the widths stands for the multiply-adds; the exponent is below 1, because narrow maps are bound by memory.
+    /// The time of the chosen network is measured before the file is written.
     pub(super) fn time_relative_to(self, other: Self) -> f64 {
         let cost = |network: Self| (network.base_width * network.fpn_channels) as f64;
         (cost(self) / cost(other)).powf(0.75)

@@ -11,7 +11,8 @@ use crate::commands::init::facts::{Facts, Timed, WeightFacts};
 const ENOUGH: [usize; 2] = [2_200, 16_000];
 /// Images that a run without a limit on time sees.
 const WISHED: [usize; 2] = [8_000, 24_000];
-/// Fewest and most epochs of a run without a limit on time. The fewest are the 1x schedule of Detectron2 for fine-tuning.
+/// Fewest and most epochs of a run without a limit on time. The fewest are the 1x schedule of Detectron2 for
+/// fine-tuning.
 const EPOCHS: [[usize; 2]; 2] = [[12, 80], [24, 120]];
 /// Images of a batch on a CPU and on a GPU.
 const BATCH: [usize; 2] = [8, 16];
@@ -19,8 +20,8 @@ const BATCH: [usize; 2] = [8, 16];
 const LEAST_STEPS: usize = 16;
 /// Optimizer steps of a run below which half the batch is used, and the smallest batch that is halved for it. On BCCD,
 /// 2,870 images of 256 px in batches of 8 (364 steps) reach an AP50 of .869, in batches of 4 (728 steps) .882 with a
-/// learning rate of 1e-3 and .878 with 5e-4. On the set of configs/smallobjects.toml, from random weights, 3,000 images of
-/// 448 px in batches of 8 (380 steps) reach an AP of .522, in batches of 4 (750 steps) .574.
+/// learning rate of 1e-3 and .878 with 5e-4. On the set of configs/smallobjects.toml, from random weights, 3,000 images
+/// of 448 px in batches of 8 (380 steps) reach an AP of .522, in batches of 4 (750 steps) .574.
 const FEW_STEPS: usize = 500;
 const HALVED: usize = 8;
 /// Part of the time that is planned for, and that evaluations may take.

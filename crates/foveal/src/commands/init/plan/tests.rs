@@ -201,7 +201,8 @@ fn small_objects_enlarge_the_images() {
     // At 640 px, half of the objects are below 20 px, and the smaller ones have 11.7 px.
     assert_eq!(value(&plan, "model.anchors.base_sizes").to_string(), "[16, 32, 64, 128, 256]");
     assert_eq!(value(&plan, "data.augment.scale_jitter").to_string(), "[0.8, 1.4]");
-    // In four minutes from random weights, more images are worth more than larger ones, and smaller batches give more steps.
+    // In four minutes from random weights, more images are worth more than larger ones, and smaller batches give more
+    // steps.
     facts.weights = None;
     facts.data.images = 300;
     facts.data.repeats.epoch_images = 300;
