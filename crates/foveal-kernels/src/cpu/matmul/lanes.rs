@@ -30,6 +30,21 @@ pub(crate) trait Lanes: Copy {
     #[inline(always)]
     fn prefetch(_at: *const f32) {}
 
+    /// Writes whole cache lines of values that are read much later. Where the processor can, they are written past the
+    /// caches, without reading the lines first. Other threads may read the values only after [`fence`](Self::fence).
+    ///
+    /// # Safety
+    /// `to` must be writable over 16 elements, and be a multiple of 64.
+    #[inline(always)]
+    unsafe fn stream(line: &[f32; 16], to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(line.as_ptr(), to, line.len()) }
+    }
+
+    /// Ends what [`stream`](Self::stream) wrote, so that other threads can read it after the usual synchronisation.
+    #[inline(always)]
+    fn fence() {}
+
     /// Writes lane `i` of the four vectors to the four elements at `rows[i]`, in the order of the vectors.
     ///
     /// # Safety
@@ -153,6 +168,19 @@ impl Lanes for arch::__m256 {
         // SAFETY: a prefetch of any address has no effect but on the caches.
         unsafe { arch::_mm_prefetch::<{ arch::_MM_HINT_T0 }>(at.cast()) }
     }
+    #[inline(always)]
+    unsafe fn stream(line: &[f32; 16], to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            arch::_mm256_stream_ps(to, arch::_mm256_loadu_ps(line.as_ptr()));
+            arch::_mm256_stream_ps(to.add(8), arch::_mm256_loadu_ps(line.as_ptr().add(8)));
+        }
+    }
+    #[inline(always)]
+    fn fence() {
+        // SAFETY: the instruction only orders writes.
+        unsafe { arch::_mm_sfence() }
+    }
     one_instruction!(_mm256_set1_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_add_ps _mm256_sub_ps _mm256_mul_ps);
     #[inline(always)]
     unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
@@ -206,6 +234,18 @@ impl Lanes for arch::__m512 {
         // SAFETY: a prefetch of any address has no effect but on the caches.
         unsafe { arch::_mm_prefetch::<{ arch::_MM_HINT_T0 }>(at.cast()) }
     }
+    #[inline(always)]
+    unsafe fn stream(line: &[f32; 16], to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            arch::_mm512_stream_ps(to, arch::_mm512_loadu_ps(line.as_ptr()));
+        }
+    }
+    #[inline(always)]
+    fn fence() {
+        // SAFETY: the instruction only orders writes.
+        unsafe { arch::_mm_sfence() }
+    }
     one_instruction!(_mm512_set1_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_add_ps _mm512_sub_ps _mm512_mul_ps);
     #[inline(always)]
     unsafe fn mul_add(self, by: Self, plus: Self) -> Self {
@@ -224,6 +264,29 @@ impl Lanes for arch::__m512 {
         unsafe {
             let bits = arch::_mm512_and_si512(arch::_mm512_castps_si512(self), arch::_mm512_castps_si512(other));
             arch::_mm512_castsi512_ps(bits)
+        }
+    }
+    #[inline(always)]
+    unsafe fn scatter(columns: [Self; 4], rows: &[*mut f32]) {
+        use arch::*;
+        // SAFETY: the trait's. Each quarter of the registers is a 4x4 transposition: quarter `k` has rows `4 k` to
+        // `4 k + 3`.
+        unsafe {
+            let [c0, c1, c2, c3] = columns;
+            let (a, b) = (_mm512_unpacklo_ps(c0, c1), _mm512_unpackhi_ps(c0, c1));
+            let (c, d) = (_mm512_unpacklo_ps(c2, c3), _mm512_unpackhi_ps(c2, c3));
+            let four = [
+                _mm512_shuffle_ps::<0x44>(a, c),
+                _mm512_shuffle_ps::<0xee>(a, c),
+                _mm512_shuffle_ps::<0x44>(b, d),
+                _mm512_shuffle_ps::<0xee>(b, d),
+            ];
+            for (i, four) in four.into_iter().enumerate() {
+                _mm_storeu_ps(*rows.get_unchecked(i), _mm512_castps512_ps128(four));
+                _mm_storeu_ps(*rows.get_unchecked(i + 4), _mm512_extractf32x4_ps::<1>(four));
+                _mm_storeu_ps(*rows.get_unchecked(i + 8), _mm512_extractf32x4_ps::<2>(four));
+                _mm_storeu_ps(*rows.get_unchecked(i + 12), _mm512_extractf32x4_ps::<3>(four));
+            }
         }
     }
     #[inline(always)]

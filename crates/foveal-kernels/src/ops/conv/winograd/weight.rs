@@ -36,6 +36,8 @@ const EIGHT: usize = 8;
 const INPUTS: usize = 8;
 /// Number of elements of a line of taps.
 const LINE: usize = 64;
+/// Number of elements of transformed weights that stay in the caches until they are multiplied.
+const CACHED: usize = 1 << 20;
 
 /// The transformed weights: for each position a left operand `[outputs, inputs]`, packed into panels.
 pub(crate) struct Transformed {
@@ -59,11 +61,12 @@ impl Transformed {
         let panels = w.outputs.div_ceil(ROWS);
         let position_stride = panels * panel_stride + COLUMNS;
         let mut buffer = buffer(POSITIONS * position_stride);
+        let past_caches = POSITIONS * position_stride > CACHED;
         let to = SharedMut::new(&mut buffer);
         (0..panels).into_par_iter().for_each(|panel| {
             // SAFETY: the address is that of the panel at position 0; only this task accesses this panel, at all
             // positions.
-            unsafe { transform(&w, panel * ROWS, to.at(panel * panel_stride), position_stride) };
+            unsafe { transform(&w, panel * ROWS, to.at(panel * panel_stride), position_stride, past_caches) };
         });
         Self { buffer, inputs: w.inputs, outputs: w.outputs, panel_stride, position_stride }
     }
@@ -77,11 +80,14 @@ impl Transformed {
 }
 
 on_best_isa! {
-    /// Transforms the weights of output channels `first..first + ROWS`; channels beyond the last give zeros.
+    /// Transforms the weights of output channels `first..first + ROWS`; channels beyond the last give zeros. With
+    /// `past_caches`, the result is not kept in the caches.
     ///
     /// # Safety
     /// `[POSITIONS, inputs, ROWS]` must be writable at `to`, positions `position_stride` apart.
-    unsafe fn transform(w: &Weights<'_>, first: usize, to: *mut f32, position_stride: usize) = transform_on
+    unsafe fn transform(
+        w: &Weights<'_>, first: usize, to: *mut f32, position_stride: usize, past_caches: bool,
+    ) = transform_on
 }
 
 #[inline(always)]
@@ -90,6 +96,7 @@ unsafe fn transform_on<L: Lanes, const V: usize, const WIDE: usize>(
     first: usize,
     to: *mut f32,
     position_stride: usize,
+    past_caches: bool,
 ) {
     let rows = (w.outputs - first).min(ROWS);
     let zeros = [0f32; EIGHT];
@@ -98,6 +105,7 @@ unsafe fn transform_on<L: Lanes, const V: usize, const WIDE: usize>(
     let mut taps = [[0f32; LINE]; TAPS];
     // The factor of each element of a line.
     let mut factors = [1f32; LINE];
+    let mut lines = [[0f32; COLUMNS]; POSITIONS];
     for input in (0..w.inputs).step_by(INPUTS) {
         let inputs = (w.inputs - input).min(INPUTS);
         for i in 0..inputs {
@@ -117,29 +125,33 @@ unsafe fn transform_on<L: Lanes, const V: usize, const WIDE: usize>(
                 taps[TAPS - 1][i * ROWS + lane] = if lane < rows { kernels[lane][TAPS - 1] } else { 0.0 };
             }
         }
-        for v in 0..(inputs * ROWS).div_ceil(L::N) {
-            let valid = (inputs * ROWS - v * L::N).min(L::N);
+        for at in (0..inputs * ROWS).step_by(COLUMNS) {
+            let valid = (inputs * ROWS - at).min(COLUMNS);
             // SAFETY: the lines have room for all vectors; the caller's promise on `to`, of which only the elements of
             // these inputs are written.
             unsafe {
-                let factor = L::load(factors.as_ptr().add(v * L::N));
-                let mut kernel = [[L::splat(0.0); 3]; 3];
-                for (t, value) in kernel.as_flattened_mut().iter_mut().enumerate() {
-                    let tap = if w.turned { TAPS - 1 - t } else { t };
-                    *value = L::load(taps[tap].as_ptr().add(v * L::N)).mul(factor);
+                for v in 0..V {
+                    let factor = L::load(factors.as_ptr().add(at + v * L::N));
+                    let mut kernel = [[L::splat(0.0); 3]; 3];
+                    for (t, value) in kernel.as_flattened_mut().iter_mut().enumerate() {
+                        let tap = if w.turned { TAPS - 1 - t } else { t };
+                        *value = L::load(taps[tap].as_ptr().add(at + v * L::N)).mul(factor);
+                    }
+                    let square = both_ways::<L, Kernel, 3, 6>(kernel);
+                    for (line, value) in lines.iter_mut().zip(square.as_flattened()) {
+                        value.store(line.as_mut_ptr().add(v * L::N));
+                    }
                 }
-                let square = both_ways::<L, Kernel, 3, 6>(kernel);
-                for (position, value) in square.as_flattened().iter().enumerate() {
-                    let to = to.add(position * position_stride + input * ROWS + v * L::N);
-                    if valid == L::N {
-                        value.store(to);
+                for (position, line) in lines.iter().enumerate() {
+                    let to = to.add(position * position_stride + input * ROWS + at);
+                    if past_caches && valid == COLUMNS && to.addr().is_multiple_of(size_of_val(line)) {
+                        L::stream(line, to);
                     } else {
-                        let mut whole = [0f32; COLUMNS];
-                        value.store(whole.as_mut_ptr());
-                        std::ptr::copy_nonoverlapping(whole.as_ptr(), to, valid);
+                        std::ptr::copy_nonoverlapping(line.as_ptr(), to, valid);
                     }
                 }
             }
         }
     }
+    L::fence();
 }
