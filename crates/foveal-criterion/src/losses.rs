@@ -179,6 +179,7 @@ impl LossConfig {
         // If all images have the same factor, the class loss of the batch is computed in one pass.
         let class_weights = normalizer.shared().map_or_else(|| weights.clone(), |weight| vec![weight]);
         // On a GPU, Burn 0.22 fuses none of the operations of the losses if the first of them consumes the logits.
+        // Their gradient then gets memory of its own.
         let kept = is_gpu(&logits.device()).then(|| logits.clone());
         let class = self.class_part(logits, &deltas, &on_device, &class_weights, breakdown);
         let boxes = boxes::weighted(deltas, on_device.positives.as_ref(), self.box_kind, self.beta);

@@ -24,13 +24,14 @@ const fn layer(channels: [usize; 2], size: [usize; 2], window: [usize; 2], group
     Layer { inputs, outputs, size, kernel, stride, groups, activation: Activation::Relu }
 }
 
-const LAYERS: [Layer; 7] = [
+const LAYERS: [Layer; 8] = [
     layer([20, 18], [22, 27], [3, 1], 1),
     layer([20, 30], [9, 13], [1, 1], 1),
     layer([5, 7], [12, 9], [3, 2], 1),
     Layer { activation: Activation::None, ..layer([24, 16], [21, 20], [3, 1], 1) },
     layer([32, 32], [11, 10], [3, 1], 8),
     layer([36, 27], [12, 15], [3, 2], 9),
+    layer([60, 36], [13, 18], [1, 1], 4),
     Layer { activation: Activation::None, ..layer([40, 40], [22, 24], [3, 1], 2) },
 ];
 

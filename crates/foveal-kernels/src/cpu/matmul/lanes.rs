@@ -30,18 +30,19 @@ pub(crate) trait Lanes: Copy {
     #[inline(always)]
     fn prefetch(_at: *const f32) {}
 
-    /// Writes whole cache lines of values that are read much later. Where the processor can, they are written past the
-    /// caches, without reading the lines first. Other threads may read the values only after [`fence`](Self::fence).
+    /// Writes a whole cache line of values that are read much later. Where the processor can, it is written past the
+    /// caches, without reading the line first.
     ///
     /// # Safety
-    /// `to` must be writable over 16 elements, and be a multiple of 64.
+    /// `to` must be writable over 16 elements and aligned to 64 bytes. The same thread must call [`fence`](Self::fence)
+    /// before any thread accesses the elements.
     #[inline(always)]
     unsafe fn stream(line: &[f32; 16], to: *mut f32) {
         // SAFETY: the caller's promise.
         unsafe { std::ptr::copy_nonoverlapping(line.as_ptr(), to, line.len()) }
     }
 
-    /// Ends what [`stream`](Self::stream) wrote, so that other threads can read it after the usual synchronisation.
+    /// Completes all writes of [`stream`](Self::stream) by this thread.
     #[inline(always)]
     fn fence() {}
 

@@ -22,8 +22,8 @@ use lanes::Lanes;
 pub(crate) const ROWS: usize = 6;
 /// Number of columns of a panel of the right operand, which is stored as `[depth, COLUMNS]`.
 pub(crate) const COLUMNS: usize = 16;
-/// Largest depth of a product. Callers cut deeper products, so that a panel of the right operand stays in the
-/// first-level cache.
+/// Depth up to which a panel of the right operand stays in the first-level cache together with the left one. Deeper
+/// products are cut, except those of Winograd's weight gradient, which are up to half as deep again.
 pub(crate) const DEPTH: usize = 256;
 /// Number of rows of the left operand that are best multiplied with all columns before the next rows, where the operand
 /// is large and read many times: at full depth they take a fifth of a megabyte, so that they stay in the second-level

@@ -10,23 +10,14 @@ use crate::cpu::CpuTensor;
 use crate::cpu::matmul::Finish;
 use crate::cpu::parallel::{per_channel, sum};
 
-/// Gradient of the input, from the gradient of the scaled result.
+/// Gradient of the input. `scale` has the factor of each output channel, and `grad` is the gradient of the result
+/// before the activation.
 pub(super) fn input_grad<T: CpuTensor>(weight: T, scale: Option<&T>, grad: T, spec: &ConvSpec) -> T {
     let (weight, scale, grad) = (weight.contiguous(), scale.cloned().map(T::contiguous), grad.contiguous());
     let (w, scale, dy, g) = (weight.f32s(), scale.as_ref().map(T::f32s), grad.f32s(), &spec.geometry);
     let dx = match spec.winograd() {
-        // The output's gradient convolved with the kernel, which is rotated by 180 degrees and has its channels
-        // swapped.
         Some(maps) => {
-            let weights = Weights {
-                values: w,
-                outputs: g.in_channels,
-                inputs: g.out_channels,
-                output_stride: g.taps(),
-                input_stride: g.depth(),
-                turned: true,
-                input_scale: scale,
-            };
+            let weights = Weights::transposed(w, [g.out_channels, g.in_channels], scale);
             winograd::convolve_in_parts(dy, weights, Finish::default(), &maps)
         }
         None if g.is_pointwise() => pointwise(w, scale, dy, g),
@@ -42,7 +33,8 @@ fn pointwise(w: &[f32], scale: Option<&[f32]>, dy: &[f32], g: &Geometry) -> Vec<
     direct::convolve(dy, &weight, Finish::default(), &back)
 }
 
-/// Gradient of the weight, from the gradient of the scaled result.
+/// Gradient of the weight. `scale` has the factor of each output channel, and `grad` is the gradient of the result
+/// before the activation.
 pub(super) fn weight_grad<T: CpuTensor>(x: T, scale: Option<&T>, grad: T, spec: &ConvSpec) -> T {
     let (x, scale, grad) = (x.contiguous(), scale.cloned().map(T::contiguous), grad.contiguous());
     let (x, scale, dy, g) = (x.f32s(), scale.as_ref().map(T::f32s), grad.f32s(), &spec.geometry);

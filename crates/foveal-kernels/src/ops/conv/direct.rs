@@ -3,7 +3,7 @@ use rayon::prelude::*;
 
 use super::geometry::Geometry;
 use super::packed::Packed;
-use super::tasks::{Task, tasks};
+use super::tasks::{Places, Task, tasks};
 use super::unfold::unfold_row;
 use crate::cpu::matmul::{COLUMNS, DEPTH, Finish, Panels, ROW_BLOCK, ROWS, Size, Target};
 use crate::cpu::matmul::{multiply, multiply_finish, put_row};
@@ -21,13 +21,13 @@ pub(super) fn convolve(x: &[f32], weight: &Packed, epilogue: Finish, g: &Geometr
     assert_eq!(x.len(), g.parts() * part_len);
     assert_eq!(weight.dims(), [g.groups, g.part_outputs().div_ceil(ROWS), g.depth()]);
     assert!(epilogue.residual.is_none_or(|r| r.len() == len));
+    assert!([epilogue.scale, epilogue.shift].into_iter().flatten().all(|values| values.len() == g.out_channels));
     if g.depth() == 0 || len == 0 {
         return vec![0.0; len];
     }
     let mut y: Vec<f32> = Vec::with_capacity(len);
     let to = SharedMut::uninit(&mut y.spare_capacity_mut()[..len]);
-    let pixels = plane.next_multiple_of(COLUMNS);
-    let tasks = tasks(g.parts(), [plane, COLUMNS], pixels, g.part_outputs());
+    let tasks = tasks(g.parts(), Places { count: plane, unit: COLUMNS, pixels: 1 }, g.part_outputs());
     tasks.into_par_iter().with_max_len(1).for_each(|task| {
         let input = &x[task.part * part_len..][..part_len];
         // SAFETY: no other task accesses these pixels of these channels.

@@ -31,18 +31,13 @@ pub(super) fn forward<T: CpuTensor>(x: T, weight: T, extra: Extra<T>, spec: &Con
     let g = &spec.geometry;
     let y = match spec.winograd() {
         Some(maps) => {
-            let (outputs, inputs) = (g.out_channels, g.in_channels);
-            let (output_stride, input_stride) = (g.depth(), g.taps());
-            let shape =
-                Weights { values: &[], outputs, inputs, output_stride, input_stride, turned: false, input_scale: None };
+            let dims = [g.out_channels, g.in_channels];
             if are_kept(&mut weight) {
-                let weights = prepared(&mut weight, [outputs, inputs], |values, buffer| {
-                    Transformed::new(Weights { values, ..shape }, buffer)
-                });
+                let weights =
+                    prepared(&mut weight, dims, |values, buffer| Transformed::new(Weights::new(values, dims), buffer));
                 winograd::convolve(x.f32s(), &weights, epilogue, &maps)
             } else {
-                let weights = Weights { values: weight.f32s(), ..shape };
-                winograd::convolve_in_parts(x.f32s(), weights, epilogue, &maps)
+                winograd::convolve_in_parts(x.f32s(), Weights::new(weight.f32s(), dims), epilogue, &maps)
             }
         }
         None => {

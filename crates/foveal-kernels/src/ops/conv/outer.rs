@@ -24,6 +24,7 @@ pub(super) fn weight_grad(x: &[f32], dy: &[f32], scale: Option<&[f32]>, g: &Geom
     let (plane, depth, groups) = (g.out_plane(), g.depth(), g.groups);
     assert_eq!(x.len(), g.batch * g.in_channels * g.in_plane());
     assert_eq!(dy.len(), g.batch * g.out_channels * plane);
+    assert!(scale.is_none_or(|s| s.len() == g.out_channels));
     let group_len = g.part_outputs() * depth;
     let len = groups * group_len;
     if len == 0 || dy.is_empty() {
@@ -44,7 +45,8 @@ pub(super) fn weight_grad(x: &[f32], dy: &[f32], scale: Option<&[f32]>, g: &Geom
         let [from, until] = [block, block + 1].map(|b| b * panels / blocks * COLUMNS);
         let columns = from..until.min(depth);
         let [first, last] = [run, run + 1].map(|r| r * pieces.len() / runs);
-        let scale = if runs == 1 { scale } else { None };
+        // The sums of several runs are scaled when they have been added.
+        let scale = scale.filter(|_| runs == 1);
         let job = Job { pieces: &pieces[first..last], group, columns, x, left: &left, scale, g };
         // SAFETY: only this task accesses these columns of this run's sums, which lie within the buffer.
         unsafe { job.add_up(to, run * len + group * group_len) };
@@ -115,14 +117,14 @@ struct Job<'a> {
     columns: Range<usize>,
     x: &'a [f32],
     left: &'a Left,
-    /// Factor of each output channel.
+    /// Factor of each output channel, or `None` for 1.
     scale: Option<&'a [f32]>,
     g: &'a Geometry,
 }
 
 impl Job<'_> {
-    /// Writes the scaled sums over the pieces to the task's columns of a matrix `[out_channels / groups, depth]` that
-    /// begins at element `start` of `to`.
+    /// Writes the sums over the pieces, multiplied by `scale`, to the task's columns of a matrix
+    /// `[out_channels / groups, depth]` that begins at element `start` of `to`.
     ///
     /// # Safety
     /// The task's columns must be writable, and no other thread may access them during the call.

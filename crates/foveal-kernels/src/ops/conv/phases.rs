@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::geometry::Geometry;
 use super::packed::Packed;
-use super::tasks::{Task, tasks};
+use super::tasks::{Places, Task, tasks};
 use crate::cpu::compiled::{Work, compiled};
 use crate::cpu::matmul::{COLUMNS, DEPTH, Panels, ROW_BLOCK, Size, Target, multiply, put_row};
 use crate::cpu::parallel::SharedMut;
@@ -72,9 +72,9 @@ impl Tap {
 /// `places.end * stride`.
 fn divided(g: &Geometry) -> Vec<Task> {
     let [height, width] = [g.height, g.width].map(|size| size.div_ceil(g.stride));
-    // So many rows have whole panels of pixels.
+    // The smallest number of rows whose pixels fill whole panels.
     let unit = (1..COLUMNS).find(|rows| (rows * width).is_multiple_of(COLUMNS)).unwrap_or(COLUMNS);
-    tasks(g.parts(), [height, unit], height * width, g.part_inputs())
+    tasks(g.parts(), Places { count: height, unit, pixels: width }, g.part_inputs())
 }
 
 /// What all tasks share.

@@ -18,6 +18,11 @@ use crate::ops::elementwise::relu;
 /// Maximum number of panels of tiles per task, so that its transformed input and its products take a few megabytes.
 const PANELS: usize = 6;
 
+/// Number of channels ahead of the current one whose values are fetched into the cache.
+const AHEAD: usize = 2;
+/// Number of tiles whose rows have about the size of a cache line together.
+const NEIGHBOURS: usize = 4;
+
 /// Computes the 3x3 convolution with stride 1 and padding 1 of `x [batch, inputs, pixels]`; the result is
 /// `[batch, outputs, pixels]`.
 pub(crate) fn convolve(x: &[f32], weights: &Transformed, epilogue: Finish, maps: &Maps) -> Vec<f32> {
@@ -181,13 +186,11 @@ unsafe fn transform_input_on<L: Lanes, const V: usize, const WIDE: usize>(
     let mut values = [[[0f32; COLUMNS]; PATCH]; PATCH];
     for (i, channel) in channels.enumerate() {
         let rows = windows.rows(x, channel * pixels, &mut spare);
-        for row in &rows {
-            for lane in [0, 4, 8, 12] {
-                L::prefetch(row[lane].wrapping_add(2 * pixels));
-            }
+        for lane in (0..COLUMNS).step_by(NEIGHBOURS) {
+            rows.iter().for_each(|row| L::prefetch(row[lane].wrapping_add(AHEAD * pixels)));
         }
         for position in 0..POSITIONS {
-            L::prefetch(to.wrapping_add(position * position_stride + (i + 2) * COLUMNS));
+            L::prefetch(to.wrapping_add(position * position_stride + (i + AHEAD) * COLUMNS));
         }
         // SAFETY: eight elements can be read at each row; the caller's promise on `to`.
         unsafe {
@@ -252,11 +255,12 @@ unsafe fn transform_output_on<L: Lanes, const V: usize, const WIDE: usize>(
     let widths: [usize; COLUMNS] = std::array::from_fn(|i| tiles.get(i).map_or(0, Tile::width));
     let all_direct = is_direct.iter().all(|d| *d);
     for (i, channel) in channels.enumerate() {
-        // SAFETY: the products of this channel are readable; the rows are those of this task's tiles, or of `aside`.
+        // SAFETY: the products of this channel are readable; the rows are those of this task's tiles, or of `aside`;
+        // each start lies within the result.
         unsafe {
-            for r in 0..TILE {
-                for lane in [0, 4, 8, 12] {
-                    L::prefetch(y.at(starts[lane]).wrapping_add((channel + 2) * pixels + r * widths[lane]));
+            for lane in (0..COLUMNS).step_by(NEIGHBOURS) {
+                for r in 0..TILE {
+                    L::prefetch(y.at(starts[lane]).wrapping_add((channel + AHEAD) * pixels + r * widths[lane]));
                 }
             }
             let (scale, shift) = (L::splat(epilogue.scale_of(channel)), L::splat(epilogue.shift_of(channel)));

@@ -13,35 +13,61 @@ use crate::cpu::scratch::Scratch;
 #[derive(Clone, Copy)]
 pub(crate) struct Weights<'a> {
     /// The buffer that contains the weights.
-    pub(crate) values: &'a [f32],
+    pub(super) values: &'a [f32],
     /// Number of output channels.
-    pub(crate) outputs: usize,
+    pub(super) outputs: usize,
     /// Number of input channels.
-    pub(crate) inputs: usize,
+    pub(super) inputs: usize,
     /// Number of elements from an output channel to the next.
-    pub(crate) output_stride: usize,
+    pub(super) output_stride: usize,
     /// Number of elements from an input channel to the next.
-    pub(crate) input_stride: usize,
+    pub(super) input_stride: usize,
     /// Whether the kernel is rotated by 180 degrees.
-    pub(crate) turned: bool,
+    pub(super) turned: bool,
     /// Factor of each input channel's weights, or `None` for 1.
-    pub(crate) input_scale: Option<&'a [f32]>,
+    pub(super) input_scale: Option<&'a [f32]>,
+}
+
+impl<'a> Weights<'a> {
+    /// The weights `[outputs, inputs, 3, 3]` of a convolution.
+    pub(crate) fn new(values: &'a [f32], [outputs, inputs]: [usize; 2]) -> Self {
+        let (output_stride, input_stride) = (inputs * TAPS, TAPS);
+        Self { values, outputs, inputs, output_stride, input_stride, turned: false, input_scale: None }
+    }
+
+    /// The weights by which the gradient of the input is computed as a convolution of the output's gradient. `values`
+    /// are the weights `[outputs, inputs, 3, 3]` of the convolution, and `scale` is the factor of each of its outputs.
+    pub(crate) fn transposed(values: &'a [f32], dims: [usize; 2], scale: Option<&'a [f32]>) -> Self {
+        let Self { outputs, inputs, output_stride, input_stride, .. } = Self::new(values, dims);
+        Self {
+            values,
+            outputs: inputs,
+            inputs: outputs,
+            output_stride: input_stride,
+            input_stride: output_stride,
+            turned: true,
+            input_scale: scale,
+        }
+    }
 }
 
 /// Number of taps of a 3x3 kernel.
 const TAPS: usize = 9;
 /// Number of lines that [`Lanes::transpose`] reads.
 const EIGHT: usize = 8;
-/// Number of input channels that are transformed together: with [`ROWS`] output channels they fill whole vectors.
+/// Number of input channels that are transformed together. So many channels of [`ROWS`] outputs fill whole vectors.
 const INPUTS: usize = 8;
 /// Number of elements of a line of taps.
 const LINE: usize = 64;
-/// Number of elements of transformed weights that stay in the caches until they are multiplied.
+/// Largest number of elements of transformed weights that are written through the caches. More would leave the caches
+/// before they are multiplied.
 const CACHED: usize = 1 << 20;
 
 /// The transformed weights: for each position a left operand `[outputs, inputs]`, packed into panels.
 pub(crate) struct Transformed {
     buffer: Scratch,
+    /// Index of the first element in the buffer, which is aligned to a cache line.
+    start: usize,
     pub(super) inputs: usize,
     pub(super) outputs: usize,
     panel_stride: usize,
@@ -60,28 +86,29 @@ impl Transformed {
         let panel_stride = w.inputs * ROWS;
         let panels = w.outputs.div_ceil(ROWS);
         let position_stride = panels * panel_stride + COLUMNS;
-        let mut buffer = buffer(POSITIONS * position_stride);
-        let past_caches = POSITIONS * position_stride > CACHED;
-        let to = SharedMut::new(&mut buffer);
+        let len = POSITIONS * position_stride;
+        let mut buffer = buffer(len + COLUMNS);
+        let start = buffer.as_ptr().align_offset(size_of::<[f32; COLUMNS]>()).min(COLUMNS);
+        let to = SharedMut::new(&mut buffer[start..]);
         (0..panels).into_par_iter().for_each(|panel| {
             // SAFETY: the address is that of the panel at position 0; only this task accesses this panel, at all
             // positions.
-            unsafe { transform(&w, panel * ROWS, to.at(panel * panel_stride), position_stride, past_caches) };
+            unsafe { transform(&w, panel * ROWS, to.at(panel * panel_stride), position_stride, len > CACHED) };
         });
-        Self { buffer, inputs: w.inputs, outputs: w.outputs, panel_stride, position_stride }
+        Self { buffer, start, inputs: w.inputs, outputs: w.outputs, panel_stride, position_stride }
     }
 
     /// The left operand for a position, from output channel `row` (a multiple of [`ROWS`]) and input channel `input`
     /// on.
     pub(super) fn panels(&self, position: usize, row: usize, input: usize) -> Panels<'_> {
-        let at = position * self.position_stride + row / ROWS * self.panel_stride + input * ROWS;
+        let at = self.start + position * self.position_stride + row / ROWS * self.panel_stride + input * ROWS;
         Panels { data: &self.buffer[at..], stride: self.panel_stride }
     }
 }
 
 on_best_isa! {
     /// Transforms the weights of output channels `first..first + ROWS`; channels beyond the last give zeros. With
-    /// `past_caches`, the result is not kept in the caches.
+    /// `past_caches`, whole cache lines of the result are written past the caches.
     ///
     /// # Safety
     /// `[POSITIONS, inputs, ROWS]` must be writable at `to`, positions `position_stride` apart.
