@@ -188,8 +188,8 @@ fn a_run_may_go_on_in_another_precision() {
 }
 
 /// Trains the quickstart in f32 and in simulated f16 with three seeds each. The mean AP of f16 must not differ from
-/// that of f32 by more than the seeds of f32 do. It takes about an hour on two cores: `cargo test --release --locked
-/// --workspace --test precision -- --ignored --nocapture`.
+/// that of f32 by more than the seeds of f32 do. It takes about an hour on two cores:
+/// `cargo test --release --locked --workspace --test precision -- --ignored --nocapture`.
 #[test]
 #[ignore = "trains the quickstart six times, which takes about an hour"]
 fn the_quickstart_reaches_the_ap_of_single_precision() {

@@ -7,8 +7,8 @@
 //! - *Background.* The mean logits of the outputs are `b` plus independent values, so their mean over `k` outputs has
 //!   the standard deviation of these values over `sqrt(k)`. It is measured.
 //! - *Positives.* The logits of positives that share an output can be equal, those of different outputs are
-//!   independent. With `n_o` of `n` positives at output `o`, the standard deviation of their mean is at most `s *
-//!   sqrt(sum of n_o^2) / n`, where `s` is that of the logits at the positive anchors. It is measured too.
+//!   independent. With `n_o` of `n` positives at output `o`, the standard deviation of their mean is at most
+//!   `s * sqrt(sum of n_o^2) / n`, where `s` is that of the logits at the positive anchors. It is measured too.
 //!
 //! Normalised features give the standard deviation [`FirstLossCheck::spread`]. The measured values are taken between
 //! that and [`LARGEST`] times that, because a trained layer, whose logits differ between places and classes, would

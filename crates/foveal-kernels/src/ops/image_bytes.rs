@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor};
 /// exactly 0.
 ///
 /// `packed` consists of little-endian words of 32 bits: the height and the width of each image in pixels without
-/// padding (`[batch, 2]`, integers), the table (`[3, 256]`, the bits of `f32` values), and the pixels (`[batch, height,
-/// width, 3]`, a byte each, row-major). Each image lies in the top left corner of its plane.
+/// padding (`[batch, 2]`, integers), the table (`[3, 256]`, the bits of `f32` values), and the pixels
+/// (`[batch, height, width, 3]`, a byte each, row-major). Each image lies in the top left corner of its plane.
 ///
 /// # Shapes
 /// - dims: number of images, padded height and padded width in pixels

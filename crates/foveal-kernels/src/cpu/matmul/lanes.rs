@@ -161,6 +161,17 @@ macro_rules! one_instruction {
     };
 }
 
+/// Transposes the 4x4 elements in each group of four lanes of four vectors.
+#[cfg(target_arch = "x86_64")]
+macro_rules! transpose_fours {
+    ($vectors:expr, $unpacklo:ident, $unpackhi:ident, $shuffle:ident) => {{
+        let [v0, v1, v2, v3] = $vectors;
+        let (a, b) = ($unpacklo(v0, v1), $unpackhi(v0, v1));
+        let (c, d) = ($unpacklo(v2, v3), $unpackhi(v2, v3));
+        [$shuffle::<0x44>(a, c), $shuffle::<0xee>(a, c), $shuffle::<0x44>(b, d), $shuffle::<0xee>(b, d)]
+    }};
+}
+
 #[cfg(target_arch = "x86_64")]
 impl Lanes for arch::__m256 {
     const N: usize = 8;
@@ -205,15 +216,7 @@ impl Lanes for arch::__m256 {
         // SAFETY: the trait's. Each half of the registers is a 4x4 transposition: rows 0..4 in the lower half, 4..8 in
         // the upper half.
         unsafe {
-            let [c0, c1, c2, c3] = columns;
-            let (a, b) = (_mm256_unpacklo_ps(c0, c1), _mm256_unpackhi_ps(c0, c1));
-            let (c, d) = (_mm256_unpacklo_ps(c2, c3), _mm256_unpackhi_ps(c2, c3));
-            let four = [
-                _mm256_shuffle_ps::<0x44>(a, c),
-                _mm256_shuffle_ps::<0xee>(a, c),
-                _mm256_shuffle_ps::<0x44>(b, d),
-                _mm256_shuffle_ps::<0xee>(b, d),
-            ];
+            let four = transpose_fours!(columns, _mm256_unpacklo_ps, _mm256_unpackhi_ps, _mm256_shuffle_ps);
             for (i, four) in four.into_iter().enumerate() {
                 _mm_storeu_ps(*rows.get_unchecked(i), _mm256_castps256_ps128(four));
                 _mm_storeu_ps(*rows.get_unchecked(i + 4), _mm256_extractf128_ps::<1>(four));
@@ -238,9 +241,7 @@ impl Lanes for arch::__m512 {
     #[inline(always)]
     unsafe fn stream(line: &[f32; 16], to: *mut f32) {
         // SAFETY: the caller's promise.
-        unsafe {
-            arch::_mm512_stream_ps(to, arch::_mm512_loadu_ps(line.as_ptr()));
-        }
+        unsafe { arch::_mm512_stream_ps(to, arch::_mm512_loadu_ps(line.as_ptr())) }
     }
     #[inline(always)]
     fn fence() {
@@ -273,15 +274,7 @@ impl Lanes for arch::__m512 {
         // SAFETY: the trait's. Each quarter of the registers is a 4x4 transposition: quarter `k` has rows `4 k` to
         // `4 k + 3`.
         unsafe {
-            let [c0, c1, c2, c3] = columns;
-            let (a, b) = (_mm512_unpacklo_ps(c0, c1), _mm512_unpackhi_ps(c0, c1));
-            let (c, d) = (_mm512_unpacklo_ps(c2, c3), _mm512_unpackhi_ps(c2, c3));
-            let four = [
-                _mm512_shuffle_ps::<0x44>(a, c),
-                _mm512_shuffle_ps::<0xee>(a, c),
-                _mm512_shuffle_ps::<0x44>(b, d),
-                _mm512_shuffle_ps::<0xee>(b, d),
-            ];
+            let four = transpose_fours!(columns, _mm512_unpacklo_ps, _mm512_unpackhi_ps, _mm512_shuffle_ps);
             for (i, four) in four.into_iter().enumerate() {
                 _mm_storeu_ps(*rows.get_unchecked(i), _mm512_castps512_ps128(four));
                 _mm_storeu_ps(*rows.get_unchecked(i + 4), _mm512_extractf32x4_ps::<1>(four));
@@ -305,8 +298,8 @@ impl Lanes for arch::__m512 {
 #[inline(always)]
 unsafe fn transpose_avx<const C: usize>(rows: &[*const f32; 8], to: *mut f32, stride: usize) {
     use arch::*;
-    // SAFETY: the caller's promise. Each register holds row i in its lower half and row i + 4 in its upper half. Pairs,
-    // then groups of four, are interleaved within these halves.
+    // SAFETY: the caller's promise. Each register holds row i in its lower half and row i + 4 in its upper half. The 4x4
+    // elements of each half are transposed.
     unsafe {
         let half = |i: usize, at: usize| {
             let low = _mm256_castps128_ps256(_mm_loadu_ps(rows[i].add(at)));
@@ -314,18 +307,17 @@ unsafe fn transpose_avx<const C: usize>(rows: &[*const f32; 8], to: *mut f32, st
         };
         let mut at = 0;
         while at < C {
-            let (r0, r1, r2, r3) = (half(0, at), half(1, at), half(2, at), half(3, at));
-            let (a, b) = (_mm256_unpacklo_ps(r0, r1), _mm256_unpackhi_ps(r0, r1));
-            let (c, d) = (_mm256_unpacklo_ps(r2, r3), _mm256_unpackhi_ps(r2, r3));
-            _mm256_storeu_ps(to.add(at * stride), _mm256_shuffle_ps::<0x44>(a, c));
+            let rows = std::array::from_fn(|i| half(i, at));
+            let [c0, c1, c2, c3] = transpose_fours!(rows, _mm256_unpacklo_ps, _mm256_unpackhi_ps, _mm256_shuffle_ps);
+            _mm256_storeu_ps(to.add(at * stride), c0);
             if at + 1 < C {
-                _mm256_storeu_ps(to.add((at + 1) * stride), _mm256_shuffle_ps::<0xee>(a, c));
+                _mm256_storeu_ps(to.add((at + 1) * stride), c1);
             }
             if at + 2 < C {
-                _mm256_storeu_ps(to.add((at + 2) * stride), _mm256_shuffle_ps::<0x44>(b, d));
+                _mm256_storeu_ps(to.add((at + 2) * stride), c2);
             }
             if at + 3 < C {
-                _mm256_storeu_ps(to.add((at + 3) * stride), _mm256_shuffle_ps::<0xee>(b, d));
+                _mm256_storeu_ps(to.add((at + 3) * stride), c3);
             }
             at += 4;
         }

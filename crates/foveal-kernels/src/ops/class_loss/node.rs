@@ -42,8 +42,8 @@ pub(super) trait ClassLossOps: Backend {
         (loss, sums, logits)
     }
 
-    /// Computes the gradient with respect to the logits, `[anchors, classes]`, times the gradient of the loss, `by
-    /// [1]`. `saved` is what [`class_loss_saving`](Self::class_loss_saving) returned.
+    /// Computes the gradient with respect to the logits, `[anchors, classes]`, times the gradient of the loss,
+    /// `by [1]`. `saved` is what [`class_loss_saving`](Self::class_loss_saving) returned.
     #[fusion(meta = gradient_spec)]
     fn class_loss_backward(
         saved: FloatTensor<Self>,
